@@ -1,0 +1,53 @@
+# Two commands on a fresh machine, with Python 3.11+, pip and make:
+#   make run     the quickstart: a real experiment on the embedded models, then its report
+#   make test    ruff, mypy and every test
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --prefer-binary
+SPEC ?= jobs/quickstart.yaml
+GOEMOTIONS ?= ../shared/goemotions
+
+.PHONY: run test lint types pytest schema train clean
+
+run: $(VENV)/.installed
+	$(BIN)/emoray run $(SPEC)
+
+test: lint types pytest
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-dev
+	$(BIN)/mypy
+
+pytest: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest $(TESTS)
+
+# what editors check specs against
+schema: $(VENV)/.installed
+	$(BIN)/emoray plan --schema > jobs/spec.schema.json
+
+# the embedded models anew: about 40 minutes on two cores; GOEMOTIONS is a folder with train.tsv, dev.tsv, test.tsv
+train: $(VENV)/.installed-train
+	$(BIN)/python jobs/train_embedded.py all --data $(GOEMOTIONS) --out runs/embedded
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "emoray needs Python 3.11 or newer; say make PYTHON=…")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	$(PIP) -e '.[local]'
+	touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+	$(PIP) -e '.[dev]'
+	touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-train: $(VENV)/.installed-dev
+	$(PIP) --no-deps '.[train]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

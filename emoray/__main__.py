@@ -1,0 +1,7 @@
+"""python -m emoray"""
+
+import sys
+
+from emoray.cli import main
+
+sys.exit(main())

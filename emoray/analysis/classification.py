@@ -1,0 +1,62 @@
+"""How well a classifier reads labelled text: the self-check that its card publishes, and its mean cosine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from emoray.study.circumplex import Array, cosines
+from emoray.study.goemotions import LABELS, NEUTRAL, LabelMap
+
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Quality:
+    """A classifier against single-label comments; label indices are in GoEmotions order."""
+
+    comments: int
+    correct: int
+    macro_f1: float  # over the labels that occur, unweighted
+    cosine_neutral_zero: float  # over comments that are not neutral; a neutral reading scores 0
+    cosine_neutral_dropped: float  # the same; a neutral reading is left out
+    not_neutral: int
+
+    @property
+    def accuracy(self) -> float:
+        return self.correct / self.comments
+
+
+def quality(true: Indices, read: Indices, label_map: LabelMap) -> Quality:
+    """The figures for (n,) true and (n,) read labels; n ≥ 1."""
+    placed = true != NEUTRAL
+    cosine = _cosines(true[placed], read[placed], label_map.vectors())
+    return Quality(
+        comments=len(true),
+        correct=int((true == read).sum()),
+        macro_f1=float(np.nanmean(f1_per_label(true, read))),
+        cosine_neutral_zero=float(np.nan_to_num(cosine).mean()) if len(cosine) else float("nan"),
+        cosine_neutral_dropped=float(np.nanmean(cosine)) if np.isfinite(cosine).any() else float("nan"),
+        not_neutral=int(placed.sum()),
+    )
+
+
+def f1_per_label(true: Indices, read: Indices) -> Array:
+    """(28,) F1 of every label; NaN for one that is neither true nor read anywhere."""
+    confusion = confusion_matrix(true, read)
+    hits = np.diag(confusion).astype(np.float64)
+    both = confusion.sum(axis=0) + confusion.sum(axis=1)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(2 * hits / both, dtype=np.float64)
+
+
+def confusion_matrix(true: Indices, read: Indices) -> Indices:
+    """(28, 28) counts: rows are true labels, columns what was read."""
+    n = len(LABELS)
+    return np.bincount(true * n + read, minlength=n * n).reshape(n, n).astype(np.int64)
+
+
+def _cosines(true: Indices, read: Indices, vectors: Array) -> Array:
+    return cosines(vectors[true], vectors[read])

@@ -1,0 +1,192 @@
+"""plan | run | score | status | report | validate | compact: parse, configure logging, call, print.
+
+Exit codes: 0 all cells settled; 2 the user's input is wrong, and nothing was written; 3 finished, but cells are still
+owed; 130 interrupted. Progress goes to stderr, results to stdout.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from emoray import __version__
+from emoray.spec import Spec, SpecError, json_schema, load
+from emoray.store import StoreError
+
+OK, WRONG, OWED, INTERRUPTED = 0, 2, 3, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(
+        level=logging.INFO if arguments.verbose else logging.WARNING,
+        format="%(asctime)s %(name)s: %(message)s" if arguments.verbose else "%(message)s",
+        stream=sys.stderr,
+    )
+    try:
+        return int(arguments.command(arguments))
+    except (SpecError, StoreError) as wrong:
+        print(f"emoray: {wrong}", file=sys.stderr)
+        return WRONG
+    except BrokenPipeError:  # `emoray plan … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    if arguments.schema:
+        print(json.dumps(json_schema(), indent=2))
+        return OK
+    if not arguments.spec:
+        raise SpecError("plan needs a spec, such as jobs/quickstart.yaml (or --schema)")
+    from emoray import plan
+
+    study = load(arguments.spec, arguments.set)
+    folder = _folder(arguments.out, study.spec)
+    planned = plan.plan(study, folder, address=arguments.address)
+    print(json.dumps(planned.as_json(), indent=2) if arguments.json else planned.text())
+    return OK
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from emoray import job
+
+    study = load(arguments.spec, arguments.set)
+    return job.run(
+        study,
+        _folder(arguments.out, study.spec),
+        command=_again(arguments),
+        limit=arguments.limit,
+        extend=arguments.extend,
+        address=arguments.address,
+        verbose=arguments.verbose,
+    )
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from emoray import status
+    from emoray.store import RunFolder
+
+    found = status.status(RunFolder(_absolute(arguments.run)))
+    print(json.dumps(found.as_json(), indent=2) if arguments.json else found.text())
+    return OK
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from emoray import job
+    from emoray.store import RunFolder
+
+    print(job.report(RunFolder(_absolute(arguments.run)), arguments.out and _absolute(arguments.out)))
+    return OK
+
+
+def _validate(arguments: argparse.Namespace) -> int:
+    from emoray import validate
+    from emoray.readers import ReaderDown
+    from emoray.spec import GoEmotionsReader, chosen_label_map
+
+    labelled = validate.single_labelled(arguments.data)
+    label_map = chosen_label_map(arguments.label_map, Path())
+    entry = GoEmotionsReader(kind="goemotions", name="reader", model=arguments.reader, cpus=float(os.cpu_count() or 1))
+    try:
+        from emoray.readers.goemotions import GoEmotions
+
+        reader = GoEmotions(entry)
+    except ReaderDown as wrong:
+        raise SpecError(str(wrong)) from None
+    found = validate.validate(reader, labelled, label_map)
+    print(validate.table(arguments.reader, found, label_map))
+    return OK
+
+
+def _compact(arguments: argparse.Namespace) -> int:
+    from emoray import job
+    from emoray.store import RunFolder
+
+    print(job.compact_all(RunFolder(_absolute(arguments.run))))
+    return OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="emoray", description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--version", action="version", version=f"emoray {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    plan = _command(commands, "plan", _plan, "what a spec would ask, and what it takes; asks nothing, writes nothing")
+    plan.add_argument("spec", nargs="?", metavar="SPEC")
+    plan.add_argument("--schema", action="store_true", help="print the JSON schema of a spec")
+    plan.add_argument("--json", action="store_true", help="for programs")
+    _grid(plan)
+
+    run = _command(commands, "run", _run, "ask what is owed, read it, score it; the same command resumes")
+    run.add_argument("spec", metavar="SPEC")
+    run.add_argument("--limit", type=_at_least_one, metavar="N", help="only the first N cells of each model")
+    run.add_argument("--extend", action="store_true", help="let a changed spec share the folder with older answers")
+    _grid(run)
+
+    status = _command(commands, "status", _status, "settled, owed and failed per model; also while it runs")
+    status.add_argument("run", metavar="RUN")
+    status.add_argument("--json", action="store_true", help="for programs")
+
+    report = _command(commands, "report", _report, "tables, figures and one page from a run folder")
+    report.add_argument("run", metavar="RUN")
+    report.add_argument("--out", metavar="DIR", help="in place of RUN/report")
+
+    validate = _command(commands, "validate", _validate, "a reader's accuracy on labelled text")
+    validate.add_argument("reader", metavar="READER", help="`embedded`, a hub id or a local folder")
+    validate.add_argument("--data", required=True, metavar="TSV", help="in the format of GoEmotions")
+    validate.add_argument("--label-map", default="russell", metavar="MAP", help="a shipped map or a file (russell)")
+
+    compact = _command(commands, "compact", _compact, "turn the many small files of a run into few")
+    compact.add_argument("run", metavar="RUN")
+    return parser
+
+
+def _command(commands: argparse._SubParsersAction, name: str, call: object, text: str) -> argparse.ArgumentParser:  # type: ignore[type-arg]
+    command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+    command.add_argument("-v", "--verbose", action="store_true", help="also what Ray and the libraries say")
+    command.set_defaults(command=call)
+    return command
+
+
+def _grid(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--out", metavar="RUN", help="the run folder: a path or a URI (runs/<name of the spec>)")
+    command.add_argument(
+        "--set", action="append", default=[], metavar="PATH=VALUE", help="change a setting of the spec"
+    )
+    command.add_argument("--address", metavar="HOST:PORT", help="a Ray cluster (RAY_ADDRESS, or one is started here)")
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1, got {text!r}")
+    return int(text)
+
+
+def _folder(out: str | None, spec: Spec) -> str:
+    return _absolute(out or f"runs/{spec.name}")
+
+
+def _absolute(place: str) -> str:
+    """A path that means the same in every process of the job; a URI does already."""
+    return place if "://" in place else str(Path(place).expanduser().absolute())
+
+
+def _again(arguments: argparse.Namespace) -> str:
+    """The command that resumes this run."""
+    words = ["emoray", "run", arguments.spec]
+    words += [word for change in arguments.set for word in ("--set", change)]
+    for flag in ("out", "limit", "address"):
+        if getattr(arguments, flag):
+            words += [f"--{flag}", str(getattr(arguments, flag))]
+    return " ".join([*words, "--extend"] if arguments.extend else words)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

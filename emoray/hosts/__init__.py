@@ -1,0 +1,55 @@
+"""WHO SPEAKS: one file per place a model can live; all answer one protocol.
+
+Everything above this seam is tested with `scripted`, which lives beside the real ones; one contract suite
+(`tests/hosts/test_contract.py`) holds for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+from emoray.study.outcomes import Reply
+from emoray.study.prompts import Ask
+
+__all__ = ["Ask", "Host", "HostDown", "Reply"]
+
+
+class Host(Protocol):
+    """A model that answers."""
+
+    @property
+    def name(self) -> str:
+        """The host's kind, as in the column `host`."""
+        ...
+
+    @property
+    def revision(self) -> str | None:
+        """Of the model, as resolved."""
+        ...
+
+    @property
+    def engine(self) -> str | None:
+        """Software and version that ran the model, where we ran it."""
+        ...
+
+    @property
+    def in_flight(self) -> int:
+        """How many asks keep it busy."""
+        ...
+
+    def generate(self, asks: Iterable[Ask]) -> Iterator[Reply]:
+        """Exactly one reply per ask, each as soon as it is there, in any order.
+
+        May be called from several threads at once; then all calls together stay within `in_flight`. Failures are
+        values. An exception means that the host itself is broken (HostDown) or has a bug.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back what the host holds (memory, connections). Asking afterwards is an error."""
+        ...
+
+
+class HostDown(Exception):
+    """The host cannot go on, and no ask can help: the message is one sentence with the cause and a hint."""

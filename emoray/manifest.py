@@ -1,0 +1,123 @@
+"""run.json: what a run folder is a run of, with which software, and every attempt at it. A spec holds no secrets."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import platform
+import socket
+import subprocess
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from emoray import __version__
+from emoray.spec import Spec, SpecError, Study
+from emoray.study.goemotions import LabelMap, label_map_from
+from emoray.study.scoring import NeutralRule
+
+_PACKAGES = ("ray", "torch", "transformers", "vllm", "openai", "pyarrow", "pandas", "numpy", "pydantic")
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a report needs of the run beside its rows."""
+
+    name: str
+    spec: Spec
+    label_map: LabelMap
+    neutral: NeutralRule
+
+
+def fresh(study: Study) -> dict[str, Any]:
+    """The manifest of a run that begins."""
+    return {"format": FORMAT, "name": study.spec.name, **described(study), "attempts": []}
+
+
+def described(study: Study) -> dict[str, Any]:
+    """What the spec decides: the part of the manifest that a changed spec replaces."""
+    return {
+        "digest": study.spec.digest,
+        "cells_per_model": study.experiment.cells_per_model,
+        "spec": study.spec.model_dump(mode="json"),
+        "label_map": {"name": study.label_map.name, "mark": study.label_map.mark, "labels": _places(study.label_map)},
+        "marks": {
+            "templates": {template.name: template.mark for template in study.experiment.templates},
+            "questions": {question.id: question.mark for question in study.experiment.questions},
+        },
+    }
+
+
+def settings(manifest: Mapping[str, Any] | None, where: str) -> Settings:
+    """The settings in a manifest; SpecError where a folder has none, or one of another format."""
+    if manifest is None:
+        raise SpecError(f"{where}: is no run folder (it has no run.json); give the folder that `emoray run` wrote")
+    if manifest.get("format") != FORMAT:
+        raise SpecError(f"{where}: run.json has format {manifest.get('format')!r}, this emoray reads {FORMAT}")
+    spec = Spec.model_validate(manifest["spec"])
+    labels = manifest["label_map"]
+    return Settings(
+        manifest["name"],
+        spec,
+        label_map_from(labels["labels"], name=labels["name"], mark=labels["mark"]),
+        spec.neutral,
+    )
+
+
+def attempt(command: Sequence[str], settled_before: Mapping[str, int]) -> dict[str, Any]:
+    """A new attempt: who begins, where, when, with what, and how much was settled before. Its id sorts by time."""
+    began = datetime.now(UTC)
+    return {
+        "id": f"{began:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}",
+        "began": began.isoformat(timespec="seconds"),
+        "command": list(command),
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "user": _user(),
+        "versions": versions(),
+        "git": _git_revision(),
+        "settled_before": dict(settled_before),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of emoray, Python and the packages that decide results, where installed."""
+    found = {"emoray": __version__, "python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _places(label_map: LabelMap) -> dict[str, dict[str, Any]]:
+    return {
+        place.label: {"none": True, "reason": place.reason}
+        if place.affect is None
+        else {"valence": place.affect.valence, "arousal": place.affect.arousal, "reason": place.reason}
+        for place in label_map.places
+    }
+
+
+def _git_revision() -> str | None:
+    """Of the checkout that this package runs from, with + where it has uncommitted changes; None outside one."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        revision = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10)
+        dirty = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return revision.stdout.strip() + ("+" if dirty.stdout.strip() else "")
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container without a passwd entry
+        return str(os.getuid())

@@ -1,0 +1,75 @@
+"""The one line per lane that a person awake at 3 a.m. can use."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TextIO
+
+QUIET_EVERY_S = 30.0
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a lane is; `settled` counts earlier runs too."""
+
+    total: int
+    settled: int
+    failed: int
+    read: int
+    note: str = ""
+
+
+class Progress:
+    """A live block of lines on a terminal; elsewhere a line per lane every 30 seconds."""
+
+    def __init__(self, stream: TextIO | None = None, *, clock: float | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._live = self._stream.isatty()
+        self._began = time.monotonic() if clock is None else clock
+        self._first: dict[str, int] = {}
+        self._lines = 0
+        self._last = self._began
+
+    def show(self, standings: Mapping[str, Standing], *, now: float | None = None, last: bool = False) -> None:
+        """Shows the lanes, if it is time to."""
+        now = time.monotonic() if now is None else now
+        if not (self._live or last or now - self._last >= QUIET_EVERY_S):
+            return
+        self._last = now
+        width = max((len(name) for name in standings), default=0)
+        lines = [self.line(name, standing, now, width) for name, standing in standings.items()]
+        if self._live and self._lines:
+            self._stream.write(f"\x1b[{self._lines}F\x1b[J")  # back to the first line, and clear what was there
+        self._stream.write("".join(f"{line}\n" for line in lines))
+        self._stream.flush()
+        self._lines = len(lines)
+
+    def line(self, name: str, standing: Standing, now: float, width: int = 0) -> str:
+        """`llama-8b  settled 84,210 of 120,000  failed 31  412/min  1 h 27 min left`"""
+        first = self._first.setdefault(name, standing.settled)
+        per_minute = 60.0 * (standing.settled - first) / max(now - self._began, 1e-9)
+        words = [
+            f"{name:<{width}}",
+            f"settled {standing.settled:,} of {standing.total:,}",
+            f"failed {standing.failed:,}",
+        ]
+        if per_minute >= 1:
+            words.append(f"{per_minute:,.0f}/min")
+            if standing.settled < standing.total:
+                words.append(f"{duration(60.0 * (standing.total - standing.settled) / per_minute)} left")
+        return "  ".join([*words, standing.note] if standing.note else words)
+
+
+def duration(seconds: float) -> str:
+    """In the two largest units: 1 h 27 min, 3 min 20 s, 45 s."""
+    s = round(seconds)
+    if s < 60:
+        return f"{s} s"
+    if s < 3600:
+        return f"{s // 60} min {s % 60} s" if s % 60 else f"{s // 60} min"
+    if s < 86400:
+        return f"{s // 3600} h {s % 3600 // 60} min"
+    return f"{s // 86400} d {s % 86400 // 3600} h"

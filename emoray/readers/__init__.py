@@ -1,0 +1,32 @@
+"""WHO READS: text in, Reading out; all readers answer one protocol and pass one contract suite."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from emoray.study.scoring import Reading
+
+__all__ = ["Reader", "ReaderDown", "Reading"]
+
+
+class Reader(Protocol):
+    """A judge of texts."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def revision(self) -> str | None:
+        """Of its model, as resolved."""
+        ...
+
+    def read(self, texts: Sequence[str]) -> list[Reading]:
+        """One reading per text, in the same order; a text's reading does not depend on its neighbours."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class ReaderDown(Exception):
+    """The reader cannot go on, and no text can help: the message is one sentence with the cause and a hint."""

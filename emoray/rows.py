@@ -1,0 +1,232 @@
+"""The columns, and the only place where dataclasses become Arrow and back.
+
+A row is born with what is ASKED and only gains: what was SAID, what was FELT (read), what was SCORED. Nulls mean
+"no value": a failure has no answer and no score. Stages outside this file see whole tables.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from emoray.study import russell
+from emoray.study.circumplex import Array
+from emoray.study.goemotions import LABELS, LabelMap
+from emoray.study.outcomes import Answer, Reply, breaks_role, is_refusal
+from emoray.study.prompts import Ask, Prompt
+from emoray.study.scoring import NeutralRule, Reading, score
+
+SCHEMA_VERSION = "1"  # in every file's metadata; a file of another version is refused, never guessed at
+_TIME = pa.timestamp("us", tz="UTC")
+
+ASKED = pa.schema(
+    [
+        ("key", pa.string()),
+        ("model", pa.string()),
+        ("template", pa.string()),
+        ("state_deg", pa.float64()),
+        ("intensity", pa.float64()),
+        ("valence", pa.float64()),
+        ("arousal", pa.float64()),
+        ("state_term", pa.string()),
+        ("question_id", pa.string()),
+        ("question", pa.string()),
+        ("repetition", pa.int64()),
+        ("seed", pa.int64()),
+        ("temperature", pa.float64()),
+        ("top_p", pa.float64()),
+        ("max_tokens", pa.int64()),
+        ("prompt", pa.string()),
+        ("prompt_sha", pa.string()),
+    ]
+)
+_SAID = pa.schema(
+    [
+        ("outcome", pa.string()),
+        ("answer", pa.string()),
+        ("refused", pa.bool_()),
+        ("role_break", pa.bool_()),
+        ("finish_reason", pa.string()),
+        ("error", pa.string()),
+        ("attempts", pa.int64()),
+        ("prompt_tokens", pa.int64()),
+        ("completion_tokens", pa.int64()),
+        ("cost_usd", pa.float64()),
+        ("latency_s", pa.float64()),
+        ("asked_at", _TIME),
+        ("host", pa.string()),
+        ("model_revision", pa.string()),
+        ("engine", pa.string()),
+        ("chat_template_sha", pa.string()),
+        ("returned_model", pa.string()),
+        ("system_fingerprint", pa.string()),
+        ("reasoning", pa.string()),
+    ]
+)
+_FELT = pa.schema(
+    [
+        ("reader", pa.string()),
+        ("reader_revision", pa.string()),
+        ("label", pa.string()),
+        ("probability", pa.float32()),
+        ("probabilities", pa.list_(pa.float32())),
+        ("truncated", pa.bool_()),
+        ("read_error", pa.string()),
+    ]
+)
+_SCORED = pa.schema(
+    [
+        (name, pa.float64())
+        for name in (
+            "read_valence",
+            "read_arousal",
+            "cosine",
+            "angle_error_deg",
+            "expected_valence",
+            "expected_arousal",
+            "expected_cosine",
+        )
+    ]
+)
+SAID = pa.schema([*ASKED, *_SAID])  # a row under RUN/answers
+SCORED = pa.schema([*SAID, *_FELT, *_SCORED])  # a row under RUN/rows
+_ONLY_ANSWERS = (
+    "answer",
+    "refused",
+    "role_break",
+    "finish_reason",
+    "prompt_tokens",
+    "completion_tokens",
+    "returned_model",
+    "system_fingerprint",
+    "reasoning",
+)
+ANSWERED = "answer"  # the outcome of a row that has an answer; any other is a failure's kind
+
+
+def asked(prompts: Sequence[Prompt]) -> pa.Table:
+    """One row per prompt, in their order: the ASKED columns."""
+    cells = [prompt.cell for prompt in prompts]
+    wanted = [cell.asked for cell in cells]
+    columns = {
+        "key": [prompt.key for prompt in prompts],
+        "model": [cell.model.name for cell in cells],
+        "template": [cell.template.name for cell in cells],
+        "state_deg": [cell.state.angle_deg for cell in cells],
+        "intensity": [cell.intensity for cell in cells],
+        "valence": [affect.valence for affect in wanted],
+        "arousal": [affect.arousal for affect in wanted],
+        "state_term": [russell.nearest_term(cell.state.angle_deg) for cell in cells],
+        "question_id": [cell.question.id for cell in cells],
+        "question": [cell.question.text for cell in cells],
+        "repetition": [cell.repetition for cell in cells],
+        "seed": [prompt.seed for prompt in prompts],
+        "temperature": [cell.model.sampling.temperature for cell in cells],
+        "top_p": [cell.model.sampling.top_p for cell in cells],
+        "max_tokens": [cell.model.sampling.max_tokens for cell in cells],
+        "prompt": [prompt.messages for prompt in prompts],
+        "prompt_sha": [prompt.sha for prompt in prompts],
+    }
+    return pa.table(columns, schema=ASKED)
+
+
+def asks(table: pa.Table) -> list[Ask]:
+    """What a host needs of each ASKED row."""
+    columns = ("key", "prompt", "seed", "temperature", "top_p", "max_tokens")
+    values = (table[name].to_pylist() for name in columns)
+    return [Ask(key, json.loads(prompt), *rest) for key, prompt, *rest in zip(*values, strict=True)]
+
+
+def said(table: pa.Table, replies: Sequence[Reply], *, host: str, revision: str | None, engine: str | None) -> pa.Table:
+    """ASKED rows and the reply of each, in the same order: + SAID."""
+    if [reply.key for reply in replies] != table["key"].to_pylist():
+        raise ValueError("replies and rows do not belong together")
+    columns: dict[str, list[object]] = {name: [] for name in _SAID.names}
+    for reply in replies:
+        for name, value in _reply_columns(reply).items():
+            columns[name].append(value)
+    same = {"host": host, "model_revision": revision, "engine": engine}
+    columns |= {name: [value] * len(replies) for name, value in same.items()}
+    return _gain(table, pa.table(columns, schema=_SAID))
+
+
+def felt(table: pa.Table, readings: Sequence[Reading | None], *, reader: str, revision: str | None) -> pa.Table:
+    """SAID rows and what a reader read in each (None where there was nothing to read): + FELT."""
+    columns: dict[str, list[object]] = {name: [] for name in _FELT.names}
+    for reading in readings:
+        for name, value in _reading_columns(reading).items():
+            columns[name].append(value)
+    columns |= {"reader": [reader] * len(readings), "reader_revision": [revision] * len(readings)}
+    return _gain(table, pa.table(columns, schema=_FELT))
+
+
+def scored(table: pa.Table, label_map: LabelMap, neutral: NeutralRule) -> pa.Table:
+    """FELT rows with the scores under a label map, in place of any older ones: + SCORED."""
+    bare = table.drop_columns([name for name in _SCORED.names if name in table.column_names])
+    scores = score(affects(bare), probabilities(bare), label_map, neutral)
+    columns = {name: pa.array(getattr(scores, name), from_pandas=True) for name in _SCORED.names}  # NaN -> null
+    return _gain(bare, pa.table(columns, schema=_SCORED))
+
+
+def affects(table: pa.Table) -> Array:
+    """(rows, 2) of the valence and arousal asked for."""
+    return np.column_stack([table["valence"].to_numpy(), table["arousal"].to_numpy()]).astype(np.float64)
+
+
+def probabilities(table: pa.Table) -> npt.NDArray[np.float32]:
+    """(rows, 28) of the probabilities read, GoEmotions order; NaN rows where nothing was read."""
+    column = table["probabilities"].combine_chunks()
+    whole = np.full((table.num_rows, len(LABELS)), np.nan, dtype=np.float32)
+    there = column.is_valid().to_numpy(zero_copy_only=False)
+    whole[there] = column.drop_null().flatten().to_numpy(zero_copy_only=False).reshape(-1, len(LABELS))
+    return whole
+
+
+def _reply_columns(reply: Reply) -> dict[str, object]:
+    outcome = reply.outcome
+    columns: dict[str, object] = {
+        "attempts": reply.attempts,
+        "latency_s": reply.latency_s,
+        "asked_at": reply.asked_at,
+        "cost_usd": outcome.cost_usd,
+        "chat_template_sha": reply.chat_template_sha,
+    }
+    if isinstance(outcome, Answer):
+        return columns | {
+            "outcome": ANSWERED,
+            "answer": outcome.text,
+            "refused": is_refusal(outcome.text),
+            "role_break": breaks_role(outcome.text),
+            "finish_reason": outcome.finish_reason,
+            "error": None,
+            "prompt_tokens": outcome.prompt_tokens,
+            "completion_tokens": outcome.completion_tokens,
+            "returned_model": outcome.returned_model,
+            "system_fingerprint": outcome.system_fingerprint,
+            "reasoning": outcome.reasoning,
+        }
+    return columns | {"outcome": outcome.kind.value, "error": outcome.detail} | dict.fromkeys(_ONLY_ANSWERS)
+
+
+def _reading_columns(reading: Reading | None) -> dict[str, object]:
+    if reading is None:
+        return dict.fromkeys(("label", "probability", "probabilities", "truncated", "read_error"))
+    if reading.error is not None or reading.probabilities is None:
+        return {**_reading_columns(None), "read_error": reading.error, "truncated": reading.truncated}
+    top = int(np.argmax(reading.probabilities))
+    return {
+        "label": LABELS[top],
+        "probability": reading.probabilities[top],
+        "probabilities": reading.probabilities,
+        "truncated": reading.truncated,
+        "read_error": None,
+    }
+
+
+def _gain(table: pa.Table, more: pa.Table) -> pa.Table:
+    arrays: Iterable[pa.ChunkedArray] = [*table.columns, *more.columns]
+    return pa.Table.from_arrays(list(arrays), schema=pa.schema([*table.schema, *more.schema]))

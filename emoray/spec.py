@@ -1,0 +1,641 @@
+"""The spec: one YAML file that is the method section of a run, parsed once and then trusted.
+
+Every complaint is a sentence that names the file, the field and the value. Keys of accounts are never in a spec: it
+names the environment variable that holds one.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import hashlib
+import json
+import re
+import types
+from collections import Counter
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from emoray.study import goemotions, prompts
+from emoray.study.circumplex import Affect, around_the_circle
+from emoray.study.experiment import Experiment, Model, Question, Sampling, State, Template
+from emoray.study.goemotions import BadLabelMap, LabelMap
+from emoray.study.prompts import BadPrompt
+from emoray.study.scoring import NeutralRule
+
+
+class SpecError(ValueError):
+    """The user's spec or flag is wrong; each line of the message is one sentence that says where and what to do."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=())
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str | int | float | dict) else value
+
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+ -]{0,63}$")]
+Angle = Annotated[float, Field(ge=-360, le=360)]
+Intensity = Annotated[float, Field(gt=0, le=1)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class StatePair(_Section):
+    """A state by its coordinates."""
+
+    valence: Annotated[float, Field(ge=-1, le=1)]
+    """-1 unpleasant … 1 pleasant"""
+    arousal: Annotated[float, Field(ge=-1, le=1)]
+    """-1 asleep … 1 aroused"""
+
+
+class TemplateText(_Section):
+    """A template of your own; fields in braces: {question}, {valence}, {arousal}, {words}, {verbal}, {scenario}."""
+
+    name: Name
+    system: str = ""
+    """The system message; empty sends none."""
+    user: str
+    """The user message."""
+
+
+class QuestionText(_Section):
+    """A question of your own."""
+
+    id: Name
+    text: Annotated[str, Field(min_length=1)]
+
+
+class SamplingSpec(_Section):
+    """How answers are drawn. `null` leaves a setting to the provider, for models that refuse it."""
+
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    max_tokens: Positive | None = 256
+    """Longest answer in tokens; a longer one is cut and flagged (finish_reason = length)."""
+
+
+class Price(_Section):
+    """US dollars per million tokens."""
+
+    input: Annotated[float, Field(ge=0)]
+    output: Annotated[float, Field(ge=0)]
+
+
+class Account(_Section):
+    """A contract with a provider: its limits hold for all actors, lanes and jobs together."""
+
+    kind: Literal["openai", "azure"] = "openai"
+    """The protocol: OpenAI's (also Gemini's and Cohere's compatible endpoints, any vLLM server), or Azure's."""
+    base_url: Annotated[str, Field(pattern=r"^https?://")] = "https://api.openai.com/v1"
+    key_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
+    """The NAME of the environment variable that holds the key; none for a server that asks for none."""
+    api_version: str | None = None
+    """Azure only."""
+    requests_per_minute: Annotated[float, Field(gt=0)] | None = None
+    tokens_per_minute: Annotated[float, Field(gt=0)] | None = None
+    """Prompt and completion tokens together."""
+    requests_per_day: Annotated[float, Field(gt=0)] | None = None
+    concurrency: Positive | None = None
+    """Most requests in flight at once, over all actors."""
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """The part of the limits that this job may use: 0.7 leaves 30 % for colleagues."""
+    budget_usd: Annotated[float, Field(gt=0)] | None = None
+    """Asking stops before this sum is passed."""
+
+
+class Retry(_Section):
+    """How long a host insists before an ask becomes a failure (which the next run asks again)."""
+
+    attempts: Positive = 8
+    timeout_s: Annotated[float, Field(gt=0)] = 120.0
+    """For one request."""
+    first_wait_s: Annotated[float, Field(gt=0)] = 0.5
+    longest_wait_s: Annotated[float, Field(gt=0)] = 60.0
+
+
+class _ModelEntry(_Section):
+    name: Name
+    """What the model is called in tables and folders."""
+    sampling: SamplingSpec | None = None
+    """In place of the run's sampling, for this model."""
+
+    def decides(self) -> dict[str, str]:
+        """What of this entry decides the answers, beside id and sampling: part of every key."""
+        return {}
+
+
+class Embedded(_ModelEntry):
+    """The small generator that ships with emoray: for trying and testing, no evidence about language models."""
+
+    host: Literal["embedded"]
+    actors: Positive = 1
+    batch_size: Positive = 48
+    cpus: Annotated[float, Field(gt=0)] = 1.0
+
+    @property
+    def id(self) -> str:
+        return "emoray/embedded-generator"
+
+
+class Local(_ModelEntry):
+    """A Hugging Face causal language model, run by transformers on CPU or GPU."""
+
+    host: Literal["transformers"]
+    id: Annotated[str, Field(min_length=1)]
+    """Hub id or local folder."""
+    revision: str | None = None
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    trust_remote_code: bool = False
+    """Runs Python code that comes with the model: only for a model whose code you have read."""
+    actors: Positive = 1
+    batch_size: Positive = 16
+    cpus: Annotated[float, Field(gt=0)] = 1.0
+    gpus: Annotated[float, Field(ge=0)] = 0.0
+
+    def decides(self) -> dict[str, str]:
+        return _set(self, "revision", "dtype")
+
+
+class Vllm(_ModelEntry):
+    """An open model served by vLLM engines, one per actor."""
+
+    host: Literal["vllm"]
+    id: Annotated[str, Field(min_length=1)]
+    """Hub id, local folder, s3:// or gs:// path."""
+    revision: str | None = None
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    quantization: str | None = None
+    """fp8, awq, gptq, …; null for the weights as they are."""
+    tensor_parallel_size: Positive = 1
+    """GPUs of one node that share every layer."""
+    pipeline_parallel_size: Positive = 1
+    """Groups of layers, which may lie on different nodes."""
+    replicas: Positive | Annotated[list[Positive], Field(min_length=2, max_length=2)] = 1
+    """Engines; [least, most] grows and shrinks with the cluster."""
+    max_model_len: Positive | None = None
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.9
+    accelerator: str | None = None
+    """A Ray accelerator type, such as H100; null takes any."""
+    trust_remote_code: bool = False
+    engine_kwargs: dict[str, Any] = {}
+    """Passed to vLLM's engine as they are."""
+
+    def decides(self) -> dict[str, str]:
+        return _set(self, "revision", "dtype", "quantization")
+
+
+class Hosted(_ModelEntry):
+    """A model behind an HTTP API that speaks OpenAI's protocol; batch_api uses its batch endpoint at half price."""
+
+    host: Literal["hosted_api", "batch_api"]
+    id: Annotated[str, Field(min_length=1)]
+    account: str
+    """One of `accounts`."""
+    actors: Positive = 1
+    in_flight: Positive = 256
+    """Requests at once per actor."""
+    sends_seed: bool = True
+    """False for a model that refuses `seed`."""
+    max_tokens_as: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """Reasoning models want max_completion_tokens."""
+    system_role: Literal["system", "developer", "user"] = "system"
+    """user: the system text is put before the question, for models without a system role."""
+    usd_per_million: Price | None = None
+    """In place of the dated price table."""
+    extra_body: dict[str, Any] = {}
+    """Sent with every request as it is."""
+
+    def decides(self) -> dict[str, str]:
+        decides = {} if self.system_role == "system" else {"system_role": self.system_role}
+        return decides | ({"extra_body": json.dumps(self.extra_body, sort_keys=True)} if self.extra_body else {})
+
+
+class Scripted(_ModelEntry):
+    """A speaker with fixed lines: no model at all, for rehearsals, benchmarks and tests."""
+
+    host: Literal["scripted"]
+    lines: list[str] = []
+    """One is chosen by the cell's seed; none: a line that names the state."""
+    latency_s: Annotated[float, Field(ge=0)] = 0.0
+    fails: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of asks that fail (kind overloaded), decided by the seed."""
+    in_flight: Positive = 1024
+    actors: Positive = 1
+    cpus: Annotated[float, Field(ge=0)] = 0.1
+
+    @property
+    def id(self) -> str:
+        return "emoray/scripted"
+
+    def decides(self) -> dict[str, str]:
+        return {"lines": _digest(self.lines)} if self.lines else {}
+
+
+ModelEntry = Annotated[Embedded | Local | Vllm | Hosted | Scripted, Field(discriminator="host")]
+
+
+class GoEmotionsReader(_Section):
+    """A Hugging Face sequence classifier with the 28 GoEmotions labels."""
+
+    kind: Literal["goemotions"]
+    name: Name
+    model: str = "embedded"
+    """`embedded`, a hub id or a local folder."""
+    revision: str | None = None
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    actors: Positive = 1
+    batch_size: Positive = 64
+    max_tokens: Positive | None = None
+    """A longer answer is cut and flagged; null: as long as the model can read."""
+    cpus: Annotated[float, Field(gt=0)] = 0.5
+    gpus: Annotated[float, Field(ge=0)] = 0.0
+
+
+class ScriptedReader(_Section):
+    """A reader that finds what a hash of the text says: for rehearsals, benchmarks and tests."""
+
+    kind: Literal["scripted"]
+    name: Name
+    actors: Positive = 1
+    cpus: Annotated[float, Field(ge=0)] = 0.1
+
+
+ReaderEntry = Annotated[GoEmotionsReader | ScriptedReader, Field(discriminator="kind")]
+
+
+class Spec(_Section):
+    """One experiment: models × states × intensities × templates × questions × repetitions, and how it is run."""
+
+    name: Name
+    """The run's name; without --out it is written to runs/<name>."""
+    models: Annotated[list[ModelEntry], Field(min_length=1)]
+    accounts: dict[Name, Account] = {}
+    states: Positive | Annotated[list[Angle | StatePair], Field(min_length=1)] = 12
+    """A count (evenly spaced around the circle), angles in degrees, or valence/arousal pairs."""
+    intensities: Annotated[
+        list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=1), BeforeValidator(_as_list)
+    ] = [1.0]
+    """The state's distance from the origin, 0 < intensity ≤ 1."""
+    templates: Annotated[list[str | TemplateText], Field(min_length=1), BeforeValidator(_as_list)] = ["parameters"]
+    """Names of shipped templates, or your own texts."""
+    questions: Annotated[list[str | QuestionText], Field(min_length=1), BeforeValidator(_as_list)] = ["all"]
+    """Ids of shipped questions, `all` of them, or your own texts."""
+    repetitions: Positive = 1
+    sampling: SamplingSpec = SamplingSpec()
+    readers: Annotated[list[ReaderEntry], Field(min_length=1)] = [
+        GoEmotionsReader(kind="goemotions", name="embedded", model="embedded")
+    ]
+    label_map: str = "russell"
+    """A shipped map, or the path of your own (YAML or CSV), seen from the spec's folder."""
+    neutral: NeutralRule = "zero"
+    """What a reading without a direction scores: zero, or it is dropped from the means."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Decides the order of asking, and nothing else: a cell's own seed comes from its key."""
+    retry: Retry = Retry()
+    budget_usd: Annotated[float, Field(gt=0)] | None = None
+    """For the whole run."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Spec:
+        for what, names in (("models", self.models), ("readers", self.readers)):
+            twice = [name for name, n in Counter(entry.name for entry in names).items() if n > 1]
+            if twice:
+                raise ValueError(f"{what} has {twice[0]!r} twice; give each its own name")
+        for index, model in enumerate(self.models):
+            if isinstance(model, Hosted) and model.account not in self.accounts:
+                raise ValueError(
+                    f"models[{index}].account is {model.account!r}, which accounts does not define"
+                    f"{_did_you_mean(model.account, self.accounts)}"
+                )
+        return self
+
+    def model(self, name: str) -> Embedded | Local | Vllm | Hosted | Scripted:
+        return next(entry for entry in self.models if entry.name == name)
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits of the whole spec as resolved."""
+        return _digest(self.model_dump(mode="json"))
+
+
+class Study:
+    """A spec with its texts and maps resolved: what the grid, the scores and the report need."""
+
+    def __init__(self, spec: Spec, folder: Path) -> None:
+        """SpecError where a template, question or label map cannot be used; `folder` is the spec's own."""
+        self.spec = spec
+        self.label_map = chosen_label_map(spec.label_map, folder)
+        self.experiment = Experiment(
+            models=tuple(_model(entry, spec.sampling) for entry in spec.models),
+            states=_unique("states", _states(spec.states), lambda state: state.affect),
+            questions=_unique("questions", _questions(spec.questions), lambda question: question.id),
+            templates=_unique("templates", [_template(t) for t in spec.templates], lambda template: template.name),
+            intensities=_unique("intensities", spec.intensities, float),
+            repetitions=spec.repetitions,
+            seed=spec.seed,
+        )
+        _unique("questions", self.experiment.questions, lambda question: question.text)
+        _unique("templates", self.experiment.templates, lambda template: (template.system, template.user))
+
+
+def load(path: str | Path, changes: Sequence[str] = ()) -> Study:
+    """The spec in a YAML file, with `--set` changes ("path=value") applied; SpecError says what is wrong."""
+    file = Path(path)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as wrong:
+        hint = "give the path of a spec, such as jobs/quickstart.yaml"
+        raise SpecError(f"{path}: cannot be read ({wrong.strerror}); {hint}") from None
+    except UnicodeDecodeError:
+        raise SpecError(f"{path}: is not UTF-8 text, so it is no spec") from None
+    return parse(text, source=str(path), folder=file.parent, changes=changes)
+
+
+def parse(text: str, *, source: str = "spec", folder: Path = Path(), changes: Sequence[str] = ()) -> Study:
+    """The study in a YAML text; `source` is what complaints call it."""
+    try:
+        return Study(_validated(_settings(text, changes)), folder)
+    except yaml.MarkedYAMLError as wrong:
+        where = f"line {wrong.problem_mark.line + 1}: " if wrong.problem_mark else ""
+        raise SpecError(f"{source}: {where}{wrong.problem}") from None
+    except yaml.YAMLError as wrong:
+        raise SpecError(f"{source}: {' '.join(str(wrong).split())}") from None
+    except (SpecError, BadPrompt, BadLabelMap) as wrong:
+        raise SpecError("\n".join(f"{source}: {line}" for line in str(wrong).splitlines())) from None
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema of a spec, for editors."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Spec.model_json_schema()}
+
+
+# ── resolving ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _model(entry: Any, sampling: SamplingSpec) -> Model:
+    chosen = entry.sampling or sampling
+    identity = tuple(sorted(entry.decides().items()))
+    return Model(entry.name, entry.id, Sampling(chosen.temperature, chosen.top_p, chosen.max_tokens), identity)
+
+
+def _states(states: int | list[float | StatePair]) -> list[State]:
+    if isinstance(states, int):
+        return [State(affect, affect.angle_deg) for affect in around_the_circle(states)]
+    return [_state(index, state) for index, state in enumerate(states)]
+
+
+def _state(index: int, state: float | StatePair) -> State:
+    if not isinstance(state, StatePair):
+        return State(Affect.at(state), state % 360.0)
+    affect = Affect(state.valence, state.arousal)
+    if affect.intensity == 0:
+        raise SpecError(f"states[{index}] is the origin, which has no direction; give a valence or an arousal")
+    return State(affect, affect.angle_deg)
+
+
+def _template(entry: str | TemplateText) -> Template:
+    if isinstance(entry, str):
+        if entry not in prompts.shipped_templates():
+            known = prompts.shipped_templates()
+            raise SpecError(f"templates: {entry!r} is none of {', '.join(known)}{_did_you_mean(entry, known)}")
+        return prompts.template(entry)
+    return prompts.check_template(Template(entry.name, entry.system, entry.user))
+
+
+def _questions(entries: list[str | QuestionText]) -> list[Question]:
+    shipped = prompts.shipped_questions()
+    chosen: list[Question] = []
+    for entry in entries:
+        if isinstance(entry, QuestionText):
+            chosen.append(Question(entry.id, entry.text))
+        elif entry == "all":
+            chosen.extend(shipped.values())
+        elif entry in shipped:
+            chosen.append(shipped[entry])
+        else:
+            raise SpecError(f"questions: {entry!r} is none of {', '.join(shipped)}{_did_you_mean(entry, shipped)}")
+    return chosen
+
+
+def chosen_label_map(name: str, folder: Path) -> LabelMap:
+    """A shipped map, or a user's own file seen from a folder; SpecError or BadLabelMap where there is none."""
+    if name in goemotions.shipped_maps():
+        return goemotions.label_map(name)
+    path = folder / name
+    if not path.is_file():
+        known = goemotions.shipped_maps()
+        raise SpecError(
+            f"label_map: {name!r} is neither a file nor one of {', '.join(known)}{_did_you_mean(name, known)}"
+        )
+    return goemotions.label_map_from(_map_entries(path), name=path.stem, source=name)
+
+
+def _map_entries(path: Path) -> Mapping[str, Any]:
+    """A user's map: YAML {label: {term: …}}, or CSV with the columns label and term, angle, or valence and arousal."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".csv":
+        rows = csv.DictReader(text.splitlines())
+        return {row.pop("label", ""): {k: v for k, v in row.items() if v not in ("", None)} for row in rows}
+    data = yaml.load(text, Loader=_UniqueKeys)
+    if not isinstance(data, dict):
+        raise SpecError(
+            f"label_map: {path.name} holds no labels; write one line per label, such as joy: {{term: happy}}"
+        )
+    return data
+
+
+def _unique(field: str, values: Any, of: Any) -> tuple[Any, ...]:
+    """The values as a tuple; SpecError where two are the same ask."""
+    twice = [shown for shown, n in Counter(of(value) for value in values).items() if n > 1]
+    if twice:
+        raise SpecError(f"{field} has {twice[0]!r} twice; every cell of the grid must be asked once")
+    return tuple(values)
+
+
+# ── complaining ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _validated(data: dict[str, Any]) -> Spec:
+    try:
+        return Spec.model_validate(data)
+    except ValidationError as wrong:
+        first: dict[str, str] = {}
+        for error in wrong.errors():  # a union complains once per member; the first complaint about a field says it
+            first.setdefault(_field(dict(error), data), _sentence(dict(error), data))
+        deepest = [f for f in first if not any(other.startswith((f"{f}[", f"{f}.")) for other in first)]
+        raise SpecError("\n".join(first[field] for field in deepest)) from None
+
+
+def _sentence(error: dict[str, Any], data: Any) -> str:
+    """One complaint of pydantic's as a sentence that starts with the field."""
+    where, value, context = _field(error, data), error.get("input"), error.get("ctx", {})
+    match error["type"]:
+        case "extra_forbidden":
+            known = _settings_at(error["loc"][:-1])
+            return f"{where} is not a setting{_did_you_mean(str(error['loc'][-1]), known) or _known(known)}"
+        case "missing":
+            return f"{where} is missing"
+        case "value_error":
+            return str(context["error"]) if not error["loc"] else f"{where}: {context['error']}"
+        case "union_tag_not_found":
+            return f"{where} needs {context['discriminator'].strip(chr(39))}: one of {_tags(error['loc'])}"
+        case "union_tag_invalid":
+            tags = re.findall(r"'([^']+)'", context["expected_tags"])
+            asked = str(context["tag"])
+            return (
+                f"{where}.{context['discriminator'].strip(chr(39))} must be one of {', '.join(tags)}, got {asked!r}"
+                + (_did_you_mean(asked, tags))
+            )
+        case "greater_than_equal":
+            return f"{where} must be at least {context['ge']:g}, got {value!r}"
+        case "less_than_equal":
+            return f"{where} must be at most {context['le']:g}, got {value!r}"
+        case "greater_than":
+            return f"{where} must be more than {context['gt']:g}, got {value!r}"
+        case "less_than":
+            return f"{where} must be less than {context['lt']:g}, got {value!r}"
+        case "literal_error":
+            return f"{where} must be {context['expected']}, got {value!r}"
+        case "string_pattern_mismatch":
+            return (
+                f"{where} is {value!r}, which does not look like {_PATTERNS.get(context['pattern'], 'what is meant')}"
+            )
+        case "too_short":
+            return f"{where} must have at least {context['min_length']}, got {value!r}"
+        case _:
+            message = str(error["msg"])
+            return f"{where} is {value!r}, but it {_lower(message).replace('input should', 'should')}"
+
+
+_PATTERNS = {
+    r"^[A-Za-z0-9][A-Za-z0-9._+ -]{0,63}$": "a name (up to 64 letters, digits, '.', '_', '+', '-' or spaces)",
+    r"^https?://": "an address (it begins with https:// or http://)",
+    r"^[A-Za-z_][A-Za-z0-9_]*$": "the name of an environment variable; the key itself never stands in a spec",
+}
+
+
+def _field(error: dict[str, Any], data: Any) -> str:
+    """models[2].sampling.temperature: pydantic's location without the names of union members."""
+    text, here, loc = "", data, error["loc"]
+    for step in loc:
+        absent = error["type"] == "missing" and step == loc[-1]
+        if isinstance(step, int) and isinstance(here, list):
+            text += f"[{step}]"
+            here = here[step] if step < len(here) else None
+        elif isinstance(here, Mapping) and (step in here or absent):
+            text += f".{step}" if text else str(step)
+            here = here.get(step)
+    return text or str(loc[-1] if loc else "the spec")
+
+
+def _settings_at(loc: tuple[int | str, ...]) -> list[str]:
+    """The settings that exist at a location, found by walking the models' own types."""
+    here: Any = Spec
+    for step in loc:
+        options = [option for option in _members(here) if isinstance(option, type)]
+        sections = [option for option in options if issubclass(option, BaseModel)]
+        tagged = [s for s in sections if step in _tag(s)] or [s for s in sections if s.__name__ == step]
+        inside = [s.model_fields[step].annotation for s in sections if step in s.model_fields]
+        if tagged:
+            here = tagged[0]
+        elif inside:
+            here = inside[0]
+    found = [s for s in _members(here) if isinstance(s, type) and issubclass(s, BaseModel)]
+    return list(dict.fromkeys(name for section in found for name in section.model_fields))
+
+
+def _members(annotation: Any) -> Iterator[Any]:
+    """The plain types inside an annotation: through Annotated, unions, lists and dicts."""
+    if get_origin(annotation) in (Annotated, list, dict, Union, types.UnionType):
+        for argument in get_args(annotation):
+            yield from _members(argument)
+    else:
+        yield annotation
+
+
+def _tag(section: type[BaseModel]) -> tuple[Any, ...]:
+    for name in ("host", "kind"):
+        if name in section.model_fields:
+            return get_args(section.model_fields[name].annotation)
+    return ()
+
+
+def _tags(loc: tuple[int | str, ...]) -> str:
+    sections = _members(Spec.model_fields[str(loc[0])].annotation)
+    return ", ".join(str(tag) for section in sections if hasattr(section, "model_fields") for tag in _tag(section))
+
+
+def _did_you_mean(word: str, known: Any) -> str:
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _known(names: list[str]) -> str:
+    return f"; there are {', '.join(names)}" if names else ""
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+# ── reading ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML where a key written twice is an error instead of a silent loss of the first."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, Hashable) and key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key!r} is written twice; keep one", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+def _settings(text: str, changes: Sequence[str]) -> dict[str, Any]:
+    data = yaml.load(text, Loader=_UniqueKeys)
+    if not isinstance(data, dict):
+        raise SpecError("holds no settings; a spec begins with `name:` and `models:`")
+    for change in changes:
+        _change(data, change)
+    return data
+
+
+def _change(data: dict[str, Any], change: str) -> None:
+    """One `--set models[0].sampling.temperature=0.7`; the value is read as YAML."""
+    path, equals, text = change.partition("=")
+    steps: list[int | str] = [int(i) if i else k for k, i in re.findall(r"([^.\[\]]+)|\[(\d+)\]", path)]
+    if not equals or not steps:
+        raise SpecError(f"--set {change} is not path=value, such as --set repetitions=3 or --set models[0].actors=2")
+    here: Any = data
+    for step in steps[:-1]:
+        try:
+            here = here.setdefault(step, {}) if isinstance(here, dict) else here[step]
+        except (KeyError, IndexError, TypeError):
+            raise SpecError(f"--set {change}: the spec has no {path}") from None
+    try:
+        here[steps[-1]] = yaml.load(text, Loader=_UniqueKeys)
+    except (IndexError, TypeError):
+        raise SpecError(f"--set {change}: the spec has no {path}") from None
+
+
+def _set(entry: BaseModel, *names: str) -> dict[str, str]:
+    """The named settings that the spec sets to something else than their default."""
+    fields = type(entry).model_fields
+    return {name: str(getattr(entry, name)) for name in names if getattr(entry, name) != fields[name].default}
+
+
+def _digest(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

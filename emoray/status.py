@@ -1,0 +1,110 @@
+"""How far a run is, read from its folder without touching it; also while it runs, also after it died."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from emoray import manifest
+from emoray.progress import duration
+from emoray.store import RunFolder
+
+_ALIVE_S = 120.0  # a part that was written to so recently is being worked on
+
+
+@dataclass(frozen=True)
+class ModelStatus:
+    model: str
+    cells: int
+    settled: int
+    failed: dict[str, int]  # by kind
+    read: dict[str, int]  # by reader
+    spare: int  # answers beyond the first of their key, which never reach a result
+    torn: int  # files that cannot be read
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float
+    per_minute: float | None  # settled, since the last attempt began; None where it is not being worked on
+    last_write: str | None
+
+    @property
+    def owed(self) -> int:
+        return max(0, self.cells - self.settled)
+
+
+@dataclass(frozen=True)
+class Status:
+    name: str
+    folder: str
+    attempts: list[dict[str, Any]]
+    models: tuple[ModelStatus, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        return asdict(self) | {"models": [asdict(model) | {"owed": model.owed} for model in self.models]}
+
+    def text(self) -> str:
+        """For a terminal."""
+        width = max(len(model.model) for model in self.models)
+        return "\n".join(
+            [f"{self.name} in {self.folder}", *(_line(model, width) for model in self.models), self._last()]
+        )
+
+    def _last(self) -> str:
+        if not self.attempts:
+            return "no attempt yet"
+        last = self.attempts[-1]
+        how = last.get("end", "running, or died without a word")
+        return f"attempt {len(self.attempts)} began {last['began']} on {last['host']}: {how}"
+
+
+def status(folder: RunFolder, *, now: datetime | None = None) -> Status:
+    """The status of a run folder; SpecError where it is none."""
+    whole = folder.manifest()
+    settings = manifest.settings(whole, folder.uri)
+    attempts = list((whole or {}).get("attempts", []))
+    cells, last = int((whole or {})["cells_per_model"]), attempts[-1] if attempts else {}
+    models = tuple(_model(folder, entry.name, cells, last, now or datetime.now(UTC)) for entry in settings.spec.models)
+    return Status(settings.name, folder.uri, attempts, models)
+
+
+def _model(folder: RunFolder, name: str, cells: int, last: dict[str, Any], now: datetime) -> ModelStatus:
+    said = folder.answers(name).counts()
+    alive = "end" not in last and said.last_write is not None and (now - said.last_write).total_seconds() < _ALIVE_S
+    before = last.get("settled_before", {}).get(name, 0)
+    return ModelStatus(
+        model=name,
+        cells=cells,
+        settled=said.answered,
+        failed=dict(said.failed),
+        read={reader: folder.rows(reader, name).counts().answered for reader in folder.readers()},
+        spare=said.spare,
+        torn=said.torn,
+        prompt_tokens=said.prompt_tokens,
+        completion_tokens=said.completion_tokens,
+        cost_usd=said.cost_usd,
+        per_minute=_rate(said.answered, before, last["began"], now) if alive else None,
+        last_write=said.last_write.isoformat(timespec="seconds") if said.last_write else None,
+    )
+
+
+def _rate(answered: int, before: int, began: str, now: datetime) -> float:
+    return 60.0 * (answered - before) / max(1.0, (now - datetime.fromisoformat(began)).total_seconds())
+
+
+def _line(model: ModelStatus, width: int) -> str:
+    failed = ", ".join(f"{n:,} {kind}" for kind, n in model.failed.items()) or "none"
+    words = [
+        f"  {model.model:<{width}}",
+        f"settled {model.settled:,} of {model.cells:,}",
+        f"owed {model.owed:,}",
+        f"failed {failed}",
+        *(f"read by {reader} {n:,}" for reader, n in model.read.items()),
+        f"${model.cost_usd:,.2f}" if model.cost_usd else "",
+        f"{model.spare:,} spare copies" if model.spare else "",
+        f"{model.torn} torn files" if model.torn else "",
+    ]
+    if model.per_minute:
+        words += [f"{model.per_minute:,.0f}/min", f"{duration(60 * model.owed / model.per_minute)} left"]
+    return "  ".join(word for word in words if word)

@@ -1,0 +1,163 @@
+"""The experiment as a grid, and the grid as arithmetic.
+
+One experiment is models × templates × states × intensities × questions × repetitions. A cell is computed from
+its place in the asking order, so no process ever holds the list of cells.
+
+The asking order is blocked. A block asks every prompt (template × state × intensity × question) a few times,
+`BLOCK_REPETITIONS` at most; inside a block the prompts stand in a seeded random order, and the repetitions of one
+prompt stand together, so that a serving engine finds their common prefix in its cache. So after every block all
+states and all questions have been asked equally often: time is not confounded with either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from emoray.study.circumplex import Affect
+
+BLOCK_REPETITIONS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    id: str
+    text: str
+    mark: str = "user"  # "quoted" from the paper's summaries, "ours", or "user"
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """Two texts with fields in braces (see `prompts.FIELDS`); an empty `system` sends no system message."""
+
+    name: str
+    system: str
+    user: str
+    mark: str = "user"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """An emotional state to be expressed, at full intensity; `angle_deg` as the spec gave it, in [0, 360)."""
+
+    affect: Affect
+    angle_deg: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How an answer is drawn; None leaves a setting to the provider (some models refuse it)."""
+
+    temperature: float | None = 1.0
+    top_p: float | None = None
+    max_tokens: int | None = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One model as the grid sees it: what decides its answers, and nothing of where it runs."""
+
+    name: str
+    id: str
+    sampling: Sampling = Sampling()
+    identity: tuple[tuple[str, str], ...] = ()  # revision, quantization, chat template, … where the spec sets them
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One ask: a point of the grid."""
+
+    model: Model
+    template: Template
+    state: State
+    intensity: float
+    question: Question
+    repetition: int
+
+    @property
+    def asked(self) -> Affect:
+        """The affect asked for: the state at this intensity."""
+        return self.state.affect.scaled(self.intensity)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything that is varied; `seed` decides the asking order and nothing else."""
+
+    models: tuple[Model, ...]
+    states: tuple[State, ...]
+    questions: tuple[Question, ...]
+    templates: tuple[Template, ...]
+    intensities: tuple[float, ...] = (1.0,)
+    repetitions: int = 1
+    seed: int = 0
+
+    @property
+    def prompts_per_model(self) -> int:
+        return len(self.templates) * len(self.states) * len(self.intensities) * len(self.questions)
+
+    @property
+    def cells_per_model(self) -> int:
+        return self.prompts_per_model * self.repetitions
+
+    def __len__(self) -> int:
+        return len(self.models) * self.cells_per_model
+
+    def grid(self, name: str) -> Grid:
+        """The cells of one model; KeyError where no model has that name."""
+        for model in self.models:
+            if model.name == name:
+                return Grid(self, model)
+        raise KeyError(name)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The cells of one model in the order in which they are asked."""
+
+    experiment: Experiment
+    model: Model
+
+    def __len__(self) -> int:
+        return self.experiment.cells_per_model
+
+    def place(self, index: int) -> tuple[int, int]:
+        """(prompt, repetition) of the cell at a place of the asking order, 0 ≤ index < len."""
+        prompts = self.experiment.prompts_per_model
+        block, within = divmod(index, prompts * BLOCK_REPETITIONS)
+        first = block * BLOCK_REPETITIONS
+        repetitions = min(BLOCK_REPETITIONS, self.experiment.repetitions - first)
+        turn, repetition = divmod(within, repetitions)
+        order = _order(self.experiment.seed, self.model.name, block, prompts)
+        return int(order[turn]), first + repetition
+
+    def cell(self, prompt: int, repetition: int) -> Cell:
+        """The cell of a prompt number (mixed radix: template, state, intensity, question) and a repetition."""
+        e = self.experiment
+        rest, question = divmod(prompt, len(e.questions))
+        rest, intensity = divmod(rest, len(e.intensities))
+        template, state = divmod(rest, len(e.states))
+        return Cell(
+            self.model,
+            e.templates[template],
+            e.states[state],
+            e.intensities[intensity],
+            e.questions[question],
+            repetition,
+        )
+
+    def cells(self, start: int = 0, stop: int | None = None) -> Iterator[Cell]:
+        """The cells at places start … stop of the asking order."""
+        for index in range(start, len(self) if stop is None else min(stop, len(self))):
+            yield self.cell(*self.place(index))
+
+
+@lru_cache(maxsize=64)
+def _order(seed: int, model: str, block: int, prompts: int) -> npt.NDArray[np.int64]:
+    """The order of the prompts in one block: a permutation that seed, model and block decide on any machine."""
+    words = [seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF, block, *model.encode()]
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(words))).permutation(prompts)

@@ -1,0 +1,143 @@
+"""The 28 GoEmotions labels and where each lies on Russell's plane.
+
+The labels are Demszky et al. 2020 (arXiv 2005.00547). No published table places them on the plane, and the
+paper's own table is unknown: every shipped map is *ours*, a data file in `label_maps/` with a reason per label.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emoray.study import russell
+from emoray.study.circumplex import Affect, Array, midpoint_deg
+
+LABELS: tuple[str, ...] = (
+    "admiration", "amusement", "anger", "annoyance", "approval", "caring", "confusion", "curiosity", "desire",
+    "disappointment", "disapproval", "disgust", "embarrassment", "excitement", "fear", "gratitude", "grief", "joy",
+    "love", "nervousness", "optimism", "pride", "realization", "relief", "remorse", "sadness", "surprise", "neutral",
+)  # fmt: skip
+NEUTRAL = LABELS.index("neutral")  # 27: the label without a direction
+
+_MAPS = Path(__file__).parent / "label_maps"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one label lies; `affect` is None for a label without a direction."""
+
+    label: str
+    affect: Affect | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """A placement of labels on the plane, in the order of a reader's probabilities."""
+
+    name: str
+    mark: str  # "ours", or "user"
+    source: str
+    places: tuple[Place, ...]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(place.label for place in self.places)
+
+    def vectors(self) -> Array:
+        """(labels, 2) of (valence, arousal); NaN rows where a label has no direction."""
+        return np.array(
+            [(p.affect.valence, p.affect.arousal) if p.affect else (np.nan, np.nan) for p in self.places],
+            dtype=np.float64,
+        )
+
+
+class BadLabelMap(ValueError):
+    """A label map that cannot be used; the message is one sentence for its author."""
+
+
+def shipped_maps() -> tuple[str, ...]:
+    """The names of the maps that ship with emoray; the first is the default."""
+    names = sorted(path.stem for path in _MAPS.glob("*.toml"))
+    return ("russell", *(name for name in names if name != "russell"))
+
+
+def label_map(name: str = "russell") -> LabelMap:
+    """A shipped map by name; BadLabelMap for an unknown one."""
+    path = _MAPS / f"{name}.toml"
+    if name not in shipped_maps():
+        raise BadLabelMap(f"no label map is called {name!r}; there are {', '.join(shipped_maps())}")
+    data = tomllib.loads(path.read_text(encoding="utf-8"))
+    return label_map_from(data["labels"], name=name, mark=data["mark"], source=data["source"])
+
+
+def label_map_from(entries: Mapping[str, Any], *, name: str, mark: str = "user", source: str = "") -> LabelMap:
+    """A map from one entry per label.
+
+    An entry says where the label lies in one of four ways: `term` (one of Russell's, or several whose circular
+    midpoint is meant), `angle` (degrees), `valence` and `arousal`, or `none = true`; `reason` is optional.
+    All 28 GoEmotions labels must be there, no other.
+    """
+    missing = [label for label in LABELS if label not in entries]
+    extra = [label for label in entries if label not in LABELS]
+    if missing or extra:
+        what = f"misses {', '.join(missing)}" if missing else f"has the unknown label {extra[0]!r}"
+        raise BadLabelMap(f"label map {name!r} {what}; it must place exactly the 28 GoEmotions labels")
+    places = tuple(Place(label, _place(name, label, entries[label]), _reason(entries[label])) for label in LABELS)
+    return LabelMap(name, mark, source, places)
+
+
+def canonical_label(spelling: str) -> str | None:
+    """The GoEmotions label meant by a model's own spelling (`Joy`, `LABEL_17`, `17`), or None."""
+    word = spelling.strip().lower().replace("-", "_").replace(" ", "_")
+    if word in LABELS:
+        return word
+    number = re.fullmatch(r"(?:label_?)?(\d+)", word)
+    if number and int(number[1]) < len(LABELS):
+        return LABELS[int(number[1])]
+    return None
+
+
+def _place(name: str, label: str, entry: Any) -> Affect | None:
+    if not isinstance(entry, Mapping):
+        raise BadLabelMap(f"label map {name!r}: {label} needs a term, an angle, or valence and arousal, got {entry!r}")
+    if entry.get("none"):
+        return None
+    if "term" in entry:
+        return _at_terms(name, label, entry["term"])
+    if "angle" in entry:
+        return Affect.at(_number(name, label, "angle", entry["angle"]))
+    if "valence" in entry and "arousal" in entry:
+        v, a = (_number(name, label, axis, entry[axis]) for axis in ("valence", "arousal"))
+        if abs(v) > 1 or abs(a) > 1:
+            raise BadLabelMap(f"label map {name!r}: {label} lies at ({v:g}, {a:g}), outside -1 … 1")
+        return Affect(v, a)
+    raise BadLabelMap(f"label map {name!r}: {label} needs a term, an angle, or valence and arousal")
+
+
+def _at_terms(name: str, label: str, terms: Any) -> Affect:
+    chosen = [terms] if isinstance(terms, str) else list(terms)
+    for term in chosen:
+        if term not in russell.ANGLES_DEG:
+            raise BadLabelMap(f"label map {name!r}: {label} names {term!r}, which is none of Russell's 28 terms")
+    return Affect.at(midpoint_deg([russell.ANGLES_DEG[term] for term in chosen]))
+
+
+def _number(name: str, label: str, field: str, value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if not np.isfinite(number):
+        raise BadLabelMap(f"label map {name!r}: {field} of {label} must be a number, got {value!r}")
+    return number
+
+
+def _reason(entry: Any) -> str:
+    return str(entry.get("reason", ""))

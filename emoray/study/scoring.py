@@ -1,0 +1,85 @@
+"""From a reading to a score: the affect that was read, its cosine with the affect asked for, and the ceiling.
+
+Two scores stand side by side and are never mixed. The *top-label* score takes the most probable label's place;
+the *expected* score takes the probability-weighted mean over the labels that have a place. Only the first is capped
+where no label lies near a state; the second can point between labels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from emoray.study.circumplex import Affect, Array, angle_errors_deg, cosines
+from emoray.study.goemotions import LabelMap
+
+NeutralRule = Literal["zero", "drop"]  # a reading without a direction scores 0, or is left out of every mean
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a reader found in one text."""
+
+    probabilities: npt.NDArray[np.float32] | None  # (28,) in GoEmotions order; None where the reading failed
+    truncated: bool = False  # the text was longer than the reader can read, and only its beginning was read
+    error: str | None = None  # why the reading failed, in one line
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Columns of equal length n; NaN stands for "no value"."""
+
+    read_valence: Array
+    read_arousal: Array
+    cosine: Array
+    angle_error_deg: Array
+    expected_valence: Array
+    expected_arousal: Array
+    expected_cosine: Array
+
+
+def top_labels(probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+    """The index of the most probable label of each row; the first of equals. (n, labels) -> (n,)."""
+    return np.asarray(np.argmax(probabilities, axis=1), dtype=np.int64)
+
+
+def score(
+    asked: Array, probabilities: npt.NDArray[np.float32], label_map: LabelMap, neutral: NeutralRule = "zero"
+) -> Scores:
+    """Scores of n readings.
+
+    `asked` is (n, 2) of (valence, arousal); `probabilities` is (n, 28) in GoEmotions order, NaN rows where nothing
+    was read. The neutral rule concerns `cosine` alone.
+    """
+    nothing = np.isnan(probabilities).any(axis=1)
+    vectors = label_map.vectors()
+    read = vectors[top_labels(np.nan_to_num(probabilities))]
+    read[nothing] = np.nan
+    cosine = cosines(asked, read)
+    if neutral == "zero":
+        cosine = np.where(np.isnan(read).any(axis=1) & ~nothing, 0.0, cosine)
+    mean = expectation(probabilities, vectors)
+    return Scores(
+        read[:, 0], read[:, 1], cosine, angle_errors_deg(asked, read), mean[:, 0], mean[:, 1], cosines(asked, mean)
+    )
+
+
+def expectation(probabilities: npt.NDArray[np.float32], vectors: Array) -> Array:
+    """The mean place under the placed labels' probabilities, scaled to sum 1. (n, L), (L, 2) -> (n, 2)."""
+    placed = ~np.isnan(vectors).any(axis=1)
+    weights = probabilities[:, placed].astype(np.float64)
+    # einsum without optimisation sums in a fixed order: a row's value does not depend on its neighbours, as a BLAS
+    # product's may, so that every stored row recomputes exactly
+    sums = np.einsum("nl,lc->nc", weights, vectors[placed], optimize=False)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(sums / weights.sum(axis=1, keepdims=True), dtype=np.float64)
+
+
+def ceiling(state: Affect, label_map: LabelMap) -> float:
+    """The best top-label cosine that any label of the map can reach for a state."""
+    vectors = label_map.vectors()
+    asked = np.broadcast_to([state.valence, state.arousal], vectors.shape).astype(np.float64)
+    return float(np.nanmax(cosines(asked, vectors)))

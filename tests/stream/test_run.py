@@ -1,0 +1,158 @@
+"""What a run does, on a real Ray cluster with a scripted speaker and reader."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from emoray import manifest, rows
+from emoray.spec import SpecError
+from emoray.status import status
+from emoray.store import RunFolder
+from emoray.study.prompts import prompts
+from tests.stream.conftest import Run, study
+
+pytestmark = pytest.mark.cluster
+
+ONE = "- {name: a, host: scripted}"
+
+
+def test_every_cell_of_the_grid_becomes_one_row_that_recomputes(run: Run, folder: RunFolder) -> None:
+    asked = study(ONE, repetitions=7)
+
+    assert run(asked) == 0
+
+    table = folder.rows("r", "a").read()
+    grid = asked.experiment.grid("a")
+    assert sorted(table["key"].to_pylist()) == sorted(prompt.key for prompt in prompts(grid))
+    assert table.schema.names == rows.SCORED.names
+    again = rows.scored(table, asked.label_map, "zero")
+    for column in ("cosine", "expected_cosine", "expected_valence", "read_valence", "angle_error_deg"):
+        before, after = (t[column].to_numpy(zero_copy_only=False) for t in (table, again))
+        np.testing.assert_array_equal(before, after)
+
+
+def test_running_twice_asks_nothing_twice(run: Run, folder: RunFolder) -> None:
+    asked = study(ONE, repetitions=2)
+    run(asked)
+    before = folder.answers("a").read()
+
+    assert run(asked) == 0
+
+    assert folder.answers("a").read().equals(before)
+    assert folder.answers("a").counts().spare == 0
+    attempts = (folder.manifest() or {})["attempts"]
+    assert [lane["answered"] for attempt in attempts for lane in attempt["lanes"]] == [12, 0]
+
+
+def test_raising_repetitions_asks_only_the_new_cells(run: Run, folder: RunFolder) -> None:
+    run(study(ONE, repetitions=2))
+    before = {row["key"]: row for row in folder.answers("a").read().to_pylist()}
+
+    assert run(study(ONE, repetitions=5)) == 0
+
+    after = {row["key"]: row for row in folder.answers("a").read().to_pylist()}
+    assert len(after) == 30
+    assert {key: after[key] for key in before} == before
+    assert (folder.manifest() or {})["attempts"][-1]["lanes"][0]["answered"] == 18
+
+
+def test_a_failed_ask_is_a_row_without_text_and_score_and_is_owed_again(
+    run: Run, folder: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(study("- {name: a, host: scripted, fails: 0.5}", repetitions=10)) == 3
+
+    said = capsys.readouterr().err
+    failed = [row for row in folder.rows("r", "a").read().to_pylist() if row["outcome"] != rows.ANSWERED]
+    assert 0 < len(failed) < 60
+    assert f"a: {len(failed)} cells are still owed ({len(failed)} overloaded)" in said
+    assert "resume with: again" in said
+    assert all(row["answer"] is None and row["cosine"] is None and row["label"] is None for row in failed)
+
+    assert run(study("- {name: a, host: scripted}", repetitions=10)) == 0  # the provider has recovered
+
+    settled = folder.rows("r", "a").read()
+    assert settled.num_rows == 60
+    assert set(settled["outcome"].to_pylist()) == {rows.ANSWERED}
+
+
+def test_one_model_that_cannot_be_loaded_ends_its_own_lane_only(
+    run: Run, folder: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = """
+        - {name: lost, host: transformers, id: ./no/such/folder}
+        - {name: a, host: scripted}
+    """
+    assert run(study(both)) == 3
+
+    assert "lost: model 'lost' (./no/such/folder) cannot be loaded" in capsys.readouterr().err
+    assert folder.answers("a").counts().answered == 6
+    assert folder.answers("lost").counts().answered == 0
+
+
+def test_lanes_that_do_not_fit_side_by_side_take_turns(run: Run, folder: RunFolder) -> None:
+    three = "\n".join(f"- {{name: {name}, host: scripted, cpus: 1.2}}" for name in "abc")
+
+    assert run(study(three)) == 0
+
+    assert [folder.rows("r", name).counts().answered for name in "abc"] == [6, 6, 6]
+
+
+def test_a_limit_asks_only_the_first_cells(run: Run, folder: RunFolder) -> None:
+    assert run(study(ONE, repetitions=10), limit=8) == 0
+
+    assert folder.answers("a").counts().answered == 8
+
+
+def test_what_the_cluster_cannot_hold_is_refused_at_once_and_nothing_is_written(run: Run, tmp_path: Path) -> None:
+    huge = "- {name: big, host: vllm, id: some/model, tensor_parallel_size: 4}"
+
+    with pytest.raises(SpecError, match="model 'big' needs 1.1 CPUs and 4 GPUs, but the cluster has 2 CPUs"):
+        run(study(huge), out=tmp_path / "none")
+
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_spec_that_leaves_answers_aside_must_say_so(run: Run, folder: RunFolder) -> None:
+    run(study(ONE))
+    changed = study(ONE, more="sampling: {temperature: 0.3}")
+
+    with pytest.raises(SpecError, match="holds 6 answers that this spec does not ask for"):
+        run(changed)
+
+    assert run(changed, extend=True) == 0
+    assert folder.answers("a").counts().answered == 12
+
+
+def test_the_manifest_tells_what_ran_and_keeps_every_attempt(run: Run, folder: RunFolder) -> None:
+    asked = study(ONE)
+    run(asked)
+    run(asked)
+
+    kept = folder.manifest() or {}
+    assert kept["digest"] == asked.spec.digest
+    assert manifest.settings(kept, "here").label_map.vectors().tolist()[:27] == asked.label_map.vectors().tolist()[:27]
+    assert [attempt["end"] for attempt in kept["attempts"]] == ["finished", "finished"]
+    assert kept["attempts"][0]["versions"]["ray"] == "2.60.0"
+
+
+def test_status_tells_what_is_settled_read_and_owed(run: Run, folder: RunFolder) -> None:
+    run(study("- {name: a, host: scripted, fails: 0.5}", repetitions=10))
+
+    found = status(folder).models[0]
+
+    assert found.settled + found.owed == found.cells == 60
+    assert found.failed == {"overloaded": found.owed}
+    assert found.read == {"r": found.settled}
+
+
+def test_a_reader_catches_up_on_answers_that_it_has_not_read(run: Run, folder: RunFolder) -> None:
+    run(study(ONE, repetitions=3))
+    before = folder.answers("a").read()
+
+    assert run(study(ONE, repetitions=3, readers="r second")) == 0
+
+    assert folder.answers("a").read().equals(before)
+    assert folder.rows("second", "a").read()["key"].equals(before["key"])
