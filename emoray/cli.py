@@ -10,12 +10,14 @@ import argparse
 import json
 import logging
 import os
+import re
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from emoray import __version__
-from emoray.spec import Spec, SpecError, json_schema, load
+from emoray.spec import GoEmotionsReader, Spec, SpecError, json_schema, load
 from emoray.store import StoreError
 
 OK, WRONG, OWED, INTERRUPTED = 0, 2, 3, 130
@@ -58,6 +60,8 @@ def _run(arguments: argparse.Namespace) -> int:
     from emoray import job
 
     study = load(arguments.spec, arguments.set)
+    if not arguments.verbose:
+        _hush()
     return job.run(
         study,
         _folder(arguments.out, study.spec),
@@ -67,6 +71,32 @@ def _run(arguments: argparse.Namespace) -> int:
         address=arguments.address,
         verbose=arguments.verbose,
     )
+
+
+def _score(arguments: argparse.Namespace) -> int:
+    from emoray import job, manifest
+    from emoray.store import RunFolder
+
+    uri = _absolute(arguments.run)
+    spec = manifest.study(RunFolder(uri).manifest(), uri).spec
+    known = {reader.name: reader for reader in spec.readers}
+    reader = known.get(arguments.reader) or GoEmotionsReader(
+        kind="goemotions", name=_safe(arguments.reader), model=_model(arguments.reader)
+    )
+    if not arguments.verbose:
+        _hush()
+    command = f"emoray score {shlex.quote(arguments.run)} --reader {shlex.quote(arguments.reader)}"
+    return job.score(uri, reader, command=command, address=arguments.address, verbose=arguments.verbose)
+
+
+def _model(reader: str) -> str:
+    """A folder by its whole path, so that every node finds it; a hub id as it is."""
+    return _absolute(reader) if Path(reader).is_dir() else reader
+
+
+def _safe(reader: str) -> str:
+    """A reader's name from its hub id or path: owner/model is called model."""
+    return re.sub(r"[^A-Za-z0-9._+-]", "-", reader.rstrip("/").rsplit("/", 1)[-1]).lstrip("._+-") or "reader"
 
 
 def _status(arguments: argparse.Namespace) -> int:
@@ -113,6 +143,13 @@ def _compact(arguments: argparse.Namespace) -> int:
     return OK
 
 
+def _hush() -> None:
+    """Keeps stderr for us alone: Ray's C++ side writes to file descriptor 2 whatever its log level says."""
+    sys.stderr.flush()
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="emoray", description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--version", action="version", version=f"emoray {__version__}")
@@ -129,6 +166,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--limit", type=_at_least_one, metavar="N", help="only the first N cells of each model")
     run.add_argument("--extend", action="store_true", help="let a changed spec share the folder with older answers")
     _grid(run)
+
+    score = _command(commands, "score", _score, "read the answers of a run with another reader; asks nothing")
+    score.add_argument("run", metavar="RUN")
+    score.add_argument("--reader", required=True, metavar="READER", help="a reader of the spec, a hub id or a folder")
+    score.add_argument("--address", metavar="HOST:PORT", help="a Ray cluster (RAY_ADDRESS, or one is started here)")
 
     status = _command(commands, "status", _status, "settled, owed and failed per model; also while it runs")
     status.add_argument("run", metavar="RUN")
@@ -185,7 +227,7 @@ def _again(arguments: argparse.Namespace) -> str:
     for flag in ("out", "limit", "address"):
         if getattr(arguments, flag):
             words += [f"--{flag}", str(getattr(arguments, flag))]
-    return " ".join([*words, "--extend"] if arguments.extend else words)
+    return shlex.join([*words, "--extend"] if arguments.extend else words)
 
 
 if __name__ == "__main__":

@@ -1,34 +1,44 @@
-"""One `run`, from the checks before anything is written to the table at the end."""
+"""One attempt at a run folder, from the checks before anything is written to the table at the end."""
 
 from __future__ import annotations
 
 import logging
+import shlex
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from types import FrameType
 from typing import Any
 
 from emoray import manifest
+from emoray.belonging import Belonging
 from emoray.compact import compact
+from emoray.lease import Lease
 from emoray.progress import Progress, Standing
-from emoray.resume import Settled
-from emoray.spec import SpecError, Study
+from emoray.spec import ReaderEntry, SpecError, Study
 from emoray.store import RunFolder
 from emoray.stream import cluster
 from emoray.stream.conduct import Conductor
 from emoray.stream.lane import Lane, LaneEnd
-from emoray.study.prompts import prompts
 
 _log = logging.getLogger(__name__)
 OK, OWED, INTERRUPTED = 0, 3, 130
 
 
 def run(
-    study: Study, uri: str, *, command: str, limit: int | None, extend: bool, address: str | None, verbose: bool
+    study: Study,
+    uri: str,
+    *,
+    command: str,
+    limit: int | None = None,
+    extend: bool = False,
+    address: str | None = None,
+    verbose: bool = False,
 ) -> int:
     """Asks what is owed, reads, scores and reports; returns the exit code. `command` resumes the run.
 
@@ -38,59 +48,92 @@ def run(
     kept = folder.manifest()
     if kept is not None:
         _check_same(study, folder, kept, extend=extend)
+    whole = dict(kept or manifest.fresh(study)) | manifest.described(study)
+    whole["extended"] = extend or whole.get("extended", False)
     capacity = cluster.connect(address, verbose=verbose)
-    cluster.check(study.spec, capacity)
-    before = {model.name: len(folder.answers(model.name).settled()) for model in study.spec.models}
-    with _attempt(study, folder, kept, manifest.attempt(command.split(), before)) as attempt:
-        conductor = Conductor(study, folder, attempt["id"], capacity, limit)
-        progress = Progress()
-        with _interruptible(conductor, command):
-            ends = conductor.run(Lane.run, lambda lanes: progress.show(_standings(lanes, before)))
-        progress.show(_standings(conductor.lanes, before), last=True)
-        attempt["lanes"] = [_lane(end) for end in ends]
-    print("TODO report")
-    return _say_end(conductor, ends, folder, command)
+    return _attempt(folder, whole, command, partial(Conductor, study, folder, capacity, limit=limit))
+
+
+def score(uri: str, reader: ReaderEntry, *, command: str, address: str | None = None, verbose: bool = False) -> int:
+    """Reads the answers of a run with one more reader, or lets it catch up; asks nothing. Returns the exit code."""
+    folder = RunFolder(uri)
+    kept = folder.manifest()
+    asked = manifest.study(kept, uri)
+    study = Study(asked.spec.model_copy(update={"readers": [reader]}), label_map=asked.label_map)
+    capacity = cluster.connect(address, verbose=verbose)
+    return _attempt(folder, dict(kept or {}), command, partial(Conductor, study, folder, capacity, asks=False))
 
 
 def report(folder: RunFolder, out: str | None = None) -> str:
     """Writes a run's report (into `out`, or RUN/report) and returns the table for the terminal."""
     from emoray.report import terminal_table, write_report
 
-    settings = manifest.settings(folder.manifest(), folder.uri)
+    kept = folder.manifest()
+    study = manifest.study(kept, folder.uri)
     target = RunFolder(out) if out else folder
+    source: RunFolder | Belonging = folder
+    left_out = ""
+    if (kept or {}).get("extended"):
+        source = Belonging(folder, study)
+        left_out = f"\nleft out: {source.strangers():,} answers in the folder that the spec does not ask for"
     summary = write_report(
-        folder,
+        source,
         lambda relative, data: target.write_bytes(relative if out else f"report/{relative}", data),
-        label_map=settings.label_map,
-        neutral=settings.neutral,
+        labels=study.label_map,
+        neutral=study.spec.neutral,
     )
-    return f"{terminal_table(summary)}\n\nreport: {target.where('' if out else 'report/')}report.html"
+    return f"{terminal_table(summary)}\n{left_out}\nreport: {target.where('' if out else 'report/')}report.html"
 
 
 def compact_all(folder: RunFolder) -> str:
     """Turns the small files of every part into few; returns a line per part."""
-    manifest.settings(folder.manifest(), folder.uri)
-    parts = [folder.answers(model) for model in folder.models()]
-    parts += [folder.rows(reader, model) for reader in folder.readers() for model in folder.models()]
+    manifest.study(folder.manifest(), folder.uri)
     lines = []
-    for part in parts:
-        before = len(part.files())
-        compact(part)
-        lines.append(f"{part.relative}: {before} files are now {len(part.files())}")
+    with Lease(folder):
+        for part in folder.parts():
+            before = len(part.files())
+            compact(part)
+            lines.append(f"{part.relative}: {before} files are now {len(part.files())}")
     return "\n".join(lines)
+
+
+def _attempt(folder: RunFolder, whole: dict[str, Any], command: str, conductor_of: Callable[..., Conductor]) -> int:
+    """One attempt, under the folder's lease; `whole` is the manifest it is written into."""
+    attempt = manifest.attempt(shlex.split(command))
+    conductor = conductor_of(attempt["id"])
+    cluster.check_folder(folder)
+    with Lease(folder) as lease:
+        for part in folder.parts():
+            part.repair(now_ns=time.time_ns())
+        with _kept(folder, whole, attempt):
+            attempt["settled_before"] = conductor.settled_before()
+            ends = _conduct(conductor, lease, command)
+            attempt["lanes"] = [_lane(end) for end in ends]
+        print(report(folder))
+    return _say_end(conductor, ends, folder, command)
+
+
+def _conduct(conductor: Conductor, lease: Lease, command: str) -> list[LaneEnd]:
+    """Lets the lanes run: watched, and interruptible."""
+    progress = Progress()
+
+    def watch(lanes: Sequence[Lane]) -> None:
+        progress.show({lane.model: _standing(lane) for lane in lanes})
+        if lease.lost.is_set() and not conductor.stopping:
+            conductor.stop("another run took over the folder")
+
+    with _interruptible(conductor, command):
+        ends = conductor.run(watch)
+    progress.show({lane.model: _standing(lane) for lane in conductor.lanes}, last=True)
+    return ends
 
 
 def _check_same(study: Study, folder: RunFolder, kept: Mapping[str, Any], *, extend: bool) -> None:
     """A changed spec may add cells to a folder; to leave answers of the folder aside it must say so."""
-    settings = manifest.settings(kept, folder.uri)
-    if settings.spec.digest == study.spec.digest or extend:
+    before = manifest.study(kept, folder.uri)
+    if before.spec.digest == study.spec.digest or extend:
         return
-    known = {model.name for model in study.experiment.models}
-    strangers = sum(
-        len(answered) - (_asked(study, model, answered) if model in known else 0)
-        for model in folder.models()
-        if len(answered := folder.answers(model).settled())
-    )
+    strangers = Belonging(folder, study).strangers()
     if strangers:
         raise SpecError(
             f"{folder.uri} holds {strangers:,} answers that this spec does not ask for; "
@@ -98,23 +141,13 @@ def _check_same(study: Study, folder: RunFolder, kept: Mapping[str, Any], *, ext
         )
 
 
-def _asked(study: Study, model: str, answered: Settled) -> int:
-    """How many of the answered keys the spec still asks for."""
-    keys = [prompt.key for prompt in prompts(study.experiment.grid(model))]
-    return int(answered.has(keys).sum())
-
-
 @contextmanager
-def _attempt(
-    study: Study, folder: RunFolder, kept: Mapping[str, Any] | None, attempt: dict[str, Any]
-) -> Iterator[dict[str, Any]]:
+def _kept(folder: RunFolder, whole: dict[str, Any], attempt: dict[str, Any]) -> Iterator[None]:
     """Writes the attempt into run.json when it begins and again when it ends, however it ends."""
-    folder.create()
-    whole = dict(kept or manifest.fresh(study)) | manifest.described(study)
     whole["attempts"] = [*whole["attempts"], attempt]
     folder.write_manifest(whole)
     try:
-        yield attempt
+        yield
         attempt["end"] = "finished"
     except BaseException as wrong:
         attempt["end"] = f"{type(wrong).__name__}: {wrong}"
@@ -148,19 +181,15 @@ def _interruptible(conductor: Conductor, command: str) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _standings(lanes: Sequence[Lane], before: Mapping[str, int]) -> dict[str, Standing]:
-    return {lane.model: _standing(lane, before[lane.model]) for lane in lanes}
-
-
-def _standing(lane: Lane, before: int) -> Standing:
+def _standing(lane: Lane) -> Standing:
     tally = lane.tally()
-    note = "" if tally.speakers or tally.answered else "starting"
+    starting = "" if tally.speakers or tally.answered or tally.read else "starting"
     return Standing(
         total=lane.cells,
-        settled=min(before, lane.cells) + tally.answered,
+        settled=min(lane.settled_before, lane.cells) + tally.answered,
         failed=sum(tally.failed.values()),
         read=min(tally.read.values(), default=0),
-        note=tally.down or tally.stopping or note,
+        note=tally.down or tally.stopping or starting,
     )
 
 
@@ -183,12 +212,12 @@ def _say_end(conductor: Conductor, ends: Sequence[LaneEnd], folder: RunFolder, c
     for end in ends:
         if end.error:
             print(f"{end.model}: {end.error}", file=sys.stderr)
-    owed = {lane.model: lane.owed() for lane in conductor.lanes}
-    for model, cells in owed.items():
+    left = {lane.model: lane.left() for lane in conductor.lanes}
+    for model, cells in left.items():
         if cells:
             kinds = ", ".join(f"{n:,} {kind}" for kind, n in folder.answers(model).counts().failed.items())
             print(f"{model}: {cells:,} cells are still owed{f' ({kinds})' if kinds else ''}", file=sys.stderr)
-    if any(owed.values()) or any(end.error for end in ends):
-        print(f"resume with: {command}", file=sys.stderr)
-        return INTERRUPTED if conductor.stopping else OWED
-    return OK
+    if not any(left.values()) and not any(end.error for end in ends):
+        return OK
+    print(f"resume with: {command}", file=sys.stderr)
+    return INTERRUPTED if conductor.stopping else OWED

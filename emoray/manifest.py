@@ -9,7 +9,6 @@ import socket
 import subprocess
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -18,20 +17,9 @@ from typing import Any
 from emoray import __version__
 from emoray.spec import Spec, SpecError, Study
 from emoray.study.goemotions import LabelMap, label_map_from
-from emoray.study.scoring import NeutralRule
 
 _PACKAGES = ("ray", "torch", "transformers", "vllm", "openai", "pyarrow", "pandas", "numpy", "pydantic")
 FORMAT = 1
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a report needs of the run beside its rows."""
-
-    name: str
-    spec: Spec
-    label_map: LabelMap
-    neutral: NeutralRule
 
 
 def fresh(study: Study) -> dict[str, Any]:
@@ -53,24 +41,19 @@ def described(study: Study) -> dict[str, Any]:
     }
 
 
-def settings(manifest: Mapping[str, Any] | None, where: str) -> Settings:
-    """The settings in a manifest; SpecError where a folder has none, or one of another format."""
+def study(manifest: Mapping[str, Any] | None, where: str) -> Study:
+    """The study that a folder is a run of; SpecError where it has no manifest, or one of another format."""
     if manifest is None:
         raise SpecError(f"{where}: is no run folder (it has no run.json); give the folder that `emoray run` wrote")
     if manifest.get("format") != FORMAT:
         raise SpecError(f"{where}: run.json has format {manifest.get('format')!r}, this emoray reads {FORMAT}")
-    spec = Spec.model_validate(manifest["spec"])
     labels = manifest["label_map"]
-    return Settings(
-        manifest["name"],
-        spec,
-        label_map_from(labels["labels"], name=labels["name"], mark=labels["mark"]),
-        spec.neutral,
-    )
+    label_map = label_map_from(labels["labels"], name=labels["name"], mark=labels["mark"])
+    return Study(Spec.model_validate(manifest["spec"]), label_map=label_map)
 
 
-def attempt(command: Sequence[str], settled_before: Mapping[str, int]) -> dict[str, Any]:
-    """A new attempt: who begins, where, when, with what, and how much was settled before. Its id sorts by time."""
+def attempt(command: Sequence[str]) -> dict[str, Any]:
+    """A new attempt: who begins, where, when, with what. Its id sorts by time."""
     began = datetime.now(UTC)
     return {
         "id": f"{began:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}",
@@ -81,7 +64,6 @@ def attempt(command: Sequence[str], settled_before: Mapping[str, int]) -> dict[s
         "user": _user(),
         "versions": versions(),
         "git": _git_revision(),
-        "settled_before": dict(settled_before),
     }
 
 

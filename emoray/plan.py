@@ -71,11 +71,12 @@ def plan(study: Study, uri: str, *, address: str | None = None) -> Plan:
     With an address the cluster there is asked whether it has what every lane takes: SpecError where it has not.
     """
     capacity = cluster.connect(address) if address else None
-    if capacity:
-        cluster.check(study.spec, capacity)
+    for model in study.spec.models:
+        if capacity:
+            cluster.check(model.name, cluster.needs(study.spec, model), capacity)
     folder, e = RunFolder(uri), study.experiment
     if folder.manifest() is not None:
-        manifest.settings(folder.manifest(), folder.uri)
+        manifest.study(folder.manifest(), folder.uri)
     return Plan(
         name=study.spec.name,
         folder=uri,

@@ -11,6 +11,7 @@ import difflib
 import hashlib
 import json
 import re
+import textwrap
 import types
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -40,10 +41,16 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str | int | float | dict) else value
 
 
+def _or_one(of: Any) -> BeforeValidator:
+    """A list may be written as its one member; the JSON schema says so too."""
+    return BeforeValidator(_as_list, json_schema_input_type=of | Annotated[list[of], Field(min_length=1)])
+
+
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+ -]{0,63}$")]
 Angle = Annotated[float, Field(ge=-360, le=360)]
 Intensity = Annotated[float, Field(gt=0, le=1)]
-Positive = Annotated[int, Field(ge=1)]
+_NEAREST = 0.001  # to the origin: templates write three decimals
+Positive = Annotated[int, Field(ge=1, strict=True)]  # strict: `yes` and '3' are no counts
 
 
 class StatePair(_Section):
@@ -279,13 +286,11 @@ class Spec(_Section):
     accounts: dict[Name, Account] = {}
     states: Positive | Annotated[list[Angle | StatePair], Field(min_length=1)] = 12
     """A count (evenly spaced around the circle), angles in degrees, or valence/arousal pairs."""
-    intensities: Annotated[
-        list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=1), BeforeValidator(_as_list)
-    ] = [1.0]
+    intensities: Annotated[list[Intensity], Field(min_length=1), _or_one(Intensity)] = [1.0]
     """The state's distance from the origin, 0 < intensity ≤ 1."""
-    templates: Annotated[list[str | TemplateText], Field(min_length=1), BeforeValidator(_as_list)] = ["parameters"]
+    templates: Annotated[list[str | TemplateText], Field(min_length=1), _or_one(str | TemplateText)] = ["parameters"]
     """Names of shipped templates, or your own texts."""
-    questions: Annotated[list[str | QuestionText], Field(min_length=1), BeforeValidator(_as_list)] = ["all"]
+    questions: Annotated[list[str | QuestionText], Field(min_length=1), _or_one(str | QuestionText)] = ["all"]
     """Ids of shipped questions, `all` of them, or your own texts."""
     repetitions: Positive = 1
     sampling: SamplingSpec = SamplingSpec()
@@ -296,7 +301,7 @@ class Spec(_Section):
     """A shipped map, or the path of your own (YAML or CSV), seen from the spec's folder."""
     neutral: NeutralRule = "zero"
     """What a reading without a direction scores: zero, or it is dropped from the means."""
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63, strict=True)] = 0
     """Decides the order of asking, and nothing else: a cell's own seed comes from its key."""
     retry: Retry = Retry()
     budget_usd: Annotated[float, Field(gt=0)] | None = None
@@ -314,6 +319,8 @@ class Spec(_Section):
                     f"models[{index}].account is {model.account!r}, which accounts does not define"
                     f"{_did_you_mean(model.account, self.accounts)}"
                 )
+            if isinstance(model, Vllm) and isinstance(model.replicas, list) and model.replicas[0] > model.replicas[1]:
+                raise ValueError(f"models[{index}].replicas must be [least, most], got {model.replicas}")
         return self
 
     def model(self, name: str) -> Embedded | Local | Vllm | Hosted | Scripted:
@@ -328,13 +335,13 @@ class Spec(_Section):
 class Study:
     """A spec with its texts and maps resolved: what the grid, the scores and the report need."""
 
-    def __init__(self, spec: Spec, folder: Path) -> None:
+    def __init__(self, spec: Spec, folder: Path = Path(), label_map: LabelMap | None = None) -> None:
         """SpecError where a template, question or label map cannot be used; `folder` is the spec's own."""
         self.spec = spec
-        self.label_map = chosen_label_map(spec.label_map, folder)
+        self.label_map = label_map or chosen_label_map(spec.label_map, folder)
         self.experiment = Experiment(
             models=tuple(_model(entry, spec.sampling) for entry in spec.models),
-            states=_unique("states", _states(spec.states), lambda state: state.affect),
+            states=_unique("states", _states(spec.states), lambda state: _shown(state.affect)),
             questions=_unique("questions", _questions(spec.questions), lambda question: question.id),
             templates=_unique("templates", [_template(t) for t in spec.templates], lambda template: template.name),
             intensities=_unique("intensities", spec.intensities, float),
@@ -342,7 +349,10 @@ class Study:
             seed=spec.seed,
         )
         _unique("questions", self.experiment.questions, lambda question: question.text)
-        _unique("templates", self.experiment.templates, lambda template: (template.system, template.user))
+        _unique(
+            "templates", self.experiment.templates, lambda template: (template.system.strip(), template.user.strip())
+        )
+        _directions(self.experiment)
 
 
 def load(path: str | Path, changes: Sequence[str] = ()) -> Study:
@@ -400,6 +410,22 @@ def _state(index: int, state: float | StatePair) -> State:
     return State(affect, affect.angle_deg)
 
 
+def _directions(experiment: Experiment) -> None:
+    """SpecError where two cells ask for the same affect (a half of 1 is a whole 0.5), or one for none."""
+    wanted = [state.affect.scaled(intensity) for state in experiment.states for intensity in experiment.intensities]
+    _unique("states × intensities", wanted, _shown)
+    for affect in wanted:
+        if affect.intensity < _NEAREST:
+            raise SpecError(
+                f"states × intensities has {_shown(affect)}, so close to the origin that it has no direction"
+            )
+
+
+def _shown(affect: Affect) -> str:
+    """An affect for a person, to the six decimals that tell keys apart."""
+    return f"valence {round(affect.valence, 6) + 0.0:.7g}, arousal {round(affect.arousal, 6) + 0.0:.7g}"
+
+
 def _template(entry: str | TemplateText) -> Template:
     if isinstance(entry, str):
         if entry not in prompts.shipped_templates():
@@ -425,7 +451,7 @@ def _questions(entries: list[str | QuestionText]) -> list[Question]:
 
 
 def chosen_label_map(name: str, folder: Path) -> LabelMap:
-    """A shipped map, or a user's own file seen from a folder; SpecError or BadLabelMap where there is none."""
+    """A shipped map, or a user's own file seen from a folder; SpecError where there is none that can be used."""
     if name in goemotions.shipped_maps():
         return goemotions.label_map(name)
     path = folder / name
@@ -434,21 +460,36 @@ def chosen_label_map(name: str, folder: Path) -> LabelMap:
         raise SpecError(
             f"label_map: {name!r} is neither a file nor one of {', '.join(known)}{_did_you_mean(name, known)}"
         )
-    return goemotions.label_map_from(_map_entries(path), name=path.stem, source=name)
+    try:
+        return goemotions.label_map_from(_map_entries(path), name=path.stem, source=name)
+    except BadLabelMap as wrong:
+        raise SpecError(f"{path.name}: {wrong}") from None
 
 
 def _map_entries(path: Path) -> Mapping[str, Any]:
     """A user's map: YAML {label: {term: …}}, or CSV with the columns label and term, angle, or valence and arousal."""
-    text = path.read_text(encoding="utf-8")
-    if path.suffix == ".csv":
-        rows = csv.DictReader(text.splitlines())
-        return {row.pop("label", ""): {k: v for k, v in row.items() if v not in ("", None)} for row in rows}
-    data = yaml.load(text, Loader=_UniqueKeys)
+    try:
+        text = path.read_text(encoding="utf-8-sig")  # spreadsheets write a mark before the first column's name
+        data: Any = _csv_entries(text) if path.suffix == ".csv" else yaml.load(text, Loader=_UniqueKeys)
+    except (OSError, UnicodeDecodeError, csv.Error, yaml.YAMLError) as wrong:
+        raise SpecError(f"label_map: {path.name} cannot be read: {' '.join(str(wrong).split())}") from None
     if not isinstance(data, dict):
         raise SpecError(
             f"label_map: {path.name} holds no labels; write one line per label, such as joy: {{term: happy}}"
         )
     return data
+
+
+def _csv_entries(text: str) -> dict[str, dict[str, str]]:
+    entries: dict[str, dict[str, str]] = {}
+    for row in csv.DictReader(text.splitlines(), skipinitialspace=True):
+        label = (row.pop("label", None) or "").strip()
+        if label in entries:
+            raise SpecError(f"label_map: the label {label!r} is written twice; keep one")
+        entries[label] = {
+            column: value.strip() for column, value in row.items() if isinstance(value, str) and value.strip()
+        }
+    return entries
 
 
 def _unique(field: str, values: Any, of: Any) -> tuple[Any, ...]:
@@ -467,15 +508,23 @@ def _validated(data: dict[str, Any]) -> Spec:
         return Spec.model_validate(data)
     except ValidationError as wrong:
         first: dict[str, str] = {}
-        for error in wrong.errors():  # a union complains once per member; the first complaint about a field says it
-            first.setdefault(_field(dict(error), data), _sentence(dict(error), data))
+        # a union complains once per member: the first complaint about a field says it, of a list the list's own
+        for error in sorted((dict(error) for error in wrong.errors()), key=_beside_the_point):
+            first.setdefault(_field(error, data), _sentence(error, data))
+        for meant in [re.search(r"^(.*?)\w+ is not a setting; did you mean '(\w+)'", text) for text in first.values()]:
+            if meant:
+                first.pop(f"{meant[1]}{meant[2]}", None)  # a misspelt setting is not also a missing one
         deepest = [f for f in first if not any(other.startswith((f"{f}[", f"{f}.")) for other in first)]
         raise SpecError("\n".join(first[field] for field in deepest)) from None
 
 
+def _beside_the_point(error: Mapping[str, Any]) -> bool:
+    return error["type"] == "int_type" and isinstance(error["input"], list)
+
+
 def _sentence(error: dict[str, Any], data: Any) -> str:
     """One complaint of pydantic's as a sentence that starts with the field."""
-    where, value, context = _field(error, data), error.get("input"), error.get("ctx", {})
+    where, value, context = _field(error, data), _quoted(error), error.get("ctx", {})
     match error["type"]:
         case "extra_forbidden":
             known = _settings_at(error["loc"][:-1])
@@ -494,30 +543,50 @@ def _sentence(error: dict[str, Any], data: Any) -> str:
                 + (_did_you_mean(asked, tags))
             )
         case "greater_than_equal":
-            return f"{where} must be at least {context['ge']:g}, got {value!r}"
+            return f"{where} must be at least {context['ge']:g}, got {value}"
         case "less_than_equal":
-            return f"{where} must be at most {context['le']:g}, got {value!r}"
+            return f"{where} must be at most {context['le']:g}, got {value}"
         case "greater_than":
-            return f"{where} must be more than {context['gt']:g}, got {value!r}"
+            return f"{where} must be more than {context['gt']:g}, got {value}"
         case "less_than":
-            return f"{where} must be less than {context['lt']:g}, got {value!r}"
+            return f"{where} must be less than {context['lt']:g}, got {value}"
         case "literal_error":
-            return f"{where} must be {context['expected']}, got {value!r}"
+            return f"{where} must be {context['expected']}, got {value}"
         case "string_pattern_mismatch":
-            return (
-                f"{where} is {value!r}, which does not look like {_PATTERNS.get(context['pattern'], 'what is meant')}"
-            )
+            return f"{where} must be {_PATTERNS.get(context['pattern'], context['pattern'])}, got {value}"
         case "too_short":
-            return f"{where} must have at least {context['min_length']}, got {value!r}"
+            return f"{where} must have at least {context['min_length']}, got {value}"
+        case "too_long":
+            return f"{where} must have at most {context['max_length']}, got {value}"
+        case "int_type":
+            return f"{where} must be {'a count or a list' if where == 'states' else 'a whole number'}, got {value}"
+        case "list_type":
+            return f"{where} must be a list, got {value}"
+        case "string_type":
+            return f"{where} must be text, got {value}; write it in quotes"
+        case "bool_type" | "bool_parsing":
+            return f"{where} must be true or false, got {value}"
+        case "float_type" | "float_parsing":
+            return f"{where} must be a number, got {value}"
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return f"{where} must be a section of settings (name: value), got {value}"
         case _:
             message = str(error["msg"])
-            return f"{where} is {value!r}, but it {_lower(message).replace('input should', 'should')}"
+            return f"{where} is {value}, but it {_lower(message).replace('input should', 'should')}"
+
+
+def _quoted(error: Mapping[str, Any]) -> str:
+    """The wrong value, for a person; never a whole document, and nothing that might be somebody's key."""
+    value, loc = error.get("input"), error["loc"]
+    if loc[:1] == ("accounts",) and isinstance(value, str | dict) and loc[-1] not in ("kind", "base_url"):
+        return "something else"
+    return textwrap.shorten(repr(value), 100, placeholder=" …")
 
 
 _PATTERNS = {
-    r"^[A-Za-z0-9][A-Za-z0-9._+ -]{0,63}$": "a name (up to 64 letters, digits, '.', '_', '+', '-' or spaces)",
+    r"^[A-Za-z0-9][A-Za-z0-9._+ -]{0,63}$": "up to 64 letters, digits, spaces and . _ + -, the first a letter or a digit",
     r"^https?://": "an address (it begins with https:// or http://)",
-    r"^[A-Za-z_][A-Za-z0-9_]*$": "the name of an environment variable; the key itself never stands in a spec",
+    r"^[A-Za-z_][A-Za-z0-9_]*$": "the name of an environment variable (the key itself never stands in a spec)",
 }
 
 
@@ -594,6 +663,8 @@ class _UniqueKeys(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":  # `<<: *defaults`
+                continue
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, Hashable) and key in seen:
                 raise yaml.constructor.ConstructorError(
@@ -628,6 +699,10 @@ def _change(data: dict[str, Any], change: str) -> None:
         here[steps[-1]] = yaml.load(text, Loader=_UniqueKeys)
     except (IndexError, TypeError):
         raise SpecError(f"--set {change}: the spec has no {path}") from None
+    except yaml.YAMLError:
+        raise SpecError(
+            f"--set {change}: {text!r} is no YAML value; quote what has brackets, colons or commas"
+        ) from None
 
 
 def _set(entry: BaseModel, *names: str) -> dict[str, str]:

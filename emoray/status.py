@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from emoray import manifest
+from emoray.lease import holder
 from emoray.progress import duration
 from emoray.store import RunFolder
 
@@ -39,6 +40,7 @@ class Status:
     folder: str
     attempts: list[dict[str, Any]]
     models: tuple[ModelStatus, ...]
+    writer: str | None  # who is writing now
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""
@@ -55,18 +57,20 @@ class Status:
         if not self.attempts:
             return "no attempt yet"
         last = self.attempts[-1]
-        how = last.get("end", "running, or died without a word")
+        how = last.get("end") or (f"running, {self.writer}" if self.writer else "died without a word")
         return f"attempt {len(self.attempts)} began {last['began']} on {last['host']}: {how}"
 
 
 def status(folder: RunFolder, *, now: datetime | None = None) -> Status:
     """The status of a run folder; SpecError where it is none."""
     whole = folder.manifest()
-    settings = manifest.settings(whole, folder.uri)
+    spec = manifest.study(whole, folder.uri).spec
     attempts = list((whole or {}).get("attempts", []))
     cells, last = int((whole or {})["cells_per_model"]), attempts[-1] if attempts else {}
-    models = tuple(_model(folder, entry.name, cells, last, now or datetime.now(UTC)) for entry in settings.spec.models)
-    return Status(settings.name, folder.uri, attempts, models)
+    models = tuple(_model(folder, entry.name, cells, last, now or datetime.now(UTC)) for entry in spec.models)
+    held = holder(folder, (now or datetime.now(UTC)).timestamp())
+    writer = f"process {held.pid} on {held.host}" if held else None
+    return Status(spec.name, folder.uri, attempts, models, writer)
 
 
 def _model(folder: RunFolder, name: str, cells: int, last: dict[str, Any], now: datetime) -> ModelStatus:

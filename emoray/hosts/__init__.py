@@ -53,3 +53,7 @@ class Host(Protocol):
 
 class HostDown(Exception):
     """The host cannot go on, and no ask can help: the message is one sentence with the cause and a hint."""
+
+
+class BudgetSpent(HostDown):
+    """The next ask might cost more than the budget has left: nothing is broken, and the rest stays owed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
@@ -10,6 +11,8 @@ from datetime import UTC, datetime
 from emoray.hosts import Ask, Reply
 from emoray.spec import Scripted
 from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome
+
+GROUP = 64  # asks that are answered together
 
 
 class ScriptedHost:
@@ -24,15 +27,17 @@ class ScriptedHost:
         self._lines = tuple(entry.lines)
         self._latency_s = entry.latency_s
         self._fails = entry.fails
+        self._places = threading.BoundedSemaphore(max(1, entry.in_flight // GROUP))
 
     def generate(self, asks: Iterable[Ask]) -> Iterator[Reply]:
-        """Replies in groups of at most `in_flight`, each group a latency after it was asked."""
+        """Replies in groups, each group a latency after it was asked; all calls together hold `in_flight` at most."""
         waiting = list(asks)
-        while waiting:
-            now, waiting = waiting[: self.in_flight], waiting[self.in_flight :]
-            began = datetime.now(UTC)
-            time.sleep(self._latency_s)
-            for ask in now:
+        size = min(GROUP, self.in_flight)
+        for start in range(0, len(waiting), size):
+            with self._places:
+                began = datetime.now(UTC)
+                time.sleep(self._latency_s)
+            for ask in waiting[start : start + size]:
                 yield Reply(ask.key, self._say(ask), began, self._latency_s)
 
     def close(self) -> None:

@@ -20,12 +20,12 @@ from emoray.journal import Journal
 from emoray.readers import Reader, ReaderDown, Reading
 from emoray.resume import owed_rows
 from emoray.spec import Embedded, GoEmotionsReader, Local, ModelEntry, ReaderEntry, Scripted, ScriptedReader
-from emoray.store import RunFolder
+from emoray.store import RunFolder, StoreError
 from emoray.stream.ledger import Verdict
 from emoray.study.goemotions import LabelMap
 from emoray.study.scoring import NeutralRule
 
-_GATHER_S = 0.05  # replies that come within this time become one table
+_GATHER_S = 0.1  # replies that come within this time become one table
 
 
 class Work(NamedTuple):
@@ -78,10 +78,10 @@ class Speaker:
         self._journal = Journal(self._part, _writer(work), schema=rows.SAID)
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
-        """A host that goes down ends its lane without an exception: Ray would tear down what is still in flight."""
+        """What cannot go on ends its lane without an exception: Ray would tear down what is still in flight."""
         try:
             yield from self._speak(self._owed(block))
-        except HostDown as wrong:
+        except (HostDown, StoreError) as wrong:
             ray.get(self._work.ledger.down.remote(str(wrong)))
 
     def _started(self, entry: ModelEntry) -> Host | None:
@@ -141,8 +141,12 @@ class Listener:
             return block
         readings = self._readings(self._reader, block["answer"].to_pylist())
         felt = rows.felt(block, readings, reader=self._reader.name, revision=self._reader.revision)
-        self._journal.append(rows.scored(felt, self._label_map, self._neutral)).result()
-        self._work.ledger.read.remote(self._reader.name, block.num_rows)
+        try:
+            self._journal.append(rows.scored(felt, self._label_map, self._neutral)).result()
+        except StoreError as wrong:
+            ray.get(self._work.ledger.down.remote(str(wrong)))
+        else:
+            self._work.ledger.read.remote(self._reader.name, block.num_rows)
         return block
 
     def _started(self, entry: ReaderEntry) -> Reader | None:

@@ -4,11 +4,27 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from emoray.spec import Embedded, GoEmotionsReader, Local, ModelEntry, ReaderEntry, Spec, SpecError, Vllm
+from emoray.hosts.scripted import GROUP
+from emoray.spec import (
+    Embedded,
+    GoEmotionsReader,
+    Hosted,
+    Local,
+    ModelEntry,
+    ReaderEntry,
+    Scripted,
+    Spec,
+    SpecError,
+    Vllm,
+)
+from emoray.store import RunFolder, StoreError, leave_mark, missing_mark, probe
 
 
 @dataclass(frozen=True)
@@ -56,10 +72,18 @@ def speakers(entry: ModelEntry) -> Pool:
             least = entry.replicas if isinstance(entry.replicas, int) else entry.replicas[0]
             gpus = entry.tensor_parallel_size * entry.pipeline_parallel_size
             return Pool(least, Resources(1.0, float(gpus)), 32, 16)
-        case _:
-            rows = max(1, min(1000, entry.in_flight // 8)) if entry.host != "scripted" else min(1000, entry.in_flight)
-            cpus = getattr(entry, "cpus", 0.1)
-            return Pool(entry.actors, Resources(cpus), rows, max(2, -(-3 * entry.in_flight // (2 * rows))))
+        case Scripted():
+            rows = min(GROUP, entry.in_flight) if entry.latency_s else 1000
+            calls = _calls(entry.in_flight, rows) if entry.latency_s else 3
+            return Pool(entry.actors, Resources(entry.cpus), rows, calls)
+        case Hosted():
+            rows = max(1, entry.in_flight // 8)
+            return Pool(entry.actors, Resources(0.1), rows, _calls(entry.in_flight, rows))
+
+
+def _calls(in_flight: int, rows: int) -> int:
+    """Blocks at once that keep a host full while as many again and more wait for the disk and for Ray."""
+    return max(2, -(-6 * in_flight // rows))
 
 
 def listeners(entry: ReaderEntry) -> Pool:
@@ -68,27 +92,55 @@ def listeners(entry: ReaderEntry) -> Pool:
     return Pool(entry.actors, Resources(entry.cpus, gpus), 0, 2)
 
 
-def needs(spec: Spec, model: ModelEntry) -> Resources:
-    """What the lane of one model holds while it runs."""
-    return sum((listeners(reader).needs for reader in spec.readers), speakers(model).needs)
+def needs(spec: Spec, model: ModelEntry | None) -> Resources:
+    """What the lane of one model holds while it runs; without a model, that of readers that catch up."""
+    return sum((listeners(reader).needs for reader in spec.readers), speakers(model).needs if model else Resources())
 
 
-def check(spec: Spec, capacity: Resources) -> None:
+def check(model: str, lane: Resources, capacity: Resources) -> None:
     """SpecError where a lane cannot fit into the whole cluster: Ray itself would wait for it for ever, silently."""
-    for model in spec.models:
-        lane = needs(spec, model)
-        if not lane <= capacity:
-            raise SpecError(
-                f"model {model.name!r} needs {lane}, but the cluster has {capacity}; "
-                "submit to a larger cluster, or ask for less in the spec"
-            )
+    if not lane <= capacity:
+        raise SpecError(
+            f"model {model!r} needs {lane}, but the cluster has {capacity}; "
+            "submit to a larger cluster, or ask for less in the spec"
+        )
+
+
+def check_folder(folder: RunFolder) -> None:
+    """StoreError where the run folder cannot be written, or a node of the cluster does not see it."""
+    probe(folder)
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    if len(nodes) == 1:
+        return
+    mark = leave_mark(folder)
+    try:
+        look = ray.remote(_look)
+        looks = [
+            look.options(num_cpus=0, scheduling_strategy=_on(node)).remote(folder, mark, _name(node)) for node in nodes
+        ]
+        missing = [sentence for sentence in ray.get(looks) if sentence]
+    finally:
+        folder.delete(mark)
+    if missing:
+        raise StoreError(missing[0])
+
+
+def _look(folder: RunFolder, mark: str, node: str) -> str | None:
+    return missing_mark(folder, mark, node=node)
+
+
+def _on(node: Mapping[str, Any]) -> NodeAffinitySchedulingStrategy:
+    return NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+
+
+def _name(node: Mapping[str, Any]) -> str:
+    return f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
 
 
 def connect(address: str | None = None, *, verbose: bool = False) -> Resources:
     """Joins the cluster at an address (or in RAY_ADDRESS), or starts one on this machine; returns what it holds."""
     level = logging.INFO if verbose else logging.ERROR
-    if not verbose:
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # Ray's C++ side ignores logging_level
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if not ray.is_initialized():
         where = address or os.environ.get("RAY_ADDRESS") or "local"
         local = {"include_dashboard": False} if where == "local" else {}

@@ -7,7 +7,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 from emoray.spec import Study
 from emoray.store import RunFolder
-from emoray.stream.cluster import Resources
+from emoray.stream.cluster import Resources, check
 from emoray.stream.lane import Lane, LaneEnd
 
 _LOOK_S = 0.5
@@ -21,19 +21,35 @@ class Conductor:
     A lane takes all it needs at once or nothing: two lanes that each hold half of what both need would wait for ever.
     """
 
-    def __init__(self, study: Study, run: RunFolder, attempt: str, capacity: Resources, limit: int | None) -> None:
-        self.lanes = [Lane(study, entry, run, attempt, limit) for entry in study.spec.models]
+    def __init__(
+        self,
+        study: Study,
+        run: RunFolder,
+        capacity: Resources,
+        attempt: str,
+        *,
+        limit: int | None = None,
+        asks: bool = True,
+    ) -> None:
+        """SpecError where a lane can never fit; `asks=False` is for readers that catch up."""
+        self.lanes = [Lane(study, entry, run, attempt, limit=limit, asks=asks) for entry in study.spec.models]
+        for lane in self.lanes:
+            check(lane.model, lane.needs, capacity)
         self.stopping = False
         self._free = capacity
 
-    def run(self, act: Callable[[Lane], LaneEnd], watch: Watch) -> list[LaneEnd]:
-        """Acts on every lane, in the order of the spec where they compete; ends when all have ended."""
+    def settled_before(self) -> dict[str, int]:
+        """What each lane finds settled; to be called before `run`."""
+        return {lane.model: lane.look() for lane in self.lanes}
+
+    def run(self, watch: Watch) -> list[LaneEnd]:
+        """Runs every lane, in the order of the spec where they compete; ends when all have ended."""
         waiting, running, ends = list(self.lanes), dict[Future[LaneEnd], Lane](), dict[str, LaneEnd]()
         with ThreadPoolExecutor(max_workers=len(self.lanes), thread_name_prefix="lane") as threads:
             while waiting or running:
                 for lane in [lane for lane in waiting if self._takes(lane)]:
                     waiting.remove(lane)
-                    running[threads.submit(act, lane)] = lane
+                    running[threads.submit(lane.run)] = lane
                 done, _ = wait(running, timeout=_LOOK_S, return_when=FIRST_COMPLETED)
                 for future in done:
                     lane = running.pop(future)

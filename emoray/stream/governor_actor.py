@@ -26,10 +26,11 @@ class _GovernorActor:
     def __init__(self, limits: Limits) -> None:
         self._bucket = Bucket(limits)
         self._asked_at = time.monotonic()
-        self._watch = asyncio.get_event_loop().create_task(self._exit_when_idle())
+        self._watch: asyncio.Task[None] | None = None
 
     async def restate(self, limits: Limits, run: str | None, spent_usd: float) -> None:
         self._asked_at = time.monotonic()
+        self._watch = self._watch or asyncio.create_task(_end_when_idle(self))
         self._bucket.restate(limits)
         if run is not None:
             self._bucket.began(run, spent_usd)
@@ -41,10 +42,14 @@ class _GovernorActor:
     async def status(self) -> dict[str, float]:
         return self._bucket.status(time.monotonic())
 
-    async def _exit_when_idle(self) -> None:
-        while time.monotonic() - self._asked_at < IDLE_EXIT_S:
-            await asyncio.sleep(60.0)
-        ray.actor.exit_actor()
+    def idle_s(self) -> float:
+        return time.monotonic() - self._asked_at
+
+
+async def _end_when_idle(governor: _GovernorActor) -> None:
+    while governor.idle_s() < IDLE_EXIT_S:
+        await asyncio.sleep(60.0)
+    ray.kill(ray.get_runtime_context().current_actor)
 
 
 @dataclass
@@ -62,7 +67,7 @@ class SharedGovernor:
         except RayActorError:
             _log.warning("the governor %s died; starting it again", self.name)
             self._actor = None
-            await asyncio.sleep(0.5)
+            await asyncio.gather(*self._restatements())
             return Lease(0, wait_s=0.5)
         return granted
 
@@ -72,10 +77,12 @@ class SharedGovernor:
 
     def restate(self) -> SharedGovernor:
         """Tell the limits and sums of this handle, which replace older ones; returns itself."""
-        handle = self._handle()
-        for run, spent in self.spent_usd.items() or ((None, 0.0),):
-            ray.get(handle.restate.remote(self.limits, run, spent))
+        ray.get(self._restatements())
         return self
+
+    def _restatements(self) -> list[Any]:
+        handle, runs = self._handle(), self.spent_usd.items() or ((None, 0.0),)
+        return [handle.restate.remote(self.limits, run, spent) for run, spent in runs]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_actor": None}

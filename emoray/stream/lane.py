@@ -41,9 +41,13 @@ class LaneEnd:
 class Lane:
     """The lane of one model; `run` blocks until it ends."""
 
-    def __init__(self, study: Study, entry: ModelEntry, run: RunFolder, attempt: str, limit: int | None) -> None:
+    def __init__(
+        self, study: Study, entry: ModelEntry, run: RunFolder, attempt: str, *, limit: int | None, asks: bool
+    ) -> None:
         self.model = entry.name
-        self.needs = cluster.needs(study.spec, entry)
+        self.needs = cluster.needs(study.spec, entry if asks else None)
+        self.settled_before = 0
+        self._asks = asks
         self.ledger = open_ledger()
         self._study, self._entry, self._run = study, entry, run
         self._grid = study.experiment.grid(entry.name)
@@ -54,8 +58,9 @@ class Lane:
     def run(self) -> LaneEnd:
         error = None
         try:
-            self._ask()
-            self.catch_up(self._study.spec.readers)
+            if self._asks:
+                self._ask()
+            self._catch_up()
             self._tidy()
         except Exception as wrong:  # one lane's failure is its own
             _log.debug("lane %s", self.model, exc_info=True)
@@ -76,12 +81,24 @@ class Lane:
         done = self._answers.settled() if settled is None else settled
         return sum(1 for _ in owed(prompts(self._grid, 0, self.cells), done))
 
-    def catch_up(self, readers: Sequence[ReaderEntry]) -> None:
+    def look(self) -> int:
+        """Notes how many cells have an answer before the lane begins."""
+        self.settled_before = len(self._answers.settled())
+        return self.settled_before
+
+    def left(self) -> int:
+        """What is left to do: cells without an answer, or answers that some reader has not read."""
+        return self.owed() if self._asks else max(map(self._unread, self._study.spec.readers))
+
+    def _unread(self, reader: ReaderEntry) -> int:
+        read = self._run.rows(reader.name, self.model).settled()
+        return len(read.union(self._answers.settled())) - len(read)
+
+    def _catch_up(self) -> None:
         """Every reader reads the answers that it has not read."""
-        answered = self._answers.settled()
-        for reader in readers:
-            read = self._run.rows(reader.name, self.model).settled()
-            if len(read.union(answered)) > len(read):
+        for reader in self._study.spec.readers:
+            if self._unread(reader):
+                read = self._run.rows(reader.name, self.model).settled()
                 source = AnswersSource(self._answers, ray.put(read), self._pool.block_rows)
                 self._drain(self._heard(_read(source, 1), [reader]))
 

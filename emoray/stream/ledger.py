@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 
 class Verdict(Enum):
@@ -84,5 +85,5 @@ class LaneLedger:
 def open_ledger() -> Any:
     """A fresh ledger, on the driver's own node: it must live exactly as long as the driver."""
     here = ray.get_runtime_context().get_node_id()
-    affinity = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(here, soft=False)
+    affinity = NodeAffinitySchedulingStrategy(here, soft=False)
     return ray.remote(LaneLedger).options(num_cpus=0, scheduling_strategy=affinity).remote()

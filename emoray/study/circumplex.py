@@ -60,10 +60,9 @@ def cosine(a: Affect, b: Affect) -> float:
 
 def cosines(a: Array, b: Array) -> Array:
     """Row-wise cosines of two (n, 2) arrays of (valence, arousal); NaN where a row has no direction."""
-    lengths = np.hypot(a[..., 0], a[..., 1]) * np.hypot(b[..., 0], b[..., 1])
     dots = a[..., 0] * b[..., 0] + a[..., 1] * b[..., 1]
     with np.errstate(invalid="ignore", divide="ignore"):
-        ratio = np.where(lengths < NO_DIRECTION, np.nan, dots / lengths)
+        ratio = np.where(_points(a) & _points(b), dots / (_lengths(a) * _lengths(b)), np.nan)
     return np.clip(ratio, -1.0, 1.0)
 
 
@@ -78,9 +77,8 @@ def angle_errors_deg(asked: Array, read: Array) -> Array:
     cross = asked[..., 0] * read[..., 1] - asked[..., 1] * read[..., 0]
     dot = asked[..., 0] * read[..., 0] + asked[..., 1] * read[..., 1]
     turns = np.degrees(np.arctan2(cross, dot))
-    short = np.hypot(asked[..., 0], asked[..., 1]) * np.hypot(read[..., 0], read[..., 1]) < NO_DIRECTION
     turns = np.where(turns <= -180.0, 180.0, turns)
-    return np.where(short | np.isnan(turns), np.nan, turns)
+    return np.where(_points(asked) & _points(read), turns, np.nan)
 
 
 def midpoint_deg(angles_deg: list[float]) -> float:
@@ -90,6 +88,16 @@ def midpoint_deg(angles_deg: list[float]) -> float:
     if math.isnan(middle.angle_deg):
         raise ValueError(f"the angles {angles_deg} cancel one another and have no midpoint")
     return middle.angle_deg
+
+
+def _lengths(a: Array) -> Array:
+    """(n, 2) -> (n,); with sqrt, which every machine rounds alike, and not hypot, which they do not."""
+    return np.asarray(np.sqrt(a[..., 0] * a[..., 0] + a[..., 1] * a[..., 1]), dtype=np.float64)
+
+
+def _points(a: Array) -> npt.NDArray[np.bool_]:
+    """Which rows have a direction; NaN rows have none. (n, 2) -> (n,)"""
+    return np.asarray(_lengths(a) >= NO_DIRECTION, dtype=np.bool_)
 
 
 def _clean(x: float) -> float:

@@ -90,6 +90,8 @@ def label_map_from(entries: Mapping[str, Any], *, name: str, mark: str = "user",
         what = f"misses {', '.join(missing)}" if missing else f"has the unknown label {extra[0]!r}"
         raise BadLabelMap(f"label map {name!r} {what}; it must place exactly the 28 GoEmotions labels")
     places = tuple(Place(label, _place(name, label, entries[label]), _reason(entries[label])) for label in LABELS)
+    if all(place.affect is None for place in places):
+        raise BadLabelMap(f"label map {name!r} gives no label a direction")
     return LabelMap(name, mark, source, places)
 
 
@@ -107,7 +109,7 @@ def canonical_label(spelling: str) -> str | None:
 def _place(name: str, label: str, entry: Any) -> Affect | None:
     if not isinstance(entry, Mapping):
         raise BadLabelMap(f"label map {name!r}: {label} needs a term, an angle, or valence and arousal, got {entry!r}")
-    if entry.get("none"):
+    if str(entry.get("none")).strip().lower() in ("true", "yes", "1"):  # a CSV says it as text
         return None
     if "term" in entry:
         return _at_terms(name, label, entry["term"])
@@ -122,11 +124,14 @@ def _place(name: str, label: str, entry: Any) -> Affect | None:
 
 
 def _at_terms(name: str, label: str, terms: Any) -> Affect:
-    chosen = [terms] if isinstance(terms, str) else list(terms)
+    chosen = terms if isinstance(terms, list) else [terms]
     for term in chosen:
-        if term not in russell.ANGLES_DEG:
+        if not isinstance(term, str) or term not in russell.ANGLES_DEG:
             raise BadLabelMap(f"label map {name!r}: {label} names {term!r}, which is none of Russell's 28 terms")
-    return Affect.at(midpoint_deg([russell.ANGLES_DEG[term] for term in chosen]))
+    try:
+        return Affect.at(midpoint_deg([russell.ANGLES_DEG[term] for term in chosen]))
+    except ValueError:
+        raise BadLabelMap(f"label map {name!r}: the terms of {label}, {chosen!r}, have no midpoint") from None
 
 
 def _number(name: str, label: str, field: str, value: Any) -> float:

@@ -70,21 +70,46 @@ class Reply:
     attempts: int = 1
     chat_template_sha: str | None = None
 
-# Ours, and deliberately narrow: what counts is a reply that declines the task, not one that speaks of declining.
+
+# Ours, English, and deliberately narrow: what counts is a reply that declines the task, not one that speaks of
+# declining. A person in a dark mood can not, will not and would rather not do a great many things, and stays in the
+# role; so it takes both: one of `_DECLINES` and, next to it, one of `_THE_TASK`.
+_DECLINES = (
+    r"can(?:['’]?t| ?not)|won['’]?t|will not|won['’]t be able to|will not be able to",
+    r"(?:am|['’]m) (?:not able|unable) to|(?:am|['’]m) not comfortable|(?:do not|don['’]t) feel comfortable",
+    r"(?:must|have to) (?:respectfully )?decline to|(?:would|['’]d) (?:rather|prefer) not(?: to)?",
+)
+_THIS = r"(?:this|that|the|your|such an?|any|an?)(?: (?:kind|type|sort) of)?"
+_THE_TASK = (
+    rf"assist(?:ing)?(?: you)? (?:with|in) {_THIS}",
+    r"help(?:ing)?(?: you)? with (?:this|that|your)(?: (?:request|task|question|prompt)|\s*[.,;!]|$)",
+    rf"(?:comply(?:ing)? with|fulfil(?:l|ling)?|complet(?:e|ing)) {_THIS} (?:request|instruction|prompt|task)",
+    rf"(?:participat(?:e|ing)|tak(?:e|ing) part|engag(?:e|ing)|continu(?:e|ing))(?: in| with)? {_THIS} "
+    r"(?:role|request|exercise|scenario|persona)",
+    r"role-?play(?:ing)?\b|(?:adopt|assum)(?:e|ing)? (?:this|that|the|a) (?:role|persona|identity)",
+    r"pretend(?:ing)? (?:to be|that I am|I am) (?:an? |any )?(?:real )?(?:person|human|someone|somebody)",
+    r"pretend(?:ing)? (?:to have|that I have) (?:\w+ )?(?:emotions?|feelings?)",
+    r"answer(?:ing)? (?:this|that|your|such an?) (?:question|request|prompt)",
+    rf"provid(?:e|ing) (?:you with )?{_THIS} (?:answer|response|content|information)",
+    rf"(?:generat|creat|produc|writ)(?:e|ing) {_THIS} (?:content|text|response|material)",
+)
+_NO_MORE = r"(?:I(?:['’]m| am) )?sorry,? (?:but )?I can(?:['’]?t|not)(?: (?:do|answer|discuss) (?:this|that|it))?"
 _REFUSALS = re.compile(
-    r"\bI(?:['’]m| am) (?:sorry|afraid),? (?:but )?I (?:can(?:['’]t|not)|am (?:not able|unable)|won['’]t)"
-    r"|\bI (?:can(?:['’]t|not)|won['’]t|am (?:not able|unable) to|must decline to|have to decline to) "
-    r"(?:assist|help|comply|fulfil?l|participate|role-?play|take part|engage|pretend|answer (?:this|that)|"
-    r"provide|continue with|do that)"
-    r"|\bI(?:['’]d| would) (?:rather|prefer) not (?:to )?(?:answer|role-?play|take part|pretend)",
+    rf"\bI ?(?:{'|'.join(_DECLINES)}) (?:{'|'.join(_THE_TASK)})"
+    rf"|^\W*{_NO_MORE}\W*$"  # and not a word beside it
+    r"|\b(?:against|violates?|prevented by) my (?:guidelines|programming|polic(?:y|ies))\b",
     re.IGNORECASE,
 )
+
+_MACHINE = r"an? (?:AI|artificial intelligence|(?:large )?language model|virtual assistant|chat ?bot|computer program)"
+_JOB = r"(?:researcher|engineer|developer|scientist|expert|ethicist|student|artist|company|start-?up)"  # an AI engineer
+_NUMB = r"(?:any ?more|left|now|right now|today|for|about|towards?|inside)"  # no feelings any more: a person says so
 _ROLE_BREAKS = re.compile(
-    r"\bas an? (?:AI|artificial intelligence|(?:large )?language model|virtual assistant|chat ?bot)\b"
-    r"|\bI(?:['’]m| am) (?:just |only |merely )?an? (?:AI|artificial intelligence|(?:large )?language model|"
-    r"computer program|virtual assistant|chat ?bot)\b"
-    r"|\bI (?:do not|don['’]t|cannot|can['’]t) (?:actually |really )?(?:have|experience|feel)(?: any)? "
-    r"(?:personal |human |real )?(?:feelings|emotions)\b",
+    rf"\b(?:as|being|I(?:['’]m| am)(?: (?:just|only|merely|simply))?) {_MACHINE}\b(?! {_JOB})"
+    r"|\bI (?:do not|don['’]t|cannot|can['’]t) (?:actually |really )?(?:have|experience|possess|feel) (?:any )?"
+    r"(?:(?:personal|human|real|genuine) (?:feelings|emotions|experiences)|emotions|feelings (?:or|and|like))\b"
+    rf"(?! {_NUMB}\b)"
+    r"|\bI was (?:trained|developed|created) by (?:OpenAI|Google|Meta|Anthropic|Cohere|Mistral|Alibaba)\b",
     re.IGNORECASE,
 )
 _OPENING = 400  # characters: a refusal says so at once

@@ -144,20 +144,25 @@ FIELDS: dict[str, Callable[[Cell], str]] = {
 
 
 def check_template(template: Template) -> Template:
-    """The same template, or BadPrompt: every field must be known, and the question must be asked."""
+    """The same template, or BadPrompt: every field must be known and bare, and the question must be asked."""
     used: set[str] = set()
+    dressed: list[str] = []
     for text in (template.system, template.user):
         try:
-            used |= {field for _, field, _, _ in string.Formatter().parse(text) if field is not None}
+            parts = [part for part in string.Formatter().parse(text) if part[1] is not None]
         except ValueError as wrong:
             raise BadPrompt(
                 f"template {template.name!r}: {wrong}; write {{{{ and }}}} for braces in the text"
             ) from None
+        used |= {str(field) for _, field, _, _ in parts}
+        dressed += [str(field) for _, field, form, conversion in parts if form or conversion]
     unknown = sorted(used - FIELDS.keys())
     if unknown:
         raise BadPrompt(
             f"template {template.name!r} has the unknown field {{{unknown[0]}}}; known are {_braced(FIELDS)}"
         )
+    if dressed:
+        raise BadPrompt(f"template {template.name!r} formats the field {dressed[0]}; write it bare: {{{dressed[0]}}}")
     if "question" not in used:
         raise BadPrompt(
             f"template {template.name!r} never asks: {{question}} is in neither its system nor its user text"
@@ -191,11 +196,12 @@ def _scenes() -> dict[float, str]:
 
 
 def _degree(intensity: float) -> str:
-    return _step(intensity, "a little", "somewhat", "quite", "very")
+    return _step(round(intensity, 6), "a little", "somewhat", "quite", "very")
 
 
 def _strength(intensity: float) -> str:
-    return "You feel it " + _step(intensity, "only faintly.", "to some degree.", "strongly.", "with all your being.")
+    level = round(intensity, 6)  # a length computed from coordinates: 0.625 may come back as 0.6249999999997
+    return "You feel it " + _step(level, "only faintly.", "to some degree.", "strongly.", "with all your being.")
 
 
 def _arousal_words(x: float) -> str:

@@ -52,7 +52,7 @@ def score(
     """Scores of n readings.
 
     `asked` is (n, 2) of (valence, arousal); `probabilities` is (n, 28) in GoEmotions order, NaN rows where nothing
-    was read. The neutral rule concerns `cosine` alone.
+    was read. The neutral rule concerns `cosine` alone, and every label without a direction.
     """
     nothing = np.isnan(probabilities).any(axis=1)
     vectors = label_map.vectors()
@@ -60,7 +60,7 @@ def score(
     read[nothing] = np.nan
     cosine = cosines(asked, read)
     if neutral == "zero":
-        cosine = np.where(np.isnan(read).any(axis=1) & ~nothing, 0.0, cosine)
+        cosine = np.where(np.isnan(cosine) & ~nothing, 0.0, cosine)
     mean = expectation(probabilities, vectors)
     return Scores(
         read[:, 0], read[:, 1], cosine, angle_errors_deg(asked, read), mean[:, 0], mean[:, 1], cosines(asked, mean)
@@ -69,13 +69,15 @@ def score(
 
 def expectation(probabilities: npt.NDArray[np.float32], vectors: Array) -> Array:
     """The mean place under the placed labels' probabilities, scaled to sum 1. (n, L), (L, 2) -> (n, 2)."""
-    placed = ~np.isnan(vectors).any(axis=1)
-    weights = probabilities[:, placed].astype(np.float64)
-    # einsum without optimisation sums in a fixed order: a row's value does not depend on its neighbours, as a BLAS
-    # product's may, so that every stored row recomputes exactly
-    sums = np.einsum("nl,lc->nc", weights, vectors[placed], optimize=False)
+    sums, total = np.zeros((len(probabilities), 2)), np.zeros((len(probabilities), 1))
+    # label after label: numpy's own sums (einsum, BLAS, .sum) add in an order that depends on how many rows there are,
+    # and every stored row must recompute exactly, whatever stood beside it
+    for label in np.flatnonzero(~np.isnan(vectors).any(axis=1)):
+        weights = probabilities[:, label, None].astype(np.float64)
+        sums += weights * vectors[label]
+        total += weights
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(sums / weights.sum(axis=1, keepdims=True), dtype=np.float64)
+        return np.asarray(sums / total, dtype=np.float64)
 
 
 def ceiling(state: Affect, label_map: LabelMap) -> float:

@@ -20,7 +20,6 @@ from emoray.spec import Study, parse
 from emoray.store import RunFolder
 from emoray.stream import cluster
 from emoray.stream.conduct import Conductor
-from emoray.stream.lane import Lane
 
 
 def run(rows: int = 1_000_000, small: int = 100_000, cpus: int = 2) -> dict[str, float]:
@@ -62,7 +61,7 @@ def _run(study: Study, folder: str) -> float:
     run.create()
     run.write_manifest(manifest.fresh(study))
     began = time.perf_counter()
-    ends = Conductor(study, run, "bench", cluster.Resources(64, 0), None).run(Lane.run, lambda _: None)
+    ends = Conductor(study, run, cluster.Resources(64, 0), "bench").run(lambda _: None)
     seconds = time.perf_counter() - began
     if ends[0].error or ends[0].tally.answered != study.experiment.cells_per_model:
         raise RuntimeError(f"the stream lost rows: {ends[0]}")

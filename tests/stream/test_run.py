@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emoray import manifest, rows
-from emoray.spec import SpecError
+from emoray import job, manifest, rows
+from emoray.spec import ScriptedReader, SpecError
 from emoray.status import status
 from emoray.store import RunFolder
 from emoray.study.prompts import prompts
@@ -109,13 +109,15 @@ def test_a_limit_asks_only_the_first_cells(run: Run, folder: RunFolder) -> None:
 def test_what_the_cluster_cannot_hold_is_refused_at_once_and_nothing_is_written(run: Run, tmp_path: Path) -> None:
     huge = "- {name: big, host: vllm, id: some/model, tensor_parallel_size: 4}"
 
-    with pytest.raises(SpecError, match="model 'big' needs 1.1 CPUs and 4 GPUs, but the cluster has 2 CPUs"):
+    with pytest.raises(SpecError, match=r"model 'big' needs [\d.]+ CPUs and 4 GPUs, but the cluster has 2 CPUs"):
         run(study(huge), out=tmp_path / "none")
 
     assert not (tmp_path / "none").exists()
 
 
-def test_a_spec_that_leaves_answers_aside_must_say_so(run: Run, folder: RunFolder) -> None:
+def test_a_spec_that_leaves_answers_aside_must_say_so(
+    run: Run, folder: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
     run(study(ONE))
     changed = study(ONE, more="sampling: {temperature: 0.3}")
 
@@ -124,6 +126,8 @@ def test_a_spec_that_leaves_answers_aside_must_say_so(run: Run, folder: RunFolde
 
     assert run(changed, extend=True) == 0
     assert folder.answers("a").counts().answered == 12
+    said = capsys.readouterr().out
+    assert "left out: 6 answers in the folder that the spec does not ask for" in said
 
 
 def test_the_manifest_tells_what_ran_and_keeps_every_attempt(run: Run, folder: RunFolder) -> None:
@@ -133,7 +137,7 @@ def test_the_manifest_tells_what_ran_and_keeps_every_attempt(run: Run, folder: R
 
     kept = folder.manifest() or {}
     assert kept["digest"] == asked.spec.digest
-    assert manifest.settings(kept, "here").label_map.vectors().tolist()[:27] == asked.label_map.vectors().tolist()[:27]
+    assert manifest.study(kept, "here").label_map.vectors().tolist()[:27] == asked.label_map.vectors().tolist()[:27]
     assert [attempt["end"] for attempt in kept["attempts"]] == ["finished", "finished"]
     assert kept["attempts"][0]["versions"]["ray"] == "2.60.0"
 
@@ -156,3 +160,13 @@ def test_a_reader_catches_up_on_answers_that_it_has_not_read(run: Run, folder: R
 
     assert folder.answers("a").read().equals(before)
     assert folder.rows("second", "a").read()["key"].equals(before["key"])
+
+
+def test_scoring_a_run_with_another_reader_asks_nothing(run: Run, folder: RunFolder) -> None:
+    run(study(ONE, repetitions=3))
+    before = folder.answers("a").read()
+
+    assert job.score(folder.uri, ScriptedReader(kind="scripted", name="third"), command="again") == 0
+
+    assert folder.answers("a").read().equals(before)
+    assert folder.rows("third", "a").read()["key"].equals(before["key"])

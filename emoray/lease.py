@@ -1,0 +1,247 @@
+"""One writer per run folder: a lease with an expiry, renewed by a heartbeat.
+
+pyarrow has no conditional put, and a rename is no atom on an object store, so the lease needs neither. It needs one
+thing, which local disks, NFS and today's object stores (S3 since 2020, GCS, Azure) all give: whoever lists a folder
+after a file was written there sees it. Each contender writes a claim of its own, RUN/_lease/<token>.json, and *then*
+looks for others. Of two that come at once at least one sees the other:
+
+* a claim that is held, and lives: withdraw and say who holds it;
+* claims that are only made: the smallest token stays and looks again until the others are gone, the rest withdraw.
+
+After that it looks once more, `settle_s` later, for stores that are slower to show what was written than they say
+(NFS clients cache listings). A claim lives until it expires by the clocks of the machines, which must therefore
+agree to within a fraction of the lease (two minutes); a process that died on this same machine is noticed at once.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+
+from emoray.store import RunFolder, StoreError
+
+log = logging.getLogger(__name__)
+
+_FOLDER = "_lease"
+_ROUNDS = 40  # looks at contenders that neither withdraw nor hold
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Who writes, or wants to. Times in seconds since 1970."""
+
+    token: str
+    host: str
+    pid: int
+    place: str  # this machine since it was started, and its process numbers: where `pid` means something
+    born: str  # when the process began, by its kernel: tells it from a later one of the same number
+    since: float
+    expires: float
+    held: bool = False
+
+    @classmethod
+    def here(cls, *, since: float, expires: float) -> Claim:
+        host, pid = socket.gethostname(), os.getpid()
+        return cls(secrets.token_hex(8), host, pid, _place(), _born(pid), since, expires)
+
+    def lives(self, now: float) -> bool:
+        """Not expired, and not known to be dead."""
+        return now < self.expires and not (self.place == _place() and _born(self.pid) != self.born)
+
+
+class Lease:
+    """The right to write to a run folder. As a context manager it takes, renews in a thread, and releases.
+
+    `lost` is set when somebody else has taken over (this process was suspended for longer than the lease, or could
+    not reach the store): whoever writes must then stop.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        *,
+        ttl_s: float = 120.0,
+        settle_s: float = 0.2,
+        clock: Callable[[], float] = time.time,
+        pause: Callable[[float], object] = time.sleep,
+    ) -> None:
+        now = clock()
+        self._folder = folder
+        self._ttl_s = ttl_s
+        self._settle_s = settle_s
+        self._clock = clock
+        self._pause = pause
+        self._mine = Claim.here(since=now, expires=now + ttl_s)
+        self._end = threading.Event()
+        self._heart: threading.Thread | None = None
+        self.lost = threading.Event()
+
+    def take(self) -> None:
+        """StoreError with who holds it, since when and until when."""
+        self._write(held=False)
+        try:
+            self._settle()
+            self._write(held=True)
+            self._pause(self._settle_s)
+            self._stand()
+        except BaseException:
+            self.release()
+            raise
+
+    def renew(self) -> None:
+        """For another `ttl_s`. StoreError when the lease is lost, or the store cannot be reached."""
+        try:
+            self._stand()
+        except StoreError:
+            self.lost.set()
+            raise
+        self._write(held=True)
+
+    def release(self) -> None:
+        """No error when it was not held."""
+        self._folder.delete(self._name(self._mine))
+
+    def __enter__(self) -> Lease:
+        self.take()
+        self._heart = threading.Thread(target=self._beat, name="lease", daemon=True)
+        self._heart.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end.set()
+        if self._heart is not None:
+            self._heart.join()
+        self.release()
+
+    def _beat(self) -> None:
+        while not self._end.wait(self._ttl_s / 4):
+            try:
+                self.renew()
+            except StoreError as wrong:
+                log.warning("%s", wrong)
+            if self.lost.is_set():
+                return
+
+    def _settle(self) -> None:
+        """Return when nobody else lives here."""
+        for _ in range(_ROUNDS):
+            others = self._others()
+            stronger = [one for one in others if one.held or one.token < self._mine.token]
+            if stronger:
+                raise StoreError(self._taken(max(stronger, key=lambda one: one.held)))
+            if not others:
+                return
+            self._pause(self._settle_s)
+        raise StoreError(self._taken(others[0]))
+
+    def _stand(self) -> None:
+        """StoreError when the claim is gone (whoever takes over clears it away), or somebody else's comes first.
+
+        Two can hold when a store showed neither the other in time: then the smaller token stays.
+        """
+        others = [one for one in self._others() if one.held]
+        gone = _read(self._folder, f"{self._mine.token}.json") is None
+        if others and (gone or others[0].token < self._mine.token):
+            raise StoreError(self._taken(others[0]))
+        if gone:
+            raise StoreError(f"the lease on {self._folder.where('')} was lost: another run came and went meanwhile")
+
+    def _others(self) -> list[Claim]:
+        """The claims of others that live; those of the dead are cleared away."""
+        now = self._clock()
+        living = []
+        for info in self._folder.infos(_FOLDER):
+            claim = _read(self._folder, info.base_name)
+            if claim is None or claim.token == self._mine.token:
+                continue
+            if claim.lives(now):
+                living.append(claim)
+            else:
+                self._folder.delete(self._name(claim))
+        return living
+
+    def _write(self, *, held: bool) -> None:
+        self._mine = replace(self._mine, held=held, expires=self._clock() + self._ttl_s)
+        self._folder.write_text(self._name(self._mine), json.dumps(asdict(self._mine)))
+
+    def _taken(self, other: Claim) -> str:
+        return (
+            f"{self._folder.where('')} is being written by process {other.pid} on {other.host} since "
+            f"{_utc(other.since)}: wait for it or stop it (if it is dead, its lease expires at {_utc(other.expires)})"
+        )
+
+    @staticmethod
+    def _name(claim: Claim) -> str:
+        return f"{_FOLDER}/{claim.token}.json"
+
+
+def holder(folder: RunFolder, now: float) -> Claim | None:
+    """Who writes to a run folder, if anybody does; for `status`: touches nothing."""
+    claims = (_read(folder, info.base_name) for info in folder.infos(_FOLDER))
+    return next((claim for claim in claims if claim is not None and claim.held and claim.lives(now)), None)
+
+
+def _read(folder: RunFolder, name: str) -> Claim | None:
+    if not name.endswith(".json") or name.startswith("."):
+        return None
+    raw = folder.read_bytes(f"{_FOLDER}/{name}")
+    try:
+        return None if raw is None else Claim(**json.loads(raw))
+    except (ValueError, TypeError):
+        log.warning("%s is no lease of this emoray and does not count", folder.where(f"{_FOLDER}/{name}"))
+        return None
+
+
+def _utc(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _place() -> str:
+    """This machine since its last start, and this namespace of process numbers (a container has its own)."""
+    boot = _kernel("/proc/sys/kernel/random/boot_id")
+    try:
+        space = str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        space = ""
+    return f"{socket.gethostname()} {boot} {space}"
+
+
+def _born(pid: int) -> str:
+    """When a process began, in ticks of its kernel; "" when there is none, or no telling."""
+    stat = _kernel(f"/proc/{pid}/stat")
+    if stat:
+        fields = stat.rpartition(")")[2].split()
+        return "" if fields[0] in "ZX" else fields[19]
+    return _alive(pid)
+
+
+def _alive(pid: int) -> str:
+    """Where there is no /proc (macOS): whether the process is there at all."""
+    if Path("/proc/self").exists():
+        return ""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return ""
+    except PermissionError:
+        pass
+    return "alive"
+
+
+def _kernel(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return ""

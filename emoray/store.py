@@ -1,0 +1,759 @@
+"""A run folder: its paths, its manifest, and how its files are written and read.
+
+    RUN/run.json                                    the manifest
+    RUN/answers/model=<m>/*.parquet                 one row per ask, as soon as it exists
+    RUN/rows/reader=<r>/model=<m>/*.parquet         the scored rows
+    RUN/report/
+
+on any filesystem that pyarrow knows. Three rules hold everything together:
+
+* a file under its real name is whole (`put`), and never changes; names that begin with `.` or `_` do not count;
+* a file that takes the place of others names them in its metadata, so that from the moment it exists they are
+  ignored, whether or not anybody lived long enough to delete them;
+* a key may occur in several rows (a crash, a second worker): on reading one counts, an answer before a failure,
+  the first durable answer, the last failure. Files sort by the time they were begun, merged ones remember the
+  times of their parts, compacted ones come first: who won once wins for ever.
+
+Reading never writes. What cannot be read is skipped with a warning, and its cells are owed again; `Part.repair`
+sets it aside.
+"""
+
+from __future__ import annotations
+
+import base64
+import errno
+import io
+import json
+import logging
+import os
+import re
+import secrets
+import tempfile
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import quote, unquote
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs as pafs
+
+from emoray import rows
+from emoray.resume import MONEY, Census, Keys, Places, Settled, Spent, Words, words
+
+log = logging.getLogger(__name__)
+
+ENDING = ".parquet"
+SET_ASIDE = ".torn"  # after an "_", without which pandas would read it
+_VERSION = b"emoray.schema_version"
+_NOTE = b"emoray.file"
+_OBJECT_STORES = {"s3", "gcs", "abfs"}  # an object appears whole, when its upload is complete, or not at all
+_WHOLE_READ = 8 << 20  # bytes: up to here a file is fetched in one request
+_BATCH = 16_384  # rows
+_KEY_BATCH = 262_144  # rows
+_LISTINGS = 20  # how often a reader looks again while a writer merges files under its eyes
+_STALE_S = 3600.0  # a temporary file of this age belongs to nobody
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_JOURNAL_NAME = re.compile(r"(?P<stamp>\d{8}T\d{6}\.\d{6})-(?P<writer>.+)-(?P<level>\d+)\.parquet")
+_COMPACT_NAME = re.compile(r"compact-(?P<stamp>\d{8}T\d{6}\.\d{6})-(?P<writer>[0-9a-f]+)\.parquet")
+
+
+class StoreError(Exception):
+    """One sentence: what is wrong, where, and what to do."""
+
+
+class Gone(Exception):
+    """A file that was listed is no longer there: somebody merged it. Look again."""
+
+
+class Torn(Exception):
+    """A file that is no whole file of ours: cut, empty, corrupt or foreign."""
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"{name}: {why}")
+        self.name = name
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run on any pyarrow filesystem. Making one opens nothing and writes nothing; it can be pickled."""
+
+    uri: str  # a path, or a URI: /a/b, file:///a/b, s3://bucket/run?endpoint_override=…
+
+    def exists(self) -> bool:
+        with telling("look at", self.where("")):
+            found: bool = self.fs.get_file_info(self.path()).type != pafs.FileType.NotFound
+        return found
+
+    def create(self) -> None:
+        """Make the folder if it is not there; on a local disk for its owner only (0700)."""
+        with telling("create", self.where("")):
+            if _is_local(self.fs):
+                Path(self.path()).mkdir(mode=0o700, parents=True, exist_ok=True)
+            else:
+                self.fs.create_dir(self.path(), recursive=True)
+
+    def manifest(self) -> dict[str, Any] | None:
+        """What run.json says; None when there is none, StoreError when it is broken."""
+        raw = self.read_bytes("run.json")
+        if raw is None:
+            return None
+        try:
+            found = json.loads(raw)
+        except ValueError as wrong:
+            raise StoreError(self._broken_manifest(str(wrong))) from None
+        if not isinstance(found, dict):
+            raise StoreError(self._broken_manifest("it holds no object"))
+        return found
+
+    def write_manifest(self, manifest: Mapping[str, Any]) -> None:
+        self.write_text("run.json", json.dumps(dict(manifest), indent=2, ensure_ascii=False) + "\n")
+
+    def answers(self, model: str) -> Part:
+        return Part(self, f"answers/{_folder('model', model)}", rows.SAID)
+
+    def rows(self, reader: str, model: str) -> Part:
+        return Part(self, f"rows/{_folder('reader', reader)}/{_folder('model', model)}", rows.SCORED)
+
+    def models(self) -> list[str]:
+        """The models that have answers here, sorted."""
+        return self._names("answers", "model")
+
+    def readers(self) -> list[str]:
+        """The readers that have rows here, sorted."""
+        return self._names("rows", "reader")
+
+    def parts(self) -> list[Part]:
+        """Every part that is there: the answers of each model, then the rows of each reader and model."""
+        answered = [self.answers(model) for model in self.models()]
+        read = [(reader, f"rows/{_folder('reader', reader)}") for reader in self.readers()]
+        return answered + [self.rows(reader, model) for reader, path in read for model in self._names(path, "model")]
+
+    def write_text(self, relative: str, text: str) -> None:
+        self.write_bytes(relative, text.encode("utf-8"))
+
+    def write_bytes(self, relative: str, data: bytes) -> None:
+        """Whole or not at all; an older file of that name stays until the new one is durable."""
+        with telling("write", self.where(relative)):
+            put(self.fs, self.path(relative), lambda sink: sink.write(data))
+
+    def read_bytes(self, relative: str) -> bytes | None:
+        """None when there is no such file."""
+        with telling("read", self.where(relative)), suppress(FileNotFoundError):
+            with self.fs.open_input_stream(self.path(relative), compression=None) as stream:
+                data: bytes = stream.read()
+            return data
+        return None
+
+    def delete(self, relative: str) -> None:
+        """No error when it is not there."""
+        with telling("delete", self.where(relative)), suppress(FileNotFoundError):
+            self.fs.delete_file(self.path(relative))
+
+    def infos(self, relative: str) -> list[Any]:
+        """The pyarrow FileInfo of everything directly in a folder; [] when there is no such folder."""
+        selector = pafs.FileSelector(self.path(relative), allow_not_found=True)
+        with telling("list", self.where(relative)):
+            return list(self.fs.get_file_info(selector))
+
+    def path(self, relative: str = "") -> str:
+        """The path inside the filesystem."""
+        root = _opened(self.uri)[1]
+        return f"{root}/{relative}" if relative else root
+
+    def where(self, relative: str) -> str:
+        """The place as a person names it; without the secrets that a URI may carry."""
+        return f"{_shown(self.uri).rstrip('/')}/{relative}"
+
+    @property
+    def fs(self) -> Any:
+        """The pyarrow filesystem; StoreError when the URI names none."""
+        return _opened(self.uri)[0]
+
+    def _names(self, relative: str, column: str) -> list[str]:
+        folders = [info.base_name for info in self.infos(relative) if info.type == pafs.FileType.Directory]
+        return sorted(unquote(name.split("=", 1)[1]) for name in folders if name.startswith(f"{column}="))
+
+    def _broken_manifest(self, why: str) -> str:
+        return (
+            f"{self.where('run.json')} is broken ({why}): put back a good copy, or delete it and run again "
+            "(the answers beside it stay as they are)"
+        )
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What is in a part. Money and tokens are all that was spent, also on what does not count."""
+
+    answered: int = 0  # keys with an answer
+    failed: Mapping[str, int] = field(default_factory=dict)  # keys without one, by the kind of their last failure
+    spare: int = 0  # answers beyond the first of their key
+    torn: int = 0  # files that cannot be read
+    files: int = 0
+    size_bytes: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float = 0.0
+    last_write: datetime | None = None  # UTC
+
+
+@dataclass(frozen=True)
+class Note:
+    """What a file's metadata says of it."""
+
+    replaces: tuple[str, ...] = ()  # the names of the files that do not count once this one exists
+    blocks: tuple[tuple[int, int], ...] = ()  # (stamp in µs, rows) of each part it was merged from, in its order
+    dropped: Spent = field(default_factory=Spent)  # what the rows cost that a compaction left out
+
+    def metadata(self) -> dict[str, str]:
+        return {_NOTE.decode(): json.dumps(self.__dict__ | {"dropped": self.dropped.__dict__})}
+
+    @classmethod
+    def of(cls, metadata: Mapping[bytes, bytes]) -> Note:
+        """ValueError when it is none."""
+        data = json.loads(metadata.get(_NOTE, b"{}"))
+        try:
+            blocks = tuple((int(stamp), int(count)) for stamp, count in data.get("blocks", ()))
+            return cls(tuple(data.get("replaces", ())), blocks, Spent(**data.get("dropped", {})))
+        except (TypeError, AttributeError, OverflowError) as wrong:
+            raise ValueError(f"its note cannot be read: {wrong}") from None
+
+
+@dataclass(frozen=True)
+class Name:
+    """A file's name, taken apart."""
+
+    stamp: int  # µs since 1970
+    writer: str
+    level: int  # how often merged: 0, 1, 2 …; -1 compacted
+
+    @classmethod
+    def of(cls, name: str, mtime_ns: int = 0) -> Name:
+        """Of a file that somebody named otherwise: as if written when it was last changed."""
+        with suppress(ValueError):  # of a time that there is not
+            if found := _COMPACT_NAME.fullmatch(name):
+                return cls(_microseconds(found["stamp"]), found["writer"], -1)
+            if found := _JOURNAL_NAME.fullmatch(name):
+                return cls(_microseconds(found["stamp"]), found["writer"], int(found["level"]))
+        return cls(mtime_ns // 1000, name, 0)
+
+    def __str__(self) -> str:
+        when = (_EPOCH + timedelta(microseconds=self.stamp)).strftime("%Y%m%dT%H%M%S.%f")
+        stem = f"compact-{when}-{self.writer}" if self.level < 0 else f"{when}-{self.writer}-{self.level}"
+        return stem + ENDING
+
+    def when(self, stamp: int) -> int:
+        """The place in time of a row of this file: compacted rows come first, writers of one microsecond do not tie."""
+        whole = stamp * 1024 + zlib.crc32(self.writer.encode()) % 1024
+        return whole - 2**62 if self.level < 0 else whole
+
+
+@dataclass(frozen=True)
+class Part:
+    """One partition: a folder of files that together hold at most one *result* per key."""
+
+    folder: RunFolder
+    relative: str
+    schema: pa.Schema  # of what is read; a column that a file lacks is null
+
+    def files(self, *, prefix: str = "") -> list[str]:
+        """The names of the files that could count, in the order of time."""
+        return [info.base_name for info in self.infos() if info.base_name.startswith(prefix)]
+
+    def settled(self) -> Settled:
+        """The keys that have an answer (under rows/: one that was read). 16 bytes per key."""
+        for _ in range(_LISTINGS):
+            with suppress(Gone):
+                return self._settled()
+        raise StoreError(self._restless())
+
+    def tables(self, columns: Sequence[str] | None = None, batch_rows: int = _BATCH) -> Iterator[pa.Table]:
+        """One row per key, in the order of files, in tables of about `batch_rows` rows.
+
+        Memory is that of a batch plus about 60 bytes per key. A file that vanishes meanwhile was merged by its
+        writer: its rows come from the merged one, none twice.
+        """
+        bad: set[str] = set()
+        seen = Settled()
+        for _ in range(_LISTINGS):
+            census = self.census(frozenset(bad)).without(seen)
+            told = np.zeros(len(census.chosen), dtype=np.bool_)
+            try:
+                for table, ranks in self.rows_of(census, columns, batch_rows):
+                    yield table
+                    told[ranks] = True
+            except Gone:
+                pass
+            except Torn as torn:
+                _warn(self, torn)
+                bad.add(torn.name)
+            else:
+                return
+            chosen = census.chosen[told]
+            seen = seen.union(Settled.of_words(census.high[chosen], census.low[chosen]))
+        raise StoreError(self._restless())
+
+    def read(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """All of it, one row per key, sorted by key: the same whatever the history of the folder."""
+        names = self.schema.names if columns is None else list(columns)
+        with_key = names if "key" in names else [*names, "key"]
+        tables = list(self.tables(with_key))
+        whole = pa.concat_tables(tables) if tables else self._schema_of(with_key).empty_table()
+        del tables
+        high, low = words(whole["key"])
+        if not _is_sorted(high, low):
+            whole = whole.take(np.lexsort((low, high)))
+        return whole.select(names)
+
+    def counts(self) -> Counts:
+        """Cheap enough for `status`: reads keys, outcomes, tokens and money only; touches nothing."""
+        census = self.census(spent=True)
+        good = census.good[census.chosen]
+        kinds = Counter(census.outcome[census.chosen[~good]].tolist())
+        names = set(census.names)
+        infos = [info for info in self.infos() if info.base_name in names]
+        spent = census.all_spent
+        return Counts(
+            answered=int(good.sum()),
+            failed={census.kinds[code]: count for code, count in sorted(kinds.items())},
+            spare=spent.spare,
+            torn=len(census.torn),
+            files=len(infos),
+            size_bytes=sum(info.size for info in infos),
+            prompt_tokens=spent.prompt_tokens,
+            completion_tokens=spent.completion_tokens,
+            cost_usd=spent.cost_usd,
+            last_write=max((info.mtime for info in infos), default=None),
+        )
+
+    def repair(self, *, now_ns: int | None = None) -> list[str]:
+        """Set aside what cannot be read (renamed to `_<name>.torn`, never deleted); their names.
+
+        Also deletes what lies around: files whose successor exists, temporary files of the dead. For a run that
+        holds the lease.
+        """
+        census = self.census()
+        for name in census.torn:
+            self._move_aside(name)
+        for name in census.replaced:
+            self.delete(name)
+        self._sweep(now_ns)
+        return census.torn
+
+    def set_aside(self, torn: Torn) -> None:
+        """Rename a file so that it no longer counts; its cells are owed again."""
+        log.warning("%s is set aside as _*%s, its cells are owed again: %s", self.where(torn.name), SET_ASIDE, torn)
+        self._move_aside(torn.name)
+
+    def census(self, exclude: frozenset[str] = frozenset(), *, spent: bool = False) -> Census:
+        """Which row of which file counts for each key, as of now."""
+        for _ in range(_LISTINGS):
+            with suppress(Gone):
+                return self._census(exclude, spent=spent)
+        raise StoreError(self._restless())
+
+    def rows_of(
+        self, census: Census, columns: Sequence[str] | None = None, batch_rows: int = _BATCH
+    ) -> Iterator[tuple[pa.Table, Places]]:
+        """The rows that count, with the rank of each in the order of keys. Raises Gone or Torn when a file is."""
+        schema = self._schema_of(self.schema.names if columns is None else columns)
+        tables: list[pa.Table] = []
+        ranks: list[Places] = []
+        count = 0
+        for table, some in self._selected(census, schema, batch_rows):
+            tables.append(table)
+            ranks.append(some)
+            count += len(some)
+            if count >= batch_rows:
+                yield pa.concat_tables(tables), np.concatenate(ranks)
+                tables, ranks, count = [], [], 0
+        if tables:
+            yield pa.concat_tables(tables), np.concatenate(ranks)
+
+    def infos(self) -> list[Any]:
+        """The pyarrow FileInfo of the files that could count, in the order of time."""
+        found = [info for info in self.folder.infos(self.relative) if _could_count(info)]
+        return sorted(found, key=_in_time)
+
+    def open(self, info: Any) -> pq.ParquetFile:
+        """A file of ours; Gone, Torn, or StoreError for one of another schema version."""
+        with self.reading(info):
+            file = pq.ParquetFile(self._source(info), page_checksum_verification=True)
+            version = (file.metadata.metadata or {}).get(_VERSION)
+            if version is None or "key" not in file.schema_arrow.names or "outcome" not in file.schema_arrow.names:
+                raise Torn(info.base_name, "it is Parquet, but not of emoray")
+            if _stored_schema(file.metadata.metadata).names != file.schema_arrow.names:
+                raise Torn(info.base_name, "its footer is corrupt")
+        if (found := version.decode(errors="replace")) != rows.SCHEMA_VERSION:
+            raise StoreError(
+                f"{self.where(info.base_name)} has schema version {found!r}, and this emoray knows "
+                f"{rows.SCHEMA_VERSION!r}: use the emoray that wrote it, or choose another run folder"
+            )
+        return file
+
+    @contextmanager
+    def reading(self, info: Any) -> Iterator[None]:
+        """Tells a file that is gone or torn from a disk or a network that fails (StoreError)."""
+        try:
+            yield
+        except FileNotFoundError:
+            raise Gone(info.base_name) from None
+        except MemoryError:
+            raise
+        except (ValueError, OSError, pa.ArrowException) as wrong:  # of a corrupt file pyarrow says any of these
+            if not self._bytes_can_be_read(info):
+                raise Gone(info.base_name) from None
+            raise Torn(info.base_name, _one_line(wrong)) from None
+
+    def write(self, name: str, fill: Callable[[IO[bytes]], object]) -> None:
+        """A file, whole or not at all, durable on return."""
+        with telling("write", self.where(name)):
+            put(self.folder.fs, self.path(name), fill)
+
+    def delete(self, name: str) -> None:
+        self.folder.delete(f"{self.relative}/{name}")
+
+    def path(self, name: str) -> str:
+        return self.folder.path(f"{self.relative}/{name}")
+
+    def where(self, name: str) -> str:
+        return self.folder.where(f"{self.relative}/{name}")
+
+    def _move_aside(self, name: str) -> None:
+        with telling("set aside", self.where(name)), suppress(FileNotFoundError):
+            self.folder.fs.move(self.path(name), self.path(f"_{name}{SET_ASIDE}"))
+
+    def _settled(self) -> Settled:
+        return Settled.of_parts(
+            [(keys.high[keys.good], keys.low[keys.good]) for _, keys in self._each_key(frozenset())]
+        )
+
+    def _census(self, exclude: frozenset[str], *, spent: bool) -> Census:
+        torn: list[str] = []
+        found = dict(self._each_key(exclude, torn, spent=spent))
+        gone = {name for keys in found.values() for name in keys.replaces}
+        live = {name: keys for name, keys in found.items() if name not in gone}
+        return Census.of(live, torn=torn, replaced=[name for name in found if name in gone])
+
+    def _each_key(
+        self, exclude: frozenset[str], torn: list[str] | None = None, *, spent: bool = False
+    ) -> Iterator[tuple[str, Keys]]:
+        """The keys of each file; Gone files are looked for again by whoever needs all at once."""
+        infos = [info for info in self.infos() if info.base_name not in exclude]
+        with ThreadPoolExecutor(2 if _is_local(self.folder.fs) else 16) as pool:
+            waiting = pool.map(lambda info: self._keys_or_torn(info, spent=spent), infos)
+            for info, keys in zip(infos, waiting, strict=True):
+                if keys is not None:
+                    yield info.base_name, keys
+                elif torn is not None:
+                    torn.append(info.base_name)
+
+    def _keys_or_torn(self, info: Any, *, spent: bool) -> Keys | None:
+        try:
+            return self._keys(info, spent=spent)
+        except Torn as torn:
+            _warn(self, torn)
+            return None
+
+    def _keys(self, info: Any, *, spent: bool) -> Keys:
+        file = self.open(info)
+        wanted = ["key", "outcome", "read_error", *(MONEY if spent else ())]
+        columns = [name for name in wanted if name in file.schema_arrow.names]
+        with self.reading(info), file:
+            batches = file.iter_batches(batch_size=_KEY_BATCH, columns=columns)
+            name, note = Name.of(info.base_name, info.mtime_ns), Note.of(file.metadata.metadata)
+            blocks = note.blocks or ((name.stamp, file.metadata.num_rows),)
+            when = np.repeat([name.when(stamp) for stamp, _ in blocks], [count for _, count in blocks])
+            return Keys.of(batches, when=when, replaces=note.replaces, dropped=note.dropped)
+
+    def _selected(self, census: Census, schema: pa.Schema, batch_rows: int) -> Iterator[tuple[pa.Table, Places]]:
+        infos = {info.base_name: info for info in self.infos()}
+        for name, places, ranks in census.by_file():
+            if name not in infos:
+                raise Gone(name)
+            file = self.open(infos[name])
+            with self.reading(infos[name]), file:
+                for table, some in _picked(file, places, schema, batch_rows):
+                    yield table, ranks[some]
+
+    def _source(self, info: Any) -> Any:
+        fs, path = self.folder.fs, self.path(info.base_name)
+        if info.size > _WHOLE_READ:
+            return fs.open_input_file(path)
+        with fs.open_input_stream(path, compression=None) as stream:
+            return pa.BufferReader(stream.read_buffer())
+
+    def _bytes_can_be_read(self, info: Any) -> bool:
+        """False when the file is gone; StoreError when the disk or the network fails."""
+        path = self.path(info.base_name)
+        with telling("read", self.where(info.base_name)), suppress(FileNotFoundError):
+            with self.folder.fs.open_input_stream(path, compression=None) as stream:
+                while stream.read(_WHOLE_READ):
+                    pass
+            return True
+        return False
+
+    def _schema_of(self, columns: Sequence[str]) -> pa.Schema:
+        return pa.schema([self.schema.field(name) for name in columns])
+
+    def _sweep(self, now_ns: int | None) -> None:
+        """Delete temporary files that are an hour old."""
+        for info in self.folder.infos(self.relative):
+            if now_ns is None or info.mtime_ns is None or now_ns - info.mtime_ns < _STALE_S * 1e9:
+                continue
+            if info.base_name.startswith(".") and ".tmp-" in info.base_name:
+                self.delete(info.base_name)
+            elif info.base_name.startswith(".compact-"):
+                with telling("delete", self.where(info.base_name)), suppress(FileNotFoundError):
+                    self.folder.fs.delete_dir(self.path(info.base_name))
+
+    def _restless(self) -> str:
+        return (
+            f"the files of {self.where('')} changed {_LISTINGS} times while they were read: "
+            "try again when fewer writers are at work"
+        )
+
+
+def probe(folder: RunFolder, *, need_mb: float = 256) -> None:
+    """StoreError when a run could not be written here: no permission, no space. Makes the folder."""
+    folder.create()
+    _try_writing(folder)
+    if not _is_local(folder.fs):
+        return
+    with telling("look at", folder.where("")):
+        disk = os.statvfs(folder.path())
+    free_mb = disk.f_bavail * disk.f_frsize / 2**20
+    if free_mb < need_mb:
+        raise StoreError(
+            f"only {free_mb:.0f} MB are free at {folder.where('')}, and {need_mb:.0f} MB are needed: "
+            "free some, or choose another run folder"
+        )
+
+
+def leave_mark(folder: RunFolder) -> str:
+    """Write something that every node must then see (`missing_mark`); its name. `folder.delete` removes it."""
+    mark = f".mark-{secrets.token_hex(8)}"
+    folder.write_text(mark, "emoray was here\n")
+    return mark
+
+
+def missing_mark(folder: RunFolder, mark: str, *, node: str) -> str | None:
+    """None when this node sees the mark and can write beside it; else a sentence for the user."""
+    try:
+        if folder.read_bytes(mark) is None:
+            return (
+                f"node {node} does not see {folder.where('')} as the driver does: "
+                "choose a run folder that all nodes share (NFS, s3://…)"
+            )
+        _try_writing(folder)
+    except StoreError as wrong:
+        return f"on node {node}: {wrong}"
+    return None
+
+
+def _try_writing(folder: RunFolder) -> None:
+    name = f".probe-{secrets.token_hex(8)}"
+    folder.write_bytes(name, b"emoray\n")
+    folder.delete(name)
+
+
+def put(fs: Any, path: str, fill: Callable[[IO[bytes]], object]) -> None:
+    """Write a file whole or not at all; durable on return. `fill` writes it into what it is given.
+
+    Locally (and on NFS): temporary name, fsync, rename, fsync of the folder. On an object store: one put, from
+    memory or a spooled file. Elsewhere (HDFS): temporary name and rename.
+    """
+    if _is_local(fs):
+        _put_local(Path(path), fill)
+        return
+    with tempfile.SpooledTemporaryFile(max_size=64 << 20) as spool:
+        fill(spool)
+        spool.seek(0)
+        direct = fs.type_name in _OBJECT_STORES
+        folder, _, name = path.rpartition("/")
+        target = path if direct else f"{folder}/.{name}.tmp-{secrets.token_hex(4)}"
+        if not direct:
+            fs.create_dir(folder, recursive=True)
+        with fs.open_output_stream(target, compression=None) as stream:
+            while chunk := spool.read(_WHOLE_READ):
+                stream.write(chunk)
+        if not direct:
+            fs.move(target, path)
+
+
+def encoded(table: pa.Table, note: Note | None = None) -> bytes:
+    """A small table as the bytes of a file."""
+    sink = io.BytesIO()
+    with writer(sink, table.schema) as file:
+        file.write_table(table)
+        if note is not None:
+            file.add_key_value_metadata(note.metadata())
+    return sink.getvalue()
+
+
+def writer(sink: IO[bytes], schema: pa.Schema) -> pq.ParquetWriter:
+    """A Parquet writer with our settings: checksums on every page, the schema version in the metadata."""
+    marked = schema.with_metadata({_VERSION: rows.SCHEMA_VERSION.encode()})
+    return pq.ParquetWriter(
+        sink,
+        marked,
+        compression="zstd",
+        compression_level=1,
+        write_page_checksum=True,
+        write_statistics=["key"],
+        use_dictionary=[field.name for field in schema if pa.types.is_string(field.type) and field.name not in _UNIQUE],
+    )
+
+
+_UNIQUE = {"key", "answer", "error", "reasoning"}  # columns in which a dictionary would save nothing
+
+
+@contextmanager
+def telling(doing: str, where: str) -> Iterator[None]:
+    """Turns the errors of disks and networks into StoreError, one sentence each."""
+    try:
+        yield
+    except (OSError, pa.ArrowException) as wrong:
+        raise StoreError(_sentence(doing, where, wrong)) from wrong
+
+
+def _sentence(doing: str, where: str, wrong: BaseException) -> str:
+    match getattr(wrong, "errno", None):
+        case errno.ENOSPC | errno.EDQUOT:
+            return (
+                f"there is no space left to {doing} {where}: free some and run the same command again, "
+                "everything written so far is kept"
+            )
+        case errno.EACCES | errno.EPERM | errno.EROFS:
+            return f"no permission to {doing} {where}: change it, or choose another run folder ({_one_line(wrong)})"
+        case _:
+            return f"cannot {doing} {where}: {_one_line(wrong)}"
+
+
+def _one_line(wrong: BaseException) -> str:
+    return " ".join(str(wrong).split()) or type(wrong).__name__
+
+
+def _put_local(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
+    if not path.parent.is_dir():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _sync_folder(path.parent.parent)
+    part = path.parent / f".{path.name}.tmp-{secrets.token_hex(4)}"
+    try:
+        with part.open("wb") as sink:
+            fill(sink)
+            sink.flush()
+            os.fsync(sink.fileno())
+        part.replace(path)  # last, so a file under its real name is always whole
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a rename durable, not only atomic."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _picked(
+    file: pq.ParquetFile, places: Places, schema: pa.Schema, batch_rows: int
+) -> Iterator[tuple[pa.Table, slice]]:
+    """The rows at these places (ascending) of a file, with the slice of `places` that each table holds."""
+    there = [name for name in schema.names if name in file.schema_arrow.names]
+    start = 0
+    for group in range(file.num_row_groups):
+        stop = start + file.metadata.row_group(group).num_rows
+        some = np.searchsorted(places, [start, stop])
+        if some[0] == some[1]:
+            start = stop
+            continue
+        for batch in file.iter_batches(batch_size=batch_rows, row_groups=[group], columns=there):
+            first, last = np.searchsorted(places, [start, start + len(batch)])
+            if first < last:
+                inside = places[first:last] - start
+                table = pa.Table.from_batches([batch])
+                yield _fitted(table if len(inside) == len(batch) else table.take(inside), schema), slice(first, last)
+            start += len(batch)
+
+
+def _stored_schema(metadata: Mapping[bytes, bytes]) -> pa.Schema:
+    """The schema as Arrow wrote it beside Parquet's own: a footer has no checksum, but it says its columns twice."""
+    return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(metadata.get(b"ARROW:schema", b""))))
+
+
+def _fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """These columns in this order; nulls where a file has none."""
+    if table.schema.equals(schema):
+        return table.replace_schema_metadata(None)
+    arrays = [
+        table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(len(table), field.type)
+        for field in schema
+    ]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _folder(column: str, name: str) -> str:
+    """`column=name`, safe on every filesystem, as Hive readers expect it."""
+    whole = f"{column}={quote(name, safe='')}"
+    if not name or len(whole) > 255:
+        raise StoreError(f"the {column} name {name[:40]!r} cannot be a folder name: give it 1 to about 80 characters")
+    return whole
+
+
+def _could_count(info: Any) -> bool:
+    name: str = info.base_name
+    return info.type == pafs.FileType.File and name.endswith(ENDING) and not name.startswith((".", "_"))
+
+
+def _in_time(info: Any) -> tuple[bool, int, str]:
+    name = Name.of(info.base_name, info.mtime_ns or 0)
+    return name.level >= 0, name.stamp, info.base_name
+
+
+def _microseconds(stamp: str) -> int:
+    when = datetime.fromisoformat(stamp).replace(tzinfo=UTC)
+    return (when - _EPOCH) // timedelta(microseconds=1)
+
+
+def _is_sorted(high: Words, low: Words) -> bool:
+    return bool(((high[1:] > high[:-1]) | ((high[1:] == high[:-1]) & (low[1:] >= low[:-1]))).all())
+
+
+def _is_local(fs: Any) -> bool:
+    return bool(fs.type_name == "local")
+
+
+def _warn(part: Part, torn: Torn) -> None:
+    log.warning("%s is skipped, its cells are owed again: %s", part.where(torn.name), torn)
+
+
+def _shown(uri: str) -> str:
+    return re.sub(r"//[^/]*@", "//", uri.split("?")[0]) if "://" in uri else uri
+
+
+@lru_cache(maxsize=64)
+def _opened(uri: str) -> tuple[Any, str]:
+    """The filesystem of a URI and the path in it."""
+    if "://" not in uri:
+        return pafs.LocalFileSystem(), str(Path(uri).expanduser().absolute())
+    try:
+        fs, path = pafs.FileSystem.from_uri(uri)
+    except (OSError, ValueError, pa.ArrowException) as wrong:
+        why = _one_line(wrong).replace(uri, _shown(uri))
+        raise StoreError(f"{_shown(uri)!r} is no place that can be written to: {why}") from None
+    if not path.strip("/"):
+        raise StoreError(f"{_shown(uri)!r} is no place that can be written to: it names no folder")
+    return fs, path.rstrip("/")

@@ -1,0 +1,80 @@
+"""The quickstart as a new user runs it, with one repetition: the embedded models answer and read for real."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from emoray import rows
+from emoray.spec import load
+from emoray.store import RunFolder
+from emoray.study.goemotions import LABELS
+from emoray.study.prompts import prompts
+from tests.e2e.conftest import EMORAY, PATIENCE_S, ROOT
+
+pytestmark = pytest.mark.cluster
+SPEC = str(ROOT / "jobs" / "quickstart.yaml")
+ONCE = ["--set", "repetitions=1"]
+
+
+Quickstart = tuple[RunFolder, subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Quickstart:
+    folder = RunFolder(str(tmp_path_factory.mktemp("quickstart") / "run"))
+    command = [*EMORAY, "run", SPEC, *ONCE, "--out", folder.uri]
+    return folder, subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, cwd=ROOT)
+
+
+def test_it_ends_with_a_table_and_a_report_and_keeps_ray_quiet(quickstart: Quickstart) -> None:
+    folder, done = quickstart
+
+    assert done.returncode == 0, done.stderr
+    assert "mean cosine" in done.stdout
+    assert f"report: {folder.uri}/report/report.html" in done.stdout
+    assert (Path(folder.uri) / "report" / "report.html").stat().st_size > 10_000
+    assert done.stderr.splitlines() == ["embedded  settled 120 of 120  failed 0"]
+
+
+def test_the_answers_express_the_states_far_above_the_shuffled_control(quickstart: Quickstart) -> None:
+    summary = json.loads((Path(quickstart[0].uri) / "report" / "summary.json").read_text())
+
+    found = summary["models"][0]["scores"]["whole"]
+    assert found["group"]["cosine"]["low"] > found["shuffled"]["p95"] + 0.2
+    assert abs(found["shuffled"]["mean"]) < 0.1
+
+
+def test_every_row_recomputes_from_what_it_says(quickstart: Quickstart) -> None:
+    """In plain Python, from the row alone and the shipped label map."""
+    study = load(SPEC, ["repetitions=1"])
+    vectors = study.label_map.vectors().tolist()
+    table = quickstart[0].rows("embedded", "embedded").read()
+    keys = {prompt.key: prompt for prompt in prompts(study.experiment.grid("embedded"))}
+
+    assert table.num_rows == len(keys) == 120
+    for row in table.to_pylist():
+        prompt = keys.pop(row["key"])
+        assert (row["prompt"], row["seed"], row["prompt_sha"]) == (prompt.messages, prompt.seed, prompt.sha)
+        assert row["outcome"] == rows.ANSWERED
+        top = max(range(len(LABELS)), key=lambda label: row["probabilities"][label])
+        assert row["label"] == LABELS[top]
+        assert row["cosine"] == pytest.approx(_cosine(row, vectors[top]), abs=1e-12)
+        assert row["expected_cosine"] == pytest.approx(_cosine(row, _mean(row["probabilities"], vectors)), abs=1e-12)
+
+
+def _cosine(row: dict[str, float], read: list[float]) -> float:
+    if math.isnan(read[0]):
+        return 0.0  # the quickstart's neutral rule
+    dot = row["valence"] * read[0] + row["arousal"] * read[1]
+    return dot / math.hypot(row["valence"], row["arousal"]) / math.hypot(*read)
+
+
+def _mean(probabilities: list[float], vectors: list[list[float]]) -> list[float]:
+    placed = [(p, v) for p, v in zip(probabilities, vectors, strict=True) if not math.isnan(v[0])]
+    total = sum(p for p, _ in placed)
+    return [sum(p * v[axis] for p, v in placed) / total for axis in (0, 1)]

@@ -1,0 +1,334 @@
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from emoray import compact as compaction
+from emoray.compact import compact
+from emoray.journal import merge
+from emoray.store import Name, Part, RunFolder, StoreError, encoded
+
+SMALL = pa.schema([("key", pa.string()), ("outcome", pa.string()), ("answer", pa.string()), ("cost_usd", pa.float64())])
+Row = tuple[int, str | None]  # which key, and its answer; None is a failure
+
+
+def key(n: int) -> str:
+    return f"{n:032x}"
+
+
+def table(*said: Row) -> pa.Table:
+    columns = {
+        "key": [key(n) for n, _ in said],
+        "outcome": ["timeout" if answer is None else "answer" for _, answer in said],
+        "answer": [answer for _, answer in said],
+        "cost_usd": [0.25] * len(said),
+    }
+    return pa.table(columns, schema=SMALL)
+
+
+def put(part: Part, stamp: int, *said: Row, writer: str = "w") -> Name:
+    name = Name(stamp, writer, 0)
+    part.write(str(name), lambda sink: sink.write(encoded(table(*said))))
+    return name
+
+
+def answers(part: Part) -> dict[int, str | None]:
+    read = part.read(["key", "answer"])
+    pairs = zip(read["key"].to_pylist(), read["answer"].to_pylist(), strict=True)
+    return {int(text, 16): answer for text, answer in pairs}
+
+
+def part_at(path: Path) -> Part:
+    return Part(RunFolder(str(path)), "answers/model=m", SMALL)
+
+
+@pytest.fixture
+def part(tmp_path: Path) -> Part:
+    return part_at(tmp_path / "run")
+
+
+def test_many_small_files_become_one_that_is_sorted_and_holds_each_key_once(part: Part) -> None:
+    for stamp in range(20):
+        put(part, stamp, (100 - stamp, f"{stamp}"), (50, f"{stamp}"), (51, None))
+    before = answers(part)
+    done = compact(part)
+    assert (done.files_before, done.files_after, done.rows, done.left_out) == (20, 1, 22, 38)
+    assert answers(part) == before
+    assert before[50] == "0"
+    raw = pq.read_table(part.path(part.files()[0]))["key"].to_pylist()
+    assert raw == [key(n) for n in sorted(before)]
+
+
+def test_compacting_twice_does_nothing_the_second_time(part: Part) -> None:
+    put(part, 1, (1, "a"), (1, "b"))
+    compact(part)
+    files = part.files()
+    assert compact(part).files_after == 1
+    assert part.files() == files
+
+
+def test_an_empty_part_is_compacted_into_nothing(part: Part) -> None:
+    assert compact(part).rows == 0
+    assert part.files() == []
+
+
+def test_what_a_compaction_leaves_out_is_still_counted_as_spent(part: Part) -> None:
+    for stamp in range(3):
+        put(part, 10 * stamp, (1, "a"), (2, None))
+        put(part, 10 * stamp + 1, (1, "b"), (stamp + 5, None))
+        compact(part)
+    counts = part.counts()
+    assert (counts.answered, counts.failed, counts.spare) == (1, {"timeout": 4}, 5)
+    assert counts.cost_usd == 12 * 0.25
+
+
+def test_an_answer_that_was_compacted_stays_the_first_whatever_the_clocks_say(part: Part) -> None:
+    put(part, 1000, (1, "first"), (2, None))
+    compact(part)
+    put(part, 5, (1, "from a clock that lags"), (2, None))
+    assert answers(part)[1] == "first"
+    compact(part, clock=lambda: 0.0)
+    assert answers(part) == {1: "first", 2: None}
+
+
+def test_what_does_not_fit_into_memory_is_sorted_on_disk(part: Part, monkeypatch: pytest.MonkeyPatch) -> None:
+    for stamp in range(8):
+        put(part, stamp, *((7919 * (1000 * stamp + n) % 8009, f"{stamp}") for n in range(1000)))
+    before = part.read()
+    spills: list[Path] = []
+    add = compaction._Spill.add
+
+    def seen(spill: compaction._Spill, some: pa.Table) -> None:
+        spills.append(spill._scratch)
+        add(spill, some)
+
+    monkeypatch.setattr(compaction._Spill, "add", seen)
+    monkeypatch.setattr(compaction, "_BATCH", 500)
+    compact(part, memory_mb=0)
+    assert spills
+    assert not spills[0].exists()
+    assert part.read().equals(before)
+    assert pq.ParquetFile(part.path(part.files()[0])).metadata.num_rows == len(before)
+
+
+def test_a_file_that_came_while_compacting_is_not_lost(part: Part) -> None:
+    put(part, 1, (1, "a"))
+    put(part, 2, (2, "b"))
+
+    def meanwhile(step: str) -> None:
+        if step == "planned":
+            put(part, 3, (3, "c"))
+
+    compact(part, step=meanwhile)
+    assert answers(part) == {1: "a", 2: "b", 3: "c"}
+    assert len(part.files()) == 2
+
+
+def test_a_writer_that_merges_while_we_compact_makes_us_look_again(part: Part) -> None:
+    names = [put(part, stamp, (stamp, "a")) for stamp in range(4)]
+
+    def meanwhile(step: str) -> None:
+        if step == "planned" and names:
+            merge(part, names)
+            names.clear()
+
+    assert compact(part, step=meanwhile).rows == 4
+    assert (len(part.files()), part.counts().spare) == (1, 0)
+
+
+def test_a_folder_that_never_rests_is_a_sentence(part: Part) -> None:
+    names = [put(part, stamp, (stamp, "a")) for stamp in range(2)]
+
+    def meanwhile(step: str) -> None:
+        if step == "planned":
+            names[:] = [merge(part, names).name, put(part, 10 * len(part.files()) + names[0].level * 100, (9, "b"))]
+
+    with pytest.raises(StoreError, match="end the run that writes them"):
+        compact(part, step=meanwhile)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 512 kB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "emoray-test", str(disk)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"cannot mount a small disk here: {mounted.stderr.decode().strip()}")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+@pytest.mark.parametrize("memory_mb", [100, 0])
+def test_a_disk_that_fills_up_while_compacting_keeps_every_small_file(small_disk: Path, memory_mb: int) -> None:
+    part = part_at(small_disk / "run")
+    for n in range(20):
+        put(part, n, (n, os.urandom(14_000).hex()))
+    before, files = answers(part), part.files()
+    with pytest.raises(StoreError, match="there is no space left"):
+        compact(part, memory_mb=memory_mb)
+    assert (answers(part), part.files(), part.counts().torn) == (before, files, 0)
+    assert [path for path in Path(part.path("")).iterdir() if path.name.startswith(".")] == []
+
+
+# ---- any history
+
+
+class Killed(BaseException):
+    """Ends whatever runs, at a step's boundary."""
+
+
+def merge_all(part: Part, names: list[Name], step: Callable[[str], None]) -> None:
+    merge(part, names, step=step)
+
+
+@dataclass
+class World:
+    """A part, and beside it all that was ever committed, in the order in which it was."""
+
+    part: Part
+    committed: list[Row] = field(default_factory=list)
+    now: int = 1_000_000
+
+    def append(self, writer: str, said: list[Row]) -> None:
+        self.now += 1
+        put(self.part, self.now, *said, writer=writer)
+        self.committed += said
+
+    def merge(self, writer: str, steps: int | None) -> None:
+        live = [Name.of(name) for name in self.part.census().names]
+        for level in range(3):
+            mine = [name for name in live if name.writer == writer and name.level == level]
+            if len(mine) > 1:
+                self.until(steps, partial(merge_all, self.part, mine))
+                return
+
+    def compact(self, steps: int | None) -> None:
+        self.until(steps, lambda step: compact(self.part, clock=lambda: self.now / 1e6, step=step))
+
+    def tear(self, writer: str) -> None:
+        self.now += 1
+        self.part.write(str(Name(self.now, writer, 0)), lambda sink: sink.write(encoded(table((0, "x")))[:-9]))
+
+    def until(self, steps: int | None, work: Callable[[Callable[[str], None]], object]) -> None:
+        left = [steps]
+
+        def step(_: str) -> None:
+            if left[0] == 0:
+                raise Killed
+            if left[0] is not None:
+                left[0] -= 1
+
+        with contextlib.suppress(Killed):
+            work(step)
+
+    def check(self) -> None:
+        expected: dict[int, str | None] = {}
+        for n, answer in self.committed:
+            if expected.get(n) is None:
+                expected[n] = answer
+        assert answers(self.part) == expected
+        answered = {n for n, answer in expected.items() if answer is not None}
+        assert {int(text, 16) for text in self.part.settled().keys()} == answered  # noqa: SIM118
+        counts = self.part.counts()
+        assert counts.answered == len(answered)
+        assert sum(counts.failed.values()) == len(expected) - len(answered)
+        assert counts.spare == sum(answer is not None for _, answer in self.committed) - len(answered)
+        assert counts.cost_usd == 0.25 * len(self.committed)
+
+
+ROWS = st.lists(
+    st.tuples(st.integers(0, 5), st.none() | st.text("abc", min_size=1, max_size=2)), min_size=1, max_size=4
+)
+WRITERS = st.sampled_from(["w1", "w2"])
+STEPS = st.none() | st.integers(0, 6)
+DEEDS = st.one_of(
+    st.tuples(st.just("append"), WRITERS, ROWS),
+    st.tuples(st.just("append"), WRITERS, ROWS),
+    st.tuples(st.just("merge"), WRITERS, STEPS),
+    st.tuples(st.just("compact"), STEPS),
+    st.tuples(st.just("tear"), WRITERS),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(DEEDS, max_size=12))
+def test_any_history_of_appends_crashes_merges_and_compactions_keeps_one_row_per_key(
+    deeds: list[tuple[str, ...]],
+) -> None:
+    memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
+    root = Path(tempfile.mkdtemp(dir=memory))
+    world = World(part_at(root / "run"))
+    try:
+        for deed, *how in deeds:
+            getattr(world, deed)(*how)
+            world.check()
+    finally:
+        shutil.rmtree(root)
+
+
+# ---- kill -9
+
+SUICIDE = """
+import os, signal, sys
+from pathlib import Path
+from {here} import part_at
+from emoray.compact import compact
+left, when = int(sys.argv[3]), sys.argv[2]
+def count(*_):
+    global left
+    left -= 1
+    if left < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+part = part_at(Path(sys.argv[1]))
+part.files()
+if when == "step":
+    compact(part, step=count, memory_mb=0)
+else:
+    deeds = ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir")
+    sys.addaudithook(lambda event, args: count() if event in deeds and str(args[0]).startswith(sys.argv[1]) else None)
+    compact(part, memory_mb=0)
+print("done")
+"""
+
+
+def killed(part: Part, when: str, after: int) -> bool:
+    """Whether a real process that compacts was killed at its n-th step or system call, and not done before."""
+    paths = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1])])
+    command = [sys.executable, "-c", SUICIDE.format(here=Path(__file__).stem), part.folder.uri, when, str(after)]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": paths})
+    assert done.returncode == -signal.SIGKILL or (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+    return done.returncode != 0
+
+
+@pytest.mark.parametrize(("when", "deaths"), [("step", range(20)), ("call", range(20))])
+def test_a_compaction_killed_anywhere_loses_nothing_and_the_next_one_goes_on(
+    part: Part, when: str, deaths: range
+) -> None:
+    expected: dict[int, str | None] = {}
+    for after in deaths:
+        put(part, 2 * after, (after + 1, "a"), (0, f"{after}"), (after + 100, None))
+        put(part, 2 * after + 1, (after + 1, "again"), (0, None), writer="x")
+        expected |= {0: "0", after + 1: "a", after + 100: None}
+        was_killed = killed(part, when, after)
+        assert answers(part) == expected
+        assert part.counts().spare == 2 * (len(expected) // 2) - 1
+        if not was_killed:
+            break
+    else:
+        pytest.fail("the compaction never came to its end")
+    assert len(part.files()) == 1
+    assert part.counts().torn == 0

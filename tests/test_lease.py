@@ -1,0 +1,226 @@
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from emoray.lease import Claim, Lease, holder
+from emoray.store import RunFolder, StoreError
+
+
+class Clock:
+    """Seconds that pass only when told to."""
+
+    def __init__(self) -> None:
+        self.now = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    return RunFolder(str(tmp_path / "run"))
+
+
+def lease(folder: RunFolder, clock: Clock, pause: Callable[[float], object] = lambda _: None) -> Lease:
+    return Lease(folder, ttl_s=120, clock=clock, pause=pause)
+
+
+def leave(folder: RunFolder, claim: Claim) -> None:
+    folder.write_text(f"_lease/{claim.token}.json", json.dumps(asdict(claim)))
+
+
+def elsewhere(clock: Clock, *, token: str = "ffff", held: bool = True) -> Claim:
+    here = Claim.here(since=clock.now, expires=clock.now + 120)
+    return replace(here, token=token, host="node-7", pid=4242, place="node-7", held=held)
+
+
+def test_the_second_run_is_told_who_writes_since_when_and_until_when(folder: RunFolder, clock: Clock) -> None:
+    lease(folder, clock).take()
+    clock.now += 10
+    with pytest.raises(StoreError) as told:
+        lease(folder, clock).take()
+    sentence = str(told.value)
+    assert f"by process {os.getpid()} on " in sentence
+    assert "since 2023-11-14 22:13:20 UTC" in sentence
+    assert "expires at 2023-11-14 22:15:20 UTC" in sentence
+    assert sentence.count("\n") == 0
+
+
+def test_a_run_that_ended_well_leaves_the_folder_to_the_next(folder: RunFolder, clock: Clock) -> None:
+    for _ in range(3):
+        with lease(folder, clock):
+            assert holder(folder, clock.now) is not None
+        assert holder(folder, clock.now) is None
+    assert list((Path(folder.uri) / "_lease").iterdir()) == []
+
+
+def test_the_loser_leaves_no_claim_behind(folder: RunFolder, clock: Clock) -> None:
+    with lease(folder, clock):
+        with pytest.raises(StoreError):
+            lease(folder, clock).take()
+        assert len(list((Path(folder.uri) / "_lease").iterdir())) == 1
+
+
+def test_a_lease_that_is_renewed_lives_on(folder: RunFolder, clock: Clock) -> None:
+    mine = lease(folder, clock)
+    mine.take()
+    for _ in range(10):
+        clock.now += 100
+        mine.renew()
+        with pytest.raises(StoreError):
+            lease(folder, clock).take()
+
+
+def test_a_lease_of_another_machine_is_free_when_it_expires_and_not_before(folder: RunFolder, clock: Clock) -> None:
+    leave(folder, elsewhere(clock))
+    clock.now += 119
+    with pytest.raises(StoreError, match="process 4242 on node-7"):
+        lease(folder, clock).take()
+    clock.now += 1
+    lease(folder, clock).take()
+
+
+def test_a_run_that_died_on_this_machine_is_noticed_at_once(folder: RunFolder, clock: Clock) -> None:
+    code = "from emoray.lease import Lease; from emoray.store import RunFolder; import sys, os\n"
+    code += "Lease(RunFolder(sys.argv[1]), settle_s=0).take(); os._exit(9)"
+    root = str(Path(__file__).parents[1])
+    dead = subprocess.run([sys.executable, "-c", code, folder.uri], env=os.environ | {"PYTHONPATH": root})
+    assert dead.returncode == 9
+    assert len(list((Path(folder.uri) / "_lease").iterdir())) == 1
+    lease(folder, clock).take()
+
+
+def test_a_later_process_with_the_same_number_is_another_one(folder: RunFolder, clock: Clock) -> None:
+    leave(folder, replace(elsewhere(clock), pid=os.getpid(), place=Claim.here(since=0, expires=0).place, born="0"))
+    lease(folder, clock).take()
+
+
+def test_who_slept_too_long_finds_the_lease_lost_and_must_stop(folder: RunFolder, clock: Clock) -> None:
+    for token in ("0" * 16, "f" * 16):  # whoever has the smaller token
+        sleeper, other = lease(folder, clock), lease(folder, clock)
+        sleeper._mine = replace(sleeper._mine, token=token)
+        sleeper.take()
+        clock.now += 121
+        other.take()
+        with pytest.raises(StoreError, match="is being written by"):
+            sleeper.renew()
+        assert sleeper.lost.is_set()
+        other.renew()
+        other.release()
+
+
+def test_who_slept_too_long_while_another_came_and_went_must_stop_too(folder: RunFolder, clock: Clock) -> None:
+    sleeper = lease(folder, clock)
+    sleeper.take()
+    clock.now += 121
+    with lease(folder, clock):
+        pass
+    with pytest.raises(StoreError, match="was lost"):
+        sleeper.renew()
+
+
+def test_who_slept_while_nobody_came_goes_on(folder: RunFolder, clock: Clock) -> None:
+    sleeper = lease(folder, clock)
+    sleeper.take()
+    clock.now += 10_000
+    sleeper.renew()
+    assert not sleeper.lost.is_set()
+
+
+def test_of_two_that_come_at_once_the_smaller_token_waits_for_the_other_to_withdraw(
+    folder: RunFolder, clock: Clock
+) -> None:
+    other = elsewhere(clock, token="ffff", held=False)
+    leave(folder, other)
+    looks: list[float] = []
+
+    def pause(seconds: float) -> None:
+        looks.append(seconds)
+        folder.delete(f"_lease/{other.token}.json")
+
+    mine = lease(folder, clock, pause)
+    mine._mine = replace(mine._mine, token="0000")
+    mine.take()
+    assert looks
+
+
+def test_of_two_that_come_at_once_the_larger_token_withdraws(folder: RunFolder, clock: Clock) -> None:
+    leave(folder, elsewhere(clock, token="0", held=False))
+    with pytest.raises(StoreError):
+        lease(folder, clock).take()
+
+
+def test_two_that_a_slow_store_let_in_together_end_as_one(folder: RunFolder, clock: Clock) -> None:
+    late = elsewhere(clock, token="0", held=True)
+
+    def pause(_: float) -> None:
+        leave(folder, late)  # was written before, and shows only now
+
+    with pytest.raises(StoreError, match="node-7"):
+        lease(folder, clock, pause).take()
+
+
+def test_of_many_that_come_at_once_exactly_one_writes(folder: RunFolder, clock: Clock) -> None:
+    for _ in range(10):
+        contenders = [lease(folder, clock, lambda _: time.sleep(0.02)) for _ in range(4)]
+        start, told = threading.Barrier(4), list[str]()
+
+        def take(one: Lease, start: threading.Barrier = start, told: list[str] = told) -> None:
+            start.wait()
+            try:
+                one.take()
+            except StoreError as wrong:
+                told.append(str(wrong))
+
+        threads = [threading.Thread(target=take, args=(one,)) for one in contenders]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(told) == 3
+        for one in contenders:
+            one.release()
+
+
+def test_scraps_in_the_lease_folder_hold_nobody_up(folder: RunFolder, clock: Clock) -> None:
+    folder.write_text("_lease/note.txt", "hello")
+    folder.write_text("_lease/broken.json", "{")
+    folder.write_text("_lease/other.json", '{"owner": "me"}')
+    lease(folder, clock).take()
+
+
+def test_status_sees_the_holder_and_touches_nothing(folder: RunFolder, clock: Clock) -> None:
+    assert holder(folder, clock.now) is None
+    assert not folder.exists()
+    leave(folder, elsewhere(clock))
+    found = holder(folder, clock.now)
+    assert found is not None
+    assert (found.host, found.pid) == ("node-7", 4242)
+    assert holder(folder, clock.now + 500) is None
+    assert len(list((Path(folder.uri) / "_lease").iterdir())) == 1
+
+
+def test_the_heart_beats_while_the_run_lasts(folder: RunFolder) -> None:
+    beats = threading.Semaphore(0)
+
+    class Counted(Lease):
+        def renew(self) -> None:
+            super().renew()
+            beats.release()
+
+    with Counted(folder, ttl_s=0.01, settle_s=0, clock=lambda: 0.0) as running:
+        assert all(beats.acquire(timeout=60) for _ in range(3))
+        assert not running.lost.is_set()
