@@ -59,7 +59,8 @@ def _plan(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     from emoray import job
 
-    study = load(arguments.spec, arguments.set)
+    money = [] if arguments.max_cost is None else [f"budget_usd={arguments.max_cost}"]
+    study = load(arguments.spec, [*arguments.set, *money])
     if not arguments.verbose:
         _hush()
     return job.run(
@@ -164,6 +165,7 @@ def _parser() -> argparse.ArgumentParser:
     run = _command(commands, "run", _run, "ask what is owed, read it, score it; the same command resumes")
     run.add_argument("spec", metavar="SPEC")
     run.add_argument("--limit", type=_at_least_one, metavar="N", help="only the first N cells of each model")
+    run.add_argument("--max-cost", metavar="USD", help="stop asking before the run has cost more; all is kept")
     run.add_argument("--extend", action="store_true", help="let a changed spec share the folder with older answers")
     _grid(run)
 
@@ -224,9 +226,9 @@ def _again(arguments: argparse.Namespace) -> str:
     """The command that resumes this run."""
     words = ["emoray", "run", arguments.spec]
     words += [word for change in arguments.set for word in ("--set", change)]
-    for flag in ("out", "limit", "address"):
+    for flag in ("out", "limit", "max_cost", "address"):
         if getattr(arguments, flag):
-            words += [f"--{flag}", str(getattr(arguments, flag))]
+            words += [f"--{flag.replace('_', '-')}", str(getattr(arguments, flag))]
     return shlex.join([*words, "--extend"] if arguments.extend else words)
 
 

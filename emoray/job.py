@@ -25,6 +25,7 @@ from emoray.store import RunFolder
 from emoray.stream import cluster
 from emoray.stream.conduct import Conductor
 from emoray.stream.lane import Lane, LaneEnd
+from emoray.stream.means import check_keys
 
 _log = logging.getLogger(__name__)
 OK, OWED, INTERRUPTED = 0, 3, 130
@@ -48,6 +49,7 @@ def run(
     kept = folder.manifest()
     if kept is not None:
         _check_same(study, folder, kept, extend=extend)
+    check_keys(study.spec)
     whole = dict(kept or manifest.fresh(study)) | manifest.described(study)
     whole["extended"] = extend or whole.get("extended", False)
     capacity = cluster.connect(address, verbose=verbose)
@@ -184,9 +186,11 @@ def _interruptible(conductor: Conductor, command: str) -> Iterator[None]:
 def _standing(lane: Lane) -> Standing:
     tally = lane.tally()
     starting = "" if tally.speakers or tally.answered or tally.read else "starting"
+    before = min(lane.settled_before, lane.cells)
     return Standing(
         total=lane.cells,
-        settled=min(lane.settled_before, lane.cells) + tally.answered,
+        before=before,
+        settled=before + tally.answered,
         failed=sum(tally.failed.values()),
         read=min(tally.read.values(), default=0),
         note=tally.down or tally.stopping or starting,

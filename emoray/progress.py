@@ -13,10 +13,11 @@ QUIET_EVERY_S = 30.0
 
 @dataclass(frozen=True)
 class Standing:
-    """How far a lane is; `settled` counts earlier runs too."""
+    """How far a lane is."""
 
     total: int
-    settled: int
+    before: int  # settled by earlier attempts
+    settled: int  # those included
     failed: int
     read: int
     note: str = ""
@@ -29,7 +30,6 @@ class Progress:
         self._stream = stream or sys.stderr
         self._live = self._stream.isatty()
         self._began = time.monotonic() if clock is None else clock
-        self._first: dict[str, int] = {}
         self._lines = 0
         self._last = self._began
 
@@ -49,8 +49,7 @@ class Progress:
 
     def line(self, name: str, standing: Standing, now: float, width: int = 0) -> str:
         """`llama-8b  settled 84,210 of 120,000  failed 31  412/min  1 h 27 min left`"""
-        first = self._first.setdefault(name, standing.settled)
-        per_minute = 60.0 * (standing.settled - first) / max(now - self._began, 1e-9)
+        per_minute = 60.0 * (standing.settled - standing.before) / max(now - self._began, 1e-9)
         words = [
             f"{name:<{width}}",
             f"settled {standing.settled:,} of {standing.total:,}",

@@ -19,9 +19,10 @@ from emoray.hosts import Ask, Host, HostDown, Reply
 from emoray.journal import Journal
 from emoray.readers import Reader, ReaderDown, Reading
 from emoray.resume import owed_rows
-from emoray.spec import Embedded, GoEmotionsReader, Local, ModelEntry, ReaderEntry, Scripted, ScriptedReader
+from emoray.spec import Embedded, GoEmotionsReader, Hosted, Local, ModelEntry, ReaderEntry, Scripted, ScriptedReader, Vllm
 from emoray.store import RunFolder, StoreError
 from emoray.stream.ledger import Verdict
+from emoray.stream.means import Means
 from emoray.study.goemotions import LabelMap
 from emoray.study.scoring import NeutralRule
 
@@ -35,9 +36,10 @@ class Work(NamedTuple):
     model: str
     attempt: str  # which `run` command this is; part of every file name it writes
     ledger: Any
+    means: Means | None = None  # of a hosted model
 
 
-def host_of(entry: ModelEntry) -> Host:
+def host_of(entry: ModelEntry, means: Means | None = None) -> Host:
     """The host of a model entry; imports come late, so that nobody needs a library he does not use."""
     match entry:
         case Embedded():
@@ -52,6 +54,14 @@ def host_of(entry: ModelEntry) -> Host:
             from emoray.hosts.scripted import ScriptedHost
 
             return ScriptedHost(entry)
+        case Vllm():
+            from emoray.hosts.vllm import VllmHost
+
+            return VllmHost(entry, across_nodes=ray.util.get_current_placement_group() is not None)
+        case Hosted(host="hosted_api") if means:
+            from emoray.hosts.hosted_api import HostedApi
+
+            return HostedApi(entry, means.account, means.retry, means.governor, run=means.run)
         case _:
             raise HostDown(f"model {entry.name!r}: host {entry.host!r} is not there yet")
 
@@ -86,7 +96,7 @@ class Speaker:
 
     def _started(self, entry: ModelEntry) -> Host | None:
         try:
-            host = host_of(entry)
+            host = host_of(entry, self._work.means)
         except HostDown as wrong:
             ray.get(self._work.ledger.down.remote(str(wrong)))
             return None

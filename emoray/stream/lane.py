@@ -22,6 +22,7 @@ from emoray.store import RunFolder
 from emoray.stream import cluster
 from emoray.stream.actors import Listener, Speaker, Work
 from emoray.stream.ledger import Tally, open_ledger
+from emoray.stream.means import means_of
 from emoray.stream.source import AnswersSource, GridSource
 from emoray.study.prompts import prompts
 
@@ -53,7 +54,7 @@ class Lane:
         self._grid = study.experiment.grid(entry.name)
         self.cells = len(self._grid) if limit is None else min(limit, len(self._grid))
         self._answers = run.answers(entry.name)
-        self._work = Work(run.uri, entry.name, attempt, self.ledger)
+        self._work = Work(run.uri, entry.name, attempt, self.ledger, means_of(study.spec, entry, run) if asks else None)
 
     def run(self) -> LaneEnd:
         error = None
@@ -63,8 +64,8 @@ class Lane:
             self._catch_up()
             self._tidy()
         except Exception as wrong:  # one lane's failure is its own
-            _log.debug("lane %s", self.model, exc_info=True)
-            error = " ".join(str(wrong).strip().splitlines()[-1:]) or type(wrong).__name__
+            _log.info("lane %s ended", self.model, exc_info=True)
+            error = _sentence(wrong)
         tally = self.tally()
         return LaneEnd(self.model, tally, tally.down or error)
 
@@ -145,6 +146,14 @@ class Lane:
     @property
     def _pool(self) -> cluster.Pool:
         return cluster.speakers(self._entry)
+
+
+def _sentence(wrong: BaseException) -> str:
+    """What went wrong at the bottom of it; the whole story is logged, for -v."""
+    while below := getattr(wrong, "cause", None) or wrong.__cause__:
+        wrong = below
+    said = str(wrong).strip().splitlines()
+    return f"{type(wrong).__name__}: {said[0]}" if said else type(wrong).__name__
 
 
 def _read(source: Any, tasks: int) -> Dataset:
