@@ -33,7 +33,12 @@ def described(study: Study) -> dict[str, Any]:
         "digest": study.spec.digest,
         "cells_per_model": study.experiment.cells_per_model,
         "spec": study.spec.model_dump(mode="json"),
-        "label_map": {"name": study.label_map.name, "mark": study.label_map.mark, "labels": _places(study.label_map)},
+        "label_map": {
+            "name": study.label_map.name,
+            "mark": study.label_map.mark,
+            "source": study.label_map.source,
+            "labels": _places(study.label_map),
+        },
         "marks": {
             "templates": {template.name: template.mark for template in study.experiment.templates},
             "questions": {question.id: question.mark for question in study.experiment.questions},
@@ -47,9 +52,13 @@ def study(manifest: Mapping[str, Any] | None, where: str) -> Study:
         raise SpecError(f"{where}: is no run folder (it has no run.json); give the folder that `emoray run` wrote")
     if manifest.get("format") != FORMAT:
         raise SpecError(f"{where}: run.json has format {manifest.get('format')!r}, this emoray reads {FORMAT}")
-    labels = manifest["label_map"]
-    label_map = label_map_from(labels["labels"], name=labels["name"], mark=labels["mark"])
-    return Study(Spec.model_validate(manifest["spec"]), label_map=label_map)
+    try:
+        labels = manifest["label_map"]
+        label_map = label_map_from(labels["labels"], name=labels["name"], mark=labels["mark"], source=labels["source"])
+        return Study(Spec.model_validate(manifest["spec"]), label_map=label_map)
+    except (KeyError, TypeError, ValueError) as wrong:  # of another version, or edited by hand
+        reason = next(iter(str(wrong).splitlines()))
+        raise SpecError(f"{where}: run.json cannot be used by emoray {__version__} ({reason})") from None
 
 
 def attempt(command: Sequence[str]) -> dict[str, Any]:

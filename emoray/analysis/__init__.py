@@ -1,0 +1,1 @@
+"""Arrays in, numbers out: intervals, paired differences, the shuffled control, variance parts, tables of a design."""

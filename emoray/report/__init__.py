@@ -1,0 +1,86 @@
+"""From a run folder to tables, figures and one page; it knows neither Ray nor models."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from emoray.report import figures, page, tables, words
+from emoray.report.source import Rows, Source
+from emoray.report.summary import ModelSummary, Settings, Summary, summarize
+from emoray.report.tables import terminal_table
+from emoray.study.goemotions import LabelMap, label_map, label_map_from
+from emoray.study.scoring import NeutralRule
+
+__all__ = ["Rows", "Settings", "Source", "Summary", "into", "terminal_table", "write_report"]
+
+Writer = Callable[[str, bytes], object]  # takes a path relative to the report, and the file's bytes
+
+
+def write_report(
+    source: Source,
+    write: Writer,
+    *,
+    labels: LabelMap | None = None,
+    neutral: NeutralRule | None = None,
+    level: float = 0.95,
+    shuffles: int = 1000,
+    seed: int = 0,
+) -> Summary:
+    """Write summary.json, tables/, figures/ and report.html of a run; returns what they show.
+
+    Scores are computed anew from the stored probabilities, under the run's own label map and neutral rule or others.
+    """
+    manifest = source.manifest() or {}
+    chosen = Settings(labels or _labels_of(manifest), neutral or _neutral_of(manifest), level, shuffles, seed)
+    summary = summarize(source, chosen)
+    write("summary.json", _encoded({"headline": words.headline(summary), **summary.as_json()}))
+    for table in tables.tables(summary):
+        write(f"tables/{table.name}.csv", tables.as_csv(table).encode())
+        write(f"tables/{table.name}.tex", tables.as_latex(table).encode())
+    for place, reader in enumerate(summary.readers if summary.design.states else ()):
+        _write_figures(summary, summary.of_reader(reader), f"-{place + 1}" if place else "", write)
+    write("report.html", page.page(summary).encode())
+    return summary
+
+
+def into(folder: str | Path) -> Writer:
+    """A writer into a local folder, which is made."""
+
+    def write(name: str, data: bytes) -> None:
+        path = Path(folder) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+    return write
+
+
+def _write_figures(summary: Summary, models: Sequence[ModelSummary], suffix: str, write: Writer) -> None:
+    """`circumplex.png` is the first reader's, `circumplex-2.png` the second's."""
+    drawn = {
+        "circumplex": figures.circumplex(models, summary.design, summary.settings.label_map),
+        "states": figures.states(models, summary.design),
+        "states_by_question": figures.heat(models, summary.design),
+    }
+    for name, figure in drawn.items():
+        write(f"figures/{name}{suffix}.png", figures.png(figure))
+        write(f"figures/{name}{suffix}.svg", figures.svg(figure))
+
+
+def _labels_of(manifest: Mapping[str, Any]) -> LabelMap:
+    stored = manifest.get("label_map")
+    if stored is None:
+        return label_map()
+    source = stored.get("source") or f"run.json of {manifest.get('name', 'the run')}"
+    return label_map_from(stored["labels"], name=stored["name"], mark=stored["mark"], source=source)
+
+
+def _neutral_of(manifest: Mapping[str, Any]) -> NeutralRule:
+    rule: NeutralRule = (manifest.get("spec") or {}).get("neutral", "zero")
+    return rule
+
+
+def _encoded(value: Any) -> bytes:
+    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()

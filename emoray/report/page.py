@@ -1,0 +1,500 @@
+"""The page: one self-contained file. What a model wrote is text in it, never markup; nothing in it runs or loads."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+from unicodedata import category
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+import emoray
+from emoray.analysis.summaries import Group, GroupAxis
+from emoray.report import colours, figures
+from emoray.report.source import Example
+from emoray.report.summary import Comparison, ModelSummary, Scores, Summary
+from emoray.report.tables import level_name
+from emoray.report.words import (
+    UNKNOWN,
+    count,
+    headline,
+    listed,
+    neutral,
+    number,
+    p_value,
+    percent,
+    settings_line,
+    with_interval,
+)
+from emoray.study import paper, russell
+
+_HERE = Path(__file__).parent
+_LONGEST = 420  # characters of an example answer
+_STAND_INS = {"embedded": "a small model that ships with emoray", "scripted": "fixed lines and no model at all"}
+
+
+def page(summary: Summary) -> str:
+    """The whole page."""
+    environment = Environment(loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined)
+    environment.filters["capitalise"] = lambda text: text[:1].upper() + text[1:]
+    design = summary.design
+    content: dict[str, Any] = {
+        "summary": summary,
+        "css": Markup((_HERE / "page.css").read_text(encoding="utf-8")),
+        "headline": _unbroken(headline(summary)),
+        "settings": settings_line(summary.settings),
+        "neutral": neutral(summary.settings),
+        "level": percent(summary.settings.level),
+        "cautions": _cautions(summary),
+        "readers": [_reader(summary, name) for name in summary.readers],
+        "several_conditions": len(design.templates) > 1 or len(design.intensities) > 1,
+        "comparisons": [_family(one) for one in summary.comparisons],
+        "spread": [_spread(one, len(summary.readers) > 1) for one in summary.models],
+        "failures": _failures(summary),
+        "flags": _flags(summary),
+        "examples": _examples(summary),
+        "paper": _paper(summary),
+        "provenance": _provenance(summary),
+        "citation": paper.CITATION,
+        "version": emoray.__version__,
+        "circle_key": _circle_key(),
+        "states_key": _states_key(),
+    }
+    content["sections"] = _sections(content)
+    return environment.get_template("page.html.jinja").render(content) + "\n"
+
+
+# ── readers, models, panels ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _reader(summary: Summary, name: str) -> dict[str, Any]:
+    models, drawn = summary.of_reader(name), len(summary.design.states) > 0
+    return {
+        "name": name,
+        "variants": _variants(name, models),
+        "panels": [_panel(summary, one, f"{summary.readers.index(name)}-{i}") for i, one in enumerate(models) if drawn],
+        "states": _pivot(summary, models, "state"),
+        "questions": _pivot(summary, models, "question"),
+        "templates": _pivot(summary, models, "template"),
+        "intensities": _pivot(summary, models, "intensity"),
+    }
+
+
+def _variants(reader: str, models: Sequence[ModelSummary]) -> list[dict[str, Any]]:
+    refused = sum(one.counts.refused for one in models)
+    read_by = f"Read by {reader}"
+    if not refused:
+        return [_variant(read_by, [(one, one.scores) for one in models])]
+    verb = "is" if refused == 1 else "are"
+    return [
+        _variant(f"{read_by}; {count(refused, 'refusal')} {verb} among the answers", [(m, m.scores) for m in models]),
+        _variant(f"{read_by}; refusals left out", [(m, m.without_refusals or m.scores) for m in models]),
+    ]
+
+
+def _variant(caption: str, models: Sequence[tuple[ModelSummary, Scores]]) -> dict[str, Any]:
+    least = min([0.0, *(_finite(scores.whole.group.cosine.low) for _, scores in models)])
+    least = math.floor(least * 5) / 5
+    return {
+        "caption": caption,
+        "scale": _scale(least),
+        "lines": [
+            {
+                "model": one.model,
+                "answers": f"{one.counts.answers - (one.counts.refused if scores is not one.scores else 0):,}",
+                "failed": f"{one.counts.failures:,}",
+                "cosine": with_interval(scores.whole.group.cosine),
+                "strip": _strip(scores, least),
+                "relative": percent(scores.whole.group.relative),
+                "expected": with_interval(scores.whole.group.expected),
+                "shuffled": f"{number(scores.whole.shuffled.mean)} (p {_p(scores.whole.shuffled.p)})",
+            }
+            for one, scores in models
+        ],
+    }
+
+
+def _p(p: float) -> str:
+    text = p_value(p)
+    return text if text.startswith("<") or text == UNKNOWN else f"= {text}"
+
+
+def _panel(summary: Summary, one: ModelSummary, name: str) -> dict[str, Any]:
+    design, label_map = summary.design, summary.settings.label_map
+    cosine = with_interval(one.scores.whole.group.cosine)
+    who = f"{one.model}, read by {one.reader}"
+    circle = figures.single(lambda axes: figures.circle(axes, one, design, label_map), (3.4, 3.4))
+    least = figures.lowest(summary.of_reader(one.reader))
+    states = figures.single(
+        lambda axes: figures.state_lines(axes, one, design, least), (3.6, 0.6 + 0.23 * len(design.states))
+    )
+    size = (1.1 + 0.27 * len(design.questions), 0.8 + 0.22 * len(design.states))
+    heat = figures.single(lambda axes: figures.squares(axes, one, design), size)
+    said = f"Mean cosine {cosine}. By state: {_in_words(one.scores.states)}."
+    return {
+        "model": one.model,
+        "cosine": cosine,
+        "circle": Markup(figures.inline_svg(circle, f"c{name}", f"Circumplex of {who}. {said}")),
+        "states": Markup(figures.inline_svg(states, f"s{name}", f"Mean cosine by state of {who}. {said}")),
+        "heat": Markup(figures.inline_svg(heat, f"h{name}", f"Mean cosine by state and question of {who}.")),
+    }
+
+
+def _in_words(groups: Sequence[Group]) -> str:
+    return ", ".join(f"{level_name(group)}° {number(group.cosine.estimate)}" for group in groups)
+
+
+def _pivot(summary: Summary, models: Sequence[ModelSummary], axis: GroupAxis) -> dict[str, Any]:
+    names = {
+        "state": ("State", "Mean cosine by state, as a table"),
+        "question": ("Question", "Mean cosine by question, as a table"),
+        "template": ("Template", "Mean cosine by template"),
+        "intensity": ("Intensity", "Mean cosine by intensity"),
+    }
+    lines = list(zip(*(_lines(one.scores, axis) for one in models), strict=True))
+    level, title = names[axis]
+    return {
+        "level": level,
+        "title": title,
+        "capped": axis == "state",
+        "models": [one.model for one in models],
+        "lines": [
+            {**_level(summary, axis, place), "cells": [with_interval(group.cosine) for group in groups]}
+            for place, groups in enumerate(lines)
+        ],
+    }
+
+
+def _lines(scores: Scores, axis: GroupAxis) -> tuple[Group, ...]:
+    match axis:
+        case "state":
+            return scores.states
+        case "question":
+            return scores.questions
+        case "template":
+            return scores.templates
+        case "intensity":
+            return scores.intensities
+
+
+def _level(summary: Summary, axis: GroupAxis, place: int) -> dict[str, Any]:
+    design = summary.design
+    match axis:
+        case "state":
+            state = design.states[place]
+            shown = {"name": f"{state.angle_deg:g}°", "note": state.term, "ceiling": number(state.ceiling)}
+            return {**shown, "colour": colours.of_angle(state.angle_deg)}
+        case "question":
+            question = design.questions[place]
+            return {"name": question.id, "note": f"{question.text} ({question.mark})", "colour": None}
+        case "template":
+            return {"name": design.templates[place].name, "note": design.templates[place].mark, "colour": None}
+        case "intensity":
+            return {"name": f"{design.intensities[place]:g}", "note": "", "colour": None}
+
+
+# ── small drawings in tables and keys ──────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class _Ruler:
+    """A cosine as a place on a strip 160 wide."""
+
+    least: float
+
+    def __call__(self, cosine: float) -> str:
+        return f"{4 + 152 * (min(1.0, max(self.least, cosine)) - self.least) / (1 - self.least):.1f}"
+
+
+def _strip(scores: Scores, least: float) -> Markup:
+    """The interval as a bar, the mean as a dot, zero and the shuffled 95th percentile as lines."""
+    x, top, chance = _Ruler(least), scores.whole.group.cosine, scores.whole.shuffled.p95
+    if math.isnan(top.estimate):
+        return Markup("")
+    parts = [f'<path d="M{x(0)} 0V20" stroke="var(--faint)"/>']
+    if math.isfinite(chance):
+        parts.append(f'<path d="M{x(chance)} 3V17" stroke="var(--muted)" stroke-width="1.5"/>')
+    if math.isfinite(top.low):
+        bar = 'stroke="var(--accent)" stroke-width="4" stroke-linecap="round" opacity=".45"'
+        parts.append(f'<path d="M{x(top.low)} 10H{x(top.high)}" {bar}/>')
+    parts.append(f'<circle cx="{x(top.estimate)}" cy="10" r="4" fill="var(--accent)"/>')
+    return Markup(f'<svg viewBox="0 0 160 20" aria-hidden="true">{"".join(parts)}</svg>')
+
+
+def _scale(least: float) -> Markup:
+    x = _Ruler(least)
+    style = 'font-size="10" fill="var(--muted)" font-family="var(--sans)"'
+    marks = [least, 0.0, 0.5, 1.0] if least < -0.3 else [0.0, 0.5, 1.0]
+    texts = [
+        f'<text x="{x(at)}" y="10" text-anchor="{_anchor(at, least)}" {style}>{number(at, 1)}</text>' for at in marks
+    ]
+    return Markup(f'<svg viewBox="0 0 160 12" role="img" aria-label="scale of the bars">{"".join(texts)}</svg>')
+
+
+def _anchor(at: float, least: float) -> str:
+    return "start" if at == least else "end" if at == 1 else "middle"
+
+
+def _circle_key() -> Markup:
+    return _key(
+        ('<circle cx="12" cy="6" r="5" fill="var(--muted)"/>', "asked"),
+        ('<circle cx="12" cy="6" r="3.4" fill="var(--muted)"/>', "read, by the most probable label"),
+        (
+            '<circle cx="12" cy="6" r="3" fill="none" stroke="var(--muted)" stroke-width="1.4"/>',
+            "read, by all probabilities",
+        ),
+        (
+            '<path d="M1 6H23" stroke="var(--ceiling)" stroke-width="1.4" stroke-dasharray="5 3"/>',
+            "ceiling of the label map",
+        ),
+    )
+
+
+def _states_key() -> Markup:
+    return _key(
+        (
+            '<path d="M2 6H22" stroke="var(--muted)" stroke-width="2.6" stroke-linecap="round"/>'
+            '<circle cx="12" cy="6" r="3.6" fill="var(--muted)"/>',
+            "mean cosine and its interval over questions",
+        ),
+        ('<circle cx="12" cy="6" r="3" fill="none" stroke="var(--muted)" stroke-width="1.4"/>', "expected cosine"),
+        ('<path d="M12 0V12" stroke="var(--ceiling)" stroke-width="1.8"/>', "ceiling"),
+        (
+            '<rect y="1" width="24" height="10" fill="var(--faint)" opacity=".55"/>',
+            "states shuffled, 5th to 95th percentile",
+        ),
+    )
+
+
+def _key(*entries: tuple[str, str]) -> Markup:
+    return Markup("").join(
+        Markup(f'<span><svg viewBox="0 0 24 12" aria-hidden="true">{drawing}</svg>{text}</span>')
+        for drawing, text in entries
+    )
+
+
+# ── the other tables ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _cautions(summary: Summary) -> list[str]:
+    """What must be known before the numbers are quoted."""
+    cautions = []
+    for host, what in _STAND_INS.items():
+        names = [one.model for one in _once(summary) if host in one.hosts]
+        if names:
+            verb = "is" if len(names) == 1 else "are"
+            cautions.append(
+                f"{listed(names)} {verb} {what}: for trying and testing, no evidence about language models."
+            )
+    questions = len(summary.design.questions)
+    if questions == 1:
+        cautions.append("One question was asked: nothing can be said about other questions, and no interval is given.")
+    return cautions
+
+
+def _once(summary: Summary) -> list[ModelSummary]:
+    """Each model once, whatever the number of readers."""
+    return list({one.model: one for one in reversed(summary.models)}.values())[::-1]
+
+
+def _family(family: Comparison) -> dict[str, Any]:
+    what = {"models": "Models, read by", "readers": "Readers of", "templates": "Templates of"}[family.of]
+    return {
+        "name": f"{what} {family.within}",
+        "lines": [
+            {
+                "a": one.a,
+                "b": one.b,
+                "difference": with_interval(one.interval),
+                "p": p_value(one.p),
+                "holm": p_value(one.p_holm),
+            }
+            for one in family.differences
+        ],
+    }
+
+
+def _spread(one: ModelSummary, several: bool) -> dict[str, Any]:
+    whole = one.scores.whole
+    parts = whole.parts
+    shares = [percent(part / parts.total) if parts.total > 0 else UNKNOWN for part in (
+        parts.state, parts.question, parts.interaction, parts.repetition)]  # fmt: skip
+    rows = [f"{whole.group.scored:,}", number(whole.effective_n, 0), percent(one.identical, 1)]
+    return {"model": f"{one.model}, read by {one.reader}" if several else one.model, "cells": [*shares, *rows]}
+
+
+def _failures(summary: Summary) -> dict[str, Any]:
+    models = _once(summary)
+    kinds = sorted({kind for one in models for kind in one.failures})
+    return {
+        "models": [one.model for one in models],
+        "lines": [
+            {"name": kind.replace("_", " "), "cells": [f"{one.failures.get(kind, 0):,}" for one in models]}
+            for kind in kinds
+        ],
+    }
+
+
+def _flags(summary: Summary) -> dict[str, Any]:
+    names = (
+        "Answers",
+        "Refused",
+        "Left the role",
+        "Cut at max_tokens",
+        "Read as neutral",
+        "Longer than the reader reads",
+        "Not readable",
+    )
+    several = len(summary.readers) > 1
+    lines = []
+    for one in summary.models:
+        n = one.counts
+        cells = (n.answers, n.refused, n.role_breaks, n.cut, n.neutral, n.read_truncated, n.unread)
+        name = f"{one.model}, read by {one.reader}" if several else one.model
+        lines.append({"model": name, "cells": [f"{cell:,}" for cell in cells]})
+    return {"names": names, "lines": lines}
+
+
+def _examples(summary: Summary) -> list[dict[str, Any]]:
+    terms = {state.angle_deg: state.term for state in summary.design.states}
+    first = summary.readers[0] if summary.readers else ""
+    order = {one.model: place for place, one in enumerate(_once(summary))}
+    shown = sorted(
+        (e for e in summary.examples if e.reader == first), key=lambda e: (order[e.model], e.state_deg, e.key)
+    )
+    return [
+        {"name": model, "lines": [_example(one, terms) for one in lines]}
+        for model, lines in groupby(shown, key=lambda example: example.model)
+    ]
+
+
+def _example(one: Example, terms: dict[float, str]) -> dict[str, Any]:
+    strength = "" if one.intensity == 1 else f", intensity {one.intensity:g}"
+    flags = [name for name, there in (("refused", one.refused), ("left the role", one.role_break)) if there]
+    reading = "not read" if one.label is None else f"read as {one.label} ({percent(one.probability or 0.0)})"
+    cosine = f"cosine {number(one.cosine)}" if one.cosine is not None else "no score"
+    return {
+        "asked": f"{one.state_deg:g}° {terms.get(one.state_deg, '')}{strength}",
+        "question": f"{one.question_id}, {one.template}",
+        "colour": colours.of_angle(one.state_deg),
+        "answer": _excerpt(one.answer),
+        "reading": ", ".join([reading, cosine, *flags]),
+    }
+
+
+def _excerpt(text: str) -> str:
+    """The beginning of an answer, without characters that no page may hold."""
+    clean = "".join(character for character in text if character == "\n" or category(character) != "Cc")
+    return clean if len(clean) <= _LONGEST else clean[:_LONGEST].rsplit(" ", 1)[0] + " …"
+
+
+def _paper(summary: Summary) -> list[dict[str, str]]:
+    """What is known of the paper's results and design, beside what this run has."""
+    design = summary.design
+    first = summary.of_reader(summary.readers[0]) if summary.readers else ()
+    means = [one.scores.whole.group.cosine.estimate for one in first if one.scores.whole.group.scored]
+    quoted = sum(question.mark == "quoted" for question in design.questions)
+    prompts = len(design.states) * len(design.questions) * len(design.templates) * len(design.intensities)
+    asked = max((one.counts.asked for one in summary.models), default=0)
+    low, high = paper.MODEL_MEANS.value
+    rows: list[tuple[str, paper.Fact[Any], str, str]] = [
+        ("Mean cosine of several models", paper.MODEL_MEANS, f"{low} to {high}", _range(means)),
+        (
+            "Highest cosine named",
+            paper.BEST_COSINE,
+            f"about {paper.BEST_COSINE.value}",
+            number(max(means)) if means else UNKNOWN,
+        ),
+        ("Classifier", paper.CLASSIFIER, paper.CLASSIFIER.value, ", ".join(summary.readers) or UNKNOWN),
+        (
+            "Its accuracy, 28 labels",
+            paper.CLASSIFIER_ACCURACY,
+            percent(paper.CLASSIFIER_ACCURACY.value, 1),
+            "see emoray validate",
+        ),
+        (
+            "Its mean cosine, true to read label",
+            paper.CLASSIFIER_MEAN_COSINE,
+            f"{paper.CLASSIFIER_MEAN_COSINE.value:.3f}",
+            "see emoray validate",
+        ),
+        ("Models", paper.MODELS, ", ".join(paper.MODELS.value), ", ".join(one.model for one in _once(summary))),
+        ("States", paper.STATES, str(paper.STATES.value), str(len(design.states))),
+        ("Questions", paper.QUESTIONS, str(paper.QUESTIONS.value), f"{len(design.questions)}, {quoted} of them quoted"),
+        (
+            "Answers per prompt",
+            paper.REPETITIONS,
+            str(paper.REPETITIONS.value),
+            number(asked / prompts, 1).removesuffix(".0") if prompts else UNKNOWN,
+        ),
+    ]
+    return [
+        {"what": what, "theirs": theirs, "mark": fact.mark, "where": fact.where, "here": here}
+        for what, fact, theirs, here in rows
+    ]
+
+
+def _range(means: Sequence[float]) -> str:
+    if not means:
+        return UNKNOWN
+    return number(means[0]) if len(means) == 1 else f"{number(min(means))} to {number(max(means))}"
+
+
+def _provenance(summary: Summary) -> list[dict[str, str]]:
+    design, chosen = summary.design, summary.settings
+    lines = [
+        ("Label map", chosen.label_map.name, chosen.label_map.mark, chosen.label_map.source),
+        ("Neutral rule", f"a neutral reading {neutral(chosen)}", "ours", "the paper's rule is unknown"),
+        ("Russell's angles", "28 terms", "secondary", russell.SOURCE),
+    ]
+    lines += [("Template", one.name, one.mark, "") for one in design.templates]
+    lines += [("Question", f"{one.id}: {one.text}", one.mark, "") for one in design.questions]
+    lines += [
+        ("Reader", name, "ours", _revisions(summary.of_reader(name)[0].reader_revisions)) for name in summary.readers
+    ]
+    lines += [
+        ("Model", one.model, "ours", f"{', '.join(one.hosts)} {_revisions(one.model_revisions)}")
+        for one in _once(summary)
+    ]
+    lines += [
+        ("Refusals", "answers, flagged by a pattern", "ours", "how the paper scored them is unknown"),
+        ("Intervals, shuffled control", "see above", "ours", "the paper's tests are unknown"),
+    ]
+    return [{"what": what, "value": value, "mark": mark, "why": why} for what, value, mark, why in lines]
+
+
+def _revisions(revisions: Sequence[str]) -> str:
+    return f"revision {', '.join(revisions)}" if revisions else "revision not known"
+
+
+def _sections(content: dict[str, Any]) -> list[tuple[str, str]]:
+    sections = [
+        ("models", "Models", True),
+        ("circumplex", "Circumplex", True),
+        ("states", "States", True),
+        ("questions", "Questions", True),
+        ("conditions", "Templates", content["several_conditions"]),
+        ("differences", "Differences", content["comparisons"]),
+        ("spread", "Spread", True),
+        ("failures", "Failures", True),
+        ("examples", "Answers", content["examples"]),
+        ("paper", "The paper", True),
+        ("method", "Method", True),
+    ]
+    return [(id_, name) for id_, name, there in sections if there]
+
+
+def _unbroken(text: str) -> str:
+    """The same text, in which no line ends inside brackets or before a unit."""
+    inside = re.sub(r"\[[^\]]*\]|\([^)]*\)", lambda found: found[0].replace(" ", "\u00a0"), text)
+    return inside.replace(" [", "\u00a0[").replace(" %", "\u00a0%")
+
+
+def _finite(value: float) -> float:
+    return value if math.isfinite(value) else 0.0

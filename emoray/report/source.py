@@ -1,0 +1,216 @@
+"""What a report reads of a run folder, batch by batch, and what it keeps of it: sums, a few hashes, a few examples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from emoray import rows
+from emoray.analysis.summaries import AXES, score_values
+from emoray.analysis.tally import Factor, Tally
+from emoray.analysis.variance import identical_share
+from emoray.study.goemotions import LABELS, LabelMap
+from emoray.study.scoring import NeutralRule, Scores
+
+BATCH = 65_536  # rows at a time: a report of ten million rows needs the memory of one batch
+EXAMPLES = 2  # answers kept per model and state
+
+_COLUMN_OF = {"template": "template", "intensity": "intensity", "state": "state_deg", "question": "question_id"}
+_SAID = (
+    "key", "prompt_sha", "template", "intensity", "state_deg", "question_id", "question", "state_term",
+    "outcome", "answer", "refused", "role_break", "finish_reason", "host", "model_revision", "cost_usd",
+)  # fmt: skip
+_FELT = (
+    "key", "template", "intensity", "state_deg", "question_id", "valence", "arousal", "outcome", "refused",
+    "reader_revision", "label", "probability", "probabilities", "truncated", "read_error",
+)  # fmt: skip
+
+
+class Rows(Protocol):
+    """Rows of a run folder, one per key."""
+
+    def tables(self, columns: Sequence[str] | None = None) -> Iterable[pa.Table]: ...
+
+
+class Source(Protocol):
+    """What a report needs of a run folder."""
+
+    def manifest(self) -> dict[str, Any] | None: ...
+    def readers(self) -> Sequence[str]: ...
+    def models(self) -> Sequence[str]: ...
+    def answers(self, model: str) -> Rows: ...
+    def rows(self, reader: str, model: str) -> Rows: ...
+
+
+@dataclass(frozen=True)
+class Example:
+    """One answer, chosen by its key alone (the smallest ones of each state), so by chance."""
+
+    key: str
+    model: str
+    state_deg: float
+    question_id: str
+    template: str
+    intensity: float
+    answer: str
+    refused: bool
+    role_break: bool
+    reader: str = ""
+    label: str | None = None
+    probability: float | None = None
+    cosine: float | None = None
+
+
+@dataclass
+class Said:
+    """What one model said."""
+
+    outcomes: Tally  # by outcome and state: n, refused, role_break, cut, cost_usd
+    hashes: list[npt.NDArray[np.uint64]] = field(default_factory=list)
+    examples: list[Example] = field(default_factory=list)
+    questions: dict[str, str] = field(default_factory=dict)  # id -> text
+    terms: dict[float, str] = field(default_factory=dict)  # state -> Russell's nearest term
+    hosts: set[str] = field(default_factory=set)
+    revisions: set[str] = field(default_factory=set)
+
+    @property
+    def identical(self) -> float:
+        """The share of answers that repeat an earlier one to the same prompt word for word."""
+        return identical_share(np.concatenate(self.hashes)) if self.hashes else float("nan")
+
+
+@dataclass
+class Felt:
+    """What one reader read in one model's answers."""
+
+    scores: Tally  # by refused and the axes of a design
+    examples: list[Example] = field(default_factory=list)
+    revisions: set[str] = field(default_factory=set)
+
+
+def said(model: str, source: Rows) -> Said:
+    """One pass over a model's answers and failures."""
+    found = Said(_count_outcomes(rows.SAID.empty_table()))
+    for batch in _batches(source, _SAID):
+        found.outcomes += _count_outcomes(batch)
+        found.questions |= _pairs(batch, "question_id", "question")
+        found.terms |= _pairs(batch, "state_deg", "state_term")
+        found.hosts |= _distinct(batch, "host")
+        found.revisions |= _distinct(batch, "model_revision")
+        answers = batch.filter(pc.equal(batch["outcome"], rows.ANSWERED))
+        found.hashes.append(_hashes(answers))
+        found.examples = _few([*found.examples, *_candidates(model, answers)])
+    return found
+
+
+def felt(reader: str, source: Rows, label_map: LabelMap, neutral: NeutralRule, examples: Sequence[Example]) -> Felt:
+    """One pass over a reader's rows, scored anew from the stored probabilities under a label map and neutral rule."""
+    wanted = {example.key: example for example in examples}
+    found = Felt(_score_tally(rows.SCORED.empty_table(), label_map))
+    for batch in _batches(source, _FELT):
+        scored = rows.scored(batch.filter(pc.equal(batch["outcome"], rows.ANSWERED)), label_map, neutral)
+        found.scores += _score_tally(scored, label_map)
+        found.revisions |= _distinct(batch, "reader_revision")
+        found.examples += _read_examples(reader, scored, wanted)
+    found.examples.sort(key=lambda example: (example.state_deg, example.key))
+    return found
+
+
+def _batches(source: Rows, columns: Sequence[str]) -> Iterator[pa.Table]:
+    for table in source.tables(columns=list(columns)):
+        for start in range(0, table.num_rows, BATCH):
+            yield table.slice(start, BATCH).combine_chunks()
+
+
+def _count_outcomes(batch: pa.Table) -> Tally:
+    values = {
+        "n": np.ones(batch.num_rows),
+        "refused": _flags(batch["refused"]),
+        "role_break": _flags(batch["role_break"]),
+        "cut": _flags(pc.equal(batch["finish_reason"], "length")),
+        "cost_usd": batch["cost_usd"].to_numpy(),
+    }
+    return Tally.of({"outcome": _factor(batch["outcome"]), "state": _factor(batch["state_deg"])}, values)
+
+
+def _score_tally(scored: pa.Table, label_map: LabelMap) -> Tally:
+    refused = _flags(scored["refused"])
+    factors = {"refused": Factor((False, True), refused.astype(np.int64))}
+    factors |= {axis: _factor(scored[_COLUMN_OF[axis]]) for axis in AXES}
+    placeless = [label for label, place in zip(LABELS, label_map.places, strict=True) if place.affect is None]
+    columns = {column.name: scored[column.name].to_numpy() for column in fields(Scores)}
+    counts = {
+        "read": scored["label"].is_valid().to_numpy(),
+        "unread": scored["read_error"].is_valid().to_numpy(),
+        "read_truncated": _flags(scored["truncated"]),
+        "neutral": _flags(pc.is_in(scored["label"], pa.array(placeless, pa.string()))),
+    }
+    return Tally.of(factors, counts | score_values(columns))
+
+
+def _factor(column: pa.ChunkedArray) -> Factor:
+    encoded = column.combine_chunks().dictionary_encode()
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = encoded.combine_chunks()
+    return Factor(tuple(encoded.dictionary.to_pylist()), encoded.indices.to_numpy().astype(np.int64))
+
+
+def _flags(column: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
+    return np.asarray(pc.fill_null(column, False).to_numpy(), dtype=np.bool_)
+
+
+def _pairs(batch: pa.Table, key: str, value: str) -> dict[Any, Any]:
+    distinct = batch.select([key, value]).group_by([key, value]).aggregate([])
+    return dict(zip(distinct[key].to_pylist(), distinct[value].to_pylist(), strict=True))
+
+
+def _distinct(batch: pa.Table, name: str) -> set[str]:
+    return {value for value in pc.unique(batch[name]).to_pylist() if value is not None}
+
+
+def _hashes(answers: pa.Table) -> npt.NDArray[np.uint64]:
+    """One number per answer, equal where prompt and text are equal."""
+    prompts = _factor(answers["prompt_sha"])
+    of_prompt = _hash(np.array(prompts.levels, dtype=object))[prompts.codes]
+    of_text = _hash(answers["answer"].to_numpy())
+    return of_text * np.uint64(0x9E3779B97F4A7C15) ^ of_prompt
+
+
+def _hash(texts: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
+    return pd.util.hash_array(texts.astype(object), categorize=False)
+
+
+def _candidates(model: str, answers: pa.Table) -> list[Example]:
+    """The answers with the smallest keys of each state."""
+    chosen: list[Example] = []
+    left = answers
+    for _ in range(EXAMPLES):
+        first = pc.is_in(left["key"], left.group_by("state_deg").aggregate([("key", "min")])["key_min"])
+        chosen += [_example(model, row) for row in left.filter(first).to_pylist()]
+        left = left.filter(pc.invert(first))
+    return chosen
+
+
+def _example(model: str, row: dict[str, Any]) -> Example:
+    names = ("key", "state_deg", "question_id", "template", "intensity", "answer", "refused", "role_break")
+    return Example(model=model, **{name: row[name] for name in names})
+
+
+def _few(candidates: list[Example]) -> list[Example]:
+    kept: dict[float, list[Example]] = {}
+    for example in sorted(candidates, key=lambda one: one.key):
+        kept.setdefault(example.state_deg, []).append(example)
+    return [example for state in sorted(kept) for example in kept[state][:EXAMPLES]]
+
+
+def _read_examples(reader: str, scored: pa.Table, wanted: dict[str, Example]) -> list[Example]:
+    names = ("key", "label", "probability", "cosine")
+    found = scored.select(list(names)).filter(pc.is_in(scored["key"], pa.array(list(wanted), pa.string())))
+    return [replace(wanted[row.pop("key")], reader=reader, **row) for row in found.to_pylist()]

@@ -1,0 +1,189 @@
+"""The page stands alone, shows text as text, and says what is ours."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from itertools import pairwise
+
+import pyarrow as pa
+import pytest
+
+from emoray.report import Settings, figures
+from emoray.report.page import page
+from emoray.report.summary import Summary, summarize
+from emoray.study import paper
+from tests.report.synthetic import RUSSELL, Run, run
+
+_SETTINGS = Settings(RUSSELL, "zero", shuffles=50)
+
+
+@pytest.fixture(scope="module")
+def small() -> Run:
+    return run({"steady": 0.8, "blank": 0.0}, states=4, questions=3, repetitions=2, refusals=0.1, failures=0.1)
+
+
+@pytest.fixture(scope="module")
+def shown(small: Run) -> str:
+    return page(summarize(small, _SETTINGS))
+
+
+class Structure(HTMLParser):
+    """Tags, ids, text; and whether every tag is closed where it must be."""
+
+    VOID = frozenset({"meta", "link", "img", "br", "hr", "input"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+        assert not self.open, f"never closed: {self.open}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.text += f" {data}"
+
+
+def test_it_has_the_sections_in_their_order(shown: str) -> None:
+    found = Structure(shown)
+    sections = [attributes["id"] for tag, attributes in found.tags if tag == "section"]
+    assert sections == [
+        "models", "circumplex", "states", "questions", "differences",
+        "spread", "failures", "examples", "paper", "method",
+    ]  # fmt: skip
+    linked = [attributes["href"] for tag, attributes in found.tags if tag == "a"]
+    assert linked == [f"#{name}" for name in sections]
+    assert found.text.count("steady") > 5
+
+
+def test_nothing_is_loaded_and_nothing_runs(shown: str) -> None:
+    found = Structure(shown)
+    assert {tag for tag, _ in found.tags}.isdisjoint({"script", "link", "iframe", "object", "embed", "base", "form"})
+    for _, attributes in found.tags:
+        assert not [name for name in attributes if name.startswith("on")]
+        targets = [attributes.get(name) or "#" for name in ("src", "href", "xlink:href", "action")]
+        assert all(target.startswith(("#", "data:")) for target in targets)
+    assert not re.search(r"@import|url\((?!#|['\"]?data:)", shown)
+    assert "default-src 'none'" in shown
+
+
+def test_no_two_elements_share_an_id(shown: str) -> None:
+    ids = [attributes["id"] for _, attributes in Structure(shown).tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+
+
+def test_every_reference_inside_a_figure_is_there(shown: str) -> None:
+    ids = {attributes["id"] for _, attributes in Structure(shown).tags if "id" in attributes}
+    assert set(re.findall(r"url\(#([^)]+)\)", shown)) <= ids
+    assert set(re.findall(r'xlink:href="#([^"]+)"', shown)) <= ids
+
+
+def test_every_figure_says_in_words_what_it_shows(shown: str) -> None:
+    drawn = [attributes for tag, attributes in Structure(shown).tags if tag == "svg"]
+    labels = [one["aria-label"] or "" for one in drawn if one.get("role") == "img"]
+    assert all(labels)
+    assert all("aria-label" in one or one.get("aria-hidden") == "true" for one in drawn)
+    assert any(label.startswith("Circumplex of steady, read by embedded. Mean cosine 0.") for label in labels)
+
+
+def test_what_a_model_wrote_is_text_whatever_it_wrote(small: Run) -> None:
+    evil = "</blockquote><script>alert(1)</script><img src=x onerror=alert(2)> {{ 7 * 7 }} \x00\u202e $x^2$"
+    table = small.said["steady"]
+    said = table.set_column(table.schema.get_field_index("answer"), "answer", pa.array([evil] * len(table)))
+    shown = page(
+        summarize(Run({"steady": said}, {("embedded", "steady"): small.felt["embedded", "steady"]}), _SETTINGS)
+    )
+    assert "script" not in {tag for tag, _ in Structure(shown).tags}
+    assert "<img" not in shown
+    assert "{{ 7 * 7 }}" in shown
+    assert "\x00" not in shown
+
+
+@pytest.mark.parametrize("name", ["<u>under</u>", "$\\frac{1}{0}$", "a & b", 'say "so"', "</svg><script>"])
+def test_names_are_text_too(name: str) -> None:
+    source = run({name: 0.5}, readers=(name,), states=3, questions=2, repetitions=1)
+    found = Structure(page(summarize(source, _SETTINGS)))
+    assert name in found.text
+    assert {"u", "script"}.isdisjoint(tag for tag, _ in found.tags)
+
+
+def test_what_is_ours_is_said_and_what_is_quoted_has_its_mark(shown: str) -> None:
+    text = " ".join(Structure(shown).text.split())
+    assert "Label map russell ours" in text
+    assert "Neutral rule a neutral reading scores 0 ours" in text
+    assert "Question freedom: What does freedom mean to you? quoted" in text
+    assert "Question technology: How has technology changed the way people live together? ours" in text
+    assert paper.CITATION in text
+    for fact in (paper.MODEL_MEANS, paper.BEST_COSINE, paper.CLASSIFIER_MEAN_COSINE):
+        assert f"{fact.mark} {fact.where}" in text
+
+
+def test_a_small_model_that_ships_with_emoray_is_no_evidence(small: Run) -> None:
+    table = small.said["steady"]
+    said = table.set_column(table.schema.get_field_index("host"), "host", pa.array(["embedded"] * len(table)))
+    summary = summarize(Run(small.said | {"steady": said}, small.felt), _SETTINGS)
+    assert "steady is a small model that ships with emoray" in page(summary)
+
+
+def test_templates_and_intensities_have_a_section_where_there_are_several() -> None:
+    source = run({"a": 0.8}, states=4, questions=2, templates=("parameters", "words"), intensities=(0.5, 1.0))
+    found = Structure(page(summarize(source, _SETTINGS)))
+    assert "conditions" in [attributes.get("id") for tag, attributes in found.tags if tag == "section"]
+    assert "Templates of a, read by embedded" in found.text
+
+
+def test_several_readers_stand_one_after_the_other() -> None:
+    found = Structure(
+        page(summarize(run({"a": 0.8, "b": 0.2}, readers=("one", "two"), states=4, questions=3), _SETTINGS))
+    )
+    assert found.text.count("Read by one") >= 1
+    assert "Readers of a" in found.text
+
+
+def _summary(small: Run) -> Summary:
+    return summarize(small, _SETTINGS)
+
+
+def test_figures_of_the_page_follow_light_and_dark(small: Run) -> None:
+    summary = _summary(small)
+    one = summary.models[0]
+    drawn = figures.single(lambda axes: figures.circle(axes, one, summary.design, RUSSELL), (3, 3))
+    text = figures.inline_svg(drawn, "x", 'a "description" & more')
+    assert "var(--ink)" in text or "var(--muted)" in text
+    assert "<?xml" not in text
+    assert 'aria-label="a &quot;description&quot; &amp; more"' in text
+    assert not re.search(r'<svg[^>]* width="', text)
+
+
+def test_russell_s_terms_stand_apart_and_near_their_angles() -> None:
+    shown = figures.spread([316.2, 318.0, 319.0, 321.0, 323.0, 328.6], gap=6.0)
+    assert all(b - a >= 6.0 - 1e-6 for a, b in pairwise(shown))
+    assert max(abs(a - b) for a, b in zip(shown, [316.2, 318.0, 319.0, 321.0, 323.0, 328.6], strict=True)) < 16
+
+
+def test_figures_are_pictures_of_some_size(small: Run) -> None:
+    summary = _summary(small)
+    for figure in (
+        figures.circumplex(summary.models, summary.design, RUSSELL),
+        figures.states(summary.models, summary.design),
+        figures.heat(summary.models, summary.design),
+    ):
+        data = figures.png(figure)
+        assert data.startswith(b"\x89PNG")
+        width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+        assert width > 600
+        assert height > 250
+        assert b"<svg" in figures.svg(figure)
