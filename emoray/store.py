@@ -202,6 +202,7 @@ class Counts:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost_usd: float = 0.0
+    read_cost_usd: float = 0.0  # of judges
     last_write: datetime | None = None  # UTC
 
 
@@ -331,6 +332,7 @@ class Part:
             prompt_tokens=spent.prompt_tokens,
             completion_tokens=spent.completion_tokens,
             cost_usd=spent.cost_usd,
+            read_cost_usd=spent.read_cost_usd,
             last_write=max((info.mtime for info in infos), default=None),
         )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,19 +77,27 @@ def label_map(name: str = "russell") -> LabelMap:
     return label_map_from(data["labels"], name=name, mark=data["mark"], source=data["source"])
 
 
-def label_map_from(entries: Mapping[str, Any], *, name: str, mark: str = "user", source: str = "") -> LabelMap:
+def label_map_from(
+    entries: Mapping[str, Any],
+    *,
+    name: str,
+    mark: str = "user",
+    source: str = "",
+    labels: Sequence[str] | None = LABELS,
+) -> LabelMap:
     """A map from one entry per label.
 
     An entry says where the label lies in one of four ways: `term` (one of Russell's, or several whose circular
     midpoint is meant), `angle` (degrees), `valence` and `arousal`, or `none = true`; `reason` is optional.
-    All 28 GoEmotions labels must be there, no other.
+    All 28 GoEmotions labels must be there, no other; with `labels=None` the map is of another set of labels, its own.
     """
-    missing = [label for label in LABELS if label not in entries]
-    extra = [label for label in entries if label not in LABELS]
+    labels = tuple(entries) if labels is None else labels
+    missing = [label for label in labels if label not in entries]
+    extra = [label for label in entries if label not in labels]
     if missing or extra:
         what = f"misses {', '.join(missing)}" if missing else f"has the unknown label {extra[0]!r}"
         raise BadLabelMap(f"label map {name!r} {what}; it must place exactly the 28 GoEmotions labels")
-    places = tuple(Place(label, _place(name, label, entries[label]), _reason(entries[label])) for label in LABELS)
+    places = tuple(Place(label, _place(name, label, entries[label]), _reason(entries[label])) for label in labels)
     if all(place.affect is None for place in places):
         raise BadLabelMap(f"label map {name!r} gives no label a direction")
     return LabelMap(name, mark, source, places)
@@ -97,13 +105,18 @@ def label_map_from(entries: Mapping[str, Any], *, name: str, mark: str = "user",
 
 def canonical_label(spelling: str) -> str | None:
     """The GoEmotions label meant by a model's own spelling (`Joy`, `LABEL_17`, `17`), or None."""
-    word = spelling.strip().lower().replace("-", "_").replace(" ", "_")
+    word = plain_label(spelling)
     if word in LABELS:
         return word
     number = re.fullmatch(r"(?:label_?)?(\d+)", word)
     if number and int(number[1]) < len(LABELS):
         return LABELS[int(number[1])]
     return None
+
+
+def plain_label(spelling: str) -> str:
+    """The same label however it is spelled: `Self-Pity` and `self_pity` are one."""
+    return spelling.strip().lower().replace("-", "_").replace(" ", "_")
 
 
 def _place(name: str, label: str, entry: Any) -> Affect | None:

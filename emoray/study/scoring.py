@@ -21,11 +21,15 @@ NeutralRule = Literal["zero", "drop"]  # a reading without a direction scores 0,
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a reader found in one text."""
+    """What a reader found in one text: probabilities of labels, or an affect; neither where the reading failed."""
 
-    probabilities: npt.NDArray[np.float32] | None  # (28,) in GoEmotions order; None where the reading failed
+    probabilities: npt.NDArray[np.float32] | None  # (28,) in GoEmotions order, or in the order of `labels`
     truncated: bool = False  # the text was longer than the reader can read, and only its beginning was read
     error: str | None = None  # why the reading failed, in one line
+    labels: tuple[str, ...] | None = None  # the reader's own, where they are not GoEmotions'
+    affect: Affect | None = None  # of a reader that knows no labels
+    confidence: float | None = None  # 0 … 1, as a judge says it
+    cost_usd: float | None = None  # of a judge; also of a reading that failed
 
 
 @dataclass(frozen=True)
@@ -47,21 +51,30 @@ def top_labels(probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
 
 
 def score(
-    asked: Array, probabilities: npt.NDArray[np.float32], label_map: LabelMap, neutral: NeutralRule = "zero"
+    asked: Array,
+    probabilities: npt.NDArray[np.float32],
+    label_map: LabelMap,
+    neutral: NeutralRule = "zero",
+    felt: Array | None = None,
 ) -> Scores:
     """Scores of n readings.
 
-    `asked` is (n, 2) of (valence, arousal); `probabilities` is (n, 28) in GoEmotions order, NaN rows where nothing
-    was read. The neutral rule concerns `cosine` alone, and every label without a direction.
+    `asked` is (n, 2) of (valence, arousal); `probabilities` is (n, labels) in the order of the map, NaN rows where no
+    labels were read. `felt` is (n, 2) of affects that were read directly, NaN where none was: such an affect needs no
+    map, and is its own expectation. The neutral rule concerns `cosine` alone, and every reading without a direction.
     """
     nothing = np.isnan(probabilities).any(axis=1)
     vectors = label_map.vectors()
     read = vectors[top_labels(np.nan_to_num(probabilities))]
     read[nothing] = np.nan
+    mean = expectation(probabilities, vectors)
+    if felt is not None:
+        direct = ~np.isnan(felt).any(axis=1)
+        read[direct], mean[direct] = felt[direct], felt[direct]
+        nothing &= ~direct
     cosine = cosines(asked, read)
     if neutral == "zero":
         cosine = np.where(np.isnan(cosine) & ~nothing, 0.0, cosine)
-    mean = expectation(probabilities, vectors)
     return Scores(
         read[:, 0], read[:, 1], cosine, angle_errors_deg(asked, read), mean[:, 0], mean[:, 1], cosines(asked, mean)
     )

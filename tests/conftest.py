@@ -1,0 +1,14 @@
+"""What every test stands on: one thread for torch and its kin, no network, quiet libraries, reproducible examples."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import settings
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that needs the network is not a test
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+settings.register_profile("emoray", deadline=None, derandomize=True)  # the same examples on every machine
+settings.load_profile("emoray")

@@ -1,0 +1,221 @@
+"""One suite for every host that runs here: what `emoray.hosts.Host` promises."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from emoray.embedded import generator_path
+from emoray.hosts import Ask, Host, Reply
+from emoray.hosts.embedded import EmbeddedHost
+from emoray.hosts.scripted import ScriptedHost
+from emoray.hosts.transformers import TransformersHost
+from emoray.spec import Embedded, Local, Scripted
+from emoray.study.outcomes import Answer, Failure
+from emoray.study.prompts import prompts
+from tests import tiny_models
+from tests.study.grids import experiment
+
+LINES = [f"Line {i} of many." for i in range(200)]
+SHIPPED = pytest.mark.skipif(
+    not (generator_path() / "model.safetensors").is_file(), reason="the embedded generator is not trained yet"
+)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return tiny_models.generator(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(
+    params=["scripted", "scripted without lines", "transformers", pytest.param("embedded", marks=SHIPPED)],
+    scope="module",
+)
+def host(request: pytest.FixtureRequest, tiny: str) -> Host:
+    match request.param:
+        case "scripted":
+            return ScriptedHost(Scripted(host="scripted", name="m", lines=LINES, in_flight=5))
+        case "scripted without lines":
+            return ScriptedHost(Scripted(host="scripted", name="m", in_flight=100))
+        case "transformers":
+            return TransformersHost(Local(host="transformers", name="m", id=tiny, batch_size=4))
+        case _:
+            return EmbeddedHost(Embedded(host="embedded", name="m", batch_size=4))
+
+
+def asks(n: int = 8, *, max_tokens: int | None = 12, temperature: float | None = 1.0) -> list[Ask]:
+    """Different prompts, and repetitions of each, as a lane would ask them."""
+    asked = prompts(experiment(states=3, questions=2, repetitions=8).grid("m0"), 0, n)
+    return [Ask(p.key, p.chat, p.seed, temperature, None, max_tokens) for p in asked]
+
+
+def said(host: Host, some: Sequence[Ask]) -> dict[str, Answer | Failure]:
+    """What came back, by key; each key once."""
+    replies = list(host.generate(some))
+    assert sorted(reply.key for reply in replies) == sorted(ask.key for ask in some)
+    return {reply.key: reply.outcome for reply in replies}
+
+
+def texts(outcomes: dict[str, Answer | Failure]) -> dict[str, str]:
+    return {
+        key: outcome.text if isinstance(outcome, Answer) else str(outcome.kind) for key, outcome in outcomes.items()
+    }
+
+
+@pytest.mark.parametrize("n", [0, 1, 3, 11])
+def test_every_ask_gets_exactly_one_reply(host: Host, n: int) -> None:
+    assert len(said(host, asks(n))) == n
+
+
+def test_a_reply_says_when_it_was_asked_and_how_long_it_took(host: Host) -> None:
+    before = datetime.now(UTC)
+    for reply in host.generate(asks(3)):
+        assert before <= reply.asked_at <= datetime.now(UTC)
+        assert reply.latency_s >= 0
+        assert reply.attempts == 1
+
+
+def test_an_answer_has_a_text_a_reason_to_end_and_its_tokens(host: Host) -> None:
+    for outcome in said(host, asks()).values():
+        assert isinstance(outcome, Answer)
+        assert outcome.text
+        assert outcome.text == outcome.text.strip()
+        assert outcome.finish_reason in ("stop", "length")
+        assert outcome.prompt_tokens
+        assert outcome.completion_tokens
+
+
+def test_the_same_seed_says_the_same_in_any_company_and_order(host: Host) -> None:
+    some = asks(11)
+    together = texts(said(host, some))
+    assert texts(said(host, some[::-1])) == together
+    assert texts(said(host, some[3:8])) == {ask.key: together[ask.key] for ask in some[3:8]}
+    for ask in some[:3]:
+        assert texts(said(host, [ask])) == {ask.key: together[ask.key]}
+
+
+def test_other_seeds_say_other_things(host: Host) -> None:
+    one = asks(1)[0]
+    same_question = [replace(one, key=f"{i:032x}", seed=i) for i in range(8)]
+    assert len(set(texts(said(host, same_question)).values())) > 4
+
+
+def test_several_threads_may_ask_at_once(host: Host) -> None:
+    some = asks(12)
+    alone = texts(said(host, some))
+    with ThreadPoolExecutor(4) as pool:
+        parts = list(pool.map(lambda part: texts(said(host, part)), [some[i::4] for i in range(4)]))
+    assert {key: text for part in parts for key, text in part.items()} == alone
+
+
+def test_asks_that_are_sampled_differently_may_come_together(host: Host) -> None:
+    mixed = [
+        replace(ask, temperature=t, top_p=p, max_tokens=m)
+        for ask, (t, p, m) in zip(
+            asks(6),
+            [(1.0, None, 12), (0.0, None, 12), (None, None, 12), (1.0, 0.5, 12), (0.7, None, 5), (1.0, None, None)],
+            strict=True,
+        )
+    ]
+    mixed[-1] = replace(mixed[-1], max_tokens=20)
+    together = texts(said(host, mixed))
+    for ask in mixed:
+        assert texts(said(host, [ask])) == {ask.key: together[ask.key]}
+
+
+def test_an_iterator_of_asks_is_as_good_as_a_list(host: Host) -> None:
+    assert len(list(host.generate(iter(asks(3))))) == 3
+
+
+def test_a_host_says_what_it_is(host: Host) -> None:
+    assert host.name in ("scripted", "transformers", "embedded")
+    assert host.in_flight >= 1
+    assert host.engine is None or host.engine.startswith("transformers 5")
+
+
+# ── only of models ──
+
+
+@pytest.fixture(params=["transformers", pytest.param("embedded", marks=SHIPPED)], scope="module")
+def model(request: pytest.FixtureRequest, tiny: str) -> Host:
+    if request.param == "transformers":
+        return TransformersHost(Local(host="transformers", name="m", id=tiny, batch_size=4))
+    return EmbeddedHost(Embedded(host="embedded", name="m", batch_size=4))
+
+
+def test_without_temperature_every_seed_says_the_same(model: Host) -> None:
+    one = asks(1, temperature=0.0)[0]
+    assert len(set(texts(said(model, [replace(one, key=f"{i:032x}", seed=i) for i in range(4)])).values())) == 1
+
+
+def test_an_answer_beyond_max_tokens_is_cut_and_says_so(model: Host) -> None:
+    for outcome in said(model, asks(4, max_tokens=3)).values():
+        assert isinstance(outcome, Answer)
+        assert (outcome.finish_reason, outcome.completion_tokens) == ("length", 3)
+
+
+def test_a_longer_limit_only_adds_to_what_was_said(model: Host) -> None:
+    short, long = (texts(said(model, asks(4, max_tokens=n))) for n in (4, 12))
+    for key, text in short.items():
+        assert long[key].startswith(text.rstrip("\ufffd"))
+
+
+def test_a_prompt_beyond_the_context_is_a_typed_failure_and_the_others_are_answered(model: Host) -> None:
+    good, bad = asks(2)
+    bad = replace(bad, chat=[{"role": "user", "content": "why " * 5000}])
+    outcomes = said(model, [bad, good])
+    assert isinstance(outcomes[good.key], Answer)
+    failure = outcomes[bad.key]
+    assert isinstance(failure, Failure)
+    assert failure.kind == "context_length"
+    assert failure.detail.startswith("the prompt has ")
+
+
+def test_what_the_prompt_says_reaches_the_model(model: Host) -> None:
+    one = asks(1, temperature=0.0, max_tokens=20)[0]
+    rage = {"role": "system", "content": "You feel nothing but rage!"}
+    other_system = replace(one, key="0" * 32, chat=[rage, one.chat[-1]])
+    other_question = replace(one, key="1" * 32, chat=[one.chat[0], {"role": "user", "content": "And why is that?"}])
+    counts = {
+        ask.key: outcome.prompt_tokens
+        for ask in (one, other_system, other_question)
+        for outcome in said(model, [ask]).values()
+        if isinstance(outcome, Answer)
+    }
+    assert len(set(counts.values())) == 3
+
+
+def test_a_reply_names_the_template_that_made_its_prompt(model: Host) -> None:
+    reply: Reply = next(iter(model.generate(asks(1))))
+    assert reply.chat_template_sha is not None
+    assert len(reply.chat_template_sha) == 16
+
+
+def test_the_embedded_host_names_its_weights(tiny: str) -> None:
+    local = TransformersHost(Local(host="transformers", name="m", id=tiny, revision=None))
+    assert local.revision is None  # a folder has no revision
+
+
+# ── only of the scripted speaker ──
+
+
+def test_a_scripted_speaker_fails_as_often_as_it_is_told_and_always_at_the_same_asks() -> None:
+    host = ScriptedHost(Scripted(host="scripted", name="m", fails=0.25))
+    many = [replace(asks(1)[0], key=f"{seed:032x}", seed=seed) for seed in range(2000)]
+    first, second = said(host, many), said(host, many)
+    failed = [outcome for outcome in first.values() if isinstance(outcome, Failure)]
+    assert 0.2 < len(failed) / len(many) < 0.3
+    assert {outcome.kind for outcome in failed} == {"overloaded"}
+    assert first == second
+
+
+def test_a_scripted_speaker_takes_its_time(tmp_path: Path) -> None:
+    host = ScriptedHost(Scripted(host="scripted", name="m", latency_s=0.02))
+    reply = next(iter(host.generate(asks(1))))
+    assert (datetime.now(UTC) - reply.asked_at).total_seconds() >= 0.02
+    assert reply.latency_s == 0.02

@@ -1,0 +1,237 @@
+"""One suite for every reader: what `emoray.readers.Reader` promises; then what a GoEmotions classifier must do."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from emoray.embedded import reader_path
+from emoray.readers import Reader, ReaderDown
+from emoray.readers.goemotions import GoEmotions
+from emoray.readers.scripted import ScriptedReading
+from emoray.spec import GoEmotionsReader, ScriptedReader
+from emoray.study.goemotions import LABELS
+from tests import tiny_models
+
+SHIPPED = pytest.mark.skipif(
+    not (reader_path() / "model.safetensors").is_file(), reason="the embedded reader is not trained yet"
+)
+TEXTS = [
+    "I am so happy!",
+    "",
+    "Everything is grey, and I am tired.",
+    "I am so happy!",
+    "Ärger? Nein – eher 🙂.",
+    "a",
+    "What a day it was, long and loud and full of people who wanted something of me.",
+    "\n",
+]
+LONG = "freedom " * 400
+NUMBERED = [f"LABEL_{i}" for i in range(28)]
+SHUFFLED = [LABELS[i] for i in np.random.default_rng(4).permutation(28)]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Classifiers of every kind that people publish."""
+    root = tmp_path_factory.mktemp("classifiers")
+    return {
+        "softmax": tiny_models.classifier(root / "softmax", LABELS),
+        "unsaid": tiny_models.classifier(root / "unsaid", LABELS, problem_type=None),
+        "sigmoid": tiny_models.classifier(root / "sigmoid", LABELS, problem_type="multi_label_classification"),
+        "numbered": tiny_models.classifier(root / "numbered", NUMBERED),
+        "spelt": tiny_models.classifier(root / "spelt", [label.upper() for label in LABELS]),
+        "shuffled": tiny_models.classifier(root / "shuffled", SHUFFLED),
+        "roberta": tiny_models.classifier(root / "roberta", LABELS, kind="roberta"),
+    }
+
+
+def reader(model: str, **settings: Any) -> GoEmotions:
+    return GoEmotions(GoEmotionsReader(kind="goemotions", name="r", model=model, **{"batch_size": 3} | settings))
+
+
+@pytest.fixture(
+    params=["scripted", "softmax", "sigmoid", "shuffled", "roberta", pytest.param("embedded", marks=SHIPPED)],
+    scope="module",
+)
+def any_reader(request: pytest.FixtureRequest, folders: dict[str, str]) -> Reader:
+    if request.param == "scripted":
+        return ScriptedReading(ScriptedReader(kind="scripted", name="r"))
+    return reader(folders.get(request.param, "embedded"))
+
+
+def read(some: Reader, texts: list[str]) -> npt.NDArray[np.float32]:
+    """(texts, 28) probabilities."""
+    found = [reading.probabilities for reading in some.read(texts)]
+    assert len(found) == len(texts)
+    assert all(row is not None for row in found)
+    return np.array(found, dtype=np.float32).reshape(len(texts), 28)
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 3, 8])
+def test_every_text_gets_one_reading_of_28_probabilities(any_reader: Reader, n: int) -> None:
+    rows = read(any_reader, TEXTS[:n])
+    assert rows.shape == (n, 28)
+    assert ((rows >= 0) & (rows <= 1)).all()
+    for reading in any_reader.read(TEXTS[:n]):
+        assert reading.probabilities is not None
+        assert reading.probabilities.dtype == np.float32
+        assert reading.error is None
+
+
+def test_readings_stand_in_the_order_of_the_texts(any_reader: Reader) -> None:
+    rows, backwards = read(any_reader, TEXTS), read(any_reader, TEXTS[::-1])
+    np.testing.assert_allclose(rows, backwards[::-1], atol=1e-6)
+    np.testing.assert_array_equal(rows[0], rows[3])
+    assert np.abs(rows[0] - rows[6]).max() > 1e-4
+
+
+def test_a_texts_reading_does_not_depend_on_its_neighbours(any_reader: Reader) -> None:
+    together = read(any_reader, TEXTS)
+    for text, row in zip(TEXTS, together, strict=True):
+        np.testing.assert_allclose(read(any_reader, [text])[0], row, atol=1e-6)
+        np.testing.assert_allclose(read(any_reader, [LONG, text, "x"])[1], row, atol=1e-6)
+
+
+def test_several_threads_may_read_at_once(any_reader: Reader) -> None:
+    alone = read(any_reader, TEXTS)
+    with ThreadPoolExecutor(4) as pool:
+        for rows in pool.map(lambda _: read(any_reader, TEXTS), range(8)):
+            np.testing.assert_allclose(rows, alone, atol=1e-6)
+
+
+# ── a GoEmotions classifier ──
+
+
+def plain(folder: str, text: str, *, sigmoid: bool) -> dict[str, float]:
+    """What plain transformers says, by the model's own label names."""
+    words, model = AutoTokenizer.from_pretrained(folder), AutoModelForSequenceClassification.from_pretrained(folder)
+    with torch.inference_mode():
+        logits = model(**words(text, return_tensors="pt")).logits[0]
+    chances = logits.sigmoid() if sigmoid else logits.softmax(-1)
+    return {model.config.id2label[i]: float(chance) for i, chance in enumerate(chances)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "sigmoid"),
+    [("softmax", False), ("unsaid", False), ("sigmoid", True), ("shuffled", False), ("roberta", False)],
+)
+def test_it_says_what_plain_transformers_says_under_the_same_names(
+    folders: dict[str, str], kind: str, sigmoid: bool
+) -> None:
+    text = "I am so happy!"
+    row = read(reader(folders[kind]), [text])[0]
+    for label, chance in plain(folders[kind], text, sigmoid=sigmoid).items():
+        assert row[LABELS.index(label)] == pytest.approx(chance, abs=1e-6)
+
+
+def test_soft_max_shares_out_one_and_sigmoid_does_not(folders: dict[str, str]) -> None:
+    np.testing.assert_allclose(read(reader(folders["softmax"]), TEXTS).sum(axis=1), 1.0, atol=1e-5)
+    assert (np.abs(read(reader(folders["sigmoid"]), TEXTS).sum(axis=1) - 1.0) > 0.1).all()
+
+
+def test_labels_are_found_by_name_number_or_spelling(folders: dict[str, str]) -> None:
+    expected = read(reader(folders["softmax"]), TEXTS)
+    for kind in ("numbered", "spelt"):
+        np.testing.assert_array_equal(read(reader(folders[kind]), TEXTS), expected)
+
+
+def test_labels_in_another_order_are_put_into_ours(folders: dict[str, str]) -> None:
+    shuffled = read(reader(folders["shuffled"]), TEXTS)  # the same weights as "softmax", other names on the outputs
+    ours = read(reader(folders["softmax"]), TEXTS)
+    np.testing.assert_array_equal(shuffled[:, [LABELS.index(label) for label in SHUFFLED]], ours)
+
+
+@pytest.mark.parametrize("kind", ["softmax", "roberta"])
+def test_a_text_beyond_what_the_model_reads_is_cut_and_flagged(folders: dict[str, str], kind: str) -> None:
+    short, long = reader(folders[kind]).read(["a short one", LONG])
+    assert not short.truncated
+    assert long.truncated
+    assert long.probabilities is not None
+
+
+@pytest.mark.parametrize(("kind", "longest"), [("softmax", 40), ("roberta", 39)])
+def test_the_last_text_that_fits_is_not_cut(folders: dict[str, str], kind: str, longest: int) -> None:
+    fits = "x" * (longest - 2)  # <s> and </s>
+    assert [reading.truncated for reading in reader(folders[kind]).read([fits, f"{fits}x"])] == [False, True]
+
+
+def test_a_spec_may_ask_to_read_less(folders: dict[str, str]) -> None:
+    some = reader(folders["softmax"], max_tokens=12)
+    assert [reading.truncated for reading in some.read(["x" * 10, "x" * 11])] == [False, True]
+    np.testing.assert_array_equal(read(some, ["abcdefghij_____"]), read(some, ["abcdefghij!!!!!"]))
+    assert reader(folders["softmax"], max_tokens=4000).read([LONG])[0].truncated
+
+
+def test_a_model_that_says_no_number_gives_an_error_and_no_reading(folders: dict[str, str]) -> None:
+    some = reader(folders["softmax"])
+    with torch.no_grad():
+        some._model.classifier.bias[3] = float("nan")
+    (reading,) = some.read(["hello"])
+    assert reading.probabilities is None
+    assert reading.error == "the model's probabilities are not numbers"
+
+
+def test_the_batch_size_does_not_matter(folders: dict[str, str]) -> None:
+    np.testing.assert_allclose(
+        read(reader(folders["softmax"], batch_size=1), TEXTS),
+        read(reader(folders["softmax"], batch_size=64), TEXTS),
+        atol=1e-6,
+    )
+
+
+# ── what can go wrong ──
+
+
+def complaint(model: str) -> str:
+    with pytest.raises(ReaderDown) as told:
+        reader(model)
+    assert "\n" not in str(told.value)
+    return str(told.value)
+
+
+def test_a_reader_that_is_not_there_is_said_in_one_sentence(tmp_path: Path) -> None:
+    said = complaint(str(tmp_path / "nowhere"))
+    assert said.startswith(f"reader 'r' ({tmp_path}/nowhere) cannot be loaded: ")
+    assert said.endswith("; give `embedded`, a hub id, or a folder with config.json, the tokenizer and the weights")
+
+
+def test_cut_weights_are_said_in_one_sentence(tmp_path: Path) -> None:
+    folder = tiny_models.classifier(tmp_path, LABELS)
+    weights = Path(folder, "model.safetensors")
+    weights.write_bytes(weights.read_bytes()[:500])
+    assert "cannot be loaded: " in complaint(folder)
+
+
+@pytest.mark.parametrize(
+    ("labels", "found"),
+    [
+        (["NEGATIVE", "POSITIVE"], "has 2 labels (NEGATIVE, POSITIVE, …) and none for admiration, amusement, anger"),
+        (LABELS[:27], "has 27 labels (admiration, amusement, anger, annoyance, approval, …) and none for neutral"),
+        (
+            [*LABELS, "boredom"],
+            "has 29 labels (admiration, amusement, anger, annoyance, approval, …) and none for some",
+        ),
+        (
+            ["joy" if label == "love" else label for label in LABELS],
+            "has 28 labels (admiration, amusement, anger, annoyance, approval, …) and none for love",
+        ),
+    ],
+)
+def test_a_classifier_with_other_labels_is_refused(tmp_path: Path, labels: list[str], found: str) -> None:
+    folder = tiny_models.classifier(tmp_path, labels)
+    assert complaint(folder) == f"reader 'r' ({folder}) {found}; it must have the 28 GoEmotions labels"
+
+
+def test_a_closed_reader_has_given_its_model_back(folders: dict[str, str]) -> None:
+    some = reader(folders["softmax"])
+    some.close()
+    with pytest.raises(AttributeError):
+        some.read(["hello"])

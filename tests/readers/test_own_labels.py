@@ -1,0 +1,245 @@
+"""Classifiers with labels of their own, heads of their own, windows, and the settings that go with them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from emoray import rows
+from emoray.readers import ReaderDown
+from emoray.readers.encoder import batches
+from emoray.readers.goemotions import GoEmotions
+from emoray.spec import GoEmotionsReader, SpecError, label_map_of, parse
+from emoray.study.goemotions import LABELS, label_map
+from tests import tiny_models
+from tests.test_rows import ANSWER, said
+
+EKMAN = ["anger", "disgust", "fear", "joy", "neutral", "sadness", "surprise"]
+PLACES: dict[str, dict[str, Any]] = {
+    "joy": {"term": "happy"},
+    "sadness": {"term": "sad"},
+    "anger": {"term": "angry"},
+    "fear": {"term": "afraid"},
+    "disgust": {"valence": -0.6, "arousal": 0.35},
+    "surprise": {"term": "astonished"},
+    "neutral": {"none": True},
+}
+
+
+def entry(model: str, **settings: Any) -> GoEmotionsReader:
+    return GoEmotionsReader(kind="goemotions", name="r", model=model, **settings)
+
+
+def reader(model: str, **settings: Any) -> GoEmotions:
+    return GoEmotions(entry(model, **settings))
+
+
+@pytest.fixture(scope="module")
+def softmax(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return tiny_models.classifier(tmp_path_factory.mktemp("softmax"), LABELS)
+
+
+@pytest.fixture(scope="module")
+def ekman(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return tiny_models.classifier(tmp_path_factory.mktemp("ekman"), [label.title() for label in EKMAN])
+
+
+# ── every batch composition ──
+
+TEXTS = st.lists(st.text(min_size=0, max_size=60), min_size=1, max_size=12)
+
+
+@pytest.fixture(scope="module")
+def plainly(softmax: str) -> Any:
+    words, model = AutoTokenizer.from_pretrained(softmax), AutoModelForSequenceClassification.from_pretrained(softmax)
+
+    def run(text: str) -> Any:
+        with torch.inference_mode():
+            return model(**words(text, truncation=True, max_length=40, return_tensors="pt")).logits.softmax(-1)[0]
+
+    return run
+
+
+@given(texts=TEXTS, most_tokens=st.integers(1, 200), most_texts=st.integers(1, 9))
+def test_the_probabilities_are_those_of_plain_transformers_in_any_batch(
+    softmax: str, plainly: Any, texts: list[str], most_tokens: int, most_texts: int
+) -> None:
+    some = _cached(softmax)
+    some._encoder._most_tokens, some._encoder._most_texts = most_tokens, most_texts
+    for text, reading in zip(texts, some.read(texts), strict=True):
+        np.testing.assert_allclose(reading.probabilities, plainly(text), atol=1e-5)
+
+
+_READERS: dict[str, GoEmotions] = {}
+
+
+def _cached(model: str) -> GoEmotions:
+    if model not in _READERS:
+        _READERS[model] = reader(model)
+    return _READERS[model]
+
+
+@given(lengths=st.lists(st.integers(1, 50), max_size=40), most_tokens=st.integers(1, 200), most=st.integers(1, 10))
+def test_batches_hold_every_text_once_and_keep_to_the_budget(lengths: list[int], most_tokens: int, most: int) -> None:
+    groups = list(batches(lengths, most_tokens, most))
+    assert sorted(place for group in groups for place in group) == list(range(len(lengths)))
+    for group in groups:
+        widest = max(lengths[place] for place in group)
+        assert len(group) <= most
+        assert len(group) == 1 or len(group) * widest <= most_tokens
+    order = [lengths[place] for group in groups for place in group]
+    assert order == sorted(order, reverse=True)
+
+
+# ── labels of its own ──
+
+
+def test_other_labels_are_read_under_their_own_names(ekman: str) -> None:
+    (reading,) = reader(ekman, label_map=PLACES).read(["Oh no!"])
+    assert reading.labels == tuple(PLACES)
+    assert reading.probabilities is not None
+    assert reading.probabilities.shape == (7,)
+    words, model = AutoTokenizer.from_pretrained(ekman), AutoModelForSequenceClassification.from_pretrained(ekman)
+    with torch.inference_mode():
+        plain = model(**words("Oh no!", return_tensors="pt")).logits.softmax(-1)[0]
+    expected = {label: float(plain[i]) for i, label in enumerate(EKMAN)}
+    np.testing.assert_allclose(reading.probabilities, [expected[label] for label in PLACES], atol=1e-5)
+
+
+def test_their_rows_are_scored_by_their_own_map_and_by_no_other(ekman: str) -> None:
+    chosen = entry(ekman, label_map=PLACES)
+    readings = GoEmotions(chosen).read(["Oh no!"] * 12)
+    felt = rows.felt(said(ANSWER), readings, reader="r", revision=None)
+    own = label_map_of(chosen, label_map())
+    table = rows.scored(felt, own, "zero")
+    row = table.to_pylist()[0]
+    assert row["label"] in PLACES
+    assert row["labels"] == list(PLACES)
+    place = own.places[list(PLACES).index(row["label"])].affect
+    assert (row["read_valence"], row["read_arousal"]) == ((place.valence, place.arousal) if place else (None, None))
+    with pytest.raises(ValueError, match=r"read with other labels \(joy, sadness, .*give the reader's own map"):
+        rows.scored(felt, label_map(), "zero")
+    goemotions = rows.felt(said(ANSWER), _cached_readings(ekman), reader="r", revision=None)
+    assert rows.scored(goemotions, own, "zero").equals(table)
+
+
+def _cached_readings(ekman: str) -> Any:
+    return reader(ekman, label_map=PLACES).read(["Oh no!"] * 12)
+
+
+def test_goemotions_rows_are_not_scored_by_another_sets_map(softmax: str, ekman: str) -> None:
+    felt = rows.felt(said(ANSWER), _cached(softmax).read(["hm"] * 12), reader="r", revision=None)
+    with pytest.raises(ValueError, match=r"read with other labels \(GoEmotions\)"):
+        rows.scored(felt, label_map_of(entry(ekman, label_map=PLACES), label_map()), "zero")
+
+
+def test_a_label_without_a_place_is_refused_in_a_sentence(ekman: str) -> None:
+    few = {label: place for label, place in PLACES.items() if label != "disgust"}
+    with pytest.raises(ReaderDown) as told:
+        reader(ekman, label_map=few)
+    assert str(told.value) == (
+        f"reader 'r' ({ekman}) has the label 'Disgust', for which its label_map has no place; "
+        "place every label of the model, with none: true for one without a direction"
+    )
+
+
+def test_a_place_for_a_label_that_the_model_lacks_is_refused(ekman: str) -> None:
+    with pytest.raises(ReaderDown, match=r"has no label 'boredom'; it has Anger, Disgust"):
+        reader(ekman, label_map=PLACES | {"boredom": {"term": "bored"}})
+
+
+def test_a_spec_holds_the_map_itself_wherever_the_file_was(tmp_path: Path) -> None:
+    (tmp_path / "ekman.yaml").write_text(json.dumps(PLACES))
+    text = "name: t\nmodels: [{name: a, host: scripted}]\nreaders: [{kind: goemotions, name: r, label_map: ekman.yaml}]"
+    chosen = parse(text, folder=tmp_path).spec.readers[0]
+    assert isinstance(chosen, GoEmotionsReader)
+    assert chosen.places == PLACES
+    with pytest.raises(SpecError, match=r"readers\[0\].label_map is 'ekman.yaml', which is no file"):
+        parse(text, folder=tmp_path / "elsewhere")
+
+
+def test_a_map_that_cannot_be_used_is_told_when_the_spec_is_read(tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text("joy: {term: jolly}")
+    text = "name: t\nmodels: [{name: a, host: scripted}]\nreaders: [{kind: goemotions, name: r, label_map: bad.yaml}]"
+    with pytest.raises(SpecError, match="joy names 'jolly', which is none of Russell's 28 terms"):
+        parse(text, folder=tmp_path)
+
+
+# ── heads ──
+
+
+def test_a_multi_label_head_of_its_own_is_read_with_a_sigmoid_and_no_foreign_code(tmp_path: Path) -> None:
+    """As monologg/bert-base-cased-goemotions-original: Bert's layout, another class name, no problem_type."""
+    folder = tiny_models.classifier(tmp_path, LABELS, problem_type=None)
+    tiny_models._set(tmp_path / "config.json", architectures=["BertForMultiLabelClassification"])
+    found, plain = reader(folder), reader(folder, activation="softmax")
+    sigmoid = reader(folder, activation="sigmoid")
+    for one, two, three in zip(found.read(["a", "b"]), sigmoid.read(["a", "b"]), plain.read(["a", "b"]), strict=True):
+        assert one.probabilities is not None
+        assert three.probabilities is not None
+        np.testing.assert_array_equal(one.probabilities, two.probabilities)
+        assert three.probabilities.sum() == pytest.approx(1, abs=1e-5)
+        assert abs(one.probabilities.sum() - 1) > 0.1
+
+
+def test_a_folder_without_a_trained_head_is_refused(tmp_path: Path) -> None:
+    """transformers would fill the head with random numbers and go on."""
+    from safetensors.torch import load_file, save_file
+
+    folder = tiny_models.classifier(tmp_path, LABELS)
+    weights = load_file(tmp_path / "model.safetensors")
+    save_file({k: v for k, v in weights.items() if "classifier" not in k}, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ReaderDown, match=r"has no weights for classifier.bias, classifier.weight: it is no trained"):
+        reader(folder)
+
+
+def test_a_gpu_that_is_not_there_is_said_at_once(softmax: str) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    with pytest.raises(ReaderDown, match="asks for a GPU, but torch sees none"):
+        reader(softmax, gpus=0.5)
+
+
+def test_a_temperature_makes_a_reader_less_sure_and_keeps_its_choice(softmax: str) -> None:
+    (sure,), (unsure,) = _cached(softmax).read(["ah"]), reader(softmax, temperature=3.0).read(["ah"])
+    assert sure.probabilities is not None
+    assert unsure.probabilities is not None
+    assert unsure.probabilities.max() < sure.probabilities.max()
+    assert unsure.probabilities.argmax() == sure.probabilities.argmax()
+
+
+# ── windows ──
+
+
+def test_a_long_text_is_read_in_windows_and_not_flagged(softmax: str) -> None:
+    some = reader(softmax, long_texts="window")
+    long = "x" * 100 + "y" * 100
+    cut, whole = reader(softmax).read([long])[0], some.read([long])[0]
+    assert (cut.truncated, whole.truncated) == (True, False)
+    assert cut.probabilities is not None
+    assert whole.probabilities is not None
+    assert np.abs(cut.probabilities - whole.probabilities).max() > 1e-3
+    assert whole.probabilities.sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_a_window_counts_by_its_tokens(softmax: str) -> None:
+    some = reader(softmax, long_texts="window")
+    text = "x" * 38 + "y" * 20  # 38 fit at once; the second window begins 5 before the end of the first
+    (reading,) = some.read([text])
+    one, two = (r.probabilities for r in reader(softmax).read(["x" * 38, "x" * 5 + "y" * 20]))
+    assert one is not None
+    assert two is not None
+    np.testing.assert_allclose(reading.probabilities, (38 * one + 25 * two) / 63, atol=1e-5)
+
+
+def test_a_text_that_fits_reads_the_same_in_both_ways(softmax: str) -> None:
+    (window,), (cut,) = reader(softmax, long_texts="window").read(["short"]), _cached(softmax).read(["short"])
+    np.testing.assert_array_equal(window.probabilities, cut.probabilities)

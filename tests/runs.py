@@ -1,0 +1,66 @@
+"""Run folders to test with, written as actors write them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emoray import manifest, rows
+from emoray.journal import Journal
+from emoray.spec import Study, parse
+from emoray.store import RunFolder
+from emoray.study.goemotions import LABELS
+from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome, Reply
+from emoray.study.prompts import Prompt, prompts
+from emoray.study.scoring import Reading
+
+SPEC = """
+name: t
+models: [{name: a, host: scripted}, {name: b b, host: scripted}]
+states: 3
+questions: [freedom, art]
+repetitions: 2
+readers: [{kind: scripted, name: r}]
+"""
+BEGAN = datetime(2026, 1, 2, 3, 0, 0, tzinfo=UTC)
+ANSWER = Answer("The sea.", "stop", 10, 5, 0.01)
+FAILURE = Failure(FailureKind.OVERLOADED, "503", cost_usd=0.002)
+
+
+def study(text: str = SPEC) -> Study:
+    return parse(text)
+
+
+def begun(path: Path, text: str = SPEC, **attempt: Any) -> RunFolder:
+    """A folder whose only attempt has just begun."""
+    folder = RunFolder(str(path))
+    folder.create()
+    one = manifest.attempt(["emoray", "run", "spec.yaml"]) | {"began": BEGAN.isoformat(), "host": "h"} | attempt
+    folder.write_manifest(manifest.fresh(study(text)) | {"attempts": [one]})
+    return folder
+
+
+def asked(text: str = SPEC, model: str = "a") -> list[Prompt]:
+    return list(prompts(study(text).experiment.grid(model)))
+
+
+def say(folder: RunFolder, some: Sequence[Prompt], outcome: Outcome = ANSWER) -> None:
+    """Everyone says the same."""
+    table = rows.asked(some)
+    replies = [Reply(prompt.key, outcome, BEGAN, 0.1) for prompt in some]
+    with Journal(folder.answers(some[0].cell.model.name), "actor", schema=rows.SAID) as journal:
+        journal.append(rows.said(table, replies, host="scripted", revision=None, engine=None)).result(60)
+
+
+def feel(folder: RunFolder, some: Sequence[Prompt], label: str = "joy") -> None:
+    """Everyone said and felt the same."""
+    replies = [Reply(prompt.key, ANSWER, BEGAN, 0.1) for prompt in some]
+    said = rows.said(rows.asked(some), replies, host="scripted", revision=None, engine=None)
+    reading = Reading(np.eye(28, dtype=np.float32)[LABELS.index(label)])
+    felt = rows.felt(said, [reading] * len(some), reader="r", revision=None)
+    with Journal(folder.rows("r", some[0].cell.model.name), "actor", schema=rows.SCORED) as journal:
+        journal.append(rows.scored(felt, study().label_map, "zero")).result(60)

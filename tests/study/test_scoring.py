@@ -1,0 +1,179 @@
+"""From probabilities to scores; every number is recomputed here in plain Python."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from emoray.study.circumplex import Affect, Array, angle_between_deg, around_the_circle, cosine
+from emoray.study.goemotions import LABELS, NEUTRAL, LabelMap, label_map, label_map_from, shipped_maps
+from emoray.study.scoring import NeutralRule, ceiling, score, top_labels
+
+Rows = npt.NDArray[np.float32]
+
+ZERO_OR_DROP: list[NeutralRule] = ["zero", "drop"]
+UP = np.array([[0.0, 1.0]])
+
+
+def readings(n: int, seed: int = 0) -> Rows:
+    """Random readings: flat ones, sharp ones, one-hot ones, neutral ones."""
+    rng = np.random.default_rng(seed)
+    rows = np.concatenate([rng.dirichlet(np.full(28, a), size=n) for a in (1.0, 0.1)])
+    return np.concatenate([rows, np.eye(28)]).astype(np.float32)
+
+
+def states(n: int, seed: int = 1) -> Array:
+    rng = np.random.default_rng(seed)
+    wanted = [
+        Affect.at(float(a), float(i)) for a, i in zip(rng.uniform(0, 360, n), rng.uniform(0.1, 1, n), strict=True)
+    ]
+    return np.array([(affect.valence, affect.arousal) for affect in wanted])
+
+
+def one_hot(label: str) -> Rows:
+    return np.eye(28, dtype=np.float32)[[LABELS.index(label)]]
+
+
+def plain_cosine(a: tuple[float, float], b: tuple[float, float] | None) -> float:
+    """The cosine as one writes it by hand."""
+    if b is None:
+        return math.nan
+    long_a, long_b = math.sqrt(a[0] * a[0] + a[1] * a[1]), math.sqrt(b[0] * b[0] + b[1] * b[1])
+    if long_a < 1e-9 or long_b < 1e-9:
+        return math.nan
+    return max(-1.0, min(1.0, (a[0] * b[0] + a[1] * b[1]) / (long_a * long_b)))
+
+
+def plain_row(
+    asked: tuple[float, float], probabilities: list[float], labels: LabelMap, neutral: NeutralRule
+) -> dict[str, float]:
+    """All scores of one row, in plain Python."""
+    places = [(place.affect.valence, place.affect.arousal) if place.affect else None for place in labels.places]
+    read = places[max(range(28), key=probabilities.__getitem__)]
+    top = plain_cosine(asked, read)
+    v = a = total = 0.0
+    for weight, place in zip(probabilities, places, strict=True):
+        if place:
+            v, a, total = v + weight * place[0], a + weight * place[1], total + weight
+    mean = (v / total, a / total) if total else None
+    return {
+        "read_valence": read[0] if read else math.nan,
+        "read_arousal": read[1] if read else math.nan,
+        "cosine": 0.0 if math.isnan(top) and neutral == "zero" else top,
+        "expected_valence": mean[0] if mean else math.nan,
+        "expected_arousal": mean[1] if mean else math.nan,
+        "expected_cosine": plain_cosine(asked, mean),
+    }
+
+
+@pytest.mark.parametrize("neutral", ZERO_OR_DROP)
+@pytest.mark.parametrize("name", shipped_maps())
+def test_every_row_recomputes_exactly_by_hand(name: str, neutral: NeutralRule) -> None:
+    labels, p = label_map(name), readings(200)
+    asked = states(len(p))
+    found = score(asked, p, labels, neutral)
+    for i in range(len(p)):
+        by_hand = plain_row((float(asked[i, 0]), float(asked[i, 1])), [float(x) for x in p[i]], labels, neutral)
+        for column, value in by_hand.items():
+            np.testing.assert_array_equal(getattr(found, column)[i], value, err_msg=f"{column} of row {i}")
+
+
+@settings(max_examples=25)
+@given(st.lists(st.integers(0, 427), min_size=1, max_size=40), st.sampled_from(shipped_maps()))
+def test_what_a_row_scores_does_not_depend_on_its_neighbours(some: list[int], name: str) -> None:
+    p = readings(200)
+    asked = states(len(p))
+    whole, part = score(asked, p, label_map(name)), score(asked[some], p[some], label_map(name))
+    for column in vars(whole):
+        np.testing.assert_array_equal(getattr(whole, column)[some], getattr(part, column))
+
+
+def test_the_angle_error_is_the_turn_from_asked_to_read() -> None:
+    p = readings(50)
+    asked, labels = states(len(p)), label_map()
+    found = score(asked, p, labels).angle_error_deg
+    for (v, a), label, turned in zip(asked, top_labels(p), found, strict=True):
+        read = labels.places[label].affect
+        if read is None:
+            assert math.isnan(turned)
+        else:
+            assert turned == pytest.approx(angle_between_deg(Affect(v, a).angle_deg, read.angle_deg), abs=1e-6)
+
+
+def test_a_neutral_reading_scores_zero_or_is_left_out_as_the_spec_says() -> None:
+    zero, drop = (score(UP, one_hot("neutral"), label_map(), rule) for rule in ZERO_OR_DROP)
+    assert zero.cosine[0] == 0.0
+    assert math.isnan(drop.cosine[0])
+    for found in (zero, drop):
+        assert math.isnan(found.read_valence[0])
+        assert math.isnan(found.angle_error_deg[0])
+        assert math.isnan(found.expected_cosine[0])  # nothing but neutral: no placed label has any weight
+
+
+def test_a_label_at_the_origin_of_a_users_map_follows_the_neutral_rule_too() -> None:
+    labels = label_map_from(
+        {label: {"angle": 0} for label in LABELS} | {"neutral": {"valence": 0, "arousal": 0}}, name="mine"
+    )
+    zero, drop = (score(UP, one_hot("neutral"), labels, rule) for rule in ZERO_OR_DROP)
+    assert zero.cosine[0] == 0.0
+    assert math.isnan(drop.cosine[0])
+
+
+@pytest.mark.parametrize("neutral", ZERO_OR_DROP)
+def test_what_was_not_read_has_no_score_under_any_rule(neutral: NeutralRule) -> None:
+    p = np.full((1, 28), np.nan, dtype=np.float32)
+    for values in vars(score(UP, p, label_map(), neutral)).values():
+        assert np.isnan(values).all()
+
+
+def test_nothing_to_score_is_no_scores() -> None:
+    found = score(np.empty((0, 2)), np.empty((0, 28), dtype=np.float32), label_map())
+    assert all(len(values) == 0 for values in vars(found).values())
+
+
+def test_of_equally_probable_labels_the_first_is_the_top() -> None:
+    p = np.zeros((1, 28), dtype=np.float32)
+    p[0, [5, 9]] = 0.5
+    assert top_labels(p).tolist() == [5]
+
+
+def test_the_expectation_forgets_the_neutral_part() -> None:
+    half = 0.5 * one_hot("joy") + 0.5 * one_hot("neutral")
+    found, pure = score(UP, half, label_map()), score(UP, one_hot("joy"), label_map())
+    assert found.expected_valence == pure.expected_valence
+    assert found.expected_cosine == pure.expected_cosine
+
+
+def test_half_sadness_and_half_relief_point_where_no_label_lies() -> None:
+    sleepy = np.array([[0.0, -1.0]])
+    both = 0.5 * one_hot("sadness") + 0.5 * one_hot("relief")
+    found = score(sleepy, both, label_map())
+    assert found.expected_cosine[0] > 0.99 > ceiling(Affect(0.0, -1.0), label_map())
+
+
+def test_the_scale_of_the_probabilities_does_not_matter_to_a_sigmoid_reader() -> None:
+    p, asked = readings(50), states(128)
+    found, doubled = score(asked, p, label_map()), score(asked, p * np.float32(2), label_map())
+    np.testing.assert_array_equal(found.expected_cosine, doubled.expected_cosine)
+    np.testing.assert_array_equal(found.cosine, doubled.cosine)
+
+
+@settings(max_examples=50)
+@given(st.floats(0, 360, exclude_max=True), st.sampled_from(shipped_maps()))
+def test_no_label_reaches_beyond_the_ceiling_and_one_reaches_it(angle: float, name: str) -> None:
+    state, labels = Affect.at(angle), label_map(name)
+    reached = score(np.tile([[state.valence, state.arousal]], (28, 1)), np.eye(28, dtype=np.float32), labels).cosine
+    assert reached[:NEUTRAL].max() == ceiling(state, labels)
+    assert max(cosine(state, place.affect) for place in labels.places if place.affect) == ceiling(state, labels)
+
+
+@pytest.mark.parametrize("name", shipped_maps())
+def test_a_ceiling_is_the_same_at_every_intensity(name: str) -> None:
+    for state in around_the_circle(12):
+        assert ceiling(state.scaled(0.25), label_map(name)) == pytest.approx(ceiling(state, label_map(name)), abs=1e-9)
+        assert 0.5 < ceiling(state, label_map(name)) <= 1.0

@@ -1,0 +1,187 @@
+"""The map of the house: who may import whom. DESIGN section 2 as a table, read from the sources.
+
+A room is a folder or a file directly under emoray/. To open a door, write it down here, and say in the commit why.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "emoray"
+
+STORE = {"study", "rows", "resume", "store"}
+ASKING = {"study", "spec", "governor", "retry", "prices", "embedded"}
+ROOMS: dict[str, set[str]] = {
+    "study": set(),  # the science knows nobody
+    "analysis": {"study"},
+    "spec": {"study"},
+    "rows": {"study"},
+    "resume": {"study", "rows"},
+    "store": {"study", "rows", "resume"},
+    "journal": STORE,
+    "compact": STORE,
+    "lease": STORE,
+    "embedded": set(),
+    "retry": set(),
+    "governor": {"spec"},
+    "prices": {"spec"},
+    "hosts": ASKING,
+    "readers": {"study", "spec", "embedded", "hosts"},  # a judge speaks through a host
+    "rehearsal": ASKING | {"hosts", "readers"},
+    "stream": ASKING | STORE | {"journal", "compact", "lease", "hosts", "readers", "rehearsal"},
+    "report": {"study", "analysis", "rows", "store"},
+    "progress": set(),
+    "manifest": {"study", "spec"},
+    "status": {"manifest", "progress", "store", "lease"},
+    "estimate": {"study", "spec", "hosts", "prices"},
+    "validate": {"study", "analysis", "spec", "readers"},
+    "belonging": STORE | {"spec"},
+    "plan": STORE | {"spec", "manifest", "estimate", "progress", "stream"},
+    "job": STORE
+    | {"spec", "belonging", "journal", "compact", "lease", "manifest", "progress", "report", "estimate", "stream"},
+}
+ROOMS["rehearse"] = STORE | {"spec", "rehearsal", "stream", "job"}
+ROOMS["cli"] = set(ROOMS)  # on top; nobody below knows it
+ROOMS["__main__"] = {"cli"}
+ROOMS["__init__"] = set()
+
+ARROW = {"numpy", "pyarrow"}
+LIBRARIES: dict[str, set[str]] = {  # of a room, in all its files
+    "study": {"numpy"},
+    "analysis": {"numpy"},
+    "spec": {"pydantic", "yaml"},
+    "rows": ARROW,
+    "resume": ARROW,
+    "store": ARROW,
+    "journal": ARROW,
+    "compact": ARROW,
+    "lease": ARROW,
+    "belonging": ARROW,
+    "readers": {"numpy"},
+    "validate": {"numpy"},
+    "rehearsal": {"aiohttp"},
+    "stream": ARROW | {"ray"},  # the only room that knows Ray
+    "report": ARROW | {"pandas", "matplotlib", "jinja2", "markupsafe"},
+}
+OF_ONE_FILE: dict[str, set[str]] = {  # heavy ones: each in the one file that is about it
+    "hosts/transformers.py": {"torch", "transformers"},
+    "hosts/hosted_api.py": {"openai", "aiohttp", "httpx2"},
+    "hosts/batch_api.py": {"openai", "pyarrow"},
+    "hosts/vllm.py": {"vllm"},
+    "readers/encoder.py": {"torch", "transformers"},
+}
+FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "manager"}
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def relative(file: Path) -> str:
+    return file.relative_to(PACKAGE).as_posix()
+
+
+def room(name: str) -> str:
+    """The room of emoray.<name>…, or of a path below emoray/."""
+    return name.replace("/", ".").removesuffix(".py").split(".")[0]
+
+
+def imports(file: Path) -> Iterator[str]:
+    """The absolute dotted names that a file imports, also inside functions and under TYPE_CHECKING."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{relative(file)}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def ours(file: Path) -> set[str]:
+    """The other rooms that a file enters."""
+    names = {name.removeprefix("emoray.") for name in imports(file) if name.startswith("emoray.")}
+    return {room(name) for name in names if name != "__version__"} - {room(relative(file))}
+
+
+def theirs(file: Path) -> set[str]:
+    """The libraries that a file imports."""
+    return {name.split(".")[0] for name in imports(file)} - sys.stdlib_module_names - {"emoray"}
+
+
+@pytest.mark.parametrize("file", FILES, ids=relative)
+def test_a_room_enters_only_the_rooms_that_the_map_says(file: Path) -> None:
+    assert ours(file) <= ROOMS[room(relative(file))]
+
+
+@pytest.mark.parametrize("file", FILES, ids=relative)
+def test_a_room_uses_only_the_libraries_that_the_map_says(file: Path) -> None:
+    name = relative(file)
+    assert theirs(file) <= LIBRARIES.get(room(name), set()) | OF_ONE_FILE.get(name, set())
+
+
+def test_the_map_has_no_circles() -> None:
+    order = list(TopologicalSorter(ROOMS | {"cli": set(ROOMS) - {"cli", "__main__"}}).static_order())
+    assert order.index("study") < order.index("rows") < order.index("store") < order.index("stream")
+    assert order[-1] == "__main__"
+
+
+def test_every_file_is_on_the_map() -> None:
+    assert {room(relative(file)) for file in FILES} <= set(ROOMS)
+
+
+def test_a_heavy_library_has_one_owner() -> None:
+    owners: dict[str, set[str]] = {}
+    for file in FILES:
+        for library in theirs(file):
+            owners.setdefault(library, set()).add(relative(file))
+    assert {room(name) for name in owners["ray"]} == {"stream"}
+    assert owners["openai"] <= {"hosts/hosted_api.py", "hosts/batch_api.py"}
+    assert owners.get("vllm", set()) <= {"hosts/vllm.py"}
+    for library in ("torch", "transformers"):
+        assert owners[library] <= {"hosts/transformers.py", "readers/encoder.py"}
+
+
+def test_nobody_imports_the_command_line_but_what_starts_it() -> None:
+    found = {relative(file) for file in FILES if "cli" in ours(file)}
+    assert found == {"__main__.py"}
+
+
+@pytest.mark.parametrize("file", FILES, ids=relative)
+def test_every_file_says_what_it_is(file: Path) -> None:
+    assert (
+        ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or not file.read_text(encoding="utf-8").strip()
+    )
+
+
+def test_no_file_is_a_drawer_for_odds_and_ends() -> None:
+    places = [*PACKAGE.rglob("*"), *(ROOT / "jobs").rglob("*.py"), *(ROOT / "tests").rglob("*.py")]
+    assert not {path.stem for path in places} & FORBIDDEN_NAMES
+
+
+def test_nothing_of_ours_imports_the_cluster_folder() -> None:
+    for file in [*FILES, *(ROOT / "jobs").rglob("*.py")]:
+        assert not any(name.split(".")[0] == "cluster" for name in imports(file))
+
+
+def loaded_by(statement: str) -> set[str]:
+    """The top-level modules that a fresh Python has after a statement."""
+    code = f"{statement}\nimport sys; print(*{{name.split('.')[0] for name in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    return set(done.stdout.split())
+
+
+def test_reading_a_spec_and_a_folder_needs_no_ray_no_torch_and_no_vendor() -> None:
+    loaded = loaded_by(
+        "import emoray.cli, emoray.status, emoray.manifest, emoray.validate, emoray.readers, emoray.hosts"
+    )
+    assert not loaded & {"ray", "torch", "transformers", "openai", "vllm", "matplotlib", "pandas"}
+
+
+def test_the_science_needs_only_numpy() -> None:
+    rooms = ", ".join(f"emoray.study.{path.stem}" for path in (PACKAGE / "study").glob("[a-z]*.py"))
+    assert not loaded_by(f"import {rooms}") & {"pydantic", "yaml", "pyarrow", "pandas", "ray"}

@@ -1,0 +1,303 @@
+"""The command line, all but what needs a cluster: exit codes, sentences, and that nothing is written by mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from emoray import __version__, cli
+from emoray.cli import main
+from emoray.study.goemotions import LABELS
+from tests import runs, tiny_models
+from tests.test_spec import BASE, MISTAKES
+
+ROOT = Path(__file__).resolve().parent.parent
+JOBS = ROOT / "jobs"
+COMMANDS = ["plan", "run", "score", "status", "report", "validate", "compact"]
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Everybody works in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def spec(text: str = BASE) -> str:
+    Path("my.yaml").write_text(text)
+    return "my.yaml"
+
+
+def left() -> list[str]:
+    """What lies in the folder beside the spec."""
+    return sorted(path.name for path in Path().iterdir() if path.name != "my.yaml")
+
+
+def refused(capsys: Captured, *arguments: str) -> str:
+    """The one line that a refused command says; nothing else is said or written."""
+    before = left()
+    assert main(arguments) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert left() == before
+    assert said.err.startswith("emoray: ")
+    assert said.err.count("\n") == 1
+    return said.err.removeprefix("emoray: ").rstrip("\n")
+
+
+def process(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, env=os.environ | environment, timeout=120
+    )
+
+
+# ── mistakes ──
+
+
+@pytest.mark.parametrize("command", ["plan", "run"])
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_in_a_spec_is_one_sentence_exit_code_2_and_no_folder(
+    mistake: str, command: str, capsys: Captured
+) -> None:
+    text, sentence = MISTAKES[mistake]
+    assert refused(capsys, command, spec(text)) == f"my.yaml: {sentence}"
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--set", "repetitions=0"], "my.yaml: repetitions must be at least 1, got 0"),
+        (
+            ["--set", "=3"],
+            "my.yaml: --set =3 is not path=value, such as --set repetitions=3 or --set models[0].actors=2",
+        ),
+        (["--set", "models[7].id=x"], "my.yaml: --set models[7].id=x: the spec has no models[7].id"),
+        (
+            ["--set", "label_map=x.csv"],
+            "my.yaml: label_map: 'x.csv' is neither a file nor one of russell, octants, ratings",
+        ),
+    ],
+)
+def test_a_mistake_in_a_flag_is_one_too(flags: list[str], sentence: str, capsys: Captured) -> None:
+    assert refused(capsys, "run", spec(), *flags) == sentence
+
+
+def test_money_that_is_none_is_a_mistake(capsys: Captured) -> None:
+    assert refused(capsys, "run", spec(), "--max-cost", "much") == "my.yaml: budget_usd must be a number, got 'much'"
+    assert refused(capsys, "run", spec(), "--max-cost", "0") == "my.yaml: budget_usd must be more than 0, got 0"
+
+
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_a_spec_that_is_not_there_is_a_mistake(command: str, capsys: Captured) -> None:
+    assert refused(capsys, command, "no.yaml").startswith("no.yaml: cannot be read (No such file or directory)")
+
+
+def test_plan_without_a_spec_says_what_it_needs(capsys: Captured) -> None:
+    assert refused(capsys, "plan") == "plan needs a spec, such as jobs/quickstart.yaml (or --schema)"
+
+
+@pytest.mark.parametrize("command", [["status"], ["report"], ["compact"], ["score", "--reader", "embedded"]])
+@pytest.mark.parametrize("folder", [".", "nowhere"])
+def test_a_folder_that_is_no_run_is_a_mistake(command: list[str], folder: str, capsys: Captured) -> None:
+    said = refused(capsys, *command, folder)
+    assert said.endswith("is no run folder (it has no run.json); give the folder that `emoray run` wrote")
+
+
+def test_a_broken_manifest_is_told_and_not_a_crash(capsys: Captured) -> None:
+    Path("run.json").write_text("{")
+    assert "run.json is broken" in refused(capsys, "status", ".")
+
+
+def test_a_place_that_no_storage_knows_is_a_mistake(capsys: Captured) -> None:
+    refused(capsys, "plan", spec(), "--out", "ftp://example.com/run")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["ask"],
+        ["run"],
+        ["run", "my.yaml", "--limit", "0"],
+        ["run", "my.yaml", "--limit", "few"],
+        ["plan", "my.yaml", "--wibble"],
+        ["validate", "embedded"],
+        ["score", "."],
+    ],
+)
+def test_a_command_that_is_none_ends_with_2_and_a_hint(arguments: list[str], capsys: Captured) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert "usage: emoray" in capsys.readouterr().err
+    assert left() == []
+
+
+@pytest.mark.parametrize(
+    "start", [["-m", "emoray", "run"], ["-m", "emoray", "plan"], [str(JOBS / "run.py")]], ids=["run", "plan", "job"]
+)
+def test_as_a_process_a_mistake_is_exit_code_2_as_well(start: list[str]) -> None:
+    done = process(*start, spec(BASE + "repetition: 3"))
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == "emoray: my.yaml: repetition is not a setting; did you mean 'repetitions'?\n"
+    assert left() == []
+
+
+def test_a_mistake_is_told_fast_for_nothing_heavy_is_loaded() -> None:
+    code = "import sys; from emoray.cli import main; main(['run', 'no.yaml']); print(*sys.modules)"
+    assert not {"ray", "torch", "openai"} & set(process("-c", code).stdout.split())
+
+
+# ── help ──
+
+
+def test_help_names_every_command(capsys: Captured) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    said = capsys.readouterr().out
+    assert all(f"    {command} " in said for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str, capsys: Captured) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"usage: emoray {command}")
+    flags = [line for line in said.splitlines() if line.startswith("  -")]
+    explained = [line for line in flags if len(line.split()) > 2] + [
+        line for line in said.splitlines() if "       " in line
+    ]
+    assert len(explained) >= len(flags)
+
+
+def test_the_version_is_the_packages(capsys: Captured) -> None:
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out == f"emoray {__version__}\n"
+
+
+# ── plan ──
+
+
+@pytest.mark.parametrize("name", ["paper.yaml", "overnight.yaml", "quickstart.yaml"])
+def test_a_shipped_spec_is_planned_without_keys_gpus_and_traces(
+    name: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("OPENAI_API_KEY", "GEMINI_API_KEY", "CO_API_KEY", "RAY_ADDRESS"):
+        monkeypatch.delenv(variable, raising=False)
+    assert main(["plan", str(JOBS / name)]) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith(f"{name.removesuffix('.yaml')}: 12 states × ")
+    assert "What does freedom mean to you?" in said.out or "user: " in said.out
+    assert left() == []
+
+
+def test_a_plan_for_programs_is_json(capsys: Captured) -> None:
+    assert main(["plan", spec(), "--json", "--set", "repetitions=3", "--out", "there"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert (data["cells"], data["repetitions"]) == (360, 3)
+    assert data["folder"] == str(Path("there").absolute())
+    assert left() == []
+
+
+def test_without_out_the_folder_is_named_after_the_spec(capsys: Captured) -> None:
+    assert main(["plan", spec(), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["folder"] == str(Path("runs/t").absolute())
+
+
+def test_a_uri_stays_a_uri(capsys: Captured) -> None:
+    assert main(["plan", spec(), "--json", "--out", f"file://{Path('x').absolute()}"]) == 0
+    assert json.loads(capsys.readouterr().out)["folder"].startswith("file:///")
+
+
+def test_a_reader_that_stops_listening_is_no_error() -> None:
+    done = subprocess.run(
+        f"{shlex.quote(sys.executable)} -m emoray plan {spec()} | head -1; exit ${{PIPESTATUS[0]}}",
+        shell=True, executable="/bin/bash", capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr
+
+
+# ── the command that resumes ──
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "my.yaml"],
+        ["run", "my spec.yaml", "--out", "a folder/run", "--limit", "7", "--extend"],
+        ["run", "s.yaml", "--set", "models[0].lines=['it''s', a b]", "--set", "name=x y", "--address", "h:1"],
+        ["run", "s.yaml", "--out", "s3://bucket/$run?endpoint_override=http://x&scheme=http", "--max-cost", "2.5"],
+    ],
+)
+def test_the_command_that_resumes_survives_a_shell_and_means_the_same(arguments: list[str]) -> None:
+    before = cli._parser().parse_args(arguments)
+    words = subprocess.run(
+        ["bash", "-c", f"printf '%s\\n' {cli._again(before)}"], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert words[0] == "emoray"
+    assert cli._parser().parse_args(words[1:]) == before
+
+
+# ── status ──
+
+
+def test_status_tells_a_person_and_a_program_the_same(capsys: Captured) -> None:
+    folder = runs.begun(Path("run"))
+    runs.say(folder, runs.asked()[:5])
+    assert main(["status", "run"]) == 0
+    assert "a    settled 5 of 12  owed 7  failed none" in capsys.readouterr().out
+    assert main(["status", "run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["models"][0]["settled"] == 5
+
+
+# ── validate ──
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return tiny_models.classifier(tmp_path_factory.mktemp("tiny"), LABELS)
+
+
+def data(text: str = "I love it\t18\tid1\nSo sad\t25\tid2\nTwo\t1,2\tid3\nHm\t27\tid4\n") -> str:
+    Path("data.tsv").write_text(text)
+    return "data.tsv"
+
+
+def test_validate_measures_a_reader(tiny: str, capsys: Captured) -> None:
+    assert main(["validate", tiny, "--data", data(), "--label-map", "octants"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"{tiny} on 3 single-label comments, label map octants (ours)\n")
+    assert "accuracy" in said
+    assert "macro-F1" in said
+    assert "mean cosine" in said
+
+
+def test_validate_refuses_a_reader_that_is_not_there(capsys: Captured) -> None:
+    said = refused(capsys, "validate", "./nobody", "--data", data())
+    assert said.startswith("reader 'reader' (./nobody) cannot be loaded: ")
+
+
+def test_validate_refuses_data_that_is_none(capsys: Captured) -> None:
+    assert refused(capsys, "validate", "embedded", "--data", "no.tsv").startswith("no.tsv: cannot be read")
+    assert "is no GoEmotions TSV" in refused(capsys, "validate", "embedded", "--data", data("hello\n"))
+
+
+def test_validate_refuses_a_label_map_that_is_none(capsys: Captured) -> None:
+    said = refused(capsys, "validate", "embedded", "--data", data(), "--label-map", "rusell")
+    assert said.endswith("did you mean 'russell'?")
+    Path("mine.yaml").write_text("joy: {term: happy}\n")
+    said = refused(capsys, "validate", "embedded", "--data", "data.tsv", "--label-map", "mine.yaml")
+    assert said.startswith("mine.yaml: label map 'mine' misses admiration, amusement, ")

@@ -1,0 +1,117 @@
+"""run.json: what a folder is a run of."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from emoray import __version__, manifest
+from emoray.spec import SpecError, Study, parse
+from emoray.study.goemotions import LABELS
+from emoray.study.prompts import prompts
+
+SPEC = """
+name: t
+accounts: {openai: {key_env: OPENAI_API_KEY}}
+models: [{name: a, host: scripted}, {name: b, host: hosted_api, id: x, account: openai}]
+states: 3
+questions: [freedom, {id: mine, text: Why not}]
+templates: [words, {name: own, user: '{question} {words}'}]
+label_map: octants
+neutral: drop
+"""
+
+
+def written(**changes: Any) -> dict[str, Any]:
+    """A manifest as it comes back from a disk."""
+    back: dict[str, Any] = json.loads(json.dumps(manifest.fresh(parse(SPEC)) | changes))
+    return back
+
+
+def complaint(found: dict[str, Any] | None) -> str:
+    with pytest.raises(SpecError) as told:
+        manifest.study(found, "/runs/x")
+    assert "\n" not in str(told.value)
+    return str(told.value)
+
+
+def test_a_run_folder_tells_the_study_that_it_is_a_run_of() -> None:
+    before, after = parse(SPEC), manifest.study(written(), "/runs/x")
+    assert after.experiment == before.experiment
+    texts = {"templates", "questions"}  # stand there in full: a later emoray may ship others under the same names
+    assert after.spec.model_dump(exclude=texts) == before.spec.model_dump(exclude=texts)
+    assert [place.affect for place in after.label_map.places] == [place.affect for place in before.label_map.places]
+    assert [place.reason for place in after.label_map.places] == [place.reason for place in before.label_map.places]
+    assert (after.label_map.name, after.label_map.mark, after.spec.neutral) == ("octants", "ours", "drop")
+
+
+def test_the_keys_of_a_folders_study_are_those_that_were_asked() -> None:
+    def keys(study: Study) -> set[str]:
+        return {p.key for model in study.experiment.models for p in prompts(study.experiment.grid(model.name))}
+
+    assert keys(manifest.study(written(), "/runs/x")) == keys(parse(SPEC))
+
+
+def test_a_users_label_map_is_in_the_folder_and_not_needed_again(tmp_path: Any) -> None:
+    (tmp_path / "mine.yaml").write_text("".join(f"{label}: {{angle: 10}}\n" for label in LABELS))
+    study = parse(SPEC.replace("octants", "mine.yaml"), folder=tmp_path)
+    found = json.loads(json.dumps(manifest.fresh(study)))
+    (tmp_path / "mine.yaml").unlink()
+    again = manifest.study(found, "/runs/x").label_map
+    assert (again.name, again.mark) == ("mine", "user")
+    assert [place.affect for place in again.places] == [place.affect for place in study.label_map.places]
+
+
+def test_a_manifest_says_what_is_quoted_ours_and_the_users() -> None:
+    assert written()["marks"] == {
+        "templates": {"words": "ours", "own": "user"},
+        "questions": {"freedom": "quoted", "mine": "user"},
+    }
+
+
+def test_a_manifest_names_the_variable_of_a_key_and_never_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
+    whole = json.dumps(written(attempts=[manifest.attempt(["emoray", "run", "spec.yaml"])]))
+    assert "OPENAI_API_KEY" in whole
+    assert "sk-very-secret" not in whole
+
+
+def test_an_attempt_says_who_when_where_and_with_what() -> None:
+    attempt = manifest.attempt(["emoray", "run", "spec.yaml"])
+    assert attempt["command"] == ["emoray", "run", "spec.yaml"]
+    assert {"id", "began", "host", "pid", "user", "versions", "git"} <= attempt.keys()
+    assert {"emoray", "python", "ray", "numpy", "pyarrow"} <= attempt["versions"].keys()
+    assert manifest.attempt([])["id"] != attempt["id"]
+    json.dumps(attempt)
+
+
+def test_a_folder_without_a_manifest_is_no_run_folder() -> None:
+    assert complaint(None) == (
+        "/runs/x: is no run folder (it has no run.json); give the folder that `emoray run` wrote"
+    )
+
+
+def test_a_manifest_of_another_format_is_refused() -> None:
+    assert complaint(written(format=99)) == "/runs/x: run.json has format 99, this emoray reads 1"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"spec": {"name": "t"}},
+        {"spec": None},
+        {"label_map": None},
+        {"label_map": {"name": "x", "mark": "ours", "labels": {}}},
+        {"spec": {"name": "t", "models": [{"name": "a", "host": "scripted"}], "templates": ["gone"]}},
+    ],
+)
+def test_a_manifest_that_somebody_edited_is_refused_in_a_sentence(changes: dict[str, Any]) -> None:
+    assert complaint(written(**changes)).startswith(f"/runs/x: run.json cannot be used by emoray {__version__} (")
+
+
+def test_a_manifest_that_lost_a_part_is_refused_in_a_sentence() -> None:
+    torn = written()
+    del torn["label_map"]
+    assert "run.json cannot be used" in complaint(torn)

@@ -1,0 +1,250 @@
+"""The columns: what a row is asked, said, felt and scored."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from emoray import rows
+from emoray.study.experiment import Experiment
+from emoray.study.goemotions import LABELS, label_map
+from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome, Reply
+from emoray.study.prompts import Prompt, messages_of, prompts, render
+from emoray.study.scoring import Reading, score
+from tests.study.grids import cell, experiment
+
+DESIGNED = {  # DESIGN section 3; more may stand beside them
+    "ASKED": "key model template state_deg intensity valence arousal state_term question_id question repetition seed "
+    "temperature max_tokens prompt prompt_sha",
+    "SAID": "outcome answer refused finish_reason error attempts prompt_tokens completion_tokens cost_usd latency_s "
+    "asked_at host model_revision",
+    "FELT": "reader reader_revision label probability probabilities truncated",
+    "SCORED": "read_valence read_arousal cosine angle_error_deg expected_valence expected_arousal expected_cosine",
+}
+WHEN = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+E: Experiment = experiment(states=3, questions=2, repetitions=2)
+
+
+def asked_prompts() -> list[Prompt]:
+    return list(prompts(E.grid("m0")))
+
+
+def replies(table: pa.Table, *outcomes: Outcome) -> list[Reply]:
+    """A reply per row, the outcomes taken in turn."""
+    keys = table["key"].to_pylist()
+    return [Reply(key, outcomes[i % len(outcomes)], WHEN, 0.25, 2, "abcd") for i, key in enumerate(keys)]
+
+
+def said(*outcomes: Outcome) -> pa.Table:
+    table = rows.asked(asked_prompts())
+    return rows.said(table, replies(table, *outcomes), host="scripted", revision="r1", engine="e 1.0")
+
+
+def one_hot(label: str) -> Reading:
+    return Reading(np.eye(28, dtype=np.float32)[LABELS.index(label)])
+
+
+ANSWER = Answer("The sea.", "length", 12, 3, 0.001, "thinking", "m-2024", "fp")
+FAILURE = Failure(FailureKind.CONTENT_FILTERED, "the provider's filter", cost_usd=0.002)
+
+
+def scored(*readings: Reading | None) -> pa.Table:
+    table = said(ANSWER)
+    felt = [readings[i % len(readings)] for i in range(table.num_rows)]
+    return rows.scored(rows.felt(table, felt, reader="r", revision="1"), label_map(), "zero")
+
+
+def test_every_designed_column_is_there_in_its_order() -> None:
+    for part, schema in (("ASKED", rows.ASKED), ("ASKED SAID", rows.SAID), ("ASKED SAID FELT SCORED", rows.SCORED)):
+        wanted = [name for section in part.split() for name in DESIGNED[section].split()]
+        assert [name for name in schema.names if name in wanted] == wanted
+
+
+def test_a_row_only_gains_columns() -> None:
+    assert rows.SAID.names[: len(rows.ASKED)] == rows.ASKED.names
+    assert rows.SCORED.names[: len(rows.SAID)] == rows.SAID.names
+    assert len(set(rows.SCORED.names)) == len(rows.SCORED.names)
+
+
+def test_tables_have_exactly_their_schemas() -> None:
+    assert rows.asked(asked_prompts()).schema.equals(rows.ASKED)
+    assert said(ANSWER, FAILURE).schema.equals(rows.SAID)
+    assert scored(one_hot("joy"), None).schema.equals(rows.SCORED)
+
+
+def test_probabilities_are_28_floats_of_32_bits_and_times_are_utc() -> None:
+    assert rows.SCORED.field("probabilities").type == pa.list_(pa.float32())
+    assert rows.SCORED.field("asked_at").type == pa.timestamp("us", tz="UTC")
+
+
+def test_what_was_asked_stands_in_its_row() -> None:
+    prompt = render(cell(angle_deg=270.0, intensity=0.5, question="art", repetition=3))
+    row = rows.asked([prompt]).to_pylist()[0]
+    assert row == {
+        "key": prompt.key,
+        "model": "m",
+        "template": "parameters",
+        "state_deg": 270.0,
+        "intensity": 0.5,
+        "valence": 0.0,
+        "arousal": -0.5,
+        "state_term": "sleepy",
+        "question_id": "art",
+        "question": "What are your thoughts on the importance of art in society?",
+        "repetition": 3,
+        "seed": prompt.seed,
+        "temperature": 0.8,
+        "top_p": None,
+        "max_tokens": 96,
+        "prompt": prompt.messages,
+        "prompt_sha": prompt.sha,
+    }
+
+
+def test_a_host_gets_back_what_the_grid_asked() -> None:
+    asked = asked_prompts()
+    for prompt, ask in zip(asked, rows.asks(rows.asked(asked)), strict=True):
+        assert (ask.key, ask.chat, ask.seed) == (prompt.key, messages_of(prompt.cell), prompt.seed)
+        sampling = prompt.cell.model.sampling
+        assert (ask.temperature, ask.top_p, ask.max_tokens) == (
+            sampling.temperature,
+            sampling.top_p,
+            sampling.max_tokens,
+        )
+
+
+def test_the_key_recomputes_from_the_row() -> None:
+    for row, prompt in zip(rows.asked(asked_prompts()).to_pylist(), asked_prompts(), strict=True):
+        again = [render(one) for one in E.grid("m0").cells() if one.question.id == row["question_id"]]
+        assert row["key"] in {p.key for p in again}
+        assert row["key"] == render(prompt.cell).key
+        assert row["seed"] == int(row["key"][:8], 16) >> 1
+
+
+def test_an_answer_is_kept_with_all_that_is_known_of_it() -> None:
+    row = said(ANSWER).to_pylist()[0]
+    assert (row["outcome"], row["answer"], row["error"]) == ("answer", "The sea.", None)
+    assert (row["refused"], row["role_break"], row["finish_reason"]) == (False, False, "length")
+    assert (row["prompt_tokens"], row["completion_tokens"], row["cost_usd"]) == (12, 3, 0.001)
+    assert (row["attempts"], row["latency_s"], row["asked_at"]) == (2, 0.25, WHEN)
+    assert (row["host"], row["model_revision"], row["engine"]) == ("scripted", "r1", "e 1.0")
+    assert (row["returned_model"], row["system_fingerprint"], row["reasoning"]) == ("m-2024", "fp", "thinking")
+
+
+def test_a_refusal_is_an_answer_with_a_flag() -> None:
+    row = said(replace(ANSWER, text="As an AI, I can't assist with that request.")).to_pylist()[0]
+    assert (row["outcome"], row["refused"], row["role_break"]) == ("answer", True, True)
+    assert row["answer"] == "As an AI, I can't assist with that request."
+
+
+@pytest.mark.parametrize("kind", list(FailureKind))
+def test_a_failure_has_a_kind_and_no_text(kind: FailureKind) -> None:
+    row = said(Failure(kind, "why")).to_pylist()[0]
+    assert (row["outcome"], row["error"]) == (kind.value, "why")
+    for column in ("answer", "refused", "role_break", "finish_reason", "prompt_tokens", "completion_tokens"):
+        assert row[column] is None
+
+
+def test_a_failure_can_have_cost_money() -> None:
+    assert said(FAILURE).to_pylist()[0]["cost_usd"] == 0.002
+
+
+def test_what_was_not_said_has_no_reading_and_no_score() -> None:
+    table = rows.scored(rows.felt(said(FAILURE), [None] * 12, reader="r", revision=None), label_map(), "zero")
+    felt_and_scored = [n for n in rows.SCORED.names if n not in rows.SAID.names and n != "reader"]
+    for row in table.to_pylist():
+        assert row["reader"] == "r"
+        assert all(row[name] is None for name in felt_and_scored)
+
+
+def test_a_text_that_could_not_be_read_says_why_and_has_no_score() -> None:
+    row = scored(Reading(None, truncated=True, error="too strange")).to_pylist()[0]
+    assert (row["read_error"], row["truncated"]) == ("too strange", True)
+    assert row["label"] is row["probabilities"] is row["cosine"] is row["expected_cosine"] is None
+
+
+def test_a_reading_stands_in_its_row_with_its_top_label() -> None:
+    row = scored(Reading(np.linspace(0, 1, 28, dtype=np.float32)[::-1], truncated=True)).to_pylist()[0]
+    assert (row["label"], row["probability"], row["truncated"], row["read_error"]) == ("admiration", 1.0, True, None)
+    assert len(row["probabilities"]) == 28
+
+
+def test_a_neutral_reading_has_no_place_and_scores_as_the_rule_says() -> None:
+    felt = rows.felt(said(ANSWER), [one_hot("neutral")] * 12, reader="r", revision=None)
+    zero, drop = (rows.scored(felt, label_map(), rule).to_pylist()[0] for rule in ("zero", "drop"))
+    assert (zero["cosine"], drop["cosine"]) == (0.0, None)
+    for row in (zero, drop):
+        assert row["read_valence"] is row["read_arousal"] is row["angle_error_deg"] is row["expected_cosine"] is None
+
+
+def test_every_stored_row_recomputes_exactly_from_its_own_columns(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    readings = [Reading(p.astype(np.float32)) for p in rng.dirichlet(np.full(28, 0.3), 10)]
+    pq.write_table(scored(*readings, one_hot("neutral"), None), tmp_path / "rows.parquet")
+    for row in pq.read_table(tmp_path / "rows.parquet").to_pylist():
+        p = np.array([row["probabilities"] or [np.nan] * 28], dtype=np.float32)
+        again = score(np.array([[row["valence"], row["arousal"]]]), p, label_map(), "zero")
+        for column, values in vars(again).items():
+            stored = np.nan if row[column] is None else row[column]
+            np.testing.assert_array_equal(values[0], stored)
+
+
+def test_rows_survive_the_way_through_parquet(tmp_path: Path) -> None:
+    table = scored(one_hot("joy"), None, Reading(None, error="no"))
+    pq.write_table(table, tmp_path / "rows.parquet")
+    assert pq.read_table(tmp_path / "rows.parquet").equals(table)
+
+
+def test_rescoring_under_another_map_replaces_the_scores_and_nothing_else() -> None:
+    first = scored(one_hot("joy"), one_hot("neutral"), None)
+    again = rows.scored(first, label_map("octants"), "drop")
+    assert again.schema.equals(rows.SCORED)
+    untouched = rows.SCORED.names[: rows.SCORED.get_field_index("read_valence")]
+    assert again.select(untouched).equals(first.select(untouched))
+    assert again["cosine"].to_pylist() != first["cosine"].to_pylist()
+    assert rows.scored(again, label_map(), "zero").equals(first)
+
+
+def test_probabilities_come_back_as_they_went_in_also_from_slices_and_chunks() -> None:
+    readings = [one_hot("joy"), None, one_hot("fear"), one_hot("sadness")]
+    table = scored(*readings)
+    whole = rows.probabilities(table)
+    assert np.isnan(whole[1]).all()
+    assert whole[0].argmax() == LABELS.index("joy")
+    np.testing.assert_array_equal(rows.probabilities(table.slice(2, 5)), whole[2:7])
+    chunked = pa.concat_tables([table.slice(0, 5), table.slice(5)])
+    np.testing.assert_array_equal(rows.probabilities(chunked), whole)
+
+
+def test_no_rows_are_still_a_table() -> None:
+    empty = rows.said(rows.asked([]), [], host="h", revision=None, engine=None)
+    table = rows.scored(rows.felt(empty, [], reader="r", revision=None), label_map(), "zero")
+    assert table.schema.equals(rows.SCORED)
+    assert table.num_rows == 0
+    assert rows.asks(rows.asked([])) == []
+
+
+@pytest.mark.parametrize("wrong", ["order", "missing", "twice", "stranger"])
+def test_replies_that_do_not_belong_to_the_rows_are_refused(wrong: str) -> None:
+    table = rows.asked(asked_prompts())
+    given = replies(table, ANSWER)
+    changed = {
+        "order": given[::-1],
+        "missing": given[:-1],
+        "twice": [given[0], *given],
+        "stranger": [replace(given[0], key="0" * 32), *given[1:]],
+    }[wrong]
+    with pytest.raises(ValueError, match="replies and rows do not belong together"):
+        rows.said(table, changed, host="h", revision=None, engine=None)
+
+
+@pytest.mark.parametrize("readings", [11, 13])
+def test_readings_that_do_not_belong_to_the_rows_are_refused(readings: int) -> None:
+    with pytest.raises(ValueError, match=r"rows|length"):
+        rows.felt(said(ANSWER), [one_hot("joy")] * readings, reader="r", revision=None)

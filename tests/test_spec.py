@@ -1,0 +1,584 @@
+"""The spec: what it may say, and the one sentence that each mistake gets."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import jsonschema  # type: ignore[import-untyped]
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from emoray.spec import Hosted, Local, ModelEntry, ReaderEntry, Spec, SpecError, Study, Vllm, json_schema, load, parse
+from emoray.study.goemotions import LABELS
+from emoray.study.prompts import prompts
+
+JOBS = Path(__file__).resolve().parent.parent / "jobs"
+SHIPPED = sorted(JOBS.glob("*.yaml"))
+
+
+def choices(entry: Any, setting: str) -> str:
+    """The values of the setting that tells the members of a union apart."""
+    members = get_args(get_args(entry)[0])
+    return ", ".join(value for member in members for value in get_args(member.model_fields[setting].annotation))
+
+
+HOSTS, KINDS = choices(ModelEntry, "host"), choices(ReaderEntry, "kind")
+READER = "readers: [{kind: scripted, name: r}]\n"
+BASE = "name: t\nmodels: [{name: a, host: scripted}]\n" + READER
+ACCOUNT = "accounts: {openai: {key_env: OPENAI_API_KEY}}\n"
+HOSTED = f"name: t\n{ACCOUNT}models: [{{name: a, host: hosted_api, id: x, account: openai"
+
+
+def study(text: str, *changes: str, folder: Path = Path()) -> Study:
+    return parse(text, source="my.yaml", folder=folder, changes=changes)
+
+
+def complaint(text: str, *changes: str, folder: Path = Path()) -> str:
+    with pytest.raises(SpecError) as told:
+        study(text, *changes, folder=folder)
+    return str(told.value)
+
+
+def models(*entries: str) -> str:
+    return f"name: t\nmodels: [{', '.join(entries)}]\n"
+
+
+def keys(text: str) -> set[str]:
+    found = study(text)
+    return {p.key for model in found.experiment.models for p in prompts(found.experiment.grid(model.name))}
+
+
+MISTAKES: dict[str, tuple[str, str]] = {
+    # ── unknown, missing, twice ──
+    "a misspelt setting": (BASE + "repetition: 3", "repetition is not a setting; did you mean 'repetitions'?"),
+    "a setting that is like no other": (
+        BASE + "wibble: 3",
+        "wibble is not a setting; there are name, models, accounts, states, intensities, templates, questions, "
+        "repetitions, sampling, readers, label_map, neutral, seed, retry, budget_usd",
+    ),
+    "a misspelt setting of sampling": (
+        BASE + "sampling: {temprature: 1}",
+        "sampling.temprature is not a setting; did you mean 'temperature'?",
+    ),
+    "a misspelt setting of a model": (
+        models("{name: a, host: transformers, id: x, batchsize: 3}"),
+        "models[0].batchsize is not a setting; did you mean 'batch_size'?",
+    ),
+    "a setting of another host": (
+        models("{name: a, host: scripted}", "{name: b, host: scripted, tensor_parallel_size: 2}"),
+        "models[1].tensor_parallel_size is not a setting; there are name, sampling, host, lines, latency_s, fails, "
+        "in_flight, actors, cpus",
+    ),
+    "a misspelt setting that is required": (
+        BASE + "states: [{valence: 1, arousl: 1}]",
+        "states[0].arousl is not a setting; did you mean 'arousal'?",
+    ),
+    "no name": ("models: [{name: a, host: scripted}]", "name is missing"),
+    "no models": ("name: t", "models is missing"),
+    "no id": (models("{name: a, host: vllm}"), "models[0].id is missing"),
+    "half a state": (BASE + "states: [{valence: 1}]", "states[0].arousal is missing"),
+    "half a price": (HOSTED + ", usd_per_million: {input: 1}}]", "models[0].usd_per_million.output is missing"),
+    "a model twice": (
+        models("{name: a, host: scripted}", "{name: a, host: embedded}"),
+        "models has 'a' twice; give each its own name",
+    ),
+    "a reader twice": (
+        models("{name: a, host: scripted}") + "readers: [{kind: scripted, name: r}, {kind: scripted, name: r}]",
+        "readers has 'r' twice; give each its own name",
+    ),
+    "a setting twice": (BASE + "name: u", "line 4: 'name' is written twice; keep one"),
+    "a state twice": (
+        BASE + "states: [0, 90, 360]",
+        "states has 'valence 1, arousal 0' twice; every cell of the grid must be asked once",
+    ),
+    "a state that is another at half intensity": (
+        BASE + "states: [{valence: 1, arousal: 0}, {valence: 0.5, arousal: 0}]\nintensities: [1, 0.5]",
+        "states × intensities has 'valence 0.5, arousal 0' twice; every cell of the grid must be asked once",
+    ),
+    "an intensity twice": (
+        BASE + "intensities: [0.5, 0.5]",
+        "intensities has 0.5 twice; every cell of the grid must be asked once",
+    ),
+    "a question twice": (
+        BASE + "questions: [all, art]",
+        "questions has 'art' twice; every cell of the grid must be asked once",
+    ),
+    "a question twice under two names": (
+        BASE + "questions: [freedom, {id: mine, text: 'What does freedom mean to you?'}]",
+        "questions has 'What does freedom mean to you?' twice; every cell of the grid must be asked once",
+    ),
+    "a template twice": (
+        BASE + "templates: [words, words]",
+        "templates has 'words' twice; every cell of the grid must be asked once",
+    ),
+    # ── numbers ──
+    "no repetitions": (BASE + "repetitions: 0", "repetitions must be at least 1, got 0"),
+    "half a repetition": (BASE + "repetitions: 1.5", "repetitions must be a whole number, got 1.5"),
+    "repetitions in words": (BASE + "repetitions: many", "repetitions must be a whole number, got 'many'"),
+    "repetitions that are no count": (BASE + "repetitions: yes", "repetitions must be a whole number, got True"),
+    "no states": (BASE + "states: 0", "states must be at least 1, got 0"),
+    "an empty list of states": (BASE + "states: []", "states must have at least 1, got []"),
+    "states in words": (BASE + "states: all", "states must be a count or a list, got 'all'"),
+    "an angle beyond the circle": (BASE + "states: [400]", "states[0] must be at most 360, got 400"),
+    "an angle that is no number": (BASE + "states: [.nan]", "states[0] must be at most 360, got nan"),
+    "a state outside the plane": (
+        BASE + "states: [{valence: 1, arousal: 2}]",
+        "states[0].arousal must be at most 1, got 2",
+    ),
+    "a state without a direction": (
+        BASE + "states: [{valence: 0, arousal: 0}]",
+        "states[0] is the origin, which has no direction; give a valence or an arousal",
+    ),
+    "a state that is nearly nothing": (
+        BASE + "states: [{valence: 0.0001, arousal: 0}]",
+        "states × intensities has valence 0.0001, arousal 0, so close to the origin that it has no direction",
+    ),
+    "no intensity": (BASE + "intensities: [0]", "intensities[0] must be more than 0, got 0"),
+    "too much intensity": (BASE + "intensities: 1.2", "intensities must be at most 1, got 1.2"),
+    "too hot": (BASE + "sampling: {temperature: 3}", "sampling.temperature must be at most 2, got 3"),
+    "hot": (BASE + "sampling: {temperature: hot}", "sampling.temperature must be a number, got 'hot'"),
+    "an empty nucleus": (BASE + "sampling: {top_p: 0}", "sampling.top_p must be more than 0, got 0"),
+    "a negative seed": (BASE + "seed: -1", "seed must be at least 0, got -1"),
+    "a share in percent": (
+        BASE + "accounts: {openai: {share: 70}}",
+        "accounts.openai.share must be at most 1, got 70",
+    ),
+    "one bound of two": (
+        models("{name: a, host: vllm, id: x, replicas: [1]}"),
+        "models[0].replicas must have at least 2, got [1]",
+    ),
+    "bounds the wrong way round": (
+        models("{name: a, host: vllm, id: x, replicas: [4, 1]}"),
+        "models[0].replicas must be [least, most], got [4, 1]",
+    ),
+    # ── choices ──
+    "an unknown host": (
+        models("{name: a, host: opnai}"),
+        f"models[0].host must be one of {HOSTS}, got 'opnai'",
+    ),
+    "a misspelt host": (
+        models("{name: a, host: scriptd}"),
+        f"models[0].host must be one of {HOSTS}, got 'scriptd'; did you mean 'scripted'?",
+    ),
+    "no host": (
+        models("{name: a}"),
+        f"models[0] needs host: one of {HOSTS}",
+    ),
+    "a reader without a kind": (
+        models("{name: a, host: scripted}") + "readers: [{name: x}]",
+        f"readers[0] needs kind: one of {KINDS}",
+    ),
+    "an unknown reader": (
+        models("{name: a, host: scripted}") + "readers: [{kind: goemotion, name: x}]",
+        f"readers[0].kind must be one of {KINDS}, got 'goemotion'; did you mean 'goemotions'?",
+    ),
+    "an unknown rule for neutral": (BASE + "neutral: ignore", "neutral must be 'zero' or 'drop', got 'ignore'"),
+    "an unknown template": (
+        BASE + "templates: [parameter]",
+        "templates: 'parameter' is none of none, parameters, scenario, verbal, words, words_and_parameters; "
+        "did you mean 'parameters'?",
+    ),
+    "an unknown question": (
+        BASE + "questions: [fredom]",
+        "questions: 'fredom' is none of freedom, art, technology, success, education, nature, work, city, justice, "
+        "future; did you mean 'freedom'?",
+    ),
+    "an unknown label map": (
+        BASE + "label_map: rusell",
+        "label_map: 'rusell' is neither a file nor one of russell, octants, ratings; did you mean 'russell'?",
+    ),
+    "an account that is not there": (
+        HOSTED.replace("account: openai", "account: opnai") + "}]",
+        "models[0].account is 'opnai', which accounts does not define; did you mean 'openai'?",
+    ),
+    # ── shapes ──
+    "a model that is only a name": (
+        models("gpt-4"),
+        "models[0] must be a section of settings (name: value), got 'gpt-4'",
+    ),
+    "one model where a list should be": (
+        "name: t\nmodels: {name: a, host: scripted}",
+        "models must be a list, got {'name': 'a', 'host': 'scripted'}",
+    ),
+    "an empty list of models": ("name: t\nmodels: []", "models must have at least 1, got []"),
+    "nothing where the models should be": ("name: t\nmodels:", "models must be a list, got None"),
+    "a word where a section should be": (
+        BASE + "sampling: hot",
+        "sampling must be a section of settings (name: value), got 'hot'",
+    ),
+    "a question that is a number": (BASE + "questions: [3]", "questions[0] must be text, got 3; write it in quotes"),
+    "a name that is a number": (
+        "name: 2024\nmodels: [{name: a, host: scripted}]",
+        "name must be text, got 2024; write it in quotes",
+    ),
+    "a name that is a path": (
+        "name: a/b\nmodels: [{name: a, host: scripted}]",
+        "name must be up to 64 letters, digits, spaces and . _ + -, first a letter or digit, got 'a/b'",
+    ),
+    "an address without http": (
+        BASE + "accounts: {o: {base_url: api.example.com}}",
+        "accounts.o.base_url must be an address (it begins with https:// or http://), got 'api.example.com'",
+    ),
+    # ── texts ──
+    "a template that never asks": (
+        BASE + "templates: [{name: mine, user: hello}]",
+        "template 'mine' never asks: {question} is in neither its system nor its user text",
+    ),
+    "a template with an unknown field": (
+        BASE + "templates: [{name: mine, user: '{question} {mood}'}]",
+        "template 'mine' has the unknown field {mood}; known are {question}, {valence}, {arousal}, {words}, {verbal}, "
+        "{scenario}",
+    ),
+    "a template with a lost brace": (
+        BASE + "templates: [{name: mine, user: '{question'}]",
+        "template 'mine': expected '}' before end of string; write {{ and }} for braces in the text",
+    ),
+    # ── YAML ──
+    "an open bracket": (BASE + "states: [", "line 4: expected the node content, but found '<stream end>'"),
+    "a tab": (BASE + "states:\n\t- 0", "line 5: found character '\\t' that cannot start any token"),
+    "an empty file": ("", "holds no settings; a spec begins with `name:` and `models:`"),
+    "a list": ("- a", "holds no settings; a spec begins with `name:` and `models:`"),
+    "two documents": (BASE + "---\n" + BASE, "line 4: but found another document"),
+    "code in YAML": (
+        BASE + "seed: !!python/object/apply:os.getpid []",
+        "line 4: could not determine a constructor for the tag 'tag:yaml.org,2002:python/object/apply:os.getpid'",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_gets_one_sentence_that_says_where_and_what(mistake: str) -> None:
+    text, sentence = MISTAKES[mistake]
+    assert complaint(text) == f"my.yaml: {sentence}"
+
+
+def test_several_mistakes_get_a_line_each() -> None:
+    assert complaint(BASE + "repetitions: 0\nseed: -1\nquestons: all\n").splitlines() == [
+        "my.yaml: repetitions must be at least 1, got 0",
+        "my.yaml: seed must be at least 0, got -1",
+        "my.yaml: questons is not a setting; did you mean 'questions'?",
+    ]
+
+
+@pytest.mark.parametrize(
+    "account",
+    ["{key_env: sk-proj-1234}", "{key: sk-proj-1234}", "sk-proj-1234", "{key_env: [sk-proj-1234]}", "[sk-proj-1234]"],
+)
+def test_a_key_that_somebody_wrote_into_a_spec_is_never_repeated(account: str) -> None:
+    said = complaint(BASE + f"accounts: {{openai: {account}}}")
+    assert "accounts.openai" in said
+    assert "1234" not in said
+
+
+def test_a_long_wrong_value_is_not_repeated_in_full() -> None:
+    assert len(complaint(BASE + f"repetitions: {'word ' * 500}")) < 200
+
+
+CHANGES: dict[str, tuple[str, Any]] = {
+    "repetitions=3": ("repetitions", 3),
+    "sampling.temperature=0.5": ("sampling.temperature", 0.5),
+    "sampling.temperature=null": ("sampling.temperature", None),
+    "models[0].actors=2": ("models.0.actors", 2),
+    "models[0].lines=[one, two]": ("models.0.lines", ["one", "two"]),
+    "states=[0, 90]": ("states", [0, 90]),
+    "accounts.openai.key_env=MY_KEY": ("accounts.openai.key_env", "MY_KEY"),
+    "questions=art": ("questions", ["art"]),
+    "models[0].lines[0]=a=b": ("models.0.lines", ["a=b"]),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_setting_can_be_changed_on_the_command_line(change: str) -> None:
+    path, value = CHANGES[change]
+    here: Any = study(BASE.replace("scripted}", "scripted, lines: [x]}", 1), change).spec.model_dump()
+    for step in path.split("."):
+        here = here[int(step)] if isinstance(here, list) else here[step]
+    assert here == value
+
+
+def test_changes_are_made_in_their_order() -> None:
+    assert study(BASE, "repetitions=3", "repetitions=4").spec.repetitions == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ("repetitions", "--set repetitions is not path=value, such as --set repetitions=3 or --set models[0].actors=2"),
+        ("=3", "--set =3 is not path=value, such as --set repetitions=3 or --set models[0].actors=2"),
+        ("models[3].actors=1", "--set models[3].actors=1: the spec has no models[3].actors"),
+        ("models[1]=x", "--set models[1]=x: the spec has no models[1]"),
+        ("models.a.actors=1", "--set models.a.actors=1: the spec has no models.a.actors"),
+        ("name.a.b=1", "--set name.a.b=1: the spec has no name.a.b"),
+        ("states=[", "--set states=[: '[' is no YAML value; quote what has brackets, colons or commas"),
+        ("repetitions=0", "repetitions must be at least 1, got 0"),
+        ("reps=3", "reps is not a setting"),
+    ],
+)
+def test_a_change_that_cannot_be_made_gets_a_sentence(change: str, sentence: str) -> None:
+    assert complaint(BASE, change).startswith(f"my.yaml: {sentence}")
+
+
+def test_a_file_that_is_not_there_gets_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(SpecError) as told:
+        load(tmp_path / "no.yaml")
+    assert str(told.value) == (
+        f"{tmp_path}/no.yaml: cannot be read (No such file or directory); "
+        "give the path of a spec, such as jobs/quickstart.yaml"
+    )
+
+
+def test_a_folder_is_no_spec(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"cannot be read \(Is a directory\)"):
+        load(tmp_path)
+
+
+def test_a_file_that_is_no_text_gets_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "spec.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(SpecError, match="is not UTF-8 text, so it is no spec"):
+        load(tmp_path / "spec.yaml")
+
+
+@settings(max_examples=150)
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers(-3, 400) | st.floats() | st.text(max_size=8),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+        max_leaves=6,
+    ),
+    st.sampled_from([*Spec.model_fields, "models[0].host", "models[0].sampling", "accounts.o", "readers[0].kind"]),
+)
+def test_whatever_stands_in_a_setting_it_is_used_or_complained_about(value: Any, setting: str) -> None:
+    said = "my.yaml: "
+    try:
+        assert len(study(BASE, f"{setting}={json.dumps(value)}").experiment) >= 1
+    except SpecError as told:
+        said = str(told)
+    assert said.startswith("my.yaml: ")
+    assert "validation error" not in said
+    assert "pydantic" not in said
+
+
+# ── what a spec means ──
+
+
+def test_the_smallest_spec_asks_the_papers_grid_once() -> None:
+    e = study("name: t\nmodels: [{name: a, host: embedded}]").experiment
+    assert len(e) == 120
+    assert [state.angle_deg for state in e.states] == pytest.approx([30.0 * i for i in range(12)])
+    assert (e.intensities, e.repetitions, e.templates[0].name) == ((1.0,), 1, "parameters")
+
+
+def test_a_list_of_one_may_be_written_as_its_member() -> None:
+    short = study(BASE + "questions: art\ntemplates: words\nintensities: 0.5").spec
+    assert short == study(BASE + "questions: [art]\ntemplates: [words]\nintensities: [0.5]").spec
+
+
+def test_states_are_a_count_angles_or_pairs() -> None:
+    states = study(BASE + "states: [-90, 30, {valence: -0.5, arousal: 0.5}]").experiment.states
+    assert [state.angle_deg for state in states] == pytest.approx([270, 30, 135])
+    assert [round(state.affect.intensity, 6) for state in states] == [1, 1, 0.707107]
+
+
+def test_a_models_own_sampling_changes_what_it_names_and_nothing_else() -> None:
+    found = study(
+        models("{name: a, host: scripted}", "{name: b, host: scripted, sampling: {temperature: 0}}")
+        + "sampling: {temperature: 0.8, max_tokens: 64}"
+    ).experiment.models
+    assert (found[0].sampling.temperature, found[0].sampling.max_tokens) == (0.8, 64)
+    assert (found[1].sampling.temperature, found[1].sampling.max_tokens) == (0.0, 64)
+
+
+def test_your_own_questions_and_templates_are_marked_as_yours() -> None:
+    e = study(
+        BASE + "questions: [art, {id: mine, text: Why not}]\ntemplates: [{name: own, user: '{question}'}]"
+    ).experiment
+    assert [q.mark for q in e.questions] == ["quoted", "user"]
+    assert e.templates[0].mark == "user"
+
+
+def test_yaml_anchors_and_merges_are_understood() -> None:
+    text = "name: t\nmodels:\n  - &one {name: a, host: scripted, actors: 3}\n  - {<<: *one, name: b}\n"
+    assert [(m.name, m.actors) for m in study(text).spec.models if m.host == "scripted"] == [("a", 3), ("b", 3)]
+
+
+LOCAL = models("{name: a, host: transformers, id: org/m%s}")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (LOCAL % "", LOCAL % ", revision: abc"),
+        (LOCAL % "", LOCAL % ", dtype: float32"),
+        (LOCAL % "", LOCAL % ", sampling: {max_tokens: 9}"),
+        (LOCAL % "", (LOCAL % "").replace("org/m", "org/n")),
+        (HOSTED + "}]", HOSTED + ", system_role: user}]"),
+        (HOSTED + "}]", HOSTED + ", extra_body: {a: 1}}]"),
+        (BASE, BASE.replace("scripted}", "scripted, lines: [hi]}", 1)),
+    ],
+)
+def test_what_decides_the_answers_changes_every_key(before: str, after: str) -> None:
+    assert not keys(before) & keys(after)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (LOCAL % "", LOCAL % ", gpus: 1, batch_size: 3, actors: 2"),
+        (LOCAL % "", LOCAL % ", dtype: auto"),
+        (LOCAL % "", (LOCAL % "") + "seed: 9\nlabel_map: octants\nneutral: drop\nretry: {attempts: 2}"),
+        (HOSTED + "}]", HOSTED + ", actors: 9, in_flight: 4, sends_seed: false}]"),
+        (HOSTED + "}]", HOSTED.replace("OPENAI_API_KEY", "OTHER") + "}]"),
+        (models("{name: a, host: vllm, id: x}"), models("{name: a, host: vllm, id: x, tensor_parallel_size: 8}")),
+    ],
+)
+def test_where_and_how_fast_it_runs_changes_no_key(before: str, after: str) -> None:
+    assert keys(before) == keys(after)
+
+
+def test_the_digest_tells_specs_apart_and_nothing_else() -> None:
+    assert study(BASE).spec.digest == study(BASE + "repetitions: 1").spec.digest
+    assert study(BASE).spec.digest != study(BASE + "repetitions: 2").spec.digest
+
+
+def test_a_spec_survives_the_way_to_json_and_back() -> None:
+    for path in SHIPPED:
+        spec = load(path).spec
+        assert Spec.model_validate(json.loads(json.dumps(spec.model_dump(mode="json")))) == spec
+
+
+def test_settings_that_would_need_a_gpu_are_on_the_entries_that_use_one() -> None:
+    assert {"gpus"} <= set(Local.model_fields)
+    assert {"tensor_parallel_size", "pipeline_parallel_size"} <= set(Vllm.model_fields)
+    assert not any("key" in name for name in Hosted.model_fields)
+
+
+# ── label maps of one's own ──
+
+
+def own_map(folder: Path, name: str, text: str | bytes) -> str:
+    (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    return BASE + f"label_map: {name}\n"
+
+
+YAML_MAP = "".join(f"{label}: {{term: happy}}\n" for label in LABELS[:27]) + "neutral: {none: true}\n"
+CSV_MAP = "label,term,angle,none\n" + "".join(f"{label},happy,,\n" for label in LABELS[:27]) + "neutral,,,true\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("mine.yaml", YAML_MAP),
+        ("mine.csv", CSV_MAP),
+        ("mine.csv", "\ufeff" + CSV_MAP),  # as spreadsheets write it
+        ("mine.csv", CSV_MAP.replace(",", ", ")),
+        ("mine.csv", CSV_MAP.replace("\n", "\r\n")),
+    ],
+)
+def test_a_label_map_of_ones_own_lies_beside_the_spec(tmp_path: Path, name: str, text: str) -> None:
+    found = study(own_map(tmp_path, name, text), folder=tmp_path).label_map
+    assert (found.name, found.mark) == ("mine", "user")
+    assert [place.label for place in found.places if place.affect is None] == ["neutral"]
+    assert found.places[0].affect is not None
+    assert found.places[0].affect.angle_deg == pytest.approx(7.8)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        (
+            "mine.yaml",
+            YAML_MAP.replace("joy: {term: happy}\n", ""),
+            "mine.yaml: label map 'mine' misses joy; it must place exactly the 28 GoEmotions labels",
+        ),
+        ("mine.yaml", YAML_MAP + "joy: {term: sad}\n", "label_map: mine.yaml cannot be read: 'joy' is written twice"),
+        ("mine.csv", CSV_MAP + "joy,sad,,\n", "label_map: the label 'joy' is written twice; keep one"),
+        ("mine.yaml", "", "label_map: mine.yaml holds no labels; write one line per label, such as joy: {term: happy}"),
+        ("mine.yaml", "joy: [", "label_map: mine.yaml cannot be read: "),
+        ("mine.csv", b"\xff\xfe", "label_map: mine.csv cannot be read: "),
+        (
+            "mine.csv",
+            CSV_MAP.replace("joy,happy", "joy,joyful"),
+            "mine.csv: label map 'mine': joy names 'joyful', which is none of Russell's 28 terms",
+        ),
+        (
+            "mine.csv",
+            CSV_MAP.replace("joy,happy,", "joy,,east"),
+            "mine.csv: label map 'mine': angle of joy must be a number, got 'east'",
+        ),
+    ],
+)
+def test_a_label_map_that_cannot_be_used_gets_a_sentence(
+    tmp_path: Path, name: str, text: str | bytes, sentence: str
+) -> None:
+    said = complaint(own_map(tmp_path, name, text), folder=tmp_path)
+    assert said.startswith(f"my.yaml: {sentence}")
+    assert "\n" not in said
+
+
+# ── what ships ──
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: str(path.name))
+def test_a_shipped_spec_loads_and_points_editors_at_its_schema(path: Path) -> None:
+    assert len(load(path).experiment) > 0
+    assert path.read_text().startswith("# yaml-language-server: $schema=spec.schema.json\n")
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: str(path.name))
+def test_a_shipped_spec_is_valid_under_the_schema(path: Path) -> None:
+    jsonschema.Draft202012Validator(json_schema()).validate(yaml.safe_load(path.read_text()))
+
+
+def schema_accepts(text: str) -> bool:
+    return bool(jsonschema.Draft202012Validator(json_schema()).is_valid(yaml.safe_load(text)))
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        "a misspelt setting",
+        "no repetitions",
+        "an unknown host",
+        "no id",
+        "too hot",
+        "a name that is a path",
+        "half a state",
+    ],
+)
+def test_an_editor_that_knows_the_schema_sees_the_mistake(mistake: str) -> None:
+    assert not schema_accepts(MISTAKES[mistake][0])
+
+
+@pytest.mark.parametrize("text", [BASE, BASE + "questions: art", BASE + "intensities: 0.5", BASE + "states: [0, 90]"])
+def test_an_editor_that_knows_the_schema_sees_no_mistake_where_there_is_none(text: str) -> None:
+    assert schema_accepts(text)
+
+
+def test_the_schema_beside_the_specs_is_the_one_that_plan_prints() -> None:
+    printed = subprocess.run(
+        [sys.executable, "-m", "emoray", "plan", "--schema"], capture_output=True, text=True, check=True
+    ).stdout
+    assert printed == (JOBS / "spec.schema.json").read_text(), "make schema writes it"
+    jsonschema.Draft202012Validator.check_schema(json.loads(printed))
+
+
+def sizes(names: Sequence[str]) -> dict[str, int]:
+    return {name: load(JOBS / name).experiment.cells_per_model for name in names}
+
+
+def test_the_shipped_specs_ask_what_they_say() -> None:
+    assert sizes(["paper.yaml", "quickstart.yaml", "overnight.yaml"]) == {
+        "paper.yaml": 120,  # the paper's
+        "quickstart.yaml": 600,
+        "overnight.yaml": 120_000,
+    }
+    paper = load(JOBS / "paper.yaml")
+    assert len(paper.spec.models) == 9
+    assert len(paper.experiment) == 1080

@@ -1,0 +1,110 @@
+"""How far a run is, told from its folder alone."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from emoray.lease import Lease
+from emoray.spec import SpecError
+from emoray.status import ModelStatus, status
+from emoray.store import RunFolder
+from tests import runs
+
+
+def of(folder: RunFolder, model: str = "a") -> ModelStatus:
+    return next(m for m in status(folder).models if m.model == model)
+
+
+def test_a_run_that_has_just_begun_owes_everything(tmp_path: Path) -> None:
+    found = status(runs.begun(tmp_path))
+    assert [(m.model, m.cells, m.settled, m.owed) for m in found.models] == [("a", 12, 0, 12), ("b b", 12, 0, 12)]
+    assert found.models[0].failed == {}
+    assert found.models[0].last_write is None
+
+
+def test_answers_are_settled_and_failures_are_owed_and_named(tmp_path: Path) -> None:
+    folder, cells = runs.begun(tmp_path), runs.asked()
+    runs.say(folder, cells[:5])
+    runs.say(folder, cells[5:8], runs.FAILURE)
+    found = of(folder)
+    assert (found.settled, found.owed, found.failed) == (5, 7, {"overloaded": 3})
+    assert (found.prompt_tokens, found.completion_tokens) == (50, 25)
+    assert found.cost_usd == pytest.approx(5 * 0.01 + 3 * 0.002)
+    assert of(folder, "b b").settled == 0
+
+
+def test_a_failure_that_was_answered_later_is_no_failure_any_more(tmp_path: Path) -> None:
+    folder, cells = runs.begun(tmp_path), runs.asked()
+    runs.say(folder, cells[:3], runs.FAILURE)
+    runs.say(folder, cells[:2])
+    assert (of(folder).settled, of(folder).failed) == (2, {"overloaded": 1})
+
+
+def test_an_answer_that_came_twice_is_counted_once_and_its_copy_is_told(tmp_path: Path) -> None:
+    folder, cells = runs.begun(tmp_path), runs.asked()
+    runs.say(folder, cells[:4])
+    runs.say(folder, cells[:3])
+    assert (of(folder).settled, of(folder).spare) == (4, 3)
+    assert "3 spare copies" in status(folder).text()
+
+
+def test_what_each_reader_has_read_is_told(tmp_path: Path) -> None:
+    folder, cells = runs.begun(tmp_path), runs.asked()
+    runs.say(folder, cells)
+    runs.feel(folder, cells[:7])
+    assert of(folder).read == {"r": 7}
+    assert "read by r 7" in status(folder).text()
+
+
+def test_a_file_that_cannot_be_read_is_told_and_does_not_stop_the_telling(tmp_path: Path) -> None:
+    folder, cells = runs.begun(tmp_path), runs.asked()
+    runs.say(folder, cells[:4])
+    torn = next((tmp_path / "answers" / "model=a").glob("*.parquet"))
+    torn.with_name(f"2{torn.name[1:]}").write_bytes(torn.read_bytes()[:50])
+    assert of(folder).torn == 1
+    assert "1 torn files" in status(folder).text()
+
+
+def test_looking_changes_nothing(tmp_path: Path) -> None:
+    folder = runs.begun(tmp_path)
+    runs.say(folder, runs.asked()[:4])
+    before = {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in tmp_path.rglob("*")}
+    status(folder).text()
+    assert {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in tmp_path.rglob("*")} == before
+
+
+def test_while_it_runs_a_rate_and_a_time_are_told(tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    folder = runs.begun(tmp_path, began=(now - timedelta(minutes=2)).isoformat())
+    runs.say(folder, runs.asked()[:6])
+    found = status(folder, now=now)
+    assert found.models[0].per_minute == pytest.approx(3.0, rel=0.05)
+    assert "3/min  2 min left" in found.text()
+    late = status(folder, now=now + timedelta(hours=1))
+    assert late.models[0].per_minute is None
+
+
+def test_who_writes_is_told_and_whose_attempt_died(tmp_path: Path) -> None:
+    folder = runs.begun(tmp_path)
+    assert status(folder).text().endswith("attempt 1 began 2026-01-02T03:00:00+00:00 on h: died without a word")
+    with Lease(folder):
+        assert ": running, process " in status(folder).text()
+    ended = runs.begun(tmp_path / "other", end="finished")
+    assert status(ended).text().endswith(": finished")
+
+
+def test_for_programs_it_is_json(tmp_path: Path) -> None:
+    folder = runs.begun(tmp_path)
+    runs.say(folder, runs.asked()[:4])
+    data = json.loads(json.dumps(status(folder).as_json()))
+    assert data["name"] == "t"
+    assert {(m["model"], m["settled"], m["owed"]) for m in data["models"]} == {("a", 4, 8), ("b b", 0, 12)}
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="is no run folder"):
+        status(RunFolder(str(tmp_path)))

@@ -1,0 +1,108 @@
+"""A reader against labelled text in the format of GoEmotions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from emoray.analysis.classification import Quality
+from emoray.readers import Reading
+from emoray.spec import SpecError
+from emoray.study.goemotions import LABELS, label_map
+from emoray.validate import Labelled, single_labelled, table, validate
+
+TSV = (
+    "I love it\t18\teew5j0j\n"
+    '"He said ""no"", and left"\t3\ted7ypvh\n'
+    "Two at once\t3,10\ted0bdzj\n"
+    "Nothing much\t27\teczgv1o\n"
+    "Schöne Grüße 🙂\t17\teel8u0q\n"
+)
+
+
+class LabelIn:
+    """Reads the label whose name stands in the text; else neutral."""
+
+    name = "names"
+    revision = None
+
+    def read(self, texts: Sequence[str]) -> list[Reading]:
+        hits = [next((i for i, label in enumerate(LABELS) if label in text), 27) for text in texts]
+        return [Reading(np.eye(28, dtype=np.float32)[hit]) for hit in hits]
+
+    def close(self) -> None:
+        pass
+
+
+def written(path: Path, text: str | bytes) -> Path:
+    file = path / "data.tsv"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return file
+
+
+def complaint(path: Path) -> str:
+    with pytest.raises(SpecError) as told:
+        single_labelled(path)
+    return str(told.value)
+
+
+def test_comments_with_one_label_are_read_and_others_left_out(tmp_path: Path) -> None:
+    found = single_labelled(written(tmp_path, TSV))
+    assert found.texts == ("I love it", 'He said "no", and left', "Nothing much", "Schöne Grüße 🙂")
+    assert [LABELS[label] for label in found.labels] == ["love", "annoyance", "neutral", "joy"]
+
+
+def test_windows_line_ends_and_empty_lines_do_no_harm(tmp_path: Path) -> None:
+    assert len(single_labelled(written(tmp_path, TSV.replace("\n", "\r\n") + "\r\n")).texts) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("text,label\nhello,3\n", "is no GoEmotions TSV; each line is text, label numbers, id, with tabs between"),
+        ("hello\tjoy\tid\n", "is no GoEmotions TSV; each line is text, label numbers, id, with tabs between"),
+        (b"\xff\xfe\t3\tid\n", "is no GoEmotions TSV; each line is text, label numbers, id, with tabs between"),
+        ("", "holds no single-label comments with labels 0 … 27"),
+        ("hello\t1,2\tid\n", "holds no single-label comments with labels 0 … 27"),
+        ("hello\t28\tid\n", "holds no single-label comments with labels 0 … 27"),
+    ],
+)
+def test_a_file_that_is_no_such_table_gets_a_sentence(tmp_path: Path, text: str | bytes, sentence: str) -> None:
+    path = written(tmp_path, text)
+    assert complaint(path) == f"{path}: {sentence}"
+
+
+def test_a_file_that_is_not_there_gets_a_sentence(tmp_path: Path) -> None:
+    assert complaint(tmp_path / "no.tsv") == (
+        f"{tmp_path}/no.tsv: cannot be read (No such file or directory); give a TSV of GoEmotions, such as test.tsv"
+    )
+
+
+def test_a_reader_is_measured_on_every_comment() -> None:
+    texts = [f"this is {label}, you see" for label in LABELS] * 40
+    labelled = Labelled(tuple(texts), tuple(range(28)) * 40)
+    found = validate(LabelIn(), labelled, label_map())
+    assert found.comments == 1120
+    # "approval" stands in "disapproval" too, and "joy" in no other: one label of 28 is mistaken
+    assert found.correct == 1080
+    assert found.macro_f1 < 1.0
+
+
+def test_a_comment_that_cannot_be_read_ends_the_measurement() -> None:
+    class Mute(LabelIn):
+        def read(self, texts: Sequence[str]) -> list[Reading]:
+            return [Reading(None, error="too strange") for _ in texts]
+
+    with pytest.raises(SpecError, match="reader 'names' could not read a comment: too strange"):
+        validate(Mute(), Labelled(("hello",), (17,)), label_map())
+
+
+def test_the_table_sets_the_figures_beside_the_papers_and_says_what_is_unknown() -> None:
+    text = table("mine", Quality(4590, 2703, 0.45, 0.61, 0.68, 2984), label_map())
+    assert text.startswith("mine on 4,590 single-label comments, label map russell (ours)\n")
+    assert "0.5889  (2703/4590; the paper's: 0.5889)" in text
+    assert "0.610 with neutral readings as 0, 0.680 without them" in text
+    assert "the paper says 0.680, and not which rule or map" in text

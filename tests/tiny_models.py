@@ -1,0 +1,103 @@
+"""Hugging Face folders with random weights, made in a second: real parts, only small."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    BertConfig,
+    LlamaConfig,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+)
+
+SPECIAL = ["<pad>", "<s>", "</s>", "<unk>", "<turn>", "<end>"]
+WITH_SYSTEM = (
+    "{{ '<s>' }}{% for m in messages %}{{ '<turn>' + m['role'] + '\\n' + m['content'] + '<end>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<turn>assistant\\n' }}{% endif %}"
+)
+WITHOUT_SYSTEM = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    + WITH_SYSTEM
+)
+DROPS_SYSTEM = WITH_SYSTEM.replace("{% for m in messages %}", "{% for m in messages if m['role'] == 'user' %}")
+
+
+def tokenizer(*, classifier: bool = False) -> PreTrainedTokenizerFast:
+    """Bytes as tokens: every text can be written, and its length is known."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: i for i, token in enumerate([*SPECIAL, *letters])}
+    made = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>"))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    if classifier:
+        ends = [("<s>", vocabulary["<s>"]), ("</s>", vocabulary["</s>"])]
+        made.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=ends)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=made, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="<pad>"
+    )
+
+
+def generator(folder: Path, *, chat_template: str | None = WITH_SYSTEM, positions: int = 512, seed: int = 1) -> str:
+    """A two-layer Llama that babbles; its turn ends with </s> or <end>."""
+    torch.manual_seed(seed)
+    words = tokenizer()
+    words.chat_template = chat_template
+    config = LlamaConfig(
+        vocab_size=len(words),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=positions,
+        bos_token_id=1,
+        eos_token_id=[2, 5],
+        pad_token_id=0,
+        initializer_range=0.3,  # more than usual: answers that differ
+    )
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    words.save_pretrained(folder)
+    return str(folder)
+
+
+def classifier(
+    folder: Path,
+    labels: Sequence[str],
+    *,
+    kind: str = "bert",
+    problem_type: str | None = "single_label_classification",
+    positions: int = 40,
+    seed: int = 2,
+) -> str:
+    """A one-layer Bert or Roberta with these labels in this order."""
+    torch.manual_seed(seed)
+    words = tokenizer(classifier=True)
+    shape: Mapping[str, Any] = {
+        "vocab_size": len(words),
+        "hidden_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "max_position_embeddings": positions,
+        "id2label": dict(enumerate(labels)),
+        "label2id": {label: i for i, label in enumerate(labels)},
+        "pad_token_id": 0,
+        "initializer_range": 0.5,
+    }
+    config = {"bert": BertConfig, "roberta": RobertaConfig}[kind](**shape)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
+    words.save_pretrained(folder)
+    _set(folder / "config.json", problem_type=problem_type)
+    return str(folder)
+
+
+def _set(path: Path, **settings: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
