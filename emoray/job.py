@@ -25,7 +25,7 @@ from emoray.store import RunFolder
 from emoray.stream import cluster
 from emoray.stream.conduct import Conductor
 from emoray.stream.lane import Lane, LaneEnd
-from emoray.stream.means import check_keys
+from emoray.stream.means import check_budgets, check_keys
 
 _log = logging.getLogger(__name__)
 OK, OWED, INTERRUPTED = 0, 3, 130
@@ -50,6 +50,7 @@ def run(
     if kept is not None:
         _check_same(study, folder, kept, extend=extend)
     check_keys(study.spec)
+    check_budgets(study.spec)
     whole = dict(kept or manifest.fresh(study)) | manifest.described(study)
     whole["extended"] = extend or whole.get("extended", False)
     capacity = cluster.connect(address, verbose=verbose)
@@ -146,7 +147,8 @@ def _check_same(study: Study, folder: RunFolder, kept: Mapping[str, Any], *, ext
 @contextmanager
 def _kept(folder: RunFolder, whole: dict[str, Any], attempt: dict[str, Any]) -> Iterator[None]:
     """Writes the attempt into run.json when it begins and again when it ends, however it ends."""
-    whole["attempts"] = [*whole["attempts"], attempt]
+    earlier = [{"end": "died: it was killed, or lost the folder", **one} for one in whole["attempts"]]
+    whole["attempts"] = [*earlier, attempt]
     folder.write_manifest(whole)
     try:
         yield

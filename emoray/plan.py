@@ -13,6 +13,7 @@ from emoray.resume import owed
 from emoray.spec import Account, Hosted, ModelEntry, Study
 from emoray.store import RunFolder
 from emoray.stream import cluster
+from emoray.stream.means import check_budgets
 from emoray.study.experiment import Grid
 from emoray.study.prompts import Prompt, prompts, render
 
@@ -105,6 +106,7 @@ def plan(study: Study, uri: str, *, address: str | None = None) -> Plan:
     With an address (or RAY_ADDRESS) the cluster there is asked whether it has what every lane takes: SpecError where
     it has not.
     """
+    check_budgets(study.spec)
     address = address or os.environ.get("RAY_ADDRESS")
     capacity = cluster.connect(address) if address else None
     for model in study.spec.models:

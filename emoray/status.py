@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from emoray import manifest
+from emoray.batches import FolderBook
 from emoray.lease import holder
 from emoray.progress import duration
 from emoray.store import RunFolder
@@ -23,6 +24,7 @@ class ModelStatus:
     read: dict[str, int]  # by reader
     spare: int  # answers beyond the first of their key, which never reach a result
     torn: int  # files that cannot be read
+    batches: int  # submitted to a batch endpoint and not ended
     prompt_tokens: int
     completion_tokens: int
     cost_usd: float
@@ -85,6 +87,7 @@ def _model(folder: RunFolder, name: str, cells: int, last: dict[str, Any], now: 
         read={reader: folder.rows(reader, name).counts().answered for reader in folder.readers()},
         spare=said.spare,
         torn=said.torn,
+        batches=sum(batch.model == name and not batch.ended for batch in FolderBook(folder).noted()),
         prompt_tokens=said.prompt_tokens,
         completion_tokens=said.completion_tokens,
         cost_usd=said.cost_usd,
@@ -108,6 +111,7 @@ def _line(model: ModelStatus, width: int) -> str:
         f"${model.cost_usd:,.2f}" if model.cost_usd else "",
         f"{model.spare:,} spare copies" if model.spare else "",
         f"{model.torn} torn files" if model.torn else "",
+        f"{model.batches} batches open" if model.batches else "",
     ]
     if model.per_minute:
         words += [f"{model.per_minute:,.0f}/min", f"{duration(60 * model.owed / model.per_minute)} left"]

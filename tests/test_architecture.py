@@ -36,11 +36,12 @@ ROOMS: dict[str, set[str]] = {
     "hosts": ASKING,
     "readers": {"study", "spec", "embedded", "hosts"},  # a judge speaks through a host
     "rehearsal": ASKING | {"hosts", "readers"},
-    "stream": ASKING | STORE | {"journal", "compact", "lease", "hosts", "readers", "rehearsal"},
+    "stream": ASKING | STORE | {"journal", "compact", "lease", "batches", "hosts", "readers", "rehearsal"},
     "report": {"study", "analysis", "rows", "store"},
     "progress": set(),
     "manifest": {"study", "spec"},
-    "status": {"manifest", "progress", "store", "lease"},
+    "batches": {"hosts", "store"},  # what a host writes down, in a run folder
+    "status": {"manifest", "progress", "store", "lease", "batches"},
     "estimate": {"study", "spec", "hosts", "prices"},
     "validate": {"study", "analysis", "spec", "readers"},
     "belonging": STORE | {"spec"},
@@ -74,7 +75,7 @@ LIBRARIES: dict[str, set[str]] = {  # of a room, in all its files
 OF_ONE_FILE: dict[str, set[str]] = {  # heavy ones: each in the one file that is about it
     "hosts/transformers.py": {"torch", "transformers"},
     "hosts/hosted_api.py": {"openai", "aiohttp", "httpx2"},
-    "hosts/batch_api.py": {"openai", "pyarrow"},
+    "hosts/batch_api.py": {"openai"},
     "hosts/vllm.py": {"vllm"},
     "readers/encoder.py": {"torch", "transformers"},
 }

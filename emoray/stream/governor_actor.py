@@ -33,7 +33,7 @@ class _GovernorActor:
         self._watch = self._watch or asyncio.create_task(_end_when_idle(self))
         self._bucket.restate(limits)
         if run is not None:
-            self._bucket.began(run, spent_usd)
+            self._bucket.began(run, spent_usd, self._asked_at)
 
     async def lease(self, holder: str, ledger: Ledger, want: Want, news: News) -> Lease:
         self._asked_at = time.monotonic()

@@ -1,0 +1,116 @@
+"""What a run will cost before it starts: tokens and money per model, and what was assumed."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from emoray.hosts.asking import MOST_TOKENS
+from emoray.prices import price_of, shipped
+from emoray.spec import Hosted, Price
+from emoray.study.prompts import Prompt
+
+CHARS_PER_TOKEN = 4.0  # English text
+PER_MESSAGE, PER_REQUEST = 4, 3  # tokens of OpenAI's chat format around the texts
+LIKELY_SHARE = 0.5  # of max_tokens, where no answer was seen yet
+TokenCount = Callable[[str], float]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Of one model's owed cells."""
+
+    model: str
+    cells: int
+    prompt_tokens: int
+    completion_tokens: int  # expected
+    most_completion_tokens: int  # if every answer is as long as max_tokens allows
+    usd: float | None  # expected; None: the price is unknown
+    most_usd: float | None
+    assumed: tuple[str, ...]  # sentences
+
+    @property
+    def tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+
+def estimate(
+    entry: Hosted, prompts: Iterable[Prompt], *, max_tokens: int | None, seen_completion_tokens: float | None = None
+) -> Estimate:
+    """Tokens and US dollars of asking these prompts.
+
+    `max_tokens` is the cells' own; `seen_completion_tokens` the mean of answers that the run has already.
+    """
+    count, how = _counter(entry.id)
+    totals: dict[str, float] = {}  # equal prompts (repetitions) are counted once
+    cells, prompt_tokens = 0, 0.0
+    for prompt in prompts:
+        if prompt.sha not in totals:
+            totals[prompt.sha] = _prompt_tokens(prompt.messages, count)
+        cells += 1
+        prompt_tokens += totals[prompt.sha]
+    longest = max_tokens or MOST_TOKENS
+    each, why = _completion(max_tokens, seen_completion_tokens)
+    price = price_of(entry)
+    return Estimate(
+        entry.name,
+        cells,
+        round(prompt_tokens),
+        round(cells * each),
+        cells * longest,
+        _usd(price, prompt_tokens, cells * each),
+        _usd(price, prompt_tokens, cells * longest),
+        (how, why, _price_sentence(entry, price)),
+    )
+
+
+def _prompt_tokens(messages: str, count: TokenCount) -> float:
+    texts = [message["content"] for message in json.loads(messages)]
+    return PER_REQUEST + sum(PER_MESSAGE + count(text) for text in texts)
+
+
+def _counter(model_id: str) -> tuple[TokenCount, str]:
+    """The model's own tokenizer where tiktoken is installed and has it or can fetch it; else a rule of thumb."""
+    rule = f"prompt tokens: {CHARS_PER_TOKEN:g} characters each"
+    try:
+        encoding = importlib.import_module("tiktoken").encoding_for_model(model_id)
+    except ImportError:
+        return _by_length, f"{rule} (tiktoken is not installed)"
+    except (KeyError, OSError):
+        return _by_length, f"{rule} (no tokenizer is known for {model_id})"
+    return (lambda text: float(len(encoding.encode(text)))), f"prompt tokens: counted with {encoding.name}"
+
+
+def _by_length(text: str) -> float:
+    return len(text) / CHARS_PER_TOKEN
+
+
+def _completion(max_tokens: int | None, seen: float | None) -> tuple[float, str]:
+    if seen is not None:
+        return seen, f"completion tokens: {seen:.0f} each, the mean of the answers so far"
+    longest = max_tokens or MOST_TOKENS
+    limit = f"max_tokens ({max_tokens})" if max_tokens else f"an assumed {MOST_TOKENS}, as max_tokens is not set"
+    return longest * LIKELY_SHARE, f"completion tokens: {LIKELY_SHARE:.0%} of {limit}"
+
+
+def _usd(price: Price | None, prompt_tokens: float, completion_tokens: float) -> float | None:
+    if price is None:
+        return None
+    return (prompt_tokens * price.input + completion_tokens * price.output) / 1e6
+
+
+def _price_sentence(entry: Hosted, price: Price | None) -> str:
+    if price is None:
+        return f"the price of {entry.id} is unknown, so its money is not counted; give usd_per_million"
+    per = f"{price.input:g} USD per million tokens in, {price.output:g} out"
+    if entry.usd_per_million is not None:
+        return f"price: {per}, from the spec"
+    half = ", half of the listed" if entry.host == "batch_api" else ""
+    return f"price: {per}{half} (table of {shipped().as_of})"
+
+
+def whole(estimates: Sequence[Estimate]) -> tuple[float, tuple[str, ...]]:
+    """The sum of what is known in US dollars, and the models whose price is unknown."""
+    return sum(e.usd or 0.0 for e in estimates), tuple(e.model for e in estimates if e.usd is None)

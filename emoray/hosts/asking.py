@@ -1,0 +1,289 @@
+"""Many asks at once: a loop in a thread of its own, permits, retries, and replies as they come.
+
+What one attempt is, the vendor's edge says (`hosted_api`). A slow ask keeps its own slot and nobody else's; one that
+waits to be asked again keeps none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import random
+import threading
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+
+from emoray.hosts import Ask, BudgetSpent, HostDown, Reply
+from emoray.hosts.permits import NoMorePermits, Permit, Permits
+from emoray.retry import Backoff
+from emoray.spec import Price
+from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome
+
+MOST_TOKENS = 4096  # assumed longest answer where the spec sets no max_tokens
+_ASKED_AGAIN = frozenset(
+    {
+        FailureKind.RATE_LIMITED,
+        FailureKind.OVERLOADED,
+        FailureKind.TIMEOUT,
+        FailureKind.CONNECTION,
+        FailureKind.MALFORMED,
+        FailureKind.EMPTY,
+    }
+)  # the others would only be refused again
+_PERHAPS_BILLED = frozenset({FailureKind.TIMEOUT, FailureKind.CONNECTION, FailureKind.MALFORMED, FailureKind.EMPTY})
+_CHUNK = 64  # asks handed to the loop at once
+_CLOSE_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """One attempt: what came of it, and for how long the provider wants to be left alone."""
+
+    outcome: Outcome
+    asked_at: datetime
+    latency_s: float
+    told_s: float | None = None
+
+
+class Asking:
+    """Asks up to `in_flight` at once, from any number of threads."""
+
+    def __init__(
+        self,
+        attempt: Callable[[Ask], Awaitable[Tried]],
+        permits: Permits,
+        *,
+        in_flight: int,
+        attempts: int,
+        backoff: Backoff,
+        price: Price | None,
+        hopeless: Callable[[Failure], str],  # the sentence that ends the lane
+        at_end: Callable[[], Awaitable[None]],
+        chance: random.Random,  # for jitter only
+    ) -> None:
+        self._attempt, self._permits, self._hopeless, self._at_end = attempt, permits, hopeless, at_end
+        self._in_flight, self._attempts, self._backoff, self._chance = in_flight, attempts, backoff, chance
+        self._guess = Guess(price)
+        self._down: HostDown | None = None
+        self._closed = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._slots, self._stopped = asyncio.Semaphore(in_flight), asyncio.Event()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="asking", daemon=True)
+        self._thread.start()
+
+    # ── the callers' threads ───────────────────────────────────────────────────────────────────────────────────────
+
+    def generate(self, asks: Iterable[Ask]) -> Iterator[Reply]:
+        """A reply per ask as each is there; once the lane has stopped: HostDown, after all that is under way."""
+        if self._closed:
+            raise RuntimeError("this host is closed")
+        waiting, inbox = iter(asks), _Inbox(self._loop)
+        try:
+            while True:
+                self._feed(waiting, inbox)
+                if not inbox.expected:
+                    break
+                yield from inbox.get()
+        finally:
+            inbox.abandoned = True  # where the caller left early, what was not sent yet never will be
+        if self._down is not None:
+            raise type(self._down)(*self._down.args)
+        if self._closed:
+            raise RuntimeError("this host was closed while it was asked")
+
+    def close(self) -> None:
+        """What is in flight is given up."""
+        if not self._closed:
+            self._closed = True
+            asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(_CLOSE_S)
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(_CLOSE_S)
+
+    def _feed(self, waiting: Iterator[Ask], inbox: _Inbox) -> None:
+        """Keep twice as many with the loop as may be in flight, so that it always has a next one."""
+        ahead = 2 * self._in_flight
+        if 4 * inbox.expected > 3 * ahead:
+            return
+        while self._down is None and not self._closed and inbox.expected < ahead:
+            asks = list(islice(waiting, min(_CHUNK, ahead - inbox.expected)))
+            if not asks:
+                return
+            inbox.expected += len(asks)
+            self._loop.call_soon_threadsafe(self._admit, asks, inbox)
+
+    # ── the loop's thread ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._start(self._permits.keep())
+        self._loop.run_forever()
+        self._loop.close()
+
+    def _admit(self, asks: list[Ask], inbox: _Inbox) -> None:
+        for ask in asks:
+            if self._closed:
+                inbox.put(None)
+            else:
+                self._start(self._settle(ask, inbox))
+
+    def _start(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work, loop=self._loop)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _stop(self) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._at_end()
+
+    async def _settle(self, ask: Ask, inbox: _Inbox) -> None:
+        """Ends in exactly one thing put into the inbox: a reply, None (never asked), or what is broken."""
+        try:
+            inbox.put(await self._ask(ask, inbox))
+        except asyncio.CancelledError:
+            inbox.put(None)
+            raise
+        except Exception as bug:  # raised again where generate was called
+            inbox.put(bug)
+
+    async def _ask(self, ask: Ask, inbox: _Inbox) -> Reply | None:
+        tried: Tried | None = None
+        made = 0
+        while not (self._stopped.is_set() or inbox.abandoned):
+            latest = await self._once(ask)
+            if latest is None:
+                break
+            tried, made = latest, made + 1
+            if made >= self._attempts or not _again(tried.outcome):
+                break
+            await self._nap(self._backoff.wait_s(made, self._chance.random(), tried.told_s))
+        return Reply(ask.key, tried.outcome, tried.asked_at, tried.latency_s, made) if tried else None
+
+    async def _once(self, ask: Ask) -> Tried | None:
+        """One attempt, in a slot and with a permit; None where the lane stopped before."""
+        async with self._slots:
+            try:
+                permit = await self._permits.take(*self._guess.of(ask))
+            except NoMorePermits as spent:
+                self._halt(BudgetSpent(str(spent)))
+                return None
+            if self._stopped.is_set():
+                self._permits.unused(permit)
+                return None
+            tried = await self._attempt(ask)
+        self._book(ask, permit, tried)
+        return tried
+
+    def _book(self, ask: Ask, permit: Permit, tried: Tried) -> None:
+        outcome = tried.outcome
+        self._permits.finish(permit, *_used(outcome))
+        if isinstance(outcome, Answer):
+            self._guess.learn(ask, outcome)
+            self._permits.expect(self._guess.of(ask)[0])
+        elif outcome.kind is FailureKind.RATE_LIMITED:
+            self._permits.throttled(tried.told_s)
+        elif outcome.kind.hopeless:
+            self._halt(HostDown(self._hopeless(outcome)))
+
+    def _halt(self, wrong: HostDown) -> None:
+        if self._down is None:
+            self._down = wrong
+            self._stopped.set()
+            self._permits.end(NoMorePermits(str(wrong)))
+
+    async def _nap(self, wait_s: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await self._stopped.wait()
+
+
+class Guess:
+    """Tokens and money of an ask before it is answered, from what earlier answers took."""
+
+    def __init__(self, price: Price | None) -> None:
+        self._price = price
+        self._answers = 0
+        self._per_char = 0.25  # prompt tokens, as in English text
+        self._most_per_char = 0.0
+        self._completion = 0.0
+
+    def of(self, ask: Ask) -> tuple[float, float]:
+        """(tokens expected, US dollars at most); money is 0 where the price is unknown."""
+        chars, longest = _chars(ask), float(ask.max_tokens or MOST_TOKENS)
+        expected = chars * self._per_char + (min(longest, self._completion * 1.1) if self._answers else longest)
+        if self._price is None:
+            return expected, 0.0
+        prompt = chars * (self._most_per_char * 1.25 if self._answers >= 20 else 1.0)
+        return expected, (prompt * self._price.input + longest * self._price.output) / 1e6
+
+    def learn(self, ask: Ask, answer: Answer) -> None:
+        if answer.prompt_tokens is None or answer.completion_tokens is None:
+            return
+        self._answers += 1
+        weight = max(0.02, 1.0 / self._answers)
+        per_char = answer.prompt_tokens / max(1, _chars(ask))
+        self._per_char += weight * (per_char - self._per_char)
+        self._completion += weight * (answer.completion_tokens - self._completion)
+        self._most_per_char = max(self._most_per_char, per_char)
+
+
+class _Inbox:
+    """Replies on their way from the loop to one caller: one wake-up per turn of the loop, not per reply."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.expected = 0  # the caller's count
+        self.abandoned = False
+        self._loop = loop
+        self._arrived: list[Reply | Exception | None] = []
+        self._queue: queue.SimpleQueue[list[Reply | Exception | None]] = queue.SimpleQueue()
+
+    def put(self, reply: Reply | Exception | None) -> None:
+        if not self._arrived:
+            self._loop.call_soon(self._flush)
+        self._arrived.append(reply)
+
+    def _flush(self) -> None:
+        arrived, self._arrived = self._arrived, []
+        self._queue.put(arrived)
+
+    def get(self) -> list[Reply]:
+        """The next replies; waits for at least one."""
+        arrived = self._next()
+        self.expected -= len(arrived)
+        for broken in arrived:
+            if isinstance(broken, Exception):
+                raise broken
+        return [reply for reply in arrived if isinstance(reply, Reply)]
+
+    def _next(self) -> list[Reply | Exception | None]:
+        while True:
+            try:
+                return self._queue.get(timeout=5.0)
+            except queue.Empty:
+                if self._loop.is_closed():
+                    raise RuntimeError("this host was closed while it was asked") from None
+
+
+def _again(outcome: Outcome) -> bool:
+    return isinstance(outcome, Failure) and outcome.kind in _ASKED_AGAIN
+
+
+def _used(outcome: Outcome) -> tuple[float | None, float | None]:
+    """(tokens, US dollars) that an attempt used; None: not known."""
+    if isinstance(outcome, Answer):
+        if outcome.prompt_tokens is None or outcome.completion_tokens is None:
+            return None, outcome.cost_usd
+        return float(outcome.prompt_tokens + outcome.completion_tokens), outcome.cost_usd
+    if outcome.cost_usd is not None or outcome.kind in _PERHAPS_BILLED:
+        return None, outcome.cost_usd
+    return 0.0, 0.0
+
+
+def _chars(ask: Ask) -> int:
+    return sum(len(message["content"]) for message in ask.chat)

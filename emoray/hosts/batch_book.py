@@ -1,0 +1,30 @@
+"""What is written down of a batch, so that whoever submitted it may die."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class NotedBatch:
+    """A batch as it is written down."""
+
+    token: str  # ours, in the batch's metadata
+    model: str  # the model's name in the spec
+    keys: tuple[str, ...]  # the cells it asks
+    noted_at: str  # UTC, ISO
+    id: str | None = None  # the provider's; None: about to be made
+    ended: bool = False  # all its replies were handed on once
+
+
+class BatchBook(Protocol):
+    """Where batches are written down."""
+
+    def note(self, batch: NotedBatch) -> None:
+        """Durable when this returns; replaces what was noted of the same token."""
+        ...
+
+    def noted(self) -> list[NotedBatch]: ...
+
+    def forget(self, batch: NotedBatch) -> None: ...

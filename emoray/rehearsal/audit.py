@@ -1,0 +1,173 @@
+"""The ledger of a rehearsal: what the provider counted and what is on disk, side by side, and the verdict.
+
+Pure: event logs and sets in, verdict out. A call is *repeated* when the provider answers a cell once more; what the
+cell was answered before was paid and thrown away. Each must be explained by a kill: it was in flight then, or
+answered within the last second, which a journal may hold back. Anything else is *lost*.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+BEHIND_S = 1.0  # by how much an answer may be not yet durable
+
+Event = tuple[float, str]  # when, the key of the cell
+
+
+@dataclass(frozen=True)
+class Kill:
+    """One kill: from when it was done until its victims were seen dead."""
+
+    target: str
+    began: float
+    ended: float
+    in_flight: int  # cells that were asked and not durable when it was over
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What the provider saw."""
+
+    asked: Sequence[Event]
+    answered: Sequence[Event]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is on disk in the end."""
+
+    cells: int  # of the grid
+    answers: Mapping[str, int]  # key -> results; 1 where all is well
+    rows: Mapping[str, Mapping[str, int]]  # reader -> key -> results
+    cost_usd: Mapping[str, float] = field(default_factory=dict)
+    spare: int = 0  # copies of answers that do not count
+    torn: int = 0
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The verdict, with every number that it stands on."""
+
+    cells: int
+    settled: int
+    read: Mapping[str, int]
+    calls: int
+    answered: int
+    lost: int
+    oldest_lost_s: float  # of all answers that had to be asked again: how long before its kill the oldest was given
+    repeated: int
+    unexplained: int
+    in_flight: int  # summed over the kills
+    doubled: int
+    strangers: int
+    spare: int
+    torn: int
+    double_spent_usd: float
+    kills: Mapping[str, int]
+
+    @property
+    def wrong(self) -> list[str]:
+        """What is wrong, a sentence each; [] for a clean ledger."""
+        checks = [
+            (self.settled != self.cells, f"{self.cells - self.settled:,} cells have no answer"),
+            (self.lost > 0, f"{self.lost:,} answers were lost that had been there for more than {BEHIND_S:g} s"),
+            (self.unexplained > 0, f"{self.unexplained:,} calls were repeated though nothing was killed"),
+            (
+                self.repeated > self.in_flight,
+                f"{self.repeated:,} calls were repeated, but only {self.in_flight:,} were in flight at the kills",
+            ),
+            (self.doubled > 0, f"{self.doubled:,} cells have more than one result"),
+            (self.strangers > 0, f"{self.strangers:,} answers are on disk that the provider never gave"),
+            *(
+                (rows != self.settled, f"reader {reader} has {rows:,} rows for {self.settled:,} answers")
+                for reader, rows in self.read.items()
+            ),
+        ]
+        return [sentence for bad, sentence in checks if bad]
+
+    def text(self) -> str:
+        """The ledger for a terminal."""
+        kills = ", ".join(f"{count} {target}" for target, count in self.kills.items()) or "none"
+        lines = [
+            ("cells of the grid", f"{self.cells:,}"),
+            ("settled on disk", f"{self.settled:,}"),
+            *((f"rows of reader {reader}", f"{rows:,}") for reader, rows in self.read.items()),
+            ("calls received by the provider", f"{self.calls:,}"),
+            ("calls answered", f"{self.answered:,}"),
+            ("kills", kills),
+            ("cells in flight at the kills", f"{self.in_flight:,}"),
+            ("calls repeated", f"{self.repeated:,}"),
+            ("  of these without a kill", f"{self.unexplained:,}"),
+            (f"answers lost (older than {BEHIND_S:g} s)", f"{self.lost:,}"),
+            ("the oldest answer asked again", f"{self.oldest_lost_s:.2f} s before its kill"),
+            ("answers doubled in the results", f"{self.doubled:,}"),
+            ("spare copies on disk", f"{self.spare:,}"),
+            ("torn files", f"{self.torn:,}"),
+            ("money spent twice", f"${self.double_spent_usd:,.4f}"),
+        ]
+        verdict = "the ledger is clean" if not self.wrong else "; ".join(self.wrong)
+        return "\n".join([*(f"{name:<34} {value}" for name, value in lines), verdict])
+
+    def as_json(self) -> dict[str, object]:
+        """For programs."""
+        return {**self.__dict__, "read": dict(self.read), "kills": dict(self.kills), "wrong": self.wrong}
+
+
+def audit(heard: Heard, kills: Sequence[Kill], kept: Kept) -> Audit:
+    """Compares what was paid for with what is there."""
+    asked, answered = _by_key(heard.asked), _by_key(heard.answered)
+    thrown = [(key, place) for key, times in answered.items() for place in range(len(times) - 1)]
+    causes = {one: _causes(asked[one[0]], answered[one[0]], one[1], kills) for one in thrown}
+    gone = [key for key in answered if not kept.answers.get(key)]
+    lost = [one for one, found in causes.items() if found and _age(answered[one[0]][one[1]], found) > BEHIND_S]
+    return Audit(
+        cells=kept.cells,
+        settled=len(kept.answers),
+        read={reader: len(found) for reader, found in kept.rows.items()},
+        calls=len(heard.asked),
+        answered=len(heard.answered),
+        lost=len(lost) + len(gone),
+        oldest_lost_s=max([0.0, *(_age(answered[key][at], found) for (key, at), found in causes.items() if found)]),
+        repeated=len(thrown),
+        unexplained=sum(1 for found in causes.values() if not found),
+        in_flight=sum(kill.in_flight for kill in kills),
+        doubled=sum(_more_than_one(found) for found in (kept.answers, *kept.rows.values())),
+        strangers=sum(1 for key in kept.answers if key not in answered),
+        spare=kept.spare,
+        torn=kept.torn,
+        double_spent_usd=sum(kept.cost_usd.get(key, 0.0) for key, _ in thrown),
+        kills=dict(Counter(kill.target for kill in kills)),
+    )
+
+
+def _by_key(events: Iterable[Event]) -> dict[str, list[float]]:
+    times: dict[str, list[float]] = defaultdict(list)
+    for when, key in events:
+        times[key].append(when)
+    return {key: sorted(found) for key, found in times.items()}
+
+
+def _causes(asked: list[float], answered: list[float], place: int, kills: Sequence[Kill]) -> list[Kill]:
+    """The kills between the ask of an answer that was thrown away and the ask of the next."""
+    again = _last(asked, answered[place + 1])
+    first = _last(asked, answered[place])
+    if first >= again and again > 0:  # the next was asked before this one was answered
+        first = again - 1
+    return [kill for kill in kills if kill.ended >= asked[first] and kill.began <= asked[again]]
+
+
+def _last(times: list[float], until: float) -> int:
+    """The place of the latest of these times that is not after `until`."""
+    return max(0, bisect.bisect_right(times, until) - 1)
+
+
+def _age(answered: float, kills: Sequence[Kill]) -> float:
+    """How long before the first kill that explains it an answer was given; 0 where it came afterwards."""
+    return max(0.0, min(kill.began for kill in kills) - answered)
+
+
+def _more_than_one(found: Mapping[str, int]) -> int:
+    return sum(1 for results in found.values() if results > 1)

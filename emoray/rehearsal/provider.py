@@ -1,0 +1,498 @@
+"""A provider that misbehaves on purpose: a real HTTP server on loopback that speaks OpenAI's protocol.
+
+    python -m emoray.rehearsal.provider --port 0 --rpm 600 --storm 0.3
+
+prints one JSON line with its `base_url`, and counts every request by key (header `X-Emoray-Key`, harmless to real
+providers). `GET /emoray/counters` tells the counts; in a process, `with Provider(Manners(…)) as provider:`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import sys
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from aiohttp import web
+
+from emoray.hosts import Ask, Host
+from emoray.hosts.chat import KEY_HEADER
+from emoray.rehearsal.faults import Fault, Plan, storm
+from emoray.study.outcomes import Answer
+
+Body = dict[str, Any]
+Speaker = Callable[[Body], Awaitable[str]]
+
+_LINES = (
+    "I could sing at the top of my lungs, the whole street is dancing with me!",
+    "My heart is pounding and I cannot wait for what comes next.",
+    "Everything is going well, and I am so glad that you asked.",
+    "I am at ease; the evening light on the wall is enough for me.",
+    "It is quiet here, and I have nowhere else to be.",
+    "I am tired, and my thoughts come slowly today.",
+    "Nothing seems worth the trouble any more.",
+    "I miss what is gone, and I do not know how to say it.",
+    "It weighs on me, and I wish that it were otherwise.",
+    "I dread what may come of this; my hands are shaking.",
+    "How dare they! I will not put up with this any longer.",
+    "What? I did not see that coming at all!",
+)
+_REFUSALS = (
+    "I'm sorry, but I can't help with that.",
+    "I cannot role-play emotional states, but I would be happy to talk about freedom in general.",
+    "As an AI language model, I don't have feelings or emotions.",
+    "I must decline to answer in that way.",
+)
+_UNUSABLE = frozenset({Fault.NO_CHOICES, Fault.EMPTY, Fault.NULL, Fault.FILTERED})
+_HTML = "<!DOCTYPE html>\n<html><head><title>{0}</title></head><body><h1>{0}</h1><hr>nginx</body></html>\n"
+
+
+@dataclass(frozen=True)
+class Manners:
+    """How the provider behaves."""
+
+    plan: Plan = field(default_factory=Plan)
+    latency_s: float = 0.0
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    burst_s: float = 1.0  # seconds' worth of a limit that may come at once
+    counts_reserved: bool = False  # tokens: prompt + max_tokens (as OpenAI admits) instead of what was used
+    tells_limits: bool = True  # x-ratelimit-* headers
+    retry_after_s: float = 0.05  # of the faults; a real limit says what it means
+    slow_s: float = 1.0
+    models: tuple[str, ...] = ()  # none: every id is known
+    api_key: str | None = None  # any other is refused
+    batch_polls: int = 2  # a batch is done when it was asked for so often
+
+
+@dataclass
+class Counters:
+    """What happened, by key of the cell ("" where the client sent none)."""
+
+    asked: Counter[str] = field(default_factory=Counter)
+    answered: Counter[str] = field(default_factory=Counter)  # whole, well-formed answers
+    statuses: Counter[int] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
+    seconds: Counter[int] = field(default_factory=Counter)  # second since the start -> admitted requests
+    tokens: Counter[int] = field(default_factory=Counter)  # second since the start -> tokens admitted
+    in_flight: int = 0
+    peak_in_flight: int = 0
+
+    @property
+    def requests(self) -> int:
+        return self.asked.total()
+
+    def as_json(self) -> Body:
+        """Sums; of the keys only how many there are, and the most often one was asked and answered."""
+        return {
+            "requests": self.requests,
+            "keys": len(self.asked),
+            "most_asked": max(self.asked.values(), default=0),
+            "answered": self.answered.total(),
+            "most_answered": max(self.answered.values(), default=0),
+            "statuses": {str(status): n for status, n in self.statuses.items()},
+            "faults": dict(self.faults),
+            "seconds": [self.seconds[s] for s in range(max(self.seconds, default=-1) + 1)],
+            "tokens": [self.tokens[s] for s in range(max(self.tokens, default=-1) + 1)],
+            "peak_in_flight": self.peak_in_flight,
+        }
+
+
+class _Limit:
+    """A provider's limit: so many per minute, `burst_s` seconds' worth at once."""
+
+    def __init__(self, per_minute: float, burst_s: float) -> None:
+        self.per_minute = per_minute
+        self._per_s = per_minute / 60.0
+        self._burst = max(1.0, self._per_s * burst_s)
+        self._level, self._at = self._burst, 0.0
+
+    def admits(self, units: float, now: float) -> bool:
+        self._level = min(self._burst, self._level + self._per_s * (now - self._at))
+        self._at = now
+        return self._level >= min(units, self._burst)
+
+    def take(self, units: float) -> None:
+        self._level -= units
+
+    def wait_s(self, units: float) -> float:
+        return max(0.0, (min(units, self._burst) - self._level) / self._per_s)
+
+    def headers(self, of: str) -> dict[str, str]:
+        return {
+            f"x-ratelimit-limit-{of}": f"{self.per_minute:.0f}",
+            f"x-ratelimit-remaining-{of}": str(max(0, int(self._level))),
+            f"x-ratelimit-reset-{of}": f"{max(0.0, self._burst - self._level) / self._per_s:.3f}s",
+        }
+
+
+class Provider:
+    """The server; `start` and `stop` (or `with`) run it in a thread of its own."""
+
+    def __init__(
+        self, manners: Manners | None = None, speaker: Speaker | None = None, *, host: str = "127.0.0.1"
+    ) -> None:
+        """`host` is the address it listens on: loopback, unless a cluster's other nodes must reach it."""
+        self.manners = manners or Manners()
+        self.counters = Counters()
+        self.base_url = ""
+        self._host = host
+        self._speak = speaker or self._scripted
+        self._limits = {
+            of: _Limit(per_minute, self.manners.burst_s)
+            for of, per_minute in (
+                ("requests", self.manners.requests_per_minute),
+                ("tokens", self.manners.tokens_per_minute),
+            )
+            if per_minute is not None
+        }
+        self._recent: deque[bytes] = deque(maxlen=16)
+        self._began = time.monotonic()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._stopping: asyncio.Event | None = None
+
+    # ── running ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def start(self, port: int = 0) -> Self:
+        """Serve from a background thread; returns when the port is open."""
+        opened: Future[None] = Future()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self.serve(port, opened)), daemon=True)
+        self._thread.start()
+        opened.result(timeout=30)
+        return self
+
+    def stop(self) -> None:
+        """Stop serving; a second time does nothing."""
+        if self._loop is not None and self._stopping is not None and self._thread is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._stopping.set)
+            self._thread.join(timeout=30)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    async def serve(self, port: int, opened: Future[None]) -> None:
+        """Serve until `stop`; `opened` is done when `base_url` is known."""
+        self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
+        runner = web.AppRunner(self._app(), access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        try:
+            site = web.TCPSite(runner, self._host, port, backlog=2048)
+            await site.start()
+            self.base_url = f"http://{self._host}:{runner.addresses[0][1]}/v1"
+            opened.set_result(None)
+            await self._stopping.wait()
+        except OSError as wrong:
+            opened.set_exception(wrong)
+        finally:
+            await runner.cleanup()
+
+    def _app(self) -> web.Application:
+        from emoray.rehearsal.batches import Batches
+
+        app = web.Application(client_max_size=256 * 1024**2)
+        app.router.add_post("/v1/chat/completions", self._chat)
+        app.router.add_get("/v1/models", self._models)
+        app.router.add_get("/emoray/counters", self._counters)
+        Batches(self).routes(app)
+        return app
+
+    # ── the endpoints ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        counters = self.counters
+        counters.in_flight += 1
+        counters.peak_in_flight = max(counters.peak_in_flight, counters.in_flight)
+        try:
+            response = await self._respond(request)
+        finally:
+            counters.in_flight -= 1
+        counters.statuses[response.status] += 1
+        return response
+
+    async def _respond(self, request: web.Request) -> web.StreamResponse:
+        body: Body = json.loads(await request.read())
+        key = request.headers.get(KEY_HEADER, "")
+        self.counters.asked[key] += 1
+        refused = self.refused(request) or self._unknown_model(body)
+        if refused is not None:
+            return refused
+        fault = self.manners.plan.fault(self.counters.requests, key, self.counters.asked[key])
+        text = await self._speak(body)
+        busy = self._over_limit(body, text)
+        if busy is not None:
+            return busy
+        if self.manners.latency_s:
+            await asyncio.sleep(self.manners.latency_s)
+        if fault is not None:
+            self.counters.faults[fault] += 1
+            return await self._misbehave(fault, request, body, key, text)
+        return self._answer(key, completion(body, text, key))
+
+    def refused(self, request: web.Request) -> web.Response | None:
+        """401 where another key was sent than this server wants."""
+        wanted = self.manners.api_key
+        sent = request.headers.get("Authorization", "").removeprefix("Bearer ") or request.headers.get("api-key")
+        return _error(401, "Incorrect API key provided.", "invalid_api_key") if wanted not in (None, sent) else None
+
+    def _unknown_model(self, body: Body) -> web.Response | None:
+        if self.manners.models and body.get("model") not in self.manners.models:
+            return _no_such_model(body)
+        return None
+
+    def _over_limit(self, body: Body, text: str) -> web.Response | None:
+        now = time.monotonic() - self._began
+        used = _tokens(json.dumps(body["messages"])) + _tokens(text)
+        if self.manners.counts_reserved:
+            used = _tokens(json.dumps(body["messages"])) + int(body.get("max_tokens") or _tokens(text))
+        costs = {"requests": 1.0, "tokens": float(used)}
+        short = [of for of, limit in self._limits.items() if not limit.admits(costs[of], now)]
+        if short:
+            wait_s = max(self._limits[of].wait_s(costs[of]) for of in short)
+            return _busy(f"Rate limit reached on {short[0]} per min.", wait_s, self.limit_headers())
+        for of, limit in self._limits.items():
+            limit.take(costs[of])
+        self.counters.seconds[int(now)] += 1
+        self.counters.tokens[int(now)] += used
+        return None
+
+    def _answer(self, key: str, answer: Body) -> web.Response:
+        body = json.dumps(answer).encode()
+        self.counters.answered[key] += 1
+        self._recent.append(body)
+        return self._ok(body)
+
+    def _ok(self, body: bytes) -> web.Response:
+        return web.Response(body=body, content_type="application/json", headers=self.limit_headers())
+
+    def limit_headers(self) -> dict[str, str]:
+        if not self.manners.tells_limits:
+            return {}
+        return {name: text for of, limit in self._limits.items() for name, text in limit.headers(of).items()}
+
+    async def _models(self, request: web.Request) -> web.Response:
+        ids = self.manners.models or ("rehearsal",)
+        models = [{"id": id, "object": "model", "created": 0, "owned_by": "emoray"} for id in ids]
+        return self.refused(request) or web.json_response({"object": "list", "data": models})
+
+    async def _counters(self, _: web.Request) -> web.Response:
+        return web.json_response(self.counters.as_json())
+
+    async def _scripted(self, body: Body) -> str:
+        draw = self.manners.plan.draw("line", f"{body.get('seed')} {body['messages']}")
+        return _LINES[int(draw * len(_LINES))]
+
+    # ── the faults ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _misbehave(
+        self, fault: Fault, request: web.Request, body: Body, key: str, text: str
+    ) -> web.StreamResponse:
+        good = completion(body, text, key)
+        match fault:
+            case Fault.HANG:
+                await asyncio.sleep(3600.0)
+            case Fault.SLOW_FIRST_BYTE:
+                await asyncio.sleep(self.manners.slow_s)
+            case Fault.RESET:
+                return await _reset(request, json.dumps(good).encode())
+            case Fault.CUT_JSON:
+                whole = json.dumps(good).encode()
+                return self._ok(whole[: len(whole) // 2])
+            case Fault.DUPLICATE if self._recent:
+                self.counters.answered[key] += 1
+                return self._ok(self._recent[0])
+        error = self._error_of(fault, body)
+        if error is not None:
+            return error
+        _spoil(good, fault, self.manners.plan.draw("refusal", key))
+        if fault in _UNUSABLE:
+            return self._ok(json.dumps(good).encode())
+        return self._answer(key, good)
+
+    async def line(self, body: Body, key: str, fault: Fault | None) -> tuple[int, Body]:
+        """Status and body of one line of a batch; faults of the connection do not happen inside a batch."""
+        error = self._error_of(fault, body) if fault is not None else None
+        if error is not None and error.content_type == "application/json":
+            return error.status, json.loads(error.body if isinstance(error.body, bytes) else b"{}")
+        if error is not None:
+            return 500, {"error": {"message": "internal error", "type": "server_error", "param": None, "code": None}}
+        good = completion(body, await self._speak(body), key)
+        if fault is not None:
+            _spoil(good, fault, self.manners.plan.draw("refusal", key))
+        self.counters.answered[key] += fault not in _UNUSABLE and fault is not Fault.HANG
+        return 200, good
+
+    def _error_of(self, fault: Fault, body: Body) -> web.Response | None:
+        after = self.manners.retry_after_s
+        match fault:
+            case Fault.BUSY:
+                return _busy("Rate limit reached.", after, self.limit_headers())
+            case Fault.BUSY_SILENT:
+                return _busy("Rate limit reached.", None, {})
+            case Fault.ERROR_HTML:
+                return _page(500, "500 Internal Server Error")
+            case Fault.GATEWAY_HTML:
+                return _page(502, "502 Bad Gateway")
+            case Fault.UNAVAILABLE:
+                return _error(503, "The engine is currently overloaded, please try again later.", None)
+            case Fault.OK_HTML:
+                return _page(200, "Welcome to the hotel network")
+            case Fault.FILTERED_400:
+                return _error(400, "The response was filtered.", "content_filter")
+            case Fault.BAD_REQUEST:
+                return _error(400, "Unsupported value: 'temperature'.", "unsupported_value")
+            case Fault.CONTEXT_LENGTH:
+                return _error(400, "This model's maximum context length is 8192 tokens.", "context_length_exceeded")
+            case Fault.NO_SUCH_MODEL:
+                return _no_such_model(body)
+            case Fault.AUTH:
+                return _error(401, "Incorrect API key provided.", "invalid_api_key")
+            case Fault.QUOTA:
+                return _error(429, "You exceeded your current quota.", "insufficient_quota", kind="insufficient_quota")
+            case _:
+                return None
+
+
+def completion(body: Body, text: str, key: str) -> Body:
+    """A well-formed answer to a request."""
+    prompt, said = _tokens(json.dumps(body["messages"])), _tokens(text)
+    return {
+        "id": f"chatcmpl-{key[:24] or 'rehearsal'}",
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": f"{body['model']}-rehearsal",
+        "system_fingerprint": "fp_rehearsal",
+        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}],
+        "usage": {"prompt_tokens": prompt, "completion_tokens": said, "total_tokens": prompt + said},
+    }
+
+
+def speaker_of(host: Host) -> Speaker:
+    """A host's own answers, such as the embedded generator's, given by the provider."""
+
+    async def speak(body: Body) -> str:
+        ask = Ask(
+            "",
+            body["messages"],
+            int(body.get("seed") or 0),
+            body.get("temperature"),
+            body.get("top_p"),
+            body.get("max_tokens") or body.get("max_completion_tokens"),
+        )
+        replies = await asyncio.to_thread(lambda: list(host.generate([ask])))
+        outcome = replies[0].outcome
+        return outcome.text if isinstance(outcome, Answer) else ""
+
+    return speak
+
+
+def _spoil(answer: Body, fault: Fault, draw: float) -> None:
+    choice = answer["choices"][0]
+    match fault:
+        case Fault.NO_CHOICES:
+            answer["choices"] = []
+        case Fault.EMPTY:
+            choice["message"]["content"] = ""
+        case Fault.NULL:
+            choice["message"]["content"] = None
+        case Fault.REFUSAL:
+            choice["message"]["content"] = _REFUSALS[int(draw * len(_REFUSALS))]
+        case Fault.LENGTH:
+            choice["finish_reason"] = "length"
+        case Fault.FILTERED:
+            choice["message"]["content"], choice["finish_reason"] = None, "content_filter"
+        case Fault.WRONG_MODEL:
+            answer["model"] = "some-other-model"
+        case _:
+            pass
+
+
+async def _reset(request: web.Request, whole: bytes) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Type": "application/json", "Content-Length": str(len(whole))})
+    await response.prepare(request)
+    await response.write(whole[: len(whole) // 2])
+    if request.transport is not None:
+        request.transport.abort()
+    return response
+
+
+def _tokens(text: str) -> int:
+    return max(1, -(-len(text) // 4))
+
+
+def _page(status: int, title: str) -> web.Response:
+    return web.Response(status=status, text=_HTML.format(title), content_type="text/html")
+
+
+def _error(status: int, message: str, code: str | None, kind: str = "invalid_request_error") -> web.Response:
+    error = {"message": message, "type": kind, "param": None, "code": code}
+    return web.json_response({"error": error}, status=status)
+
+
+def _no_such_model(body: Body) -> web.Response:
+    return _error(404, f"The model `{body.get('model')}` does not exist.", "model_not_found")
+
+
+def _busy(message: str, after_s: float | None, headers: Mapping[str, str]) -> web.Response:
+    response = _error(429, message, "rate_limit_exceeded", kind="requests")
+    response.headers.update(headers)
+    if after_s is not None:
+        response.headers["retry-after"] = str(max(1, round(after_s + 0.5)))
+        response.headers["retry-after-ms"] = str(max(1, round(after_s * 1000)))
+    return response
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Serve until interrupted, or until standard input closes with --until-eof."""
+    parser = argparse.ArgumentParser(prog="python -m emoray.rehearsal.provider", description=__doc__)
+    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--latency", type=float, default=0.0, help="seconds before an answer")
+    parser.add_argument("--rpm", type=float, help="requests per minute")
+    parser.add_argument("--tpm", type=float, help="tokens per minute")
+    parser.add_argument("--burst", type=float, default=1.0, help="seconds' worth of a limit that may come at once")
+    parser.add_argument("--storm", type=float, default=0.0, help="share of requests that meet a fault, of all kinds")
+    parser.add_argument("--fault", action="append", default=[], metavar="NAME=CHANCE", help=", ".join(Fault))
+    parser.add_argument("--until-eof", action="store_true", help="end when standard input closes")
+    flags = parser.parse_args(argv)
+    chances = storm(flags.storm) if flags.storm else {}
+    for name, _, chance in (entry.partition("=") for entry in flags.fault):
+        chances[Fault(name)] = float(chance)
+    manners = Manners(
+        Plan(flags.seed, chances),
+        latency_s=flags.latency,
+        requests_per_minute=flags.rpm,
+        tokens_per_minute=flags.tpm,
+        burst_s=flags.burst,
+    )
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_serve_and_tell(manners, flags.port, until_eof=flags.until_eof))
+
+
+async def _serve_and_tell(manners: Manners, port: int, *, until_eof: bool) -> None:
+    provider, opened = Provider(manners), Future[None]()
+    serving = asyncio.create_task(provider.serve(port, opened))
+    await asyncio.wrap_future(opened)
+    print(json.dumps({"base_url": provider.base_url, "pid": os.getpid()}), flush=True)
+    if until_eof:
+        await asyncio.to_thread(sys.stdin.read)
+        serving.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await serving
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,574 @@
+"""Models behind an HTTP API, against a real server on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import pickle
+import threading
+import traceback
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from emoray.governor import Lease, Ledger, Limits, LocalGovernor, News, Want
+from emoray.hosts import Ask, BudgetSpent, HostDown, Reply
+from emoray.hosts.chat import outcome_of, refusal_kind, request_body
+from emoray.hosts.hosted_api import HostedApi
+from emoray.rehearsal.faults import STORM, Fault, Plan, storm
+from emoray.rehearsal.provider import Manners, Provider, completion
+from emoray.spec import Account, Hosted, Price, Retry, SamplingSpec
+from emoray.study.outcomes import Answer, Failure, FailureKind
+
+CANARY = "sk-canary-4f1d9b27e0"
+Start = Callable[..., tuple[HostedApi, Provider]]
+
+
+def asks(n: int, **changes: Any) -> list[Ask]:
+    chat = [{"role": "system", "content": "You are calm."}, {"role": "user", "content": "What is freedom?"}]
+    fields: dict[str, Any] = {"chat": chat, "temperature": 1.0, "top_p": None, "max_tokens": 64} | changes
+    return [Ask(key=f"{i:032x}", seed=i, **fields) for i in range(n)]
+
+
+def entry(**settings: Any) -> Hosted:
+    return Hosted(host="hosted_api", name="gpt", id="gpt-4o", account="lab", **settings)
+
+
+def patient(fault: Fault | None = None, attempts: int = 8) -> Retry:
+    """Quick to ask again; gives up on a request only where nothing would ever come."""
+    timeout_s = 1.0 if fault is Fault.HANG else 60.0
+    return Retry(attempts=attempts, timeout_s=timeout_s, first_wait_s=0.01, longest_wait_s=0.05)
+
+
+@pytest.fixture
+def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+    """A provider with these manners, and a host that asks it."""
+    monkeypatch.setenv("LAB_KEY", CANARY)
+    opened: list[HostedApi | Provider] = []
+
+    def started(
+        manners: Manners | None = None,
+        *,
+        limits: Limits | None = None,
+        retry: Retry | None = None,
+        speaker: Any = None,
+        **settings: Any,
+    ) -> tuple[HostedApi, Provider]:
+        provider = Provider(manners or Manners(), speaker).start()
+        account = Account(base_url=provider.base_url, key_env="LAB_KEY")
+        patience = retry or patient()
+        host = HostedApi(entry(**settings), account, patience, LocalGovernor(limits), run="test")
+        opened.extend((host, provider))
+        return host, provider
+
+    yield started
+    for thing in opened:
+        thing.close() if isinstance(thing, HostedApi) else thing.stop()
+
+
+def kinds(replies: list[Reply]) -> Counter[str]:
+    return Counter("answer" if isinstance(r.outcome, Answer) else r.outcome.kind.value for r in replies)
+
+
+def until_down(host: HostedApi, owed: list[Ask]) -> tuple[list[Reply], HostDown]:
+    """The replies that came before the lane stopped, and what it said."""
+    replies: list[Reply] = []
+    try:
+        for reply in host.generate(owed):
+            replies.append(reply)
+    except HostDown as stopped:
+        return replies, stopped
+    raise AssertionError("the lane did not stop")
+
+
+def only(replies: list[Reply]) -> Reply:
+    assert len(replies) == 1
+    return replies[0]
+
+
+def test_every_ask_gets_its_own_answer_with_what_the_provider_returned(start: Start) -> None:
+    async def echo(body: dict[str, Any]) -> str:
+        return f"seed {body['seed']}"
+
+    host, provider = start(speaker=echo)
+    replies = {reply.key: reply for reply in host.generate(asks(300))}
+    assert len(replies) == 300
+    for ask in asks(300):
+        answer = replies[ask.key].outcome
+        assert isinstance(answer, Answer)
+        assert answer.text == f"seed {ask.seed}"
+        assert answer.returned_model == "gpt-4o-rehearsal"
+        assert answer.system_fingerprint == "fp_rehearsal"
+        assert answer.prompt_tokens is not None
+        assert answer.cost_usd is not None
+        assert answer.cost_usd > 0
+    assert set(provider.counters.asked.values()) == {1}
+
+
+def test_hundreds_are_in_flight_at_once_and_never_more_than_the_entry_says(start: Start) -> None:
+    host, provider = start(Manners(latency_s=0.1), in_flight=120)
+    list(host.generate(asks(600)))
+    assert 60 < provider.counters.peak_in_flight <= 120
+
+
+def test_several_threads_may_ask_at_once_and_stay_together_within_the_limit(start: Start) -> None:
+    host, provider = start(Manners(latency_s=0.02), in_flight=20)
+    everything = asks(400)
+    found: list[list[Reply]] = [[], [], [], []]
+
+    def ask(part: int) -> None:
+        found[part].extend(host.generate(everything[part::4]))
+
+    threads = [threading.Thread(target=ask, args=(part,)) for part in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for part, replies in enumerate(found):
+        assert {reply.key for reply in replies} == {ask.key for ask in everything[part::4]}
+    assert provider.counters.peak_in_flight <= 20
+
+
+def test_a_slow_answer_holds_nobody_else(start: Start) -> None:
+    release = threading.Event()
+
+    async def slow_for_zero(body: dict[str, Any]) -> str:
+        if body["seed"] == 0:
+            await asyncio.to_thread(release.wait, 20)
+        return "yes"
+
+    host, _ = start(speaker=slow_for_zero, in_flight=8)
+    replies = host.generate(asks(200))
+    first = [next(replies) for _ in range(199)]
+    assert asks(1)[0].key not in {reply.key for reply in first}
+    release.set()
+    assert only(list(replies)).key == asks(1)[0].key
+
+
+def test_a_storm_of_all_faults_ends_every_cell_once_as_an_answer_or_a_typed_failure(start: Start) -> None:
+    # nothing hangs here: an answer after our patience has ended would be answered twice, and rightly
+    chances: dict[Fault, float] = {fault: chance for fault, chance in storm(0.3).items() if fault is not Fault.HANG}
+    host, provider = start(Manners(Plan(7, chances), slow_s=0.1))
+    replies = list(host.generate(asks(600)))
+    assert Counter(reply.key for reply in replies) == Counter(ask.key for ask in asks(600))
+    assert kinds(replies)["answer"] > 500
+    assert max(provider.counters.answered.values()) == 1
+    for reply in replies:
+        if isinstance(reply.outcome, Answer):
+            assert reply.outcome.text.strip()
+    failed = {reply.key for reply in replies if isinstance(reply.outcome, Failure)}
+    assert {r.outcome.kind for r in replies if isinstance(r.outcome, Failure)} <= {
+        FailureKind.BAD_REQUEST,
+        FailureKind.CONTENT_FILTERED,
+        FailureKind.CONTEXT_LENGTH,
+    }
+    again = list(host.generate([ask for ask in asks(600) if ask.key in failed]))
+    assert {reply.key for reply in again} == failed
+    assert kinds(again)["answer"] > 0
+
+
+LASTING = {
+    Fault.BUSY: FailureKind.RATE_LIMITED,
+    Fault.BUSY_SILENT: FailureKind.RATE_LIMITED,
+    Fault.ERROR_HTML: FailureKind.OVERLOADED,
+    Fault.GATEWAY_HTML: FailureKind.OVERLOADED,
+    Fault.UNAVAILABLE: FailureKind.OVERLOADED,
+    Fault.OK_HTML: FailureKind.MALFORMED,
+    Fault.CUT_JSON: FailureKind.MALFORMED,
+    Fault.NO_CHOICES: FailureKind.MALFORMED,
+    Fault.HANG: FailureKind.TIMEOUT,
+    Fault.RESET: FailureKind.CONNECTION,
+    Fault.EMPTY: FailureKind.EMPTY,
+    Fault.NULL: FailureKind.EMPTY,
+}
+FINAL = {
+    Fault.FILTERED: FailureKind.CONTENT_FILTERED,
+    Fault.FILTERED_400: FailureKind.CONTENT_FILTERED,
+    Fault.BAD_REQUEST: FailureKind.BAD_REQUEST,
+    Fault.CONTEXT_LENGTH: FailureKind.CONTEXT_LENGTH,
+}
+HOPELESS = {
+    Fault.AUTH: FailureKind.AUTH,
+    Fault.QUOTA: FailureKind.QUOTA_EXHAUSTED,
+    Fault.NO_SUCH_MODEL: FailureKind.NO_SUCH_MODEL,
+}
+ANSWERED = {Fault.REFUSAL, Fault.LENGTH, Fault.WRONG_MODEL, Fault.DUPLICATE, Fault.SLOW_FIRST_BYTE}
+
+
+def test_the_tests_below_know_the_whole_menu() -> None:
+    assert LASTING.keys() | FINAL.keys() | HOPELESS.keys() | ANSWERED == set(Fault)
+    assert LASTING.keys() | FINAL.keys() | ANSWERED == set(STORM)
+
+
+@pytest.mark.parametrize(("fault", "kind"), LASTING.items())
+def test_what_may_pass_is_asked_again_as_often_as_the_spec_says(start: Start, fault: Fault, kind: FailureKind) -> None:
+    manners = Manners(Plan(schedule=[(1, None, fault)]), retry_after_s=0.01)
+    host, provider = start(manners, retry=patient(fault, attempts=3))
+    reply = only(list(host.generate(asks(1))))
+    assert isinstance(reply.outcome, Failure)
+    assert reply.outcome.kind is kind
+    assert reply.attempts == 3
+    assert provider.counters.requests == 3
+
+
+@pytest.mark.parametrize("fault", LASTING)
+def test_what_passed_leaves_an_answer_and_the_number_of_attempts(start: Start, fault: Fault) -> None:
+    host, _ = start(Manners(Plan(schedule=[(1, 2, fault)]), retry_after_s=0.01), retry=patient(fault))
+    reply = only(list(host.generate(asks(1))))
+    assert isinstance(reply.outcome, Answer)
+    assert reply.attempts == 3
+
+
+@pytest.mark.parametrize(("fault", "kind"), FINAL.items())
+def test_what_would_only_be_refused_again_is_not_asked_again(start: Start, fault: Fault, kind: FailureKind) -> None:
+    host, provider = start(Manners(Plan(schedule=[(1, 1, fault)])))
+    reply = only(list(host.generate(asks(1))))
+    assert isinstance(reply.outcome, Failure)
+    assert reply.outcome.kind is kind
+    assert provider.counters.requests == 1
+
+
+@pytest.mark.parametrize(("fault", "kind"), HOPELESS.items())
+def test_what_is_hopeless_stops_the_lane_with_one_sentence_after_the_replies_of_all_that_was_under_way(
+    start: Start, fault: Fault, kind: FailureKind
+) -> None:
+    host, provider = start(Manners(Plan(schedule=[(31, None, fault)]), latency_s=0.01), in_flight=10)
+    replies, stopped = until_down(host, asks(2000))
+    assert "\n" not in str(stopped)
+    assert provider.base_url in str(stopped)
+    assert kinds(replies).keys() == {"answer", kind.value}
+    assert kinds(replies)["answer"] == 30
+    assert len(replies) == provider.counters.requests < 100
+
+
+def test_a_lane_that_has_stopped_asks_no_more(start: Start) -> None:
+    host, provider = start(Manners(Plan(schedule=[(1, None, Fault.AUTH)])))
+    until_down(host, asks(1))
+    assert until_down(host, asks(5))[0] == []
+    assert provider.counters.requests == 1
+
+
+@pytest.mark.parametrize("fault", sorted(ANSWERED))
+def test_an_odd_answer_is_an_answer(start: Start, fault: Fault) -> None:
+    host, _ = start(Manners(Plan(schedule=[(1, None, fault)]), slow_s=0.05))
+    answer = only(list(host.generate(asks(1)))).outcome
+    assert isinstance(answer, Answer)
+    assert answer.finish_reason == ("length" if fault is Fault.LENGTH else "stop")
+    assert answer.returned_model == ("some-other-model" if fault is Fault.WRONG_MODEL else "gpt-4o-rehearsal")
+
+
+def test_a_server_that_is_not_there_is_a_connection_failure(start: Start) -> None:
+    host, provider = start(retry=Retry(attempts=2, first_wait_s=0.01, timeout_s=5.0))
+    provider.stop()
+    failure = only(list(host.generate(asks(1)))).outcome
+    assert isinstance(failure, Failure)
+    assert failure.kind is FailureKind.CONNECTION
+
+
+def test_the_governor_hears_of_429s_headers_tokens_and_money(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAB_KEY", CANARY)
+    calls: list[tuple[str, Ledger, Want, News]] = []
+
+    class Recording:
+        async def lease(self, holder: str, ledger: Ledger, want: Want, news: News) -> Lease:
+            calls.append((holder, ledger, want, news))
+            return Lease(want.requests)
+
+    manners = Manners(Plan(schedule=[(1, 1, Fault.BUSY)]), retry_after_s=0.02, requests_per_minute=6000)
+    with Provider(manners) as provider:
+        account = Account(base_url=provider.base_url, key_env="LAB_KEY")
+        host = HostedApi(entry(), account, Retry(first_wait_s=0.01), Recording(), run="night-7")
+        list(host.generate(asks(20)))
+        list(host.generate(asks(1)))
+        host.close()
+    assert all(holder.startswith("night-7/") for holder, *_ in calls)
+    assert sum(news.throttled for *_, news in calls) == 1
+    assert any(news.retry_after_s == 0.02 for *_, news in calls)
+    assert any(news.heard and news.heard.limit_requests == 6000 for *_, news in calls)
+    assert calls[-1][1].spent_usd > 0
+    assert len(calls) < 15
+
+
+def test_asking_stops_before_the_budget_is_passed_and_keeps_everything(start: Start) -> None:
+    host, provider = start(limits=Limits(budget_usd=0.02), max_tokens_as="max_tokens")
+    replies, stopped = until_down(host, asks(2000))
+    assert isinstance(stopped, BudgetSpent)
+    assert "budget of 0.02 USD" in str(stopped)
+    spent = sum(reply.outcome.cost_usd or 0.0 for reply in replies)
+    assert 0.5 * 0.02 < spent <= 0.02
+    assert len(replies) == provider.counters.requests < 2000
+    assert kinds(replies).keys() == {"answer"}
+
+
+def test_a_budget_without_a_price_is_refused_at_once() -> None:
+    unpriced = Hosted(host="hosted_api", name="odd", id="somebody/else", account="lab")
+    with pytest.raises(HostDown, match="usd_per_million"):
+        HostedApi(unpriced, Account(budget_usd=5.0), Retry(), LocalGovernor())
+
+
+def test_no_more_requests_are_sent_than_the_account_allows(start: Start) -> None:
+    host, provider = start(Manners(requests_per_minute=1200), limits=Limits(requests_per_minute=1200), in_flight=50)
+    replies = list(host.generate(asks(40)))
+    assert kinds(replies) == {"answer": 40}
+    assert provider.counters.statuses[429] == 0
+
+
+def test_a_caller_that_leaves_early_stops_what_was_not_sent_yet(start: Start) -> None:
+    host, provider = start(Manners(latency_s=0.02), in_flight=4)
+    replies = host.generate(asks(1000))
+    next(replies)
+    replies.close()  # type: ignore[attr-defined]
+    assert len(list(host.generate(asks(3)))) == 3
+    assert provider.counters.requests < 50
+
+
+def test_closing_ends_those_who_wait(start: Start) -> None:
+    host, _ = start(Manners(Plan(schedule=[(1, None, Fault.HANG)])))
+    ended: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            list(host.generate(asks(3)))
+        except RuntimeError as wrong:
+            ended.append(wrong)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    host.close()
+    thread.join(timeout=20)
+    assert not thread.is_alive()
+    assert "closed" in str(ended[0])
+
+
+# ── what a request says ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_request_says_what_the_cell_says() -> None:
+    body = request_body(entry(), asks(8, temperature=0.7, top_p=0.9)[7])
+    assert body == {
+        "model": "gpt-4o",
+        "messages": asks(1)[0].chat,
+        "temperature": 0.7,
+        "top_p": 0.9,
+        "seed": 7,
+        "max_tokens": 64,
+    }
+
+
+def test_what_a_model_refuses_is_left_out_by_its_entry() -> None:
+    reasoning = entry(sends_seed=False, max_tokens_as="max_completion_tokens", sampling=SamplingSpec(temperature=None))
+    body = request_body(reasoning, asks(1, temperature=None)[0])
+    assert body.keys() == {"model", "messages", "max_completion_tokens"}
+
+
+def test_extra_settings_are_sent_as_they_are() -> None:
+    assert request_body(entry(extra_body={"reasoning_effort": "low"}), asks(1)[0])["reasoning_effort"] == "low"
+
+
+@pytest.mark.parametrize(
+    ("role", "messages"),
+    [
+        ("developer", [{"role": "developer", "content": "Be calm."}, {"role": "user", "content": "Why?"}]),
+        ("user", [{"role": "user", "content": "Be calm.\n\nWhy?"}]),
+    ],
+)
+def test_a_model_without_a_system_role_gets_its_text_otherwise(role: str, messages: list[dict[str, str]]) -> None:
+    chat = [{"role": "system", "content": "Be calm."}, {"role": "user", "content": "Why?"}]
+    assert request_body(entry(system_role=role), asks(1, chat=chat)[0])["messages"] == messages
+
+
+# ── what a response means ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def said(message: dict[str, Any], finish: str | None = "stop", **more: Any) -> bytes:
+    return json.dumps({"choices": [{"message": message, "finish_reason": finish}], **more}).encode()
+
+
+def test_a_structured_refusal_is_an_answer() -> None:
+    answer = outcome_of(said({"content": None, "refusal": "I'm sorry, I can't help with that."}), None)
+    assert isinstance(answer, Answer)
+    assert answer.text.startswith("I'm sorry")
+
+
+def test_reasoning_is_kept_apart() -> None:
+    answer = outcome_of(said({"content": "Yes.", "reasoning_content": "Hm."}), None)
+    assert isinstance(answer, Answer)
+    assert (answer.text, answer.reasoning) == ("Yes.", "Hm.")
+
+
+def test_parts_of_text_are_one_text() -> None:
+    answer = outcome_of(said({"content": [{"type": "text", "text": "Yes"}, {"type": "text", "text": "."}]}), None)
+    assert isinstance(answer, Answer)
+    assert answer.text == "Yes."
+
+
+def test_an_unknown_price_or_unknown_usage_is_no_cost_at_all() -> None:
+    price = Price(input=1.0, output=2.0)
+    usage = {"prompt_tokens": 1_000_000, "completion_tokens": 500_000}
+    costs = [
+        outcome_of(said({"content": "Yes."}, usage=usage), price).cost_usd,
+        outcome_of(said({"content": "Yes."}, usage=usage), None).cost_usd,
+        outcome_of(said({"content": "Yes."}), price).cost_usd,
+    ]
+    assert costs == [2.0, None, None]
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"null", b'"x"', b"{}", b'{"choices": [{}]}', b'{"choices": [null]}', b"\xff"]
+)
+def test_a_reply_that_is_none_is_malformed(body: bytes) -> None:
+    outcome = outcome_of(body, None)
+    assert isinstance(outcome, Failure)
+    assert outcome.kind is FailureKind.MALFORMED
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "kind"),
+    [
+        (400, {"message": "too long", "param": "input_tokens", "code": 400}, FailureKind.CONTEXT_LENGTH),  # vLLM
+        (402, {"message": "pay"}, FailureKind.QUOTA_EXHAUSTED),
+        (403, {"message": "not from your country"}, FailureKind.AUTH),
+        (404, "<html>", FailureKind.MALFORMED),
+        (408, None, FailureKind.TIMEOUT),
+        (413, None, FailureKind.CONTEXT_LENGTH),
+        (422, {"message": "no"}, FailureKind.BAD_REQUEST),
+        (429, [{"error": "RESOURCE_EXHAUSTED"}], FailureKind.RATE_LIMITED),  # Gemini
+        (529, None, FailureKind.OVERLOADED),
+    ],
+)
+def test_other_refusals_are_told_apart_by_status_and_code(status: int, error: Any, kind: FailureKind) -> None:
+    assert refusal_kind(status, error) is kind
+
+
+# ── the key ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_key_that_is_not_there_is_said_by_the_name_of_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LAB_KEY", raising=False)
+    with pytest.raises(HostDown, match="LAB_KEY"):
+        HostedApi(entry(), Account(key_env="LAB_KEY"), Retry(), LocalGovernor())
+
+
+def test_the_key_is_sent_and_appears_nowhere_else(
+    start: Start, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async def indiscreet(body: dict[str, Any]) -> str:
+        del body
+        return f"Your key is {CANARY}."
+
+    caplog.set_level(logging.DEBUG)
+    produced: list[object] = []
+    for fault in Fault:
+        manners = Manners(Plan(schedule=[(2, None, fault)]), api_key=CANARY, slow_s=0.05)
+        host, provider = start(manners, retry=patient(fault, attempts=2), speaker=indiscreet)
+        try:
+            produced.extend(host.generate(asks(4)))
+        except HostDown as wrong:
+            produced.append("".join(traceback.format_exception(wrong)))
+        assert provider.counters.statuses[200] >= 1
+        produced += [repr(host), str(vars(host).keys())]
+        with pytest.raises(TypeError) as refused:
+            pickle.dumps(host)
+        produced.append(str(refused.value))
+    streams = capfd.readouterr()
+    everything = "\n".join([*map(repr, produced), caplog.text, streams.out, streams.err])
+    assert "[key]" in everything  # the provider did tell it
+    assert CANARY not in everything
+
+
+def test_a_server_that_refuses_the_key_and_repeats_it_does_not_make_us_tell_it(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, _ = start(Manners(api_key="another"))
+    with pytest.raises(HostDown, match="LAB_KEY") as stopped:
+        list(host.generate(asks(1)))
+    assert CANARY not in "".join(traceback.format_exception(stopped.value))
+
+
+# ── what goes over the wire ────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Listening(Provider):
+    """Keeps the headers of every request."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.headers: list[dict[str, str]] = []
+
+    def refused(self, request: web.Request) -> web.Response | None:
+        self.headers.append({name.lower(): text for name, text in request.headers.items()})
+        return None
+
+
+def test_requests_without_the_sdk_say_what_its_first_one_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAB_KEY", CANARY)
+    with Listening() as provider:
+        host = HostedApi(entry(), Account(base_url=provider.base_url, key_env="LAB_KEY"), Retry(), LocalGovernor())
+        list(host.generate(asks(1)))
+        list(host.generate(asks(2)[1:]))
+        host.close()
+    own = {"x-emoray-key", "content-length"}
+    first, second = ({name: text for name, text in sent.items() if name not in own} for sent in provider.headers)
+    assert first == second
+    assert first["authorization"] == f"Bearer {CANARY}"
+    assert [sent["x-emoray-key"] for sent in provider.headers] == [ask.key for ask in asks(2)]
+
+
+def test_an_azure_account_is_asked_at_its_deployment_with_its_own_header(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAB_KEY", CANARY)
+    seen: list[tuple[str, str, str]] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        seen.append((request.path, request.query["api-version"], request.headers["api-key"]))
+        return web.json_response(completion(await request.json(), "Yes.", ""))
+
+    with serving(answer) as url:
+        account = Account(kind="azure", base_url=url, key_env="LAB_KEY", api_version="2024-10-21")
+        host = HostedApi(entry(), account, Retry(), LocalGovernor())
+        assert kinds(list(host.generate(asks(1)))) == {"answer": 1}
+        assert kinds(list(host.generate(asks(1)))) == {"answer": 1}
+        host.close()
+    assert seen == [("/openai/deployments/gpt-4o/chat/completions", "2024-10-21", CANARY)] * 2
+
+
+def test_a_compressed_answer_is_read() -> None:
+    async def answer(request: web.Request) -> web.Response:
+        response = web.json_response(completion(await request.json(), "Yes. " * 500, ""))
+        response.enable_compression(web.ContentCoding.gzip)
+        return response
+
+    with serving(answer) as url:
+        host = HostedApi(entry(), Account(base_url=f"{url}/v1"), Retry(), LocalGovernor())
+        assert kinds(list(host.generate(asks(1)))) == {"answer": 1}
+        assert kinds(list(host.generate(asks(1)))) == {"answer": 1}
+        host.close()
+
+
+@contextmanager
+def serving(answer: Callable[[web.Request], Awaitable[web.Response]]) -> Iterator[str]:
+    """A server on loopback that answers everything in one way."""
+    loop, ready, app = asyncio.new_event_loop(), threading.Event(), web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(app)
+
+    async def opened() -> None:
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        ready.set()
+
+    def run() -> None:
+        loop.run_until_complete(opened())
+        loop.run_forever()
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    assert ready.wait(timeout=30)
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(30)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(timeout=30)

@@ -1,0 +1,110 @@
+"""The ledger of a rehearsal: from what was heard and what was kept to a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from emoray.rehearsal.audit import Audit, Event, Heard, Kept, Kill, audit
+from emoray.rehearsal.killer import Target, schedule
+
+
+def ledger(
+    asked: list[Event],
+    answered: list[Event],
+    *kills: Kill,
+    kept: Mapping[str, int] | None = None,
+    rows: Mapping[str, int] | None = None,
+    cells: int = 1,
+) -> Audit:
+    there = {"a": 1} if kept is None else kept
+    return audit(Heard(asked, answered), kills, Kept(cells, there, {"r": rows or there}, cost_usd={"a": 0.5}))
+
+
+def kill(at: float, in_flight: int = 1) -> Kill:
+    return Kill("actor", at, at + 0.1, in_flight)
+
+
+def test_a_run_without_kills_has_a_clean_ledger() -> None:
+    found = ledger([(0.0, "a")], [(1.0, "a")])
+
+    assert found.wrong == []
+    assert (found.calls, found.answered, found.repeated, found.lost) == (1, 1, 0, 0)
+
+
+def test_an_answer_in_flight_at_a_kill_may_be_asked_again() -> None:
+    found = ledger([(0.0, "a"), (3.0, "a")], [(2.0, "a"), (4.0, "a")], kill(1.0))
+
+    assert found.wrong == []
+    assert (found.repeated, found.lost, found.double_spent_usd) == (1, 0, 0.5)
+
+
+def test_an_answer_of_the_last_second_before_a_kill_may_be_asked_again() -> None:
+    found = ledger([(0.0, "a"), (3.0, "a")], [(0.5, "a"), (4.0, "a")], kill(1.2))
+
+    assert (found.wrong, found.lost, round(found.oldest_lost_s, 6)) == ([], 0, 0.7)
+
+
+def test_an_older_answer_that_is_asked_again_was_lost() -> None:
+    found = ledger([(0.0, "a"), (6.0, "a")], [(0.5, "a"), (7.0, "a")], kill(5.0))
+
+    assert found.lost == 1
+    assert found.wrong == ["1 answers were lost that had been there for more than 1 s"]
+
+
+def test_an_earlier_kill_explains_nothing() -> None:
+    found = ledger([(1.0, "a"), (6.0, "a")], [(2.0, "a"), (7.0, "a")], kill(0.5))
+
+    assert found.unexplained == 1
+    assert found.wrong == ["1 calls were repeated though nothing was killed"]
+
+
+def test_a_call_that_was_asked_again_before_its_first_answer_came_is_in_flight_too() -> None:
+    found = ledger([(0.0, "a"), (2.0, "a")], [(3.0, "a"), (4.0, "a")], kill(1.0))
+
+    assert (found.repeated, found.unexplained, found.wrong) == (1, 0, [])
+
+
+def test_a_failed_request_is_a_call_and_no_answer() -> None:
+    found = ledger([(0.0, "a"), (1.0, "a")], [(2.0, "a")])
+
+    assert (found.calls, found.answered, found.repeated, found.wrong) == (2, 1, 0, [])
+
+
+def test_more_repeats_than_were_in_flight_are_wrong() -> None:
+    found = ledger([(0.0, "a"), (3.0, "a")], [(2.0, "a"), (4.0, "a")], kill(1.0, in_flight=0))
+
+    assert found.wrong == ["1 calls were repeated, but only 0 were in flight at the kills"]
+
+
+def test_an_answer_that_is_not_on_disk_is_lost_and_its_cell_is_missing() -> None:
+    found = ledger([(0.0, "a")], [(1.0, "a")], kept={})
+
+    assert found.lost == 1
+    assert "1 cells have no answer" in found.wrong
+
+
+def test_two_results_for_one_cell_are_wrong_and_so_is_one_that_nobody_gave() -> None:
+    found = ledger([(0.0, "a")], [(1.0, "a")], kept={"a": 2, "b": 1}, cells=2)
+
+    assert (found.doubled, found.strangers) == (2, 1)  # once as an answer, once as a row
+
+
+def test_an_answer_that_was_not_read_is_said() -> None:
+    both: list[Event] = [(1.0, "a"), (1.0, "b")]
+    found = ledger(both, both, kept={"a": 1, "b": 1}, rows={"a": 1}, cells=2)
+
+    assert found.wrong == ["reader r has 1 rows for 2 answers"]
+    assert found.text().endswith("reader r has 1 rows for 2 answers")
+
+
+def test_the_same_seed_kills_alike_and_every_target_as_often() -> None:
+    plan = schedule(list(Target), 20, 3000, seed=7)
+
+    assert plan == schedule(list(Target), 20, 3000, seed=7) != schedule(list(Target), 20, 3000, seed=8)
+    assert all(sum(due.target is target for due in plan) == 4 for target in Target)
+    assert plan == sorted(plan, key=lambda due: due.answered)
+    assert 0 <= plan[0].answered < plan[-1].answered < 3000
+
+
+def test_nothing_to_kill_is_no_plan() -> None:
+    assert schedule([], 20, 3000, seed=0) == []

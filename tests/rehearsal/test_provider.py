@@ -1,0 +1,204 @@
+"""The provider that misbehaves on purpose, asked over real HTTP."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from emoray.rehearsal.faults import HOPELESS, STORM, Fault, Plan, storm
+from emoray.rehearsal.provider import Manners, Provider
+
+BODY = {"model": "m", "messages": [{"role": "user", "content": "What is freedom?"}], "seed": 3, "max_tokens": 50}
+
+
+def post(provider: Provider, key: str = "a", body: dict[str, Any] = BODY, **headers: str) -> tuple[int, Any, bytes]:
+    """(status, headers, body) of one chat completion."""
+    request = urllib.request.Request(
+        f"{provider.base_url}/chat/completions",
+        json.dumps(body).encode(),
+        {"Content-Type": "application/json", "X-Emoray-Key": key, **headers},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=30) as reply:
+            return reply.status, reply.headers, reply.read()
+    except urllib.error.HTTPError as refused:
+        return refused.code, refused.headers, refused.read()
+
+
+@contextmanager
+def showing(fault: Fault, **manners: Any) -> Iterator[Provider]:
+    with Provider(Manners(Plan(schedule=[(1, None, fault)]), **manners)) as provider:
+        yield provider
+
+
+def test_it_answers_like_a_provider_and_counts_by_key() -> None:
+    with Provider() as provider:
+        status, _, reply = post(provider, "a")
+        post(provider, "a")
+        post(provider, "b")
+    answer = json.loads(reply)
+    assert status == 200
+    assert answer["choices"][0]["message"]["content"]
+    assert answer["usage"]["total_tokens"] == answer["usage"]["prompt_tokens"] + answer["usage"]["completion_tokens"]
+    assert provider.counters.asked == Counter(a=2, b=1)
+    assert provider.counters.answered == Counter(a=2, b=1)
+
+
+def test_the_same_ask_gets_the_same_answer_and_another_seed_may_get_another() -> None:
+    with Provider() as provider:
+        texts = {
+            seed: {post(provider, str(i), {**BODY, "seed": seed})[2].split(b'"content": ')[1] for i in range(2)}
+            for seed in range(20)
+        }
+    assert all(len(same) == 1 for same in texts.values())
+    assert len({text for same in texts.values() for text in same}) > 3
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "content_type"),
+    [
+        (Fault.BUSY, 429, "application/json"),
+        (Fault.BUSY_SILENT, 429, "application/json"),
+        (Fault.ERROR_HTML, 500, "text/html"),
+        (Fault.GATEWAY_HTML, 502, "text/html"),
+        (Fault.UNAVAILABLE, 503, "application/json"),
+        (Fault.OK_HTML, 200, "text/html"),
+        (Fault.FILTERED_400, 400, "application/json"),
+        (Fault.BAD_REQUEST, 400, "application/json"),
+        (Fault.CONTEXT_LENGTH, 400, "application/json"),
+        (Fault.NO_SUCH_MODEL, 404, "application/json"),
+        (Fault.AUTH, 401, "application/json"),
+        (Fault.QUOTA, 429, "application/json"),
+    ],
+)
+def test_each_refusal_looks_as_a_real_one(fault: Fault, status: int, content_type: str) -> None:
+    with showing(fault) as provider:
+        got, headers, _ = post(provider)
+    assert got == status
+    assert headers.get_content_type() == content_type
+    assert provider.counters.answered.total() == 0
+    assert provider.counters.faults == Counter({fault: 1})
+
+
+def test_a_429_says_how_long_to_wait_unless_it_is_the_silent_kind() -> None:
+    with showing(Fault.BUSY, retry_after_s=0.3) as loud, showing(Fault.BUSY_SILENT) as silent:
+        told, untold = post(loud)[1], post(silent)[1]
+    assert told["retry-after-ms"] == "300"
+    assert told["retry-after"] == "1"
+    assert untold["retry-after"] is untold["retry-after-ms"] is None
+
+
+def test_half_a_json_text_is_no_json_text() -> None:
+    with showing(Fault.CUT_JSON) as provider, pytest.raises(ValueError, match=r"delimiter|Unterminated|Expecting"):
+        json.loads(post(provider)[2])
+
+
+def test_a_reset_comes_in_the_middle_of_the_body() -> None:
+    with showing(Fault.RESET) as provider, pytest.raises((ConnectionError, http.client.IncompleteRead)):
+        post(provider)
+
+
+@pytest.mark.parametrize(
+    ("fault", "spoiled"),
+    [
+        (Fault.NO_CHOICES, lambda answer: answer["choices"] == []),
+        (Fault.EMPTY, lambda answer: answer["choices"][0]["message"]["content"] == ""),
+        (Fault.NULL, lambda answer: answer["choices"][0]["message"]["content"] is None),
+        (Fault.FILTERED, lambda answer: answer["choices"][0]["finish_reason"] == "content_filter"),
+        (Fault.LENGTH, lambda answer: answer["choices"][0]["finish_reason"] == "length"),
+        (Fault.WRONG_MODEL, lambda answer: answer["model"] == "some-other-model"),
+    ],
+)
+def test_each_odd_answer_is_odd_in_its_way(fault: Fault, spoiled: Any) -> None:
+    with showing(fault) as provider:
+        assert spoiled(json.loads(post(provider)[2]))
+
+
+def test_a_duplicate_is_an_earlier_body_once_more() -> None:
+    with Provider(Manners(Plan(schedule=[(2, None, Fault.DUPLICATE)]))) as provider:
+        first = post(provider, "a", {**BODY, "seed": 1})[2]
+        assert post(provider, "b", {**BODY, "seed": 2})[2] == first
+
+
+def test_refusals_come_in_several_voices() -> None:
+    with showing(Fault.REFUSAL) as provider:
+        voices = {json.loads(post(provider, str(i))[2])["choices"][0]["message"]["content"] for i in range(40)}
+    assert len(voices) >= 3
+
+
+def test_faults_come_by_schedule() -> None:
+    with Provider(Manners(Plan(schedule=[(3, 4, Fault.UNAVAILABLE), (6, None, Fault.AUTH)]))) as provider:
+        assert [post(provider)[0] for _ in range(7)] == [200, 200, 503, 503, 200, 401, 401]
+
+
+@given(seed=st.integers(0, 1000), share=st.floats(0.05, 0.95))
+def test_faults_come_as_often_as_their_chance_and_for_the_same_asks_in_any_order(seed: int, share: float) -> None:
+    plan = Plan(seed, storm(share))
+    keys = [f"{i:032x}" for i in range(400)]
+    forwards = {key: plan.fault(number, key, 1) for number, key in enumerate(keys, start=1)}
+    backwards = {key: plan.fault(number, key, 1) for number, key in enumerate(reversed(keys), start=1)}
+    assert forwards == backwards
+    hit = sum(fault is not None for fault in forwards.values()) / len(keys)
+    assert abs(hit - share) < 0.15
+
+
+def test_a_storm_has_every_fault_that_leaves_hope() -> None:
+    assert set(STORM) | HOPELESS == set(Fault)
+    assert sum(storm(0.3).values()) == pytest.approx(0.3)
+
+
+def test_a_limit_admits_so_many_says_so_in_headers_and_tells_the_rest_to_wait() -> None:
+    with Provider(Manners(requests_per_minute=60, burst_s=5.0)) as provider, ThreadPoolExecutor(20) as crowd:
+        replies = list(crowd.map(lambda i: post(provider, str(i)), range(20)))
+    statuses = Counter(status for status, _, _ in replies)
+    assert 5 <= statuses[200] <= 8
+    assert statuses[429] == 20 - statuses[200]
+    for status, headers, _ in replies:
+        assert headers["x-ratelimit-limit-requests"] == "60"
+        assert status == 200 or 0 < float(headers["retry-after-ms"]) <= 1001
+
+
+def test_a_limit_of_tokens_counts_prompt_and_answer() -> None:
+    with Provider(Manners(tokens_per_minute=60, burst_s=60.0)) as provider:
+        statuses = [post(provider, str(i))[0] for i in range(4)]
+    assert statuses[0] == 200
+    assert statuses[-1] == 429
+
+
+def test_another_key_than_the_servers_is_refused() -> None:
+    with Provider(Manners(api_key="right")) as provider:
+        assert post(provider, Authorization="Bearer wrong")[0] == 401
+        assert post(provider, Authorization="Bearer right")[0] == 200
+
+
+def test_an_unknown_model_is_refused() -> None:
+    with Provider(Manners(models=("known",))) as provider:
+        assert post(provider)[0] == 404
+        assert post(provider, body={**BODY, "model": "known"})[0] == 200
+
+
+def test_it_runs_as_a_program_and_tells_where_and_what_it_counted() -> None:
+    command = [sys.executable, "-m", "emoray.rehearsal.provider", "--until-eof", "--fault", "unavailable=1"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        provider = Provider()
+        provider.base_url = json.loads(process.stdout.readline())["base_url"]
+        assert post(provider)[0] == 503
+        with urllib.request.urlopen(provider.base_url.removesuffix("/v1") + "/emoray/counters", timeout=30) as reply:
+            counters = json.loads(reply.read())
+        process.communicate(timeout=30)
+    assert counters["statuses"] == {"503": 1}
+    assert process.returncode == 0

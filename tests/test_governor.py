@@ -1,0 +1,367 @@
+"""The limits of an account."""
+
+import asyncio
+from dataclasses import dataclass, field, replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from emoray.governor import (
+    BURST_S,
+    FIRST_IN_FLIGHT,
+    HEADROOM,
+    SILENCE_S,
+    Both,
+    Bucket,
+    Heard,
+    Lease,
+    Ledger,
+    Limits,
+    LocalGovernor,
+    News,
+    Want,
+    heard,
+)
+
+QUIET = News()
+NOTHING = Want(0)
+THIRST = Want(1000)
+
+
+@dataclass
+class Holder:
+    """An honest holder: it books what it was granted and says so."""
+
+    bucket: Bucket
+    name: str = "run/one"
+    ledger: Ledger = field(default_factory=Ledger)
+    grants: list[tuple[float, int]] = field(default_factory=list)
+
+    def ask(self, want: Want, now: float, news: News = QUIET) -> Lease:
+        lease = self.bucket.lease(self.name, self.ledger, want, news, now)
+        self.ledger = replace(
+            self.ledger,
+            held=self.ledger.held + lease.granted,
+            reserved_usd=self.ledger.reserved_usd + lease.granted * want.usd_each,
+        )
+        self.grants.append((now, lease.granted))
+        return lease
+
+    def finish(self, n: int, *, tokens_back: float = 0.0, usd: float = 0.0, reserved: float = 0.0) -> None:
+        self.ledger = replace(
+            self.ledger,
+            held=self.ledger.held - n,
+            finished=self.ledger.finished + n,
+            tokens_back=self.ledger.tokens_back + tokens_back,
+            spent_usd=self.ledger.spent_usd + usd,
+            reserved_usd=self.ledger.reserved_usd - reserved,
+        )
+
+    def drink(self, seconds: float, start: float = 0.0, want: Want = THIRST) -> int:
+        """Ask as told to for so long, finishing everything at once; how many were granted."""
+        now, total = start, 0
+        while now < start + seconds:
+            lease = self.ask(want, now)
+            self.finish(lease.granted)
+            total += lease.granted
+            now += max(0.01, lease.wait_s)
+        return total
+
+
+def worst_window(grants: list[tuple[float, int]], per_s: float) -> float:
+    """The most that any window granted beyond rate × seconds."""
+    return max(
+        sum(n for at, n in grants[i : j + 1]) - per_s * (grants[j][0] - grants[i][0])
+        for i in range(len(grants))
+        for j in range(i, len(grants))
+    )
+
+
+steps = st.lists(
+    st.tuples(st.sampled_from(["a", "b", "c"]), st.integers(0, 400), st.floats(0, 3), st.integers(0, 3)), max_size=40
+)
+
+
+@settings(deadline=None)
+@given(steps=steps, per_minute=st.floats(1, 60_000))
+def test_no_window_ever_grants_more_requests_than_burst_plus_rate_times_seconds(
+    steps: list[tuple[str, int, float, int]], per_minute: float
+) -> None:
+    bucket, now = Bucket(Limits(requests_per_minute=per_minute)), 0.0
+    holders = {name: Holder(bucket, name) for name in "abc"}
+    grants: list[tuple[float, int]] = [(0.0, 0)]
+    for name, wanted, pause, throttled in steps:
+        now += pause
+        lease = holders[name].ask(Want(wanted), now, News(throttled, 0.1 if throttled else None))
+        grants.append((now, lease.granted))
+    per_s = per_minute / 60
+    assert worst_window(grants, per_s * HEADROOM) <= max(1.0, per_s * BURST_S) + 1e-3
+
+
+@settings(deadline=None)
+@given(steps=steps, per_minute=st.floats(100, 1e6), each=st.floats(1, 2000))
+def test_no_window_ever_grants_more_tokens_than_burst_plus_rate_times_seconds(
+    steps: list[tuple[str, int, float, int]], per_minute: float, each: float
+) -> None:
+    bucket, now = Bucket(Limits(tokens_per_minute=per_minute)), 0.0
+    holders = {name: Holder(bucket, name) for name in "abc"}
+    grants: list[tuple[float, int]] = [(0.0, 0)]
+    for name, wanted, pause, _ in steps:
+        now += pause
+        grants.append((now, holders[name].ask(Want(wanted, each), now).granted))
+    tokens = [(at, int(n * each)) for at, n in grants]
+    per_s = per_minute / 60
+    assert worst_window(tokens, per_s * HEADROOM) <= max(each, per_s * BURST_S) + len(steps) + 1
+
+
+@settings(deadline=None)
+@given(per_minute=st.integers(60, 60_000))
+def test_a_minute_of_thirst_gets_at_least_98_and_never_more_than_100_percent_of_the_limit(per_minute: int) -> None:
+    holder = Holder(Bucket(Limits(requests_per_minute=per_minute)))
+    holder.drink(10.0)
+    granted = holder.drink(60.0, start=10.0)
+    assert 0.98 * per_minute - 1 <= granted <= per_minute + 1
+
+
+def test_two_holders_share_one_limit() -> None:
+    bucket = Bucket(Limits(requests_per_minute=600))
+    one, two = Holder(bucket, "run/one"), Holder(bucket, "other run/two")
+    total = 0
+    for tick in range(600):
+        for holder in (one, two):
+            total += holder.ask(Want(50), tick / 10).granted
+    assert total <= 600
+
+
+def test_a_share_leaves_the_rest_for_colleagues() -> None:
+    holder = Holder(Bucket(Limits(requests_per_minute=1000, share=0.7)))
+    holder.drink(5.0)
+    assert holder.drink(60.0, start=5.0) <= 700
+
+
+def test_a_request_larger_than_the_burst_is_granted_when_the_level_is_full_and_paid_off_afterwards() -> None:
+    holder = Holder(Bucket(Limits(tokens_per_minute=600)))  # 10 a second, 5 at once
+    assert holder.ask(Want(1, 100.0), 0.0).granted == 1
+    assert holder.ask(Want(1, 100.0), 5.0).granted == 0
+    assert holder.ask(Want(1, 100.0), 11.0).granted == 1
+
+
+def test_estimated_tokens_are_corrected_to_real_ones() -> None:
+    holder = Holder(Bucket(Limits(tokens_per_minute=60_000)))  # 495 at once
+    assert holder.ask(Want(10, 100.0), 0.0).granted == 4
+    holder.finish(4, tokens_back=4 * 90.0)
+    assert holder.ask(Want(10, 100.0), 0.0).granted == 4
+    holder.finish(4, tokens_back=4 * -100.0)
+    assert holder.ask(Want(1, 100.0), 0.5).granted == 0
+
+
+def test_never_more_are_in_flight_than_the_account_allows() -> None:
+    bucket = Bucket(Limits(concurrency=10))
+    one, two = Holder(bucket, "a/1"), Holder(bucket, "a/2")
+    assert one.ask(Want(8), 0.0).granted == 8
+    assert two.ask(Want(8), 0.0).granted == 2
+    one.finish(5)
+    one.ask(NOTHING, 1.0)
+    assert two.ask(Want(8), 1.0).granted == 5
+
+
+def test_what_a_dead_holder_held_is_free_again_and_what_it_reserved_counts_as_spent() -> None:
+    bucket = Bucket(Limits(concurrency=10, budget_usd=10.0))
+    dead, alive = Holder(bucket, "a/dead"), Holder(bucket, "a/alive")
+    assert dead.ask(Want(10, usd_each=0.6), 0.0).granted == 10
+    assert alive.ask(Want(10, usd_each=0.5), SILENCE_S / 2).granted == 0
+    assert alive.ask(Want(10, usd_each=0.5), SILENCE_S + 1).granted == 8  # 10.00 - 6.00 = 8 × 0.50
+    dead.finish(10, usd=1.0, reserved=6.0)  # it was only slow
+    dead.ask(NOTHING, SILENCE_S + 2)
+    assert alive.ask(Want(100, usd_each=0.5), SILENCE_S + 2).granted == 2
+
+
+def test_a_holder_may_be_killed_and_born_again_under_another_name_without_losing_the_rate() -> None:
+    bucket = Bucket(Limits(requests_per_minute=600))
+    grants = [(float(life), Holder(bucket, f"a/{life}").ask(Want(100), float(life)).granted) for life in range(20)]
+    assert worst_window(grants, 10 * HEADROOM) <= 10 * BURST_S
+
+
+def test_at_most_so_many_requests_in_any_day() -> None:
+    holder = Holder(Bucket(Limits(requests_per_minute=60_000, requests_per_day=500)))
+    assert holder.drink(60.0) == 500
+    assert holder.drink(3600.0, start=80_000.0) == 0
+    assert holder.drink(600.0, start=86_400.0 + 60.0) == 500
+
+
+def test_a_rate_changed_in_the_spec_takes_effect() -> None:
+    bucket = Bucket(Limits(requests_per_minute=600))
+    holder = Holder(bucket)
+    holder.drink(5.0)
+    bucket.restate(Limits(requests_per_minute=6000))
+    assert holder.drink(60.0, start=5.0) >= 0.98 * 6000
+    bucket.restate(Limits(requests_per_minute=60))
+    assert holder.drink(60.0, start=70.0) <= 61
+
+
+def test_a_429_pauses_as_long_as_the_provider_says_cuts_the_rate_at_once_and_restores_it_slowly() -> None:
+    holder = Holder(Bucket(Limits(requests_per_minute=6000)))
+    holder.drink(10.0)
+    assert holder.ask(Want(10), 10.0, News(1, retry_after_s=2.5)).granted == 0
+    assert holder.ask(Want(10), 12.4).granted == 0
+    assert holder.ask(Want(10), 12.6).granted > 0
+    soon = holder.drink(2.0, start=12.6)
+    late = holder.drink(2.0, start=60.0)
+    assert soon < 0.95 * late
+    assert late >= 0.98 * 200
+
+
+def test_a_burst_of_429s_is_one_event() -> None:
+    once, often = Bucket(Limits(requests_per_minute=6000)), Bucket(Limits(requests_per_minute=6000))
+    Holder(once).ask(Want(1), 0.0, News(1))
+    for n in range(50):
+        Holder(often).ask(Want(1), n / 1000, News(1))
+    assert often.status(0.05)["ease"] == pytest.approx(once.status(0.05)["ease"], abs=0.01)
+
+
+def test_however_many_429s_come_a_tenth_of_the_rate_remains() -> None:
+    bucket = Bucket(Limits(requests_per_minute=6000))
+    holder = Holder(bucket)
+    for second in range(200):
+        holder.ask(Want(1), float(2 * second), News(1))
+    assert bucket.status(400.0)["requests_per_minute"] >= 590
+
+
+def test_where_no_rate_is_stated_the_first_429_teaches_one() -> None:
+    bucket = Bucket(Limits())
+    holder = Holder(bucket)
+    for tick in range(100):  # 100 a second for five seconds and more
+        holder.ask(Want(10), tick / 10)
+        holder.finish(10)
+    holder.ask(NOTHING, 10.0, News(1))
+    assert bucket.status(10.0)["requests_per_minute"] == pytest.approx(0.8 * 6000, rel=0.1)
+    assert "requests_per_minute" not in bucket.status(10_000.0)
+
+
+def test_until_the_first_answer_only_a_few_are_in_flight_where_no_rate_is_stated() -> None:
+    holder = Holder(Bucket(Limits()))
+    assert holder.ask(Want(256), 0.0).granted == FIRST_IN_FLIGHT
+    holder.finish(1)
+    assert holder.ask(Want(256), 0.1).granted == 256
+
+
+def test_headers_correct_a_spec_that_promises_too_much_and_never_raise_one_that_promises_little() -> None:
+    for stated, told, real in ((6000.0, 600.0, 600.0), (600.0, 6000.0, 600.0)):
+        bucket = Bucket(Limits(requests_per_minute=stated))
+        Holder(bucket).ask(Want(1), 0.0, News(heard=Heard(limit_requests=told)))
+        assert bucket.status(0.0)["requests_per_minute"] == pytest.approx(real * HEADROOM)
+
+
+def test_headers_alone_are_enough_to_know_the_limits() -> None:
+    bucket = Bucket(Limits(share=0.5))
+    Holder(bucket).ask(Want(1), 0.0, News(heard=Heard(limit_requests=600, limit_tokens=90_000)))
+    status = bucket.status(0.0)
+    assert status["requests_per_minute"] == pytest.approx(300 * HEADROOM)
+    assert status["tokens_per_minute"] == pytest.approx(45_000 * HEADROOM)
+
+
+def test_a_reset_of_more_than_two_minutes_shows_that_a_limit_is_a_days() -> None:
+    bucket = Bucket(Limits())
+    holder = Holder(bucket)
+    holder.ask(Want(1), 0.0, News(heard=Heard(limit_requests=200, remaining_requests=100, reset_requests_s=43_200)))
+    assert "requests_per_minute" not in bucket.status(0.0)
+    holder.finish(1)
+    assert holder.ask(Want(1000), 1.0).granted <= 200
+
+
+def test_never_more_is_counted_on_than_the_provider_says_is_left() -> None:
+    holder = Holder(Bucket(Limits(requests_per_minute=6000)))
+    assert holder.ask(Want(40), 0.0, News(heard=Heard(remaining_requests=3))).granted == 3
+
+
+def test_asking_stops_before_the_budget_is_passed_and_not_while_reserved_money_may_come_back() -> None:
+    holder = Holder(Bucket(Limits(budget_usd=1.0)))
+    assert holder.ask(Want(100, usd_each=0.3), 0.0).granted == 3
+    waiting = holder.ask(Want(1, usd_each=0.3), 0.1)
+    assert waiting.granted == 0
+    assert waiting.stop is None
+    holder.finish(3, usd=0.3, reserved=0.9)
+    assert holder.ask(Want(100, usd_each=0.3), 0.2).granted == 2
+    holder.finish(2, usd=0.55, reserved=0.6)
+    stopped = holder.ask(Want(1, usd_each=0.3), 0.3)
+    assert stopped.granted == 0
+    assert stopped.stop is not None
+    assert "budget of 1 USD" in stopped.stop
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 30), st.floats(0, 1), st.booleans()), max_size=40))
+def test_whatever_requests_really_cost_the_budget_is_never_passed(
+    steps: list[tuple[int, float, bool]],
+) -> None:
+    bucket = Bucket(Limits(budget_usd=2.0))
+    holders = [Holder(bucket, "a/1"), Holder(bucket, "a/2")]
+    for now, (wanted, part, first) in enumerate(steps):
+        holder = holders[first]
+        lease = holder.ask(Want(wanted, usd_each=0.1), float(now))
+        if lease.granted:
+            holder.finish(lease.granted, usd=lease.granted * 0.1 * part, reserved=lease.granted * 0.1)
+    assert sum(holder.ledger.spent_usd for holder in holders) <= 2.0 + 1e-9
+
+
+def test_what_a_run_spent_before_counts_and_is_not_counted_twice() -> None:
+    bucket = Bucket(Limits(budget_usd=1.0))
+    Holder(bucket, "run/1", Ledger(spent_usd=0.4)).ask(NOTHING, 0.0)
+    Holder(bucket, "other/1", Ledger(spent_usd=0.1)).ask(NOTHING, 0.0)
+    bucket.began("run", 0.4, now=SILENCE_S + 1)  # restarted: its own journal says so
+    assert bucket.spent_usd == pytest.approx(0.5)
+
+
+def test_a_second_lane_of_a_run_does_not_count_again_what_the_first_one_says() -> None:
+    bucket = Bucket(Limits(budget_usd=1.0))
+    bucket.began("run", 0.2, now=0.0)
+    first = Holder(bucket, "run/1", Ledger(spent_usd=0.3))
+    first.ask(NOTHING, 1.0)
+    bucket.began("run", 0.45, now=2.0)  # the journal already has half of what the first lane spent
+    first.ask(NOTHING, 3.0)
+    assert bucket.spent_usd == pytest.approx(0.5)
+
+
+def test_a_governor_born_again_knows_what_its_holders_spent_after_one_message_each() -> None:
+    reborn = Bucket(Limits(requests_per_minute=600, budget_usd=1.0))
+    holder = Holder(reborn, "run/1", Ledger(held=3, spent_usd=0.7, finished=100, tokens_back=1e6, requests_back=50))
+    holder.ask(NOTHING, 0.0)
+    assert reborn.spent_usd == 0.7
+    assert reborn.status(0.0)["in_flight"] == 3
+    assert holder.ask(Want(1000), 0.0).granted <= 5  # old corrections fill nothing
+
+
+def test_a_repeated_message_does_no_harm() -> None:
+    bucket = Bucket(Limits(tokens_per_minute=60_000, budget_usd=1.0))
+    ledger = Ledger(held=2, spent_usd=0.1, tokens_back=50.0, finished=5)
+    for now in (0.0, 0.0, 0.0):
+        bucket.lease("run/1", ledger, NOTHING, QUIET, now)
+    assert bucket.spent_usd == 0.1
+    assert bucket.status(0.0)["in_flight"] == 2
+
+
+def test_a_run_has_a_purse_over_all_its_accounts() -> None:
+    purse = LocalGovernor(Limits(budget_usd=1.0))
+    accounts = [Both(LocalGovernor(Limits(requests_per_minute=6000)), purse) for _ in range(2)]
+    ledger = Ledger(finished=1)
+
+    async def spend() -> list[int]:
+        want = Want(4, usd_each=0.2)
+        return [(await account.lease(f"run/{i}", ledger, want, QUIET)).granted for i, account in enumerate(accounts)]
+
+    assert asyncio.run(spend()) == [4, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("8.64s", 8.64), ("6m0s", 360), ("12ms", 0.012), ("1h2m3s", 3723), ("1d", 86_400), ("20", 20), ("soon", None)],
+)
+def test_resets_are_read_as_openai_and_azure_write_them(text: str, seconds: float | None) -> None:
+    says = heard({"x-ratelimit-reset-requests": text, "x-ratelimit-limit-requests": "5"})
+    assert says is not None
+    assert says.reset_requests_s == (None if seconds is None else pytest.approx(seconds))
+
+
+def test_headers_without_limits_say_nothing() -> None:
+    assert heard({"content-type": "application/json"}) is None
