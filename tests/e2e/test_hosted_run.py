@@ -1,0 +1,134 @@
+"""Runs against a real HTTP server on loopback that speaks OpenAI's protocol, and misbehaves as it is told."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from emoray import rows
+from emoray.store import RunFolder
+from tests.e2e.conftest import EMORAY, PATIENCE_S
+
+pytestmark = pytest.mark.cluster
+KEY = "sk-canary-6f1d2c9b8a7e"  # no key of anybody's
+Start = Callable[..., "subprocess.Popen[str]"]
+
+SPEC = """
+name: hosted
+accounts: {{fake: {{base_url: "{base_url}", key_env: EMORAY_TEST_KEY}}}}
+models: [{{name: a, host: {host}, account: fake, id: gpt-4o}}]
+states: 3
+repetitions: 4
+retry: {{attempts: 4, timeout_s: 1, first_wait_s: 0.05, longest_wait_s: 0.2}}
+readers: [{{kind: scripted, name: r}}]
+"""
+CELLS = 120
+
+
+def provider(start: Start, *flags: str) -> str:
+    """The address of a provider that lives as long as the test."""
+    process = start([sys.executable, "-m", "emoray.rehearsal.provider", "--seed", "1", *flags])
+    assert process.stdout is not None
+    return str(json.loads(process.stdout.readline())["base_url"])
+
+
+def run(spec: Path, folder: RunFolder, *flags: str, key: str | None = KEY) -> subprocess.CompletedProcess[str]:
+    env = {"PATH": "/usr/bin:/bin", "HOME": str(spec.parent)} | ({"EMORAY_TEST_KEY": key} if key else {})
+    command = [*EMORAY, "run", str(spec), "--out", folder.uri, *flags]
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, env=env)
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Callable[..., Path]:
+    def write(base_url: str, host: str = "hosted_api") -> Path:
+        path = tmp_path / "spec.yaml"
+        path.write_text(SPEC.format(base_url=base_url, host=host))
+        return path
+
+    return write
+
+
+def test_a_storm_leaves_answers_and_typed_failures_and_the_next_run_settles_the_rest(
+    start: Start, spec: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = RunFolder(str(tmp_path / "run"))
+    stormy = run(spec(provider(start, "--storm", "0.3")), folder, "-v")
+
+    table = folder.answers("a").read()
+    assert stormy.returncode == 3, stormy.stderr
+    assert table.num_rows == len(set(table["key"].to_pylist()))
+    for row in table.to_pylist():
+        assert (row["answer"] is None) == (row["outcome"] != rows.ANSWERED)
+    failed = folder.answers("a").counts().failed
+    assert failed
+    assert set(failed) <= {
+        "rate_limited", "overloaded", "timeout", "connection", "bad_request", "context_length", "content_filtered",
+        "malformed", "empty",
+    }  # fmt: skip
+
+    calm = run(spec(provider(start)), folder)
+
+    assert calm.returncode == 0, calm.stderr
+    counts = folder.answers("a").counts()
+    assert (counts.answered, dict(counts.failed), counts.spare) == (CELLS, {}, 0)
+    _no_key_in(tmp_path, stormy.stdout + stormy.stderr + calm.stdout + calm.stderr)
+
+
+def test_a_wrong_key_ends_the_lane_with_one_sentence_that_does_not_hold_the_key(
+    start: Start, spec: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = RunFolder(str(tmp_path / "run"))
+    done = run(spec(provider(start, "--fault", "auth=1")), folder)
+
+    assert done.returncode == 3
+    assert "refuses the key in EMORAY_TEST_KEY" in done.stderr
+    assert folder.answers("a").counts().answered == 0
+    _no_key_in(tmp_path, done.stdout + done.stderr)
+
+
+def test_a_key_that_is_not_set_is_said_before_anything_is_written(spec: Callable[..., Path], tmp_path: Path) -> None:
+    done = run(spec("http://127.0.0.1:9/v1"), RunFolder(str(tmp_path / "run")), key=None)
+
+    assert done.returncode == 2
+    assert "names the environment variable EMORAY_TEST_KEY, which is not set" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_money_runs_out_before_the_cap_is_passed_and_more_money_goes_on(
+    start: Start, spec: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder, path = RunFolder(str(tmp_path / "run")), spec(provider(start))
+    poor = run(path, folder, "--max-cost", "0.03")
+
+    before = folder.answers("a").counts()
+    assert poor.returncode == 3, poor.stderr
+    assert 0 < before.answered < CELLS
+    assert 0 < before.cost_usd <= 0.03
+    assert "0.03" in poor.stderr  # the cap, in the sentence that says why
+
+    rich = run(path, folder, "--max-cost", "5")
+
+    assert rich.returncode == 0, rich.stderr
+    assert folder.answers("a").counts().answered == CELLS
+    assert folder.answers("a").counts().spare == 0
+
+
+def test_a_batch_brings_the_same_rows(start: Start, spec: Callable[..., Path], tmp_path: Path) -> None:
+    folder = RunFolder(str(tmp_path / "run"))
+    done = run(spec(provider(start), host="batch_api"), folder)
+
+    assert done.returncode == 0, done.stderr
+    assert folder.rows("r", "a").counts().answered == CELLS
+    assert set(folder.answers("a").read(["host"])["host"].to_pylist()) == {"batch_api"}
+    _no_key_in(tmp_path, done.stdout + done.stderr)
+
+
+def _no_key_in(folder: Path, said: str) -> None:
+    assert KEY not in said
+    for file in folder.rglob("*"):
+        assert not file.is_file() or KEY.encode() not in file.read_bytes(), file
