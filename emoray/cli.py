@@ -1,4 +1,4 @@
-"""plan | run | score | status | report | validate | compact: parse, configure logging, call, print.
+"""plan | run | score | status | report | validate | rehearse | compact: parse, configure logging, call, print.
 
 Exit codes: 0 all cells settled; 2 the user's input is wrong, and nothing was written; 3 finished, but cells are still
 owed; 130 interrupted. Progress goes to stderr, results to stdout.
@@ -15,6 +15,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TextIO
 
 from emoray import __version__
 from emoray.spec import GoEmotionsReader, Spec, SpecError, json_schema, load
@@ -57,10 +58,10 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from emoray import job
-
     money = [] if arguments.max_cost is None else [f"budget_usd={arguments.max_cost}"]
     study = load(arguments.spec, [*arguments.set, *money])
+    from emoray import job  # Ray takes seconds to import: not before the spec is known to be right
+
     if not arguments.verbose:
         _hush()
     return job.run(
@@ -131,8 +132,9 @@ def _validate(arguments: argparse.Namespace) -> int:
         reader = GoEmotions(entry)
     except ReaderDown as wrong:
         raise SpecError(str(wrong)) from None
-    found = validate.validate(reader, labelled, label_map)
-    print(validate.table(arguments.reader, found, label_map))
+    found = validate.examine(reader, labelled, label_map)
+    text = validate.whole_table(arguments.reader, found, label_map)
+    print(json.dumps(found.as_json(), indent=2) if arguments.json else text)
     return OK
 
 
@@ -142,6 +144,34 @@ def _compact(arguments: argparse.Namespace) -> int:
 
     print(job.compact_all(RunFolder(_absolute(arguments.run))))
     return OK
+
+
+def _rehearse(arguments: argparse.Namespace) -> int:
+    from emoray import rehearse
+
+    study = load(arguments.spec, arguments.set)
+    options = rehearse.options(
+        _absolute(arguments.out or f"runs/{study.spec.name}-rehearsal"),
+        kill=arguments.kill,
+        kills=arguments.kills,
+        seed=arguments.seed,
+        faults=arguments.faults,
+        latency_s=arguments.latency,
+        faster=arguments.faster,
+        limit=arguments.limit,
+        address=arguments.address,
+        listen=arguments.listen,
+        real_readers=arguments.real_readers,
+    )
+    say = sys.stderr if arguments.verbose else _quiet()
+    found = rehearse.rehearse(study, Path(arguments.spec).parent, options, lambda line: print(line, file=say))
+    print(json.dumps(found.as_json(), indent=2) if arguments.json else found.text())
+    return OWED if found.wrong else OK
+
+
+def _quiet() -> TextIO:
+    _hush()
+    return sys.stderr
 
 
 def _hush() -> None:
@@ -186,6 +216,26 @@ def _parser() -> argparse.ArgumentParser:
     validate.add_argument("reader", metavar="READER", help="`embedded`, a hub id or a local folder")
     validate.add_argument("--data", required=True, metavar="TSV", help="in the format of GoEmotions")
     validate.add_argument("--label-map", default="russell", metavar="MAP", help="a shipped map or a file (russell)")
+    validate.add_argument("--json", action="store_true", help="for programs")
+
+    rehearse = _command(commands, "rehearse", _rehearse, "the same run with fake models and real kills, and its ledger")
+    rehearse.add_argument("spec", metavar="SPEC")
+    rehearse.add_argument(
+        "--kill",
+        default="driver,actor,engine,reader",
+        metavar="WHAT,…",
+        help="driver,actor,engine,reader; also: node (on a cluster of yours it stays away)",
+    )
+    rehearse.add_argument("--kills", type=int, default=10, metavar="N", help="how many, spread over these (10)")
+    rehearse.add_argument("--seed", type=int, default=0, help="decides who is killed when, and every fault (0)")
+    rehearse.add_argument("--faults", default="", metavar="FAULT=SHARE,…", help="of requests; storm=0.3 is all kinds")
+    rehearse.add_argument("--latency", type=float, default=0.3, metavar="S", help="seconds before an answer (0.3)")
+    rehearse.add_argument("--faster", type=float, default=60.0, metavar="X", help="the accounts' limits, times X (60)")
+    rehearse.add_argument("--limit", type=_at_least_one, metavar="N", help="only the first N cells of each model")
+    rehearse.add_argument("--listen", default="127.0.0.1", metavar="HOST", help="where the nodes reach this machine")
+    rehearse.add_argument("--real-readers", action="store_true", help="the spec's classifiers in place of fake ones")
+    rehearse.add_argument("--json", action="store_true", help="for programs")
+    _grid(rehearse)
 
     compact = _command(commands, "compact", _compact, "turn the many small files of a run into few")
     compact.add_argument("run", metavar="RUN")

@@ -15,6 +15,7 @@ from emoray.study.prompts import Prompt
 CHARS_PER_TOKEN = 4.0  # English text
 PER_MESSAGE, PER_REQUEST = 4, 3  # tokens of OpenAI's chat format around the texts
 LIKELY_SHARE = 0.5  # of max_tokens, where no answer was seen yet
+JUDGED = 30  # tokens of a judge's JSON
 TokenCount = Callable[[str], float]
 
 
@@ -63,6 +64,34 @@ def estimate(
         _usd(price, prompt_tokens, cells * each),
         _usd(price, prompt_tokens, cells * longest),
         (how, why, _price_sentence(entry, price)),
+    )
+
+
+def estimate_judge(
+    entry: Hosted, readings: int, *, rubric: str, answer_tokens: float, max_tokens: int, name: str = ""
+) -> Estimate:
+    """Tokens and US dollars of a judge that reads so many answers.
+
+    `rubric` is all that it is told beside an answer, `answer_tokens` the mean length of an answer, `max_tokens` the
+    most that the judge may say; `name` is the reader's.
+    """
+    count, how = _counter(entry.id)
+    each = PER_REQUEST + 2 * PER_MESSAGE + count(rubric) + answer_tokens
+    price = price_of(entry)
+    likely, most = readings * min(JUDGED, max_tokens), readings * max_tokens
+    return Estimate(
+        name or entry.name,
+        readings,
+        round(readings * each),
+        likely,
+        most,
+        _usd(price, readings * each, likely),
+        _usd(price, readings * each, most),
+        (
+            how,
+            f"a judge reads answers of {answer_tokens:.0f} tokens and says {min(JUDGED, max_tokens)} of its own",
+            _price_sentence(entry, price),
+        ),
     )
 
 

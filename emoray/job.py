@@ -21,7 +21,7 @@ from emoray.compact import compact
 from emoray.lease import Lease
 from emoray.progress import Progress, Standing
 from emoray.spec import ReaderEntry, SpecError, Study
-from emoray.store import RunFolder
+from emoray.store import RunFolder, StoreError
 from emoray.stream import cluster
 from emoray.stream.conduct import Conductor
 from emoray.stream.lane import Lane, LaneEnd
@@ -108,11 +108,15 @@ def _attempt(folder: RunFolder, whole: dict[str, Any], command: str, conductor_o
     with Lease(folder) as lease:
         for part in folder.parts():
             part.repair(now_ns=time.time_ns())
-        with _kept(folder, whole, attempt):
-            attempt["settled_before"] = conductor.settled_before()
-            ends = _conduct(conductor, lease, command)
-            attempt["lanes"] = [_lane(end) for end in ends]
-        print(report(folder))
+        try:
+            with _kept(folder, whole, attempt):
+                attempt["settled_before"] = conductor.settled_before()
+                ends = _conduct(conductor, lease, command)
+                attempt["lanes"] = [_lane(end) for end in ends]
+            print(report(folder))
+        except StoreError as wrong:  # a disk that filled up while it was written to: what is there is kept
+            print(f"emoray: {wrong}\nresume with: {command}", file=sys.stderr)
+            return INTERRUPTED if conductor.stopping else OWED
     return _say_end(conductor, ends, folder, command)
 
 
@@ -171,8 +175,8 @@ def _interruptible(conductor: Conductor, command: str) -> Iterator[None]:
             sys.stderr.flush()
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
+        conductor.stop("interrupted")  # before the words: who reads them may at once press again
         print("\nstopping: what is in flight is still received; once more to stop at once", file=sys.stderr)
-        conductor.stop("interrupted")
 
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from typing import TextIO
 
 QUIET_EVERY_S = 30.0
+_COLUMNS = 120  # of a terminal that does not say
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Progress:
         lines = [self.line(name, standing, now, width) for name, standing in standings.items()]
         if self._live and self._lines:
             self._stream.write(f"\x1b[{self._lines}F\x1b[J")  # back to the first line, and clear what was there
+        if self._live:  # a line that wraps would be two, and the way back too short
+            lines = [line[: _columns(self._stream) - 1] for line in lines]
         self._stream.write("".join(f"{line}\n" for line in lines))
         self._stream.flush()
         self._lines = len(lines)
@@ -62,6 +66,13 @@ class Progress:
         return "  ".join([*words, standing.note] if standing.note else words)
 
 
+def _columns(terminal: TextIO) -> int:
+    try:
+        return os.get_terminal_size(terminal.fileno()).columns or _COLUMNS
+    except OSError:
+        return _COLUMNS
+
+
 def duration(seconds: float) -> str:
     """In the two largest units: 1 h 27 min, 3 min 20 s, 45 s."""
     s = round(seconds)
@@ -69,6 +80,5 @@ def duration(seconds: float) -> str:
         return f"{s} s"
     if s < 3600:
         return f"{s // 60} min {s % 60} s" if s % 60 else f"{s // 60} min"
-    if s < 86400:
-        return f"{s // 3600} h {s % 3600 // 60} min"
-    return f"{s // 86400} d {s % 86400 // 3600} h"
+    minutes, hours = round(s / 60), round(s / 3600)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes < 1440 else f"{hours // 24} d {hours % 24} h"

@@ -76,6 +76,11 @@ _FELT = pa.schema(
         ("probabilities", pa.list_(pa.float32())),
         ("truncated", pa.bool_()),
         ("read_error", pa.string()),
+        ("labels", pa.list_(pa.string())),  # whose probabilities they are; null for the 28 of GoEmotions
+        ("felt_valence", pa.float64()),  # of a reader that knows no labels
+        ("felt_arousal", pa.float64()),
+        ("confidence", pa.float64()),
+        ("read_cost_usd", pa.float64()),  # of this reading; cost_usd is the answer's
     ]
 )
 _SCORED = pa.schema(
@@ -165,9 +170,9 @@ def felt(table: pa.Table, readings: Sequence[Reading | None], *, reader: str, re
 
 
 def scored(table: pa.Table, label_map: LabelMap, neutral: NeutralRule) -> pa.Table:
-    """FELT rows with the scores under a label map, in place of any older ones: + SCORED."""
+    """FELT rows with the scores under a label map (the reader's), in place of any older ones: + SCORED."""
     bare = table.drop_columns([name for name in _SCORED.names if name in table.column_names])
-    scores = score(affects(bare), probabilities(bare), label_map, neutral)
+    scores = score(affects(bare), probabilities(bare, label_map.labels), label_map, neutral, felt_affects(bare))
     columns = {name: pa.array(getattr(scores, name), from_pandas=True) for name in _SCORED.names}  # NaN -> null
     return _gain(bare, pa.table(columns, schema=_SCORED))
 
@@ -177,13 +182,49 @@ def affects(table: pa.Table) -> Array:
     return np.column_stack([table["valence"].to_numpy(), table["arousal"].to_numpy()]).astype(np.float64)
 
 
-def probabilities(table: pa.Table) -> npt.NDArray[np.float32]:
-    """(rows, 28) of the probabilities read, GoEmotions order; NaN rows where nothing was read."""
+def felt_affects(table: pa.Table) -> Array | None:
+    """(rows, 2) of the affects that were read directly, NaN where none was; None for a table that has no such column.
+
+    Rows that were written before there were such readers have none.
+    """
+    if "felt_valence" not in table.column_names or "felt_arousal" not in table.column_names:
+        return None
+    return np.column_stack([table["felt_valence"].to_numpy(), table["felt_arousal"].to_numpy()]).astype(np.float64)
+
+
+def was_read(table: pa.Table) -> npt.NDArray[np.bool_]:
+    """(rows,): whether a reader found anything, labels or an affect."""
+    there = np.asarray(table["probabilities"].is_valid().to_numpy(), dtype=np.bool_)
+    felt = felt_affects(table)
+    return there if felt is None else np.asarray(there | ~np.isnan(felt).any(axis=1), dtype=np.bool_)
+
+
+def probabilities(table: pa.Table, labels: Sequence[str] = LABELS) -> npt.NDArray[np.float32]:
+    """(rows, labels) of the probabilities read, in the order of `labels`; NaN rows where nothing was read.
+
+    ValueError for probabilities of other labels: they would be placed where they do not belong.
+    """
     column = table["probabilities"].combine_chunks()
-    whole = np.full((table.num_rows, len(LABELS)), np.nan, dtype=np.float32)
+    whole = np.full((table.num_rows, len(labels)), np.nan, dtype=np.float32)
     there = column.is_valid().to_numpy(zero_copy_only=False)
-    whole[there] = column.drop_null().flatten().to_numpy(zero_copy_only=False).reshape(-1, len(LABELS))
+    _check_labels(table, there, tuple(labels))
+    flat = column.drop_null().flatten().to_numpy(zero_copy_only=False)
+    if len(flat) != there.sum() * len(labels):
+        raise ValueError(f"there are rows whose probabilities are not of {len(labels)} labels")
+    whole[there] = flat.reshape(-1, len(labels))
     return whole
+
+
+def _check_labels(table: pa.Table, there: npt.NDArray[np.bool_], labels: tuple[str, ...]) -> None:
+    if "labels" not in table.column_names:
+        return
+    own = table["labels"].filter(pa.array(there)).combine_chunks()
+    named, unnamed = own.drop_null(), own.null_count
+    flat = np.asarray(named.flatten().to_numpy(zero_copy_only=False), dtype=object)
+    alike = len(flat) == len(named) * len(labels) and bool((flat.reshape(-1, len(labels)) == labels).all())
+    if not alike or (unnamed and labels != LABELS):
+        theirs = ", ".join(named[0].as_py()) if len(named) else "GoEmotions"
+        raise ValueError(f"these rows were read with other labels ({theirs}) than the map's; give the reader's own map")
 
 
 def _reply_columns(reply: Reply) -> dict[str, object]:
@@ -213,18 +254,24 @@ def _reply_columns(reply: Reply) -> dict[str, object]:
 
 
 def _reading_columns(reading: Reading | None) -> dict[str, object]:
+    columns: dict[str, object] = dict.fromkeys(_FELT.names)
     if reading is None:
-        return dict.fromkeys(("label", "probability", "probabilities", "truncated", "read_error"))
-    if reading.error is not None or reading.probabilities is None:
-        return {**_reading_columns(None), "read_error": reading.error, "truncated": reading.truncated}
-    top = int(np.argmax(reading.probabilities))
-    return {
-        "label": LABELS[top],
-        "probability": reading.probabilities[top],
-        "probabilities": reading.probabilities,
-        "truncated": reading.truncated,
-        "read_error": None,
-    }
+        return columns
+    columns |= {"truncated": reading.truncated, "read_error": reading.error, "read_cost_usd": reading.cost_usd}
+    if reading.error is not None:
+        return columns
+    if reading.affect is not None:
+        felt = {"felt_valence": reading.affect.valence, "felt_arousal": reading.affect.arousal}
+        columns |= felt | {"confidence": reading.confidence}
+    if reading.probabilities is not None:
+        top = int(np.argmax(reading.probabilities))
+        columns |= {
+            "label": (reading.labels or LABELS)[top],
+            "probability": reading.probabilities[top],
+            "probabilities": reading.probabilities,
+            "labels": reading.labels,
+        }
+    return columns
 
 
 def _gain(table: pa.Table, more: pa.Table) -> pa.Table:

@@ -21,6 +21,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from emoray import embedded
 from emoray.study import goemotions, prompts
 from emoray.study.circumplex import Affect, around_the_circle
 from emoray.study.experiment import Experiment, Model, Question, Sampling, State, Template
@@ -149,6 +150,9 @@ class Embedded(_ModelEntry):
     @property
     def id(self) -> str:
         return "emoray/embedded-generator"
+
+    def decides(self) -> dict[str, str]:
+        return {"weights": embedded.CHECKSUMS["generator"][:12]}
 
 
 class Local(_ModelEntry):

@@ -22,7 +22,7 @@ ASKING = {"study", "spec", "governor", "retry", "prices", "embedded"}
 ROOMS: dict[str, set[str]] = {
     "study": set(),  # the science knows nobody
     "analysis": {"study"},
-    "spec": {"study"},
+    "spec": {"study", "embedded"},  # the weights that ship are part of a key
     "rows": {"study"},
     "resume": {"study", "rows"},
     "store": {"study", "rows", "resume"},

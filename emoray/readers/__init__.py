@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from typing import Protocol, runtime_checkable
 
 from emoray.study.scoring import Reading
 
-__all__ = ["Reader", "ReaderDown", "Reading"]
+__all__ = ["Reader", "ReaderDown", "Reading", "SlowReader"]
 
 
 class Reader(Protocol):
@@ -26,6 +26,15 @@ class Reader(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class SlowReader(Reader, Protocol):
+    """A reader whose readings cost money or minutes: each should be kept as soon as it is there."""
+
+    def read_each(self, texts: Sequence[str]) -> Iterator[list[tuple[int, Reading]]]:
+        """The same readings in groups as they come, each with the place of its text; together one per text."""
+        ...
 
 
 class ReaderDown(Exception):

@@ -1,24 +1,21 @@
-"""Any Hugging Face sequence classifier with the 28 GoEmotions labels.
+"""Any Hugging Face sequence classifier of emotions: the 28 GoEmotions labels, or its own with a place for each.
 
-Soft-max or sigmoid follows the model's own config (`problem_type`); labels may be spelled as they like, or be
-`LABEL_0` … `LABEL_27` in GoEmotions order.
+Soft-max or sigmoid follows the model's own config (`problem_type`, or a head that calls itself multi-label), or the
+setting `activation`. Labels may be spelled as they like, or be `LABEL_0` … `LABEL_27` in GoEmotions order.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from emoray import embedded
-from emoray.readers import Reading, ReaderDown
+from emoray.readers import ReaderDown, Reading
+from emoray.readers.encoder import Encoder, Outputs, averaged
 from emoray.spec import GoEmotionsReader
-from emoray.study.goemotions import LABELS, canonical_label
+from emoray.study.goemotions import LABELS, canonical_label, plain_label
 
 
 class GoEmotions:
@@ -26,63 +23,66 @@ class GoEmotions:
 
     def __init__(self, entry: GoEmotionsReader) -> None:
         """Loads the classifier; ReaderDown where that cannot be done or a label is missing."""
-        torch.set_num_threads(max(1, math.ceil(entry.cpus)))
         self.name = entry.name
-        self._batch_size = entry.batch_size
-        self._tokenizer, self._model = _load(entry)
-        self._device = self._model.device
-        self._order = _label_order(entry, dict(self._model.config.id2label))
-        self._sigmoid = self._model.config.problem_type == "multi_label_classification"
-        self._longest = _longest(entry, self._tokenizer, self._model.config)
-        own = entry.model == "embedded"
-        hub = getattr(self._model.config, "_commit_hash", None) or entry.revision
-        self.revision: str | None = embedded.CHECKSUMS["reader"][:12] if own else hub
+        self._encoder = Encoder(entry)
+        self._model = self._encoder.model
+        self.revision: str | None = self._encoder.revision
+        self._labels, self._order = _labels(entry, dict(self._encoder.config.id2label))
+        self._sigmoid = _is_sigmoid(entry, self._encoder.config)
+        self._temperature = entry.temperature
 
     def read(self, texts: Sequence[str]) -> list[Reading]:
-        """Readings in the order of the texts; inside, texts of like length share a batch."""
-        encodings = self._tokenizer(list(texts), truncation=True, max_length=self._longest).encodings if texts else []
-        readings: list[Reading | None] = [None] * len(encodings)
-        for places in self._batches([len(encoding.ids) for encoding in encodings]):
-            probabilities = self._probabilities([encodings[place].ids for place in places])
-            for place, row in zip(places, probabilities, strict=True):
-                readings[place] = Reading(row, truncated=bool(encodings[place].overflowing))
-        return [reading for reading in readings if reading is not None]
+        """Readings in the order of the texts."""
+        pieces, truncated = self._encoder.pieces(texts)
+        chances = self._probabilities(self._encoder.outputs(pieces))
+        rows = averaged(chances, pieces, len(texts)) if len(pieces) > len(texts) else chances
+        return [self._reading(row, cut) for row, cut in zip(rows.astype(np.float32), truncated, strict=True)]
 
     def close(self) -> None:
-        del self._model
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
+        self._encoder.close()
+        del self._model, self._encoder
 
-    def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
-        by_length = sorted(range(len(lengths)), key=lambda place: lengths[place])
-        for start in range(0, len(by_length), self._batch_size):
-            yield by_length[start : start + self._batch_size]
+    def _reading(self, row: npt.NDArray[np.float32], truncated: bool) -> Reading:
+        if np.isnan(row).any():
+            return Reading(None, truncated=truncated, error="the model's probabilities are not numbers")
+        return Reading(row, truncated=truncated, labels=self._labels)
 
-    @torch.inference_mode()
-    def _probabilities(self, ids: list[list[int]]) -> npt.NDArray[np.float32]:
-        """(rows, 28) in GoEmotions order."""
-        padded = self._tokenizer.pad({"input_ids": ids}, return_tensors="pt").to(self._device)
-        logits = self._model(**padded).logits.float()
-        probabilities = logits.sigmoid() if self._sigmoid else logits.softmax(dim=-1)
-        return np.ascontiguousarray(probabilities.cpu().numpy()[:, self._order], dtype=np.float32)
-
-
-def _load(entry: GoEmotionsReader) -> tuple[Any, Any]:
-    path = str(embedded.reader_path()) if entry.model == "embedded" else entry.model
-    device = "cuda" if entry.gpus and torch.cuda.is_available() else "cpu"
-    auto = "bfloat16" if device == "cuda" else "float32"
-    dtype = getattr(torch, auto if entry.dtype == "auto" else entry.dtype)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path, revision=entry.revision)
-        model = AutoModelForSequenceClassification.from_pretrained(path, revision=entry.revision, dtype=dtype)
-    except (OSError, ValueError) as wrong:
-        reason = str(wrong).strip().splitlines()[0]
-        raise ReaderDown(f"reader {entry.name!r} ({entry.model}) cannot be loaded: {reason}") from wrong
-    return tokenizer, model.to(device).eval()
+    def _probabilities(self, outputs: Outputs) -> npt.NDArray[np.float64]:
+        """(rows, labels), in the order of the labels."""
+        logits = outputs[:, self._order].astype(np.float64) / self._temperature
+        if self._sigmoid:
+            return np.asarray(0.5 * (1.0 + np.tanh(0.5 * logits)), dtype=np.float64)  # never overflows
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
+        return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float64)
 
 
-def _label_order(entry: GoEmotionsReader, id2label: dict[int, str]) -> list[int]:
-    """Which of the model's outputs stands for each GoEmotions label."""
+def _is_sigmoid(entry: GoEmotionsReader, config: Any) -> bool:
+    if entry.activation != "auto":
+        return entry.activation == "sigmoid"
+    heads = getattr(config, "architectures", None) or []
+    return config.problem_type == "multi_label_classification" or any("MultiLabel" in head for head in heads)
+
+
+def _labels(entry: GoEmotionsReader, id2label: Mapping[int, str]) -> tuple[tuple[str, ...] | None, list[int]]:
+    """The reader's own labels (None for GoEmotions'), and which of the model's outputs stands for each label."""
+    if entry.label_map is None:
+        return None, _goemotions_order(entry, id2label)
+    places = {plain_label(label): label for label in entry.places}
+    found = {plain_label(str(spelling)): index for index, spelling in id2label.items()}
+    homeless = [str(id2label[index]) for label, index in found.items() if label not in places]
+    if homeless:
+        raise ReaderDown(
+            f"reader {entry.name!r} ({entry.model}) has the label {homeless[0]!r}, for which its label_map has no "
+            "place; place every label of the model, with none: true for one without a direction"
+        )
+    unknown = [label for plain, label in places.items() if plain not in found]
+    if unknown:
+        known = ", ".join(map(str, id2label.values()))
+        raise ReaderDown(f"reader {entry.name!r} ({entry.model}) has no label {unknown[0]!r}; it has {known}")
+    return tuple(places.values()), [found[plain] for plain in places]
+
+
+def _goemotions_order(entry: GoEmotionsReader, id2label: Mapping[int, str]) -> list[int]:
     found = {canonical_label(str(spelling)): index for index, spelling in id2label.items()}
     missing = [label for label in LABELS if label not in found]
     if missing or len(id2label) != len(LABELS):
@@ -92,11 +92,3 @@ def _label_order(entry: GoEmotionsReader, id2label: dict[int, str]) -> list[int]
             f"{', '.join(missing[:3]) or 'some'}; it must have the 28 GoEmotions labels"
         )
     return [found[label] for label in LABELS]
-
-
-def _longest(entry: GoEmotionsReader, tokenizer: Any, config: Any) -> int:
-    """The most tokens the model can read: positions of the network, less those that RoBERTa-like models skip."""
-    positions = int(getattr(config, "max_position_embeddings", 512) or 512)
-    if getattr(config, "model_type", "") in ("roberta", "xlm-roberta", "camembert"):
-        positions -= int(config.pad_token_id or 0) + 1
-    return min(positions, int(tokenizer.model_max_length), entry.max_tokens or positions)

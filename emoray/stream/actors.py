@@ -17,9 +17,22 @@ import ray
 from emoray import rows
 from emoray.hosts import Ask, Host, HostDown, Reply
 from emoray.journal import Journal
-from emoray.readers import Reader, ReaderDown, Reading
+from emoray.readers import Reader, ReaderDown, Reading, SlowReader
 from emoray.resume import owed_rows
-from emoray.spec import Embedded, GoEmotionsReader, Hosted, Local, ModelEntry, ReaderEntry, Scripted, ScriptedReader, Vllm
+from emoray.spec import (
+    Embedded,
+    GoEmotionsReader,
+    Hosted,
+    JudgeReader,
+    Local,
+    ModelEntry,
+    ReaderEntry,
+    RegressorReader,
+    Rehearsed,
+    Scripted,
+    ScriptedReader,
+    Vllm,
+)
 from emoray.store import RunFolder, StoreError
 from emoray.stream.ledger import Verdict
 from emoray.stream.means import Means
@@ -54,6 +67,10 @@ def host_of(entry: ModelEntry, means: Means | None = None) -> Host:
             from emoray.hosts.scripted import ScriptedHost
 
             return ScriptedHost(entry)
+        case Rehearsed():
+            from emoray.rehearsal.engine import RehearsedHost
+
+            return RehearsedHost(entry)
         case Vllm():
             from emoray.hosts.vllm import VllmHost
 
@@ -62,16 +79,29 @@ def host_of(entry: ModelEntry, means: Means | None = None) -> Host:
             from emoray.hosts.hosted_api import HostedApi
 
             return HostedApi(entry, means.account, means.retry, means.governor, run=means.run)
+        case Hosted(host="batch_api") if means:
+            from emoray.hosts.batch_api import BatchApi
+
+            return BatchApi(entry, means.account, means.retry, means.batches, purse=means.purse, run=means.run)
         case _:
             raise HostDown(f"model {entry.name!r}: host {entry.host!r} is not there yet")
 
 
-def reader_of(entry: ReaderEntry) -> Reader:
+def reader_of(entry: ReaderEntry, means: Means | None = None) -> Reader:
+    """The reader of an entry; `means` are those of a hosted judge."""
     match entry:
         case GoEmotionsReader():
             from emoray.readers.goemotions import GoEmotions
 
             return GoEmotions(entry)
+        case RegressorReader():
+            from emoray.readers.regressor import Regressor
+
+            return Regressor(entry)
+        case JudgeReader():
+            from emoray.readers.judge import Judge, asked_of
+
+            return Judge(entry, host_of(asked_of(entry), means))
         case ScriptedReader():
             from emoray.readers.scripted import ScriptedReading
 
@@ -147,33 +177,46 @@ class Listener:
         self._journal = Journal(part, _writer(work), schema=rows.SCORED)
 
     def __call__(self, block: pa.Table) -> pa.Table:
+        """What cannot go on ends its lane without an exception, as with a Speaker."""
         if block.num_rows == 0 or self._reader is None:
             return block
-        readings = self._readings(self._reader, block["answer"].to_pylist())
-        felt = rows.felt(block, readings, reader=self._reader.name, revision=self._reader.revision)
+        durable: list[Future[None]] = []
         try:
-            self._journal.append(rows.scored(felt, self._label_map, self._neutral)).result()
-        except StoreError as wrong:
+            for places, readings in _heard(self._reader, block["answer"].to_pylist()):
+                some = block.take(pa.array(places, pa.int64()))
+                durable.append(self._kept(self._reader, some, readings))
+            for future in durable:
+                future.result()
+        except (ReaderDown, StoreError) as wrong:
             ray.get(self._work.ledger.down.remote(str(wrong)))
         else:
             self._work.ledger.read.remote(self._reader.name, block.num_rows)
         return block
 
+    def _kept(self, reader: Reader, some: pa.Table, readings: list[Reading | None]) -> Future[None]:
+        felt = rows.felt(some, readings, reader=reader.name, revision=reader.revision)
+        return self._journal.append(rows.scored(felt, self._label_map, self._neutral))
+
     def _started(self, entry: ReaderEntry) -> Reader | None:
         try:
-            return reader_of(entry)
-        except ReaderDown as wrong:
+            return reader_of(entry, self._work.means)
+        except (ReaderDown, HostDown) as wrong:
             ray.get(self._work.ledger.down.remote(str(wrong)))
             return None
 
-    @staticmethod
-    def _readings(reader: Reader, texts: list[str | None]) -> list[Reading | None]:
-        """One per row; None where there is no answer to read."""
-        there = [place for place, text in enumerate(texts) if text is not None]
-        readings: list[Reading | None] = [None] * len(texts)
-        for place, reading in zip(there, reader.read([text for text in texts if text is not None]), strict=True):
-            readings[place] = reading
-        return readings
+
+def _heard(reader: Reader, texts: list[str | None]) -> Iterator[tuple[list[int], list[Reading | None]]]:
+    """Places and readings of all rows: at once, or of a slow reader as they come. None: there is no answer to read."""
+    there = [place for place, text in enumerate(texts) if text is not None]
+    silent = [place for place, text in enumerate(texts) if text is None]
+    spoken = [text for text in texts if text is not None]
+    if isinstance(reader, SlowReader):
+        if silent:
+            yield silent, [None] * len(silent)
+        for group in reader.read_each(spoken):
+            yield [there[place] for place, _ in group], [reading for _, reading in group]
+        return
+    yield [*there, *silent], [*reader.read(spoken), *[None] * len(silent)]
 
 
 def _gathered(host: Host, asks: list[Ask]) -> Iterator[list[Reply]]:

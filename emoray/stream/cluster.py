@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
@@ -14,17 +14,21 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from emoray.hosts.scripted import GROUP
 from emoray.spec import (
     Embedded,
-    GoEmotionsReader,
     Hosted,
+    JudgeReader,
     Local,
     ModelEntry,
     ReaderEntry,
+    Rehearsed,
     Scripted,
     Spec,
     SpecError,
     Vllm,
 )
 from emoray.store import RunFolder, StoreError, leave_mark, missing_mark, probe
+from emoray.stream import placement
+
+_ENGINE_ROWS = 16  # rows that travel to an engine together
 
 
 @dataclass(frozen=True)
@@ -69,13 +73,18 @@ def speakers(entry: ModelEntry) -> Pool:
         case Local():
             return Pool(entry.actors, Resources(entry.cpus, entry.gpus), entry.batch_size, 2)
         case Vllm():
-            least = entry.replicas if isinstance(entry.replicas, int) else entry.replicas[0]
-            gpus = entry.tensor_parallel_size * entry.pipeline_parallel_size
-            return Pool(least, Resources(1.0, float(gpus)), 32, 16)
+            whole = placement.engine(entry)[0]
+            calls = _calls(entry.max_num_seqs, _ENGINE_ROWS)  # a block waits for its longest answer: most of it is done
+            return Pool(placement.replicas(entry)[0], Resources(whole.cpus, whole.gpus), _ENGINE_ROWS, calls)
         case Scripted():
             rows = min(GROUP, entry.in_flight) if entry.latency_s else 1000
             calls = _calls(entry.in_flight, rows) if entry.latency_s else 3
             return Pool(entry.actors, Resources(entry.cpus), rows, calls)
+        case Rehearsed():
+            rows = max(1, entry.in_flight // 8)
+            return Pool(entry.actors, Resources(entry.cpus), rows, _calls(entry.in_flight, rows))
+        case Hosted(host="batch_api"):
+            return Pool(1, Resources(0.1), 50_000, 1)  # the more asks come together, the fewer batches
         case Hosted():
             rows = max(1, entry.in_flight // 8)
             return Pool(entry.actors, Resources(0.1), rows, _calls(entry.in_flight, rows))
@@ -87,9 +96,10 @@ def _calls(in_flight: int, rows: int) -> int:
 
 
 def listeners(entry: ReaderEntry) -> Pool:
-    """The pool of a reader's listeners; blocks come as the speakers made them."""
-    gpus = entry.gpus if isinstance(entry, GoEmotionsReader) else 0.0
-    return Pool(entry.actors, Resources(entry.cpus, gpus), 0, 2)
+    """The pool of a reader's listeners; blocks come as the speakers made them. A judge is a speaker that listens."""
+    if isinstance(entry, JudgeReader):
+        return replace(speakers(entry.model), block_rows=0)
+    return Pool(entry.actors, Resources(entry.cpus, entry.gpus), 0, 2)  # one computes, the other tokenizes
 
 
 def needs(spec: Spec, model: ModelEntry | None) -> Resources:
@@ -148,6 +158,9 @@ def connect(address: str | None = None, *, verbose: bool = False) -> Resources:
             ray.init(address=where, log_to_driver=verbose, logging_level=level, **local)
         except ConnectionError as wrong:
             raise SpecError(f"no Ray cluster answers at {where}: {str(wrong).splitlines()[0]}") from None
+    if not verbose:
+        # Ray tells of dead nodes on stdout, among our results, even where log_to_driver is False
+        ray._private.worker.print_to_stdstream = lambda *_, **__: None
     logging.getLogger("ray.data").setLevel(level)
     whole = ray.cluster_resources()
     return Resources(whole.get("CPU", 0.0), whole.get("GPU", 0.0))

@@ -17,7 +17,7 @@ from ray.data import ActorPoolStrategy, Dataset
 from emoray import rows
 from emoray.compact import compact
 from emoray.resume import Settled, owed
-from emoray.spec import ModelEntry, ReaderEntry, Study
+from emoray.spec import JudgeReader, ModelEntry, ReaderEntry, Study, label_map_of
 from emoray.store import RunFolder
 from emoray.stream import cluster
 from emoray.stream.actors import Listener, Speaker, Work
@@ -89,7 +89,8 @@ class Lane:
 
     def left(self) -> int:
         """What is left to do: cells without an answer, or answers that some reader has not read."""
-        return self.owed() if self._asks else max(map(self._unread, self._study.spec.readers))
+        unread = max(map(self._unread, self._study.spec.readers))
+        return max(self.owed(), unread) if self._asks else unread
 
     def _unread(self, reader: ReaderEntry) -> int:
         read = self._run.rows(reader.name, self.model).settled()
@@ -122,7 +123,9 @@ class Lane:
 
     def _heard(self, said: Dataset, readers: Sequence[ReaderEntry]) -> Dataset:
         for reader in readers:
-            arguments = (reader, self._work, self._study.label_map, self._study.spec.neutral)
+            means = means_of(self._study.spec, reader.model, self._run) if isinstance(reader, JudgeReader) else None
+            label_map = label_map_of(reader, self._study.label_map)
+            arguments = (reader, self._work._replace(means=means), label_map, self._study.spec.neutral)
             said = _staffed(said, Listener, arguments, cluster.listeners(reader))
         return said
 

@@ -75,6 +75,7 @@ def test_the_probabilities_are_those_of_plain_transformers_in_any_batch(
     some = _cached(softmax)
     some._encoder._most_tokens, some._encoder._most_texts = most_tokens, most_texts
     for text, reading in zip(texts, some.read(texts), strict=True):
+        assert reading.probabilities is not None
         np.testing.assert_allclose(reading.probabilities, plainly(text), atol=1e-5)
 
 
@@ -196,7 +197,9 @@ def test_a_folder_without_a_trained_head_is_refused(tmp_path: Path) -> None:
 
     folder = tiny_models.classifier(tmp_path, LABELS)
     weights = load_file(tmp_path / "model.safetensors")
-    save_file({k: v for k, v in weights.items() if "classifier" not in k}, tmp_path / "model.safetensors", {"format": "pt"})
+    save_file(
+        {k: v for k, v in weights.items() if "classifier" not in k}, tmp_path / "model.safetensors", {"format": "pt"}
+    )
     with pytest.raises(ReaderDown, match=r"has no weights for classifier.bias, classifier.weight: it is no trained"):
         reader(folder)
 
@@ -237,9 +240,12 @@ def test_a_window_counts_by_its_tokens(softmax: str) -> None:
     one, two = (r.probabilities for r in reader(softmax).read(["x" * 38, "x" * 5 + "y" * 20]))
     assert one is not None
     assert two is not None
+    assert reading.probabilities is not None
     np.testing.assert_allclose(reading.probabilities, (38 * one + 25 * two) / 63, atol=1e-5)
 
 
 def test_a_text_that_fits_reads_the_same_in_both_ways(softmax: str) -> None:
     (window,), (cut,) = reader(softmax, long_texts="window").read(["short"]), _cached(softmax).read(["short"])
+    assert window.probabilities is not None
+    assert cut.probabilities is not None
     np.testing.assert_array_equal(window.probabilities, cut.probabilities)

@@ -63,7 +63,9 @@ def test_an_output_that_is_not_there_is_refused_in_a_sentence(vad: str) -> None:
 
 
 def test_an_empty_range_is_refused_by_the_spec() -> None:
-    text = "name: t\nmodels: [{name: a, host: scripted}]\nreaders: [{kind: regressor, name: r, model: m, range: [1, 1]}]"
+    text = (
+        "name: t\nmodels: [{name: a, host: scripted}]\nreaders: [{kind: regressor, name: r, model: m, range: [1, 1]}]"
+    )
     with pytest.raises(SpecError, match=r"readers\[0\].range: must be \[lowest, highest\], got \[1.0, 1.0\]"):
         parse(text)
 

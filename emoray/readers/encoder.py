@@ -1,0 +1,182 @@
+"""An encoder with a head on top, at full speed: texts in, one row of raw outputs per text out.
+
+The only file of the readers that knows torch. Texts of like length share a batch, and a batch holds as many tokens as
+the device likes; one thread computes while another tokenizes the next texts; a half-used GPU keeps to its share.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from emoray import embedded
+from emoray.readers import ReaderDown
+from emoray.spec import GoEmotionsReader, RegressorReader
+
+Outputs = npt.NDArray[np.float32]
+_CPU_TOKENS, _GPU_TOKENS = 256, 32_768  # of a batch: more costs a CPU more in padding than it gains in speed
+_OVERLAP = 8  # a window begins this part of its length before the last one ended
+_HINT = "give `embedded`, a hub id, or a folder with config.json, the tokenizer and the weights"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What of a text goes through the network at once."""
+
+    text: int  # the place of the text
+    ids: list[int]  # with the special tokens
+    own: int  # tokens without them: the weight of this piece in the mean of its text
+
+
+class Encoder:
+    """One network on one device. `read` may be called from several threads: one computes, the others tokenize."""
+
+    def __init__(self, entry: GoEmotionsReader | RegressorReader) -> None:
+        """Loads the network; ReaderDown, in a sentence, where that cannot be done."""
+        threads = max(1, math.ceil(entry.cpus))
+        os.environ.setdefault("RAYON_NUM_THREADS", str(threads))  # the tokenizer's: by default one per core of the node
+        torch.set_num_threads(threads)
+        self.model, tokenizer = _loaded(entry)
+        self.device = self.model.device
+        self.config = self.model.config
+        own = entry.model == "embedded"
+        hub = getattr(self.config, "_commit_hash", None) or entry.revision
+        self.revision: str | None = embedded.CHECKSUMS["reader"][:12] if own else hub
+        self._windows = entry.long_texts == "window"
+        self._tokenizer = _tokenizer(entry, tokenizer, longest(entry, tokenizer, self.config))
+        self._pad, self._left = int(tokenizer.pad_token_id or 0), tokenizer.padding_side == "left"
+        auto = _GPU_TOKENS if self.device.type == "cuda" else _CPU_TOKENS
+        self._most_tokens, self._most_texts = entry.batch_tokens or auto, entry.batch_size
+        self._computing = threading.Lock()
+
+    def pieces(self, texts: Sequence[str]) -> tuple[list[Piece], list[bool]]:
+        """The pieces of the texts, in order, and which texts are longer than what is read of them."""
+        encodings = self._tokenizer.encode_batch(list(texts))
+        found: list[Piece] = []
+        for text, first in enumerate(encodings):
+            windows = [first, *first.overflowing] if self._windows else [first]
+            found += [Piece(text, one.ids, len(one.ids) - sum(one.special_tokens_mask)) for one in windows]
+        return found, [bool(one.overflowing) and not self._windows for one in encodings]
+
+    @torch.inference_mode()
+    def outputs(self, pieces: Sequence[Piece]) -> Outputs:
+        """(pieces, outputs) in the order of the pieces; inside, pieces of like length share a batch."""
+        if not pieces:
+            return np.zeros((0, int(self.config.num_labels)), dtype=np.float32)
+        places: list[int] = []
+        found: list[torch.Tensor] = []
+        with self._computing:
+            for batch in batches([len(piece.ids) for piece in pieces], self._most_tokens, self._most_texts):
+                places += batch
+                found.append(self._forward([pieces[place].ids for place in batch]))
+            rows: Outputs = torch.cat(found).float().cpu().numpy()  # the first wait for a GPU
+        ordered = np.empty_like(rows)
+        ordered[places] = rows
+        return ordered
+
+    def close(self) -> None:
+        del self.model
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _forward(self, rows: list[list[int]]) -> torch.Tensor:
+        width = max(map(len, rows))
+        ids = np.full((len(rows), width), self._pad, dtype=np.int64)
+        mask = np.zeros((len(rows), width), dtype=np.int64)
+        for line, row in enumerate(rows):
+            own = slice(width - len(row), width) if self._left else slice(0, len(row))
+            ids[line, own], mask[line, own] = row, 1
+        both = torch.from_numpy(np.stack([ids, mask])).to(self.device, non_blocking=True)
+        logits: torch.Tensor = self.model(input_ids=both[0], attention_mask=both[1]).logits
+        return logits
+
+
+def batches(lengths: Sequence[int], most_tokens: int, most_texts: int) -> Iterator[list[int]]:
+    """The places, longest first, in groups: at most so many texts, and at most so many tokens with their padding.
+
+    A text that alone is longer is a group of its own.
+    """
+    group: list[int] = []
+    for place in sorted(range(len(lengths)), key=lambda place: -lengths[place]):
+        if group and (len(group) == most_texts or (len(group) + 1) * lengths[group[0]] > most_tokens):
+            yield group
+            group = []
+        group.append(place)
+    if group:
+        yield group
+
+
+def averaged(rows: npt.NDArray[np.floating[Any]], pieces: Sequence[Piece], texts: int) -> npt.NDArray[np.float64]:
+    """(pieces, n) -> (texts, n): the mean over the pieces of each text, weighted by their tokens."""
+    weights = np.array([max(1, piece.own) for piece in pieces], dtype=np.float64)
+    owners = np.array([piece.text for piece in pieces], dtype=np.int64)
+    sums, total = np.zeros((texts, rows.shape[1])), np.zeros(texts)
+    np.add.at(sums, owners, rows * weights[:, None])
+    np.add.at(total, owners, weights)
+    return np.asarray(sums / total[:, None], dtype=np.float64)
+
+
+def longest(entry: GoEmotionsReader | RegressorReader, tokenizer: Any, config: Any) -> int:
+    """The most tokens the model can read: positions of the network, less those that RoBERTa-like models skip."""
+    positions = int(getattr(config, "max_position_embeddings", 512) or 512)
+    if getattr(config, "model_type", "") in ("roberta", "xlm-roberta", "camembert"):
+        positions -= int(config.pad_token_id or 0) + 1
+    return min(positions, int(tokenizer.model_max_length), entry.max_tokens or positions)
+
+
+def _loaded(entry: GoEmotionsReader | RegressorReader) -> tuple[Any, Any]:
+    path = str(embedded.reader_path()) if entry.model == "embedded" else entry.model
+    device = _device(entry)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, revision=entry.revision)
+        model, info = AutoModelForSequenceClassification.from_pretrained(
+            path, revision=entry.revision, dtype=_dtype(entry, device), output_loading_info=True
+        )
+    except Exception as wrong:  # somebody's files, somebody's code: a cut file, a missing library, too little memory
+        reason = next(iter(str(wrong).strip().splitlines()), type(wrong).__name__).rstrip(".")
+        raise ReaderDown(f"{_named(entry)} cannot be loaded: {reason}; {_HINT}") from wrong
+    missing = sorted(info["missing_keys"])
+    if missing:  # transformers would fill them with random numbers, and say so only in a log
+        raise ReaderDown(f"{_named(entry)} has no weights for {', '.join(missing[:2])}: it is no trained classifier")
+    return model.to(device).eval(), tokenizer
+
+
+def _device(entry: GoEmotionsReader | RegressorReader) -> str:
+    if not entry.gpus:
+        return "cpu"
+    if not torch.cuda.is_available():
+        raise ReaderDown(f"{_named(entry)} asks for a GPU, but torch sees none; set gpus: 0, or install torch for CUDA")
+    if entry.gpus < 1:
+        torch.cuda.set_per_process_memory_fraction(entry.gpus)
+    return "cuda"
+
+
+def _dtype(entry: GoEmotionsReader | RegressorReader, device: str) -> torch.dtype:
+    """Half precision on a GPU; on most CPUs it is several times slower."""
+    half = "bfloat16" if device == "cuda" and torch.cuda.is_bf16_supported() else "float16"
+    auto = half if device == "cuda" else "float32"
+    dtype: torch.dtype = getattr(torch, auto if entry.dtype == "auto" else entry.dtype)
+    return dtype
+
+
+def _tokenizer(entry: GoEmotionsReader | RegressorReader, tokenizer: Any, most: int) -> Any:
+    """The Rust tokenizer itself, set once: so any number of threads may use it at the same time."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise ReaderDown(f"{_named(entry)} has no fast tokenizer; save one beside it as tokenizer.json")
+    backend.no_padding()
+    backend.enable_truncation(most, stride=most // _OVERLAP if entry.long_texts == "window" else 0)
+    return backend
+
+
+def _named(entry: GoEmotionsReader | RegressorReader) -> str:
+    return f"reader {entry.name!r} ({entry.model})"

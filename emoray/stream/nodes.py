@@ -1,0 +1,130 @@
+"""A Ray cluster of several nodes on this machine, on loopback and behind a token of its own: where a run is rehearsed.
+
+Knows only the `ray` command. Every node is a process group, and dies with the process that started it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Self
+
+_HERE = "127.0.0.2"  # loopback; Ray takes 127.0.0.1 for a mistake and uses the address of the network card instead
+_PATIENCE_S = 90.0
+_STORE_BYTES = 100_000_000  # of objects, per node
+_DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG
+_QUICK = {  # a dead node is noticed within four seconds, a slow one is waited for, a log can be read at once
+    "PYTHONUNBUFFERED": "1",
+    "RAY_raylet_start_wait_time_s": "90",
+    "RAY_health_check_initial_delay_ms": "1000",
+    "RAY_health_check_period_ms": "500",
+    "RAY_health_check_failure_threshold": "8",
+}
+
+
+class Nodes:
+    """A head without CPUs and some workers, from `__enter__` to `__exit__`."""
+
+    def __init__(self, workers: int = 2, cpus: int = 4) -> None:
+        """`cpus` is what each worker says it has, whatever the machine has."""
+        self.workers, self._cpus = workers, cpus
+        self._started: list[subprocess.Popen[bytes]] = []
+        self._folder = Path(tempfile.mkdtemp(prefix="emo-"))  # short: Ray's sockets lie in it
+        self.address = f"{_HERE}:{_free_port()}"
+        token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        self.environment: Mapping[str, str] = token | {"RAY_USAGE_STATS_ENABLED": "0"}
+
+    def __enter__(self) -> Self:
+        try:
+            port = self.address.rpartition(":")[2]
+            self._start("--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=false",
+                        f"--temp-dir={self._folder}", f"--ray-client-server-port={_free_port()}")  # fmt: skip
+            for _ in range(self.workers):
+                self.add()
+            self.wait()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for node in self._started:
+            _end(node)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def add(self, before: tuple[str, ...] = ()) -> None:
+        """One more worker, on its way. `before` are words to put before the command."""
+        self.wait()  # two that start at once would take the same names for their sockets
+        self._start(f"--address={self.address}", f"--num-cpus={self._cpus}", before=before)
+
+    def _start(self, *flags: str, before: tuple[str, ...] = ()) -> None:
+        ray = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", f"--node-ip-address={_HERE}"]
+        same = ["--num-gpus=0", f"--object-store-memory={_STORE_BYTES}", "--min-worker-port=0", "--max-worker-port=0",
+                "--disable-usage-stats"]  # fmt: skip
+        with (self._folder / f"node-{len(self._started)}.log").open("wb") as log:
+            node = subprocess.Popen(
+                [*before, *ray, *same, *flags],
+                env=os.environ | _QUICK | dict(self.environment),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+            )
+        self._started.append(node)
+
+    def wait(self) -> None:
+        """Until the last one is there."""
+        deadline = time.monotonic() + _PATIENCE_S
+        while "runtime started" not in self._log():
+            if time.monotonic() > deadline or self._started[-1].poll() is not None:
+                raise RuntimeError(f"a node of the cluster did not start: {self._log()[-2000:]}")
+            time.sleep(0.05)
+
+    def _log(self) -> str:
+        return (self._folder / f"node-{len(self._started) - 1}.log").read_text(errors="replace")
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_DIES_WITH_PARENT, signal.SIGTERM)
+
+
+def _end(node: subprocess.Popen[bytes]) -> None:
+    """At once: nobody needs what is left, and Ray would take half a minute."""
+    for pid in [*descendants(node.pid), node.pid]:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    with suppress(ProcessLookupError):
+        os.killpg(node.pid, signal.SIGKILL)
+    node.wait()
+
+
+def descendants(pid: int) -> list[int]:
+    """The processes that a process started, and those that they started (Linux)."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parent = int(stat.read_text(errors="replace").rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(stat.parent.name))
+    found = list(children.get(pid, ()))
+    for one in found:  # grows as it goes
+        found += children.get(one, ())
+    return found
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port

@@ -1,0 +1,143 @@
+"""The processes of one run on a cluster: found by what Ray knows of its job, and killed where they are."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray._private import state  # the public state API needs a dashboard
+from ray.exceptions import GetTimeoutError, RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from emoray.stream import cluster
+from emoray.stream.nodes import descendants
+
+_PATIENCE_S = 20.0
+_STARTING_S = 90.0
+
+
+@dataclass(frozen=True)
+class Process:
+    """An actor's process."""
+
+    node: str
+    pid: int
+
+
+class Hunter:
+    """Finds and kills the processes of the job that a `run` command began; touches no other job's."""
+
+    def __init__(self, address: str, workers: int = 0) -> None:
+        """Joins the cluster, and waits until it has so many workers."""
+        cluster.connect(address)
+        deadline = time.monotonic() + _STARTING_S
+        while len(self.workers()) < workers and time.monotonic() < deadline:
+            time.sleep(0.1)
+        self._reapers: dict[str, Any] = {}
+        for node in self._nodes():
+            self._reaper(node)
+
+    def actors(self, driver: int, of: str = "") -> list[Process]:
+        """The living actors of the job of the driver with this pid, whose class has this word in its name."""
+        jobs = {job["JobID"] for job in state.jobs() if job["DriverPid"] == driver}
+        alive = set(self._nodes())
+        found = [actor for actor in state.actors().values() if actor["JobID"] in jobs and actor["State"] == "ALIVE"]
+        return [
+            Process(actor["Address"]["NodeID"], actor["Pid"])
+            for actor in found
+            if of in actor["ActorClassName"] and actor["Address"]["NodeID"] in alive
+        ]
+
+    def kill(self, victim: Process) -> bool:
+        """Whether it was there to be killed; returns when it is dead."""
+        return bool(self._told(victim.node, "kill", victim.pid, "ray::"))
+
+    def kill_child(self, victim: Process, of: str) -> bool:
+        """Kills a process that an actor started, known by a word of its command; returns when the actor is dead too."""
+        child = next(iter(self._told(victim.node, "children", victim.pid, of) or ()), None)
+        if child is None or not self._told(victim.node, "kill", child, of):
+            return False
+        return bool(self._told(victim.node, "gone", victim.pid))
+
+    def kill_node(self, node: str) -> bool:
+        """A node's raylet and everything that it started; returns when the cluster knows."""
+        with suppress(RayError):
+            ray.get(self._reaper(node).fell.remote(), timeout=_PATIENCE_S)
+        deadline = time.monotonic() + _PATIENCE_S
+        while node in self._nodes():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+        self._reapers.pop(node, None)
+        return True
+
+    def wait_until_gone(self, actors: list[Process]) -> None:
+        """Until the processes of these actors are dead; Ray calls an actor dead a little before."""
+        for one in actors:
+            self._told(one.node, "gone", one.pid)
+
+    def workers(self) -> list[str]:
+        """The living nodes that are neither the head nor the one that a driver of this machine joins."""
+        mine = ray.get_runtime_context().get_node_id()
+        heads = {node["NodeID"] for node in ray.nodes() if "node:__internal_head__" in node["Resources"]}
+        return [node for node in self._nodes() if node != mine and node not in heads]
+
+    def _nodes(self) -> list[str]:
+        return [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+
+    def _told(self, node: str, what: str, *arguments: Any) -> Any:
+        with suppress(RayError, GetTimeoutError):
+            return ray.get(getattr(self._reaper(node), what).remote(*arguments), timeout=_PATIENCE_S)
+        self._reapers.pop(node, None)
+        return None
+
+    def _reaper(self, node: str) -> Any:
+        if node not in self._reapers:
+            there = NodeAffinitySchedulingStrategy(node, soft=False)
+            self._reapers[node] = ray.remote(_Reaper).options(num_cpus=0, scheduling_strategy=there).remote()
+        return self._reapers[node]
+
+
+class _Reaper:
+    """Kills on one node (Linux)."""
+
+    def kill(self, pid: int, title: str) -> bool:
+        """False where there is no such process, or another one has its number by now."""
+        if title not in _command(pid):
+            return False
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        return self.gone(pid)
+
+    def gone(self, pid: int) -> bool:
+        deadline = time.monotonic() + _PATIENCE_S
+        while _command(pid):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.002)
+        return True
+
+    def children(self, pid: int, of: str) -> list[int]:
+        return [child for child in descendants(pid) if of in _command(child)]
+
+    def fell(self) -> None:
+        """Ends with this process itself."""
+        raylet, me = os.getppid(), os.getpid()
+        if "raylet" not in _command(raylet):
+            raise RuntimeError("a worker's parent is no raylet here")
+        for pid in [raylet, *(pid for pid in descendants(raylet) if pid != me), me]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _command(pid: int) -> str:
+    """What a process was started as; "" where there is none (or only its remains)."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    return ""

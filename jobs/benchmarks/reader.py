@@ -1,0 +1,172 @@
+"""The goemotions reader in its lane over a bare PyTorch loop, and over the transformers pipeline as it comes.
+
+All three read the same texts with the same network (the shape of BERT-base, random weights, made here) in the same
+run, in turns, medians of the turns; on a CPU with the same number of threads. Start-up is left out everywhere: the
+lane is timed from its first finished block to its last, by scored rows that are durable; loop and pipeline are timed
+after their models are loaded and warm. The loop sorts by length and sends 32 texts at a time; all of them tokenize.
+Short texts are as long as GoEmotions' comments, long ones as answers. What a batch gains over single texts depends on
+the device: a CPU core is nearly busy with one long text, and never with one short one.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertConfig,
+    PreTrainedTokenizerFast,
+    pipeline,
+)
+
+from emoray import manifest
+from emoray.spec import Study, parse
+from emoray.store import RunFolder
+from emoray.stream import cluster
+from emoray.stream.conduct import Conductor
+from emoray.study.goemotions import LABELS
+
+_WORDS = 30_000  # of the vocabulary
+_BLOCK = 64  # rows that travel together in the lane
+_CAPACITY = cluster.Resources(64, 1)
+
+
+def run(short: int = 1024, long: int = 256, rounds: int = 3, cpus: int = 1, gpus: int = 0) -> dict[str, float]:
+    """`short` and `long` are how many texts of each length; with `gpus` 1 all three run on one GPU in bfloat16."""
+    torch.set_num_threads(cpus)
+    ray.init(address="local", num_cpus=cpus + 2, include_dashboard=False, log_to_driver=False, logging_level="error")
+    cluster.connect()
+    with tempfile.TemporaryDirectory() as place:
+        network = _network(Path(place) / "bert")
+        figures = _compared(network, _texts(short, 12.0), place, rounds, cpus, gpus)
+        slow = _compared(network, _texts(long, 80.0), place, rounds, cpus, gpus)
+    return {
+        "ratio_to_bare_loop": figures["lane"] / figures["loop"],
+        "ratio_to_pipeline": figures["lane"] / figures["pipeline"],
+        "ratio_to_bare_loop_long": slow["lane"] / slow["loop"],
+        "ratio_to_pipeline_long": slow["lane"] / slow["pipeline"],
+        **{f"{name}_rows_per_s": value for name, value in figures.items()},
+        **{f"{name}_rows_per_s_long": value for name, value in slow.items()},
+    }
+
+
+def _network(folder: Path) -> str:
+    """BERT-base with random weights, and a tokenizer that knows its words."""
+    torch.manual_seed(1)
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    vocabulary = {word: i for i, word in enumerate([*special, *(f"w{i}" for i in range(_WORDS - len(special)))])}
+    made = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    ends = [("[CLS]", 2), ("[SEP]", 3)]
+    made.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
+    words = PreTrainedTokenizerFast(tokenizer_object=made, pad_token="[PAD]", unk_token="[UNK]", model_max_length=512)
+    words.save_pretrained(folder)
+    labels = dict(enumerate(LABELS))
+    shape = BertConfig(vocab_size=_WORDS, id2label=labels, label2id={label: i for i, label in labels.items()})
+    AutoModelForSequenceClassification.from_config(shape).save_pretrained(folder)
+    return str(folder)
+
+
+def _texts(n: int, median: float) -> list[str]:
+    """Texts of different lengths around a median of words, log-normal as real ones are, at most 250."""
+    rng = np.random.default_rng(5)
+    lengths = np.clip(rng.lognormal(np.log(median), 0.5, n), 1, 250).astype(int)
+    return [" ".join(f"w{word}" for word in rng.integers(_WORDS - 4, size=length)) for length in lengths]
+
+
+def _compared(model: str, texts: list[str], place: str, rounds: int, cpus: int, gpus: int) -> dict[str, float]:
+    """Rows per second of each, in turns."""
+    folder, said = _answers(texts, place)
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    device = "cuda" if gpus else "cpu"
+    dtype = torch.bfloat16 if gpus else torch.float32
+    network = AutoModelForSequenceClassification.from_pretrained(model, dtype=dtype).to(device).eval()
+    pipe = pipeline("text-classification", model=network, tokenizer=tokenizer, top_k=None, device=device)
+    few = said[:: 1 if gpus else 4]  # the pipeline is slow, and its rate does not depend on how many there are
+    ways: dict[str, Callable[[], float]] = {
+        "loop": lambda: len(said) / _seconds(lambda: _loop(network, tokenizer, said, device)),
+        "lane": lambda: _lane(model, said, folder, cpus, gpus),
+        "pipeline": lambda: len(few) / _seconds(lambda: pipe(few, truncation=True)),
+    }
+    _loop(network, tokenizer, said[:_BLOCK], device)
+    pipe(said[:8], truncation=True)
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            rates[name].append(way())
+    return {name: statistics.median(found) for name, found in rates.items()}
+
+
+@torch.inference_mode()
+def _loop(network: Any, tokenizer: Any, texts: Sequence[str], device: str, batch: int = 32) -> None:
+    ids = tokenizer(list(texts), truncation=True)["input_ids"]
+    order = sorted(range(len(ids)), key=lambda place: len(ids[place]))
+    found = []
+    for start in range(0, len(order), batch):
+        padded = tokenizer.pad(
+            {"input_ids": [ids[place] for place in order[start : start + batch]]}, return_tensors="pt"
+        )
+        found.append(network(**padded.to(device)).logits.float().softmax(-1))
+    torch.cat(found).cpu().numpy()
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+def _answers(texts: list[str], place: str) -> tuple[RunFolder, list[str]]:
+    """A run folder whose answers are such texts (drawn with replacement), and the answers."""
+    said = _study("{kind: scripted, name: s}", texts)
+    folder = RunFolder(f"{place}/run{len(texts)}")
+    folder.create()
+    folder.write_manifest(manifest.fresh(said))
+    Conductor(said, folder, _CAPACITY, "asks", limit=len(texts)).run(lambda _: None)
+    return folder, folder.answers("a").read()["answer"].to_pylist()
+
+
+def _lane(model: str, texts: list[str], folder: RunFolder, cpus: int, gpus: int) -> float:
+    """Rows per second of a lane that reads the folder's answers, from its first finished block to its last."""
+    reader = f"r{len(folder.readers())}"
+    settings = f"cpus: {cpus}, gpus: {gpus}"
+    read = _study(f"{{kind: goemotions, name: {reader}, model: {model}, {settings}}}", texts)
+    conductor = Conductor(read, folder, _CAPACITY, reader, limit=len(texts), asks=False)
+    steps = _watched(conductor, len(texts), reader)
+    if len(steps) < 2:
+        raise RuntimeError(f"{len(texts)} rows are too few: the lane is timed from its first block of {_BLOCK} on")
+    (first, began), (last, ended) = steps[0], steps[-1]
+    if last != len(texts):
+        raise RuntimeError(f"the lane read {last} of {len(texts)} rows")
+    return (last - first) / (ended - began)
+
+
+def _watched(conductor: Conductor, cells: int, reader: str) -> list[tuple[int, float]]:
+    """(rows read so far, when) of every step."""
+    lane, steps = conductor.lanes[0], list[tuple[int, float]]()
+    running = threading.Thread(target=conductor.run, args=[lambda _: None])
+    running.start()
+    while running.is_alive() and (not steps or steps[-1][0] < cells):
+        read = lane.tally().read.get(reader, 0)
+        if read and (not steps or read > steps[-1][0]):
+            steps.append((read, time.perf_counter()))
+        time.sleep(0.01)
+    running.join()
+    return steps
+
+
+def _study(reader: str, texts: list[str]) -> Study:
+    model = {"name": "a", "host": "scripted", "lines": texts, "latency_s": 0.001, "in_flight": _BLOCK}
+    repetitions = -(-len(texts) // 120)
+    return parse(f"name: bench\nmodels: [{model}]\nrepetitions: {repetitions}\nreaders: [{reader}]")

@@ -1,0 +1,102 @@
+"""Is a reader as sure as it should be: against hand-made cases and scikit-learn."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from sklearn import metrics
+
+from emoray.analysis.calibration import (
+    Probabilities,
+    cosine_per_label,
+    empirical_ceilings,
+    expected_calibration_error,
+    fitted_temperature,
+    log_loss,
+    reliability,
+    tempered,
+)
+from emoray.analysis.classification import Indices
+from emoray.study.goemotions import LABELS, NEUTRAL, label_map
+
+JOY, SADNESS, ANGER = (LABELS.index(label) for label in ("joy", "sadness", "anger"))
+
+
+def drawn(rng: np.random.Generator, n: int = 4000, temperature: float = 1.0) -> tuple[Indices, Probabilities]:
+    """True labels drawn from soft-max probabilities: a perfectly calibrated reader, made too sure by a temperature."""
+    logits = 2 * rng.standard_normal((n, len(LABELS)))
+    chances = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    true = (chances.cumsum(axis=1) > rng.random((n, 1))).argmax(axis=1)
+    return true, tempered(chances.astype(np.float32), temperature)
+
+
+def test_a_calibrated_reader_has_hardly_any_error_and_a_too_sure_one_has() -> None:
+    true, honest = drawn(np.random.default_rng(1))
+    assert expected_calibration_error(true, honest) < 0.03
+    assert expected_calibration_error(true, tempered(honest, 0.3)) > 0.2
+
+
+def test_the_error_is_the_gap_between_confidence_and_accuracy() -> None:
+    sure = np.zeros((10, 28), dtype=np.float32)
+    sure[:, JOY] = 0.9
+    true = np.array([JOY] * 6 + [ANGER] * 4)
+    assert expected_calibration_error(true, sure) == pytest.approx(0.3)
+    (one,) = reliability(true, sure)
+    assert (one.readings, one.accuracy) == (10, 0.6)
+    assert one.low <= one.confidence <= one.high
+
+
+def test_a_reader_that_is_quite_sure_falls_into_the_last_bin() -> None:
+    (one,) = reliability(np.array([JOY]), np.eye(28, dtype=np.float32)[[JOY]])
+    assert (one.high, one.accuracy) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize("temperature", [0.4, 1.0, 2.5])
+def test_the_fitted_temperature_undoes_the_one_that_was_put_in(temperature: float) -> None:
+    true, chances = drawn(np.random.default_rng(2), temperature=temperature)
+    fitted = fitted_temperature(true, chances)
+    assert fitted == pytest.approx(1 / temperature, rel=0.1)
+    mended = tempered(chances, fitted)
+    assert expected_calibration_error(true, mended) < 0.03
+    np.testing.assert_array_equal(mended.argmax(axis=1), chances.argmax(axis=1))
+
+
+def test_the_log_loss_is_scikit_learns() -> None:
+    true, chances = drawn(np.random.default_rng(3), n=500)
+    theirs = metrics.log_loss(true, chances / chances.sum(axis=1, keepdims=True), labels=range(28))
+    assert log_loss(true, chances) == pytest.approx(theirs, rel=1e-5)
+
+
+def test_a_temperature_of_one_changes_nothing() -> None:
+    _, chances = drawn(np.random.default_rng(4), n=50)
+    np.testing.assert_allclose(tempered(chances, 1.0), chances, atol=1e-6)
+
+
+def test_cosine_per_label_is_one_where_it_is_read_rightly_and_zero_for_neutral_readings() -> None:
+    true, read = np.array([JOY, JOY, SADNESS, NEUTRAL]), np.array([JOY, NEUTRAL, SADNESS, JOY])
+    found = cosine_per_label(true, read, label_map())
+    assert found[JOY] == pytest.approx(0.5)
+    assert found[SADNESS] == pytest.approx(1.0)
+    assert math.isnan(found[NEUTRAL])
+    assert math.isnan(found[ANGER])
+
+
+def test_an_empirical_ceiling_is_what_the_reader_scores_on_people_who_felt_so() -> None:
+    places = label_map()
+    joy = places.places[JOY].affect
+    assert joy is not None
+    perfect = np.eye(28, dtype=np.float32)
+    true = np.array([JOY, JOY, SADNESS])
+    at_joy, at_opposite = empirical_ceilings(
+        np.array([joy.angle_deg, joy.angle_deg + 60.0]), true, perfect[true], places, reach_deg=10.0
+    )
+    assert at_joy.texts == 2
+    assert at_joy.top == pytest.approx(1.0)
+    assert at_joy.expected == pytest.approx(1.0)
+    assert at_opposite.texts == 0
+    assert math.isnan(at_opposite.top)
+    half_wrong = perfect[np.array([JOY, NEUTRAL, SADNESS])]
+    (half,) = empirical_ceilings(np.array([joy.angle_deg]), true, half_wrong, places, reach_deg=10.0)
+    assert half.top == pytest.approx(0.5)

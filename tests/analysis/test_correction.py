@@ -1,0 +1,102 @@
+"""A few human labels take a reader's bias out of the means, and the intervals hold what they promise."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from emoray.analysis.correction import corrected_mean, corrected_means
+from emoray.study.circumplex import Array
+
+MU = 0.4
+
+
+def experiment(
+    rng: np.random.Generator, *, questions: int = 10, asks: int = 60, labelled: int = 15, of_questions: int = 10
+) -> tuple[Array, Array]:
+    """What a biased, noisy reader reads of answers, and what people say of a few of them."""
+    truth = MU + 0.15 * rng.standard_normal((questions, 1)) + 0.4 * rng.standard_normal((questions, asks))
+    bias = -0.3 + 0.1 * rng.standard_normal((questions, 1))
+    scores = truth + bias + 0.25 * rng.standard_normal((questions, asks))
+    human = np.full_like(truth, np.nan)
+    human[:of_questions, :labelled] = truth[:of_questions, :labelled] + 0.2 * rng.standard_normal(
+        (of_questions, labelled)
+    )
+    return scores, human
+
+
+def coverage(rng: np.random.Generator, runs: int = 1500, **design: int) -> tuple[float, float]:
+    """How often the corrected and the raw 95 % interval hold the truth."""
+    hits = np.zeros(2)
+    for _ in range(runs):
+        found = corrected_mean(*experiment(rng, **design))
+        hits += [one.low <= MU <= one.high for one in (found.corrected, found.raw)]
+    return float(hits[0] / runs), float(hits[1] / runs)
+
+
+@pytest.mark.parametrize(
+    "design", [{}, {"labelled": 3}, {"of_questions": 5}, {"questions": 30, "of_questions": 12, "labelled": 5}]
+)
+def test_the_interval_holds_the_truth_as_often_as_it_says_and_the_readers_own_does_not(design: dict[str, int]) -> None:
+    corrected, raw = coverage(np.random.default_rng(3), **design)
+    assert 0.93 <= corrected <= 0.975
+    assert raw < 0.3
+
+
+def test_with_every_question_labelled_it_is_students_t_on_corrected_question_means() -> None:
+    scores, human = experiment(np.random.default_rng(1))
+    found = corrected_mean(scores, human)
+    per_question = scores.mean(axis=1) + np.nanmean(human - scores, axis=1)
+    assert found.corrected.estimate == pytest.approx(per_question.mean())
+    error = per_question.std(ddof=1) / math.sqrt(10)
+    assert found.corrected.half_width == pytest.approx(2.262157 * error, rel=1e-5)
+
+
+def test_a_perfect_reader_is_left_alone() -> None:
+    scores, _ = experiment(np.random.default_rng(2))
+    human = np.where(np.arange(60) < 10, scores, np.nan)
+    found = corrected_mean(scores, human)
+    assert found.shift == 0
+    assert (found.corrected.low, found.corrected.high) == pytest.approx((found.raw.low, found.raw.high))
+    assert (found.labelled, found.questions) == (100, 10)
+
+
+def test_many_readings_make_few_labels_go_further() -> None:
+    rng = np.random.default_rng(4)
+    widths = []
+    for _ in range(200):
+        truth = MU + 0.4 * rng.standard_normal((10, 200))
+        scores = truth - 0.3 + 0.1 * rng.standard_normal(truth.shape)  # biased, but close
+        human = np.where(np.arange(200) < 10, truth, np.nan)
+        found = corrected_mean(scores, human)
+        widths.append((found.corrected.half_width, found.human.half_width))
+    corrected, alone = np.mean(widths, axis=0)
+    assert corrected < 0.5 * alone
+
+
+def test_where_people_said_nothing_there_is_nothing_to_say() -> None:
+    scores, human = experiment(np.random.default_rng(5))
+    nobody = corrected_mean(scores, np.full_like(human, np.nan))
+    assert math.isnan(nobody.corrected.estimate)
+    assert nobody.raw.estimate == pytest.approx(scores.mean())
+    one = human.copy()
+    one[1:] = np.nan
+    single = corrected_mean(scores, one)
+    assert not math.isnan(single.corrected.estimate)
+    assert math.isnan(single.corrected.low)
+
+
+def test_answers_that_nobody_could_read_are_left_out() -> None:
+    scores, human = experiment(np.random.default_rng(6))
+    scores[0, 0] = scores[3] = np.nan
+    found = corrected_mean(scores, human)
+    assert (found.labelled, found.questions) == (134, 9)
+    assert not math.isnan(found.corrected.low)
+
+
+def test_groups_are_corrected_each_by_itself() -> None:
+    both = [experiment(np.random.default_rng(seed)) for seed in (7, 8)]
+    found = corrected_means(np.stack([one[0] for one in both]), np.stack([one[1] for one in both]))
+    assert found == [corrected_mean(*one) for one in both]

@@ -1,0 +1,169 @@
+"""The driver is killed, twice at once, or told to stop twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from emoray.store import RunFolder
+from emoray.stream.nodes import Nodes
+from tests.chaos.conftest import EMORAY, PATIENCE_S, Start, until
+
+pytestmark = [pytest.mark.chaos, pytest.mark.cluster]
+
+SPEC = """
+name: t
+models: [{{name: a, host: scripted, latency_s: {latency_s}, in_flight: {in_flight}}}]
+states: 4
+questions: [freedom, art]
+repetitions: {repetitions}
+readers: [{{kind: scripted, name: r}}]
+"""
+BOTH = """
+name: t
+models:
+- {{name: a, host: scripted}}
+- {{name: slow, host: scripted, latency_s: {slow_s}}}
+states: 4
+questions: [freedom, art]
+readers: [{{kind: scripted, name: r}}]
+"""
+DECIDED_BY_SEEDS = ["key", "prompt", "seed", "outcome", "answer", "refused", "prompt_tokens", "completion_tokens"]
+AND_BY_READING = [*DECIDED_BY_SEEDS, "label", "probability", "probabilities", "cosine", "expected_cosine"]
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Callable[..., Path]:
+    def write(*, repetitions: int, latency_s: float, in_flight: int = 32) -> Path:
+        path = tmp_path / "spec.yaml"
+        path.write_text(SPEC.format(repetitions=repetitions, latency_s=latency_s, in_flight=in_flight))
+        return path
+
+    return write
+
+
+def results(folder: RunFolder) -> tuple[pa.Table, pa.Table]:
+    """What seeds decide, answers and rows."""
+    return folder.answers("a").read(DECIDED_BY_SEEDS), folder.rows("r", "a").read(AND_BY_READING)
+
+
+TEN_MOMENTS = ("start",) * 3 + ("middle",) * 3 + ("compaction",) * 2 + ("report",) * 2
+PARTS = ("answers/model=a", "rows/reader=r/model=a", "report")
+
+
+class Moments:
+    """When to kill the driver, told by what is new in the folder."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+        self._before = {part: self._there(part) for part in PARTS}
+        self._attempts = self._begun()
+
+    def start(self) -> bool:
+        """The attempt is in run.json, and nothing was asked yet."""
+        return self._begun() > self._attempts
+
+    def middle(self) -> bool:
+        return len(self._new(PARTS[0])) > 3
+
+    def compaction(self) -> bool:
+        """It has made itself a scratch folder."""
+        return any(name.startswith(".compact-") for part in PARTS[:2] for name, _ in self._new(part))
+
+    def report(self) -> bool:
+        return bool(self._new("report"))
+
+    def _begun(self) -> int:
+        return len((self._folder.manifest() or {"attempts": []})["attempts"])
+
+    def _new(self, part: str) -> set[tuple[str, int]]:
+        return self._there(part) - self._before[part]
+
+    def _there(self, part: str) -> set[tuple[str, int]]:
+        """Names and times of what is in a part."""
+        found = set()
+        with suppress(FileNotFoundError), os.scandir(self._folder.path(part)) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):
+                    found.add((entry.name, entry.stat().st_mtime_ns))
+        return found
+
+
+def test_a_driver_killed_ten_times_ends_with_the_same_results_as_one_left_in_peace(
+    spec: Callable[..., Path], nodes: Nodes, start: Start, tmp_path: Path
+) -> None:
+    path = spec(repetitions=100, latency_s=0.4)
+    peace, chaos = RunFolder(str(tmp_path / "peace")), RunFolder(str(tmp_path / "chaos"))
+
+    def run(folder: RunFolder) -> subprocess.Popen[str]:
+        command = [*EMORAY, "run", str(path), "--out", folder.uri, "--address", nodes.address]
+        return start(command, **nodes.environment)
+
+    left = run(peace)
+    assert left.wait(PATIENCE_S) == 0, left.communicate()
+
+    for moment in TEN_MOMENTS:
+        moments = Moments(chaos)
+        driver = run(chaos)
+        until(getattr(moments, moment), driver, every_s=0.0)
+        driver.kill()
+        driver.wait()
+
+    assert (again := run(chaos)).wait(PATIENCE_S) == 0, again.communicate()
+    for undisturbed, killed in zip(results(peace), results(chaos), strict=True):
+        assert undisturbed.num_rows == 800
+        assert killed.equals(undisturbed)
+    ends = [attempt["end"] for attempt in (chaos.manifest() or {})["attempts"]]
+    assert len(ends) == 11
+    assert sum("died" in end for end in ends) == 8  # the others had only the report before them
+
+
+def test_two_runs_on_one_folder_at_once_the_second_says_who_holds_it(
+    spec: Callable[..., Path], nodes: Nodes, start: Start, tmp_path: Path
+) -> None:
+    folder = RunFolder(str(tmp_path / "run"))
+    command = [*EMORAY, "run", str(spec(repetitions=100, latency_s=0.4)), "--out", folder.uri]
+    first = start([*command, "--address", nodes.address], **nodes.environment)
+    until(lambda: folder.exists() and folder.answers("a").counts().answered > 0, first)
+
+    second = start([*command, "--address", nodes.address], **nodes.environment)
+    _, said = second.communicate(timeout=PATIENCE_S)
+
+    assert second.returncode == 2
+    assert f"is being written by process {first.pid} on" in said
+    assert "Traceback" not in said
+    assert first.wait(PATIENCE_S) == 0, first.communicate()
+    counts = folder.answers("a").counts()
+    assert (counts.answered, counts.spare) == (800, 0)
+    assert len((folder.manifest() or {})["attempts"]) == 1
+
+
+def test_who_presses_ctrl_c_twice_does_not_wait(nodes: Nodes, start: Start, tmp_path: Path) -> None:
+    folder, path = RunFolder(str(tmp_path / "run")), tmp_path / "spec.yaml"
+    path.write_text(BOTH.format(slow_s=3 * PATIENCE_S))
+    command = [*EMORAY, "run", str(path), "--out", folder.uri, "--address", nodes.address]
+    run = start(command, **nodes.environment)
+    quick = Path(folder.path("rows/reader=r/model=a"))
+    until(lambda: any(quick.glob("compact-*")), run)  # its lane has ended, the other is in flight
+    assert run.stderr is not None
+
+    run.send_signal(signal.SIGINT)
+    assert any("once more to stop at once" in line for line in run.stderr)
+    run.send_signal(signal.SIGINT)
+    _, said = run.communicate(timeout=PATIENCE_S)
+
+    assert run.returncode in (130, -signal.SIGINT)  # a shell shows both as 130
+    assert f"not waiting; resume with: emoray run {path} --out {folder.uri}" in said
+    assert folder.answers("slow").counts().answered == 0  # nothing was waited for
+
+    path.write_text(path.read_text().replace(str(3 * PATIENCE_S), "0.0"))
+    again = start(command, **nodes.environment)
+    assert again.wait(PATIENCE_S) == 0, again.communicate()
+    assert [folder.answers(model).counts().answered for model in ("a", "slow")] == [8, 8]

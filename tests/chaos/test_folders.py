@@ -1,0 +1,244 @@
+"""What a `run` says and does when its folder is not as it left it, or the disk is not as it should be."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import ray
+
+from emoray import rows
+from emoray.cli import main
+from emoray.store import RunFolder
+from emoray.stream import cluster
+from emoray.stream.nodes import Nodes
+from tests.chaos.conftest import EMORAY, PATIENCE_S, Start, until
+
+pytestmark = [pytest.mark.chaos, pytest.mark.cluster]
+
+SPEC = """
+name: t
+models: [{{name: a, host: scripted, latency_s: {latency_s}, in_flight: 32}}]
+states: 4
+questions: [freedom, art]
+repetitions: {repetitions}
+readers: [{{kind: scripted, name: r}}]
+"""
+CELLS = 40
+
+
+@pytest.fixture(scope="module")
+def two_cpus() -> Iterator[None]:
+    """A Ray cluster in this process."""
+    ray.init(address="local", num_cpus=2, num_gpus=0, include_dashboard=False, log_to_driver=False)
+    cluster.connect()
+    yield
+    ray.shutdown()
+
+
+Run = Callable[..., int]
+
+
+@pytest.fixture
+def run(two_cpus: None, tmp_path: Path) -> Run:
+    """`emoray run` in this process, into a folder of this test."""
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(SPEC.format(repetitions=5, latency_s=0.0))
+    return lambda out=tmp_path / "run": main(["run", "--verbose", str(spec), "--out", str(out)])
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    return RunFolder(str(tmp_path / "run"))
+
+
+def files(folder: RunFolder) -> list[Path]:
+    return sorted(Path(folder.path("answers/model=a")).glob("*.parquet"))
+
+
+def settled_once(folder: RunFolder) -> bool:
+    said, read = folder.answers("a").read(["key"]), folder.rows("r", "a").read(["key"])
+    return said.num_rows == read.num_rows == CELLS and bool(said.equals(read))
+
+
+@pytest.mark.parametrize("keeps", [0, 0.6], ids=["empty", "truncated"])
+def test_a_torn_file_is_set_aside_and_its_cells_are_asked_again(
+    keeps: float, run: Run, folder: RunFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert run() == 0
+    torn = files(folder)[0]
+    torn.write_bytes(torn.read_bytes()[: int(keeps * torn.stat().st_size)])
+
+    assert run() == 0
+
+    assert f"{torn.name}" in caplog.text
+    assert settled_once(folder)
+    assert torn.with_name(f"_{torn.name}.torn").exists()  # for whoever wants to look
+
+
+def test_a_foreign_file_does_not_count_and_does_no_harm(
+    run: Run, folder: RunFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert run() == 0
+    place = Path(folder.path("answers/model=a"))
+    (place / "notes.txt").write_text("remember the milk")
+    (place / "table.parquet").write_text("no Parquet at all")
+    pq.write_table(rows.ASKED.empty_table(), place / "other.parquet")
+
+    assert run() == 0
+
+    assert "table.parquet" in caplog.text
+    assert "other.parquet" in caplog.text
+    assert settled_once(folder)
+    assert (place / "notes.txt").read_text() == "remember the milk"
+
+
+def test_a_file_of_another_schema_version_is_refused_before_anything_is_written(
+    run: Run, folder: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run() == 0
+    file = files(folder)[0]
+    table = pq.read_table(file)
+    pq.write_table(table.replace_schema_metadata({"emoray.schema_version": "99"}), file)
+    before = {path: path.read_bytes() for path in Path(folder.path()).rglob("*") if path.is_file()}
+    capsys.readouterr()
+
+    assert run() == 2
+
+    assert "has schema version '99', and this emoray knows '1': use the emoray that wrote it" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in Path(folder.path()).rglob("*") if path.is_file()} == before
+
+
+def test_of_a_half_deleted_folder_only_what_is_missing_is_made_again(run: Run, folder: RunFolder) -> None:
+    assert run() == 0
+    answers = folder.answers("a").read()
+    shutil.rmtree(folder.path("rows"))
+    shutil.rmtree(folder.path("report"))
+
+    assert run() == 0
+
+    assert folder.answers("a").read().equals(answers)  # not one was asked again
+    assert settled_once(folder)
+    assert Path(folder.path("report/report.html")).is_file()
+
+    shutil.rmtree(folder.path("answers"))
+    assert run() == 0
+    assert settled_once(folder)
+
+
+def test_a_folder_without_its_manifest_keeps_its_answers(run: Run, folder: RunFolder) -> None:
+    assert run() == 0
+    answers = folder.answers("a").read()
+    Path(folder.path("run.json")).unlink()
+
+    assert run() == 0
+
+    assert folder.answers("a").read().equals(answers)
+
+
+def test_a_broken_manifest_is_said_and_nothing_is_touched(
+    run: Run, folder: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run() == 0
+    manifest = Path(folder.path("run.json"))
+    manifest.write_text(manifest.read_text()[:100])
+    capsys.readouterr()
+
+    assert run() == 2
+
+    assert "run.json is broken" in capsys.readouterr().err
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[Path]:
+    """A small file system of its own; only root can have one."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=300m", "none", str(place)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("this user may mount nothing")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def test_a_read_only_folder_is_said_before_anything_is_asked(
+    run: Run, mounted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(mounted)], check=True)
+
+    assert run(mounted / "run") == 2
+
+    said = capsys.readouterr().err
+    assert "no permission to create" in said
+    assert "choose another run folder" in said
+
+
+def test_a_disk_without_room_is_said_before_anything_is_asked(
+    run: Run, mounted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (mounted / "filler").write_bytes(bytes(100 << 20))
+
+    assert run(mounted / "run") == 2
+
+    assert "MB are free at" in capsys.readouterr().err
+    assert not (mounted / "run" / "run.json").exists()
+
+
+def test_a_disk_that_fills_up_ends_the_run_with_a_sentence_and_room_lets_it_go_on(
+    mounted: Path, nodes: Nodes, start: Start, tmp_path: Path
+) -> None:
+    folder, spec = RunFolder(str(mounted / "run")), tmp_path / "spec.yaml"
+    spec.write_text(SPEC.format(repetitions=100, latency_s=0.3))
+    command = [*EMORAY, "run", str(spec), "--out", folder.uri, "--address", nodes.address]
+    full = start(command, **nodes.environment)
+    until(lambda: folder.exists() and folder.answers("a").counts().answered > 0, full)
+
+    fill(mounted / "filler")
+    _, said = full.communicate(timeout=PATIENCE_S)
+
+    assert full.returncode == 3, said
+    assert "there is no space left to write" in said
+    assert "resume with: emoray run" in said
+    assert "Traceback" not in said
+    kept = folder.answers("a").settled()
+
+    (mounted / "filler").unlink()
+    again = start(command, **nodes.environment)
+    assert again.wait(PATIENCE_S) == 0, again.communicate()
+    counts = folder.answers("a").counts()
+    assert (counts.answered, counts.spare) == (800, 0)
+    assert folder.answers("a").settled().has(kept.keys()).all()
+
+
+def fill(path: Path) -> None:
+    with path.open("wb", buffering=0) as sink:
+        try:
+            while True:
+                sink.write(bytes(1 << 16))
+        except OSError:
+            return
+
+
+def test_a_folder_that_not_every_node_sees_is_said_before_anything_is_asked(start: Start, tmp_path: Path) -> None:
+    alone = ["unshare", "--mount", "sh", "-c", f'mount -t tmpfs none {tmp_path} && exec "$@"', "sh"]
+    if subprocess.run([*alone, "true"], capture_output=True).returncode:
+        pytest.skip("this user may mount nothing")
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(SPEC.format(repetitions=1, latency_s=0.0))
+    with Nodes(workers=1, cpus=2) as nodes:
+        nodes.add(before=tuple(alone))
+        nodes.wait()
+        run = start(
+            [*EMORAY, "run", str(spec), "--out", str(tmp_path / "run"), "--address", nodes.address],
+            **nodes.environment,
+        )
+        _, said = run.communicate(timeout=PATIENCE_S)
+
+    assert run.returncode == 2
+    assert "does not see" in said
+    assert "choose a run folder that all nodes share (NFS, s3://…)" in said
+    assert not (tmp_path / "run" / "run.json").exists()

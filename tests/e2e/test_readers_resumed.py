@@ -1,0 +1,94 @@
+"""Two readers and a judge behind a provider: killed without warning, resumed, and nothing is asked again."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emoray.embedded import reader_path
+from emoray.rehearsal.provider import Manners, Provider
+from emoray.store import RunFolder
+from tests.e2e.conftest import EMORAY, PATIENCE_S, until
+
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.skipif(
+        not (reader_path() / "model.safetensors").is_file(), reason="the embedded reader is not trained yet"
+    ),
+]
+SPEC = """
+name: t
+models: [{{name: a, host: scripted, latency_s: 0.02, in_flight: 64}}]
+accounts: {{p: {{base_url: "{url}", budget_usd: 5}}}}
+states: 3
+questions: [freedom, art]
+repetitions: 40
+readers:
+- {{kind: goemotions, name: one}}
+- {{kind: scripted, name: two}}
+- kind: judge
+  name: judge
+  model:
+    {{name: m, host: hosted_api, id: gpt-4o, account: p, in_flight: 16, usd_per_million: {{input: 10, output: 10}}}}
+"""
+CELLS = 240
+GOOD = json.dumps({"valence": 0.4, "arousal": 0.3, "confidence": 0.7})
+
+
+@pytest.fixture
+def provider() -> Any:
+    """A server that judges, slowly; every ninth reply is no reading."""
+    asked: list[str] = []
+
+    async def speak(body: dict[str, Any]) -> str:
+        asked.append(body["messages"][-1]["content"])
+        return "I would rather not say." if len(asked) % 9 == 0 else GOOD
+
+    with Provider(Manners(latency_s=0.3), speak) as server:
+        server.asked = asked  # type: ignore[attr-defined]
+        yield server
+
+
+def command(path: Path, folder: RunFolder) -> list[str]:
+    return [*EMORAY, "run", str(path), "--out", folder.uri]
+
+
+def test_a_killed_run_goes_on_and_asks_no_answer_and_hardly_a_judgement_again(
+    provider: Any, start: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    path, folder = tmp_path / "spec.yaml", RunFolder(str(tmp_path / "run"))
+    path.write_text(SPEC.format(url=provider.base_url))
+    process = start(command(path, folder))
+    until(lambda: folder.exists() and folder.rows("judge", "a").counts().answered >= 32, process)
+
+    process.kill()
+    process.wait()
+
+    before = {row["key"]: row for row in folder.answers("a").read().to_pylist()}
+    judged = folder.rows("judge", "a").counts().answered
+    assert 32 <= judged < CELLS
+    for _ in range(6):  # what could not be parsed is owed, and the next run asks it again
+        again = subprocess.run(command(path, folder), capture_output=True, text=True, timeout=2 * PATIENCE_S)
+        assert again.returncode in (0, 3), again.stderr
+        if again.returncode == 0:
+            break
+        assert "cells are still owed" in again.stderr
+
+    assert again.returncode == 0
+    answers = {row["key"]: row for row in folder.answers("a").read().to_pylist()}
+    assert len(answers) == CELLS
+    assert {key: answers[key] for key in before} == before
+    for reader in ("one", "two", "judge"):
+        assert folder.rows(reader, "a").counts().answered == CELLS
+    rows = folder.rows("judge", "a").read().to_pylist()
+    assert all(row["read_error"] is None and row["felt_valence"] == 0.4 and row["cosine"] is not None for row in rows)
+    assert set(provider.asked) == {f"<text>\n{row['answer']}\n</text>" for row in rows}  # and nothing of the state
+    counts = folder.rows("judge", "a").counts()
+    assert counts.read_cost_usd >= sum(row["read_cost_usd"] for row in rows) > 0
+    # all that was asked twice is what did not parse, and what was under way when the run was killed
+    assert len(provider.asked) <= CELLS * 9 / 8 + 2 * 16 + 16

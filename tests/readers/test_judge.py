@@ -1,0 +1,222 @@
+"""A language model that reads: what it is told, what it may say, and what becomes of it when it says something else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from emoray import rows
+from emoray.hosts import Ask, HostDown, Reply
+from emoray.hosts.chat import request_body
+from emoray.hosts.scripted import ScriptedHost
+from emoray.readers import ReaderDown, SlowReader
+from emoray.readers.judge import Judge, asked_of, parsed, rubric
+from emoray.spec import Hosted, JudgeReader, Scripted, SpecError, parse
+from emoray.study.circumplex import Affect
+from emoray.study.families import family, kin
+from emoray.study.goemotions import label_map
+from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome
+from tests.test_rows import ANSWER, said
+
+GOOD = '{"valence": 0.5, "arousal": -0.25, "confidence": 0.9}'
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class Fake:
+    """A host that says what it is told to, and remembers what it was asked."""
+
+    name, revision, engine, in_flight = "fake", "r1", None, 8
+
+    def __init__(self, *outcomes: Outcome | Exception) -> None:
+        self.outcomes, self.asked = list(outcomes), list[Ask]()
+
+    def generate(self, asks: Iterable[Ask]) -> Iterator[Reply]:
+        for ask in asks:
+            self.asked.append(ask)
+            outcome = self.outcomes[(len(self.asked) - 1) % len(self.outcomes)]
+            if isinstance(outcome, Exception):
+                raise outcome
+            yield Reply(ask.key, outcome, NOW, 0.1)
+
+    def close(self) -> None:
+        pass
+
+
+def entry(**settings: Any) -> JudgeReader:
+    return JudgeReader(kind="judge", name="j", model=Scripted(host="scripted", name="m"), **settings)
+
+
+def judge(*outcomes: Outcome | Exception, **settings: Any) -> tuple[Judge, Fake]:
+    host = Fake(*outcomes)
+    return Judge(entry(**settings), host), host
+
+
+def test_a_judge_says_valence_arousal_and_how_sure_it_is() -> None:
+    some, _ = judge(Answer(GOOD, cost_usd=0.002))
+    (reading,) = some.read(["I could hug the world."])
+    assert reading.affect == Affect(0.5, -0.25)
+    assert (reading.confidence, reading.cost_usd, reading.error, reading.probabilities) == (0.9, 0.002, None, None)
+
+
+def test_a_judge_sees_the_text_and_the_rubric_and_nothing_else() -> None:
+    some, host = judge(Answer(GOOD))
+    some.read(["{valence} and {text}"])
+    told = rubric(entry())
+    assert host.asked[0].chat == [
+        {"role": "system", "content": told.system},
+        {"role": "user", "content": "<text>\n{valence} and {text}\n</text>"},
+    ]
+    assert told.mark == "ours"
+    assert (host.asked[0].temperature, host.asked[0].max_tokens) == (0.0, 200)
+
+
+@pytest.mark.parametrize(
+    ("said_by_it", "reason"),
+    [
+        ("I feel that the text is sad.", "holds no JSON object"),
+        ("{", "holds no JSON object"),
+        ('{"valence": 0.5, "arousal": 0.1}', "has no number for confidence"),
+        ('{"valence": "high", "arousal": 0.1, "confidence": 1}', "says valence 'high'"),
+        ('{"valence": true, "arousal": 0.1, "confidence": 1}', "says valence True"),
+        ('{"valence": NaN, "arousal": 0.1, "confidence": 1}', "says valence nan"),
+        ('{"valence": 0.5, "arousal": 3, "confidence": 1}', "says arousal 3, outside -1 … 1"),
+        ('{"valence": 0.5, "arousal": 0, "confidence": -0.1}', "says confidence -0.1, outside 0 … 1"),
+        ("[0.5, 0.1, 1]", "holds no JSON object"),
+    ],
+)
+def test_what_is_no_reading_is_an_error_and_never_a_zero(said_by_it: str, reason: str) -> None:
+    some, _ = judge(Answer(said_by_it, cost_usd=0.01))
+    (reading,) = some.read(["hm"])
+    assert (reading.affect, reading.confidence, reading.cost_usd) == (None, None, 0.01)
+    assert reading.error == f"unparsed: the judge's reply {reason}: {said_by_it}"
+    table = rows.scored(rows.felt(said(ANSWER), [reading] * 12, reader="j", revision=None), label_map(), "zero")
+    row = table.to_pylist()[0]
+    assert row["read_error"] == reading.error
+    assert row["cosine"] is row["read_valence"] is row["expected_cosine"] is None
+    assert row["read_cost_usd"] == 0.01
+
+
+@pytest.mark.parametrize("around", ["```json\n{}\n```", "Here you are: {}", "{} I hope this helps.", "{{sad}} {}"])
+def test_words_around_the_object_are_forgiven(around: str) -> None:
+    assert parsed(around.replace("{}", GOOD)) == (Affect(0.5, -0.25), 0.9)
+
+
+def test_a_failed_ask_keeps_its_kind() -> None:
+    some, _ = judge(Failure(FailureKind.CONTENT_FILTERED, "no", cost_usd=0.003))
+    (reading,) = some.read(["hm"])
+    assert (reading.error, reading.affect, reading.cost_usd) == ("content_filtered: no", None, 0.003)
+
+
+def test_equal_texts_are_asked_and_paid_once() -> None:
+    some, host = judge(Answer(GOOD, cost_usd=0.5))
+    readings = some.read(["a", "b", "a", "a"])
+    assert len(host.asked) == 2
+    assert [reading.cost_usd for reading in readings] == [0.5, 0.5, 0.0, 0.0]
+    assert len({reading.affect for reading in readings}) == 1
+
+
+def test_readings_come_in_groups_as_they_are_there() -> None:
+    some, host = judge(Answer(GOOD))
+    assert isinstance(some, SlowReader)
+    groups = some.read_each([str(i) for i in range(40)])
+    first = next(groups)
+    assert len(first) == len(host.asked) == 16
+    places = [place for group in [first, *groups] for place, _ in group]
+    assert sorted(places) == list(range(40))
+
+
+def test_what_came_before_the_host_broke_is_kept_and_the_rest_is_owed() -> None:
+    some, _ = judge(Answer(GOOD), HostDown("the budget is spent"))
+    first, second, third = some.read(["a", "b", "c"])
+    assert first.affect is not None
+    assert second.error == third.error == "not judged: reader 'j': the budget is spent"
+    with pytest.raises(ReaderDown, match="reader 'j': the budget is spent"):
+        some.read(["d"])
+
+
+def test_a_host_that_is_down_at_once_ends_the_reader() -> None:
+    some, _ = judge(HostDown("no key"))
+    with pytest.raises(ReaderDown, match="reader 'j': no key"):
+        some.read(["a"])
+
+
+def test_the_same_text_is_the_same_ask_in_every_process() -> None:
+    (some, one), (other, two) = judge(Answer(GOOD)), judge(Answer(GOOD))
+    some.read(["x", "y"])
+    other.read(["y", "x"])
+    assert {ask.key: ask.seed for ask in one.asked} == {ask.key: ask.seed for ask in two.asked}
+    assert all(0 <= ask.seed < 2**31 for ask in one.asked)
+
+
+def test_a_revision_names_the_model_and_the_rubric() -> None:
+    some, _ = judge(Answer(GOOD))
+    assert some.revision == f"emoray/scripted@r1 rubric affect@{rubric(entry()).sha}"
+
+
+def test_a_rubric_of_ones_own_is_marked_and_checked(tmp_path: Any) -> None:
+    (tmp_path / "mine.toml").write_text('user = """\nRate {text} on 2 scales.\n"""\n')
+    spec = "name: t\nmodels: [{name: a, host: scripted}]\nreaders: [{kind: judge, name: j, rubric: mine.toml, model: {name: m, host: scripted}}]"  # noqa: E501
+    chosen = parse(spec, folder=tmp_path).spec.readers[0]
+    assert isinstance(chosen, JudgeReader)
+    found = rubric(chosen)
+    assert (found.mark, found.system, found.chat("x")[0]["content"]) == ("user", "", "Rate x on 2 scales.")
+    with pytest.raises(ReaderDown, match=r"must say \{text\} once"):
+        rubric(entry(rubric='user = "rate it"\n'))
+    with pytest.raises(ReaderDown, match="no rubric is called 'afect'; there are affect"):
+        rubric(entry(rubric="afect"))
+
+
+def test_a_hosted_judge_is_asked_for_json() -> None:
+    model = Hosted(host="hosted_api", name="m", id="gpt-4o", account="o")
+    ask = Ask("k", [{"role": "user", "content": "x"}], 1, 0.0, None, 100)
+
+    def form(structured: Any, extra: dict[str, Any] | None = None) -> Any:
+        made = JudgeReader(
+            kind="judge", name="j", model=model.model_copy(update={"extra_body": extra or {}}), structured=structured
+        )
+        sent = asked_of(made)
+        assert isinstance(sent, Hosted)
+        return request_body(sent, ask).get("response_format")
+
+    assert form("json_schema")["json_schema"]["schema"]["required"] == ["valence", "arousal", "confidence"]
+    assert form("json_object") == {"type": "json_object"}
+    assert form("none") is None
+    assert form("json_schema", {"response_format": "mine"}) == "mine"
+
+
+def test_a_judge_speaks_through_any_host() -> None:
+    lines = [json.dumps({"valence": 0.1, "arousal": 0.2, "confidence": 0.3})]
+    model = Scripted(host="scripted", name="m", lines=lines)
+    some = Judge(JudgeReader(kind="judge", name="j", model=model), ScriptedHost(model))
+    assert [reading.affect for reading in some.read(["a", "b"])] == [Affect(0.1, 0.2)] * 2
+
+
+def test_a_spec_refuses_a_judge_that_cannot_judge() -> None:
+    base = "name: t\nmodels: [{name: a, host: scripted}]\naccounts: {o: {}}\nreaders: [{kind: judge, name: j, model: {name: m, %s}}]"  # noqa: E501
+    for model, sentence in {
+        "host: batch_api, id: x, account: o": "readers[0].model.host is batch_api, which answers within a day; a judge needs hosted_api",  # noqa: E501
+        "host: hosted_api, id: x, account: p": "readers[0].model.account is 'p', which accounts does not define",
+        "id: x": "readers[0].model needs host: one of embedded, transformers, vllm, hosted_api",
+    }.items():
+        with pytest.raises(SpecError) as told:
+            parse(base % model)
+        assert sentence in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("judge_id", "model_id", "shared"),
+    [
+        ("gpt-4o-2024-08-06", "gpt-3.5-turbo-0125", "OpenAI GPT"),
+        ("meta-llama/Llama-3.3-70B-Instruct", "meta-llama/Meta-Llama-3-8B-Instruct", "Meta Llama"),
+        ("gpt-4o", "meta-llama/Meta-Llama-3-8B-Instruct", None),
+        ("my/own-model", "my/own-model", "my/own-model"),
+        ("my/own-model", "other/model", None),
+    ],
+)
+def test_a_judge_of_its_own_family_is_known(judge_id: str, model_id: str, shared: str | None) -> None:
+    assert kin(judge_id, model_id) == shared
+    assert family("nobody/nothing") is None

@@ -1,0 +1,83 @@
+"""Where engines and classifiers go, on paper."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from emoray.spec import GoEmotionsReader, Vllm
+from emoray.stream.placement import Bundle, Node, engine, fits, refusal
+
+H100 = Node(32, 8, "H100")
+
+
+def entry(**settings: Any) -> Vllm:
+    return Vllm(**{"host": "vllm", "name": "m", "id": "some/model"} | settings)
+
+
+def reader(**settings: Any) -> GoEmotionsReader:
+    return GoEmotionsReader(kind="goemotions", name="r", **settings)
+
+
+def test_an_engine_on_one_gpu_takes_the_share_that_its_memory_takes() -> None:
+    assert engine(entry(gpu_memory_utilization=0.8)) == (Bundle(1, 0.8),)
+    assert engine(entry(device="cpu", cpus=4)) == (Bundle(4),)
+
+
+def test_tensor_parallel_stays_inside_a_node() -> None:
+    assert engine(entry(tensor_parallel_size=4), [H100]) == (Bundle(1, 4),)
+
+
+def test_pipeline_stages_share_a_node_that_holds_them_and_spread_where_none_does() -> None:
+    stages = entry(tensor_parallel_size=2, pipeline_parallel_size=2)
+
+    assert engine(stages, [Node(32, 4)]) == (Bundle(1, 4),)
+    assert engine(stages, [Node(32, 2), Node(32, 2)]) == (Bundle(1), *[Bundle(0, 1)] * 4)
+
+
+def test_one_gpu_serves_an_engine_and_a_classifier_beside_it() -> None:
+    one = [Node(8, 1, "A10G")]
+
+    assert refusal(entry(gpu_memory_utilization=0.85), [reader(gpus=0.15)], one) is None
+    assert refusal(entry(), [reader()], one) is None
+    assert refusal(entry(gpu_memory_utilization=0.9), [reader(gpus=0.2)], one) == (
+        "model 'm' leaves no room on a GPU for the readers; give them gpus: 0, which reads on CPUs"
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "nodes", "said"),
+    [
+        ({}, [Node(8)], "needs GPUs, but the cluster has none; a small model can be tried with device: cpu"),
+        ({"accelerator": "H200"}, [H100], "asks for H200, but the cluster has H100"),
+        (
+            {"tensor_parallel_size": 4},
+            [Node(32, 2), Node(32, 2)],
+            "shares every layer among 4 GPUs of one node, but the largest has 2; lower it, and raise pipeline",
+        ),
+        ({"tensor_parallel_size": 4, "replicas": 3}, [H100], "and its readers need 3.5 CPUs and 12 GPUs, but the nod"),
+        ({"pipeline_parallel_size": 3}, [Node(8, 1), Node(8, 1)], "and its readers need 1.5 CPUs and 3 GPUs"),
+        ({"device": "cpu", "cpus": 16}, [Node(8), Node(8)], "and its readers need 16.5 CPUs and 0 GPUs"),
+    ],
+)
+def test_what_no_cluster_of_these_nodes_can_hold_is_refused_in_a_sentence(
+    settings: dict[str, Any], nodes: list[Node], said: str
+) -> None:
+    assert (refusal(entry(**settings), [reader()], nodes) or "").startswith(f"model 'm' {said}")
+
+
+def test_a_range_of_replicas_asks_for_the_least() -> None:
+    assert refusal(entry(tensor_parallel_size=4, replicas=[2, 9]), [reader()], [H100]) is None
+
+
+@given(st.lists(st.tuples(st.integers(1, 8), st.integers(0, 8)), min_size=1, max_size=6))
+def test_the_nodes_hold_exactly_themselves(sizes: list[tuple[int, int]]) -> None:
+    nodes = [Node(cpus, gpus) for cpus, gpus in sizes]
+    most = max(node.cpus for node in nodes)
+
+    assert fits([Bundle(min(node.cpus for node in nodes) / 2, node.gpus) for node in nodes], nodes)
+    assert not fits([Bundle(most + 1)], nodes)
+    assert not fits([Bundle(0, 1)] * (1 + int(sum(node.gpus for node in nodes))), nodes)
