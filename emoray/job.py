@@ -20,7 +20,7 @@ from emoray.belonging import Belonging
 from emoray.compact import compact
 from emoray.lease import Lease
 from emoray.progress import Progress, Standing
-from emoray.spec import ReaderEntry, SpecError, Study
+from emoray.spec import ReaderEntry, SpecError, Study, label_map_of
 from emoray.store import RunFolder, StoreError
 from emoray.stream import cluster
 from emoray.stream.conduct import Conductor
@@ -84,6 +84,7 @@ def report(folder: RunFolder, out: str | None = None) -> str:
         lambda relative, data: target.write_bytes(relative if out else f"report/{relative}", data),
         labels=study.label_map,
         neutral=study.spec.neutral,
+        own_maps={reader.name: label_map_of(reader, study.label_map) for reader in study.spec.readers},
     )
     return f"{terminal_table(summary)}\n{left_out}\nreport: {target.where('' if out else 'report/')}report.html"
 

@@ -484,7 +484,9 @@ class Study:
 
 
 def label_map_of(reader: ReaderEntry, default: LabelMap) -> LabelMap:
-    """Where the labels of a reader lie: its own map, or the run's for the 28 GoEmotions labels."""
+    """Where a reader's labels lie: its own map, the run's for the 28 GoEmotions labels, DIRECT without labels."""
+    if isinstance(reader, JudgeReader | RegressorReader):
+        return goemotions.DIRECT
     if isinstance(reader, GoEmotionsReader) and reader.places:
         return goemotions.label_map_from(reader.places, name=reader.name, labels=None)
     return default

@@ -28,13 +28,17 @@ def write_report(
     level: float = 0.95,
     shuffles: int = 1000,
     seed: int = 0,
+    own_maps: Mapping[str, LabelMap] | None = None,
 ) -> Summary:
     """Write summary.json, tables/, figures/ and report.html of a run; returns what they show.
 
-    Scores are computed anew from the stored probabilities, under the run's own label map and neutral rule or others.
+    Scores are computed anew from the stored probabilities, under the run's own label map and neutral rule or others;
+    `own_maps` are those of readers with other labels, by name.
     """
     manifest = source.manifest() or {}
-    chosen = Settings(labels or _labels_of(manifest), neutral or _neutral_of(manifest), level, shuffles, seed)
+    chosen = Settings(
+        labels or _labels_of(manifest), neutral or _neutral_of(manifest), level, shuffles, seed, own_maps or {}
+    )
     summary = summarize(source, chosen)
     write("summary.json", _encoded({"headline": words.headline(summary), **summary.as_json()}))
     for table in tables.tables(summary):
@@ -60,7 +64,7 @@ def into(folder: str | Path) -> Writer:
 def _write_figures(summary: Summary, models: Sequence[ModelSummary], suffix: str, write: Writer) -> None:
     """`circumplex.png` is the first reader's, `circumplex-2.png` the second's."""
     drawn = {
-        "circumplex": figures.circumplex(models, summary.design, summary.settings.label_map),
+        "circumplex": figures.circumplex(models, summary.design, summary.settings.map_of(models[0].reader)),
         "states": figures.states(models, summary.design),
         "states_by_question": figures.heat(models, summary.design),
     }

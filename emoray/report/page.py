@@ -126,7 +126,7 @@ def _p(p: float) -> str:
 
 
 def _panel(summary: Summary, one: ModelSummary, name: str) -> dict[str, Any]:
-    design, label_map = summary.design, summary.settings.label_map
+    design, label_map = summary.design, summary.settings.map_of(one.reader)
     cosine = with_interval(one.scores.whole.group.cosine)
     who = f"{one.model}, read by {one.reader}"
     circle = figures.single(lambda axes: figures.circle(axes, one, design, label_map), (3.4, 3.4))

@@ -16,7 +16,7 @@ from emoray import rows
 from emoray.analysis.summaries import AXES, score_values
 from emoray.analysis.tally import Factor, Tally
 from emoray.analysis.variance import identical_share
-from emoray.study.goemotions import LABELS, LabelMap
+from emoray.study.goemotions import LabelMap
 from emoray.study.scoring import NeutralRule, Scores
 
 BATCH = 65_536  # rows at a time: a report of ten million rows needs the memory of one batch
@@ -29,7 +29,8 @@ _SAID = (
 )  # fmt: skip
 _FELT = (
     "key", "template", "intensity", "state_deg", "question_id", "valence", "arousal", "outcome", "refused",
-    "reader_revision", "label", "probability", "probabilities", "truncated", "read_error",
+    "reader_revision", "label", "probability", "probabilities", "labels", "felt_valence", "felt_arousal", "truncated",
+    "read_error",
 )  # fmt: skip
 
 
@@ -144,10 +145,10 @@ def _score_tally(scored: pa.Table, label_map: LabelMap) -> Tally:
     refused = _flags(scored["refused"])
     factors = {"refused": Factor((False, True), refused.astype(np.int64))}
     factors |= {axis: _factor(scored[_COLUMN_OF[axis]]) for axis in AXES}
-    placeless = [label for label, place in zip(LABELS, label_map.places, strict=True) if place.affect is None]
+    placeless = [place.label for place in label_map.places if place.affect is None]
     columns = {column.name: scored[column.name].to_numpy() for column in fields(Scores)}
     counts = {
-        "read": scored["label"].is_valid().to_numpy(),
+        "read": rows.was_read(scored),
         "unread": scored["read_error"].is_valid().to_numpy(),
         "read_truncated": _flags(scored["truncated"]),
         "neutral": _flags(pc.is_in(scored["label"], pa.array(placeless, pa.string()))),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,10 @@ class Settings:
     level: float = 0.95
     shuffles: int = 1000
     seed: int = 0
+    own_maps: Mapping[str, LabelMap] = field(default_factory=dict)  # of readers whose labels are not GoEmotions'
+
+    def map_of(self, reader: str) -> LabelMap:
+        return self.own_maps.get(reader, self.label_map)
 
 
 @dataclass(frozen=True)
@@ -160,7 +164,7 @@ def summarize(source: Source, settings: Settings) -> Summary:
     heard = {model: said(model, source.answers(model)) for model in source.models()}
     read = {
         (reader, model): felt(
-            reader, source.rows(reader, model), settings.label_map, settings.neutral, heard[model].examples
+            reader, source.rows(reader, model), settings.map_of(reader), settings.neutral, heard[model].examples
         )
         for reader in source.readers()
         for model in heard
@@ -198,6 +202,7 @@ def _axes(tallies: Sequence[Tally]) -> tuple[Axis, ...]:
 
 def _model(reader: str, model: str, heard: Said, read: Felt, tally: Tally, settings: Settings) -> ModelSummary:
     rng = np.random.default_rng([settings.seed, *f"{reader}/{model}".encode()])
+    label_map = settings.map_of(reader)
     both = tally.without("refused")
     counts = _counts(heard, both)
     return ModelSummary(
@@ -210,18 +215,20 @@ def _model(reader: str, model: str, heard: Said, read: Felt, tally: Tally, setti
         failures=_failures(heard.outcomes.without("state"), "outcome"),
         failures_by_state=_failures_by_state(heard.outcomes),
         identical=heard.identical,
-        scores=_scores(both, settings, rng),
-        without_refusals=_scores(tally.without("refused", level=False), settings, rng) if counts.refused else None,
+        scores=_scores(both, label_map, settings, rng),
+        without_refusals=_scores(tally.without("refused", level=False), label_map, settings, rng)
+        if counts.refused
+        else None,
     )
 
 
-def _scores(tally: Tally, settings: Settings, rng: np.random.Generator) -> Scores:
+def _scores(tally: Tally, label_map: LabelMap, settings: Settings, rng: np.random.Generator) -> Scores:
     tables: dict[GroupAxis, tuple[Group, ...]] = {
-        axis: groups(tally, axis, settings.label_map, level=settings.level)
+        axis: groups(tally, axis, label_map, level=settings.level)
         for axis in ("state", "question", "template", "intensity")
     }
     return Scores(
-        whole=whole(tally, settings.label_map, rng, level=settings.level, shuffles=settings.shuffles),
+        whole=whole(tally, label_map, rng, level=settings.level, shuffles=settings.shuffles),
         states=tables["state"],
         questions=tables["question"],
         templates=tables["template"],

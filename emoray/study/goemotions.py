@@ -58,6 +58,14 @@ class LabelMap:
         )
 
 
+DIRECT = LabelMap(
+    "direct",
+    "ours",
+    "no label map: the reader gives valence and arousal itself, so no direction is out of its reach",
+    tuple(Place(f"{angle}°", Affect.at(angle), "") for angle in range(360)),
+)
+
+
 class BadLabelMap(ValueError):
     """A label map that cannot be used; the message is one sentence for its author."""
 
