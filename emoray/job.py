@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 import signal
 import sys
@@ -123,14 +124,17 @@ def _attempt(folder: RunFolder, whole: dict[str, Any], command: str, conductor_o
 
 def _conduct(conductor: Conductor, lease: Lease, command: str) -> list[LaneEnd]:
     """Lets the lanes run: watched, and interruptible."""
-    progress = Progress()
+    progress, interruption = Progress(), _Interruption(command)
 
     def watch(lanes: Sequence[Lane]) -> None:
+        if interruption.asked and not conductor.stopping:
+            conductor.stop("interrupted")
+            print("\nstopping: what is in flight is still received; once more to stop at once", file=sys.stderr)
         progress.show({lane.model: _standing(lane) for lane in lanes})
         if lease.lost.is_set() and not conductor.stopping:
             conductor.stop("another run took over the folder")
 
-    with _interruptible(conductor, command):
+    with interruption.heard():
         ends = conductor.run(watch)
     progress.show({lane.model: _standing(lane) for lane in conductor.lanes}, last=True)
     return ends
@@ -166,28 +170,34 @@ def _kept(folder: RunFolder, whole: dict[str, Any], attempt: dict[str, Any]) -> 
         folder.write_manifest(whole)
 
 
-@contextmanager
-def _interruptible(conductor: Conductor, command: str) -> Iterator[None]:
-    """Ctrl-C and SIGTERM stop asking and drain what is in flight; a second one does not wait."""
+class _Interruption:
+    """Counts Ctrl-C and SIGTERM. The first is acted on by whoever watches: Ray and stderr are no places for a handler,
+    which may interrupt either of them in the middle. The second ends the process at once.
+    """
 
-    def stop(number: int, _: FrameType | None) -> None:
-        if conductor.stopping:
-            print(f"\nnot waiting; resume with: {command}", file=sys.stderr)
-            sys.stderr.flush()
+    def __init__(self, command: str) -> None:
+        self.asked = False
+        self._command = command
+
+    def __call__(self, number: int, _: FrameType | None) -> None:
+        if self.asked:
+            os.write(sys.stderr.fileno(), f"\nnot waiting; resume with: {self._command}\n".encode())
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-        conductor.stop("interrupted")  # before the words: who reads them may at once press again
-        print("\nstopping: what is in flight is still received; once more to stop at once", file=sys.stderr)
+        self.asked = True
 
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        """While this lasts; signals reach the main thread only."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def _standing(lane: Lane) -> Standing:

@@ -44,19 +44,27 @@ class Conductor:
 
     def run(self, watch: Watch) -> list[LaneEnd]:
         """Runs every lane, in the order of the spec where they compete; ends when all have ended."""
-        waiting, running, ends = list(self.lanes), dict[Future[LaneEnd], Lane](), dict[str, LaneEnd]()
         with ThreadPoolExecutor(max_workers=len(self.lanes), thread_name_prefix="lane") as threads:
-            while waiting or running:
-                for lane in [lane for lane in waiting if self._takes(lane)]:
-                    waiting.remove(lane)
-                    running[threads.submit(lane.run)] = lane
-                done, _ = wait(running, timeout=_LOOK_S, return_when=FIRST_COMPLETED)
-                for future in done:
-                    lane = running.pop(future)
-                    self._free += lane.needs
-                    ends[lane.model] = future.result()
-                watch(list(running.values()))
+            try:
+                ends = self._run(threads, watch)
+            except BaseException:
+                self.stop("the run failed")  # or the lanes would go on asking until they are through
+                raise
         return [ends[lane.model] for lane in self.lanes]
+
+    def _run(self, threads: ThreadPoolExecutor, watch: Watch) -> dict[str, LaneEnd]:
+        waiting, running, ends = list(self.lanes), dict[Future[LaneEnd], Lane](), dict[str, LaneEnd]()
+        while waiting or running:
+            for lane in [lane for lane in waiting if self._takes(lane)]:
+                waiting.remove(lane)
+                running[threads.submit(lane.run)] = lane
+            done, _ = wait(running, timeout=_LOOK_S, return_when=FIRST_COMPLETED)
+            for future in done:
+                lane = running.pop(future)
+                self._free += lane.needs
+                ends[lane.model] = future.result()
+            watch(list(running.values()))
+        return ends
 
     def stop(self, why: str) -> None:
         """No lane asks anything more; what is in flight is received, made durable and read."""
