@@ -203,13 +203,19 @@ class _Stage:
     def _watch(self, driver: subprocess.Popen[bytes]) -> bool:
         """Makes the kills that fall due until the driver ends; whether it was killed."""
         while driver.poll() is None:
-            if self._due and self._answered() >= self._due[0].answered and self._strike(driver, self._due[0]):
-                done = self._due.pop(0)
+            done = self._one_that_is_due(driver)
+            if done:
+                self._due.remove(done)
                 self._say(f"killed {done.target} after {self._answered():,} answers")
                 if done.target is Target.DRIVER:
                     return True
             time.sleep(_LOOK_S)
         return False
+
+    def _one_that_is_due(self, driver: subprocess.Popen[bytes]) -> Due | None:
+        """The first kill that is due and could be made; one without a victim just now does not hold up the others."""
+        answered = self._answered()
+        return next((due for due in self._due if due.answered <= answered and self._strike(driver, due)), None)
 
     def _strike(self, driver: subprocess.Popen[bytes], due: Due) -> bool:
         """False where there is no such process just now."""

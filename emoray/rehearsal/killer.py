@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 _FIRST, _LAST = 0.01, 0.92  # of all calls: later there might be nobody left to kill
+_LAST_ENGINE = 0.45  # local models may be through long before hosted ones
 
 
 class Target(StrEnum):
@@ -29,9 +30,9 @@ class Due:
 
 
 def schedule(targets: Sequence[Target], kills: int, cells: int, seed: int) -> list[Due]:
-    """Moments spread at random over a run of so many cells; every target as often as any other, in random order."""
+    """Moments spread at random over a run of so many cells; every target as often as any other."""
     chance = random.Random(seed)
     whole = [target for _ in range(-(-kills // max(1, len(targets)))) for target in targets][:kills]
-    chance.shuffle(whole)
-    moments = sorted(int(cells * chance.uniform(_FIRST, _LAST)) for _ in whole)
-    return [Due(moment, target) for moment, target in zip(moments, whole, strict=True)]
+    lasts = [_LAST_ENGINE if target is Target.ENGINE else _LAST for target in whole]
+    due = [Due(int(cells * chance.uniform(_FIRST, last)), target) for target, last in zip(whole, lasts, strict=True)]
+    return sorted(due, key=lambda one: one.answered)

@@ -39,7 +39,8 @@ from emoray.stream.means import Means
 from emoray.study.goemotions import LabelMap
 from emoray.study.scoring import NeutralRule
 
-_GATHER_S = 0.1  # replies that come within this time become one table
+_GATHER_S = 0.05  # replies that come within this time become one table
+_COMMIT_S = 0.4  # the most a commit waits: with a slow disk's own time, an answer is durable within a second
 
 
 class Work(NamedTuple):
@@ -115,7 +116,7 @@ class Speaker:
         self._work = work
         self._host = self._started(entry)
         self._part = RunFolder(work.run).answers(work.model)
-        self._journal = Journal(self._part, _writer(work), schema=rows.SAID)
+        self._journal = Journal(self._part, _writer(work), schema=rows.SAID, every_s=_COMMIT_S)
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
         """What cannot go on ends its lane without an exception: Ray would tear down what is still in flight."""
@@ -174,7 +175,7 @@ class Listener:
         self._work, self._label_map, self._neutral = work, label_map, neutral
         self._reader = self._started(entry)
         part = RunFolder(work.run).rows(entry.name, work.model)
-        self._journal = Journal(part, _writer(work), schema=rows.SCORED)
+        self._journal = Journal(part, _writer(work), schema=rows.SCORED, every_s=_COMMIT_S)
 
     def __call__(self, block: pa.Table) -> pa.Table:
         """What cannot go on ends its lane without an exception, as with a Speaker."""

@@ -142,9 +142,10 @@ class Lane:
             pass
 
     def _tidy(self) -> None:
-        compact(self._answers)
-        for reader in self._study.spec.readers:
-            compact(self._run.rows(reader.name, self.model))
+        """Compacts what the lane wrote, in another process: its memory grows with the rows, the driver's must not."""
+        elsewhere = ray.remote(compact).options(num_cpus=0)
+        for part in (self._answers, *(self._run.rows(reader.name, self.model) for reader in self._study.spec.readers)):
+            ray.get(elsewhere.remote(part))
 
     @property
     def _pool(self) -> cluster.Pool:

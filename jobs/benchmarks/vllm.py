@@ -1,4 +1,4 @@
-"""Output tokens per second through our lane over bare vllm.LLM.chat, and over ray.data.llm.
+"""Output tokens per second through our lane over bare vllm.LLM.chat.
 
 Same engine arguments, prompts, seeds and run; start-up left out; answers end where a stop token comes, so their
 lengths vary. Without --model a tiny random Llama on the CPU. On a GPU, any architecture with dummy weights:
@@ -41,10 +41,9 @@ def run(
     load_format: str = "auto",
     quantization: str = "",
     stop_every: int = 0,
-    peer: int = 1,
     cpus: int = 2,
 ) -> dict[str, float]:
-    """Figures; `peer` 0 leaves ray.data.llm out."""
+    """Figures at `rows` cells; `cpus` are given to Ray."""
     with tempfile.TemporaryDirectory() as folder:
         entry = {
             "name": "a",
@@ -59,17 +58,13 @@ def run(
         }
         study = _study(entry, rows, max_tokens)
         gpus = {"num_gpus": 0} if device == "cpu" else {}
-        os.environ |= {"VLLM_LOGGING_LEVEL": "ERROR"} | environment(_vllm(study))  # for the three alike
+        os.environ |= {"VLLM_LOGGING_LEVEL": "ERROR"} | environment(_vllm(study))  # for both alike
         ray.init(
             address="local", num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level="error", **gpus
         )
         raw = _raw(study)
         lane = _lane(study, folder)
-        figures = {"ratio_to_raw": lane / raw, "tokens_per_s": lane, "raw_tokens_per_s": raw}
-        if peer:
-            other = _ray_data_llm(study)
-            figures = {**figures, "ratio_of_ray_data_llm": other / raw, "ray_data_llm_tokens_per_s": other}
-    return figures
+        return {"ratio_to_raw": lane / raw, "tokens_per_s": lane, "raw_tokens_per_s": raw}
 
 
 def _tiny(folder: Path) -> Path:
@@ -138,29 +133,3 @@ def _lane(study: Study, folder: str) -> float:
     seconds = max(at + s for at, s in zip(asked_at, took, strict=True)) - min(asked_at)
     tokens: float = pc.sum(table["completion_tokens"]).as_py()
     return tokens / seconds
-
-
-def _ray_data_llm(study: Study) -> float:
-    """From its first finished row to its last: it does not tell when it began."""
-    from ray.data.llm import build_processor, vLLMEngineProcessorConfig
-
-    arguments = {key: value for key, value in engine_arguments(_vllm(study)).items() if key != "model"}
-    bundle = {"CPU": 1} if _vllm(study).device == "cpu" else {"CPU": 1, "GPU": 1}
-    config = vLLMEngineProcessorConfig(
-        model_source=_vllm(study).id,
-        engine_kwargs=arguments | {"distributed_executor_backend": "mp"},
-        placement_group_config={"bundles": [bundle] * arguments["tensor_parallel_size"]},
-        batch_size=32,
-        concurrency=1,
-        log_engine_metrics=False,
-    )
-    items = [{"messages": prompt.chat, "sampling_params": _sampling(prompt)} for prompt in _asked(study)]
-    process = build_processor(config, preprocess=lambda row: row, postprocess=_finished)
-    done = process(ray.data.from_items(items)).take_all()
-    times: list[float] = [row["at"] for row in done]
-    tokens: float = sum(row["tokens"] for row in done if row["at"] > min(times))
-    return tokens / (max(times) - min(times))
-
-
-def _finished(row: dict[str, Any]) -> dict[str, Any]:
-    return {"tokens": row["num_generated_tokens"], "at": time.time()}

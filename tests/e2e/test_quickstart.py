@@ -39,7 +39,9 @@ def test_it_ends_with_a_table_and_a_report_and_keeps_ray_quiet(quickstart: Quick
     assert "mean cosine" in done.stdout
     assert f"report: {folder.uri}/report/report.html" in done.stdout
     assert (Path(folder.uri) / "report" / "report.html").stat().st_size > 10_000
-    assert re.sub(r"[\d,]+/min", "N/min", done.stderr) == "embedded  settled 120 of 120  failed 0  N/min\n"
+    *before, last = done.stderr.splitlines()  # more than one on a machine that takes over 30 s
+    assert re.fullmatch(r"embedded  settled 120 of 120  failed 0  [\d,]+/min", last)
+    assert all(line.startswith("embedded  settled ") for line in before)
 
 
 def test_the_answers_express_the_states_far_above_the_shuffled_control(quickstart: Quickstart) -> None:
