@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shlex
 import signal
@@ -28,7 +27,6 @@ from emoray.stream.conduct import Conductor
 from emoray.stream.lane import Lane, LaneEnd
 from emoray.stream.means import check_budgets, check_keys
 
-_log = logging.getLogger(__name__)
 OK, OWED, INTERRUPTED = 0, 3, 130
 
 

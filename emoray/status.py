@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -69,13 +70,15 @@ def status(folder: RunFolder, *, now: datetime | None = None) -> Status:
     spec = manifest.study(whole, folder.uri).spec
     attempts = list((whole or {}).get("attempts", []))
     cells, last = int((whole or {})["cells_per_model"]), attempts[-1] if attempts else {}
-    models = tuple(_model(folder, entry.name, cells, last, now or datetime.now(UTC)) for entry in spec.models)
-    held = holder(folder, (now or datetime.now(UTC)).timestamp())
+    now = now or datetime.now(UTC)
+    batches = Counter(batch.model for batch in FolderBook(folder).noted() if not batch.ended)
+    models = tuple(_model(folder, entry.name, cells, last, now, batches[entry.name]) for entry in spec.models)
+    held = holder(folder, now.timestamp())
     writer = f"process {held.pid} on {held.host}" if held else None
     return Status(spec.name, folder.uri, attempts, models, writer)
 
 
-def _model(folder: RunFolder, name: str, cells: int, last: dict[str, Any], now: datetime) -> ModelStatus:
+def _model(folder: RunFolder, name: str, cells: int, last: dict[str, Any], now: datetime, batches: int) -> ModelStatus:
     said = folder.answers(name).counts()
     alive = "end" not in last and said.last_write is not None and (now - said.last_write).total_seconds() < _ALIVE_S
     before = last.get("settled_before", {}).get(name, 0)
@@ -87,7 +90,7 @@ def _model(folder: RunFolder, name: str, cells: int, last: dict[str, Any], now: 
         read={reader: folder.rows(reader, name).counts().answered for reader in folder.readers()},
         spare=said.spare,
         torn=said.torn,
-        batches=sum(batch.model == name and not batch.ended for batch in FolderBook(folder).noted()),
+        batches=batches,
         prompt_tokens=said.prompt_tokens,
         completion_tokens=said.completion_tokens,
         cost_usd=said.cost_usd,

@@ -89,18 +89,19 @@ class Lane:
 
     def left(self) -> int:
         """What is left to do: cells without an answer, or answers that some reader has not read."""
-        unread = max(map(self._unread, self._study.spec.readers))
-        return max(self.owed(), unread) if self._asks else unread
+        answered = self._answers.settled()
+        unread = max(len(read.union(answered)) - len(read) for read in map(self._read_by, self._study.spec.readers))
+        return max(self.owed(answered), unread) if self._asks else unread
 
-    def _unread(self, reader: ReaderEntry) -> int:
-        read = self._run.rows(reader.name, self.model).settled()
-        return len(read.union(self._answers.settled())) - len(read)
+    def _read_by(self, reader: ReaderEntry) -> Settled:
+        return self._run.rows(reader.name, self.model).settled()
 
     def _catch_up(self) -> None:
         """Every reader reads the answers that it has not read."""
+        answered = self._answers.settled()
         for reader in self._study.spec.readers:
-            if self._unread(reader):
-                read = self._run.rows(reader.name, self.model).settled()
+            read = self._read_by(reader)
+            if len(read.union(answered)) > len(read):
                 source = AnswersSource(self._answers, ray.put(read), self._pool.block_rows)
                 self._drain(self._heard(_read(source, 1), [reader]))
 
