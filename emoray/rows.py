@@ -42,6 +42,7 @@ ASKED = pa.schema(
         ("max_tokens", pa.int64()),
         ("prompt", pa.string()),
         ("prompt_sha", pa.string()),
+        ("canary", pa.bool_()),  # asked through the night to watch the model; counts in no mean
     ]
 )
 _SAID = pa.schema(
@@ -135,6 +136,7 @@ def asked(prompts: Sequence[Prompt]) -> pa.Table:
         "max_tokens": [cell.model.sampling.max_tokens for cell in cells],
         "prompt": [prompt.messages for prompt in prompts],
         "prompt_sha": [prompt.sha for prompt in prompts],
+        "canary": [cell.canary for cell in cells],
     }
     return pa.table(columns, schema=ASKED)
 

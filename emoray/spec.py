@@ -24,7 +24,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from emoray import embedded
 from emoray.study import goemotions, prompts
 from emoray.study.circumplex import Affect, around_the_circle
-from emoray.study.experiment import Experiment, Model, Question, Sampling, State, Template
+from emoray.study.experiment import Canaries, Experiment, Model, Question, Sampling, State, Template
 from emoray.study.goemotions import BadLabelMap, LabelMap
 from emoray.study.prompts import BadPrompt
 from emoray.study.scoring import NeutralRule
@@ -395,6 +395,15 @@ class ScriptedReader(_Section):
 ReaderEntry = Annotated[GoEmotionsReader | RegressorReader | JudgeReader | ScriptedReader, Field(discriminator="kind")]
 
 
+class CanariesSpec(_Section):
+    """Asked at temperature 0 where the model takes one; rows with `canary` true, which count in no mean."""
+
+    every: Positive = 500
+    """Cells of a model between two rounds."""
+    prompts: Positive = 4
+    """Prompts of the grid per round; the same ones each time."""
+
+
 class Spec(_Section):
     """One experiment: models × states × intensities × templates × questions × repetitions, and how it is run."""
 
@@ -411,6 +420,8 @@ class Spec(_Section):
     questions: Annotated[list[str | QuestionText], Field(min_length=1), _or_one(str | QuestionText)] = ["all"]
     """Ids of shipped questions, `all` of them, or your own texts."""
     repetitions: Positive = 1
+    canaries: CanariesSpec | None = None
+    """A few prompts asked again and again through the run, to see whether the model changes under it."""
     sampling: SamplingSpec = SamplingSpec()
     readers: Annotated[list[ReaderEntry], Field(min_length=1)] = [
         GoEmotionsReader(kind="goemotions", name="embedded", model="embedded")
@@ -475,6 +486,7 @@ class Study:
             intensities=_unique("intensities", spec.intensities, float),
             repetitions=spec.repetitions,
             seed=spec.seed,
+            canaries=Canaries(spec.canaries.every, spec.canaries.prompts) if spec.canaries else None,
         )
         _unique("questions", self.experiment.questions, lambda question: question.text)
         _unique(

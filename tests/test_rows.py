@@ -104,6 +104,7 @@ def test_what_was_asked_stands_in_its_row() -> None:
         "max_tokens": 96,
         "prompt": prompt.messages,
         "prompt_sha": prompt.sha,
+        "canary": False,
     }
 
 

@@ -61,7 +61,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "a setting that is like no other": (
         BASE + "wibble: 3",
         "wibble is not a setting; there are name, models, accounts, states, intensities, templates, questions, "
-        "repetitions, sampling, readers, label_map, neutral, seed, retry, budget_usd",
+        "repetitions, canaries, sampling, readers, label_map, neutral, seed, retry, budget_usd",
     ),
     "a misspelt setting of sampling": (
         BASE + "sampling: {temprature: 1}",

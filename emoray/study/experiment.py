@@ -7,13 +7,18 @@ The asking order is blocked. A block asks every prompt (template × state × int
 `BLOCK_REPETITIONS` at most; inside a block the prompts stand in a seeded random order, and the repetitions of one
 prompt stand together, so that a serving engine finds their common prefix in its cache. So after every block all
 states and all questions have been asked equally often: time is not confounded with either.
+
+Canaries are a few prompts that are asked again and again through the night, at temperature 0 where the model takes
+one: what changes in their answers is the model or its server, not chance. They are cells of their own, with keys of
+their own, and belong to no mean.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -76,12 +81,29 @@ class Cell:
     state: State
     intensity: float
     question: Question
-    repetition: int
+    repetition: int  # of a canary: its round
+    canary: bool = False
 
     @property
     def asked(self) -> Affect:
         """The affect asked for: the state at this intensity."""
         return self.state.affect.scaled(self.intensity)
+
+
+@dataclass(frozen=True, slots=True)
+class Canaries:
+    """`prompts` canaries before every `every` cells, and once more after the last."""
+
+    every: int
+    prompts: int
+
+
+class Place(NamedTuple):
+    """What is asked at a place of the asking order."""
+
+    prompt: int  # mixed radix: template, state, intensity, question
+    repetition: int
+    canary: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,14 +117,31 @@ class Experiment:
     intensities: tuple[float, ...] = (1.0,)
     repetitions: int = 1
     seed: int = 0
+    canaries: Canaries | None = None
 
     @property
     def prompts_per_model(self) -> int:
         return len(self.templates) * len(self.states) * len(self.intensities) * len(self.questions)
 
     @property
-    def cells_per_model(self) -> int:
+    def measured_per_model(self) -> int:
+        """The cells that count: the product."""
         return self.prompts_per_model * self.repetitions
+
+    @property
+    def canaries_per_model(self) -> int:
+        if self.canaries is None:
+            return 0
+        rounds = 1 - (-self.measured_per_model // self.canaries.every)
+        return rounds * self.canary_prompts
+
+    @property
+    def cells_per_model(self) -> int:
+        return self.measured_per_model + self.canaries_per_model
+
+    @property
+    def canary_prompts(self) -> int:
+        return min(self.canaries.prompts, self.prompts_per_model) if self.canaries else 0
 
     def __len__(self) -> int:
         return len(self.models) * self.cells_per_model
@@ -125,35 +164,60 @@ class Grid:
     def __len__(self) -> int:
         return self.experiment.cells_per_model
 
-    def place(self, index: int) -> tuple[int, int]:
-        """(prompt, repetition) of the cell at a place of the asking order, 0 ≤ index < len."""
+    def place(self, index: int) -> Place:
+        """What is asked at a place of the asking order, 0 ≤ index < len."""
+        canaries = self.experiment.canaries
+        if canaries is None:
+            return self._measured(index)
+        few = self.experiment.canary_prompts
+        last = len(self) - few  # the round after the last cell, which may end a short stretch
+        if index >= last:
+            return self._canary(self.experiment.canaries_per_model // few - 1, index - last)
+        stretch, within = divmod(index, few + canaries.every)
+        return self._canary(stretch, within) if within < few else self._measured(index - (stretch + 1) * few)
+
+    def _canary(self, round_: int, which: int) -> Place:
+        """The canaries are the same prompts for every model."""
+        order = _order(self.experiment.seed, "", 0, self.experiment.prompts_per_model)
+        return Place(int(order[which]), round_, canary=True)
+
+    def _measured(self, index: int) -> Place:
         prompts = self.experiment.prompts_per_model
         block, within = divmod(index, prompts * BLOCK_REPETITIONS)
         first = block * BLOCK_REPETITIONS
         repetitions = min(BLOCK_REPETITIONS, self.experiment.repetitions - first)
         turn, repetition = divmod(within, repetitions)
         order = _order(self.experiment.seed, self.model.name, block, prompts)
-        return int(order[turn]), first + repetition
+        return Place(int(order[turn]), first + repetition)
 
-    def cell(self, prompt: int, repetition: int) -> Cell:
-        """The cell of a prompt number (mixed radix: template, state, intensity, question) and a repetition."""
+    def cell(self, prompt: int, repetition: int, canary: bool = False) -> Cell:
+        """The cell of a place."""
         e = self.experiment
         rest, question = divmod(prompt, len(e.questions))
         rest, intensity = divmod(rest, len(e.intensities))
         template, state = divmod(rest, len(e.states))
         return Cell(
-            self.model,
+            _steady(self.model) if canary else self.model,
             e.templates[template],
             e.states[state],
             e.intensities[intensity],
             e.questions[question],
             repetition,
+            canary,
         )
 
     def cells(self, start: int = 0, stop: int | None = None) -> Iterator[Cell]:
         """The cells at places start … stop of the asking order."""
         for index in range(start, len(self) if stop is None else min(stop, len(self))):
             yield self.cell(*self.place(index))
+
+
+@lru_cache(maxsize=64)
+def _steady(model: Model) -> Model:
+    """The model with chance taken out, where it takes a temperature."""
+    if model.sampling.temperature is None:
+        return model
+    return replace(model, sampling=replace(model.sampling, temperature=0.0))
 
 
 @lru_cache(maxsize=64)

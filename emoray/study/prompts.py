@@ -65,13 +65,13 @@ def render(cell: Cell) -> Prompt:
 
 def prompts(grid: Grid, start: int = 0, stop: int | None = None) -> Iterator[Prompt]:
     """The prompts at places start … stop of a grid's asking order; each distinct text is rendered once."""
-    texts: dict[int, _Rendering] = {}
+    texts: dict[tuple[int, bool], _Rendering] = {}
     for index in range(start, len(grid) if stop is None else min(stop, len(grid))):
-        number, repetition = grid.place(index)
-        cell = grid.cell(number, repetition)
-        if number not in texts:
-            texts[number] = _Rendering.of(cell)
-        yield texts[number].prompt(cell)
+        place = grid.place(index)
+        cell, text = grid.cell(*place), (place.prompt, place.canary)
+        if text not in texts:
+            texts[text] = _Rendering.of(cell)
+        yield texts[text].prompt(cell)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +92,8 @@ class _Rendering:
             "sampling": _sampling(cell.model.sampling),
             "affect": [round(cell.asked.valence, 6), round(cell.asked.arousal, 6)],
         }
+        if cell.canary:
+            asked["canary"] = True
         prefix = hashlib.blake2b(_canonical(asked).encode(), digest_size=16)
         return cls(messages, hashlib.blake2b(messages.encode(), digest_size=8).hexdigest(), prefix)
 

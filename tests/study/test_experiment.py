@@ -8,12 +8,13 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emoray.study.experiment import BLOCK_REPETITIONS, Experiment
+from emoray.study.experiment import BLOCK_REPETITIONS, Canaries, Cell, Experiment, Sampling
 from emoray.study.prompts import prompts
 from tests.study.grids import experiment
 
@@ -89,7 +90,7 @@ def test_the_repetitions_of_a_prompt_stand_together_and_rise(e: Experiment) -> N
         places = [grid.place(i) for i in range(start, min(start + block, len(grid)))]
         changes = sum(a[0] != b[0] for a, b in itertools.pairwise(places))
         assert changes == e.prompts_per_model - 1
-        repetitions = [[r for p, r in places if p == prompt] for prompt in range(e.prompts_per_model)]
+        repetitions = [[r for p, r, _ in places if p == prompt] for prompt in range(e.prompts_per_model)]
         assert all(mine == repetitions[0] == sorted(mine) for mine in repetitions)
 
 
@@ -138,6 +139,56 @@ def test_adding_states_and_questions_keeps_every_old_key() -> None:
     assert keys() < keys(states=4) < keys(states=4, questions=5) < keys(states=4, questions=5, templates=2)
 
 
+watched = st.builds(
+    lambda e, every, prompts: replace(e, canaries=Canaries(every, prompts)),
+    shapes,
+    st.integers(1, 30),
+    st.integers(1, 6),
+)
+
+
+@settings(max_examples=60)
+@given(watched)
+def test_canaries_come_before_every_stretch_and_after_the_last_and_change_no_other_cell(e: Experiment) -> None:
+    assert e.canaries
+    cells = list(e.grid("m0").cells())
+    assert len(cells) == e.cells_per_model
+    assert [c for c in cells if not c.canary] == list(replace(e, canaries=None).grid("m0").cells())
+
+    few = min(e.canaries.prompts, e.prompts_per_model)
+    rounds = _batched([c for c in cells if c.canary], few)
+    assert [{c.repetition for c in one} for one in rounds] == [{n} for n in range(len(rounds))]
+    assert len({tuple((c.template, c.state, c.intensity, c.question) for c in one) for one in rounds}) == 1
+    assert all(c.model.sampling.temperature == 0.0 for one in rounds for c in one)
+
+    gaps = [len(list(run)) for canary, run in itertools.groupby(cells, key=lambda c: c.canary) if not canary]
+    assert gaps[:-1] == [e.canaries.every] * (len(gaps) - 1)
+    assert gaps[-1] <= e.canaries.every
+    assert cells[0].canary
+    assert cells[-1].canary
+
+
+@settings(max_examples=40)
+@given(watched)
+def test_a_canary_has_a_key_of_its_own(e: Experiment) -> None:
+    asked = [prompt for model in e.models for prompt in prompts(e.grid(model.name))]
+    assert len({prompt.key for prompt in asked}) == len(e)
+
+
+def test_more_repetitions_keep_the_canaries_that_were_asked() -> None:
+    old, new = (
+        {p.key for p in prompts(replace(experiment(repetitions=n), canaries=Canaries(5, 2)).grid("m0"))} for n in (3, 9)
+    )
+    assert old < new
+
+
+def test_a_model_that_takes_no_temperature_is_not_given_one_for_its_canaries() -> None:
+    e = experiment()
+    bare = tuple(replace(model, sampling=Sampling(temperature=None)) for model in e.models)
+    cells = replace(e, models=bare, canaries=Canaries(3, 1)).grid("m0").cells()
+    assert {cell.model.sampling.temperature for cell in cells} == {None}
+
+
 def test_a_model_that_is_not_there_is_a_key_error() -> None:
     with pytest.raises(KeyError):
         experiment().grid("gpt")
@@ -173,3 +224,7 @@ def test_keys_seeds_and_order_are_equal_in_every_process() -> None:
     one, other = keys("1"), keys("4242")
     assert one == other
     assert len({key for key, _, _ in one}) == len(one) == 80
+
+
+def _batched(cells: list[Cell], size: int) -> list[list[Cell]]:
+    return [cells[start : start + size] for start in range(0, len(cells), size)]
