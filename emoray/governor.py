@@ -24,7 +24,7 @@ from emoray.spec import Account
 
 HEADROOM = 0.99  # of a stated rate: what arrives late in one window of the provider's counts in its next
 BURST_S = 0.5  # seconds' worth of the rate that may be asked at once: with HEADROOM still < 100 % of any minute
-SILENCE_S = 30.0  # a holder that says nothing for longer is dead, and what it held is free again
+SILENCE_S = 15.0  # a holder that says nothing for longer is dead, and what it held is free again
 SPEAK_S = 5.0  # so one that holds permits says something at least this often
 FIRST_IN_FLIGHT = 8  # until the first answer of an account without stated rates: its headers may tell them
 _CUT, _CUT_EVERY_S, _LEAST_EASE = 0.8, 1.0, 0.1  # one burst of 429s is one event

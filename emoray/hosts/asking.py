@@ -11,28 +11,21 @@ import contextlib
 import queue
 import random
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
 
 from emoray.hosts import Ask, BudgetSpent, HostDown, Reply
 from emoray.hosts.permits import NoMorePermits, Permit, Permits
 from emoray.retry import Backoff
-from emoray.spec import Price
+from emoray.spec import Price, Retry
 from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome
 
 MOST_TOKENS = 4096  # assumed longest answer where the spec sets no max_tokens
-_ASKED_AGAIN = frozenset(
-    {
-        FailureKind.RATE_LIMITED,
-        FailureKind.OVERLOADED,
-        FailureKind.TIMEOUT,
-        FailureKind.CONNECTION,
-        FailureKind.MALFORMED,
-        FailureKind.EMPTY,
-    }
-)  # the others would only be refused again
+_REFUSED = frozenset(
+    {FailureKind.BAD_REQUEST, FailureKind.CONTEXT_LENGTH, FailureKind.CONTENT_FILTERED}
+)  # perhaps a whim of the provider's, perhaps for good
 _PERHAPS_BILLED = frozenset({FailureKind.TIMEOUT, FailureKind.CONNECTION, FailureKind.MALFORMED, FailureKind.EMPTY})
 _CHUNK = 64  # asks handed to the loop at once
 _CLOSE_S = 10.0
@@ -57,15 +50,15 @@ class Asking:
         permits: Permits,
         *,
         in_flight: int,
-        attempts: int,
-        backoff: Backoff,
+        retry: Retry,
         price: Price | None,
         hopeless: Callable[[Failure], str],  # the sentence that ends the lane
         at_end: Callable[[], Awaitable[None]],
         chance: random.Random,  # for jitter only
     ) -> None:
         self._attempt, self._permits, self._hopeless, self._at_end = attempt, permits, hopeless, at_end
-        self._in_flight, self._attempts, self._backoff, self._chance = in_flight, attempts, backoff, chance
+        self._in_flight, self._retry, self._chance = in_flight, retry, chance
+        self._backoff = Backoff(retry.first_wait_s, retry.longest_wait_s)
         self._guess = Guess(price)
         self._down: HostDown | None = None
         self._closed = False
@@ -153,17 +146,23 @@ class Asking:
             inbox.put(bug)
 
     async def _ask(self, ask: Ask, inbox: _Inbox) -> Reply | None:
-        tried: Tried | None = None
-        made = 0
+        made: list[Tried] = []
         while not (self._stopped.is_set() or inbox.abandoned):
-            latest = await self._once(ask)
-            if latest is None:
+            tried = await self._once(ask)
+            if tried is None:
                 break
-            tried, made = latest, made + 1
-            if made >= self._attempts or not _again(tried.outcome):
+            made.append(tried)
+            if not self._again(made):
                 break
-            await self._nap(self._backoff.wait_s(made, self._chance.random(), tried.told_s))
-        return Reply(ask.key, tried.outcome, tried.asked_at, tried.latency_s, made) if tried else None
+            await self._nap(self._backoff.wait_s(len(made), self._chance.random(), tried.told_s))
+        return _reply(ask.key, made) if made else None
+
+    def _again(self, made: Sequence[Tried]) -> bool:
+        """Whether another attempt may bring an answer, and the spec allows it."""
+        kinds = [tried.outcome.kind for tried in made if isinstance(tried.outcome, Failure)]
+        if len(kinds) < len(made) or kinds[-1].hopeless or len(made) >= self._retry.attempts:
+            return False
+        return kinds[-1] not in _REFUSED or sum(kind in _REFUSED for kind in kinds) < self._retry.refused_attempts
 
     async def _once(self, ask: Ask) -> Tried | None:
         """One attempt, in a slot and with a permit; None where the lane stopped before."""
@@ -270,8 +269,12 @@ class _Inbox:
                     raise RuntimeError("this host was closed while it was asked") from None
 
 
-def _again(outcome: Outcome) -> bool:
-    return isinstance(outcome, Failure) and outcome.kind in _ASKED_AGAIN
+def _reply(key: str, made: Sequence[Tried]) -> Reply:
+    """The last attempt, at the cost of all: an answer that came at the third try cost what the first two did, too."""
+    last = made[-1]
+    known = [tried.outcome.cost_usd for tried in made if tried.outcome.cost_usd is not None]
+    outcome = replace(last.outcome, cost_usd=sum(known) if known else None)
+    return Reply(key, outcome, last.asked_at, last.latency_s, len(made))
 
 
 def _used(outcome: Outcome) -> tuple[float | None, float | None]:

@@ -25,7 +25,7 @@ from emoray.hosts import Ask, BudgetSpent, HostDown, Reply
 from emoray.hosts.asking import Guess
 from emoray.hosts.batch_book import BatchBook, NotedBatch
 from emoray.hosts.chat import parsed_outcome, refusal_kind, request_body, shown
-from emoray.hosts.hosted_api import failure_of, hopeless_sentence, key_of, without_key
+from emoray.hosts.hosted_api import client_of, failure_of, hopeless_sentence, key_of, without_key
 from emoray.prices import price_of, unpriced
 from emoray.retry import Backoff
 from emoray.spec import Account, Hosted, Retry
@@ -73,7 +73,7 @@ class BatchApi:
         why = unpriced(entry, account.budget_usd)
         if why is not None:
             raise HostDown(why)
-        self._client = _client(account, self._key, retry.timeout_s)
+        self._client = client_of(account, self._key, openai.OpenAI, openai.AzureOpenAI, timeout=retry.timeout_s)
         self._purse = _Purse(purse, f"{run}/{uuid.uuid4().hex}", Guess(self._price))
         self._backoff, self._chance = Backoff(retry.first_wait_s, retry.longest_wait_s), random.Random(0)
         self._brought: dict[str, list[Reply]] = {}  # by batch id: several calls may wait for the same batch
@@ -320,15 +320,3 @@ class _Purse:
         # finished=1: who has no rate needs no slow start
         ledger = Ledger(held, reserved, self._spent_usd, finished=1)
         return asyncio.run(self._governor.lease(self._holder, ledger, want, News()))
-
-
-def _client(account: Account, key: str, timeout_s: float) -> openai.OpenAI:
-    if account.kind == "azure":
-        return openai.AzureOpenAI(
-            azure_endpoint=account.base_url,
-            api_version=account.api_version,
-            api_key=key,
-            max_retries=0,
-            timeout=timeout_s,
-        )
-    return openai.OpenAI(base_url=account.base_url, api_key=key, max_retries=0, timeout=timeout_s)

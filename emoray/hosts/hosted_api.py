@@ -14,9 +14,9 @@ import random
 import time
 import urllib.request
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -29,13 +29,14 @@ from emoray.hosts.asking import Asking, Tried
 from emoray.hosts.chat import KEY_HEADER, outcome_of, refusal_kind, refusal_of, request_body, shown
 from emoray.hosts.permits import Permits
 from emoray.prices import price_of, unpriced
-from emoray.retry import Backoff, retry_after_s
+from emoray.retry import retry_after_s
 from emoray.spec import Account, Hosted, Retry
 from emoray.study.outcomes import Failure, FailureKind
 
 _NO_KEY = "no-key"  # the SDK wants one even for a server that does not
 _SET_BY_AIOHTTP = frozenset({"content-length", "host", "accept-encoding"})
 _ENCODINGS = {"Accept-Encoding": "gzip, deflate"}  # what aiohttp reads without further packages
+_Client = TypeVar("_Client")
 _LISTEN_EVERY_S = 0.1  # the headers of every response in between tell nothing new
 
 
@@ -58,15 +59,17 @@ class HostedApi:
         if why is not None:
             raise HostDown(why)
         self._wire = Wire(connections=entry.in_flight)
-        self._client = client_of(account, self._key, self._wire)
+        transport = httpx2.AsyncClient(transport=self._wire, trust_env=False, follow_redirects=True)
+        self._client = client_of(
+            account, self._key, openai.AsyncOpenAI, openai.AsyncAzureOpenAI, timeout=None, http_client=transport
+        )
         self._permits = Permits(governor, f"{run}/{uuid.uuid4().hex}")
         self._listened_at = 0.0
         self._asking = Asking(
             self._attempt,
             self._permits,
             in_flight=entry.in_flight,
-            attempts=retry.attempts,
-            backoff=Backoff(retry.first_wait_s, retry.longest_wait_s),
+            retry=retry,
             price=self._price,
             hopeless=lambda failure: hopeless_sentence(failure, entry, account),
             at_end=self._client.close,
@@ -188,21 +191,14 @@ def key_of(account: Account) -> str:
     return key
 
 
-def client_of(account: Account, key: str, wire: Wire) -> openai.AsyncOpenAI:
-    """The SDK's client, without its retries."""
-    http_client = httpx2.AsyncClient(transport=wire, trust_env=False, follow_redirects=True)
+def client_of(
+    account: Account, key: str, plain: Callable[..., _Client], azure: Callable[..., _Client], **settings: Any
+) -> _Client:
+    """One of the SDK's clients, the plain one or Azure's, without its retries."""
     if account.kind == "azure":
-        return openai.AsyncAzureOpenAI(
-            azure_endpoint=account.base_url,
-            api_version=account.api_version,
-            api_key=key,
-            max_retries=0,
-            timeout=None,
-            http_client=http_client,
-        )
-    return openai.AsyncOpenAI(
-        base_url=account.base_url, api_key=key, max_retries=0, timeout=None, http_client=http_client
-    )
+        place = {"azure_endpoint": account.base_url, "api_version": account.api_version}
+        return azure(**place, api_key=key, max_retries=0, **settings)
+    return plain(base_url=account.base_url, api_key=key, max_retries=0, **settings)
 
 
 def failure_of(wrong: Exception, key: str) -> Failure:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import heapq
 import random
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from itertools import islice
 
 from emoray.hosts import Ask, Reply
 from emoray.spec import Scripted
@@ -27,21 +29,36 @@ class ScriptedHost:
         self._lines = tuple(entry.lines)
         self._latency_s = entry.latency_s
         self._fails = entry.fails
-        self._places = threading.BoundedSemaphore(max(1, entry.in_flight // GROUP))
+        places = -(-entry.in_flight // GROUP)
+        self._size = entry.in_flight // places
+        self._free_at = [0.0] * places  # of each place, the time (monotonic, s) at which it is free again: a heap
+        self._lock = threading.Lock()
 
     def generate(self, asks: Iterable[Ask]) -> Iterator[Reply]:
-        """Replies in groups, each group a latency after it was asked; all calls together hold `in_flight` at most."""
-        waiting = list(asks)
-        size = min(GROUP, self.in_flight)
-        for start in range(0, len(waiting), size):
-            with self._places:
-                began = datetime.now(UTC)
-                time.sleep(self._latency_s)
-            for ask in waiting[start : start + size]:
+        """Replies in groups, each group a latency after it was asked; all calls together hold `in_flight` at most.
+
+        When a group is asked is planned as it comes, so a thread that wakes up late makes no place wait.
+        """
+        for due, group in [(self._due(), group) for group in self._groups(asks)]:
+            time.sleep(max(0.0, due - time.monotonic()))
+            began = datetime.now(UTC) - timedelta(seconds=time.monotonic() - due + self._latency_s)
+            for ask in group:
                 yield Reply(ask.key, self._say(ask), began, self._latency_s)
 
     def close(self) -> None:
         pass
+
+    def _groups(self, asks: Iterable[Ask]) -> Iterator[list[Ask]]:
+        waiting = iter(asks)
+        while group := list(islice(waiting, self._size)):
+            yield group
+
+    def _due(self) -> float:
+        """When the next group is answered (monotonic, s): a latency after the first place is free."""
+        with self._lock:
+            due = max(time.monotonic(), self._free_at[0]) + self._latency_s
+            heapq.heapreplace(self._free_at, due)
+        return due
 
     def _say(self, ask: Ask) -> Outcome:
         draw = random.Random(ask.seed)

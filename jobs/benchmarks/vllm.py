@@ -1,8 +1,12 @@
-"""Output tokens per second through our lane over bare vllm.LLM.chat.
+"""Output tokens per second through our lane over bare vllm.LLM.chat, and over ray.data.llm.
 
-Same engine arguments, prompts, seeds and run; start-up left out; answers end where a stop token comes, so their
-lengths vary. Without --model a tiny random Llama on the CPU. On a GPU, any architecture with dummy weights:
---model FOLDER --device gpu --load-format dummy --stop-every 200 (every 200th token of the vocabulary ends an answer).
+Same engine arguments, prompts, seeds, run and processors; in turns (raw, lane, lane, raw); start-up left out, and none
+is warm; answers end where a stop token comes, so their lengths vary. Shapes of --shape: `small`, a random Llama of 57
+million weights (the headline), in which the model's own work is most of the work, as in every real one; `tiny`, of two
+layers, in which nothing but the Python around the engine costs anything (_tiny); and on a GPU `8b` and, in fp8, `70b`,
+with dummy weights. The first of several is the headline, the others carry their names. Of ray.data.llm the seconds in
+which its engine had requests are counted, with its own batch size and number of batches at once; --peer 0 leaves it
+out.
 """
 
 from __future__ import annotations
@@ -13,6 +17,8 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,62 +34,93 @@ from emoray.store import RunFolder
 from emoray.stream import cluster
 from emoray.stream.conduct import Conductor
 from emoray.study.prompts import Prompt, prompts
+from tests.hosts.vllm_tiny import TINY, llama_without_weights, tiny_llama
+
+_VOCABULARY = 128_256  # Llama 3's
+_STOP_EVERY = 200  # with dummy weights every token is as likely: so long is an answer in the mean
 
 
-def run(
-    rows: int = 2400,
-    model: str = "",
-    device: str = "cpu",
-    dtype: str = "float32",
-    max_tokens: int = 256,
-    max_num_seqs: int = 64,
-    tensor_parallel_size: int = 1,
-    load_format: str = "auto",
-    quantization: str = "",
-    stop_every: int = 0,
-    cpus: int = 2,
-) -> dict[str, float]:
-    """Figures at `rows` cells; `cpus` are given to Ray."""
-    with tempfile.TemporaryDirectory() as folder:
-        entry = {
-            "name": "a",
-            "host": "vllm",
-            "id": model or str(_tiny(Path(folder) / "model")),
-            "device": device,
-            "dtype": dtype,
-            "max_num_seqs": max_num_seqs,
-            "tensor_parallel_size": tensor_parallel_size,
-            "quantization": quantization or None,
-            "engine_kwargs": {"load_format": load_format} | _stops(model, stop_every),
+@dataclass(frozen=True)
+class _Shape:
+    """A Llama, and how it is asked."""
+
+    layers: int
+    hidden: int
+    intermediate: int
+    heads: int
+    kv_heads: int
+    rows: int
+    max_tokens: int
+    max_num_seqs: int
+    quantization: str | None = None
+    gpu: bool = False
+
+    @property
+    def config(self) -> dict[str, int]:
+        return TINY | {
+            "num_hidden_layers": self.layers,
+            "hidden_size": self.hidden,
+            "intermediate_size": self.intermediate,
+            "num_attention_heads": self.heads,
+            "num_key_value_heads": self.kv_heads,
+            "head_dim": self.hidden // self.heads,
         }
-        study = _study(entry, rows, max_tokens)
-        gpus = {"num_gpus": 0} if device == "cpu" else {}
-        os.environ |= {"VLLM_LOGGING_LEVEL": "ERROR"} | environment(_vllm(study))  # for both alike
-        ray.init(
-            address="local", num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level="error", **gpus
-        )
-        raw = _raw(study)
-        lane = _lane(study, folder)
-        return {"ratio_to_raw": lane / raw, "tokens_per_s": lane, "raw_tokens_per_s": raw}
 
 
-def _tiny(folder: Path) -> Path:
-    from tests.hosts.vllm_tiny import tiny_llama
-
-    return tiny_llama(folder)
-
-
-def _stops(model: str, every: int) -> dict[str, Any]:
-    if not every:
-        return {}
-    vocabulary = json.loads((Path(model) / "config.json").read_text())["vocab_size"]
-    return {"override_generation_config": {"eos_token_id": list(range(0, vocabulary, every))}}
+_SHAPES = {
+    "small": _Shape(8, 768, 2048, 12, 12, rows=120, max_tokens=128, max_num_seqs=32),
+    "tiny": _Shape(2, 128, 256, 2, 2, rows=2400, max_tokens=256, max_num_seqs=64),
+    "8b": _Shape(32, 4096, 14336, 32, 8, rows=6000, max_tokens=1024, max_num_seqs=256, gpu=True),
+    "70b": _Shape(80, 8192, 28672, 64, 8, rows=2400, max_tokens=1024, max_num_seqs=256, quantization="fp8", gpu=True),
+}
 
 
-def _study(entry: dict[str, Any], rows: int, max_tokens: int) -> Study:
-    lines = [f"name: bench\nrepetitions: {max(1, rows // 120)}", f"sampling: {{max_tokens: {max_tokens}}}"]
-    lines += ["readers: [{kind: scripted, name: r}]", f"models: [{json.dumps(entry)}]"]
-    return parse("\n".join(lines))
+def run(shape: str = "small,tiny", cpus: int = 2, rounds: int = 2, peer: int = 1) -> dict[str, float]:
+    """`cpus`: the processors that all may use (a GPU's engine: all); `rounds`: each of them begins every other one."""
+    shapes = [_SHAPES[name] for name in shape.split(",")]
+    if not any(one.gpu for one in shapes):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cpus])
+    figures: dict[str, float] = {}
+    for place, name in enumerate(shape.split(",")):
+        found = _compared(_SHAPES[name], cpus, rounds, peer)
+        figures |= {figure if not place else f"{figure}_{name}": value for figure, value in found.items()}
+    return dict(sorted(figures.items(), key=lambda figure: not figure[0].startswith("ratio")))
+
+
+def _compared(shape: _Shape, cpus: int, rounds: int, peer: int) -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as folder:
+        study = _study(shape, Path(folder) / "model")
+        os.environ |= {"VLLM_LOGGING_LEVEL": "ERROR"} | environment(_vllm(study))  # for all alike
+        ways: dict[str, Callable[[], float]] = {
+            "raw": lambda: _raw(study),
+            "lane": lambda: _on_ray(lambda: _lane(study, tempfile.mkdtemp(dir=folder)), shape, cpus),
+        }
+        rates: dict[str, list[float]] = {name: [] for name in ways}
+        for turn in range(rounds):
+            for name in ways if turn % 2 == 0 else reversed(ways):
+                rates[name].append(ways[name]())
+                print(f"{name}: {rates[name][-1]:,.0f} tokens/s", file=sys.stderr)
+        lane, raw = (len(rates[name]) / sum(1 / rate for rate in rates[name]) for name in ("lane", "raw"))
+        figures = {"ratio_to_raw": lane / raw, "tokens_per_s": lane, "raw_tokens_per_s": raw}
+        if peer:
+            other = _on_ray(lambda: _ray_data_llm(study), shape, cpus)
+            figures |= {"ratio_to_ray_data_llm": lane / other, "ray_data_llm_tokens_per_s": other}
+        return figures
+
+
+def _study(shape: _Shape, folder: Path) -> Study:
+    entry: dict[str, Any] = {"name": "a", "host": "vllm", "id": str(folder), "max_num_seqs": shape.max_num_seqs}
+    if shape.gpu:
+        llama_without_weights(folder, shape.config, _VOCABULARY)
+        stops = {"eos_token_id": list(range(0, _VOCABULARY, _STOP_EVERY))}
+        entry |= {"dtype": "bfloat16", "quantization": shape.quantization}
+        entry |= {"engine_kwargs": {"load_format": "dummy", "override_generation_config": stops}}
+    else:
+        tiny_llama(folder, shape.config)
+        entry |= {"device": "cpu", "dtype": "float32"}
+    lines = [f"name: bench\nrepetitions: {shape.rows // 12}\nstates: 4\nquestions: [freedom, art, nature]"]
+    lines += [f"sampling: {{max_tokens: {shape.max_tokens}}}", "readers: [{kind: scripted, name: r}]"]
+    return parse("\n".join([*lines, f"models: [{json.dumps(entry)}]"]))
 
 
 def _asked(study: Study) -> list[Prompt]:
@@ -107,8 +144,6 @@ def _raw(study: Study) -> float:
     asked = _asked(study)
     llm = LLM(**engine_arguments(_vllm(study)), disable_log_stats=True)
     settings = [SamplingParams(**_sampling(prompt)) for prompt in asked]
-    llm.chat([prompt.chat for prompt in asked[:64]], settings[:64], use_tqdm=False)  # warm, as our actor's is not
-    llm.reset_prefix_cache()
     began = time.perf_counter()
     outs = llm.chat([prompt.chat for prompt in asked], settings, use_tqdm=False)
     seconds = time.perf_counter() - began
@@ -116,6 +151,19 @@ def _raw(study: Study) -> float:
     del llm
     gc.collect()
     return sum(len(out.outputs[0].token_ids) for out in outs) / seconds
+
+
+def _on_ray(measured: Callable[[], float], shape: _Shape, cpus: int) -> float:
+    """On a Ray cluster of its own: bare vLLM has the machine to itself."""
+    gpus = {} if shape.gpu else {"num_gpus": 0}
+    os.environ |= {"RAY_worker_niceness": "0"}  # by default all others on the machine go first, as bare vLLM does
+    ray.init(
+        address="local", num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level="error", **gpus
+    )
+    try:
+        return measured()
+    finally:
+        ray.shutdown()
 
 
 def _lane(study: Study, folder: str) -> float:
@@ -133,3 +181,42 @@ def _lane(study: Study, folder: str) -> float:
     seconds = max(at + s for at, s in zip(asked_at, took, strict=True)) - min(asked_at)
     tokens: float = pc.sum(table["completion_tokens"]).as_py()
     return tokens / seconds
+
+
+def _ray_data_llm(study: Study) -> float:
+    """From the first request of its engine to the last answer, by its own clock."""
+    from ray.data.llm import build_processor, vLLMEngineProcessorConfig
+
+    on_gpu = _vllm(study).device == "gpu"
+    config = vLLMEngineProcessorConfig(
+        model_source=_vllm(study).id,
+        engine_kwargs={k: v for k, v in engine_arguments(_vllm(study)).items() if k != "model"}
+        | ({} if on_gpu else {"distributed_executor_backend": "mp"}),
+        placement_group_config={"bundles": [{"GPU": 1} if on_gpu else {"CPU": 1}]},
+        log_engine_metrics=False,
+        chat_template_stage={"enabled": True, "num_cpus": 0.1},
+        tokenize_stage={"enabled": False},
+        detokenize_stage={"enabled": False},
+    )
+    light = {"num_cpus": 0.1}
+    processor = build_processor(
+        config,
+        preprocess=lambda row: {"messages": row["messages"], "sampling_params": row["sampling"]},
+        postprocess=lambda row: {
+            "tokens": row["num_generated_tokens"],
+            "seconds": row["time_taken_llm"],
+            "ended": time.time(),
+        },
+        preprocess_map_kwargs=light,
+        postprocess_map_kwargs=light,
+    )
+    asked = [{"messages": prompt.chat, "sampling": _sampling(prompt)} for prompt in _asked(study)]
+    ends = processor(ray.data.from_items(asked)).take_all()
+    return _rate(ends)
+
+
+def _rate(ends: list[dict[str, float]]) -> float:
+    """A batch is handed on when its longest answer is there: that is when it ended."""
+    first = min(end["ended"] for end in ends)
+    began = first - max(end["seconds"] for end in ends if end["ended"] - first < 0.1)
+    return sum(end["tokens"] for end in ends) / (max(end["ended"] for end in ends) - began)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -25,6 +26,11 @@ LINES = [f"Line {i} of many." for i in range(200)]
 SHIPPED = pytest.mark.skipif(
     not (generator_path() / "model.safetensors").is_file(), reason="the embedded generator is not trained yet"
 )
+VLLM = [
+    pytest.mark.vllm,
+    pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed"),
+]
+MODELS = ["transformers", pytest.param("embedded", marks=SHIPPED), pytest.param("vllm", marks=VLLM)]
 
 
 @pytest.fixture(scope="module")
@@ -32,20 +38,26 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
     return tiny_models.generator(tmp_path_factory.mktemp("tiny"))
 
 
-@pytest.fixture(
-    params=["scripted", "scripted without lines", "transformers", pytest.param("embedded", marks=SHIPPED)],
-    scope="module",
-)
+@pytest.fixture(params=["scripted", "scripted without lines", *MODELS], scope="module")
 def host(request: pytest.FixtureRequest, tiny: str) -> Host:
     match request.param:
         case "scripted":
             return ScriptedHost(Scripted(host="scripted", name="m", lines=LINES, in_flight=5))
         case "scripted without lines":
             return ScriptedHost(Scripted(host="scripted", name="m", in_flight=100))
+        case kind:
+            return model_host(kind, request, tiny)
+
+
+def model_host(kind: str, request: pytest.FixtureRequest, tiny: str) -> Host:
+    match kind:
         case "transformers":
             return TransformersHost(Local(host="transformers", name="m", id=tiny, batch_size=4))
-        case _:
+        case "embedded":
             return EmbeddedHost(Embedded(host="embedded", name="m", batch_size=4))
+        case _:
+            vllm: Host = request.getfixturevalue("vllm_host")
+            return vllm
 
 
 def asks(n: int = 8, *, max_tokens: int | None = 12, temperature: float | None = 1.0) -> list[Ask]:
@@ -133,19 +145,17 @@ def test_an_iterator_of_asks_is_as_good_as_a_list(host: Host) -> None:
 
 
 def test_a_host_says_what_it_is(host: Host) -> None:
-    assert host.name in ("scripted", "transformers", "embedded")
+    assert host.name in ("scripted", "transformers", "embedded", "vllm")
     assert host.in_flight >= 1
-    assert host.engine is None or host.engine.startswith("transformers 5")
+    assert host.engine is None or host.engine.startswith(("transformers 5", "vllm 0."))
 
 
 # ── only of models ──
 
 
-@pytest.fixture(params=["transformers", pytest.param("embedded", marks=SHIPPED)], scope="module")
+@pytest.fixture(params=MODELS, scope="module")
 def model(request: pytest.FixtureRequest, tiny: str) -> Host:
-    if request.param == "transformers":
-        return TransformersHost(Local(host="transformers", name="m", id=tiny, batch_size=4))
-    return EmbeddedHost(Embedded(host="embedded", name="m", batch_size=4))
+    return model_host(request.param, request, tiny)
 
 
 def test_without_temperature_every_seed_says_the_same(model: Host) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import os
+import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -17,36 +20,14 @@ import pytest
 
 from emoray.hosts import Ask, HostDown, Reply
 from emoray.hosts.chat_template import ChatTemplate
-from emoray.spec import Vllm
 from emoray.study.outcomes import Answer, FailureKind
-from tests.hosts.vllm_tiny import POSITIONS, tiny_llama
+from tests.hosts.conftest import gone, vllm_entry
+from tests.hosts.vllm_tiny import POSITIONS
 
 pytestmark = [
     pytest.mark.vllm,
     pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed"),
 ]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_llama(tmp_path_factory.mktemp("tiny"))
-
-
-def entry(model: Path | str, **settings: Any) -> Vllm:
-    usual: dict[str, Any] = {"host": "vllm", "name": "tiny", "device": "cpu", "dtype": "float32", "max_num_seqs": 16}
-    return Vllm(id=str(model), **usual | settings)
-
-
-@pytest.fixture(scope="module")
-def host(model: Path) -> Iterator[Any]:
-    from emoray.hosts.vllm import VllmHost
-
-    host = VllmHost(entry(model))
-    started = _engines()
-    yield host
-    host.close()
-    assert started
-    assert _gone(started), "an engine that is closed leaves no process"
 
 
 def ask(number: int, **settings: Any) -> Ask:
@@ -59,22 +40,22 @@ def texts(replies: Iterator[Reply]) -> dict[str, Any]:
     return {r.key: r.outcome.text if isinstance(r.outcome, Answer) else r.outcome.kind for r in replies}
 
 
-def test_the_same_seed_says_the_same_in_any_order_and_beside_any_other_ask(host: Any) -> None:
+def test_the_same_seed_says_the_same_in_any_order_and_beside_any_other_ask(vllm_host: Any) -> None:
     asks = [ask(number) for number in range(60)]
 
-    together = texts(host.generate(asks))
+    together = texts(vllm_host.generate(asks))
 
-    assert together == texts(host.generate(reversed(asks)))
-    alone = {key: text for each in asks[:8] for key, text in texts(host.generate([each])).items()}
+    assert together == texts(vllm_host.generate(reversed(asks)))
+    alone = {key: text for each in asks[:8] for key, text in texts(vllm_host.generate([each])).items()}
     assert alone.items() <= together.items()
     assert len(set(together.values())) > 40  # and different seeds say different things
 
 
-def test_many_threads_ask_at_once_and_each_gets_its_own_replies(host: Any) -> None:
+def test_many_threads_ask_at_once_and_each_gets_its_own_replies(vllm_host: Any) -> None:
     found: dict[int, set[str]] = {}
 
     def work(start: int) -> None:
-        found[start] = {reply.key for reply in host.generate(ask(n) for n in range(start, start + 20))}
+        found[start] = {reply.key for reply in vllm_host.generate(ask(n) for n in range(start, start + 20))}
 
     threads = [threading.Thread(target=work, args=(start,)) for start in range(0, 160, 20)]
     for thread in threads:
@@ -85,61 +66,61 @@ def test_many_threads_ask_at_once_and_each_gets_its_own_replies(host: Any) -> No
     assert found == {start: {ask(n).key for n in range(start, start + 20)} for start in range(0, 160, 20)}
 
 
-def test_a_long_answer_holds_back_no_short_one(host: Any) -> None:
+def test_a_long_answer_holds_back_no_short_one(vllm_host: Any) -> None:
     long = ask(1, max_tokens=400, temperature=0.0)
     shorts = [ask(number, max_tokens=2) for number in range(2, 40)]
 
-    keys = [reply.key for reply in host.generate([long, *shorts])]
+    keys = [reply.key for reply in vllm_host.generate([long, *shorts])]
 
     assert keys[-1] == long.key
 
 
-def test_an_answer_tells_how_it_came_about(host: Any) -> None:
-    replies: list[Any] = list(host.generate(ask(n, max_tokens=200) for n in range(30)))
+def test_an_answer_tells_how_it_came_about(vllm_host: Any) -> None:
+    replies: list[Any] = list(vllm_host.generate(ask(n, max_tokens=200) for n in range(30)))
 
     said = [reply.outcome for reply in replies if isinstance(reply.outcome, Answer)]
     assert {answer.finish_reason for answer in said} == {"stop", "length"}
     for answer in said:
         assert "<|eot_id|>" not in answer.text
-        assert answer.prompt_tokens == len(host._template.tokens(ask(0).chat))
+        assert answer.prompt_tokens == len(vllm_host._template.tokens(ask(0).chat))
         assert (answer.completion_tokens == 200) == (answer.finish_reason == "length")
     assert {len(reply.chat_template_sha) for reply in replies} == {16}
-    assert host.engine.startswith("vllm 0.")
-    assert len(host.revision) == 16
+    assert vllm_host.engine.startswith("vllm 0.")
+    assert len(vllm_host.revision) == 16
 
 
-def test_a_row_that_cannot_be_asked_is_a_failure_of_its_kind_and_the_others_go_on(host: Any) -> None:
+def test_a_row_that_cannot_be_asked_is_a_failure_of_its_kind_and_the_others_go_on(vllm_host: Any) -> None:
     chat = [{"role": "user", "content": "x" * POSITIONS}]
 
-    replies = list(host.generate([ask(1), ask(2, chat=chat), ask(3, top_p=7.0), ask(4)]))
+    replies = list(vllm_host.generate([ask(1), ask(2, chat=chat), ask(3, top_p=7.0), ask(4)]))
 
     outcomes: dict[int, Any] = {int(reply.key, 16): reply.outcome for reply in replies}
-    assert texts(iter(replies)).items() > texts(host.generate([ask(1), ask(4)])).items()
+    assert texts(iter(replies)).items() > texts(vllm_host.generate([ask(1), ask(4)])).items()
     assert outcomes[2].kind is FailureKind.CONTEXT_LENGTH
     assert f"the model reads {POSITIONS}" in outcomes[2].detail
     assert outcomes[3].kind is FailureKind.BAD_REQUEST
     assert "top_p" in outcomes[3].detail
 
 
-def test_an_answer_may_fill_the_context_but_not_pass_it(host: Any) -> None:
+def test_an_answer_may_fill_the_context_but_not_pass_it(vllm_host: Any) -> None:
     chat = [{"role": "user", "content": "x" * (POSITIONS - 62)}]
 
-    replies = list(host.generate(ask(n, chat=chat, max_tokens=None) for n in range(20)))
+    replies = list(vllm_host.generate(ask(n, chat=chat, max_tokens=None) for n in range(20)))
 
     ends: list[Any] = [reply.outcome for reply in replies if isinstance(reply.outcome, Answer)]
     assert ends
     assert max(end.prompt_tokens + end.completion_tokens for end in ends) <= POSITIONS
 
 
-def test_reasoning_is_kept_apart_and_only_the_answer_is_the_text(host: Any) -> None:
+def test_reasoning_is_kept_apart_and_only_the_answer_is_the_text(vllm_host: Any) -> None:
     from emoray.hosts.vllm import _Reasoning
 
-    reasoning = _Reasoning("deepseek_r1", host._engine.get_tokenizer())
+    reasoning = _Reasoning("deepseek_r1", vllm_host._tokenizer)
 
     assert reasoning.split("<think>I am told to be sad.</think>Rain again.") == ("I am told to be sad.", "Rain again.")
     assert reasoning.split("still thinking") == ("still thinking", "")
     with pytest.raises(HostDown, match="reasoning_parser 'nonsense' does not fit this model"):
-        _Reasoning("nonsense", host._engine.get_tokenizer())
+        _Reasoning("nonsense", vllm_host._tokenizer)
 
 
 @pytest.mark.parametrize(
@@ -151,53 +132,85 @@ def test_reasoning_is_kept_apart_and_only_the_answer_is_the_text(host: Any) -> N
     ],
     ids=["no model", "no such setting", "no memory"],
 )
-def test_an_engine_that_cannot_start_says_why_and_what_to_do(model: Path, settings: dict[str, Any], said: str) -> None:
+def test_an_engine_that_cannot_start_says_why_and_what_to_do(
+    vllm_model: Path, settings: dict[str, Any], said: str
+) -> None:
     from emoray.hosts.vllm import VllmHost
 
     with pytest.raises(HostDown, match=said) as down:
-        VllmHost(entry(settings.pop("id", model), **settings))
+        VllmHost(vllm_entry(settings.pop("id", vllm_model), **settings))
 
     assert "\n" not in str(down.value)
 
 
-def test_no_engine_outlives_a_process_that_is_killed(model: Path) -> None:
+@pytest.fixture(scope="module")
+def parents(vllm_model: Path) -> Iterator[list[subprocess.Popen[str]]]:
+    """Two processes with an engine each. A line in is a list of asks; a line out is what was said to them."""
     program = f"""
-        import psutil, time
-        from emoray.hosts.vllm import VllmHost
-        from emoray.spec import Vllm
-        if __name__ == "__main__":
-            VllmHost(Vllm(**{entry(model).model_dump()!r}))
-            print(*(child.pid for child in psutil.Process().children(recursive=True)), flush=True)
-            time.sleep(600)
-    """
-    parent = _script(model.parent / "parent.py", program)
-    assert parent.stdout is not None
-    children = {int(pid) for pid in parent.stdout.readline().split()}
-    parent.kill()
-
-    assert len(children) >= 2  # the engine and its worker
-    assert _gone(children)
-
-
-def test_a_process_whose_engine_dies_ends_at_once(model: Path) -> None:
-    program = f"""
-        import os, psutil, signal
+        import json, sys
+        import psutil
         from emoray.hosts import Ask
         from emoray.hosts.vllm import VllmHost
         from emoray.spec import Vllm
         if __name__ == "__main__":
-            host = VllmHost(Vllm(**{entry(model).model_dump()!r}))
-            for child in psutil.Process().children():
-                if "EngineCore" in " ".join(child.cmdline()) + child.name():
-                    os.kill(child.pid, signal.SIGKILL)
-            chat = [{{"role": "user", "content": "?"}}]
-            print(list(host.generate([Ask("k", chat, 1, 1.0, None, 300)])), flush=True)
+            host = VllmHost(Vllm(**{vllm_entry(vllm_model).model_dump()!r}))
+            children = psutil.Process().children(recursive=True)
+            print(*(child.pid for child in children if child.name().startswith("VLLM")), flush=True)
+            for line in sys.stdin:
+                replies = host.generate(Ask(**fields) for fields in json.loads(line))
+                said = {{reply.key: getattr(reply.outcome, "text", None) or reply.outcome.kind for reply in replies}}
+                print(json.dumps(said), flush=True)
     """
-    parent = _script(model.parent / "dies.py", program)
+    script = vllm_model.parent / "parent.py"
+    script.write_text(dedent(program))
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    started = [subprocess.Popen([sys.executable, str(script)], **pipes, text=True) for _ in range(2)]
+    yield started
+    for parent in started:
+        parent.kill()
+        parent.communicate()
 
-    said, _ = parent.communicate(timeout=120)
-    assert parent.returncode == 1
+
+@pytest.fixture(scope="module")
+def engines(parents: list[subprocess.Popen[str]]) -> list[set[int]]:
+    """The processes of their engines."""
+    return [{int(pid) for pid in _line(parent).split()} for parent in parents]
+
+
+def test_the_same_seed_says_the_same_on_any_engine(
+    vllm_host: Any, parents: list[subprocess.Popen[str]], engines: list[set[int]]
+) -> None:
+    asks = [ask(number) for number in range(40)]
+
+    for parent in parents:
+        assert parent.stdin is not None
+        parent.stdin.write(json.dumps([asdict(one) for one in reversed(asks)]) + "\n")
+        parent.stdin.flush()
+
+    here = texts(vllm_host.generate(asks))
+    assert [json.loads(_line(parent)) for parent in parents] == [here, here]
+
+
+def test_no_engine_outlives_a_process_that_is_killed(
+    parents: list[subprocess.Popen[str]], engines: list[set[int]]
+) -> None:
+    parents[0].kill()
+
+    assert len(engines[0]) >= 2  # the engine and its worker
+    assert gone(engines[0])
+
+
+def test_a_process_whose_engine_dies_ends_at_once(
+    parents: list[subprocess.Popen[str]], engines: list[set[int]]
+) -> None:
+    core = next(pid for pid in engines[1] if "EngineCore" in psutil.Process(pid).name())
+
+    os.kill(core, signal.SIGKILL)
+    said, _ = parents[1].communicate(json.dumps([asdict(ask(1, max_tokens=300))]) + "\n", timeout=60)
+
+    assert parents[1].returncode == 1
     assert said == ""
+    assert gone(engines[1])
 
 
 class _Refuses:
@@ -215,28 +228,14 @@ def test_a_system_text_goes_before_the_question_where_the_template_has_no_such_r
     assert ChatTemplate(_Refuses()).tokens(ask(1).chat) == [1, len("You are sad.\n\nWhat is art 1?")]
 
 
-def test_the_specs_template_stands_in_for_the_models_own(host: Any) -> None:
-    own = ChatTemplate(host._engine.get_tokenizer())
-    other = ChatTemplate(host._engine.get_tokenizer(), "{% for m in messages %}{{ m['content'] }}{% endfor %}")
+def test_the_specs_template_stands_in_for_the_models_own(vllm_host: Any) -> None:
+    own = ChatTemplate(vllm_host._tokenizer)
+    other = ChatTemplate(vllm_host._tokenizer, "{% for m in messages %}{{ m['content'] }}{% endfor %}")
 
     assert own.sha != other.sha
     assert len(other.tokens(ask(1).chat)) == len("You are sad.What is art 1?")
 
 
-def _engines() -> set[int]:
-    children = psutil.Process().children(recursive=True)
-    return {child.pid for child in children if child.name().startswith("VLLM")}
-
-
-def _script(path: Path, program: str) -> subprocess.Popen[str]:
-    path.write_text(dedent(program))
-    return subprocess.Popen([sys.executable, str(path)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-
-
-def _gone(pids: set[int], within_s: float = 15.0) -> bool:
-    end = time.monotonic() + within_s
-    while time.monotonic() < end:
-        if not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in pids):
-            return True
-        time.sleep(0.2)
-    return False
+def _line(parent: subprocess.Popen[str]) -> str:
+    assert parent.stdout is not None
+    return parent.stdout.readline()

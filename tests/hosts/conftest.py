@@ -1,0 +1,46 @@
+"""One vLLM engine for all tests of the hosts: it takes half a minute to start."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from emoray.spec import Vllm
+from tests.hosts.vllm_tiny import tiny_llama
+
+
+@pytest.fixture(scope="session")
+def vllm_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_llama(tmp_path_factory.mktemp("tiny"))
+
+
+def vllm_entry(model: Path | str, **settings: Any) -> Vllm:
+    usual: dict[str, Any] = {"host": "vllm", "name": "tiny", "device": "cpu", "dtype": "float32", "max_num_seqs": 16}
+    return Vllm(id=str(model), **usual | settings)
+
+
+@pytest.fixture(scope="session")
+def vllm_host(vllm_model: Path) -> Iterator[Any]:
+    from emoray.hosts.vllm import VllmHost
+
+    host = VllmHost(vllm_entry(vllm_model))
+    started = {child.pid for child in psutil.Process().children(recursive=True) if child.name().startswith("VLLM")}
+    yield host
+    host.close()
+    assert started
+    assert gone(started), "an engine that is closed leaves no process"
+
+
+def gone(pids: set[int], within_s: float = 15.0) -> bool:
+    """Whether all these processes end."""
+    end = time.monotonic() + within_s
+    while time.monotonic() < end:
+        if not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in pids):
+            return True
+        time.sleep(0.2)
+    return False
