@@ -8,10 +8,17 @@ but what they cost is kept in the new file's metadata.
 
 from __future__ import annotations
 
+import ctypes
+import json
+import os
 import secrets
+import signal
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +28,15 @@ import numpy as np
 import pyarrow as pa
 
 from emoray.resume import Census, Places, Spent
-from emoray.store import Gone, Name, Note, Part, StoreError, Torn, telling, writer
+from emoray.store import Gone, Name, Note, Part, RunFolder, StoreError, Torn, telling, writer
 
 _MEMORY_MB = 256
 _ROW_GROUP = 65_536  # rows
 _BATCH = 16_384  # rows read at a time
+_SIDE_BY_SIDE = 2  # parts
+_LITTLE = 1 << 20  # bytes of files that are compacted where they are: a process costs a second
+_DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG; the parent is the thread that started us, and it waits for us
+_ENDED = "the process that compacted {where} ended with {code}: nothing is lost, `emoray compact` goes on"
 _RETRIES = 5  # as often may a writer that is still alive merge files under our eyes
 
 
@@ -62,6 +73,44 @@ def compact(
         except Torn as torn:  # corrupt deep inside, where a repair does not look
             part.set_aside(torn)
     raise StoreError(f"the files of {part.where('')} changed while they were compacted: end the run that writes them")
+
+
+def compact_apart(parts: Sequence[Part]) -> None:
+    """`compact`, in a process of its own where there is much: its memory goes with it, and it dies with this process.
+
+    So no compaction outlives the lease it was begun under. StoreError as of `compact`.
+    """
+    if sys.platform != "linux" or sum(info.size or 0 for part in parts for info in part.infos()) <= _LITTLE:
+        for part in parts:
+            compact(part)
+        return
+    home = str(Path(__file__).parents[1])
+    child = subprocess.Popen(
+        [sys.executable, "-m", "emoray.compact", str(os.getpid())],
+        stdin=subprocess.PIPE,  # what to compact: a URI may hold secrets, and everybody can read a command line
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])},
+        start_new_session=True,  # Ctrl-C at a terminal is for us
+    )
+    said, _ = child.communicate(json.dumps([[part.folder.uri, part.relative] for part in parts]).encode())
+    if child.returncode:
+        raise StoreError(said.decode().strip() or _ENDED.format(where=parts[0].folder.where(""), code=child.returncode))
+
+
+def _compact_for(parent: int) -> int:
+    """The other end of `compact_apart`."""
+    ctypes.CDLL(None).prctl(_DIES_WITH_PARENT, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before we asked to die with it
+        return 1
+    wanted = [(RunFolder(uri), relative) for uri, relative in json.load(sys.stdin)]
+    try:
+        parts = [part for run, relative in wanted for part in run.parts() if part.relative == relative]
+        with ThreadPoolExecutor(_SIDE_BY_SIDE) as threads:
+            list(threads.map(lambda part: compact(part, memory_mb=_MEMORY_MB // _SIDE_BY_SIDE), parts))
+    except StoreError as wrong:
+        print(wrong)
+        return 1
+    return 0
 
 
 def _compact(part: Part, clock: Callable[[], float], memory_mb: int, step: Callable[[str], None]) -> Compaction:
@@ -172,3 +221,7 @@ def _scratch(part: Part) -> Iterator[Path]:
         folder = tempfile.TemporaryDirectory(prefix=".compact-", dir=beside, ignore_cleanup_errors=True)
     with folder as path:
         yield Path(path)
+
+
+if __name__ == "__main__":
+    sys.exit(_compact_for(int(sys.argv[1])))

@@ -7,7 +7,7 @@ A row is born with what is ASKED and only gains: what was SAID, what was FELT (r
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from emoray.study import russell
 from emoray.study.circumplex import Array
+from emoray.study.experiment import Cell
 from emoray.study.goemotions import LABELS, LabelMap
 from emoray.study.outcomes import Answer, Reply, breaks_role, is_refusal
 from emoray.study.prompts import Ask, Prompt
@@ -100,26 +101,47 @@ _SCORED = pa.schema(
 )
 SAID = pa.schema([*ASKED, *_SAID])  # a row under RUN/answers
 SCORED = pa.schema([*SAID, *_FELT, *_SCORED])  # a row under RUN/rows
-_ONLY_ANSWERS = (
-    "answer",
-    "refused",
-    "role_break",
-    "finish_reason",
-    "prompt_tokens",
-    "completion_tokens",
-    "returned_model",
-    "system_fingerprint",
-    "reasoning",
-)
+_OF_REPLIES = ("attempts", "latency_s", "asked_at", "chat_template_sha")
+_OF_ANSWERS: dict[str, Callable[[Answer], object]] = {  # null for a failure
+    "answer": lambda answer: answer.text,
+    "refused": lambda answer: is_refusal(answer.text),
+    "role_break": lambda answer: breaks_role(answer.text),
+    "finish_reason": lambda answer: answer.finish_reason,
+    "prompt_tokens": lambda answer: answer.prompt_tokens,
+    "completion_tokens": lambda answer: answer.completion_tokens,
+    "returned_model": lambda answer: answer.returned_model,
+    "system_fingerprint": lambda answer: answer.system_fingerprint,
+    "reasoning": lambda answer: answer.reasoning,
+}
 ANSWERED = "answer"  # the outcome of a row that has an answer; any other is a failure's kind
 
 
 def asked(prompts: Sequence[Prompt]) -> pa.Table:
-    """One row per prompt, in their order: the ASKED columns."""
+    """One row per prompt, in their order: the ASKED columns. What repetitions share is computed once."""
+    alike: dict[tuple[object, ...], int] = {}
+    turns = [alike.setdefault(_identity(prompt.cell), len(alike)) for prompt in prompts]
+    firsts = dict(zip(reversed(turns), reversed(prompts), strict=True))
+    shared = _shared([firsts[turn] for turn in range(len(alike))]).take(pa.array(turns, pa.int64()))
+    own = {
+        "key": pa.array([prompt.key for prompt in prompts], pa.string()),
+        "repetition": pa.array([prompt.cell.repetition for prompt in prompts], pa.int64()),
+        "seed": pa.array([prompt.seed for prompt in prompts], pa.int64()),
+        "canary": pa.array([prompt.cell.canary for prompt in prompts], pa.bool_()),
+    }
+    columns = [own[name] if name in own else shared[name] for name in ASKED.names]
+    return pa.Table.from_arrays(columns, schema=ASKED)
+
+
+def _identity(cell: Cell) -> tuple[object, ...]:
+    """Equal for cells that differ only in repetition and in being a canary, while they live."""
+    return id(cell.model), id(cell.template), id(cell.state), cell.intensity, id(cell.question), cell.canary
+
+
+def _shared(prompts: Sequence[Prompt]) -> pa.Table:
+    """The columns that do not depend on the repetition."""
     cells = [prompt.cell for prompt in prompts]
     wanted = [cell.asked for cell in cells]
     columns = {
-        "key": [prompt.key for prompt in prompts],
         "model": [cell.model.name for cell in cells],
         "template": [cell.template.name for cell in cells],
         "state_deg": [cell.state.angle_deg for cell in cells],
@@ -129,8 +151,6 @@ def asked(prompts: Sequence[Prompt]) -> pa.Table:
         "state_term": [russell.nearest_term(cell.state.angle_deg) for cell in cells],
         "question_id": [cell.question.id for cell in cells],
         "question": [cell.question.text for cell in cells],
-        "repetition": [cell.repetition for cell in cells],
-        "seed": [prompt.seed for prompt in prompts],
         "temperature": [cell.model.sampling.temperature for cell in cells],
         "top_p": [cell.model.sampling.top_p for cell in cells],
         "max_tokens": [cell.model.sampling.max_tokens for cell in cells],
@@ -138,26 +158,35 @@ def asked(prompts: Sequence[Prompt]) -> pa.Table:
         "prompt_sha": [prompt.sha for prompt in prompts],
         "canary": [cell.canary for cell in cells],
     }
-    return pa.table(columns, schema=ASKED)
+    return pa.table(columns, schema=pa.schema([ASKED.field(name) for name in columns]))
 
 
 def asks(table: pa.Table) -> list[Ask]:
-    """What a host needs of each ASKED row."""
-    columns = ("key", "prompt", "seed", "temperature", "top_p", "max_tokens")
+    """What a host needs of each ASKED row. Asks of one text share one chat."""
+    prompts = table["prompt"].combine_chunks().dictionary_encode()
+    chats = [json.loads(prompt) for prompt in prompts.dictionary.to_pylist()]
+    turns = prompts.indices.to_pylist()
+    columns = ("key", "seed", "temperature", "top_p", "max_tokens")
     values = (table[name].to_pylist() for name in columns)
-    return [Ask(key, json.loads(prompt), *rest) for key, prompt, *rest in zip(*values, strict=True)]
+    return [Ask(key, chats[turn], *rest) for turn, key, *rest in zip(turns, *values, strict=True)]
 
 
 def said(table: pa.Table, replies: Sequence[Reply], *, host: str, revision: str | None, engine: str | None) -> pa.Table:
     """ASKED rows and the reply of each, in the same order: + SAID."""
     if [reply.key for reply in replies] != table["key"].to_pylist():
         raise ValueError("replies and rows do not belong together")
-    columns: dict[str, list[object]] = {name: [] for name in _SAID.names}
-    for reply in replies:
-        for name, value in _reply_columns(reply).items():
-            columns[name].append(value)
     same = {"host": host, "model_revision": revision, "engine": engine}
-    columns |= {name: [value] * len(replies) for name, value in same.items()}
+    outcomes = [reply.outcome for reply in replies]
+    columns: dict[str, list[object]] = {
+        "outcome": [ANSWERED if isinstance(one, Answer) else one.kind.value for one in outcomes],
+        "error": [None if isinstance(one, Answer) else one.detail for one in outcomes],
+        "cost_usd": [one.cost_usd for one in outcomes],
+        **{name: [getattr(reply, name) for reply in replies] for name in _OF_REPLIES},
+        **{name: [value] * len(replies) for name, value in same.items()},
+    }
+    answers = [one if isinstance(one, Answer) else None for one in outcomes]
+    for name, value in _OF_ANSWERS.items():
+        columns[name] = [None if answer is None else value(answer) for answer in answers]
     return _gain(table, pa.table(columns, schema=_SAID))
 
 
@@ -229,32 +258,6 @@ def _check_labels(table: pa.Table, there: npt.NDArray[np.bool_], labels: tuple[s
         raise ValueError(f"these rows were read with other labels ({theirs}) than the map's; give the reader's own map")
 
 
-def _reply_columns(reply: Reply) -> dict[str, object]:
-    outcome = reply.outcome
-    columns: dict[str, object] = {
-        "attempts": reply.attempts,
-        "latency_s": reply.latency_s,
-        "asked_at": reply.asked_at,
-        "cost_usd": outcome.cost_usd,
-        "chat_template_sha": reply.chat_template_sha,
-    }
-    if isinstance(outcome, Answer):
-        return columns | {
-            "outcome": ANSWERED,
-            "answer": outcome.text,
-            "refused": is_refusal(outcome.text),
-            "role_break": breaks_role(outcome.text),
-            "finish_reason": outcome.finish_reason,
-            "error": None,
-            "prompt_tokens": outcome.prompt_tokens,
-            "completion_tokens": outcome.completion_tokens,
-            "returned_model": outcome.returned_model,
-            "system_fingerprint": outcome.system_fingerprint,
-            "reasoning": outcome.reasoning,
-        }
-    return columns | {"outcome": outcome.kind.value, "error": outcome.detail} | dict.fromkeys(_ONLY_ANSWERS)
-
-
 def _reading_columns(reading: Reading | None) -> dict[str, object]:
     columns: dict[str, object] = dict.fromkeys(_FELT.names)
     if reading is None:
@@ -266,7 +269,7 @@ def _reading_columns(reading: Reading | None) -> dict[str, object]:
         felt = {"felt_valence": reading.affect.valence, "felt_arousal": reading.affect.arousal}
         columns |= felt | {"confidence": reading.confidence}
     if reading.probabilities is not None:
-        top = int(np.argmax(reading.probabilities))
+        top = int(reading.probabilities.argmax())
         columns |= {
             "label": (reading.labels or LABELS)[top],
             "probability": reading.probabilities[top],

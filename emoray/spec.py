@@ -19,7 +19,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from emoray import embedded
 from emoray.study import goemotions, prompts
@@ -50,6 +59,7 @@ def _or_one(of: Any) -> BeforeValidator:
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+ -]{0,63}$")]
 Angle = Annotated[float, Field(ge=-360, le=360)]
 Intensity = Annotated[float, Field(gt=0, le=1)]
+_NOBODY = {"name": "nobody", "host": "scripted"}
 _NEAREST = 0.001  # to the origin: templates write three decimals
 Positive = Annotated[int, Field(ge=1, strict=True)]  # strict: `yes` and '3' are no counts
 
@@ -122,10 +132,16 @@ class Retry(_Section):
     """How long a host insists before an ask becomes a failure (which the next run asks again)."""
 
     attempts: Positive = 8
+    refused_attempts: Positive = 3
+    """Of these, as many may end in a refusal of this one ask (bad_request, context_length, content_filtered)."""
     timeout_s: Annotated[float, Field(gt=0)] = 120.0
     """For one request."""
     first_wait_s: Annotated[float, Field(gt=0)] = 0.5
     longest_wait_s: Annotated[float, Field(gt=0)] = 60.0
+
+
+_DEADLINE = r"^(\d+(\.\d+)?(s|min|h|d)|([01]?\d|2[0-3]):[0-5]\d)$"
+Resources = dict[Name, Annotated[float, Field(gt=0)]]
 
 
 class _ModelEntry(_Section):
@@ -133,6 +149,12 @@ class _ModelEntry(_Section):
     """What the model is called in tables and folders."""
     sampling: SamplingSpec | None = None
     """What differs from the run's sampling for this model; the rest stays."""
+    priority: Annotated[int, Field(strict=True)] = 0
+    """A lane of a higher priority takes its place on the cluster before those of a lower one."""
+    deadline: Annotated[str, Field(pattern=_DEADLINE)] | None = None
+    """Asking stops then and all is kept: a time from the start of the command (90min, 6h), or "07:00" on its clock."""
+    resources: Resources = {}
+    """Of the cluster's custom resources, per actor: `{big_disk: 1}` goes where `ray start --resources` has them."""
 
     def decides(self) -> dict[str, str]:
         """What of this entry decides the answers, beside id and sampling: part of every key."""
@@ -174,6 +196,14 @@ class Local(_ModelEntry):
         return _set(self, "revision", "dtype")
 
 
+# of vLLM's own settings, those that change what a model says
+_SAYS_OTHERWISE = (
+    *("dtype", "hf_config_path", "hf_overrides", "kv_cache_dtype", "quantization", "quantization_config"),
+    *("generation_config", "override_generation_config", "logits_processors"),
+    *("tokenizer", "tokenizer_mode", "tokenizer_revision"),
+)
+
+
 class Vllm(_ModelEntry):
     """An open model served by vLLM engines, one per actor."""
 
@@ -207,10 +237,12 @@ class Vllm(_ModelEntry):
     """vLLM's parser for this family (deepseek_r1, qwen3, …): the reasoning is kept apart from the answer."""
     trust_remote_code: bool = False
     engine_kwargs: dict[str, Any] = {}
-    """Passed to vLLM's engine as they are."""
+    """Passed to vLLM's engine as they are; what changes what a model says (hf_overrides, …) is part of every key."""
 
     def decides(self) -> dict[str, str]:
         decides = _set(self, "revision", "dtype", "quantization", "reasoning_parser")
+        given = {name: self.engine_kwargs[name] for name in _SAYS_OTHERWISE if name in self.engine_kwargs}
+        decides |= {"engine_kwargs": _digest(given)} if given else {}
         return decides | ({"chat_template": _digest(self.chat_template)} if self.chat_template else {})
 
 
@@ -299,6 +331,8 @@ class _Network(_Section):
     """Per actor; one computing thread for every CPU that is begun."""
     gpus: Annotated[float, Field(ge=0)] = 0.0
     """Per actor; 0.25 lets four share one GPU, and keeps each to a quarter of its memory."""
+    resources: Resources = {}
+    """Of the cluster's custom resources, per actor."""
 
 
 class GoEmotionsReader(_Network):
@@ -386,6 +420,7 @@ class ScriptedReader(_Section):
     name: Name
     actors: Positive = 1
     cpus: Annotated[float, Field(ge=0)] = 0.1
+    resources: Resources = {}
 
     @property
     def gpus(self) -> float:
@@ -452,6 +487,9 @@ class Spec(_Section):
         for where, judge in judges.items():
             if judge.host == "batch_api":
                 raise ValueError(f"{where}.host is batch_api, which answers within a day; a judge needs hosted_api")
+            for alone in ("priority", "deadline"):
+                if getattr(judge, alone):
+                    raise ValueError(f"{where}.{alone} is set, but a judge has no lane of its own; set it on a model")
         for index, model in enumerate(self.models):
             if isinstance(model, Vllm) and isinstance(model.replicas, list) and model.replicas[0] > model.replicas[1]:
                 raise ValueError(f"models[{index}].replicas must be [least, most], got {model.replicas}")
@@ -528,6 +566,36 @@ def parse(text: str, *, source: str = "spec", folder: Path = Path(), changes: Se
         raise SpecError(f"{source}: {' '.join(str(wrong).split())}") from None
     except (SpecError, BadPrompt, BadLabelMap) as wrong:
         raise SpecError("\n".join(f"{source}: {line}" for line in str(wrong).splitlines())) from None
+
+
+def with_reader(path: str | Path, spec: Spec | None = None) -> Spec:
+    """The spec (or an empty one) with the one reader that a YAML file holds in place of its own.
+
+    The file says what a spec says of a reader (kind, name, …), with the `accounts` that a hosted judge needs beside it.
+    SpecError says what is wrong.
+    """
+    file = Path(path)
+    try:
+        return _validated(_reader_only(file.read_text(encoding="utf-8"), file.parent, spec))
+    except (OSError, UnicodeDecodeError) as wrong:
+        raise SpecError(f"{path}: cannot be read ({getattr(wrong, 'strerror', None) or 'it is not UTF-8'})") from None
+    except yaml.YAMLError as wrong:
+        raise SpecError(f"{path}: {' '.join(str(wrong).split())}") from None
+    except (SpecError, BadLabelMap) as wrong:
+        lines = str(wrong).replace("readers[0].", "").replace("readers[0]", "the reader").splitlines()
+        raise SpecError("\n".join(f"{path}: {line}" for line in lines)) from None
+
+
+def readers_of(entries: Sequence[Mapping[str, Any]]) -> list[ReaderEntry]:
+    """Reader entries as a manifest keeps them."""
+    return [TypeAdapter[ReaderEntry](ReaderEntry).validate_python(entry) for entry in entries]
+
+
+def reads_as(entry: ReaderEntry) -> dict[str, Any]:
+    """What of a reader decides its readings: two readers of one name must share it."""
+    if isinstance(entry, JudgeReader):
+        return {"kind": entry.kind, "rubric": entry.rubric, "id": entry.model.id, "sampling": entry.model.sampling}
+    return entry.model_dump(exclude={"name", "actors", "batch_size", "batch_tokens", "cpus", "gpus", "resources"})
 
 
 def json_schema() -> dict[str, Any]:
@@ -738,6 +806,7 @@ _PATTERNS = {
     r"^[A-Za-z0-9][A-Za-z0-9._+ -]{0,63}$": "up to 64 letters, digits, spaces and . _ + -, first a letter or digit",
     r"^https?://": "an address (it begins with https:// or http://)",
     r"^[A-Za-z_][A-Za-z0-9_]*$": "the name of an environment variable (the key itself never stands in a spec)",
+    _DEADLINE: 'a time from the start (90min, 6h) or on the clock in quotes ("07:00")',
 }
 
 
@@ -847,6 +916,17 @@ def _with_chat_templates(data: dict[str, Any], folder: Path) -> dict[str, Any]:
                     f"models[{index}].chat_template is {named!r}, which is neither a readable file nor a template"
                 ) from None
     return data
+
+
+def _reader_only(text: str, folder: Path, spec: Spec | None) -> dict[str, Any]:
+    """The settings of a spec whose one reader, and what accounts it needs, are these."""
+    entry = yaml.load(text, Loader=_UniqueKeys)
+    if not isinstance(entry, dict):
+        raise SpecError("holds no reader; one begins with `kind:` and `name:`, as under `readers` of a spec")
+    base: dict[str, Any] = spec.model_dump(mode="json") if spec else {"name": "reader", "models": [_NOBODY]}
+    own = entry.pop("accounts", None)
+    accounts = {**base.get("accounts", {}), **own} if isinstance(own, dict) else own or base.get("accounts", {})
+    return base | _with_texts({"readers": [entry]}, folder) | {"accounts": accounts}
 
 
 def _with_texts(data: dict[str, Any], folder: Path) -> dict[str, Any]:

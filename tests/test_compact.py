@@ -1,5 +1,6 @@
 import contextlib
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -17,9 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emoray import compact as compaction
-from emoray.compact import compact
+from emoray.compact import compact, compact_apart
 from emoray.journal import merge
 from emoray.store import Name, Part, RunFolder, StoreError, encoded
+from emoray.stream.nodes import descendants
 
 SMALL = pa.schema([("key", pa.string()), ("outcome", pa.string()), ("answer", pa.string()), ("cost_usd", pa.float64())])
 Row = tuple[int, str | None]  # which key, and its answer; None is a failure
@@ -184,6 +186,66 @@ def test_a_disk_that_fills_up_while_compacting_keeps_every_small_file(small_disk
     assert [path for path in Path(part.path("")).iterdir() if path.name.startswith(".")] == []
 
 
+# ---- in a process of its own
+
+
+@pytest.fixture
+def much(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything counts as much, so that nothing is compacted where we are."""
+    monkeypatch.setattr(compaction, "_LITTLE", -1)
+
+
+@pytest.mark.usefixtures("much")
+def test_parts_are_compacted_by_another_process_as_by_this_one(tmp_path: Path) -> None:
+    run = RunFolder(str(tmp_path / "run"))
+    parts = [run.answers("m"), run.rows("r", "m")]
+    for part in parts:
+        for stamp in range(5):
+            put(part, stamp, (stamp, "a"), (9, f"{stamp}"))
+    compact_apart([*parts, run.rows("nobody", "m")])
+    for part in parts:
+        assert [Name.of(name).level for name in part.files()] == [-1]
+        assert answers(part) == {0: "a", 1: "a", 2: "a", 3: "a", 4: "a", 9: "0"}
+
+
+@pytest.mark.usefixtures("much")
+def test_what_goes_wrong_in_the_other_process_is_a_sentence_here(small_disk: Path) -> None:
+    part = RunFolder(str(small_disk / "run")).answers("m")
+    for n in range(20):
+        put(part, n, (n, os.urandom(14_000).hex()))
+    before = answers(part)
+    with pytest.raises(StoreError, match="there is no space left"):
+        compact_apart([part])
+    assert answers(part) == before
+
+
+PARENT = """
+import sys
+from emoray import compact as compaction
+from emoray.store import RunFolder
+compaction._LITTLE = -1
+compaction.compact_apart([RunFolder(sys.argv[1]).answers("m")])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a process dies with its parent on Linux only")
+def test_the_other_process_dies_with_this_one(tmp_path: Path) -> None:
+    part = RunFolder(str(tmp_path / "run")).answers("m")
+    for stamp in range(5):
+        put(part, stamp, (stamp, "a"))
+    before = answers(part)
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, part.folder.uri])
+    while not (children := descendants(parent.pid)):
+        assert parent.poll() is None
+    child = os.pidfd_open(children[0])
+    parent.kill()
+    parent.wait()
+    ended, _, _ = select.select([child], [], [], 30)
+    os.close(child)
+    assert ended
+    assert answers(part) == before
+
+
 # ---- any history
 
 
@@ -286,7 +348,7 @@ SUICIDE = """
 import os, signal, sys
 from pathlib import Path
 from {here} import part_at
-from emoray.compact import compact
+from emoray.compact import compact, compact_apart
 left, when = int(sys.argv[3]), sys.argv[2]
 def count(*_):
     global left

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-import jsonschema  # type: ignore[import-untyped]
+import jsonschema
 import pytest
 import yaml
 from hypothesis import given, settings
@@ -73,8 +73,8 @@ MISTAKES: dict[str, tuple[str, str]] = {
     ),
     "a setting of another host": (
         models("{name: a, host: scripted}", "{name: b, host: scripted, tensor_parallel_size: 2}"),
-        "models[1].tensor_parallel_size is not a setting; there are name, sampling, host, lines, latency_s, fails, "
-        "in_flight, actors, cpus",
+        "models[1].tensor_parallel_size is not a setting; there are name, sampling, priority, deadline, resources, "
+        "host, lines, latency_s, fails, in_flight, actors, cpus",
     ),
     "a misspelt setting that is required": (
         BASE + "states: [{valence: 1, arousl: 1}]",
@@ -149,6 +149,28 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "a share in percent": (
         BASE + "accounts: {openai: {share: 70}}",
         "accounts.openai.share must be at most 1, got 70",
+    ),
+    "a deadline in words": (
+        models("{name: a, host: scripted, deadline: soon}"),
+        "models[0].deadline must be a time from the start (90min, 6h) or on the clock in quotes "
+        "(\"07:00\"), got 'soon'",
+    ),
+    "a clock time without quotes, which YAML reads as a number": (
+        models("{name: a, host: scripted, deadline: 17:00}"),
+        "models[0].deadline must be text, got 1020; write it in quotes",
+    ),
+    "a priority in words": (
+        models("{name: a, host: scripted, priority: high}"),
+        "models[0].priority must be a whole number, got 'high'",
+    ),
+    "none of a resource": (
+        models("{name: a, host: scripted, resources: {slot: 0}}"),
+        "models[0].resources.slot must be more than 0, got 0",
+    ),
+    "a judge with a deadline": (
+        models("{name: a, host: scripted}")
+        + "readers: [{kind: judge, name: j, model: {name: b, host: scripted, deadline: 6h}}]",
+        "readers[0].model.deadline is set, but a judge has no lane of its own; set it on a model",
     ),
     "one bound of two": (
         models("{name: a, host: vllm, id: x, replicas: [1]}"),
@@ -431,6 +453,7 @@ def test_what_decides_the_answers_changes_every_key(before: str, after: str) -> 
     ("before", "after"),
     [
         (LOCAL % "", LOCAL % ", gpus: 1, batch_size: 3, actors: 2"),
+        (LOCAL % "", LOCAL % ", priority: 2, deadline: 6h, resources: {rack: 1}"),
         (LOCAL % "", LOCAL % ", dtype: auto"),
         (LOCAL % "", (LOCAL % "") + "seed: 9\nlabel_map: octants\nneutral: drop\nretry: {attempts: 2}"),
         (HOSTED + "}]", HOSTED + ", actors: 9, in_flight: 4, sends_seed: false}]"),
@@ -582,3 +605,13 @@ def test_the_shipped_specs_ask_what_they_say() -> None:
     paper = load(JOBS / "paper.yaml")
     assert len(paper.spec.models) == 9
     assert len(paper.experiment) == 1080
+
+
+def test_what_of_an_engines_own_settings_changes_what_is_said_is_part_of_every_key_and_the_rest_is_not() -> None:
+    def key(**settings: Any) -> str:
+        entry = {"name": "a", "host": "vllm", "id": "some/model", "engine_kwargs": settings}
+        return next(prompts(parse(json.dumps({"name": "t", "models": [entry]})).experiment.grid("a"))).key
+
+    assert key() == key(max_num_batched_tokens=4096, enable_prefix_caching=False)
+    stretched, turned = ({"rope_scaling": {"rope_type": "yarn", "factor": factor}} for factor in (2.0, 4.0))
+    assert len({key(), key(hf_overrides=stretched), key(hf_overrides=turned), key(kv_cache_dtype="fp8")}) == 4

@@ -5,9 +5,12 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -40,6 +43,8 @@ from emoray.study.goemotions import LabelMap
 from emoray.study.scoring import NeutralRule
 
 _GATHER_S = 0.05  # replies that come within this time become one table
+_SEATS = 2  # threads inside a reader: one computes, the other tokenizes
+_TOGETHER = 4096  # rows that a reader gets at once, where so many wait
 _COMMIT_S = 0.4  # the most a commit waits: with a slow disk's own time, an answer is durable within a second
 
 
@@ -115,17 +120,23 @@ class Speaker:
     def __init__(self, entry: ModelEntry, work: Work) -> None:
         self._work = work
         self._host = self._started(entry)
+        self._turnstile = _Turnstile()
         self._part = RunFolder(work.run).answers(work.model)
         self._journal = Journal(self._part, _writer(work), schema=rows.SAID, every_s=_COMMIT_S)
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
         """What cannot go on ends its lane without an exception: Ray would tear down what is still in flight."""
+        if self._host is None:
+            return
         try:
-            yield from self._speak(self._owed(block))
+            with self._turnstile.turn(self._host.in_flight, block.num_rows) as turn:
+                yield from self._speak(self._host, self._owed(block), turn)
         except (HostDown, StoreError) as wrong:
             ray.get(self._work.ledger.down.remote(str(wrong)))
 
     def _started(self, entry: ModelEntry) -> Host | None:
+        if not ray.get(self._work.ledger.starting.remote(ray.get_runtime_context().get_actor_id())):
+            return None
         try:
             host = host_of(entry, self._work.means)
         except HostDown as wrong:
@@ -134,19 +145,13 @@ class Speaker:
         self._work.ledger.ready.remote()
         return host
 
-    def _speak(self, owed: pa.Table) -> Iterator[pa.Table]:
-        if owed.num_rows == 0 or self._host is None:
-            return
+    def _speak(self, host: Host, owed: pa.Table, turn: _Turn) -> Iterator[pa.Table]:
+        turn.asks(owed.num_rows)
         places = {key: place for place, key in enumerate(owed["key"].to_pylist())}
         durable: list[tuple[Future[None], pa.Table]] = []
-        for replies in _gathered(self._host, rows.asks(owed)):
-            table = rows.said(
-                owed.take([places[reply.key] for reply in replies]),
-                replies,
-                host=self._host.name,
-                revision=self._host.revision,
-                engine=self._host.engine,
-            )
+        for replies in _gathered(host, rows.asks(owed), turn.answered):
+            some = owed.take([places[reply.key] for reply in replies])
+            table = rows.said(some, replies, host=host.name, revision=host.revision, engine=host.engine)
             durable.append((self._journal.append(table), table))
             while durable and durable[0][0].done():
                 yield self._release(*durable.pop(0))
@@ -168,12 +173,62 @@ class Speaker:
         return table
 
 
+class _Turnstile:
+    """Lets blocks in one after the other, each once those inside have too few open asks to keep the host full.
+
+    So the oldest block is answered first and the others wait for the disk meanwhile, at no loss to the host. A block
+    that waits outside has not begun: when the lane is stopped, nothing of it is asked.
+    """
+
+    def __init__(self) -> None:
+        self._open = 0  # asks of the blocks inside that are not answered yet
+        self._outside: deque[_Turn] = deque()
+        self._news = threading.Condition()
+
+    @contextmanager
+    def turn(self, in_flight: int, rows: int) -> Iterator[_Turn]:
+        """Waits for its turn: until no more is open than what the host holds, and one filling or one block ahead."""
+        turn, room = _Turn(self._opened, rows), in_flight + max(in_flight, rows)
+        with self._news:
+            self._outside.append(turn)
+            self._news.wait_for(lambda: self._outside[0] is turn and self._open < room)
+            self._outside.popleft()
+            self._open += rows
+            self._news.notify_all()
+        try:
+            yield turn
+        finally:
+            turn.asks(0)
+
+    def _opened(self, asks: int) -> None:
+        with self._news:
+            self._open += asks
+            if self._outside:
+                self._news.notify_all()
+
+
+class _Turn:
+    """One block inside the turnstile."""
+
+    def __init__(self, opened: Callable[[int], None], asks: int) -> None:
+        self._opened, self._open = opened, asks
+
+    def asks(self, left: int) -> None:
+        """So many are open."""
+        self._opened(left - self._open)
+        self._open = left
+
+    def answered(self) -> None:
+        self.asks(max(0, self._open - 1))  # 0: the block has been given up, and the host answers still
+
+
 class Listener:
     """Reads with one reader. SAID blocks in; the scored rows become durable; the same SAID blocks out."""
 
     def __init__(self, entry: ReaderEntry, work: Work, label_map: LabelMap, neutral: NeutralRule) -> None:
         self._work, self._label_map, self._neutral = work, label_map, neutral
         self._reader = self._started(entry)
+        self._together = _Together()
         part = RunFolder(work.run).rows(entry.name, work.model)
         self._journal = Journal(part, _writer(work), schema=rows.SCORED, every_s=_COMMIT_S)
 
@@ -181,21 +236,26 @@ class Listener:
         """What cannot go on ends its lane without an exception, as with a Speaker."""
         if block.num_rows == 0 or self._reader is None:
             return block
-        durable: list[Future[None]] = []
         try:
-            for places, readings in _heard(self._reader, block["answer"].to_pylist()):
-                some = block.take(pa.array(places, pa.int64()))
-                durable.append(self._kept(self._reader, some, readings))
-            for future in durable:
-                future.result()
+            for durable in self._kept(self._reader, block):
+                durable.result()
         except (ReaderDown, StoreError) as wrong:
             ray.get(self._work.ledger.down.remote(str(wrong)))
         else:
             self._work.ledger.read.remote(self._reader.name, block.num_rows)
         return block
 
-    def _kept(self, reader: Reader, some: pa.Table, readings: list[Reading | None]) -> Future[None]:
-        felt = rows.felt(some, readings, reader=reader.name, revision=reader.revision)
+    def _kept(self, reader: Reader, block: pa.Table) -> list[Future[None]]:
+        """Reads the block; done when its rows are durable."""
+        if isinstance(reader, SlowReader):
+            return [self._keep(reader, block.take(places), readings) for places, readings in _heard_each(reader, block)]
+        return [self._together.read(block, partial(self._read, reader))]
+
+    def _read(self, reader: Reader, block: pa.Table) -> Future[None]:
+        return self._keep(reader, block, _heard(reader, block["answer"].to_pylist()))
+
+    def _keep(self, reader: Reader, block: pa.Table, readings: Sequence[Reading | None]) -> Future[None]:
+        felt = rows.felt(block, readings, reader=reader.name, revision=reader.revision)
         return self._journal.append(rows.scored(felt, self._label_map, self._neutral))
 
     def _started(self, entry: ReaderEntry) -> Reader | None:
@@ -206,27 +266,80 @@ class Listener:
             return None
 
 
-def _heard(reader: Reader, texts: list[str | None]) -> Iterator[tuple[list[int], list[Reading | None]]]:
-    """Places and readings of all rows: at once, or of a slow reader as they come. None: there is no answer to read."""
+class _Together:
+    """Reads blocks that wait as one: a reader sorts what it gets by length, so the more it gets the better."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[_Waiting] = deque()
+        self._seats = threading.Semaphore(_SEATS)
+
+    def read(self, block: pa.Table, read: Callable[[pa.Table], Future[None]]) -> Future[None]:
+        """What `read` returns for the block and those that waited with it; raises what it raises."""
+        mine = _Waiting(block)
+        self._waiting.append(mine)
+        with self._seats:
+            if together := self._taken():  # else whoever had the seat before has taken mine along
+                _read_as_one(together, read)
+        return mine.durable.result()
+
+    def _taken(self) -> list[_Waiting]:
+        taken: list[_Waiting] = []
+        with suppress(IndexError):
+            while sum(one.block.num_rows for one in taken) < _TOGETHER:
+                taken.append(self._waiting.popleft())
+        return taken
+
+
+@dataclass
+class _Waiting:
+    """A block that waits to be read; `durable` is there once it was."""
+
+    block: pa.Table
+    durable: Future[Future[None]] = field(default_factory=Future)
+
+
+def _read_as_one(together: list[_Waiting], read: Callable[[pa.Table], Future[None]]) -> None:
+    try:
+        durable = read(pa.concat_tables([one.block for one in together]))
+    except BaseException as wrong:  # whoever waits must hear of it
+        for one in together:
+            one.durable.set_exception(wrong)
+        return
+    for one in together:
+        one.durable.set_result(durable)
+
+
+def _heard(reader: Reader, texts: list[Any]) -> list[Reading | None]:
+    """The reading of every row; None where there is no answer to read."""
+    there = [place for place, text in enumerate(texts) if text is not None]
+    found: list[Reading | None] = [None] * len(texts)
+    for place, reading in zip(there, reader.read([texts[place] for place in there]), strict=True):
+        found[place] = reading
+    return found
+
+
+def _heard_each(reader: SlowReader, block: pa.Table) -> Iterator[tuple[list[int], list[Reading | None]]]:
+    """Places and readings of all rows, as they come."""
+    texts = block["answer"].to_pylist()
     there = [place for place, text in enumerate(texts) if text is not None]
     silent = [place for place, text in enumerate(texts) if text is None]
-    spoken = [text for text in texts if text is not None]
-    if isinstance(reader, SlowReader):
-        if silent:
-            yield silent, [None] * len(silent)
-        for group in reader.read_each(spoken):
-            yield [there[place] for place, _ in group], [reading for _, reading in group]
-        return
-    yield [*there, *silent], [*reader.read(spoken), *[None] * len(silent)]
+    if silent:
+        yield silent, [None] * len(silent)
+    for group in reader.read_each([texts[place] for place in there]):
+        yield [there[place] for place, _ in group], [reading for _, reading in group]
 
 
-def _gathered(host: Host, asks: list[Ask]) -> Iterator[list[Reply]]:
-    """A host's replies in small groups, none held back for longer than _GATHER_S; HostDown passes through."""
+def _gathered(host: Host, asks: list[Ask], answered: Callable[[], None]) -> Iterator[list[Reply]]:
+    """A host's replies in small groups, none held back for longer than _GATHER_S; HostDown passes through.
+
+    `answered` is told of each at once.
+    """
     replies: queue.SimpleQueue[Reply | BaseException | None] = queue.SimpleQueue()
 
     def speak() -> None:
         try:
             for reply in host.generate(asks):
+                answered()
                 replies.put(reply)
             replies.put(None)
         except BaseException as wrong:  # handed to the thread that waits for it

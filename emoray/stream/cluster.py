@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
+from ray.autoscaler.sdk import request_resources
+from ray.autoscaler.v2.sdk import get_cluster_status
+from ray.autoscaler.v2.utils import is_autoscaler_v2
+from ray.experimental.internal_kv import _internal_kv_get
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from emoray.hosts.scripted import GROUP
 from emoray.spec import (
     Embedded,
     Hosted,
@@ -27,93 +32,72 @@ from emoray.spec import (
 )
 from emoray.store import RunFolder, StoreError, leave_mark, missing_mark, probe
 from emoray.stream import placement
+from emoray.stream.placement import Bundle, Crew, Node
 
 _ENGINE_ROWS = 16  # rows that travel to an engine together
+_MANY = 1000  # rows in a block where answers come at once
+_LEAST_CALLS = 4  # one or two blocks are being asked, as many wait for the disk
+_MANY_CALLS = 16  # where a block is answered in less time than a commit, or a hitch of the disk, takes
+_LISTENER_CALLS = 32  # two are being read; the others wait to be read together, or for the disk: blocks can be small
+_ACCELERATOR = "accelerator_type:"
+_RAYS_OWN = {"CPU", "GPU", "memory", "object_store_memory"}
 
 
-@dataclass(frozen=True)
-class Resources:
-    """Ray's logical resources; fractions are allowed."""
-
-    cpus: float = 0.0
-    gpus: float = 0.0
-
-    def __add__(self, other: Resources) -> Resources:
-        return Resources(self.cpus + other.cpus, self.gpus + other.gpus)
-
-    def __sub__(self, other: Resources) -> Resources:
-        return Resources(self.cpus - other.cpus, self.gpus - other.gpus)
-
-    def __le__(self, other: Resources) -> bool:
-        return self.cpus <= other.cpus + 1e-6 and self.gpus <= other.gpus + 1e-6
-
-    def __str__(self) -> str:
-        return f"{self.cpus:g} CPUs" + (f" and {self.gpus:g} GPUs" if self.gpus else "")
+Capacity = Callable[[], Sequence[Node]]  # what the cluster has now
 
 
 @dataclass(frozen=True)
 class Pool:
-    """How many actors of a kind, what each needs, and how it is fed."""
+    """The actors of a kind, and how they are fed."""
 
-    actors: int
-    each: Resources
+    crew: Crew
     block_rows: int  # rows that travel together
     calls: int  # blocks that one actor works on at once
 
-    @property
-    def needs(self) -> Resources:
-        return Resources(self.actors * self.each.cpus, self.actors * self.each.gpus)
 
-
-def speakers(entry: ModelEntry) -> Pool:
+def speakers(entry: ModelEntry, nodes: Sequence[Node] = ()) -> Pool:
     """The pool of a model's speakers."""
+    crew = placement.speakers(entry, nodes)
     match entry:
-        case Embedded():
-            return Pool(entry.actors, Resources(entry.cpus), entry.batch_size, 2)
-        case Local():
-            return Pool(entry.actors, Resources(entry.cpus, entry.gpus), entry.batch_size, 2)
+        case Embedded() | Local():
+            return Pool(crew, entry.batch_size, _LEAST_CALLS)
         case Vllm():
-            whole = placement.engine(entry)[0]
             calls = _calls(entry.max_num_seqs, _ENGINE_ROWS)  # a block waits for its longest answer: most of it is done
-            return Pool(placement.replicas(entry)[0], Resources(whole.cpus, whole.gpus), _ENGINE_ROWS, calls)
+            return Pool(crew, _ENGINE_ROWS, calls)
         case Scripted():
-            rows = min(GROUP, entry.in_flight) if entry.latency_s else 1000
-            calls = _calls(entry.in_flight, rows) if entry.latency_s else 3
-            return Pool(entry.actors, Resources(entry.cpus), rows, calls)
-        case Rehearsed():
-            rows = max(1, entry.in_flight // 8)
-            return Pool(entry.actors, Resources(entry.cpus), rows, _calls(entry.in_flight, rows))
+            rows = _in_a_while(entry.in_flight, entry.latency_s) if entry.latency_s else 4 * _MANY
+            return Pool(crew, rows, max(_MANY_CALLS, _calls(entry.in_flight, rows)))
         case Hosted(host="batch_api"):
-            return Pool(1, Resources(0.1), 50_000, 1)  # the more asks come together, the fewer batches
-        case Hosted():
+            return Pool(crew, 50_000, 1)  # the more asks come together, the fewer batches
+        case Rehearsed() | Hosted():
             rows = max(1, entry.in_flight // 8)
-            return Pool(entry.actors, Resources(0.1), rows, _calls(entry.in_flight, rows))
+            return Pool(crew, rows, _calls(entry.in_flight, rows))
+
+
+def _in_a_while(in_flight: int, latency_s: float) -> int:
+    """Rows that are answered in a tenth of a second, within bounds: fewer would cost more to carry than to ask."""
+    return min(_MANY, max(1, in_flight // 8, int(in_flight * 0.1 / latency_s)))
 
 
 def _calls(in_flight: int, rows: int) -> int:
     """Blocks at once that keep a host full while as many again and more wait for the disk and for Ray."""
-    return max(2, -(-6 * in_flight // rows))
+    return max(_LEAST_CALLS, -(-6 * in_flight // rows))
 
 
-def listeners(entry: ReaderEntry) -> Pool:
+def listeners(entry: ReaderEntry, nodes: Sequence[Node] = ()) -> Pool:
     """The pool of a reader's listeners; blocks come as the speakers made them. A judge is a speaker that listens."""
-    if isinstance(entry, JudgeReader):
-        return replace(speakers(entry.model), block_rows=0)
-    return Pool(entry.actors, Resources(entry.cpus, entry.gpus), 0, 2)  # one computes, the other tokenizes
+    calls = speakers(entry.model).calls if isinstance(entry, JudgeReader) else _LISTENER_CALLS
+    return Pool(placement.listeners(entry, nodes), 0, calls)
 
 
-def needs(spec: Spec, model: ModelEntry | None) -> Resources:
-    """What the lane of one model holds while it runs; without a model, that of readers that catch up."""
-    return sum((listeners(reader).needs for reader in spec.readers), speakers(model).needs if model else Resources())
+def check(spec: Spec, model: ModelEntry | None, nodes: Sequence[Node]) -> None:
+    """SpecError where a lane can never run: Ray itself would wait for it for ever, silently.
 
-
-def check(model: str, lane: Resources, capacity: Resources) -> None:
-    """SpecError where a lane cannot fit into the whole cluster: Ray itself would wait for it for ever, silently."""
-    if not lane <= capacity:
-        raise SpecError(
-            f"model {model!r} needs {lane}, but the cluster has {capacity}; "
-            "submit to a larger cluster, or ask for less in the spec"
-        )
+    A cluster that grows may have tomorrow what it has not today: there a lane waits, and `status` says for what.
+    """
+    sentence = placement.refusal(model, spec.readers, nodes)
+    if sentence and not grows():
+        raise SpecError(sentence)
 
 
 def check_folder(folder: RunFolder) -> None:
@@ -147,8 +131,8 @@ def _name(node: Mapping[str, Any]) -> str:
     return f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
 
 
-def connect(address: str | None = None, *, verbose: bool = False) -> Resources:
-    """Joins the cluster at an address (or in RAY_ADDRESS), or starts one on this machine; returns what it holds."""
+def connect(address: str | None = None, *, verbose: bool = False) -> Capacity:
+    """Joins the cluster at an address (or in RAY_ADDRESS), or starts one on this machine; returns how to look at it."""
     level = logging.INFO if verbose else logging.ERROR
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if not ray.is_initialized():
@@ -162,5 +146,46 @@ def connect(address: str | None = None, *, verbose: bool = False) -> Resources:
         # Ray tells of dead nodes on stdout, among our results, even where log_to_driver is False
         ray._private.worker.print_to_stdstream = lambda *_, **__: None
     logging.getLogger("ray.data").setLevel(level)
-    whole = ray.cluster_resources()
-    return Resources(whole.get("CPU", 0.0), whole.get("GPU", 0.0))
+    return nodes
+
+
+def nodes() -> list[Node]:
+    """The living nodes of the cluster, by what they have."""
+    return [_node(node) for node in ray.nodes() if node["Alive"]]
+
+
+def _node(node: Mapping[str, Any]) -> Node:
+    has: dict[str, float] = node["Resources"]
+    kinds = [name.partition(":")[2] for name in has if name.startswith(_ACCELERATOR)]
+    others = {name: amount for name, amount in has.items() if name not in _RAYS_OWN and ":" not in name}
+    return Node(
+        has.get("CPU", 0.0), has.get("GPU", 0.0), kinds[0] if kinds else None, others, node["NodeID"], _name(node)
+    )
+
+
+def grows() -> bool:
+    """Whether an autoscaler can add nodes. Ray runs one on every head; without node types it only looks on."""
+    told = _internal_kv_get(DEBUG_AUTOSCALING_STATUS)
+    report = (json.loads(told).get("autoscaler_report") or {}) if told else {}
+    kinds = [*(report.get("active_nodes") or {}), *(report.get("idle_nodes") or {}), *_node_groups()]
+    return any(not kind.startswith("node_") for kind in kinds)  # a node without a type is called by its id
+
+
+def _node_groups() -> list[str]:
+    """What the second autoscaler calls its nodes."""
+    if not is_autoscaler_v2():
+        return []
+    found = get_cluster_status(ray.get_runtime_context().gcs_address)
+    return [node.ray_node_type_name for node in [*found.active_nodes, *found.idle_nodes]]
+
+
+def want(bundles: Sequence[Bundle]) -> None:
+    """Tells the autoscaler what the cluster should hold; nothing takes the wish back."""
+    request_resources(bundles=[resources(bundle) for bundle in bundles])
+
+
+def resources(bundle: Bundle) -> dict[str, float]:
+    """A bundle in Ray's names."""
+    kind = {f"{_ACCELERATOR}{bundle.accelerator}": 0.001} if bundle.accelerator and bundle.gpus else {}
+    amounts = {"CPU": bundle.cpus, "GPU": bundle.gpus, **bundle.others, **kind}
+    return {name: amount for name, amount in amounts.items() if amount}

@@ -2,69 +2,76 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+from datetime import datetime
+from typing import Any
 
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from emoray.hosts.weights import fetch, has_weights
 from emoray.spec import Study
-from emoray.store import RunFolder
-from emoray.stream.cluster import Resources, check
+from emoray.store import LANES, RunFolder, StoreError
+from emoray.stream import cluster
+from emoray.stream.cluster import Capacity
 from emoray.stream.lane import Lane, LaneEnd
+from emoray.stream.placement import refusal
+from emoray.stream.scheduler import Request, Scheduler, seconds_until
 
 _LOOK_S = 0.5
 
-Watch = Callable[[Sequence[Lane]], None]  # called about twice a second with the lanes that run
+Watch = Callable[[Sequence[Lane]], None]  # called about twice a second with the lanes that have not ended
 
 
 class Conductor:
-    """Starts each lane when its actors fit beside those that run; lanes that do not fit wait their turn.
-
-    A lane takes all it needs at once or nothing: two lanes that each hold half of what both need would wait for ever.
-    """
+    """Starts each lane when the scheduler has seats for it, and tells it what became of them."""
 
     def __init__(
         self,
         study: Study,
         run: RunFolder,
-        capacity: Resources,
+        capacity: Capacity,
         attempt: str,
         *,
         limit: int | None = None,
         asks: bool = True,
     ) -> None:
-        """SpecError where a lane can never fit; `asks=False` is for readers that catch up."""
+        """SpecError where a lane can never run; `asks=False` is for readers that catch up."""
         self.lanes = [Lane(study, entry, run, attempt, limit=limit, asks=asks) for entry in study.spec.models]
         for lane in self.lanes:
-            check(lane.model, lane.needs, capacity)
+            if refusal(lane.asked, study.spec.readers, capacity()):
+                lane.look()  # where all has been asked, no engine is needed
+                cluster.check(study.spec, lane.asked, capacity())
         self.stopping = False
-        self._free = capacity
+        self._folder, self._capacity = run, capacity
+        self._scheduler = Scheduler(map(_request, self.lanes))
+        self._ends: dict[str, LaneEnd] = {}
+        self._running: dict[Future[LaneEnd], Lane] = {}
+        self._fetching: dict[str, list[Any]] = {}
+        self._told: dict[str, str] = {}
+        self._wanted: list[Any] = []
 
     def settled_before(self) -> dict[str, int]:
         """What each lane finds settled; to be called before `run`."""
         return {lane.model: lane.look() for lane in self.lanes}
 
     def run(self, watch: Watch) -> list[LaneEnd]:
-        """Runs every lane, in the order of the spec where they compete; ends when all have ended."""
+        """Runs every lane; ends when all have ended."""
         with ThreadPoolExecutor(max_workers=len(self.lanes), thread_name_prefix="lane") as threads:
             try:
-                ends = self._run(threads, watch)
+                while len(self._ends) < len(self.lanes):
+                    self._turn(threads)
+                    watch([lane for lane in self.lanes if lane.model not in self._ends])
             except BaseException:
                 self.stop("the run failed")  # or the lanes would go on asking until they are through
                 raise
-        return [ends[lane.model] for lane in self.lanes]
-
-    def _run(self, threads: ThreadPoolExecutor, watch: Watch) -> dict[str, LaneEnd]:
-        waiting, running, ends = list(self.lanes), dict[Future[LaneEnd], Lane](), dict[str, LaneEnd]()
-        while waiting or running:
-            for lane in [lane for lane in waiting if self._takes(lane)]:
-                waiting.remove(lane)
-                running[threads.submit(lane.run)] = lane
-            done, _ = wait(running, timeout=_LOOK_S, return_when=FIRST_COMPLETED)
-            for future in done:
-                lane = running.pop(future)
-                self._free += lane.needs
-                ends[lane.model] = future.result()
-            watch(list(running.values()))
-        return ends
+            finally:
+                self._want([])
+        return [self._ends[lane.model] for lane in self.lanes]
 
     def stop(self, why: str) -> None:
         """No lane asks anything more; what is in flight is received, made durable and read."""
@@ -72,8 +79,73 @@ class Conductor:
         for lane in self.lanes:
             lane.stop(why)
 
-    def _takes(self, lane: Lane) -> bool:
-        if not lane.needs <= self._free:
-            return False
-        self._free -= lane.needs
-        return True
+    def _turn(self, threads: ThreadPoolExecutor) -> None:
+        """Starts what can start, and waits a moment for something to end."""
+        now = time.monotonic()
+        for name in self._scheduler.late(now):
+            lane = self._lane(name)
+            lane.stop(f"its deadline ({lane.entry.deadline}) has passed")
+        if self.stopping:
+            self._give_up(self._scheduler.waiting(), None)
+        for name, grant in self._scheduler.turn(self._capacity(), now).items():
+            self._running[threads.submit(self._lane(name).run, grant)] = self._lane(name)
+        self._give_up(self._scheduler.hopeless(now), "the cluster has lost the nodes that it needs")
+        self._want(self._scheduler.wanted())
+        self._fetch()
+        self._tell()
+        if not self._running and self._scheduler.waiting():
+            time.sleep(_LOOK_S)
+        for future in wait(self._running, _LOOK_S, FIRST_COMPLETED).done:
+            self._end(self._running.pop(future), future.result())
+        for lane in self._running.values():
+            if lane.hands_back():
+                self._scheduler.hand_back(lane.model)
+
+    def _end(self, lane: Lane, end: LaneEnd) -> None:
+        self._scheduler.end(lane.model)
+        self._ends[lane.model] = end
+        self._tell()
+
+    def _give_up(self, names: Sequence[str], why: str | None) -> None:
+        """Lanes that never began, and will not."""
+        for name in names:
+            lane = self._lane(name)
+            self._end(lane, LaneEnd(name, lane.tally(), why))
+
+    def _lane(self, name: str) -> Lane:
+        return next(lane for lane in self.lanes if lane.model == name)
+
+    def _want(self, bundles: list[Any]) -> None:
+        """Asks a cluster that grows for what the next lane needs."""
+        if bundles != self._wanted and cluster.grows():
+            cluster.want(bundles)
+        self._wanted = bundles
+
+    def _fetch(self) -> None:
+        """The weights of the lane that is next are brought to where it will probably sit."""
+        heavy = [lane for name in self._scheduler.waiting() if has_weights((lane := self._lane(name)).entry)]
+        if not heavy or heavy[0].model in self._fetching:
+            return
+        entry: Any = heavy[0].entry
+        likely = self._scheduler.likely(entry.name)
+        there = [NodeAffinitySchedulingStrategy(node, soft=True) for node in (likely.nodes if likely else []) if node]
+        task = ray.remote(num_cpus=0, max_retries=0)(fetch)
+        started = [task.options(scheduling_strategy=node).remote(entry.id, entry.revision) for node in there]
+        self._fetching.update({entry.name: started} if likely else {})
+
+    def _tell(self) -> None:
+        """Writes down who waits for what, when that has changed."""
+        told = self._scheduler.standing()
+        for lane in self.lanes:
+            lane.standing = told[lane.model]
+        if told != self._told:
+            self._told = told
+            with suppress(StoreError):  # for `status`; who cannot write answers either says so himself
+                self._folder.write_text(LANES, json.dumps(told, indent=2, ensure_ascii=False))
+
+
+def _request(lane: Lane) -> Request:
+    """What the scheduler has to know of a lane; its deadline is counted from now."""
+    entry = lane.entry
+    seconds = seconds_until(entry.deadline, datetime.now().astimezone()) if entry.deadline else None
+    return Request(lane.model, lane.demand, entry.priority, None if seconds is None else time.monotonic() + seconds)

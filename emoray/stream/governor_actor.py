@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import logging
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,7 +68,8 @@ class SharedGovernor:
         except RayActorError:
             _log.warning("the governor %s died; starting it again", self.name)
             self._actor = None
-            await asyncio.gather(*self._restatements())
+            with suppress(RayActorError):  # its node died, and Ray does not know yet: the next lease tries again
+                await asyncio.gather(*self._restatements())
             return Lease(0, wait_s=0.5)
         return granted
 

@@ -12,22 +12,27 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.data import ActorPoolStrategy, Dataset
+from ray.data import Dataset
 
 from emoray import rows
-from emoray.compact import compact
-from emoray.resume import Settled, owed
+from emoray.compact import compact_apart
 from emoray.spec import JudgeReader, ModelEntry, ReaderEntry, Study, label_map_of
 from emoray.store import RunFolder
-from emoray.stream import cluster
+from emoray.stream import cluster, keys
 from emoray.stream.actors import Listener, Speaker, Work
+from emoray.stream.drain import drain
+from emoray.stream.keys import Known, known
 from emoray.stream.ledger import Tally, open_ledger
 from emoray.stream.means import means_of
+from emoray.stream.placement import Demand, Grant, Node, demand
 from emoray.stream.source import AnswersSource, GridSource
+from emoray.stream.staff import Staff
 from emoray.study.prompts import prompts
 
 _log = logging.getLogger(__name__)
 _PASSES = 3
+_READ_ROWS = 512
+_NOTHING = Grant((), 0, {})
 
 
 @dataclass(frozen=True)
@@ -46,26 +51,41 @@ class Lane:
         self, study: Study, entry: ModelEntry, run: RunFolder, attempt: str, *, limit: int | None, asks: bool
     ) -> None:
         self.model = entry.name
-        self.needs = cluster.needs(study.spec, entry if asks else None)
+        self.entry = entry
         self.settled_before = 0
-        self._asks = asks
+        self.standing = ""  # what it does or waits for, where the scheduler has said so
+        self._asks, self._speaks, self._grant = asks, asks, _NOTHING
+        self._staffs: list[Staff] = []
         self.ledger = open_ledger()
-        self._study, self._entry, self._run = study, entry, run
+        self._study, self._run = study, run
         self._grid = study.experiment.grid(entry.name)
         self.cells = len(self._grid) if limit is None else min(limit, len(self._grid))
         self._answers = run.answers(entry.name)
         self._work = Work(run.uri, entry.name, attempt, self.ledger, means_of(study.spec, entry, run) if asks else None)
 
-    def run(self) -> LaneEnd:
+    @property
+    def asked(self) -> ModelEntry | None:
+        """The model, while there is something to ask of it."""
+        return self.entry if self._speaks else None
+
+    def demand(self, nodes: Sequence[Node]) -> Demand:
+        """What it takes to run on these nodes."""
+        return demand(self.asked, self._study.spec.readers, nodes)
+
+    def run(self, grant: Grant) -> LaneEnd:
+        """On the seats that it was granted."""
+        self._grant = grant
         error = None
         try:
-            if self._asks:
+            if grant.speakers:
                 self._ask()
             self._catch_up()
             self._tidy()
         except Exception as wrong:  # one lane's failure is its own
             _log.info("lane %s ended", self.model, exc_info=True)
             error = _sentence(wrong)
+        finally:
+            self._leave()
         tally = self.tally()
         return LaneEnd(self.model, tally, tally.down or error)
 
@@ -75,51 +95,64 @@ class Lane:
 
     def stop(self, why: str) -> None:
         """Asks nothing more; what is in flight is still received and read."""
+        self._speaks = False
         self.ledger.stop.remote(why)
 
-    def owed(self, settled: Settled | None = None) -> int:
+    def hands_back(self) -> bool:
+        """Whether all has been asked: then Ray Data lets the speakers go, and what they held is free."""
+        done = self.tally().asked_out
+        if done:
+            self._staffs[0].leave()
+        return done
+
+    def _owes(self, answered: Known) -> int:
         """How many cells have no answer yet."""
-        done = self._answers.settled() if settled is None else settled
-        return sum(1 for _ in owed(prompts(self._grid, 0, self.cells), done))
+        return keys.owed(self._grid, self.cells, answered)
 
     def look(self) -> int:
         """Notes how many cells have an answer before the lane begins."""
-        self.settled_before = len(self._answers.settled())
+        answered = known(self._answers)
+        self.settled_before = answered.count
+        if answered.count >= self.cells and not self._owes(answered):
+            self._speaks = False
         return self.settled_before
 
     def left(self) -> int:
         """What is left to do: cells without an answer, or answers that some reader has not read."""
-        answered = self._answers.settled()
-        unread = max(len(read.union(answered)) - len(read) for read in map(self._read_by, self._study.spec.readers))
-        return max(self.owed(answered), unread) if self._asks else unread
+        answered = known(self._answers)
+        unread = max(keys.unread(answered, self._read_by(reader)) for reader in self._study.spec.readers)
+        return max(self._owes(answered), unread) if self._asks else unread
 
-    def _read_by(self, reader: ReaderEntry) -> Settled:
-        return self._run.rows(reader.name, self.model).settled()
+    def _read_by(self, reader: ReaderEntry) -> Known:
+        return known(self._run.rows(reader.name, self.model))
 
     def _catch_up(self) -> None:
         """Every reader reads the answers that it has not read."""
-        answered = self._answers.settled()
+        answered = known(self._answers)
         for reader in self._study.spec.readers:
             read = self._read_by(reader)
-            if len(read.union(answered)) > len(read):
-                source = AnswersSource(self._answers, ray.put(read), self._pool.block_rows)
-                self._drain(self._heard(_read(source, 1), [reader]))
+            if keys.unread(answered, read):
+                source = AnswersSource(self._answers, read.settled, self._listened)
+                drain(self._heard(_read(source, 1), [reader]), source.block_bytes())
 
     def _ask(self) -> None:
         for _ in range(_PASSES):
-            settled = self._answers.settled()
-            if len(settled) >= self.cells and not self.owed(settled):
+            answered = known(self._answers)
+            if answered.count >= self.cells and not self._owes(answered):
                 return
             before = self.tally()
-            self._drain(self._stream(settled))
+            drain(self._stream(answered), rows.asked(list(prompts(self._grid, 0, self._pool.block_rows))).nbytes)
             now = self.tally()
             if now.stopping or now.down or now.settled - before.settled >= now.owed - before.owed:
                 return
 
-    def _stream(self, settled: Settled) -> Dataset:
-        source = GridSource(self._grid, self.cells, ray.put(settled), self.ledger, self._pool.block_rows)
+    def _stream(self, answered: Known) -> Dataset:
+        source = GridSource(self._grid, self.cells, answered.settled, self.ledger, self._pool.block_rows)
         asked = _read(source, 1 + self.cells // (20 * self._pool.block_rows))
-        said = _staffed(asked, Speaker, (self._entry, self._work), self._pool)
+        speaking = Staff(self._pool, self._grant.speakers, self._grant.most)
+        self._leave()
+        self._staffs = [speaking]
+        said = _staffed(asked, Speaker, (self.entry, self._work), speaking)
         return self._heard(said, self._study.spec.readers)
 
     def _heard(self, said: Dataset, readers: Sequence[ReaderEntry]) -> Dataset:
@@ -127,30 +160,29 @@ class Lane:
             means = means_of(self._study.spec, reader.model, self._run) if isinstance(reader, JudgeReader) else None
             label_map = label_map_of(reader, self._study.label_map)
             arguments = (reader, self._work._replace(means=means), label_map, self._study.spec.neutral)
-            said = _staffed(said, Listener, arguments, cluster.listeners(reader))
+            seats = self._grant.readers[reader.name]
+            listening = Staff(cluster.listeners(reader), seats, len(seats))
+            self._staffs.append(listening)
+            said = _staffed(said, Listener, arguments, listening)
         return said
 
-    def _drain(self, dataset: Dataset) -> None:
-        """Runs the dataset; its blocks are durable already, so the references are simply let go."""
-        sample = rows.asked(list(prompts(self._grid, 0, self._pool.block_rows)))
-        context = dataset.context
-        # a block leaves its buffer as soon as it has about block_rows rows (Ray's default waits for 128 MiB)
-        context.target_max_block_size = max(1, int(sample.nbytes * 0.8))
-        context.target_min_block_size = 0
-        context.enable_progress_bars = False
-        context.print_on_execution_start = False
-        for _ in dataset.iter_internal_ref_bundles():
-            pass
+    def _leave(self) -> None:
+        for staff in self._staffs:
+            staff.leave()
 
     def _tidy(self) -> None:
-        """Compacts what the lane wrote; here, under the lease: a task elsewhere would outlive a killed driver."""
-        compact(self._answers)
-        for reader in self._study.spec.readers:
-            compact(self._run.rows(reader.name, self.model))
+        """Compacts what the lane wrote: under the lease, so in no task, which would outlive a killed driver."""
+        read = [self._run.rows(reader.name, self.model) for reader in self._study.spec.readers]
+        compact_apart([self._answers, *read])
+
+    @property
+    def _listened(self) -> int:
+        """Rows in a block of answers that are there already; a reader sorts a block by length, so many pay."""
+        return max(self._pool.block_rows, _READ_ROWS)
 
     @property
     def _pool(self) -> cluster.Pool:
-        return cluster.speakers(self._entry)
+        return cluster.speakers(self.entry)
 
 
 def _sentence(wrong: BaseException) -> str:
@@ -166,20 +198,13 @@ def _read(source: Any, tasks: int) -> Dataset:
     return ray.data.read_datasource(source, num_cpus=0, concurrency=min(2, tasks), override_num_blocks=tasks)
 
 
-def _staffed(dataset: Dataset, actor: type, arguments: tuple[Any, ...], pool: cluster.Pool) -> Dataset:
+def _staffed(dataset: Dataset, actor: type, arguments: tuple[Any, ...], staff: Staff) -> Dataset:
     """The dataset through a pool of actors."""
-    return dataset.map_batches(
+    return dataset.map_batches_internal(  # `map_batches` insists on a batch size for GPUs; our blocks have theirs
         actor,
         fn_constructor_args=arguments,
         batch_size=None,
         batch_format="pyarrow",
         zero_copy_batch=True,
-        num_cpus=pool.each.cpus,
-        num_gpus=pool.each.gpus or None,
-        compute=ActorPoolStrategy(
-            size=pool.actors,
-            max_tasks_in_flight_per_actor=pool.calls + 2,
-            max_concurrent_calls_per_actor=pool.calls,
-            enable_true_multi_threading=pool.calls > 1,
-        ),
+        **staff.arguments(),
     )

@@ -11,6 +11,8 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+_STARTS = 5  # of one speaker, without a cell settled in between
+
 
 class Verdict(Enum):
     """What a Speaker shall do with a block."""
@@ -34,6 +36,12 @@ class Tally:
     speakers: int = 0  # actors that are ready
     stopping: str | None = None  # why
     down: str | None = None  # one sentence, where the lane cannot go on
+    unsearched: int | None = None  # slices of the grid that may still hold owed cells; None before the first is through
+
+    @property
+    def asked_out(self) -> bool:
+        """Whether every owed cell has been found and has its answer or failure."""
+        return self.unsearched == 0 and self.settled >= self.owed
 
     @property
     def settled(self) -> int:
@@ -45,6 +53,8 @@ class LaneLedger:
 
     def __init__(self) -> None:
         self._begun: set[str] = set()
+        self._searched: set[int] = set()
+        self._starts: Counter[str] = Counter()
         self._tally = Tally()
 
     def begin(self, block: str) -> Verdict:
@@ -58,11 +68,24 @@ class LaneLedger:
     def found(self, owed: int) -> None:
         self._tally.owed += owed
 
+    def starting(self, speaker: str) -> bool:
+        """A speaker starts, perhaps again: Ray restarts for ever. False where that has led to nothing too often."""
+        self._starts[speaker] += 1
+        if self._starts[speaker] > _STARTS:
+            self.down(f"its actor died {_STARTS} times before another cell was settled; -v shows what Ray saw of it")
+        return self._tally.down is None
+
+    def searched(self, slice_: int, of: int) -> None:
+        """A slice of the grid, one of so many, holds no more owed cells."""
+        self._searched.add(slice_)
+        self._tally.unsearched = of - len(self._searched)
+
     def ready(self) -> None:
         self._tally.speakers += 1
 
     def said(self, counts: Mapping[str, Any]) -> None:
         """Replies that are durable: `answered`, `failed` by kind, tokens and money."""
+        self._starts.clear()
         self._tally.answered += counts["answered"]
         self._tally.failed.update(counts["failed"])
         self._tally.prompt_tokens += counts["prompt_tokens"]

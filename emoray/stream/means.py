@@ -35,7 +35,7 @@ def check_keys(spec: Spec) -> None:
         if variable and not os.environ.get(variable):
             raise SpecError(
                 f"accounts.{name}.key_env names the environment variable {variable}, which is not set; "
-                "export the key under that name"
+                "export the key under that name (on a cluster: where its nodes are started)"
             )
 
 

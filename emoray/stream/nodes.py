@@ -6,6 +6,7 @@ Knows only the `ray` command. Every node is a process group, and dies with the p
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import secrets
 import shutil
@@ -15,8 +16,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -33,23 +35,37 @@ _QUICK = {  # a dead node is noticed within four seconds, a slow one is waited f
 }
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a node lives."""
+
+    ip: str = _HERE
+    before: tuple[str, ...] = ()  # words to put before its command
+
+
 class Nodes:
     """A head without CPUs and some workers, from `__enter__` to `__exit__`."""
 
-    def __init__(self, workers: int = 2, cpus: int = 4) -> None:
-        """`cpus` is what each worker says it has, whatever the machine has."""
-        self.workers, self._cpus = workers, cpus
+    def __init__(self, workers: int = 2, cpus: int = 4, *, jobs: bool = False, places: Sequence[Place] = ()) -> None:
+        """`cpus` is what each worker says it has, whatever the machine has; with `jobs` the head takes jobs.
+
+        `places` are those of the head, the workers, and what is added; where there are no more, nodes live on loopback.
+        """
+        self.workers, self._cpus, self._jobs = workers, cpus, jobs
+        self._places = iter(places)
         self._started: list[subprocess.Popen[bytes]] = []
-        self._folder = Path(tempfile.mkdtemp(prefix="emo-"))  # short: Ray's sockets lie in it
-        self.address = f"{_HERE}:{_free_port()}"
+        self.folder = Path(tempfile.mkdtemp(prefix="emo-"))  # short: Ray's sockets lie in it
+        self._head = next(self._places, Place())
+        self.address = f"{self._head.ip}:{_free_port()}"
+        self.dashboard = f"http://127.0.0.1:{_free_port()}"  # where jobs are submitted
         token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         self.environment: Mapping[str, str] = token | {"RAY_USAGE_STATS_ENABLED": "0"}
 
     def __enter__(self) -> Self:
         try:
             port = self.address.rpartition(":")[2]
-            self._start("--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=false",
-                        f"--temp-dir={self._folder}", f"--ray-client-server-port={_free_port()}")  # fmt: skip
+            self._start(self._head, "--head", f"--port={port}", "--num-cpus=0", *self._dashboard_flags(),
+                        f"--temp-dir={self.folder}", f"--ray-client-server-port={_free_port()}")  # fmt: skip
             for _ in range(self.workers):
                 self.add()
             self.wait()
@@ -61,20 +77,39 @@ class Nodes:
     def __exit__(self, *_: object) -> None:
         for node in self._started:
             _end(node)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
-    def add(self, before: tuple[str, ...] = ()) -> None:
-        """One more worker, on its way. `before` are words to put before the command."""
+    def add(self, before: tuple[str, ...] = (), resources: Mapping[str, float] | None = None) -> None:
+        """One more worker, on its way. `before` are words to put before the command; `resources` are custom ones."""
         self.wait()  # two that start at once would take the same names for their sockets
-        self._start(f"--address={self.address}", f"--num-cpus={self._cpus}", before=before)
+        special = f"--resources={json.dumps(dict(resources or {}))}"
+        place = next(self._places, Place(before=before))
+        self._start(place, f"--address={self.address}", f"--num-cpus={self._cpus}", special)
 
-    def _start(self, *flags: str, before: tuple[str, ...] = ()) -> None:
-        ray = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", f"--node-ip-address={_HERE}"]
+    def kill(self, number: int) -> None:
+        """A node with all its processes, at once; 0 is the head, workers count from 1 in the order they were added."""
+        _end(self._started[number])
+
+    def commands(self, number: int) -> list[str]:
+        """What the processes of a node call themselves (Linux)."""
+        there = [Path(f"/proc/{pid}/cmdline") for pid in descendants(self._started[number].pid)]
+        return [_text(path).replace("\0", " ") for path in there]
+
+    def _dashboard_flags(self) -> list[str]:
+        if not self._jobs:
+            return ["--include-dashboard=false"]
+        port = self.dashboard.rpartition(":")[2]
+        return ["--include-dashboard=true", "--dashboard-host=127.0.0.1", f"--dashboard-port={port}"]
+
+    def _start(self, place: Place, *flags: str) -> None:
+        ray = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", f"--node-ip-address={place.ip}"]
         same = ["--num-gpus=0", f"--object-store-memory={_STORE_BYTES}", "--min-worker-port=0", "--max-worker-port=0",
-                "--disable-usage-stats"]  # fmt: skip
-        with (self._folder / f"node-{len(self._started)}.log").open("wb") as log:
+                "--disable-usage-stats",
+                # of the agent that starts jobs: of two nodes with the same port one would have no agent
+                f"--dashboard-agent-listen-port={_free_port()}"]  # fmt: skip
+        with (self.folder / f"node-{len(self._started)}.log").open("wb") as log:
             node = subprocess.Popen(
-                [*before, *ray, *same, *flags],
+                [*place.before, *ray, *same, *flags],
                 env=os.environ | _QUICK | dict(self.environment),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -93,7 +128,7 @@ class Nodes:
             time.sleep(0.05)
 
     def _log(self) -> str:
-        return (self._folder / f"node-{len(self._started) - 1}.log").read_text(errors="replace")
+        return (self.folder / f"node-{len(self._started) - 1}.log").read_text(errors="replace")
 
 
 def _die_with_parent() -> None:
@@ -108,6 +143,13 @@ def _end(node: subprocess.Popen[bytes]) -> None:
     with suppress(ProcessLookupError):
         os.killpg(node.pid, signal.SIGKILL)
     node.wait()
+
+
+def _text(path: Path) -> str:
+    """Nothing, of a process that has just ended."""
+    with suppress(OSError):
+        return path.read_text(errors="replace")
+    return ""
 
 
 def descendants(pid: int) -> list[int]:

@@ -1,27 +1,32 @@
 """Where engines and classifiers go on a cluster's nodes, and the sentence that refuses what it cannot hold. Pure.
 
 Tensor parallel stays inside a node: an engine that fits into one is one actor with all its GPUs. Only an engine with
-pipeline stages that no node holds whole is spread: a placement group with one bundle per GPU. An engine on a single
-GPU takes the share of it that its `gpu_memory_utilization` says, so that a classifier may have the rest.
+pipeline stages that no node holds whole is spread, stage by stage, in a placement group. An engine on a single GPU
+takes the share of it that its `gpu_memory_utilization` says, so that a classifier may have the rest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from emoray.spec import GoEmotionsReader, ReaderEntry, Vllm
+from emoray.spec import JudgeReader, Local, ModelEntry, ReaderEntry, Vllm
 
 _SLACK = 1e-6
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """What must lie on one node."""
+    """What must lie on one node. A fraction of a GPU lies on one GPU."""
 
-    cpus: float
+    cpus: float = 0.0
     gpus: float = 0.0
     accelerator: str | None = None
+    others: Mapping[str, float] = field(default_factory=dict)  # the cluster's custom resources, by name
+
+    def __str__(self) -> str:
+        return in_words([self])
 
 
 @dataclass(frozen=True)
@@ -31,23 +36,74 @@ class Node:
     cpus: float
     gpus: float = 0.0
     accelerator: str | None = None
+    others: Mapping[str, float] = field(default_factory=dict)
+    name: str = ""  # Ray's id of it; "" is a node that nothing can be sent to by name
+    host: str = ""  # what a person calls it
 
-    def holds(self, bundle: Bundle) -> bool:
-        right = not bundle.gpus or bundle.accelerator in (None, self.accelerator)
-        return right and bundle.cpus <= self.cpus + _SLACK and bundle.gpus <= self.gpus + _SLACK
+
+@dataclass(frozen=True)
+class Crew:
+    """The actors of one kind: `least` of them must be there, up to `most` are of use."""
+
+    each: tuple[Bundle, ...]  # one, or one per stage of an engine that no node holds
+    least: int = 1
+    most: int = 1
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What a lane takes: all of it at once, or nothing."""
+
+    speakers: Crew | None  # None: there is nothing to ask
+    readers: Mapping[str, Crew]
+
+    def bundles(self) -> list[Bundle]:
+        """Of the least that the lane can run with."""
+        crews = [*([self.speakers] if self.speakers else []), *self.readers.values()]
+        return [bundle for crew in crews for bundle in crew.each * crew.least]
+
+    def __str__(self) -> str:
+        return in_words(self.bundles())
+
+
+@dataclass(frozen=True)
+class Seat:
+    """A bundle on its node."""
+
+    bundle: Bundle
+    node: str
+
+
+Actor = tuple[Seat, ...]
+
+
+@dataclass(frozen=True)
+class Grant:
+    """The seats of a lane that may run."""
+
+    speakers: tuple[Actor, ...]
+    most: int  # speakers that it may grow to
+    readers: Mapping[str, tuple[Actor, ...]]
+
+    @property
+    def nodes(self) -> list[str]:
+        """Where it speaks; where it only reads, there."""
+        actors = self.speakers or tuple(actor for crew in self.readers.values() for actor in crew)
+        return list(dict.fromkeys(seat.node for actor in actors for seat in actor))
 
 
 def engine(entry: Vllm, nodes: Sequence[Node] = ()) -> tuple[Bundle, ...]:
-    """The bundles of one engine: one for an engine inside a node, else the actor's own and one per GPU."""
+    """The bundles of one engine: one for an engine inside a node, else one per stage; the actor sits in the first."""
     gpus = entry.tensor_parallel_size * entry.pipeline_parallel_size
     if entry.device == "cpu":
-        return (Bundle(entry.cpus),)
+        return (Bundle(entry.cpus, others=entry.resources),)
     if gpus == 1:
-        return (Bundle(entry.cpus, entry.gpu_memory_utilization, entry.accelerator),)
-    whole = Bundle(entry.cpus, float(gpus), entry.accelerator)
-    if entry.pipeline_parallel_size == 1 or not nodes or any(node.holds(whole) for node in nodes):
+        return (Bundle(entry.cpus, entry.gpu_memory_utilization, entry.accelerator, entry.resources),)
+    whole = Bundle(entry.cpus, float(gpus), entry.accelerator, entry.resources)
+    if entry.pipeline_parallel_size == 1 or not nodes or any(Rooms([node]).place([whole]) for node in nodes):
         return (whole,)
-    return (Bundle(entry.cpus), *[Bundle(0.0, 1.0, entry.accelerator)] * gpus)
+    stage = Bundle(0.0, float(entry.tensor_parallel_size), entry.accelerator)
+    return (replace(stage, cpus=entry.cpus, others=entry.resources), *[stage] * (entry.pipeline_parallel_size - 1))
 
 
 def replicas(entry: Vllm) -> tuple[int, int]:
@@ -57,51 +113,185 @@ def replicas(entry: Vllm) -> tuple[int, int]:
     return entry.replicas[0], entry.replicas[1]
 
 
-def classifiers(readers: Sequence[ReaderEntry]) -> list[Bundle]:
-    """The bundles of all actors of the readers; a fraction of a GPU lies beside an engine, or on a GPU of its own."""
-    return [
-        Bundle(reader.cpus, reader.gpus if isinstance(reader, GoEmotionsReader) else 0.0)
-        for reader in readers
-        for _ in range(reader.actors)
-    ]
+def speakers(entry: ModelEntry, nodes: Sequence[Node] = ()) -> Crew:
+    """The actors that ask a model."""
+    match entry:
+        case Vllm():
+            return Crew(engine(entry, nodes), *replicas(entry))
+        case Local():
+            one = Bundle(entry.cpus, entry.gpus, others=entry.resources)
+        case _ if entry.host in ("hosted_api", "batch_api"):
+            one = Bundle(0.1, others=entry.resources)
+        case _:
+            one = Bundle(getattr(entry, "cpus", 0.1), others=entry.resources)
+    actors = 1 if entry.host == "batch_api" else entry.actors
+    return Crew((one,), actors, actors)
 
 
-def refusal(entry: Vllm, readers: Sequence[ReaderEntry], nodes: Sequence[Node]) -> str | None:
-    """Why the lane of this model can never run on these nodes, in one sentence; None where it can."""
+def listeners(entry: ReaderEntry, nodes: Sequence[Node] = ()) -> Crew:
+    """The actors of a reader; a fraction of a GPU lies beside an engine, or on a GPU of its own."""
+    if isinstance(entry, JudgeReader):  # a speaker that listens, and no more of them than it takes
+        judge = speakers(entry.model, nodes)
+        return replace(judge, most=judge.least)
+    return Crew((Bundle(entry.cpus, entry.gpus, others=entry.resources),), entry.actors, entry.actors)
+
+
+def demand(entry: ModelEntry | None, readers: Sequence[ReaderEntry], nodes: Sequence[Node] = ()) -> Demand:
+    """What the lane of a model takes; without a model, that of readers that catch up."""
+    return Demand(
+        speakers(entry, nodes) if entry else None, {reader.name: listeners(reader, nodes) for reader in readers}
+    )
+
+
+def refusal(entry: ModelEntry | None, readers: Sequence[ReaderEntry], nodes: Sequence[Node]) -> str | None:
+    """Why a lane can never run on these nodes, in one sentence; None where it can. Without a model, of its readers."""
+    if isinstance(entry, Vllm) and entry.device == "gpu" and (sentence := _no_gpus(entry, nodes)):
+        return sentence
+    who = f"model {entry.name!r}" if entry else "reading"
+    asked = demand(entry, readers, nodes).bundles()
+    if fits(asked, nodes):
+        return None
+    missing = {name for bundle in asked for name in bundle.others} - {name for node in nodes for name in node.others}
+    if missing:
+        return f"{who} asks for the resource {min(missing)!r}, which no node of the cluster has; {_RAY_START}"
+    judges = [reader for reader in readers if isinstance(reader, JudgeReader)]
+    networks = [reader for reader in readers if not isinstance(reader, JudgeReader)]
+    beside = [replace(bundle, gpus=0.0) for bundle in demand(None, networks, nodes).bundles()]
+    engines = demand(entry, judges, nodes).bundles()
+    if any(bundle.gpus for bundle in engines) and fits([*engines, *beside], nodes):
+        return f"{who} leaves no room on a GPU for the readers; give them gpus: 0, which reads on CPUs"
+    hint = "lower replicas" if isinstance(entry, Vllm) and replicas(entry)[0] > 1 else _LARGER
+    both = f"{who} and its readers need" if entry else "the readers need"
+    return f"{both} {in_words(asked)}, but the cluster has {_nodes(nodes)}; {hint}"
+
+
+_LARGER = "submit to a larger cluster, or ask for less in the spec"
+_RAY_START = "a node has what `ray start --resources` says"
+
+
+def _no_gpus(entry: Vllm, nodes: Sequence[Node]) -> str | None:
+    """What a look at the kinds of GPUs can tell already."""
     kinds = sorted({node.accelerator for node in nodes if node.accelerator})
     largest = max((node.gpus for node in nodes), default=0.0)
-    together, tensor = engine(entry, nodes), entry.tensor_parallel_size
-    if entry.device == "gpu" and not largest:
-        return _no(entry, "needs GPUs, but the cluster has none", "a small model can be tried with device: cpu")
-    if entry.device == "gpu" and entry.accelerator and entry.accelerator not in kinds:
-        return _no(entry, f"asks for {entry.accelerator}, but the cluster has {', '.join(kinds) or 'no known type'}")
-    if entry.device == "gpu" and tensor > largest + _SLACK:
+    tensor = entry.tensor_parallel_size
+    reason, hint = None, _LARGER
+    if not largest:
+        reason = f"needs {in_words(engine(entry, nodes))}, but the cluster has {_nodes(nodes)}"
+        hint = "a small model can be tried with device: cpu"
+    elif entry.accelerator and entry.accelerator not in kinds:
+        reason = f"asks for {entry.accelerator}, but the cluster has {', '.join(kinds) or 'no known type'}"
+    elif tensor > largest + _SLACK:
+        reason = f"shares every layer among {tensor} GPUs of one node, but the largest has {largest:g}"
         hint = "lower it, and raise pipeline_parallel_size, whose stages may lie on several nodes"
-        return _no(entry, f"shares every layer among {tensor} GPUs of one node, but the largest has {largest:g}", hint)
-    demands = [*together * replicas(entry)[0], *classifiers(readers)]
-    if fits(demands, nodes):
+    return reason and f"model {entry.name!r} {reason}; {hint}"
+
+
+class Rooms:
+    """What is free on each node; bundles are seated there, and free their room again with it."""
+
+    def __init__(self, nodes: Sequence[Node]) -> None:
+        self._rooms = [_Room(node) for node in nodes]
+
+    def place(self, bundles: Sequence[Bundle]) -> tuple[Seat, ...] | None:
+        """Seats for all bundles at once, in their order; None (and nothing is taken) where they do not fit.
+
+        The largest are placed first. What takes a GPU goes where the fewest are left; what takes none is spread,
+        unless only close packing holds all.
+        """
+        return self._placed(bundles, spread=True) or self._placed(bundles, spread=False)
+
+    def take(self, seat: Seat) -> bool:
+        """Notes a seat that is taken already; False where its node has gone, or has no such room."""
+        room = next((room for room in self._rooms if room.node.name == seat.node), None)
+        return room is not None and room.take(seat.bundle)
+
+    def _placed(self, bundles: Sequence[Bundle], *, spread: bool) -> tuple[Seat, ...] | None:
+        before = [room.copy() for room in self._rooms]
+        seats: dict[int, Seat] = {}
+        for place in sorted(range(len(bundles)), key=lambda place: _size(bundles[place]), reverse=True):
+            bundle = bundles[place]
+            roomy = spread and not bundle.gpus
+            chosen = sorted(self._rooms, key=lambda room: room.left(roomy=roomy))
+            room = next((room for room in chosen if room.take(bundle)), None)
+            if room is None:
+                self._rooms = before
+                return None
+            seats[place] = Seat(bundle, room.node.name)
+        return tuple(seats[place] for place in range(len(bundles)))
+
+
+class _Room:
+    """What is free on one node; Ray fills its GPUs one by one, so they are counted one by one."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self._cpus, self._gpus, self._others = node.cpus, [1.0] * int(node.gpus), dict(node.others)
+
+    def copy(self) -> _Room:
+        same = _Room(self.node)
+        same._cpus, same._gpus, same._others = self._cpus, list(self._gpus), dict(self._others)
+        return same
+
+    def left(self, *, roomy: bool) -> tuple[float, float]:
+        """Sorts rooms: the fullest first, or (`roomy`) the one with the most CPUs and the fewest GPUs."""
+        return (-self._cpus, sum(self._gpus)) if roomy else (sum(self._gpus), self._cpus)
+
+    def take(self, bundle: Bundle) -> bool:
+        right = not bundle.gpus or bundle.accelerator in (None, self.node.accelerator)
+        gpus = self._after(bundle.gpus) if right else None
+        others = {name: self._others.get(name, 0.0) - amount for name, amount in bundle.others.items()}
+        if gpus is None or bundle.cpus > self._cpus + _SLACK or any(amount < -_SLACK for amount in others.values()):
+            return False
+        self._cpus, self._gpus = self._cpus - bundle.cpus, gpus
+        self._others |= others
+        return True
+
+    def _after(self, gpus: float) -> list[float] | None:
+        """What is left of each GPU when so many are taken: a fraction of the fullest that has it, or whole ones."""
+        left, each, times = sorted(self._gpus), min(gpus, 1.0), max(1, round(gpus))
+        for _ in range(times if gpus else 0):
+            place = next((place for place, free in enumerate(left) if free >= each - _SLACK), None)
+            if place is None:
+                return None
+            left[place] -= each
+        return left
+
+
+def seated(demand: Demand, rooms: Rooms) -> Grant | None:
+    """Seats for the least that a lane can run with; None where they are not all there."""
+    seats = rooms.place(demand.bundles())
+    if seats is None:
         return None
-    if fits([Bundle(bundle.cpus, 0.0 if bundle in classifiers(readers) else bundle.gpus) for bundle in demands], nodes):
-        return _no(entry, "leaves no room on a GPU for the readers", "give them gpus: 0, which reads on CPUs")
-    return _no(entry, f"and its readers need {_sum(demands)}, but the nodes have {_sum(nodes)}", "lower replicas")
+    left = iter(seats)
+    speaking = _actors(demand.speakers, left) if demand.speakers else ()
+    return Grant(speaking, len(speaking), {name: _actors(crew, left) for name, crew in demand.readers.items()})
+
+
+def _actors(crew: Crew, seats: Iterator[Seat]) -> tuple[Actor, ...]:
+    return tuple(tuple(next(seats) for _ in crew.each) for _ in range(crew.least))
 
 
 def fits(bundles: Sequence[Bundle], nodes: Sequence[Node]) -> bool:
-    """Whether the nodes hold all bundles at once; the largest are placed first, each on the fullest node it fits."""
-    left = list(nodes)
-    for bundle in sorted(bundles, key=lambda bundle: (-bundle.gpus, -bundle.cpus)):
-        there = [place for place, node in enumerate(left) if node.holds(bundle)]
-        if not there:
-            return False
-        place = min(there, key=lambda place: (left[place].gpus, left[place].cpus))
-        node = left[place]
-        left[place] = Node(node.cpus - bundle.cpus, node.gpus - bundle.gpus, node.accelerator)
-    return True
+    """Whether the nodes hold all bundles at once."""
+    return Rooms(nodes).place(bundles) is not None
 
 
-def _no(entry: Vllm, reason: str, hint: str = "submit to a larger cluster, or ask for less in the spec") -> str:
-    return f"model {entry.name!r} {reason}; {hint}"
+def in_words(parts: Sequence[Bundle] | Sequence[Node]) -> str:
+    """2.5 CPUs, 4 H100 GPUs and 1 slot: the sum of what bundles take, or nodes have."""
+    kinds = sorted({part.accelerator for part in parts if part.accelerator and part.gpus})
+    gpus, cpus = sum(part.gpus for part in parts), sum(part.cpus for part in parts)
+    others: Counter[str] = Counter()
+    for part in parts:
+        others.update(dict(part.others))
+    words = [f"{cpus:g} CPUs"]
+    words += [f"{gpus:g} {' or '.join(kinds)} GPUs".replace("  ", " ")] if gpus else []
+    words += [f"{amount:g} {name}" for name, amount in sorted(others.items())]
+    return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else words[0]
 
 
-def _sum(parts: Sequence[Bundle] | Sequence[Node]) -> str:
-    return f"{sum(part.cpus for part in parts):g} CPUs and {sum(part.gpus for part in parts):g} GPUs"
+def _nodes(nodes: Sequence[Node]) -> str:
+    return in_words(nodes) + (f" on {len(nodes)} nodes" if len(nodes) > 1 else "")
+
+
+def _size(bundle: Bundle) -> tuple[float, float, float]:
+    return bundle.gpus, sum(bundle.others.values()), bundle.cpus

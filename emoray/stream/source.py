@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
@@ -14,7 +15,7 @@ from ray.data.datasource import Datasource, ReadTask
 
 from emoray import rows
 from emoray.resume import owed, owed_rows
-from emoray.store import Part
+from emoray.store import Gone, Part, Torn
 from emoray.study.experiment import Grid
 from emoray.study.prompts import prompts
 
@@ -36,9 +37,10 @@ class GridSource(Datasource):  # type: ignore[misc]
         """The grid cut into consecutive slices of whole blocks."""
         blocks = -(-self._cells // self._block_rows)
         per_slice = -(-blocks // min(parallelism, _SLICES)) * self._block_rows
-        return [_task(self._slice(start, start + per_slice)) for start in range(0, self._cells, per_slice)]
+        starts = range(0, self._cells, per_slice)
+        return [_task(self._slice(start, start + per_slice, len(starts))) for start in starts]
 
-    def _slice(self, start: int, stop: int) -> Callable[[], Iterator[pa.Table]]:
+    def _slice(self, start: int, stop: int, of: int) -> Callable[[], Iterator[pa.Table]]:
         grid, settled, ledger, block_rows = self._grid, self._settled, self._ledger, self._block_rows
         stop = min(stop, self._cells)
 
@@ -47,6 +49,7 @@ class GridSource(Datasource):  # type: ignore[misc]
             while block := list(itertools.islice(fresh, block_rows)):
                 ledger.found.remote(len(block))
                 yield rows.asked(block)
+            ledger.searched.remote(start, of)
 
         return asked
 
@@ -71,6 +74,16 @@ class AnswersSource(Datasource):  # type: ignore[misc]
                     yield fresh.slice(start, block_rows).combine_chunks()
 
         return [_task(unread)]
+
+    def block_bytes(self) -> float:
+        """Of a block, as the first answers are; 0 where none can be read."""
+        for info in self._part.infos():
+            with suppress(Gone, Torn):
+                file = self._part.open(info)
+                with self._part.reading(info), file:
+                    for batch in file.iter_batches(batch_size=self._block_rows):
+                        return float(batch.nbytes / len(batch) * self._block_rows)
+        return 0.0
 
 
 def _task(read: Callable[[], Iterator[pa.Table]]) -> ReadTask:

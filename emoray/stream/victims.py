@@ -19,6 +19,7 @@ from emoray.stream import cluster
 from emoray.stream.nodes import descendants
 
 _PATIENCE_S = 20.0
+_SLOW_S = 5.0  # until a reaper that was patient could say so
 _STARTING_S = 90.0
 
 
@@ -28,6 +29,7 @@ class Process:
 
     node: str
     pid: int
+    works: bool  # it asks or reads: not one of those that only watch
 
 
 class Hunter:
@@ -47,9 +49,11 @@ class Hunter:
         """The living actors of the job of the driver with this pid, whose class has this word in its name."""
         jobs = {job["JobID"] for job in state.jobs() if job["DriverPid"] == driver}
         alive = set(self._nodes())
+        for node in alive:
+            self._reaper(node)  # a new one has time to start before it is needed
         found = [actor for actor in state.actors().values() if actor["JobID"] in jobs and actor["State"] == "ALIVE"]
         return [
-            Process(actor["Address"]["NodeID"], actor["Pid"])
+            Process(actor["Address"]["NodeID"], actor["Pid"], "MapBatches" in actor["ActorClassName"])
             for actor in found
             if of in actor["ActorClassName"] and actor["Address"]["NodeID"] in alive
         ]
@@ -79,8 +83,8 @@ class Hunter:
 
     def wait_until_gone(self, actors: list[Process]) -> None:
         """Until the processes of these actors are dead; Ray calls an actor dead a little before."""
-        for one in actors:
-            self._told(one.node, "gone", one.pid)
+        for node in {one.node for one in actors}:
+            self._told(node, "gone", *(one.pid for one in actors if one.node == node))
 
     def workers(self) -> list[str]:
         """The living nodes that are neither the head nor the one that a driver of this machine joins."""
@@ -93,7 +97,7 @@ class Hunter:
 
     def _told(self, node: str, what: str, *arguments: Any) -> Any:
         with suppress(RayError, GetTimeoutError):
-            return ray.get(getattr(self._reaper(node), what).remote(*arguments), timeout=_PATIENCE_S)
+            return ray.get(getattr(self._reaper(node), what).remote(*arguments), timeout=_PATIENCE_S + _SLOW_S)
         self._reapers.pop(node, None)
         return None
 
@@ -109,34 +113,35 @@ class _Reaper:
 
     def kill(self, pid: int, title: str) -> bool:
         """False where there is no such process, or another one has its number by now."""
-        if title not in _command(pid):
+        if title not in command_of(pid):
             return False
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         return self.gone(pid)
 
-    def gone(self, pid: int) -> bool:
+    def gone(self, *pids: int) -> bool:
+        """Whether they all are; waits for it."""
         deadline = time.monotonic() + _PATIENCE_S
-        while _command(pid):
+        while any(map(command_of, pids)):
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.002)
         return True
 
     def children(self, pid: int, of: str) -> list[int]:
-        return [child for child in descendants(pid) if of in _command(child)]
+        return [child for child in descendants(pid) if of in command_of(child)]
 
     def fell(self) -> None:
         """Ends with this process itself."""
         raylet, me = os.getppid(), os.getpid()
-        if "raylet" not in _command(raylet):
+        if "raylet" not in command_of(raylet):
             raise RuntimeError("a worker's parent is no raylet here")
         for pid in [raylet, *(pid for pid in descendants(raylet) if pid != me), me]:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
 
-def _command(pid: int) -> str:
+def command_of(pid: int) -> str:
     """What a process was started as; "" where there is none (or only its remains)."""
     with suppress(OSError):
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")

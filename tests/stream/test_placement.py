@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emoray.spec import GoEmotionsReader, Vllm
-from emoray.stream.placement import Bundle, Node, engine, fits, refusal
+from emoray.spec import GoEmotionsReader, Hosted, JudgeReader, Vllm
+from emoray.stream.placement import Bundle, Crew, Node, Rooms, demand, engine, fits, refusal
 
 H100 = Node(32, 8, "H100")
 
@@ -35,7 +35,8 @@ def test_pipeline_stages_share_a_node_that_holds_them_and_spread_where_none_does
     stages = entry(tensor_parallel_size=2, pipeline_parallel_size=2)
 
     assert engine(stages, [Node(32, 4)]) == (Bundle(1, 4),)
-    assert engine(stages, [Node(32, 2), Node(32, 2)]) == (Bundle(1), *[Bundle(0, 1)] * 4)
+    assert engine(stages, [Node(32, 2), Node(32, 2)]) == (Bundle(1, 2), Bundle(0, 2))
+    assert not fits(engine(stages, [Node(32, 2)]), [Node(32, 1), Node(32, 1), Node(32, 2)])
 
 
 def test_one_gpu_serves_an_engine_and_a_classifier_beside_it() -> None:
@@ -51,16 +52,25 @@ def test_one_gpu_serves_an_engine_and_a_classifier_beside_it() -> None:
 @pytest.mark.parametrize(
     ("settings", "nodes", "said"),
     [
-        ({}, [Node(8)], "needs GPUs, but the cluster has none; a small model can be tried with device: cpu"),
+        (
+            {},
+            [Node(8)],
+            "needs 1 CPUs and 0.9 GPUs, but the cluster has 8 CPUs; a small model can be tried with device: cpu",
+        ),
         ({"accelerator": "H200"}, [H100], "asks for H200, but the cluster has H100"),
         (
             {"tensor_parallel_size": 4},
             [Node(32, 2), Node(32, 2)],
             "shares every layer among 4 GPUs of one node, but the largest has 2; lower it, and raise pipeline",
         ),
-        ({"tensor_parallel_size": 4, "replicas": 3}, [H100], "and its readers need 3.5 CPUs and 12 GPUs, but the nod"),
+        ({"tensor_parallel_size": 4, "replicas": 3}, [H100], "and its readers need 3.5 CPUs and 12 GPUs, but the clu"),
         ({"pipeline_parallel_size": 3}, [Node(8, 1), Node(8, 1)], "and its readers need 1.5 CPUs and 3 GPUs"),
-        ({"device": "cpu", "cpus": 16}, [Node(8), Node(8)], "and its readers need 16.5 CPUs and 0 GPUs"),
+        (
+            {"device": "cpu", "cpus": 16},
+            [Node(8), Node(8)],
+            "and its readers need 16.5 CPUs, but the cluster has 16 CPUs on 2 ",
+        ),
+        ({"resources": {"rack": 1}, "device": "cpu"}, [Node(8)], "asks for the resource 'rack', which no node of the"),
     ],
 )
 def test_what_no_cluster_of_these_nodes_can_hold_is_refused_in_a_sentence(
@@ -71,6 +81,41 @@ def test_what_no_cluster_of_these_nodes_can_hold_is_refused_in_a_sentence(
 
 def test_a_range_of_replicas_asks_for_the_least() -> None:
     assert refusal(entry(tensor_parallel_size=4, replicas=[2, 9]), [reader()], [H100]) is None
+
+
+def test_fractions_lie_on_one_gpu() -> None:
+    two = [Node(8, 2)]
+
+    assert fits([Bundle(0, 0.6), Bundle(0, 0.6), Bundle(0, 0.4), Bundle(0, 0.4)], two)
+    assert not fits([Bundle(0, 0.6)] * 3, two)
+    assert not fits([Bundle(0, 2), Bundle(0, 0.1)], two)
+
+
+def test_engines_are_packed_and_what_needs_no_gpu_is_spread() -> None:
+    nodes = [Node(8, 4, name="a"), Node(8, 4, name="b"), Node(8, name="c")]
+    rooms = Rooms(nodes)
+
+    first, second = rooms.place([Bundle(1, 2)]), rooms.place([Bundle(1, 2)])
+
+    assert first == second
+    assert [seat.node for seat in rooms.place([Bundle(2), Bundle(2), Bundle(2)]) or ()] == ["c", "b", "a"]
+
+
+def test_a_judge_of_its_own_engine_is_placed_like_one() -> None:
+    judge = JudgeReader(kind="judge", name="j", model=entry(tensor_parallel_size=2, replicas=[1, 3]))
+
+    assert demand(entry(), [judge], [H100]).readers["j"] == Crew((Bundle(1, 2),), 1, 1)
+    assert "need 2 CPUs and 2.9 GPUs" in (refusal(entry(), [judge], [Node(8, 2)]) or "")
+
+
+def test_an_api_needs_no_gpu_and_a_settled_model_nothing_but_its_readers() -> None:
+    hosted = Hosted(host="hosted_api", name="api", id="x", account="a", actors=3)
+
+    assert str(demand(hosted, [reader()], [])) == "0.8 CPUs"
+    assert demand(None, [reader()], []).speakers is None
+    assert refusal(None, [reader(cpus=9)], [Node(8)]) == (
+        "the readers need 9 CPUs, but the cluster has 8 CPUs; submit to a larger cluster, or ask for less in the spec"
+    )
 
 
 @given(st.lists(st.tuples(st.integers(1, 8), st.integers(0, 8)), min_size=1, max_size=6))

@@ -1,0 +1,100 @@
+"""How the actors of a lane share their host and their reader among the blocks that Ray has handed them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pyarrow as pa
+import pytest
+
+from emoray.stream import actors
+from emoray.stream.actors import _Together, _Turnstile
+
+PATIENCE_S = 30.0
+
+
+def until(there: Callable[[], bool]) -> None:
+    """Lets the other threads go on."""
+    while not there():
+        threading.Event().wait(0.001)
+
+
+def test_a_block_goes_in_as_soon_as_those_inside_no_longer_keep_the_host_full() -> None:
+    turnstile, inside = _Turnstile(), threading.Event()
+
+    def third() -> None:
+        with turnstile.turn(4, 4):
+            inside.set()
+
+    with turnstile.turn(4, 4) as first, turnstile.turn(4, 4):  # one filling of the host, and one ahead
+        thread = threading.Thread(target=third)
+        thread.start()
+        until(lambda: len(turnstile._outside) == 1)
+        assert not inside.is_set()
+        first.answered()
+        assert inside.wait(PATIENCE_S)
+    thread.join()
+
+
+def test_blocks_go_in_in_their_order() -> None:
+    turnstile, order = _Turnstile(), list[int]()
+
+    def go(number: int) -> None:
+        with turnstile.turn(0, 1):  # one at a time
+            order.append(number)
+
+    with turnstile.turn(0, 1):
+        threads = [threading.Thread(target=go, args=(number,)) for number in range(5)]
+        for waiting, thread in enumerate(threads, 1):
+            thread.start()
+            until(lambda waiting=waiting: len(turnstile._outside) == waiting)  # type: ignore[misc]
+    for thread in threads:
+        thread.join()
+    assert order == list(range(5))
+    assert turnstile._open == 0
+
+
+def test_a_block_gives_back_its_room_when_it_owes_less_than_it_has_and_when_it_is_given_up() -> None:
+    turnstile = _Turnstile()
+    with turnstile.turn(4, 4) as turn:
+        turn.asks(2)
+        assert turnstile._open == 2
+    turn.answered()  # the host answers still, though the block has been given up
+    assert turnstile._open == 0
+
+
+def block(rows: int) -> pa.Table:
+    return pa.table({"answer": ["x"] * rows})
+
+
+def test_blocks_that_wait_for_the_reader_are_read_as_one() -> None:
+    together, sizes, go = _Together(), list[int](), threading.Event()
+
+    def read(table: pa.Table) -> Future[None]:
+        sizes.append(table.num_rows)
+        go.wait(PATIENCE_S)
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
+
+    with ThreadPoolExecutor(8) as threads:
+        calls = []
+        for number in range(actors._SEATS):  # every seat is taken
+            calls.append(threads.submit(together.read, block(1), read))
+            until(lambda number=number: len(sizes) == number + 1)  # type: ignore[misc]
+        calls += [threads.submit(together.read, block(10), read) for _ in range(4)]
+        until(lambda: len(together._waiting) == 4)
+        go.set()
+        for call in calls:
+            call.result(PATIENCE_S).result(PATIENCE_S)
+    assert sizes == [1] * actors._SEATS + [40]
+
+
+def test_what_a_reader_raises_reaches_everybody_whose_block_it_had() -> None:
+    def read(table: pa.Table) -> Future[None]:
+        raise ValueError("cannot read")
+
+    with pytest.raises(ValueError, match="cannot read"):
+        _Together().read(block(3), read)

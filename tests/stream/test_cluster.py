@@ -1,0 +1,38 @@
+"""What a lane can know of the cluster."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
+from ray.experimental.internal_kv import _internal_kv_put
+
+from emoray.spec import SpecError
+from emoray.stream import cluster
+from tests.stream.conftest import study
+
+pytestmark = pytest.mark.cluster
+
+HUGE = study("- {name: huge, host: vllm, id: x, tensor_parallel_size: 8}").spec
+
+
+def test_the_nodes_are_known_by_what_they_have(two_cpus: None) -> None:
+    (node,) = cluster.nodes()
+
+    assert (node.cpus, node.gpus, dict(node.others)) == (2, 0, {})
+    assert len(node.name) == 56  # Ray's id, by which an actor is sent there
+
+
+def test_only_a_cluster_that_grows_may_have_tomorrow_what_it_has_not_today(two_cpus: None) -> None:
+    with pytest.raises(SpecError, match="model 'huge' needs 1 CPUs and 8 GPUs, but the cluster has 2 CPUs"):
+        cluster.check(HUGE, HUGE.models[0], cluster.nodes())
+
+    assert any(_grows_with("small-gpu") for _ in range(3))  # Ray's monitor writes the truth there every few seconds
+    assert not any(_grows_with(f"node_{node.name}") for node in cluster.nodes())
+
+
+def _grows_with(node_type: str) -> bool:
+    told = {"autoscaler_report": {"active_nodes": {node_type: 1}, "idle_nodes": None}}
+    _internal_kv_put(DEBUG_AUTOSCALING_STATUS, json.dumps(told), overwrite=True)
+    return cluster.grows()

@@ -1,0 +1,59 @@
+"""A pool's actors on the seats that they were given, on a real cluster with logical GPUs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.cluster
+
+PROGRAM = """
+import json, os, time
+from dataclasses import replace
+import ray
+from emoray.stream import cluster
+from emoray.stream.cluster import Pool
+from emoray.stream.placement import Bundle, Crew, Demand, Rooms, seated
+from emoray.stream.staff import Staff
+
+class Says:
+    def __call__(self, batch):
+        time.sleep(0.1)
+        group = ray.util.get_current_placement_group()
+        here = {"pid": os.getpid(), "bundles": json.dumps(group.bundle_specs if group else None)}
+        return {name: [value] for name, value in here.items()}
+
+def told(pool, most):
+    grant = seated(Demand(pool.crew, {}), Rooms(cluster.nodes()))
+    staff = Staff(pool, grant.speakers, most)
+    asked = ray.data.range(40, override_num_blocks=40)
+    said = asked.map_batches_internal(Says, batch_size=None, **staff.arguments())
+    said.context.autoscaling_config = replace(
+        said.context.autoscaling_config, actor_pool_util_upscaling_threshold=1.0
+    )
+    rows = said.take_all()
+    staff.leave()
+    return rows
+
+ray.init(address="local", num_cpus=4, num_gpus=4, include_dashboard=False, log_to_driver=False, logging_level=40)
+cluster.connect()
+grown = told(Pool(Crew((Bundle(0.5, 1),), 1, 3), 1, 1), most=3)
+spread = told(Pool(Crew((Bundle(0.5, 2), Bundle(0, 2))), 1, 1), most=1)
+while ray.available_resources().get("GPU") != 4:
+    time.sleep(0.05)
+print("TOLD", json.dumps({"grown": len({row["pid"] for row in grown}), "spread": json.loads(spread[0]["bundles"])}))
+"""
+
+
+def test_a_range_grows_while_all_are_busy_and_an_engine_over_nodes_has_a_bundle_per_gpu_which_it_gives_back() -> None:
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=120)
+
+    told = next((line for line in done.stdout.splitlines() if line.startswith("TOLD")), None)
+    assert told, done.stderr[-3000:]
+    assert json.loads(told.removeprefix("TOLD")) == {
+        "grown": 3,
+        "spread": [{"CPU": 0.5, "GPU": 1.0}, *[{"GPU": 1.0}] * 3],
+    }

@@ -1,0 +1,161 @@
+"""Lanes that take turns on a real cluster: a custom resource, `slot`, stands for GPUs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emoray.store import RunFolder
+from emoray.stream.nodes import Nodes
+from tests.programs import EMORAY, PATIENCE_S, Start, until
+
+pytestmark = pytest.mark.cluster
+
+SLOW_JUDGE = (
+    "- {kind: judge, name: slow, model: {name: judge, host: scripted, latency_s: 0.2, in_flight: 1, "
+    """lines: ['{"valence": 0.5, "arousal": 0.5, "confidence": 1}']}}"""
+)
+
+
+@pytest.fixture
+def cluster() -> Iterator[Nodes]:
+    """A head without CPUs, and one worker with one slot."""
+    with Nodes(workers=0, cpus=2) as nodes:
+        nodes.add(resources={"slot": 1})
+        nodes.wait()
+        yield nodes
+
+
+@pytest.fixture
+def begin(cluster: Nodes, start: Start, tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+    """Starts a run of some lanes, as a user does."""
+
+    def begun(*models: str, repetitions: int, readers: str = "- {kind: scripted, name: r}") -> subprocess.Popen[str]:
+        lines = ["name: t", f"repetitions: {repetitions}", "states: 3", "questions: [freedom, art]"]
+        spec = tmp_path / "spec.yaml"
+        spec.write_text("\n".join([*lines, "models:", *models, "readers:", readers]))
+        command = [*EMORAY, "run", str(spec), "--out", str(tmp_path / "run"), "--address", cluster.address]
+        return start(command, **cluster.environment)
+
+    return begun
+
+
+def model(name: str, latency_s: float, more: str = ", resources: {slot: 1}") -> str:
+    return f"- {{name: {name}, host: scripted, latency_s: {latency_s}, in_flight: 1{more}}}"
+
+
+def test_two_models_take_turns_an_api_runs_meanwhile_and_who_has_asked_all_holds_nothing(
+    begin: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    run = begin(model("first", 0.02), model("second", 0.02), model("api", 0.1, ""), repetitions=8, readers=SLOW_JUDGE)
+
+    seen, read_early = watched(run, tmp_path, lambda: read(tmp_path, "first") > 0)
+
+    assert run.returncode == 0, run.communicate()
+    first, second, api = (asked_at(tmp_path, name) for name in ("first", "second", "api"))
+    assert max(first) < min(second)  # there is one slot
+    assert min(api) < max(first) and max(api) > min(second)  # noqa: PT018
+    assert read_early < 48  # the reader had its share before all was asked
+    assert {"first": "asks", "second": "waits for 0.2 CPUs and 1 slot, held by first"}.items() <= seen[0].items()
+    assert any(one["first"] == "reads" and one["second"] == "asks" for one in seen)
+    assert [len(first), len(second), len(api)] == [48, 48, 48]
+    assert [read(tmp_path, name) for name in ("first", "second", "api")] == [48, 48, 48]
+
+
+def test_a_lane_that_waits_starts_on_a_node_that_joins(
+    begin: Callable[..., subprocess.Popen[str]], cluster: Nodes, tmp_path: Path
+) -> None:
+    run = begin(model("first", 0.05), model("second", 0.01), repetitions=100)
+    until(lambda: "held by first" in standing(tmp_path).get("second", ""), run)
+
+    cluster.add(resources={"slot": 1})
+
+    until(lambda: standing(tmp_path).get("second") in ("asks", "reads", "ended"), run)
+    assert standing(tmp_path)["first"] == "asks"
+    assert run.wait(PATIENCE_S) == 0, run.communicate()
+    assert min(asked_at(tmp_path, "second")) < max(asked_at(tmp_path, "first"))
+
+
+def test_a_lane_whose_node_leaves_goes_on_elsewhere(
+    begin: Callable[..., subprocess.Popen[str]], cluster: Nodes, tmp_path: Path
+) -> None:
+    run = begin(model("a", 0.02), repetitions=150)
+    until(lambda: len(RunFolder(str(tmp_path / "run")).answers("a").settled()) > 20, run)
+    cluster.add(resources={"slot": 1})
+    cluster.wait()
+
+    cluster.kill(1)
+
+    assert run.wait(PATIENCE_S) == 0, run.communicate()
+    assert len(set(asked_at(tmp_path, "a"))) == 900
+    assert RunFolder(str(tmp_path / "run")).answers("a").counts().spare == 0
+
+
+def test_what_no_node_has_is_refused_before_anything_is_written(
+    begin: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    run = begin(model("a", 0.0, ", resources: {slots: 1}"), repetitions=1)
+
+    _, said = run.communicate(timeout=PATIENCE_S)
+
+    assert run.returncode == 2
+    assert "model 'a' asks for the resource 'slots', which no node of the cluster has" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_lane_stops_asking_at_its_deadline_keeps_everything_and_says_so(
+    begin: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    waits = model("waits", 0.1, ", resources: {slot: 1}, deadline: 1s, priority: -1")
+    run = begin(model("asks", 0.1, ", resources: {slot: 1}, deadline: 8s"), waits, repetitions=100)
+
+    _, said = run.communicate(timeout=PATIENCE_S)
+
+    assert run.returncode == 3
+    assert "asks: asked no more: its deadline (8s) has passed" in said
+    assert "waits: asked no more: its deadline (1s) has passed" in said
+    assert "waits: 600 cells are still owed" in said
+    settled = len(asked_at(tmp_path, "asks"))
+    assert 0 < settled < 600
+    assert f"asks: {600 - settled} cells are still owed" in said
+    assert RunFolder(str(tmp_path / "run")).rows("r", "asks").counts().answered == settled
+
+
+def standing(tmp_path: Path) -> dict[str, str]:
+    told = RunFolder(str(tmp_path / "run")).read_bytes("lanes.json")
+    found: dict[str, str] = json.loads(told or b"{}")
+    return found
+
+
+def asked_at(tmp_path: Path, name: str) -> list[Any]:
+    times: list[Any] = RunFolder(str(tmp_path / "run")).answers(name).read()["asked_at"].to_pylist()
+    return times
+
+
+def read(tmp_path: Path, name: str) -> int:
+    return RunFolder(str(tmp_path / "run")).rows("slow", name).counts().answered
+
+
+def watched(
+    run: subprocess.Popen[str], tmp_path: Path, there: Callable[[], bool]
+) -> tuple[list[Mapping[str, str]], int]:
+    """Every standing of the lanes until the run has ended, and how many answers there were when `there` came true."""
+    seen: list[Mapping[str, str]] = []
+    answers = -1
+
+    def ended() -> bool:
+        nonlocal answers
+        now = standing(tmp_path)
+        if now and (not seen or seen[-1] != now):
+            seen.append(now)
+        if answers < 0 and there():
+            answers = len(RunFolder(str(tmp_path / "run")).answers("first").settled())
+        return run.poll() is not None
+
+    until(ended)
+    return seen, answers
