@@ -36,6 +36,12 @@ class Estimate:
     def tokens(self) -> int:
         return self.prompt_tokens + self.completion_tokens
 
+    def money(self) -> str:
+        """About how many tokens, and what they cost, for people."""
+        usd = "price unknown" if self.usd is None else f"about ${self.usd:,.2f}"
+        most = "" if self.most_usd is None else f" (at most ${self.most_usd:,.2f})"
+        return f"about {self.tokens:,} tokens, {usd}{most}"
+
 
 def estimate(
     entry: Hosted, prompts: Iterable[Prompt], *, max_tokens: int | None, seen_completion_tokens: float | None = None
@@ -68,7 +74,7 @@ def estimate(
 
 
 def estimate_judge(
-    entry: Hosted, readings: int, *, rubric: str, answer_tokens: float, max_tokens: int, name: str = ""
+    entry: Hosted, readings: int, *, rubric: str, answer_tokens: float, max_tokens: int | None, name: str = ""
 ) -> Estimate:
     """Tokens and US dollars of a judge that reads so many answers.
 
@@ -78,7 +84,8 @@ def estimate_judge(
     count, how = _counter(entry.id)
     each = PER_REQUEST + 2 * PER_MESSAGE + count(rubric) + answer_tokens
     price = price_of(entry)
-    likely, most = readings * min(JUDGED, max_tokens), readings * max_tokens
+    longest = max_tokens or MOST_TOKENS
+    likely, most = readings * min(JUDGED, longest), readings * longest
     return Estimate(
         name or entry.name,
         readings,
@@ -89,7 +96,7 @@ def estimate_judge(
         _usd(price, readings * each, most),
         (
             how,
-            f"a judge reads answers of {answer_tokens:.0f} tokens and says {min(JUDGED, max_tokens)} of its own",
+            f"a judge reads answers of {answer_tokens:.0f} tokens and says {min(JUDGED, longest)} of its own",
             _price_sentence(entry, price),
         ),
     )
@@ -116,12 +123,16 @@ def _by_length(text: str) -> float:
     return len(text) / CHARS_PER_TOKEN
 
 
+def likely_tokens(max_tokens: int | None) -> float:
+    """The length of an answer where none was seen yet."""
+    return (max_tokens or MOST_TOKENS) * LIKELY_SHARE
+
+
 def _completion(max_tokens: int | None, seen: float | None) -> tuple[float, str]:
     if seen is not None:
         return seen, f"completion tokens: {seen:.0f} each, the mean of the answers so far"
-    longest = max_tokens or MOST_TOKENS
     limit = f"max_tokens ({max_tokens})" if max_tokens else f"an assumed {MOST_TOKENS}, as max_tokens is not set"
-    return longest * LIKELY_SHARE, f"completion tokens: {LIKELY_SHARE:.0%} of {limit}"
+    return likely_tokens(max_tokens), f"completion tokens: {LIKELY_SHARE:.0%} of {limit}"
 
 
 def _usd(price: Price | None, prompt_tokens: float, completion_tokens: float) -> float | None:
@@ -135,9 +146,9 @@ def _price_sentence(entry: Hosted, price: Price | None) -> str:
         return f"the price of {entry.id} is unknown, so its money is not counted; give usd_per_million"
     per = f"{price.input:g} USD per million tokens in, {price.output:g} out"
     if entry.usd_per_million is not None:
-        return f"price: {per}, from the spec"
+        return f"price of {entry.id}: {per}, from the spec"
     half = ", half of the listed" if entry.host == "batch_api" else ""
-    return f"price: {per}{half} (table of {shipped().as_of})"
+    return f"price of {entry.id}: {per}{half} (table of {shipped().as_of})"
 
 
 def whole(estimates: Sequence[Estimate]) -> tuple[float, tuple[str, ...]]:

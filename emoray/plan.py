@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from emoray import manifest
-from emoray.estimate import Estimate, estimate, whole
+from emoray.estimate import Estimate, estimate, estimate_judge, likely_tokens, whole
 from emoray.progress import duration
+from emoray.readers.judge import rubric, sampling_of
 from emoray.resume import owed
-from emoray.spec import Account, Hosted, ModelEntry, Study
+from emoray.spec import Account, Hosted, JudgeReader, ModelEntry, Study
 from emoray.store import RunFolder
-from emoray.stream import cluster
+from emoray.stream import cluster, placement
 from emoray.stream.means import check_budgets
+from emoray.stream.placement import Bundle, Node
+from emoray.study import families
 from emoray.study.experiment import Grid
 from emoray.study.prompts import Prompt, prompts, render
 
@@ -39,10 +43,30 @@ class ModelPlan:
         """Tokens, money and time of what is owed; "" where nothing is known of them."""
         if self.expected is None:
             return ""
-        usd = "price unknown" if self.expected.usd is None else f"about ${self.expected.usd:,.2f}"
-        most = "" if self.expected.most_usd is None else f" (at most ${self.expected.most_usd:,.2f})"
         time = f", at least {duration(self.at_least_s)} under the limits" if self.at_least_s else ""
-        return f"about {self.expected.tokens:,} tokens, {usd}{most}{time}"
+        return f"{self.expected.money()}{time}"
+
+
+@dataclass(frozen=True)
+class JudgePlan:
+    """What a judge has to read of all models."""
+
+    reader: str
+    model_id: str
+    owed: int  # readings
+    expected: Estimate | None  # None where no provider counts them
+    kin: tuple[tuple[str, str], ...]  # (model it judges, family that they share)
+
+    def flags(self) -> list[str]:
+        """A sentence per family of which the judge and models that it judges are."""
+        mine: dict[str, list[str]] = {}
+        for model, family in self.kin:
+            mine.setdefault(family, []).append(model)
+        return [
+            f"judge {self.reader} is of the same family as {', '.join(models)} ({family}), and judges are kinder to "
+            "their kin; have another reader beside it"
+            for family, models in mine.items()
+        ]
 
 
 @dataclass(frozen=True)
@@ -56,8 +80,10 @@ class Plan:
     repetitions: int
     models: tuple[ModelPlan, ...]
     readers: tuple[str, ...]
+    judges: tuple[JudgePlan, ...]
     example: Prompt
     cluster: str | None  # what the cluster has; None where none was asked
+    placement: tuple[str, ...]  # of each model's engines and readers on the empty cluster; () where none was asked
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""
@@ -80,21 +106,28 @@ class Plan:
         ]
         lines += self._money()
         lines += ["", f"  readers: {', '.join(self.readers)}", f"  folder:  {self.folder}"]
-        lines += [f"  cluster: {self.cluster or 'not asked (give --address to check one)'}", "", "one prompt:"]
+        lines += [f"  note:    {flag}" for judge in self.judges for flag in judge.flags()]
+        lines += [f"  cluster: {self.cluster or 'not asked (give --address to check one)'}"]
+        lines += [
+            f"    {model.model:<{width}}  {seats}" for model, seats in zip(self.models, self.placement, strict=False)
+        ]
+        lines += ["", "one prompt:"]
         lines += [f"  {message['role']}: {message['content']}" for message in self.example.chat]
         return "\n".join(lines)
 
     def _money(self) -> list[str]:
-        known = [(model, model.expected) for model in self.models if model.expected]
+        costs = [(model.model, model.costs(), model.expected) for model in self.models]
+        costs += [(f"judge {one.reader}", one.expected.money(), one.expected) for one in self.judges if one.expected]
+        known = [(name, said, expected) for name, said, expected in costs if expected]
         if not known:
             return []
-        width = max(len(model.model) for model, _ in known)
-        usd, unknown = whole([expected for _, expected in known])
+        width = max(len(name) for name, *_ in known)
+        usd, unknown = whole([expected for *_, expected in known])
         but = f", and what {', '.join(unknown)} cost, whose price is unknown" if unknown else ""
-        assumed = dict.fromkeys(sentence for _, expected in known for sentence in expected.assumed)
+        assumed = dict.fromkeys(sentence for *_, expected in known for sentence in expected.assumed)
         return [
             "",
-            *(f"  {model.model:<{width}}  {model.costs()}" for model, _ in known),
+            *(f"  {name:<{width}}  {said}" for name, said, _ in known),
             f"  all together about ${usd:,.2f}{but}",
             *(f"  assumed: {sentence}" for sentence in assumed),
         ]
@@ -108,13 +141,12 @@ def plan(study: Study, uri: str, *, address: str | None = None) -> Plan:
     """
     check_budgets(study.spec)
     address = address or os.environ.get("RAY_ADDRESS")
-    capacity = cluster.connect(address) if address else None
-    for model in study.spec.models:
-        if capacity:
-            cluster.check(model.name, cluster.needs(study.spec, model), capacity)
+    nodes = cluster.connect(address)() if address else []
+    for model in study.spec.models if address else ():
+        cluster.check(study.spec, model, nodes)
     folder, e = RunFolder(uri), study.experiment
     if folder.manifest() is not None:
-        manifest.study(folder.manifest(), folder.uri)
+        manifest.study(folder.manifest(), folder.shown)
     return Plan(
         name=study.spec.name,
         folder=uri,
@@ -125,8 +157,10 @@ def plan(study: Study, uri: str, *, address: str | None = None) -> Plan:
         repetitions=e.repetitions,
         models=tuple(_model(study, folder, entry) for entry in study.spec.models),
         readers=tuple(reader.name for reader in study.spec.readers),
+        judges=tuple(_judge(study, folder, one) for one in study.spec.readers if isinstance(one, JudgeReader)),
         example=render(next(e.grid(e.models[0].name).cells())),
-        cluster=str(capacity) if capacity else None,
+        cluster=placement.in_words(nodes) if address else None,
+        placement=tuple(_placement(study, entry, nodes) for entry in study.spec.models) if address else (),
     )
 
 
@@ -134,12 +168,60 @@ def _model(study: Study, folder: RunFolder, entry: ModelEntry) -> ModelPlan:
     grid = study.experiment.grid(entry.name)
     settled = folder.answers(entry.name).settled()
     left = sum(1 for _ in owed(prompts(grid), settled)) if len(settled) else len(grid)
-    needs = str(cluster.needs(study.spec, entry))
+    needs = str(placement.demand(entry, study.spec.readers))
     if not isinstance(entry, Hosted):
         return ModelPlan(entry.name, entry.host, len(grid), len(grid) - left, needs, None, None)
     expected = _expected(entry, grid, left)
     least = None if entry.host == "batch_api" else _at_least_s(study.spec.accounts[entry.account], expected)
     return ModelPlan(entry.name, entry.host, len(grid), len(grid) - left, needs, expected, least)
+
+
+def _placement(study: Study, entry: ModelEntry, nodes: Sequence[Node]) -> str:
+    """`engine: 4 H100 GPUs on gpu-1; paper: 0.5 CPUs on cpu-2`, were the cluster empty."""
+    needs = placement.demand(entry, study.spec.readers, nodes)
+    grant = placement.seated(needs, placement.Rooms(nodes))
+    if grant is None:
+        return f"waits until the cluster has grown to {needs}"
+    crews = {"engine" if entry.host == "vllm" else "asks": grant.speakers, **grant.readers}
+    hosts = {node.name: node.host for node in nodes}
+    return "; ".join(f"{name}: {', '.join(_seats(actor, hosts) for actor in crew)}" for name, crew in crews.items())
+
+
+def _seats(actor: placement.Actor, hosts: Mapping[str, str]) -> str:
+    """An actor's bundles, node by node."""
+    there: dict[str, list[Bundle]] = {}
+    for seat in actor:
+        there.setdefault(seat.node, []).append(seat.bundle)
+    return " + ".join(f"{placement.in_words(bundles)} on {hosts[node]}" for node, bundles in there.items())
+
+
+def _judge(study: Study, folder: RunFolder, entry: JudgeReader) -> JudgePlan:
+    owed_by = {model.name: _unread(study, folder, entry, model.name) for model in study.spec.models}
+    expected = None
+    if isinstance(entry.model, Hosted):
+        told, most = rubric(entry), sampling_of(entry).max_tokens
+        tokens = {model.name: _answer_tokens(study, folder, model.name) for model in study.spec.models}
+        readings = sum(owed_by.values())
+        mean = sum(tokens[name] * n for name, n in owed_by.items()) / max(1, readings)
+        all_told = told.system + told.user
+        expected = estimate_judge(
+            entry.model, readings, rubric=all_told, answer_tokens=mean, max_tokens=most, name=entry.name
+        )
+    kin = [(model.name, families.kin(entry.model.id, model.id)) for model in study.spec.models]
+    related = tuple((name, family) for name, family in kin if family)
+    return JudgePlan(entry.name, entry.model.id, sum(owed_by.values()), expected, related)
+
+
+def _unread(study: Study, folder: RunFolder, judge: JudgeReader, model: str) -> int:
+    return len(study.experiment.grid(model)) - len(folder.rows(judge.name, model).settled())
+
+
+def _answer_tokens(study: Study, folder: RunFolder, model: str) -> float:
+    """The mean length of a model's answers: of those that are there, else as assumed of what it will say."""
+    counts = folder.answers(model).counts()
+    if counts.answered and counts.completion_tokens:
+        return counts.completion_tokens / counts.answered
+    return likely_tokens(study.experiment.grid(model).model.sampling.max_tokens)
 
 
 def _expected(entry: Hosted, grid: Grid, cells: int) -> Estimate:

@@ -1,12 +1,13 @@
-"""A reader against labelled text in the format of GoEmotions: does it do what its card says, and is it as sure as it is
-right? And the human labels that a user brings, to correct a run's means.
+"""A reader against labelled text in the format of GoEmotions: does it do what its card says, is it as sure as it is
+right, and how high does it score where people did express an emotion? By that, kept in a file, a report divides.
 """
 
 from __future__ import annotations
 
 import csv
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,18 +15,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from emoray import __version__
 from emoray.analysis import calibration
-from emoray.analysis.calibration import Ceiling
-from emoray.analysis.classification import Quality, confusion_matrix, f1_per_label, quality
-from emoray.readers import Reader
-from emoray.spec import SpecError
+from emoray.analysis.calibration import Ceiling, HumanReads
+from emoray.analysis.classification import Quality, confusion_matrix, f1_per_label, quality, quality_of_places
+from emoray.readers import Reader, Reading
+from emoray.spec import JudgeReader, ReaderEntry, SpecError, label_map_of, reads_as
 from emoray.study import paper
-from emoray.study.circumplex import Affect, around_the_circle
+from emoray.study.circumplex import Array, around_the_circle
 from emoray.study.goemotions import LABELS, LabelMap
-from emoray.study.scoring import top_labels
+from emoray.study.scoring import expectation, top_labels
 
+FORMAT = 1  # of a saved file
 _CHUNK = 2048  # texts: so many that those of like length fill whole batches
 _STATES = 12  # the paper's
+_HALF = "every other comment"
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,9 @@ class Labelled:
 
     texts: tuple[str, ...]
     labels: tuple[int, ...]  # GoEmotions order
+
+    def first(self, n: int | None) -> Labelled:
+        return Labelled(self.texts[:n], self.labels[:n])
 
 
 @dataclass(frozen=True)
@@ -48,12 +55,13 @@ class OneLabel:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Is the reader as sure as it is right? Temperature is fitted on every other comment, and judged on the rest."""
+    """Is the reader as sure as it is right? The temperature was not fitted to the comments that judge it."""
 
     error: float  # expected calibration error over all comments
     log_loss: float
-    temperature: float  # above 1: the reader is too sure
-    error_before: float  # on the comments that the temperature has not seen
+    temperature: float  # for the reader's entry; above 1: the reader is too sure
+    fitted_to: str
+    error_before: float  # on comments that the temperature has not seen
     error_after: float
 
 
@@ -63,13 +71,17 @@ class Validation:
 
     quality: Quality
     labels: tuple[OneLabel, ...]  # GoEmotions order
-    calibration: Calibration
+    calibration: Calibration | None  # None for a reader without the 28 labels
     ceilings: tuple[Ceiling, ...]  # of the paper's twelve states
-    confusion: tuple[tuple[int, ...], ...]  # rows are true labels, columns what was read
+    confusion: tuple[tuple[int, ...], ...] | None  # rows are true labels, columns what was read
+    reads: HumanReads
+    unread: int = 0  # comments that it could not read: a judge's reply that is no reading
+    cost_usd: float = 0.0
 
     def as_json(self) -> dict[str, Any]:
         """For programs; what is not known is null."""
-        found: dict[str, Any] = _without_nan(asdict(self) | {"accuracy": self.quality.accuracy})
+        told = asdict(self) | {"accuracy": self.quality.accuracy, "reads": _reads_as_json(self.reads)}
+        found: dict[str, Any] = _without_nan(told)
         return found
 
 
@@ -95,78 +107,181 @@ def single_labelled(path: str | Path) -> Labelled:
     return Labelled(tuple(text for text, _ in pairs), tuple(label for _, label in pairs))
 
 
-def validate(reader: Reader, labelled: Labelled, label_map: LabelMap) -> Quality:
-    """The reader's quality on labelled comments; SpecError where it reads no GoEmotions labels."""
-    true, chosen = np.array(labelled.labels, dtype=np.int64), top_labels(read(reader, labelled.texts))
-    return quality(true, chosen, label_map)
+def examine(
+    reader: Reader,
+    entry: ReaderEntry,
+    labelled: Labelled,
+    label_map: LabelMap,
+    *,
+    fit_on: Labelled | None = None,
+    fit_name: str = "",
+) -> Validation:
+    """All figures of a reader on labelled comments. A temperature is fitted on `fit_on`, or on half of the comments.
+
+    SpecError where it cannot read a single comment, or where a temperature is wanted and it has none.
+    """
+    own_map = label_map_of(entry, label_map)
+    if fit_on is not None and not _knows_the_labels(own_map, label_map):
+        raise SpecError(
+            f"--calibrate needs a reader with the 28 GoEmotions labels, and {reader.name!r} has others or none"
+        )
+    true, readings, unread, cost = read(reader, labelled)
+    if not _knows_the_labels(own_map, label_map):
+        return judged_by_place(true, readings, label_map, own_map, unread=unread, cost_usd=cost)
+    fit = None
+    if fit_on is not None:
+        fit_true, fit_readings, *_ = read(reader, fit_on)
+        fit = (fit_true, _probabilities(fit_readings))
+    setting = getattr(entry, "temperature", 1.0)
+    return judged(true, _probabilities(readings), label_map, fit=fit, fit_name=fit_name, setting=setting, unread=unread)
 
 
-def examine(reader: Reader, labelled: Labelled, label_map: LabelMap) -> Validation:
-    """All figures of the reader on labelled comments; SpecError where it reads no GoEmotions labels."""
-    return judged(np.array(labelled.labels, dtype=np.int64), read(reader, labelled.texts), label_map)
+def read(reader: Reader, labelled: Labelled) -> tuple[npt.NDArray[np.int64], list[Reading], int, float]:
+    """(true labels, readings, unread, US dollars): what the reader found, and how much it could not read.
+
+    SpecError where it could read nothing.
+    """
+    found: list[Reading] = []
+    for start in range(0, len(labelled.texts), _CHUNK):
+        found += reader.read(labelled.texts[start : start + _CHUNK])
+    there = [place for place, reading in enumerate(found) if reading.error is None]
+    if not there:
+        raise SpecError(f"reader {reader.name!r} could not read a comment: {found[0].error}")
+    true = np.array([labelled.labels[place] for place in there], dtype=np.int64)
+    cost = sum(reading.cost_usd or 0.0 for reading in found)
+    return true, [found[place] for place in there], len(found) - len(there), cost
 
 
-def read(reader: Reader, texts: tuple[str, ...]) -> npt.NDArray[np.float32]:
-    """(texts, 28) probabilities; SpecError where a text could not be read, or the reader knows other labels."""
-    found = []
-    for start in range(0, len(texts), _CHUNK):
-        for reading in reader.read(texts[start : start + _CHUNK]):
-            if reading.probabilities is None or reading.labels is not None:
-                why = reading.error or "it reads other labels than the 28 of GoEmotions, or none"
-                raise SpecError(f"reader {reader.name!r} could not read a comment: {why}")
-            found.append(reading.probabilities)
-    return np.array(found, dtype=np.float32)
-
-
-def judged(true: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float32], label_map: LabelMap) -> Validation:
-    """The figures for (n,) true labels and (n, 28) probabilities."""
-    chosen = top_labels(probabilities)
-    states = np.array([state.angle_deg for state in around_the_circle(_STATES)])
-    counts = np.bincount(true, minlength=len(LABELS))
-    each = zip(
-        LABELS, counts, f1_per_label(true, chosen), calibration.cosine_per_label(true, chosen, label_map), strict=True
-    )
+def judged(
+    true: npt.NDArray[np.int64],
+    probabilities: npt.NDArray[np.float32],
+    label_map: LabelMap,
+    *,
+    fit: tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]] | None = None,
+    fit_name: str = "",
+    setting: float = 1.0,
+    unread: int = 0,
+) -> Validation:
+    """The figures for (n,) true labels and (n, 28) probabilities; `setting` is the temperature they were read with."""
+    chosen, vectors = top_labels(probabilities), label_map.vectors()
+    top, mean = vectors[chosen], expectation(probabilities, vectors)
+    reads = calibration.human_reads(true, top, mean, label_map)
     return Validation(
         quality=quality(true, chosen, label_map),
-        labels=tuple(OneLabel(label, int(n), float(f1), float(cosine)) for label, n, f1, cosine in each),
-        calibration=_calibration(true, probabilities),
-        ceilings=tuple(calibration.empirical_ceilings(states, true, probabilities, label_map)),
+        labels=_labels(true, f1_per_label(true, chosen), top, label_map),
+        calibration=_calibration(true, probabilities, fit, fit_name, setting),
+        ceilings=_ceilings(reads),
         confusion=tuple(tuple(row) for row in confusion_matrix(true, chosen).tolist()),
+        reads=reads,
+        unread=unread,
     )
 
 
-def human_scores(path: str | Path, label_map: LabelMap) -> dict[str, Affect | None]:
-    """A user's labelled slice by key: CSV with the columns key and label, or key, valence and arousal.
+def judged_by_place(
+    true: npt.NDArray[np.int64],
+    readings: Sequence[Reading],
+    label_map: LabelMap,
+    own_map: LabelMap,
+    *,
+    unread: int = 0,
+    cost_usd: float = 0.0,
+) -> Validation:
+    """The figures of a reader of other labels, or of none: all that is known of a reading is its place."""
+    top, mean = _places(readings, own_map)
+    reads = calibration.human_reads(true, top, mean, label_map)
+    return Validation(
+        quality=quality_of_places(true, top, label_map),
+        labels=_labels(true, np.full(len(LABELS), math.nan), top, label_map),
+        calibration=None,
+        ceilings=_ceilings(reads),
+        confusion=None,
+        reads=reads,
+        unread=unread,
+        cost_usd=cost_usd,
+    )
 
-    None stands for a label without a direction. SpecError where a line cannot be used.
+
+# ── a saved file ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def saved(found: Validation, entry: ReaderEntry, revision: str | None, data: str, label_map: LabelMap) -> str:
+    """The figures as a file, with what a report needs to know whose they are."""
+    whose = {"name": entry.name, "revision": revision, **_identity(entry)}
+    places = {place.label: place.affect and asdict(place.affect) for place in label_map.places}
+    head = {"format": FORMAT, "emoray": __version__, "reader": whose, "data": data}
+    whole = head | {"label_map": {"name": label_map.name, "places": places}, **found.as_json()}
+    return json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def human_text(
+    path: str | Path, readers: Sequence[ReaderEntry], label_map: LabelMap
+) -> tuple[tuple[str, ...], HumanReads]:
+    """A saved file: the names of the run's readers that it is about, and what they made of human text.
+
+    SpecError where it is no such file, of none of the readers, or made with another label map than the report's.
     """
     try:
-        with Path(path).open(encoding="utf-8-sig", newline="") as file:
-            lines = list(csv.DictReader(file, skipinitialspace=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as wrong:
-        raise SpecError(f"{path}: cannot be read as CSV: {wrong}") from None
-    places = {place.label: place.affect for place in label_map.places}
-    found: dict[str, Affect | None] = {}
-    for number, line in enumerate(lines, start=2):
-        key = (line.get("key") or "").strip()
-        if not key or key in found:
-            raise SpecError(f"{path}: line {number} has {'a key that came before' if key else 'no key'}")
-        found[key] = _human(f"{path}: line {number}", line, places)
-    if not found:
-        raise SpecError(f"{path}: holds no labels; its columns are key and label, or key, valence and arousal")
-    return found
+        kept = json.loads(Path(path).read_text(encoding="utf-8"))
+        whose, places, reads = kept["reader"], kept["label_map"]["places"], _reads_of(kept["reads"])
+        known = kept["format"] == FORMAT
+    except OSError as wrong:
+        raise SpecError(f"{path}: cannot be read ({wrong.strerror}); `emoray validate … --save` writes one") from None
+    except (ValueError, KeyError, TypeError):
+        known = False
+    if not known:
+        raise SpecError(f"{path}: is no file that `emoray validate … --save` of this emoray wrote")
+    names = tuple(entry.name for entry in readers if all(whose.get(k) == v for k, v in _identity(entry).items()))
+    if not names:
+        there = ", ".join(entry.name for entry in readers)
+        raise SpecError(f"{path}: is about the reader {whose.get('name')!r}, and this run was read by {there}")
+    if places != {place.label: place.affect and asdict(place.affect) for place in label_map.places}:
+        raise SpecError(
+            f"{path}: was made with the label map {kept['label_map'].get('name')!r}, and this report places labels by "
+            f"{label_map.name!r}; validate once more with --label-map"
+        )
+    return names, reads
+
+
+def _identity(entry: ReaderEntry) -> dict[str, Any]:
+    """By which a reader is known again, whatever it is called: what decides its readings of top labels."""
+    decides = reads_as(entry)
+    if isinstance(entry, JudgeReader):
+        return {"kind": entry.kind, "model": entry.model.id, "rubric": entry.rubric}
+    return {name: decides[name] for name in ("kind", "model", "label_map") if decides.get(name) is not None}
+
+
+def _reads_as_json(reads: HumanReads) -> list[dict[str, Any]]:
+    columns = zip(LABELS, *(array.tolist() for array in vars(reads).values()), strict=True)
+    return [dict(zip(("label", *vars(reads)), line, strict=True)) for line in columns]
+
+
+def _reads_of(lines: Sequence[Mapping[str, Any]]) -> HumanReads:
+    if [line["label"] for line in lines] != list(LABELS):
+        raise ValueError("other labels than GoEmotions'")
+    angles = np.array([math.nan if line["angles_deg"] is None else line["angles_deg"] for line in lines])
+    texts, directed = (np.array([line[name] for line in lines], dtype=np.int64) for name in ("texts", "directed"))
+    top, expected = (np.array([line[name] for line in lines], dtype=np.float64) for name in ("top", "expected"))
+    if top.shape != (len(LABELS), 2) or expected.shape != top.shape:
+        raise ValueError("no unit vectors")
+    return HumanReads(angles, texts, directed, top, expected)
+
+
+# ── for people ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def table(name: str, found: Quality, label_map: LabelMap) -> str:
     """The figures beside what is known of the paper's classifier."""
     theirs, cosine = paper.CLASSIFIER_ACCURACY.value, paper.CLASSIFIER_MEAN_COSINE.value
+    labels = [
+        f"  accuracy       {found.accuracy:.4f}  ({found.correct}/{found.comments}; the paper's: {theirs:.4f})",
+        f"  macro-F1       {found.macro_f1:.4f}",
+    ]
     return "\n".join(
         [
             f"{name} on {found.comments:,} single-label comments, label map {label_map.name} ({label_map.mark})",
-            f"  accuracy       {found.accuracy:.4f}  ({found.correct}/{found.comments}; the paper's: {theirs:.4f})",
-            f"  macro-F1       {found.macro_f1:.4f}",
-            f"  mean cosine    {found.cosine_neutral_zero:.3f} with neutral readings as 0, "
-            f"{found.cosine_neutral_dropped:.3f} without them",
+            *(labels if found.correct is not None else []),
+            f"  mean cosine    {_number(found.cosine_neutral_zero)} with neutral readings as 0, "
+            f"{_number(found.cosine_neutral_dropped)} without them",
             f"                 (over {found.not_neutral:,} comments that are not neutral; the paper says {cosine:.3f}, "
             "and not which rule or map)",
         ]
@@ -175,15 +290,11 @@ def table(name: str, found: Quality, label_map: LabelMap) -> str:
 
 def whole_table(name: str, found: Validation, label_map: LabelMap) -> str:
     """The same, then calibration, every label and every state."""
-    sure = found.calibration
-    lines = [
-        table(name, found.quality, label_map),
-        f"  calibration    expected error {sure.error:.4f}, log loss {sure.log_loss:.4f}; "
-        f"temperature {sure.temperature:.2f} makes it {sure.error_after:.4f} (from {sure.error_before:.4f}, on the "
-        "comments it was not fitted to)",
-        "",
-        f"  {'label':<15}{'comments':>9}{'F1':>8}{'cosine':>9}",
-    ]
+    lines = [table(name, found.quality, label_map)]
+    lines += [f"  not readable   {found.unread:,} more comments"] if found.unread else []
+    lines += [f"  cost           ${found.cost_usd:,.2f}"] if found.cost_usd else []
+    lines += _calibration_lines(found.calibration) if found.calibration else []
+    lines += ["", f"  {'label':<15}{'comments':>9}{'F1':>8}{'cosine':>9}"]
     lines += [
         f"  {one.label:<15}{one.comments:>9,}{_number(one.f1):>8}{_number(one.cosine):>9}" for one in found.labels
     ]
@@ -198,32 +309,61 @@ def whole_table(name: str, found: Validation, label_map: LabelMap) -> str:
     return "\n".join(lines)
 
 
-def _calibration(true: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float32]) -> Calibration:
-    temperature = calibration.fitted_temperature(true[::2], probabilities[::2])
-    rest, unseen = true[1::2], probabilities[1::2]
+def _calibration_lines(sure: Calibration) -> list[str]:
+    return [
+        f"  calibration    expected error {sure.error:.4f}, log loss {sure.log_loss:.4f}",
+        f"                 `temperature: {sure.temperature:.2f}` in its entry makes it {sure.error_after:.4f}, "
+        f"from {sure.error_before:.4f} (fitted to {sure.fitted_to}, judged on others)",
+    ]
+
+
+def _knows_the_labels(own_map: LabelMap, label_map: LabelMap) -> bool:
+    return own_map is label_map
+
+
+def _probabilities(readings: Sequence[Reading]) -> npt.NDArray[np.float32]:
+    return np.array([reading.probabilities for reading in readings], dtype=np.float32)
+
+
+def _places(readings: Sequence[Reading], own_map: LabelMap) -> tuple[Array, Array]:
+    """(n, 2) twice: where a reading lies by its top label and by all of them, NaN without a direction."""
+    felt = [reading.affect for reading in readings]
+    direct = np.array([(one.valence, one.arousal) if one else (np.nan, np.nan) for one in felt], dtype=np.float64)
+    if all(reading.probabilities is None for reading in readings):
+        return direct, direct
+    probabilities, vectors = _probabilities(readings), own_map.vectors()
+    return vectors[top_labels(probabilities)], expectation(probabilities, vectors)
+
+
+def _labels(true: npt.NDArray[np.int64], f1: Array, places: Array, label_map: LabelMap) -> tuple[OneLabel, ...]:
+    counts = np.bincount(true, minlength=len(LABELS))
+    each = zip(LABELS, counts, f1, calibration.cosine_per_label(true, places, label_map), strict=True)
+    return tuple(OneLabel(label, int(n), float(score), float(cosine)) for label, n, score, cosine in each)
+
+
+def _ceilings(reads: HumanReads) -> tuple[Ceiling, ...]:
+    states = np.array([state.angle_deg for state in around_the_circle(_STATES)])
+    return tuple(calibration.ceilings_at(states, reads))
+
+
+def _calibration(
+    true: npt.NDArray[np.int64],
+    probabilities: npt.NDArray[np.float32],
+    fit: tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]] | None,
+    fit_name: str,
+    setting: float,
+) -> Calibration:
+    unseen, rest = (true, probabilities) if fit else (true[1::2], probabilities[1::2])
+    temperature = calibration.fitted_temperature(*(fit or (true[::2], probabilities[::2])))
     error = calibration.expected_calibration_error
     return Calibration(
         error=error(true, probabilities),
         log_loss=calibration.log_loss(true, probabilities),
-        temperature=temperature,
-        error_before=error(rest, unseen),
-        error_after=error(rest, calibration.tempered(unseen, temperature)),
+        temperature=temperature * setting,
+        fitted_to=fit_name if fit else _HALF,
+        error_before=error(unseen, rest),
+        error_after=error(unseen, calibration.tempered(rest, temperature)),
     )
-
-
-def _human(where: str, line: Mapping[str, str | None], places: Mapping[str, Affect | None]) -> Affect | None:
-    label = (line.get("label") or "").strip().lower()
-    if label:
-        if label not in places:
-            raise SpecError(f"{where} has the label {label!r}, which the label map does not place")
-        return places[label]
-    try:
-        affect = Affect(float(line.get("valence") or "nan"), float(line.get("arousal") or "nan"))
-    except ValueError:
-        affect = Affect(math.nan, math.nan)
-    if not (abs(affect.valence) <= 1 and abs(affect.arousal) <= 1):
-        raise SpecError(f"{where} needs a label, or valence and arousal between -1 and 1")
-    return affect
 
 
 def _number(x: float) -> str:

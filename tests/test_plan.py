@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from emoray import plan
-from emoray.spec import load
+from emoray.spec import SpecError, load
 from tests import runs
 
 JOBS = Path(__file__).resolve().parent.parent / "jobs"
@@ -79,3 +79,73 @@ def test_a_plan_says_what_hosted_models_would_cost_and_what_gpus_a_lane_takes(tm
     assert found["GPT-4o"].expected is not None
     assert found["Llama3 70B Instruct"].expected is None
     assert "4 GPUs" in found["Llama3 70B Instruct"].needs
+
+
+JUDGED = """
+name: t
+models:
+- {name: GPT-4o, host: hosted_api, id: gpt-4o, account: o}
+- {name: mystery, host: hosted_api, id: somebody/knows, account: o}
+- {name: a, host: scripted}
+accounts: {o: {}}
+states: 3
+questions: [freedom, art]
+repetitions: 2
+readers:
+- {kind: scripted, name: r}
+- kind: judge
+  name: judge
+  model: {name: m, host: hosted_api, id: gpt-4o-mini, account: o, usd_per_million: {input: 10, output: 100}}
+"""
+
+
+def test_what_a_judge_will_cost_is_in_the_plan_and_in_the_sum(tmp_path: Path) -> None:
+    found = plan.plan(runs.study(JUDGED), str(tmp_path / "run"))
+    (judge,) = found.judges
+    assert (judge.reader, judge.model_id, judge.owed) == ("judge", "gpt-4o-mini", 36)
+    assert judge.expected is not None
+    assert judge.expected.completion_tokens == 36 * 30
+    assert judge.expected.usd == pytest.approx((judge.expected.prompt_tokens * 10 + 36 * 30 * 100) / 1e6)
+    model = found.models[0].expected
+    assert model is not None
+    assert f"judge judge  {judge.expected.money()}" in found.text()
+    assert f"all together about ${(model.usd or 0) + (judge.expected.usd or 0):,.2f}" in found.text()
+    assert found.as_json()["judges"][0]["owed"] == 36
+
+
+def test_what_a_judge_has_read_is_not_owed_and_answers_that_are_there_say_how_long_they_are(tmp_path: Path) -> None:
+    judge = "kind: judge, name: r, model: {host: hosted_api, name: m, id: x, account: o}"
+    text = runs.SPEC.replace("kind: scripted, name: r", judge).replace("name: t", "name: t\naccounts: {o: {}}", 1)
+    folder = runs.begun(tmp_path, text)
+    before = plan.plan(runs.study(text), str(tmp_path)).judges[0]
+    runs.say(folder, runs.asked())
+    runs.say(folder, runs.asked(model="b b"))
+    runs.feel(folder, runs.asked()[:5])
+    after = plan.plan(runs.study(text), str(tmp_path)).judges[0]
+    assert (before.owed, after.owed) == (24, 19)
+    assert before.expected is not None
+    assert after.expected is not None
+    assert "a judge reads answers of 128 tokens" in " ".join(before.expected.assumed)  # half of max_tokens
+    assert "a judge reads answers of 5 tokens" in " ".join(after.expected.assumed)
+
+
+def test_every_price_says_whose_it_is_and_an_unknown_one_that_it_is(tmp_path: Path) -> None:
+    text = plan.plan(runs.study(JUDGED), str(tmp_path / "run")).text()
+    assert "assumed: price of gpt-4o: 2.5 USD per million tokens in" in text
+    assert "assumed: price of gpt-4o-mini: 10 USD per million tokens in, 100 out, from the spec" in text
+    assert "assumed: the price of somebody/knows is unknown, so its money is not counted" in text
+    assert "and what mystery cost, whose price is unknown" in text
+
+
+def test_a_judge_of_the_family_it_judges_is_flagged(tmp_path: Path) -> None:
+    text = plan.plan(runs.study(JUDGED), str(tmp_path / "run")).text()
+    assert "note:    judge judge is of the same family as GPT-4o (OpenAI GPT)" in text
+    stranger = JUDGED.replace("gpt-4o-mini", "claude-haiku")
+    assert "note:" not in plan.plan(runs.study(stranger), str(tmp_path / "run")).text()
+
+
+def test_a_budget_needs_the_judges_price_too(tmp_path: Path) -> None:
+    unpriced = JUDGED.replace(", usd_per_million: {input: 10, output: 100}", "").replace("gpt-4o-mini", "who/knows")
+    known = unpriced.replace("- {name: mystery, host: hosted_api, id: somebody/knows, account: o}\n", "")
+    with pytest.raises(SpecError, match="the price of 'who/knows' is unknown, so a budget of 5 USD cannot be kept"):
+        plan.plan(runs.study(known + "budget_usd: 5\n"), str(tmp_path / "run"))

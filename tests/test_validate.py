@@ -10,9 +10,9 @@ import pytest
 
 from emoray.analysis.classification import Quality
 from emoray.readers import Reading
-from emoray.spec import SpecError
+from emoray.spec import GoEmotionsReader, SpecError
 from emoray.study.goemotions import LABELS, label_map
-from emoray.validate import Labelled, single_labelled, table, validate
+from emoray.validate import Labelled, examine, single_labelled, table
 
 TSV = (
     "I love it\t18\teew5j0j\n"
@@ -21,6 +21,9 @@ TSV = (
     "Nothing much\t27\teczgv1o\n"
     "Schöne Grüße 🙂\t17\teel8u0q\n"
 )
+
+
+ENTRY = GoEmotionsReader(kind="goemotions", name="names")
 
 
 class LabelIn:
@@ -84,20 +87,21 @@ def test_a_file_that_is_not_there_gets_a_sentence(tmp_path: Path) -> None:
 def test_a_reader_is_measured_on_every_comment() -> None:
     texts = [f"this is {label}, you see" for label in LABELS] * 40
     labelled = Labelled(tuple(texts), tuple(range(28)) * 40)
-    found = validate(LabelIn(), labelled, label_map())
+    found = examine(LabelIn(), ENTRY, labelled, label_map()).quality
     assert found.comments == 1120
     # "approval" stands in "disapproval" too, and "joy" in no other: one label of 28 is mistaken
     assert found.correct == 1080
+    assert found.accuracy == 1080 / 1120
     assert found.macro_f1 < 1.0
 
 
-def test_a_comment_that_cannot_be_read_ends_the_measurement() -> None:
+def test_where_no_comment_can_be_read_there_is_no_measurement() -> None:
     class Mute(LabelIn):
         def read(self, texts: Sequence[str]) -> list[Reading]:
             return [Reading(None, error="too strange") for _ in texts]
 
     with pytest.raises(SpecError, match="reader 'names' could not read a comment: too strange"):
-        validate(Mute(), Labelled(("hello",), (17,)), label_map())
+        examine(Mute(), ENTRY, Labelled(("hello",), (17,)), label_map())
 
 
 def test_the_table_sets_the_figures_beside_the_papers_and_says_what_is_unknown() -> None:

@@ -1,11 +1,16 @@
-"""What `validate` prints for the embedded reader equals an independent computation with scikit-learn."""
+"""What `validate` prints for the embedded reader equals an independent computation with scikit-learn.
+
+On the whole test split: its 4,590 single-label comments are read twice per session, once by emoray and once plainly.
+"""
 
 from __future__ import annotations
 
 import csv
 import json
 import math
+from contextlib import redirect_stdout
 from functools import cache
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +21,28 @@ import torch
 from sklearn import metrics
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from emoray.analysis.calibration import Probabilities
+from emoray.analysis.classification import Indices
 from emoray.cli import main
 from emoray.embedded import reader_path
 from emoray.readers import Reading
-from emoray.spec import SpecError
+from emoray.spec import GoEmotionsReader, JudgeReader, ReaderEntry, RegressorReader, Scripted, SpecError
 from emoray.study.circumplex import Affect
-from emoray.study.goemotions import LABELS, label_map
-from emoray.validate import Validation, human_scores, judged, read, whole_table
+from emoray.study.goemotions import DIRECT, LABELS, label_map
+from emoray.validate import Labelled, Validation, examine, human_text, judged, judged_by_place, saved, whole_table
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "goemotions" / "test.tsv"
 THERE = pytest.mark.skipif(
     not DATA.is_file() or not (reader_path() / "model.safetensors").is_file(),
     reason="needs the GoEmotions test split in ../shared/goemotions and the embedded reader",
 )
-FEW = 1000  # lines
 
 
 @cache
 def independently() -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """(n,) true labels and (n, 28) probabilities in GoEmotions order, with nothing of ours."""
     with DATA.open(encoding="utf-8", newline="") as file:
-        lines = list(csv.reader(file, delimiter="\t"))[:FEW]
+        lines = list(csv.reader(file, delimiter="\t"))
     singles = [(text, int(label)) for text, label, _ in lines if "," not in label]
     words = AutoTokenizer.from_pretrained(reader_path())
     model = AutoModelForSequenceClassification.from_pretrained(reader_path(), dtype=torch.float32).eval()
@@ -52,16 +58,11 @@ def independently() -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     return np.array([label for _, label in singles]), chances[:, order]
 
 
-@pytest.fixture(scope="module")
-def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+@pytest.fixture(scope="session")
+def printed() -> dict[str, Any]:
     """The JSON of `emoray validate embedded` on the same comments."""
-    some = tmp_path_factory.mktemp("data") / "some.tsv"
-    some.write_bytes(b"".join(DATA.read_bytes().splitlines(keepends=True)[:FEW]))
-    from contextlib import redirect_stdout
-    from io import StringIO
-
     with redirect_stdout(StringIO()) as out:
-        assert main(["validate", "embedded", "--data", str(some), "--json"]) == 0
+        assert main(["validate", "embedded", "--data", str(DATA), "--json"]) == 0
     found: dict[str, Any] = json.loads(out.getvalue())
     return found
 
@@ -70,7 +71,7 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_accuracy_and_f1_are_scikit_learns(printed: dict[str, Any]) -> None:
     true, chances = independently()
     read_ = chances.argmax(axis=1)
-    assert printed["quality"]["comments"] == len(true)
+    assert printed["quality"]["comments"] == len(true) == 4590
     assert printed["accuracy"] == pytest.approx(metrics.accuracy_score(true, read_))
     seen = sorted({*true.tolist(), *read_.tolist()})
     assert printed["quality"]["macro_f1"] == pytest.approx(metrics.f1_score(true, read_, labels=seen, average="macro"))
@@ -115,11 +116,15 @@ def test_mean_cosine_per_true_label_is_what_a_plain_loop_gives(printed: dict[str
 # ── without the reader ──
 
 
-def noise(n: int = 400) -> Validation:
-    rng = np.random.default_rng(1)
+def noisy(n: int, seed: int = 1) -> tuple[Indices, Probabilities]:
+    """True labels, and probabilities that know a little of them."""
     true = np.arange(n) % 28
-    chances = rng.dirichlet(np.ones(28), n) + 0.2 * np.eye(28)[true]
-    return judged(true, chances.astype(np.float32), label_map())
+    chances = np.random.default_rng(seed).dirichlet(np.ones(28), n) + 0.2 * np.eye(28)[true]
+    return true, (chances / chances.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def noise(n: int = 400) -> Validation:
+    return judged(*noisy(n), label_map())
 
 
 def test_the_table_names_every_label_and_every_state() -> None:
@@ -141,42 +146,123 @@ def test_the_json_is_json_and_says_null_where_nothing_is_known() -> None:
     assert found["ceilings"][9]["top"] is None
 
 
-def test_a_reader_without_goemotions_labels_is_refused() -> None:
-    class Direct:
-        name, revision = "direct", None
+class Reads:
+    """A reader that gives these readings, in their order."""
 
-        def read(self, texts: Any) -> list[Reading]:
-            return [Reading(None, affect=Affect(0.5, 0.5)) for _ in texts]
+    revision = "r1"
 
-        def close(self) -> None:
-            pass
+    def __init__(self, *readings: Reading, name: str = "mine") -> None:
+        self.name, self._readings = name, list(readings)
 
-    with pytest.raises(SpecError, match="reader 'direct' could not read a comment: it reads other labels than"):
-        read(Direct(), ("hello",))
+    def read(self, texts: Any) -> list[Reading]:
+        given, self._readings = self._readings[: len(texts)], self._readings[len(texts) :]
+        return given
+
+    def close(self) -> None:
+        pass
 
 
-def test_human_labels_are_places_or_labels_by_key(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("key,label\nk1,Joy\nk2, neutral\n")
-    (tmp_path / "b.csv").write_text("key,valence,arousal\nk1,0.5,-1\n")
-    joy = label_map().places[LABELS.index("joy")].affect
-    assert human_scores(tmp_path / "a.csv", label_map()) == {"k1": joy, "k2": None}
-    assert human_scores(tmp_path / "b.csv", label_map()) == {"k1": Affect(0.5, -1)}
+JUDGE = JudgeReader(kind="judge", name="mine", model=Scripted(host="scripted", name="m"))
+REGRESSOR = RegressorReader(kind="regressor", name="mine", model="hub/regressor")
+CLASSIFIER = GoEmotionsReader(kind="goemotions", name="mine", model="hub/classifier")
+JOY, SADNESS, NEUTRAL = (LABELS.index(label) for label in ("joy", "sadness", "neutral"))
+
+
+def two_comments() -> Labelled:
+    return Labelled(("I am glad", "I am sad"), (JOY, SADNESS))
+
+
+@pytest.mark.parametrize("entry", [JUDGE, REGRESSOR])
+def test_a_reader_without_labels_is_measured_by_the_places_it_gives(entry: ReaderEntry) -> None:
+    joy = label_map().places[JOY].affect
+    assert joy is not None
+    reader = Reads(Reading(None, affect=joy.scaled(0.5), cost_usd=0.25), Reading(None, affect=Affect(0.0, 0.0)))
+    found = examine(reader, entry, two_comments(), label_map())
+    assert found.quality.cosine_neutral_zero == pytest.approx(0.5)
+    assert found.quality.cosine_neutral_dropped == pytest.approx(1.0)
+    assert found.cost_usd == 0.25
+    assert (found.quality.correct, found.calibration, found.confusion) == (None, None, None)
+    text = whole_table("mine", found, label_map())
+    assert "accuracy" not in text
+    assert "cost           $0.25" in text
+    assert json.loads(json.dumps(found.as_json(), allow_nan=False))["accuracy"] is None
+
+
+def test_what_a_judge_could_not_say_is_counted_and_left_out() -> None:
+    said = (Reading(None, affect=Affect(1.0, 0.0)), Reading(None, error="unparsed: the judge's reply holds no JSON"))
+    found = examine(Reads(*said), JUDGE, two_comments(), label_map())
+    assert (found.quality.comments, found.unread) == (1, 1)
+    assert "not readable   1 more comments" in whole_table("mine", found, label_map())
+
+
+def test_a_temperature_of_a_reader_without_labels_is_refused() -> None:
+    with pytest.raises(
+        SpecError, match="--calibrate needs a reader with the 28 GoEmotions labels, and 'mine' has others or none"
+    ):
+        examine(Reads(), JUDGE, two_comments(), label_map(), fit_on=two_comments())
+
+
+def test_a_temperature_is_fitted_to_one_file_and_judged_on_the_other() -> None:
+    fit_true, fit_chances = noisy(600, seed=2)
+    true, chances = noisy(400)
+    given = [Reading(row) for row in (*chances, *fit_chances)]
+    data, fit_on = (Labelled(("x",) * len(some), tuple(some.tolist())) for some in (true, fit_true))
+    entry = CLASSIFIER.model_copy(update={"temperature": 2.0})
+    found = examine(Reads(*given), entry, data, label_map(), fit_on=fit_on, fit_name="dev.tsv").calibration
+    alone = judged(true, chances, label_map(), fit=(fit_true, fit_chances), fit_name="dev.tsv").calibration
+    assert found is not None
+    assert alone is not None
+    assert found.fitted_to == "dev.tsv"
+    assert found.temperature == pytest.approx(2.0 * alone.temperature)  # of the logits, not of what 2.0 made of them
+    assert found.error_before == found.error  # of all comments: none of them was fitted to
+    assert found.error_after < found.error_before
+    text = whole_table("mine", examine(Reads(*given), CLASSIFIER, data, label_map(), fit_on=fit_on, fit_name="dev.tsv"),
+                       label_map())  # fmt: skip
+    assert "makes it" in text
+    assert "(fitted to dev.tsv, judged on others)" in text
+
+
+# ── what is saved for a report ──
+
+
+def kept(path: Path, entry: ReaderEntry = CLASSIFIER, name: str = "russell", found: Validation | None = None) -> Path:
+    file = path / "ceilings.json"
+    file.write_text(saved(found or noise(), entry, "r1", "test.tsv", label_map(name)))
+    return file
+
+
+def test_a_saved_file_says_the_same_again_of_the_reader_whatever_a_run_calls_it(tmp_path: Path) -> None:
+    found = noise()
+    here = CLASSIFIER.model_copy(update={"name": "here", "actors": 3, "temperature": 1.4})
+    other = GoEmotionsReader(kind="goemotions", name="mine", model="hub/another")
+    names, reads = human_text(kept(tmp_path, found=found), [other, here], label_map())
+    assert names == ("here",)
+    for ours, theirs in zip(vars(reads).values(), vars(found.reads).values(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_judges_file_is_the_judges(tmp_path: Path) -> None:
+    judged_ = judged_by_place(np.array([JOY]), [Reading(None, affect=Affect(1.0, 0.0))], label_map(), DIRECT)
+    assert human_text(kept(tmp_path, JUDGE, found=judged_), [CLASSIFIER, JUDGE], label_map())[0] == ("mine",)
+
+
+def told(file: Path, readers: list[ReaderEntry] | None = None, name: str = "russell") -> str:
+    with pytest.raises(SpecError) as wrong:
+        human_text(file, readers or [CLASSIFIER], label_map(name))
+    assert str(wrong.value).startswith(f"{file}: ")
+    return str(wrong.value).removeprefix(f"{file}: ")
+
+
+def test_a_file_of_another_reader_or_map_gets_a_sentence(tmp_path: Path) -> None:
+    assert told(kept(tmp_path), [JUDGE]) == "is about the reader 'mine', and this run was read by mine"
+    assert told(kept(tmp_path, name="octants")).startswith("was made with the label map 'octants', and this report")
 
 
 @pytest.mark.parametrize(
-    ("text", "sentence"),
-    [
-        ("key,label\nk1,jolly\n", "line 2 has the label 'jolly', which the label map does not place"),
-        ("key,valence,arousal\nk1,2,0\n", "line 2 needs a label, or valence and arousal between -1 and 1"),
-        ("key,valence,arousal\nk1,x,0\n", "line 2 needs a label, or valence and arousal between -1 and 1"),
-        ("key,label\nk1,joy\nk1,joy\n", "line 3 has a key that came before"),
-        ("key,label\n,joy\n", "line 2 has no key"),
-        ("key,label\n", "holds no labels; its columns are key and label, or key, valence and arousal"),
-    ],
+    "text", ["", "[]", "{}", '{"format": 2}', '{"format": 1, "reader": {}, "label_map": {"places": {}}, "reads": [{}]}']
 )
-def test_human_labels_that_cannot_be_used_get_a_sentence(tmp_path: Path, text: str, sentence: str) -> None:
-    path = tmp_path / "human.csv"
-    path.write_text(text)
-    with pytest.raises(SpecError) as told:
-        human_scores(path, label_map())
-    assert str(told.value).startswith(f"{path}: {sentence}")
+def test_a_file_that_is_none_gets_a_sentence(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "x.json"
+    file.write_text(text)
+    assert told(file) == "is no file that `emoray validate … --save` of this emoray wrote"
+    assert told(tmp_path / "no.json").startswith("cannot be read (No such file or directory)")

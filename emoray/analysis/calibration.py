@@ -1,7 +1,7 @@
 """Is a reader as sure as it should be, and how high can it score where people were sure?
 
 Everything here is about labelled human texts: `true` are (n,) label indices, `probabilities` (n, labels) in the same
-order of labels.
+order of labels. Rows sum to 1 (soft-max), or every label has a chance of its own (sigmoid, as multi-label heads have).
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ import numpy as np
 import numpy.typing as npt
 
 from emoray.analysis.classification import Indices
-from emoray.study.circumplex import Array, cosines
+from emoray.study.circumplex import NO_DIRECTION, Array, cosines
 from emoray.study.goemotions import LabelMap
-from emoray.study.scoring import expectation, top_labels
+from emoray.study.scoring import NeutralRule, expectation, top_labels
 
 Probabilities = npt.NDArray[np.float32]
 BINS = 15
 _COLDEST, _HOTTEST = math.log(0.05), math.log(20.0)  # where a temperature is looked for
 _STEPS = 60
 _FLOOR = 1e-12  # of a probability inside a logarithm
+_EDGE = 1e-7  # of a sigmoid: float32 knows no chance between 1 - 6e-8 and 1
+_REACH_DEG = 30.0
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,20 @@ class Ceiling:
     """What the reader scores on human text whose emotion lies towards a state."""
 
     state_deg: float
-    texts: int  # human texts whose true label lies within `reach_deg` of the state
-    top: float  # their mean top-label cosine with the state, readings without a direction as 0; NaN without texts
-    expected: float  # the same of the probability-weighted place
+    texts: int  # human texts whose true label lies within reach of the state
+    top: float  # their mean top-label cosine with the state; NaN without texts
+    expected: float  # the same of the probability-weighted place, readings without a direction as 0
+
+
+@dataclass(frozen=True)
+class HumanReads:
+    """What a reader made of human texts, per true label: enough for its ceiling at any state."""
+
+    angles_deg: Array  # (labels,) where the true labels lie; NaN for one without a direction
+    texts: Indices  # (labels,)
+    directed: Indices  # (labels,) how many of them were read as having a direction
+    top: Array  # (labels, 2) sums of the unit vectors read, by the most probable label
+    expected: Array  # (labels, 2) the same of the probability-weighted places
 
 
 def reliability(true: Indices, probabilities: Probabilities, bins: int = BINS) -> list[Bin]:
@@ -71,8 +84,15 @@ def log_loss(true: Indices, probabilities: Probabilities) -> float:
     return float(-np.log(np.maximum(chosen, _FLOOR)).mean())
 
 
+def one_of_many(probabilities: Probabilities) -> bool:
+    """Whether the rows are soft-max probabilities, which sum to 1."""
+    return bool((np.abs(probabilities.sum(axis=1, dtype=np.float64) - 1.0) < 1e-3).all())
+
+
 def tempered(probabilities: Probabilities, temperature: float) -> Probabilities:
-    """Soft-max probabilities as the same logits divided by a temperature would give; rows sum to 1."""
+    """The probabilities that the same logits, divided by a temperature, would give."""
+    if not one_of_many(probabilities):
+        return _tempered_each(probabilities, temperature)
     logs = np.log(np.maximum(probabilities.astype(np.float64), _FLOOR)) / temperature
     powers = np.exp(logs - logs.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)
@@ -81,7 +101,8 @@ def tempered(probabilities: Probabilities, temperature: float) -> Probabilities:
 def fitted_temperature(true: Indices, probabilities: Probabilities) -> float:
     """The temperature that gives the least log loss on labelled text (golden section); above 1: the reader is too sure.
 
-    Fit it on one split and report on another. It changes no top label.
+    The loss is that of the one true label for soft-max, of every label's yes or no for sigmoid. Fit it on one split and
+    report on another. It changes no top label.
     """
     golden = (math.sqrt(5.0) - 1.0) / 2.0
     low, high = _COLDEST, _HOTTEST
@@ -94,22 +115,39 @@ def fitted_temperature(true: Indices, probabilities: Probabilities) -> float:
     return math.exp((low + high) / 2.0)
 
 
-def cosine_per_label(true: Indices, read: Indices, label_map: LabelMap) -> Array:
-    """(labels,) mean cosine between a true label's place and the place read; a reading without one scores 0.
+def cosine_per_label(true: Indices, read: Array, label_map: LabelMap) -> Array:
+    """(labels,) mean cosine between a true label's place and the (n, 2) place read; one without a direction scores 0.
 
     NaN for a label that never occurs, or has no place itself.
     """
     vectors = label_map.vectors()
     placed = ~np.isnan(vectors).any(axis=1)
-    scores = np.nan_to_num(cosines(vectors[true], vectors[read]))
+    scores = np.nan_to_num(cosines(vectors[true], read))
     n = len(vectors)
     with np.errstate(invalid="ignore", divide="ignore"):
         means = np.bincount(true, weights=scores, minlength=n) / np.bincount(true, minlength=n)
     return np.where(placed, means, np.nan)
 
 
-def empirical_ceilings(
-    states_deg: Array, true: Indices, probabilities: Probabilities, label_map: LabelMap, reach_deg: float = 30.0
+def human_reads(true: Indices, read: Array, expected: Array, label_map: LabelMap) -> HumanReads:
+    """What was read of n human texts, by their true labels in the order of the map.
+
+    `read` and `expected` are (n, 2) places of (valence, arousal), NaN where a reading has no direction.
+    """
+    vectors = label_map.vectors()
+    n = len(vectors)
+    units, means = _units(read), _units(expected)
+    return HumanReads(
+        angles_deg=np.degrees(np.arctan2(vectors[:, 1], vectors[:, 0])) % 360.0,
+        texts=np.bincount(true, minlength=n).astype(np.int64),
+        directed=np.bincount(true[np.isfinite(units).all(axis=1)], minlength=n).astype(np.int64),
+        top=_sums(true, units, n),
+        expected=_sums(true, means, n),
+    )
+
+
+def ceilings_at(
+    states_deg: Array, reads: HumanReads, neutral: NeutralRule = "zero", reach_deg: float = _REACH_DEG
 ) -> list[Ceiling]:
     """Per state: what the reader scores on human texts whose true label lies within `reach_deg` of it.
 
@@ -117,25 +155,61 @@ def empirical_ceilings(
     people did express the emotion, so a model's score divided by it is free of the reader's errors. A state without
     human texts near has none.
     """
-    vectors = label_map.vectors()
-    top, mean = vectors[top_labels(probabilities)], expectation(probabilities, vectors)
-    angles = np.degrees(np.arctan2(vectors[:, 1], vectors[:, 0]))
     found = []
     for state in states_deg:
-        near = np.abs((angles - state + 180.0) % 360.0 - 180.0) <= reach_deg
-        some = near[true]
-        found.append(_ceiling(float(state), top[some], mean[some]))
+        near = np.abs((reads.angles_deg - state + 180.0) % 360.0 - 180.0) <= reach_deg
+        texts = int(reads.texts[near].sum())
+        scored = texts if neutral == "zero" else int(reads.directed[near].sum())
+        found.append(
+            Ceiling(
+                float(state), texts, _along(state, reads.top[near], scored), _along(state, reads.expected[near], texts)
+            )
+        )
     return found
 
 
-def _ceiling(state: float, top: Array, mean: Array) -> Ceiling:
-    if not len(top):
-        return Ceiling(state, 0, math.nan, math.nan)
-    turn = math.radians(state)
-    asked = np.broadcast_to([math.cos(turn), math.sin(turn)], top.shape).astype(np.float64)
-    scores = [float(np.nan_to_num(cosines(asked, read)).mean()) for read in (top, mean)]
-    return Ceiling(state, len(top), *scores)
+def empirical_ceilings(
+    states_deg: Array,
+    true: Indices,
+    probabilities: Probabilities,
+    label_map: LabelMap,
+    reach_deg: float = _REACH_DEG,
+) -> list[Ceiling]:
+    """The ceilings of a reader of the map's labels, straight from its (n, labels) probabilities."""
+    vectors = label_map.vectors()
+    reads = human_reads(true, vectors[top_labels(probabilities)], expectation(probabilities, vectors), label_map)
+    return ceilings_at(states_deg, reads, reach_deg=reach_deg)
+
+
+def _tempered_each(probabilities: Probabilities, temperature: float) -> Probabilities:
+    chances = np.clip(probabilities.astype(np.float64), _EDGE, 1.0 - _EDGE)
+    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * np.log(chances / (1.0 - chances)) / temperature)), dtype=np.float32)
 
 
 def _loss_at(log_temperature: float, true: Indices, probabilities: Probabilities) -> float:
-    return log_loss(true, tempered(probabilities, math.exp(log_temperature)))
+    found = tempered(probabilities, math.exp(log_temperature))
+    if one_of_many(probabilities):
+        return log_loss(true, found)
+    chances = np.clip(found.astype(np.float64), _EDGE, 1.0 - _EDGE)
+    there = np.arange(chances.shape[1]) == true[:, None]
+    return float(-np.log(np.where(there, chances, 1.0 - chances)).mean())
+
+
+def _units(places: Array) -> Array:
+    """(n, 2) of length 1; NaN rows for places without a direction."""
+    lengths = np.hypot(places[:, 0], places[:, 1])[:, None]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.where(lengths > NO_DIRECTION, places / lengths, np.nan), dtype=np.float64)
+
+
+def _sums(labels: Indices, units: Array, n: int) -> Array:
+    """(n labels, 2): the sum of the units of each label, NaN adding nothing."""
+    columns = (np.bincount(labels, weights=column, minlength=n) for column in np.nan_to_num(units).T)
+    return np.column_stack([column.astype(np.float64) for column in columns])
+
+
+def _along(state_deg: float, sums: Array, texts: int) -> float:
+    """The mean cosine with a state of so many texts whose unit vectors have these sums."""
+    turn = math.radians(state_deg)
+    total = float((sums @ np.array([math.cos(turn), math.sin(turn)])).sum())
+    return total / texts if texts else math.nan

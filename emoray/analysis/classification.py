@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -15,30 +16,36 @@ Indices = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Quality:
-    """A classifier against single-label comments; label indices are in GoEmotions order."""
+    """A reader against single-label comments; label indices are in GoEmotions order."""
 
     comments: int
-    correct: int
-    macro_f1: float  # over the labels that occur, unweighted
+    correct: int | None  # None for a reader that knows other labels, or none
+    macro_f1: float  # over the labels that occur, unweighted; NaN for such a reader
     cosine_neutral_zero: float  # over comments that are not neutral; a neutral reading scores 0
     cosine_neutral_dropped: float  # the same; a neutral reading is left out
     not_neutral: int
 
     @property
     def accuracy(self) -> float:
-        return self.correct / self.comments
+        return math.nan if self.correct is None else self.correct / self.comments
 
 
 def quality(true: Indices, read: Indices, label_map: LabelMap) -> Quality:
     """The figures for (n,) true and (n,) read labels; n ≥ 1."""
+    placed = quality_of_places(true, label_map.vectors()[read], label_map)
+    return replace(placed, correct=int((true == read).sum()), macro_f1=float(np.nanmean(f1_per_label(true, read))))
+
+
+def quality_of_places(true: Indices, read: Array, label_map: LabelMap) -> Quality:
+    """The figures for (n,) true labels and the (n, 2) places read, NaN for one without a direction; n ≥ 1."""
     placed = true != NEUTRAL
-    cosine = _cosines(true[placed], read[placed], label_map.vectors())
+    cosine = cosines(label_map.vectors()[true[placed]], read[placed])
     return Quality(
         comments=len(true),
-        correct=int((true == read).sum()),
-        macro_f1=float(np.nanmean(f1_per_label(true, read))),
-        cosine_neutral_zero=float(np.nan_to_num(cosine).mean()) if len(cosine) else float("nan"),
-        cosine_neutral_dropped=float(np.nanmean(cosine)) if np.isfinite(cosine).any() else float("nan"),
+        correct=None,
+        macro_f1=math.nan,
+        cosine_neutral_zero=float(np.nan_to_num(cosine).mean()) if len(cosine) else math.nan,
+        cosine_neutral_dropped=float(np.nanmean(cosine)) if np.isfinite(cosine).any() else math.nan,
         not_neutral=int(placed.sum()),
     )
 
@@ -56,7 +63,3 @@ def confusion_matrix(true: Indices, read: Indices) -> Indices:
     """(28, 28) counts: rows are true labels, columns what was read."""
     n = len(LABELS)
     return np.bincount(true * n + read, minlength=n * n).reshape(n, n).astype(np.int64)
-
-
-def _cosines(true: Indices, read: Indices, vectors: Array) -> Array:
-    return cosines(vectors[true], vectors[read])

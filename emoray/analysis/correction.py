@@ -39,11 +39,22 @@ def corrected_mean(scores: Array, human: Array, level: float = 0.95) -> Correcte
     Bounds are NaN with fewer than two labelled questions; with none, so is the estimate.
     """
     both = ~(np.isnan(scores) | np.isnan(human))
-    means, gaps = question_means(scores), question_means(np.where(both, human - scores, np.nan))
+    return corrected_questions(
+        question_means(scores), np.where(both, scores, np.nan), np.where(both, human, np.nan), level
+    )
+
+
+def corrected_questions(means: Array, scores: Array, human: Array, level: float = 0.95) -> Corrected:
+    """The same, where the readings of all answers have become (questions,) means already.
+
+    `scores` and `human` are (questions, labelled): of the labelled answers alone, NaN where a row is shorter.
+    """
+    both = ~(np.isnan(scores) | np.isnan(human))
+    gaps = question_means(np.where(both, human - scores, np.nan))
     read, labelled = ~np.isnan(means), ~np.isnan(gaps)
     shift = float(gaps[labelled].mean()) if labelled.any() else math.nan
     return Corrected(
-        raw=t_interval(scores, level),
+        raw=t_interval(means[:, None], level),
         corrected=_interval(means[read], gaps[read], shift, level),
         human=t_interval(np.where(both, human, np.nan), level),
         shift=shift,

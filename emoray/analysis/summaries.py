@@ -81,6 +81,8 @@ class Group:
     ceiling: float  # the mean over its prompts of the best top-label cosine that the label map allows
     read: Affect | None  # the mean place of the top labels; neutral counts as the origin
     expected_read: Affect | None  # the mean of the expected places
+    human: float = math.nan  # what the reader scores on human text of these states; NaN where that is not known
+    of_human: float = math.nan  # the mean cosine as a share of it, over the states that have human text
 
     @property
     def relative(self) -> float:
@@ -127,12 +129,20 @@ def moments(tally: Tally, which: Which) -> Moments:
     return Moments(counts, sums, squares, np.stack([valence, arousal], axis=-1))
 
 
-def whole(tally: Tally, label_map: LabelMap, rng: np.random.Generator, *, level: float, shuffles: int) -> Whole:
+def whole(
+    tally: Tally,
+    label_map: LabelMap,
+    rng: np.random.Generator,
+    *,
+    level: float,
+    shuffles: int,
+    human: Mapping[float, float] | None = None,
+) -> Whole:
     """Everything about one model: its means, the shuffled control of either score, its variance parts."""
     top, soft = moments(tally, "cosine"), moments(tally, "expected")
     asked = _directions(tally.axis("state").levels)
     return Whole(
-        group=_group("all", tally, label_map, level),
+        group=_group("all", tally, label_map, level, human or {}),
         shuffled=shuffled_control(asked, _unit_means(top), rng, shuffles=shuffles),
         shuffled_expected=shuffled_control(asked, _unit_means(soft), rng, shuffles=shuffles),
         parts=_parts(top),
@@ -140,13 +150,21 @@ def whole(tally: Tally, label_map: LabelMap, rng: np.random.Generator, *, level:
     )
 
 
-def groups(tally: Tally, axis: GroupAxis, label_map: LabelMap, *, level: float = 0.95) -> tuple[Group, ...]:
-    """One line per level of an axis.
+def groups(
+    tally: Tally,
+    axis: GroupAxis,
+    label_map: LabelMap,
+    *,
+    level: float = 0.95,
+    human: Mapping[float, float] | None = None,
+) -> tuple[Group, ...]:
+    """One line per level of an axis. `human` is the reader's ceiling on human text by state, where it is known.
 
     Intervals are over questions; a single question has none of those, so the lines of the question axis say where the
     mean would lie if the same prompts were asked again.
     """
-    return tuple(_group(one, tally.only(axis, one), label_map, level, axis) for one in tally.axis(axis).levels)
+    levels = tally.axis(axis).levels
+    return tuple(_group(one, tally.only(axis, one), label_map, level, human or {}, axis) for one in levels)
 
 
 def state_by_question(tally: Tally) -> Array:
@@ -162,20 +180,40 @@ def ceilings(states_deg: Iterable[Level], label_map: LabelMap) -> Array:
     return np.array([ceiling(Affect.at(float(angle)), label_map) for angle in states_deg])
 
 
-def _group(name: Level, tally: Tally, label_map: LabelMap, level: float, axis: GroupAxis | None = None) -> Group:
+def _group(
+    name: Level,
+    tally: Tally,
+    label_map: LabelMap,
+    level: float,
+    human: Mapping[float, float],
+    axis: GroupAxis | None = None,
+) -> Group:
     top, soft = moments(tally, "cosine"), moments(tally, "expected")
     single = axis == "question"
-    there = ~np.isnan(top.means)
-    best = np.broadcast_to(ceilings(tally.axis("state").levels, label_map), there.shape)
+    states = tally.axis("state").levels
+    felt = np.array([human.get(float(state), math.nan) for state in states])
+    reached, on_human_text = _mean_where(np.isfinite(felt), top.means, top.means), _mean_of_states(felt, top.means)
     return Group(
         level=name,
         scored=top.scored,
         cosine=_again(top, level) if single else top.interval(level),
         expected=_again(soft, level) if single else soft.interval(level),
-        ceiling=t_interval(_flat(np.where(there, best, np.nan)), level).estimate,
+        ceiling=_mean_of_states(ceilings(states, label_map), top.means),
         read=_mean_place(tally, "cosine"),
         expected_read=_mean_place(tally, "expected"),
+        human=on_human_text,
+        of_human=reached / on_human_text if on_human_text > 0 else math.nan,
     )
+
+
+def _mean_of_states(values: Array, means: Array) -> float:
+    """The mean of one value per state, weighted as the (questions, conditions, states) means are; NaN left out."""
+    return _mean_where(np.isfinite(values), means, np.broadcast_to(values, means.shape))
+
+
+def _mean_where(states: npt.NDArray[np.bool_], means: Array, values: Array) -> float:
+    """The mean of the values in the cells of some states that have a mean."""
+    return t_interval(_flat(np.where(states & ~np.isnan(means), values, np.nan))).estimate
 
 
 def _again(score: Moments, level: float) -> Interval:

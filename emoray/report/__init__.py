@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
+from emoray.analysis.calibration import HumanReads
 from emoray.report import figures, page, tables, words
 from emoray.report.source import Rows, Source
-from emoray.report.summary import ModelSummary, Settings, Summary, summarize
+from emoray.report.summary import ModelSummary, Settings, Summary, Unusable, summarize
 from emoray.report.tables import terminal_table
+from emoray.study.circumplex import Affect
 from emoray.study.goemotions import LabelMap, label_map, label_map_from
 from emoray.study.scoring import NeutralRule
 
-__all__ = ["Rows", "Settings", "Source", "Summary", "into", "terminal_table", "write_report"]
+__all__ = ["Rows", "Settings", "Source", "Summary", "Unusable", "into", "terminal_table", "write_report"]
 
 Writer = Callable[[str, bytes], object]  # takes a path relative to the report, and the file's bytes
 
@@ -29,16 +34,27 @@ def write_report(
     shuffles: int = 1000,
     seed: int = 0,
     own_maps: Mapping[str, LabelMap] | None = None,
+    human_text: Mapping[str, HumanReads] | None = None,
+    human_labels: Mapping[str, Affect | None] | None = None,
 ) -> Summary:
     """Write summary.json, tables/, figures/ and report.html of a run; returns what they show.
 
     Scores are computed anew from the stored probabilities, under the run's own label map and neutral rule or others;
-    `own_maps` are those of readers with other labels, by name.
+    `own_maps` are those of readers with other labels, by name. `human_text` is what readers made of labelled human
+    text, by name; `human_labels` what people read in some answers, by key. Unusable, with nothing written, where these
+    do not fit the run.
     """
     manifest = source.manifest() or {}
-    chosen = Settings(
-        labels or _labels_of(manifest), neutral or _neutral_of(manifest), level, shuffles, seed, own_maps or {}
+    own = Settings(_labels_of(manifest), _neutral_of(manifest), level, shuffles, seed, own_maps or {})
+    chosen = replace(
+        own,
+        label_map=labels or own.label_map,
+        neutral=neutral or own.neutral,
+        human_text=human_text or {},
+        human_labels=human_labels or {},
     )
+    if _rules(chosen) != _rules(own):
+        chosen = replace(chosen, beside=own)
     summary = summarize(source, chosen)
     write("summary.json", _encoded({"headline": words.headline(summary), **summary.as_json()}))
     for table in tables.tables(summary):
@@ -46,6 +62,10 @@ def write_report(
         write(f"tables/{table.name}.tex", tables.as_latex(table).encode())
     for place, reader in enumerate(summary.readers if summary.design.states else ()):
         _write_figures(summary, summary.of_reader(reader), f"-{place + 1}" if place else "", write)
+    if summary.agreement:
+        _write_figure("agreement", figures.agreement(summary), write)
+    if any(len(night.answers) > 1 for night in summary.nights):
+        _write_figure("timeline", figures.timeline(summary.nights), write)
     write("report.html", page.page(summary).encode())
     return summary
 
@@ -69,8 +89,17 @@ def _write_figures(summary: Summary, models: Sequence[ModelSummary], suffix: str
         "states_by_question": figures.heat(models, summary.design),
     }
     for name, figure in drawn.items():
-        write(f"figures/{name}{suffix}.png", figures.png(figure))
-        write(f"figures/{name}{suffix}.svg", figures.svg(figure))
+        _write_figure(f"{name}{suffix}", figure, write)
+
+
+def _write_figure(name: str, figure: Figure, write: Writer) -> None:
+    write(f"figures/{name}.png", figures.png(figure))
+    write(f"figures/{name}.svg", figures.svg(figure))
+
+
+def _rules(settings: Settings) -> tuple[Any, ...]:
+    """What two settings must share to give the same scores."""
+    return settings.neutral, [(place.label, place.affect) for place in settings.label_map.places]
 
 
 def _labels_of(manifest: Mapping[str, Any]) -> LabelMap:

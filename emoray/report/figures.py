@@ -7,8 +7,9 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from html import escape
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import Any
 
 import matplotlib as mpl
@@ -25,7 +26,8 @@ from matplotlib.patches import Circle, Patch
 from emoray.analysis.summaries import ceilings
 from emoray.report import colours
 from emoray.report.colours import CEILING, FAINT, INK, MUTED, PAPER
-from emoray.report.summary import Design, ModelSummary
+from emoray.report.night import Night
+from emoray.report.summary import Design, ModelSummary, Summary
 from emoray.report.words import number, with_interval
 from emoray.study import russell
 from emoray.study.circumplex import Affect
@@ -73,7 +75,8 @@ def states(models: Sequence[ModelSummary], design: Design) -> Figure:
     least = lowest(models)
     size = (4.3, 1.0 + 0.26 * len(design.states))
     figure = _panels(models, size, lambda axes, one: state_lines(axes, one, design, least))
-    _legend(figure, states_key())
+    validated = any(math.isfinite(one.scores.whole.group.human) for one in models)
+    _legend(figure, states_key(human_text=validated))
     return figure
 
 
@@ -81,6 +84,39 @@ def heat(models: Sequence[ModelSummary], design: Design) -> Figure:
     """The mean cosine of every state and question, one panel per model."""
     size = (1.2 + 0.42 * len(design.questions), 1.3 + 0.26 * len(design.states))
     return _panels(models, size, lambda axes, one: squares(axes, one, design))
+
+
+def agreement(summary: Summary) -> Figure:
+    """How two readers score the same states of the same models, one panel per pair of readers."""
+    two = list(combinations(summary.agreement.readers if summary.agreement else (), 2))
+    columns = max(1, min(_COLUMNS, len(two)))
+    with _style():
+        figure = Figure(figsize=(columns * 4.0, math.ceil(len(two) / columns) * 4.2), layout="constrained")
+        for place, (first, second) in enumerate(two, start=1):
+            side_by_side(figure.add_subplot(math.ceil(len(two) / columns), columns, place), summary, first, second)
+        return figure
+
+
+def timeline(nights: Sequence[Night]) -> Figure:
+    """A line per model: its answers over time, relative to its own busiest bin; failures hang below."""
+    began = {night.model: datetime.fromisoformat(night.began).timestamp() for night in nights}
+    first, last = min(began.values()), max(began[one.model] + one.bin_s * len(one.answers) for one in nights)
+    unit_s, unit = (3600.0, "hours") if last - first >= 2 * 3600 else (60.0, "minutes")
+    with _style():
+        figure = Figure(figsize=(7.2, 0.7 + 0.42 * len(nights)), layout="constrained")
+        axes = figure.add_subplot()
+        for row, night in enumerate(reversed(nights)):
+            edges = (began[night.model] - first + night.bin_s * np.arange(len(night.answers) + 1)) / unit_s
+            busiest = max(1, *night.answers, *night.failures)
+            for counts, colour, up in ((night.answers, colours.WARM, 0.8), (night.failures, colours.COLD, -0.3)):
+                heights = row + up * np.array(counts) / busiest
+                axes.stairs(heights, edges, baseline=row, fill=True, color=colour, linewidth=0)
+            axes.axhline(row, color=FAINT, linewidth=0.8, zorder=0)
+        axes.set_yticks(range(len(nights)), [night.model for night in reversed(nights)])
+        axes.set_xlabel(f"{unit} since the first answer")
+        axes.set_xlim(0, (last - first) / unit_s)
+        _bare(axes)
+        return figure
 
 
 def single(draw: Callable[[Axes], None], size: tuple[float, float]) -> Figure:
@@ -165,6 +201,7 @@ def state_lines(axes: Axes, one: ModelSummary, design: Design, least: float = -1
     band = control.states_high - control.states_low
     axes.barh(y, band, left=control.states_low, height=0.62, color=FAINT, alpha=0.55, linewidth=0, zorder=1)
     axes.vlines([s.ceiling for s in design.states], y - 0.32, y + 0.32, color=CEILING, linewidth=1.4, zorder=2)
+    axes.vlines([g.human for g in one.scores.states], y - 0.32, y + 0.32, color=INK, linewidth=1.0, zorder=2)
     bars = axes.hlines(y, [i.low for i in top], [i.high for i in top], colors=hues, linewidth=2.2, zorder=3)
     bars.set_capstyle("round")
     expected = [Affect(group.expected.estimate, float(i)) for i, group in zip(y, one.scores.states, strict=True)]
@@ -178,12 +215,13 @@ def state_lines(axes: Axes, one: ModelSummary, design: Design, least: float = -1
     _bare(axes)
 
 
-def states_key() -> list[Line2D | Patch]:
+def states_key(*, human_text: bool = False) -> list[Line2D | Patch]:
     mean = _dot("mean cosine, interval", 5, MUTED)
-    mean.set(linestyle="-", linewidth=2.2, markeredgewidth=0)
+    mean.set(linestyle="-", linewidth=2.2, color=MUTED, markeredgewidth=0)
     tick = Line2D([], [], color=CEILING, marker="|", markersize=8, markeredgewidth=1.4, linewidth=0, label="ceiling")
     band = Patch(facecolor=FAINT, alpha=0.55, label="states shuffled (5–95 %)")
-    return [mean, _dot("expected cosine", 4.5, MUTED, hollow=True), tick, band]
+    human = Line2D([], [], color=INK, marker="|", markersize=8, linewidth=0, label="the reader on human text")
+    return [mean, _dot("expected cosine", 4.5, MUTED, hollow=True), tick, *([human] if human_text else []), band]
 
 
 def squares(axes: Axes, one: ModelSummary, design: Design) -> None:
@@ -200,6 +238,28 @@ def squares(axes: Axes, one: ModelSummary, design: Design) -> None:
     axes.set_xticks(np.arange(len(names)) + 0.5, names, rotation=40, ha="right")
     _state_axis(axes, design, offset=0.5)
     axes.set_aspect("auto")
+    _bare(axes)
+
+
+def side_by_side(axes: Axes, summary: Summary, first: str, second: str) -> None:
+    """Each dot is a state of a model: its mean cosine by one reader across, by the other up; agreement is the line."""
+    ups = {one.model: one.scores.states for one in summary.of_reader(second)}
+    both = [pair for one in summary.of_reader(first) for pair in zip(one.scores.states, ups[one.model], strict=True)]
+    shown = [(a, b) for a, b in both if math.isfinite(a.cosine.estimate) and math.isfinite(b.cosine.estimate)]
+    lowest = min([0.0, *(group.cosine.estimate for pair in shown for group in pair)])
+    least = max(-1.0, math.floor(lowest * 4) / 4)
+    axes.plot([least, 1], [least, 1], color=CEILING, linewidth=0.9, linestyle=(0, (4, 2)), zorder=1)
+    axes.axhline(0, color=FAINT, linewidth=0.8, zorder=0)
+    axes.axvline(0, color=FAINT, linewidth=0.8, zorder=0)
+    places = [Affect(a.cosine.estimate, b.cosine.estimate) for a, b in shown]
+    _dots(axes, places, [colours.of_angle(float(a.level)) for a, _ in shown], s=24, zorder=2)
+    for axis, name in ((axes.xaxis, first), (axes.yaxis, second)):
+        axis.set_label_text(f"mean cosine by {name}")
+        ticks = [at for at in (-1.0, -0.5, 0.0, 0.5, 1.0) if at >= least]
+        axis.set_ticks(ticks, [number(at, 1) for at in ticks])
+    axes.set_xlim(least - 0.05, 1.05)
+    axes.set_ylim(least - 0.05, 1.05)
+    axes.set_aspect("equal")
     _bare(axes)
 
 

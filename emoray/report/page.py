@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 import emoray
 from emoray.analysis.summaries import Group, GroupAxis
-from emoray.report import colours, figures
+from emoray.report import colours, figures, sections
 from emoray.report.source import Example
 from emoray.report.summary import Comparison, ModelSummary, Scores, Summary
 from emoray.report.tables import level_name
@@ -55,6 +55,12 @@ def page(summary: Summary) -> str:
         "readers": [_reader(summary, name) for name in summary.readers],
         "several_conditions": len(design.templates) > 1 or len(design.intensities) > 1,
         "comparisons": [_family(one) for one in summary.comparisons],
+        "agreement": sections.agreement(summary),
+        "corrections": sections.corrections(summary),
+        "human_labels": sections.human_labels(summary),
+        "beside": sections.beside(summary),
+        "time": sections.time(summary),
+        "validated": sections.validated(summary),
         "spread": [_spread(one, len(summary.readers) > 1) for one in summary.models],
         "failures": _failures(summary),
         "flags": _flags(summary),
@@ -64,7 +70,7 @@ def page(summary: Summary) -> str:
         "citation": paper.CITATION,
         "version": emoray.__version__,
         "circle_key": _circle_key(),
-        "states_key": _states_key(),
+        "states_key": _states_key(human_text=sections.validated(summary)),
     }
     content["sections"] = _sections(content)
     return environment.get_template("page.html.jinja").render(content) + "\n"
@@ -103,6 +109,7 @@ def _variant(caption: str, models: Sequence[tuple[ModelSummary, Scores]]) -> dic
     least = math.floor(least * 5) / 5
     return {
         "caption": caption,
+        "human": any(math.isfinite(scores.whole.group.of_human) for _, scores in models),
         "scale": _scale(least),
         "lines": [
             {
@@ -112,6 +119,7 @@ def _variant(caption: str, models: Sequence[tuple[ModelSummary, Scores]]) -> dic
                 "cosine": with_interval(scores.whole.group.cosine),
                 "strip": _strip(scores, least),
                 "relative": percent(scores.whole.group.relative),
+                "of_human": percent(scores.whole.group.of_human),
                 "expected": with_interval(scores.whole.group.expected),
                 "shuffled": f"{number(scores.whole.shuffled.mean)} (p {_p(scores.whole.shuffled.p)})",
             }
@@ -163,9 +171,14 @@ def _pivot(summary: Summary, models: Sequence[ModelSummary], axis: GroupAxis) ->
         "level": level,
         "title": title,
         "capped": axis == "state",
+        "human": any(math.isfinite(one.scores.whole.group.human) for one in models),
         "models": [one.model for one in models],
         "lines": [
-            {**_level(summary, axis, place), "cells": [with_interval(group.cosine) for group in groups]}
+            {
+                **_level(summary, axis, place),
+                "human": number(groups[0].human),
+                "cells": [with_interval(group.cosine) for group in groups],
+            }
             for place, groups in enumerate(lines)
         ],
     }
@@ -256,7 +269,8 @@ def _circle_key() -> Markup:
     )
 
 
-def _states_key() -> Markup:
+def _states_key(*, human_text: bool) -> Markup:
+    human = [('<path d="M12 0V12" stroke="var(--ink)" stroke-width="1.2"/>', "what the reader scores on human text")]
     return _key(
         (
             '<path d="M2 6H22" stroke="var(--muted)" stroke-width="2.6" stroke-linecap="round"/>'
@@ -265,6 +279,7 @@ def _states_key() -> Markup:
         ),
         ('<circle cx="12" cy="6" r="3" fill="none" stroke="var(--muted)" stroke-width="1.4"/>', "expected cosine"),
         ('<path d="M12 0V12" stroke="var(--ceiling)" stroke-width="1.8"/>', "ceiling"),
+        *(human if human_text else []),
         (
             '<rect y="1" width="24" height="10" fill="var(--faint)" opacity=".55"/>',
             "states shuffled, 5th to 95th percentile",
@@ -292,6 +307,7 @@ def _cautions(summary: Summary) -> list[str]:
             cautions.append(
                 f"{listed(names)} {verb} {what}: for trying and testing, no evidence about language models."
             )
+    cautions += sections.kinships(summary)
     questions = len(summary.design.questions)
     if questions == 1:
         cautions.append("One question was asked: nothing can be said about other questions, and no interval is given.")
@@ -481,7 +497,10 @@ def _sections(content: dict[str, Any]) -> list[tuple[str, str]]:
         ("questions", "Questions", True),
         ("conditions", "Templates", content["several_conditions"]),
         ("differences", "Differences", content["comparisons"]),
+        ("agreement", "Agreement", content["agreement"]),
+        ("corrections", "People", content["corrections"]),
         ("spread", "Spread", True),
+        ("time", "Time", content["time"]),
         ("failures", "Failures", True),
         ("examples", "Answers", content["examples"]),
         ("paper", "The paper", True),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Protocol
 
@@ -16,21 +16,25 @@ from emoray import rows
 from emoray.analysis.summaries import AXES, score_values
 from emoray.analysis.tally import Factor, Tally
 from emoray.analysis.variance import identical_share
+from emoray.report.night import FELT_COLUMNS, SAID_COLUMNS, Heard, Rounds, canaries
+from emoray.study.circumplex import Affect
+from emoray.study.experiment import BLOCK_REPETITIONS
 from emoray.study.goemotions import LabelMap
 from emoray.study.scoring import NeutralRule, Scores
 
 BATCH = 65_536  # rows at a time: a report of ten million rows needs the memory of one batch
 EXAMPLES = 2  # answers kept per model and state
+SAMPLE = 100_000  # answers per model on which readers are compared one by one
 
 _COLUMN_OF = {"template": "template", "intensity": "intensity", "state": "state_deg", "question": "question_id"}
 _SAID = (
     "key", "prompt_sha", "template", "intensity", "state_deg", "question_id", "question", "state_term",
-    "outcome", "answer", "refused", "role_break", "finish_reason", "host", "model_revision", "cost_usd",
+    "outcome", "answer", "refused", "role_break", "finish_reason", "host", "model_revision", "cost_usd", *SAID_COLUMNS,
 )  # fmt: skip
 _FELT = (
-    "key", "template", "intensity", "state_deg", "question_id", "valence", "arousal", "outcome", "refused",
-    "reader_revision", "label", "probability", "probabilities", "labels", "felt_valence", "felt_arousal", "truncated",
-    "read_error",
+    "key", "prompt_sha", "template", "intensity", "state_deg", "question_id", "valence", "arousal", "outcome",
+    "refused", "reader_revision", "label", "probability", "probabilities", "labels", "felt_valence", "felt_arousal",
+    "truncated", "read_error", *FELT_COLUMNS,
 )  # fmt: skip
 
 
@@ -70,16 +74,58 @@ class Example:
 
 
 @dataclass
+class Sampled:
+    """Numbers of single answers, of `SAMPLE` at most: those whose keys hash lowest, so the same under every reader."""
+
+    keys: npt.NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, dtype=np.uint64))  # hashes, each once
+    columns: dict[str, npt.NDArray[Any]] = field(default_factory=dict)  # name -> one value per key
+
+    def add(self, keys: pa.ChunkedArray, **columns: npt.NDArray[Any]) -> None:
+        self.keys = np.concatenate([self.keys, _hash(keys.to_numpy())])
+        self.columns = {name: np.concatenate([self.columns.get(name, new[:0]), new]) for name, new in columns.items()}
+        if len(self.keys) > 2 * SAMPLE:
+            self.cut()
+
+    def cut(self) -> None:
+        """Brings the keys into order and lets go of what is too much."""
+        lowest = np.argsort(self.keys, kind="stable")[:SAMPLE]
+        self.keys, self.columns = self.keys[lowest], {name: one[lowest] for name, one in self.columns.items()}
+
+
+@dataclass(frozen=True)
+class HumanRead:
+    """An answer that people have labelled, and what the reader scored it."""
+
+    key: str
+    question_id: str
+    asked: Affect
+    human: Affect | None  # None: without a direction
+    cosine: float  # the reader's; NaN where it found nothing
+
+
+@dataclass(frozen=True)
+class Closely:
+    """What is wanted of single answers, beside sums and examples."""
+
+    sample: bool = False  # for comparing readers
+    human: Mapping[str, Affect | None] = field(default_factory=dict)  # what people read, by key
+    round_width: int = BLOCK_REPETITIONS  # repetitions that make a round of cells
+
+
+@dataclass
 class Said:
     """What one model said."""
 
     outcomes: Tally  # by outcome and state: n, refused, role_break, cut, cost_usd
+    heard: Heard = field(default_factory=Heard)  # when, and what the provider said it was
     hashes: list[npt.NDArray[np.uint64]] = field(default_factory=list)
     examples: list[Example] = field(default_factory=list)
     questions: dict[str, str] = field(default_factory=dict)  # id -> text
     terms: dict[float, str] = field(default_factory=dict)  # state -> Russell's nearest term
     hosts: set[str] = field(default_factory=set)
     revisions: set[str] = field(default_factory=set)
+    sample: Sampled = field(default_factory=Sampled)  # words
+    labelled: dict[str, str] = field(default_factory=dict)  # key -> question id of answers that people have labelled
 
     @property
     def identical(self) -> float:
@@ -92,14 +138,19 @@ class Felt:
     """What one reader read in one model's answers."""
 
     scores: Tally  # by refused and the axes of a design
+    rounds: Rounds = field(default_factory=Rounds)
     examples: list[Example] = field(default_factory=list)
     revisions: set[str] = field(default_factory=set)
+    sample: Sampled = field(default_factory=Sampled)  # cosine, angle_deg, prompt and question (hashes)
+    human: list[HumanRead] = field(default_factory=list)
 
 
-def said(model: str, source: Rows) -> Said:
+def said(model: str, source: Rows, closely: Closely = Closely()) -> Said:
     """One pass over a model's answers and failures."""
     found = Said(_count_outcomes(rows.SAID.empty_table()))
-    for batch in _batches(source, _SAID):
+    for whole in _batches(source, _SAID):
+        found.heard.add(whole)
+        batch = _measured(whole)
         found.outcomes += _count_outcomes(batch)
         found.questions |= _pairs(batch, "question_id", "question")
         found.terms |= _pairs(batch, "state_deg", "state_term")
@@ -108,18 +159,35 @@ def said(model: str, source: Rows) -> Said:
         answers = batch.filter(pc.equal(batch["outcome"], rows.ANSWERED))
         found.hashes.append(_hashes(answers))
         found.examples = _few([*found.examples, *_candidates(model, answers)])
+        found.labelled |= _pairs(_with_keys(answers, closely.human), "key", "question_id") if closely.human else {}
+        if closely.sample:
+            found.sample.add(answers["key"], words=_words(answers["answer"]))
+    found.sample.cut()
     return found
 
 
-def felt(reader: str, source: Rows, label_map: LabelMap, neutral: NeutralRule, examples: Sequence[Example]) -> Felt:
+def felt(
+    reader: str,
+    source: Rows,
+    label_map: LabelMap,
+    neutral: NeutralRule,
+    examples: Sequence[Example] = (),
+    closely: Closely = Closely(),
+) -> Felt:
     """One pass over a reader's rows, scored anew from the stored probabilities under a label map and neutral rule."""
     wanted = {example.key: example for example in examples}
-    found = Felt(_score_tally(rows.SCORED.empty_table(), label_map))
+    found = Felt(_score_tally(rows.SCORED.empty_table(), label_map), Rounds(closely.round_width))
     for batch in _batches(source, _FELT):
-        scored = rows.scored(batch.filter(pc.equal(batch["outcome"], rows.ANSWERED)), label_map, neutral)
+        whole = rows.scored(batch.filter(pc.equal(batch["outcome"], rows.ANSWERED)), label_map, neutral)
+        found.rounds.add(whole)
+        scored = _measured(whole)
         found.scores += _score_tally(scored, label_map)
         found.revisions |= _distinct(batch, "reader_revision")
         found.examples += _read_examples(reader, scored, wanted)
+        found.human += _human_reads(scored, closely.human) if closely.human else []
+        if closely.sample:
+            found.sample.add(scored["key"], **_single(scored))
+    found.sample.cut()
     found.examples.sort(key=lambda example: (example.state_deg, example.key))
     return found
 
@@ -128,6 +196,12 @@ def _batches(source: Rows, columns: Sequence[str]) -> Iterator[pa.Table]:
     for table in source.tables(columns=list(columns)):
         for start in range(0, table.num_rows, BATCH):
             yield table.slice(start, BATCH).combine_chunks()
+
+
+def _measured(batch: pa.Table) -> pa.Table:
+    """Without the canaries, which count in no mean."""
+    canary = canaries(batch)
+    return batch.filter(pc.invert(canary)) if pc.any(canary).as_py() else batch
 
 
 def _count_outcomes(batch: pa.Table) -> Tally:
@@ -211,7 +285,41 @@ def _few(candidates: list[Example]) -> list[Example]:
     return [example for state in sorted(kept) for example in kept[state][:EXAMPLES]]
 
 
+def _single(scored: pa.Table) -> dict[str, npt.NDArray[Any]]:
+    """The numbers of single readings by which readers are compared."""
+    valence, arousal = (scored[f"read_{axis}"].to_numpy() for axis in ("valence", "arousal"))
+    prompts, questions = _factor(scored["prompt_sha"]), _factor(scored["question_id"])
+    return {
+        "cosine": scored["cosine"].to_numpy(),
+        "angle_deg": np.degrees(np.arctan2(arousal, valence)),
+        "prompt": _hash(np.array(prompts.levels, dtype=object))[prompts.codes],
+        "question": _hash(np.array(questions.levels, dtype=object))[questions.codes],
+    }
+
+
+def _words(texts: pa.ChunkedArray) -> npt.NDArray[np.float64]:
+    return np.asarray(pc.count_substring_regex(texts, r"\S+").to_numpy(), dtype=np.float64)
+
+
+def _with_keys(table: pa.Table, keys: Collection[str]) -> pa.Table:
+    return table.filter(pc.is_in(table["key"], pa.array(list(keys), pa.string())))
+
+
+def _human_reads(scored: pa.Table, human: Mapping[str, Affect | None]) -> list[HumanRead]:
+    names = ("key", "question_id", "valence", "arousal", "cosine")
+    return [
+        HumanRead(
+            row["key"],
+            row["question_id"],
+            Affect(row["valence"], row["arousal"]),
+            human[row["key"]],
+            float("nan") if row["cosine"] is None else row["cosine"],
+        )
+        for row in _with_keys(scored.select(list(names)), human).to_pylist()
+    ]
+
+
 def _read_examples(reader: str, scored: pa.Table, wanted: dict[str, Example]) -> list[Example]:
     names = ("key", "label", "probability", "cosine")
-    found = scored.select(list(names)).filter(pc.is_in(scored["key"], pa.array(list(wanted), pa.string())))
+    found = _with_keys(scored.select(list(names)), wanted)
     return [replace(wanted[row.pop("key")], reader=reader, **row) for row in found.to_pylist()]

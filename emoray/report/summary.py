@@ -10,6 +10,10 @@ from typing import Any
 import numpy as np
 
 import emoray
+from emoray.analysis.agreement import Conclusion
+from emoray.analysis.calibration import HumanReads, ceilings_at
+from emoray.analysis.correction import Corrected, corrected_questions
+from emoray.analysis.intervals import Interval, padded, question_means
 from emoray.analysis.paired import Difference, differences
 from emoray.analysis.summaries import (
     AXES,
@@ -23,10 +27,12 @@ from emoray.analysis.summaries import (
     whole,
 )
 from emoray.analysis.tally import Axis, Tally
-from emoray.report.source import Example, Felt, Said, Source, felt, said
+from emoray.report.agreement import Agreement, Who, agreement
+from emoray.report.night import Night, Watched, night, round_width
+from emoray.report.source import Closely, Example, Felt, HumanRead, Said, Source, felt, said
 from emoray.rows import ANSWERED
-from emoray.study import prompts
-from emoray.study.circumplex import Array
+from emoray.study import families, prompts
+from emoray.study.circumplex import Affect, Array, cosines
 from emoray.study.goemotions import LabelMap
 from emoray.study.scoring import NeutralRule
 
@@ -43,6 +49,9 @@ class Settings:
     shuffles: int = 1000
     seed: int = 0
     own_maps: Mapping[str, LabelMap] = field(default_factory=dict)  # of readers whose labels are not GoEmotions'
+    human_text: Mapping[str, HumanReads] = field(default_factory=dict)  # reader -> what it made of human text
+    human_labels: Mapping[str, Affect | None] = field(default_factory=dict)  # key -> what people read in that answer
+    beside: Settings | None = None  # the run's own, where the report was asked for under others
 
     def map_of(self, reader: str) -> LabelMap:
         return self.own_maps.get(reader, self.label_map)
@@ -132,6 +141,38 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Correction:
+    """The mean cosine of one model by one reader, corrected by what people read in a few of its answers."""
+
+    reader: str
+    model: str
+    corrected: Corrected
+
+
+@dataclass(frozen=True)
+class Beside:
+    """The same readings under two settings: those of this report, and the run's own."""
+
+    reader: str
+    model: str
+    here: Interval
+    own: Interval
+
+
+@dataclass(frozen=True)
+class Kinship:
+    """A judge that comes from the house of a model that it judges."""
+
+    reader: str
+    model: str
+    family: str
+
+
+class Unusable(ValueError):
+    """What was given beside a run cannot be used with it; the message is one sentence."""
+
+
+@dataclass(frozen=True)
 class Summary:
     run: Mapping[str, Any]  # name, digest, …: what the manifest says
     settings: Settings
@@ -139,6 +180,12 @@ class Summary:
     models: tuple[ModelSummary, ...]  # best mean first within a reader
     comparisons: tuple[Comparison, ...]
     examples: tuple[Example, ...]
+    agreement: Agreement | None = None  # None for fewer than two readers
+    corrections: tuple[Correction, ...] = ()  # in the order of the models
+    beside: tuple[Beside, ...] = ()
+    kinships: tuple[Kinship, ...] = ()
+    nights: tuple[Night, ...] = ()  # a model each, by name
+    watched: tuple[Watched, ...] = ()  # in the order of the models
 
     @property
     def readers(self) -> tuple[str, ...]:
@@ -153,40 +200,60 @@ class Summary:
         settings = {
             "label_map": {"name": label_map.name, "mark": label_map.mark, "source": label_map.source},
             **{name: getattr(self.settings, name) for name in ("neutral", "level", "shuffles", "seed")},
+            "human_text": sorted(self.settings.human_text),
+            "human_labels": len(self.settings.human_labels),
         }
-        rest = {name: getattr(self, name) for name in ("design", "models", "comparisons", "examples")}
+        names = (
+            "design", "models", "comparisons", "agreement", "corrections", "beside", "kinships", "nights",
+            "watched", "examples",
+        )  # fmt: skip
+        rest = {name: getattr(self, name) for name in names}
         whole = {"format": FORMAT, "emoray": emoray.__version__, "run": self.run, "settings": settings, **rest}
         return dict(plain(whole))
 
 
 def summarize(source: Source, settings: Settings) -> Summary:
-    """Read a run folder once per model and once per model and reader, in bounded memory."""
-    heard = {model: said(model, source.answers(model)) for model in source.models()}
+    """Read a run folder once per model and once per model and reader, in bounded memory.
+
+    Unusable, where people's labels do not belong to the run or are too few.
+    """
+    manifest, readers = source.manifest(), list(source.readers())
+    closely = Closely(len(readers) > 1, settings.human_labels, round_width(manifest or {}))
+    heard = {model: said(model, source.answers(model), closely) for model in source.models()}
+    _check_labels(settings.human_labels, heard)
     read = {
         (reader, model): felt(
-            reader, source.rows(reader, model), settings.map_of(reader), settings.neutral, heard[model].examples
+            reader, source.rows(reader, model), settings.map_of(reader), settings.neutral, one.examples, closely
         )
-        for reader in source.readers()
-        for model in heard
+        for reader in readers
+        for model, one in heard.items()
     }
-    marks = (source.manifest() or {}).get("marks", {})
     axes = _axes([one.scores for one in read.values()])
     tallies = {who: one.scores.over((_REFUSED, *axes)) for who, one in read.items()}
     found = [_model(*who, heard[who[1]], read[who], tally, settings) for who, tally in tallies.items()]
-    readers = list(source.readers())
     found.sort(key=lambda one: (readers.index(one.reader), _worst_last(one), one.model))
     order = [(one.reader, one.model) for one in found]
     return Summary(
-        run=_run(source.manifest()),
+        run=_run(manifest),
         settings=settings,
-        design=_design(axes, list(heard.values()), settings.label_map, marks),
+        design=_design(axes, list(heard.values()), settings.label_map, (manifest or {}).get("marks", {})),
         models=tuple(found),
         comparisons=tuple(_comparisons({who: tallies[who] for who in order}, settings.level)),
         examples=tuple(example for who in order for example in read[who].examples),
+        agreement=_agreement(tallies, read, heard, settings),
+        corrections=tuple(_corrections({who: tallies[who] for who in order}, read, settings)),
+        beside=tuple(_beside(source, {who: tallies[who] for who in order}, settings)),
+        kinships=tuple(_kinships(manifest or {}, readers)),
+        nights=tuple(night(model, one.heard, _rng(settings, model)) for model, one in sorted(heard.items())),
+        watched=tuple(read[who].rounds.watched(who[1], who[0], _rng(settings, "/".join(who))) for who in order),
     )
 
 
 _REFUSED = Axis("refused", (False, True))
+
+
+def _rng(settings: Settings, what: str) -> np.random.Generator:
+    return np.random.default_rng([settings.seed, *what.encode()])
 
 
 def _axes(tallies: Sequence[Tally]) -> tuple[Axis, ...]:
@@ -200,9 +267,89 @@ def _axes(tallies: Sequence[Tally]) -> tuple[Axis, ...]:
     return tuple(axes)
 
 
+def _agreement(
+    tallies: Mapping[Who, Tally], read: Mapping[Who, Felt], heard: Mapping[str, Said], settings: Settings
+) -> Agreement | None:
+    readings = {who: one.sample for who, one in read.items()}
+    return agreement(tallies, readings, {model: one.sample for model, one in heard.items()}, settings.level)
+
+
+def _check_labels(labels: Mapping[str, Affect | None], heard: Mapping[str, Said]) -> None:
+    """Every label belongs to an answer, and every model that has any has them on two questions at least."""
+    unknown = set(labels).difference(*(one.labelled for one in heard.values()))
+    if unknown:
+        raise Unusable(
+            f"{len(unknown):,} of its {len(labels):,} keys are of no answer in this run, such as {min(unknown)!r}; "
+            "draw the answers to label with `emoray sample`"
+        )
+    for model, one in heard.items():
+        questions = set(one.labelled.values())
+        if len(questions) == 1:
+            raise Unusable(
+                f"labels answers of {model} to one question only ({min(questions)}); an interval over questions needs "
+                "labels on two at least"
+            )
+
+
+def _corrections(tallies: Mapping[Who, Tally], read: Mapping[Who, Felt], settings: Settings) -> list[Correction]:
+    return [
+        Correction(*who, _corrected(tally, read[who].human, settings))
+        for who, tally in tallies.items()
+        if read[who].human
+    ]
+
+
+def _corrected(tally: Tally, labelled: Sequence[HumanRead], settings: Settings) -> Corrected:
+    """With the weights of the tables: a question's mean is that of its prompts."""
+    means = question_means(moments(tally.without("refused"), "cosine").by_question)
+    both = list(zip(labelled, _human_cosines(labelled, settings.neutral), strict=True))
+    questions = tally.axis("question").levels
+    scores = padded([[one.cosine for one, _ in both if one.question_id == q] for q in questions])
+    human = padded([[people for one, people in both if one.question_id == q] for q in questions])
+    return corrected_questions(means, scores, human, settings.level)
+
+
+def _human_cosines(labelled: Sequence[HumanRead], neutral: NeutralRule) -> list[float]:
+    """The scores that people's readings give, under the same rule as the reader's."""
+    asked = np.array([(one.asked.valence, one.asked.arousal) for one in labelled])
+    people = np.array([(one.human.valence, one.human.arousal) if one.human else (0.0, 0.0) for one in labelled])
+    found = cosines(asked, people)
+    return [float(x) for x in (np.nan_to_num(found) if neutral == "zero" else found)]
+
+
+def _beside(source: Source, tallies: Mapping[Who, Tally], settings: Settings) -> list[Beside]:
+    """The same readings scored under the run's own settings; one more pass, and only where they are others."""
+    other = settings.beside
+    if other is None:
+        return []
+    found = []
+    for (reader, model), tally in tallies.items():
+        own = felt(reader, source.rows(reader, model), other.map_of(reader), other.neutral).scores
+        here, there = (moments(one.without("refused"), "cosine").interval(settings.level) for one in (tally, own))
+        found.append(Beside(reader, model, here, there))
+    return found
+
+
+def _kinships(manifest: Mapping[str, Any], readers: Sequence[str]) -> list[Kinship]:
+    """By the ids in the manifest: of the spec's judges, and of those that read the run later."""
+    spec = manifest.get("spec") or {}
+    entries = {one["name"]: one for one in [*spec.get("readers", []), *manifest.get("more_readers", [])]}
+    judges = {name: (entries[name].get("model") or {}).get("id") for name in readers if _judges(entries.get(name))}
+    models = {one["name"]: one["id"] for one in spec.get("models", []) if one.get("id")}
+    return [
+        Kinship(judge, model, family)
+        for judge, judge_id in judges.items()
+        for model, model_id in models.items()
+        if judge_id and (family := families.kin(judge_id, model_id))
+    ]
+
+
+def _judges(entry: Mapping[str, Any] | None) -> bool:
+    return entry is not None and entry.get("kind") == "judge"
+
+
 def _model(reader: str, model: str, heard: Said, read: Felt, tally: Tally, settings: Settings) -> ModelSummary:
-    rng = np.random.default_rng([settings.seed, *f"{reader}/{model}".encode()])
-    label_map = settings.map_of(reader)
+    rng = _rng(settings, f"{reader}/{model}")
     both = tally.without("refused")
     counts = _counts(heard, both)
     return ModelSummary(
@@ -215,26 +362,36 @@ def _model(reader: str, model: str, heard: Said, read: Felt, tally: Tally, setti
         failures=_failures(heard.outcomes.without("state"), "outcome"),
         failures_by_state=_failures_by_state(heard.outcomes),
         identical=heard.identical,
-        scores=_scores(both, label_map, settings, rng),
-        without_refusals=_scores(tally.without("refused", level=False), label_map, settings, rng)
+        scores=_scores(both, reader, settings, rng),
+        without_refusals=_scores(tally.without("refused", level=False), reader, settings, rng)
         if counts.refused
         else None,
     )
 
 
-def _scores(tally: Tally, label_map: LabelMap, settings: Settings, rng: np.random.Generator) -> Scores:
+def _scores(tally: Tally, reader: str, settings: Settings, rng: np.random.Generator) -> Scores:
+    label_map, human = settings.map_of(reader), _on_human_text(tally, reader, settings)
     tables: dict[GroupAxis, tuple[Group, ...]] = {
-        axis: groups(tally, axis, label_map, level=settings.level)
+        axis: groups(tally, axis, label_map, level=settings.level, human=human)
         for axis in ("state", "question", "template", "intensity")
     }
     return Scores(
-        whole=whole(tally, label_map, rng, level=settings.level, shuffles=settings.shuffles),
+        whole=whole(tally, label_map, rng, level=settings.level, shuffles=settings.shuffles, human=human),
         states=tables["state"],
         questions=tables["question"],
         templates=tables["template"],
         intensities=tables["intensity"],
         state_by_question=state_by_question(tally),
     )
+
+
+def _on_human_text(tally: Tally, reader: str, settings: Settings) -> dict[float, float]:
+    """What the reader scores on human text of each state; empty where it has not been validated."""
+    reads = settings.human_text.get(reader)
+    if reads is None:
+        return {}
+    states = np.array([float(state) for state in tally.axis("state").levels])
+    return {one.state_deg: one.top for one in ceilings_at(states, reads, settings.neutral)}
 
 
 def _counts(heard: Said, scores: Tally) -> Counts:
@@ -339,6 +496,8 @@ def plain(value: Any) -> Any:
             return [plain(item) for item in value]
         case Group():
             return {**_fields(value), "relative": plain(value.relative)}
+        case Conclusion():
+            return {**_fields(value), "survives": value.survives}
     if is_dataclass(value):
         return _fields(value)
     raise TypeError(f"a summary holds no {type(value).__name__}")

@@ -4,13 +4,29 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from emoray.analysis.agreement import Pair
+from emoray.analysis.correction import Corrected
+from emoray.analysis.drift import Drift
+from emoray.analysis.intervals import Interval
 from emoray.analysis.summaries import Group
+from emoray.report.agreement import Agreement
 from emoray.report.summary import ModelSummary, Scores, Summary, exact
-from emoray.report.words import neutral, number, p_value, percent, settings_line, with_interval
+from emoray.report.words import (
+    count,
+    hours,
+    neutral,
+    number,
+    p_value,
+    percent,
+    settings_line,
+    standing,
+    with_interval,
+)
 
 Cell = str | int | float | None
 WIDTH = 100  # columns of a terminal
@@ -27,14 +43,22 @@ class Table:
 
 
 _MEASURES = (
-    "scored", "cosine", "cosine_low", "cosine_high", "ceiling", "of_ceiling",
+    "scored", "cosine", "cosine_low", "cosine_high", "ceiling", "of_ceiling", "human_text", "of_human_text",
     "expected_cosine", "expected_cosine_low", "expected_cosine_high",
 )  # fmt: skip
-_SAID_MEASURES = ("scored", "mean cosine", "ceiling", "of ceiling", "expected cosine")
+# the first column of numbers of a table
+_NUMBERS = ("answers", "scored", "difference", "labelled", "correlation", "rounds")
 
 
 def tables(summary: Summary) -> tuple[Table, ...]:
-    """Models, states, questions, templates, intensities, differences; with and, where any refused, without refusals."""
+    """Models, states, questions, templates, intensities, differences; with and, where any refused, without refusals.
+
+    Agreement and conclusions where there are several readers, corrections where people labelled some answers, drift
+    where prompts were asked often enough to see one.
+    """
+    several = (_agreement(summary.agreement), _conclusions(summary.agreement)) if summary.agreement else ()
+    corrected = (_corrections(summary),) if summary.corrections else ()
+    moved = (_drifts(summary),) if any(one.canaries or one.cells for one in summary.watched) else ()
     return (
         _models(summary),
         _groups(summary, "states", "state_deg", lambda scores: scores.states),
@@ -42,6 +66,9 @@ def tables(summary: Summary) -> tuple[Table, ...]:
         _groups(summary, "templates", "template", lambda scores: scores.templates),
         _groups(summary, "intensities", "intensity", lambda scores: scores.intensities),
         _differences(summary),
+        *several,
+        *corrected,
+        *moved,
     )
 
 
@@ -141,8 +168,8 @@ def _models(summary: Summary) -> Table:
         f"Mean cosine by model. Settings: {settings_line(summary.settings)}.",
         columns,
         tuple(_model_row(*variant) for variant in variants),
-        ("model", "reader", "refusals", "answers", "failed", *_SAID_MEASURES, "shuffled", "p"),
-        tuple(_model_said(*variant) for variant in variants),
+        ("model", "reader", "refusals", "answers", "failed", *_said_columns(summary), "shuffled", "p"),
+        tuple(_model_said(*variant, on_human_text=_validated(summary)) for variant in variants),
     )
 
 
@@ -157,11 +184,12 @@ def _model_row(one: ModelSummary, refusals: str, scores: Scores) -> tuple[Cell, 
     return (one.reader, one.model, refusals, *counted, *_measures(whole.group), *control, *variances)
 
 
-def _model_said(one: ModelSummary, refusals: str, scores: Scores) -> tuple[str, ...]:
+def _model_said(one: ModelSummary, refusals: str, scores: Scores, *, on_human_text: bool) -> tuple[str, ...]:
     control = scores.whole.shuffled
     counted = (f"{one.counts.answers:,}", f"{one.counts.failures:,}")
     last = (number(control.mean), p_value(control.p))
-    return (one.model, one.reader, refusals, *counted, *_said_measures(scores.whole.group), *last)
+    measures = _said_measures(scores.whole.group, on_human_text=on_human_text)
+    return (one.model, one.reader, refusals, *counted, *measures, *last)
 
 
 def _groups(summary: Summary, name: str, level: str, lines: Callable[[Scores], Sequence[Group]]) -> Table:
@@ -178,8 +206,10 @@ def _groups(summary: Summary, name: str, level: str, lines: Callable[[Scores], S
         f"Mean cosine by {of}. Settings: {settings_line(summary.settings)}.{over}",
         ("model", "reader", "refusals", level, *_MEASURES),
         tuple((*who, group.level, *_measures(group)) for who, group in found),
-        ("model", "reader", "refusals", of, *_SAID_MEASURES),
-        tuple((*who, level_name(group), *_said_measures(group)) for who, group in found),
+        ("model", "reader", "refusals", of, *_said_columns(summary)),
+        tuple(
+            (*who, level_name(group), *_said_measures(group, on_human_text=_validated(summary))) for who, group in found
+        ),
     )
 
 
@@ -199,6 +229,101 @@ def _differences(summary: Summary) -> Table:
     )
 
 
+def _agreement(found: Agreement) -> Table:
+    return Table(
+        "agreement",
+        f"Agreement of readers on the same answers. Krippendorff's alpha of all readers {number(found.alpha)} (single "
+        f"answers, interval), Kendall's W of the order of models {number(found.ranks)}.",
+        ("model", "a", "b", "answers", "correlation", "cell_correlation", "circular_correlation", "mean_turn_deg"),
+        tuple(
+            (on.model, p.first, p.second, p.answers, p.correlation, p.cell_correlation, p.circular, p.mean_turn_deg)
+            for on, p in ((on, on.pair) for on in found.pairs)
+        ),
+        ("model", "a", "b", "answers", "r, answers", "r, cells", "circular r, angles", "mean turn"),
+        tuple((on.model, on.pair.first, on.pair.second, *said_pair(on.pair)) for on in found.pairs),
+    )
+
+
+def said_pair(pair: Pair) -> tuple[str, ...]:
+    """Answers, correlations of answers, cells and angles, and the mean turn, for people."""
+    turn = "–" if math.isnan(pair.mean_turn_deg) else f"{pair.mean_turn_deg:.0f}°"
+    return (f"{pair.answers:,}", number(pair.correlation), number(pair.cell_correlation), number(pair.circular), turn)
+
+
+def _conclusions(found: Agreement) -> Table:
+    """The paper's conclusions, with their marks, and the run's own, which are ours."""
+    lines = [(one.conclusion, one.mark, one.test) for one in found.claims]
+    lines += [(one, "ours", "of this run") for one in found.conclusions]
+    verdicts = [tuple(one.verdicts.get(reader, "unknown") for reader in found.readers) for one, _, _ in lines]
+    return Table(
+        "conclusions",
+        "Do the conclusions survive a change of reader? The paper's with the mark of how firmly they are known; their "
+        "tests, and the conclusions of this run, are ours.",
+        ("conclusion", "mark", "test", *found.readers, "survives"),
+        tuple(
+            (one.what, mark, test, *said, standing(one))
+            for (one, mark, test), said in zip(lines, verdicts, strict=True)
+        ),
+        ("conclusion", "mark", *found.readers, "survives"),
+        tuple((one.what, mark, *said, standing(one)) for (one, mark, _), said in zip(lines, verdicts, strict=True)),
+    )
+
+
+def _corrections(summary: Summary) -> Table:
+    found = [((one.reader, one.model), one.corrected) for one in summary.corrections]
+    columns = (
+        "reader", "model", "labelled", "questions", "cosine", "cosine_low", "cosine_high", "shift", "corrected",
+        "corrected_low", "corrected_high", "human", "human_low", "human_high",
+    )  # fmt: skip
+    return Table(
+        "corrections",
+        f"Mean cosines corrected by {count(len(summary.settings.human_labels), 'human label')} (prediction-powered "
+        f"inference; the intervals carry the error of the sample of questions and that of the labels). "
+        f"Settings: {settings_line(summary.settings)}.",
+        columns,
+        tuple(
+            (*who, c.labelled, c.questions, *_bounds(c.raw), c.shift, *_bounds(c.corrected), *_bounds(c.human))
+            for who, c in found
+        ),
+        ("reader", "model", "labelled", "questions", "as read", "corrected", "people alone"),
+        tuple((*who, *said_correction(c)) for who, c in found),
+    )
+
+
+def _drifts(summary: Summary) -> Table:
+    lines = [
+        ((one.reader, one.model, by), found)
+        for one in summary.watched
+        for by, found in (("canaries", one.canaries), ("cells", one.cells))
+        if found is not None
+    ]
+    return Table(
+        "drift",
+        "Movement of the cosines over rounds of the same prompts; p by permutation of the rounds. "
+        f"Settings: {settings_line(summary.settings)}.",
+        ("reader", "model", "by", "rounds", "hours", "per_hour", "per_hour_p", "step", "step_at_hours", "step_p"),
+        tuple((*who, d.rounds, d.hours, d.per_hour, d.per_hour_p, d.step, d.step_at, d.step_p) for who, d in lines),
+        ("reader", "model", "by", "rounds", "per hour", "p", "step", "at", "p"),
+        tuple((*who, *said_drift(found)) for who, found in lines),
+    )
+
+
+def said_drift(found: Drift) -> tuple[str, ...]:
+    """Rounds, slope and its p, the largest step, when, and its p, for people."""
+    slope = (number(found.per_hour, 3), p_value(found.per_hour_p))
+    return (f"{found.rounds:,}", *slope, number(found.step), hours(found.step_at), p_value(found.step_p))
+
+
+def said_correction(found: Corrected) -> tuple[str, ...]:
+    """Labelled answers, their questions, and the three means, for people."""
+    means = map(with_interval, (found.raw, found.corrected, found.human))
+    return (f"{found.labelled:,}", f"{found.questions:,}", *means)
+
+
+def _bounds(interval: Interval) -> tuple[float, float, float]:
+    return interval.estimate, interval.low, interval.high
+
+
 def level_name(group: Group) -> str:
     """A state in degrees, an intensity as a number, a name as it is."""
     return f"{group.level:g}" if isinstance(group.level, float) else str(group.level)
@@ -211,19 +336,31 @@ def _variants(one: ModelSummary) -> list[tuple[str, Scores]]:
 
 def _measures(group: Group) -> tuple[Cell, ...]:
     top, soft = group.cosine, group.expected
-    ceiling = (group.ceiling, group.relative)
-    return (group.scored, top.estimate, top.low, top.high, *ceiling, soft.estimate, soft.low, soft.high)
+    ceilings = (group.ceiling, group.relative, group.human, group.of_human)
+    return (group.scored, *_bounds(top), *ceilings, *_bounds(soft))
 
 
-def _said_measures(group: Group) -> tuple[str, ...]:
+def _validated(summary: Summary) -> bool:
+    """Whether it is known of some reader here what it scores on human text."""
+    return any(reader in summary.settings.human_text for reader in summary.readers)
+
+
+def _said_columns(summary: Summary) -> tuple[str, ...]:
+    human = ("human text", "of human text") if _validated(summary) else ()
+    return ("scored", "mean cosine", "ceiling", "of ceiling", *human, "expected cosine")
+
+
+def _said_measures(group: Group, *, on_human_text: bool) -> tuple[str, ...]:
     ceiling = (number(group.ceiling), percent(group.relative))
-    return (f"{group.scored:,}", with_interval(group.cosine), *ceiling, with_interval(group.expected))
+    human = (number(group.human), percent(group.of_human)) if on_human_text else ()
+    return (f"{group.scored:,}", with_interval(group.cosine), *ceiling, *human, with_interval(group.expected))
 
 
 def _alignments(table: Table) -> list[str]:
     """The columns of numbers to the right, the names before them to the left."""
-    names = next(i for i, name in enumerate(table.said_columns) if name in ("answers", "scored", "difference"))
-    return ["l" if i < names else "r" for i in range(len(table.said_columns))]
+    columns = len(table.said_columns)
+    names = next((i for i, name in enumerate(table.said_columns) if name in _NUMBERS), columns)
+    return ["l" if i < names else "r" for i in range(columns)]
 
 
 def _exact(cell: Cell) -> Cell:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from emoray.analysis.agreement import Conclusion
 from emoray.analysis.intervals import Interval
+from emoray.report.agreement import Agreement
 from emoray.report.summary import ModelSummary, Settings, Summary
 
 UNKNOWN = "–"
@@ -71,6 +73,95 @@ def headline(summary: Summary) -> str:
         return f"{start}them with a mean cosine of {_score(best)}. {_control(best)}"
     start = f"Of {len(field)} models, {best.model} came closest to the emotional states that it was asked for: "
     return f"{start}mean cosine {_score(best)}; {last.model} stayed farthest, {_mean(last)}. {_control(best)}"
+
+
+def hours(value: float) -> str:
+    """Since the first round: 2:05 h, or minutes where it is less than one hour."""
+    minutes = round(value * 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d} h"
+
+
+_ALARM = 0.01  # of a test of drift: there are several, and all are looked at
+
+
+def time_sentence(summary: Summary) -> str:
+    """Whether any model changed while it was asked."""
+    watched = [(one.model, drift) for one in summary.watched for drift in (one.canaries, one.cells) if drift]
+    moved = {model for model, drift in watched if min(drift.per_hour_p, drift.step_p) < _ALARM}
+    moved |= {night.model for night in summary.nights if night.canary_texts and night.canary_texts.p < _ALARM}
+    changed = [night.model for night in summary.nights if night.voice_changed]
+    said = [f"The provider of {listed(changed)} returned another model id in the middle."] if changed else []
+    tested = bool(watched) or any(night.canary_texts for night in summary.nights)
+    if moved:
+        said.append(f"Something changed in {listed(sorted(moved))} while it was asked (p < {_ALARM:g}).")
+    elif tested:
+        said.append("No model is seen to have changed while it was asked.")
+    else:
+        said.append("Too few rounds to tell whether a model changed meanwhile; canaries in the spec would tell.")
+    return " ".join(said)
+
+
+_GOOD, _LEAST = 0.8, 0.667  # of alpha: Krippendorff's own advice (2004)
+
+
+def agreement(found: Agreement) -> str:
+    """How far the readers agree, for a person who knows none of the measures."""
+    alpha = number(found.alpha)
+    if not math.isfinite(found.alpha):
+        trust = "nothing varies in what they read, so their agreement cannot be told"
+    elif found.alpha >= _GOOD:
+        trust = f"they agree well on single answers (Krippendorff’s α {alpha})"
+    elif found.alpha >= _LEAST:
+        trust = f"they agree on single answers well enough for tentative conclusions (Krippendorff’s α {alpha})"
+    else:
+        trust = f"they agree too little for any single reading to be relied on (Krippendorff’s α {alpha}; 0.80 is good)"
+    readers = f"The readers {listed(found.readers)} had the same answers before them: {trust}."
+    return f"{readers} {_order(found)}{_conclusions(found)}"
+
+
+def standing(conclusion: Conclusion) -> str:
+    """What becomes of a conclusion when the reader changes."""
+    said = {verdict for verdict in conclusion.verdicts.values() if verdict != "unknown"}
+    if sum(verdict != "unknown" for verdict in conclusion.verdicts.values()) < 2:
+        return "cannot be told"
+    match sorted(said):
+        case ["yes"]:
+            return "holds under every reader"
+        case ["no"]:
+            return "holds under no reader"
+        case ["open"]:
+            return "open under every reader"
+        case ["open", "yes"]:
+            return "not every reader is sure"
+        case ["no", "open"]:
+            return "no reader is sure, some say no"
+        case _:
+            return "the readers contradict one another"
+
+
+def _order(found: Agreement) -> str:
+    if not math.isfinite(found.ranks):
+        return ""
+    w = f"(Kendall’s W {number(found.ranks)}, where 1 is the same order and 0 none in common)"
+    if found.ranks >= 1 - 1e-9:
+        return f"They put the models into the same order {w}. "
+    return f"They do not put the models into quite the same order {w}. "
+
+
+def _conclusions(found: Agreement) -> str:
+    """Of the paper's conclusions and of the run's own."""
+    standings = [standing(one.conclusion) for one in found.claims]
+    told = [one for one in standings if one != "cannot be told"]
+    hold = sum(one == "holds under every reader" for one in told)
+    paper = (
+        f"Of the {count(len(told), 'conclusion')} of the paper that this run can put to the test, {hold} "
+        f"{'holds' if hold == 1 else 'hold'} whoever reads"
+        if told
+        else "None of the paper’s conclusions can be put to the test here"
+    )
+    if not math.isfinite(found.surviving):
+        return f"{paper}."
+    return f"{paper}. Of what this run says of its own models, all readers say the same of {percent(found.surviving)}."
 
 
 def listed(names: Sequence[str]) -> str:

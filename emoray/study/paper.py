@@ -45,3 +45,19 @@ MODELS = Fact(
     "secondary",
     "reviews agree; dated versions, sampling and access route are unknown",
 )  # fmt: skip
+
+# what the paper concludes, as far as another run can put it to the test
+EVERY_MODEL_EXPRESSES = Fact(
+    "every model expresses the states that it is asked for, to some degree", "verified", "the gist of the abstract"
+)
+CAPABLE_ABOVE = Fact(0.5, "secondary", "more than 0.5 is expected of capable models (summary)")
+CLOSEST_MODELS = Fact(
+    ("GPT-4", "GPT-4 turbo", "Llama3 70B Instruct"), "secondary", "named as the best (summary; three reviews agree)"
+)
+FARTHEST_MODEL = Fact("GPT-3.5 turbo", "secondary", "named as the worst (summary)")
+BELOW_THE_SMALL = Fact(
+    ("GPT-3.5 turbo", "Llama3 8B Instruct"), "secondary", "the first is below the second, much smaller one (summary)"
+)
+LENGTH_IS_NOTHING = Fact(
+    "how many words an answer has says nothing about its cosine", "secondary", "a news article on the paper"
+)

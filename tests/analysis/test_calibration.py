@@ -5,21 +5,26 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from sklearn import metrics
 
 from emoray.analysis.calibration import (
     Probabilities,
+    ceilings_at,
     cosine_per_label,
     empirical_ceilings,
     expected_calibration_error,
     fitted_temperature,
+    human_reads,
     log_loss,
+    one_of_many,
     reliability,
     tempered,
 )
 from emoray.analysis.classification import Indices
 from emoray.study.goemotions import LABELS, NEUTRAL, label_map
+from emoray.study.scoring import NeutralRule
 
 JOY, SADNESS, ANGER = (LABELS.index(label) for label in ("joy", "sadness", "anger"))
 
@@ -76,7 +81,7 @@ def test_a_temperature_of_one_changes_nothing() -> None:
 
 def test_cosine_per_label_is_one_where_it_is_read_rightly_and_zero_for_neutral_readings() -> None:
     true, read = np.array([JOY, JOY, SADNESS, NEUTRAL]), np.array([JOY, NEUTRAL, SADNESS, JOY])
-    found = cosine_per_label(true, read, label_map())
+    found = cosine_per_label(true, label_map().vectors()[read], label_map())
     assert found[JOY] == pytest.approx(0.5)
     assert found[SADNESS] == pytest.approx(1.0)
     assert math.isnan(found[NEUTRAL])
@@ -100,3 +105,51 @@ def test_an_empirical_ceiling_is_what_the_reader_scores_on_people_who_felt_so() 
     half_wrong = perfect[np.array([JOY, NEUTRAL, SADNESS])]
     (half,) = empirical_ceilings(np.array([joy.angle_deg]), true, half_wrong, places, reach_deg=10.0)
     assert half.top == pytest.approx(0.5)
+
+
+def sigmoid(logits: npt.NDArray[np.float64]) -> Probabilities:
+    return (1 / (1 + np.exp(-logits))).astype(np.float32)
+
+
+def test_the_temperature_of_a_multi_label_head_divides_its_logits_and_is_found_again() -> None:
+    rng = np.random.default_rng(5)
+    true = rng.integers(len(LABELS), size=4000)
+    logits = 1.5 * rng.standard_normal((4000, len(LABELS))) - 3.0
+    chances = 1 / (1 + np.exp(-logits))
+    labels = (
+        rng.random(chances.shape) < chances
+    )  # a perfectly calibrated head; comments with exactly one label are kept
+    single = labels.sum(axis=1) == 1
+    true, logits = labels[single].argmax(axis=1), logits[single]
+    assert not one_of_many(sigmoid(logits))
+    np.testing.assert_allclose(tempered(sigmoid(logits), 2.0), sigmoid(logits / 2.0), atol=1e-5)
+    honest, too_sure = (fitted_temperature(true, sigmoid(some)) for some in (logits, 3.0 * logits))
+    assert too_sure == pytest.approx(3.0 * honest, rel=0.05)
+    assert (tempered(sigmoid(logits), 2.0).argmax(axis=1) == logits.argmax(axis=1)).all()
+
+
+def test_under_the_rule_that_drops_neutral_readings_a_ceiling_drops_them_too() -> None:
+    places = label_map().vectors()
+    joy = math.degrees(math.atan2(places[JOY, 1], places[JOY, 0]))
+    true, read = np.array([JOY, JOY]), places[[JOY, NEUTRAL]]
+    reads = human_reads(true, read, read, label_map())
+    (zero,), (drop,) = (ceilings_at(np.array([joy]), reads, rule, reach_deg=1.0) for rule in RULES)
+    assert zero.texts == 2
+    assert zero.top == pytest.approx(0.5)
+    assert drop.top == pytest.approx(1.0)
+
+
+RULES: tuple[NeutralRule, ...] = ("zero", "drop")
+
+
+def test_sums_per_label_give_the_mean_cosine_at_any_state() -> None:
+    rng = np.random.default_rng(6)
+    true, read = rng.integers(27, size=500), rng.integers(28, size=500)
+    vectors = label_map().vectors()
+    reads = human_reads(true, vectors[read], vectors[read], label_map())
+    for found in ceilings_at(np.array([17.0, 203.0, 349.0]), reads):
+        state = np.array([math.cos(math.radians(found.state_deg)), math.sin(math.radians(found.state_deg))])
+        near = vectors[true] @ state >= math.cos(math.radians(30.0)) * np.hypot(*vectors[true].T) - 1e-12
+        plain = np.nan_to_num(vectors[read[near]] @ state / np.hypot(*vectors[read[near]].T))
+        assert found.texts == near.sum()
+        assert found.top == pytest.approx(plain.mean())

@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from emoray.analysis.correction import corrected_mean, corrected_means
+from emoray.analysis.correction import corrected_mean, corrected_means, corrected_questions
+from emoray.analysis.intervals import question_means
 from emoray.study.circumplex import Array
 
 MU = 0.4
@@ -100,3 +101,11 @@ def test_groups_are_corrected_each_by_itself() -> None:
     both = [experiment(np.random.default_rng(seed)) for seed in (7, 8)]
     found = corrected_means(np.stack([one[0] for one in both]), np.stack([one[1] for one in both]))
     assert found == [corrected_mean(*one) for one in both]
+
+
+def test_means_of_questions_and_the_labelled_answers_alone_are_enough() -> None:
+    scores, human = experiment(np.random.default_rng(9))
+    few = ~np.isnan(human)
+    found = corrected_questions(question_means(scores), np.where(few, scores, np.nan)[:, :15], human[:, :15])
+    assert found.corrected == corrected_mean(scores, human).corrected
+    assert found.raw.estimate == pytest.approx(scores.mean())

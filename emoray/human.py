@@ -1,0 +1,142 @@
+"""What people read: a slice of a run's answers for them to label, blind, and the labels that come back.
+
+The rater sees an answer and the question it answers; the model and the state that was asked for stay hidden. The slice
+is drawn at random within each model and state, so that a correction by it holds for all answers.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import heapq
+import io
+import math
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from emoray import rows
+from emoray.spec import SpecError
+from emoray.store import RunFolder
+from emoray.study.circumplex import Affect
+from emoray.study.goemotions import LabelMap, plain_label
+
+COLUMNS = ("key", "question", "answer", "label", "valence", "arousal")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would run a cell that begins so
+_WANTED = "its columns are key and label, or key, valence and arousal"
+
+
+@dataclass(frozen=True, order=True)
+class Drawn:
+    """An answer in the slice; the lots decide which are drawn and how they are ordered."""
+
+    lot: str
+    key: str
+    question: str
+    answer: str
+
+
+def slice_of(folder: RunFolder, cells: int, seed: int) -> list[Drawn]:
+    """So many answers, drawn alike from every model and state, in an order that tells neither.
+
+    The same seed draws the same slice of the same answers. SpecError where there is nothing to draw.
+    """
+    strata: dict[tuple[str, float], list[Drawn]] = {}
+    for model in folder.models():
+        for state, drawn in _lots(folder, model, cells, seed).items():
+            strata[model, state] = drawn
+    turns = zip_longest(*_shuffled(strata, seed))
+    found = [drawn for turn in turns for drawn in turn if drawn is not None][:cells]
+    if not found:
+        raise SpecError(f"{folder.uri}: holds no answers yet, so there is nothing to label")
+    return sorted(found)
+
+
+def as_csv(drawn: Iterable[Drawn]) -> str:
+    """The slice as a table to fill in: a label, or valence and arousal."""
+    out = io.StringIO()
+    lines = csv.writer(out)
+    lines.writerow(COLUMNS)
+    lines.writerows((one.key, _inert(one.question), _inert(one.answer), "", "", "") for one in drawn)
+    return out.getvalue()
+
+
+def human_labels(path: str | Path, label_map: LabelMap) -> dict[str, Affect | None]:
+    """A labelled slice by key: CSV with the columns key and label, or key, valence and arousal (-1 … 1).
+
+    None stands for a label without a direction; a line that nobody filled in is left out. SpecError where a line cannot
+    be used.
+    """
+    try:
+        with Path(path).open(encoding="utf-8-sig", newline="") as file:
+            lines = list(csv.DictReader(file, skipinitialspace=True))
+    except (OSError, UnicodeDecodeError, csv.Error) as wrong:
+        raise SpecError(f"{path}: cannot be read as CSV: {wrong}") from None
+    places = {place.label: place.affect for place in label_map.places}
+    found: dict[str, Affect | None] = {}
+    seen: set[str] = set()
+    for number, line in enumerate(lines, start=2):
+        key = (line.get("key") or "").strip()
+        if not key or key in seen:
+            raise SpecError(f"{path}: line {number} has {'a key that came before' if key else 'no key'}")
+        seen.add(key)
+        if _filled(line):
+            found[key] = _place(f"{path}: line {number}", line, places)
+    if not found:
+        raise SpecError(f"{path}: holds no labels; {_WANTED}")
+    return found
+
+
+def _lots(folder: RunFolder, model: str, cells: int, seed: int) -> dict[float, list[Drawn]]:
+    """Per state the answers with the lowest lots: as many as could be wanted of one state."""
+    found: dict[float, list[Drawn]] = {}
+    columns = ["key", "state_deg", "question", "answer", "outcome", "canary"]
+    for table in folder.answers(model).tables(columns):
+        measured = pc.invert(pc.fill_null(table["canary"], False))
+        answers = table.filter(pc.and_(measured, pc.equal(table["outcome"], rows.ANSWERED)))
+        for state in pc.unique(answers["state_deg"]).to_pylist():
+            mine = answers.filter(pc.equal(answers["state_deg"], pa.scalar(state)))
+            found[state] = heapq.nsmallest(cells, [*found.get(state, []), *_lowest(mine, cells, seed)])
+    return found
+
+
+def _lowest(answers: pa.Table, cells: int, seed: int) -> list[Drawn]:
+    lots = [hashlib.blake2b(f"{seed} {key}".encode(), digest_size=8).hexdigest() for key in answers["key"].to_pylist()]
+    first = heapq.nsmallest(cells, range(len(lots)), key=lots.__getitem__)
+    few = answers.select(["key", "question", "answer"]).take(pa.array(first, pa.int64())).to_pylist()
+    return [Drawn(lots[place], **row) for place, row in zip(first, few, strict=True)]
+
+
+def _shuffled(strata: Mapping[tuple[str, float], list[Drawn]], seed: int) -> Sequence[list[Drawn]]:
+    """The strata in an order of chance: where not all get one more, none is preferred."""
+    return random.Random(seed).sample([strata[name] for name in sorted(strata)], len(strata))
+
+
+def _inert(text: str) -> str:
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def _filled(line: Mapping[str, str | None]) -> bool:
+    return any((line.get(name) or "").strip() for name in ("label", "valence", "arousal"))
+
+
+def _place(where: str, line: Mapping[str, str | None], places: Mapping[str, Affect | None]) -> Affect | None:
+    label, numbers = line.get("label") or "", [(line.get(name) or "").strip() for name in ("valence", "arousal")]
+    if label.strip() and any(numbers):
+        raise SpecError(f"{where} has both a label and a valence or arousal; keep one of them")
+    if label.strip():
+        if plain_label(label) not in places:
+            raise SpecError(f"{where} has the label {label.strip()!r}, which the label map does not place")
+        return places[plain_label(label)]
+    try:
+        affect = Affect(*(float(number or "nan") for number in numbers))
+    except ValueError:
+        affect = Affect(math.nan, math.nan)
+    if not (abs(affect.valence) <= 1 and abs(affect.arousal) <= 1):
+        raise SpecError(f"{where} needs a label, or valence and arousal between -1 and 1")
+    return affect

@@ -1,0 +1,160 @@
+"""Do the readers of a run say the same, and do the conclusions survive a change of reader? Numbers for the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from emoray.analysis.agreement import (
+    Conclusion,
+    Pair,
+    conclusions,
+    correlation,
+    krippendorff_alpha,
+    pairs,
+    rank_agreement,
+    surviving_share,
+)
+from emoray.analysis.claims import Claim, claims
+from emoray.analysis.intervals import question_means
+from emoray.analysis.summaries import moments
+from emoray.analysis.tally import Tally
+from emoray.report.source import SAMPLE, Sampled
+from emoray.study.circumplex import Array
+
+ALL = "all models"
+Who = tuple[str, str]  # reader, model
+
+
+@dataclass(frozen=True)
+class PairOn:
+    """How two readers agree on the answers of one model, or of all."""
+
+    model: str
+    pair: Pair
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What several readers of the same answers have in common."""
+
+    readers: tuple[str, ...]
+    answers: int  # that at least two readers scored, of those that were looked at one by one
+    sampled: bool  # whether some model has more answers than that
+    alpha: float  # Krippendorff's, of the scores of single answers, as intervals
+    pairs: tuple[PairOn, ...]
+    ranks: float  # Kendall's W of the order of models; NaN of one model
+    claims: tuple[Claim, ...]  # the paper's conclusions
+    conclusions: tuple[Conclusion, ...]  # the run's own
+    surviving: float  # the share of the run's own that every reader draws alike
+
+
+@dataclass(frozen=True)
+class _Joined:
+    """The same answers under every reader: one row per answer, one column per reader, NaN where one found nothing."""
+
+    scores: Array
+    angles_deg: Array
+    cells: Array  # a number per prompt
+    questions: Array  # a number per question
+    words: Array  # (answers,)
+
+
+def agreement(
+    tallies: Mapping[Who, Tally], readings: Mapping[Who, Sampled], words: Mapping[str, Sampled], level: float
+) -> Agreement | None:
+    """The agreement of the readers, in their order; None for fewer than two that have read something.
+
+    `readings` holds cosine, angle_deg, prompt and question of single answers, `words` their lengths by model.
+    """
+    readers = [name for name in dict.fromkeys(reader for reader, _ in readings) if _has_read(name, readings)]
+    models = list(dict.fromkeys(model for _, model in readings))
+    if len(readers) < 2:
+        return None
+    joined = {model: _joined([readings[reader, model] for reader in readers], words[model]) for model in models}
+    means = {
+        reader: {model: _question_means(tallies[reader, model]) for model in models if (reader, model) in tallies}
+        for reader in readers
+    }
+    scores = np.concatenate([one.scores for one in joined.values()])
+    own = conclusions(means, level=level)
+    return Agreement(
+        readers=tuple(readers),
+        answers=int(((~np.isnan(scores)).sum(axis=1) > 1).sum()),
+        sampled=any(len(one.keys) >= SAMPLE for one in readings.values()),
+        alpha=krippendorff_alpha(scores),
+        pairs=tuple(_pairs(readers, joined)),
+        ranks=rank_agreement(np.array([[_mean(means[r][m]) for m in models] for r in readers])),
+        claims=tuple(claims(means, _lengths(readers, list(joined.values())), level)),
+        conclusions=tuple(own),
+        surviving=surviving_share(own),
+    )
+
+
+def _has_read(reader: str, readings: Mapping[Who, Sampled]) -> bool:
+    mine = [one.columns["cosine"] for (name, _), one in readings.items() if name == reader and one.columns]
+    return any(np.isfinite(scores).any() for scores in mine)
+
+
+def _question_means(tally: Tally) -> Array:
+    return question_means(moments(tally.without("refused"), "cosine").by_question)
+
+
+def _joined(readings: Sequence[Sampled], words: Sampled) -> _Joined:
+    """The answers of one model by key; where a sample was cut, those below the lowest cut."""
+    whole = [one.keys[-1] for one in (*readings, words) if len(one.keys) >= SAMPLE]
+    keys = np.unique(np.concatenate([one.keys for one in readings]))
+    keys = keys[keys <= min(whole)] if whole else keys
+    names = ("cosine", "angle_deg", "prompt", "question")
+    columns = {name: [_at(keys, one, name) for one in readings] for name in names}
+    return _Joined(
+        scores=np.column_stack(columns["cosine"]),
+        angles_deg=np.column_stack(columns["angle_deg"]),
+        cells=np.fmax.reduce(columns["prompt"]),
+        questions=np.fmax.reduce(columns["question"]),
+        words=_at(keys, words, "words"),
+    )
+
+
+def _at(keys: Array, sample: Sampled, name: str) -> Array:
+    """The values of a sample at these keys (both ascending); NaN where it has none. Of a hash, 53 bits are enough."""
+    found = np.full(len(keys), np.nan)
+    if sample.columns:
+        there = np.isin(keys, sample.keys, assume_unique=True)
+        found[there] = sample.columns[name][np.isin(sample.keys, keys, assume_unique=True)]
+    return found
+
+
+def _pairs(readers: Sequence[str], joined: Mapping[str, _Joined]) -> list[PairOn]:
+    """Of all models together, then of each where there are several."""
+    cells = [np.unique(one.cells, return_inverse=True)[1] for one in joined.values()]
+    offsets = np.cumsum([0, *(int(one.max(initial=-1)) + 1 for one in cells)])
+    of = {model: (one.scores, one.angles_deg, cell) for (model, one), cell in zip(joined.items(), cells, strict=True)}
+    together = (
+        np.concatenate([scores for scores, _, _ in of.values()]),
+        np.concatenate([angles for _, angles, _ in of.values()]),
+        np.concatenate([cell + offset for cell, offset in zip(cells, offsets, strict=False)]),
+    )
+    shown = {ALL: together} | (of if len(of) > 1 else {})
+    return [PairOn(model, one) for model, columns in shown.items() for one in pairs(readers, *columns)]
+
+
+def _lengths(readers: Sequence[str], joined: Sequence[_Joined]) -> dict[str, Array]:
+    """Reader -> (questions,): how an answer's words and its score go together within a model and a question."""
+    questions = np.unique(np.concatenate([one.questions for one in joined]))
+    return {
+        reader: np.array([_mean([_within(one, place, question) for one in joined]) for question in questions])
+        for place, reader in enumerate(readers)
+    }
+
+
+def _within(one: _Joined, reader: int, question: float) -> float:
+    mine = one.questions == question
+    return correlation(one.words[mine], one.scores[mine, reader])
+
+
+def _mean(values: Sequence[float] | Array) -> float:
+    known = [value for value in values if np.isfinite(value)]
+    return float(np.mean(known)) if known else float("nan")

@@ -1,0 +1,193 @@
+"""What the sections of the page show that only some runs have: several readers, human labels, other settings."""
+
+from __future__ import annotations
+
+from itertools import combinations, groupby
+from typing import Any
+
+from markupsafe import Markup
+
+from emoray.analysis.drift import Change
+from emoray.report import figures
+from emoray.report.agreement import ALL, Agreement
+from emoray.report.night import Night
+from emoray.report.summary import Settings, Summary
+from emoray.report.tables import said_correction, said_drift, said_pair
+from emoray.report.words import (
+    UNKNOWN,
+    count,
+    hours,
+    listed,
+    neutral,
+    number,
+    p_value,
+    percent,
+    standing,
+    time_sentence,
+    with_interval,
+)
+from emoray.report.words import agreement as agreement_sentence
+
+_VERDICTS = {"yes": "yes", "no": "no", "open": "open", "unknown": "–"}
+
+
+def agreement(summary: Summary) -> dict[str, Any] | None:
+    """How far the readers agree; None for fewer than two."""
+    found = summary.agreement
+    if found is None:
+        return None
+    return {
+        "sentence": agreement_sentence(found),
+        "readers": found.readers,
+        "answers": f"{found.answers:,}",
+        "sampled": found.sampled,
+        "pairs": [
+            {
+                "model": model,
+                "lines": [{"who": f"{on.pair.first}, {on.pair.second}", "cells": said_pair(on.pair)} for on in some],
+            }
+            for model, some in groupby(found.pairs, key=lambda on: on.model)
+        ],
+        "all": ALL,
+        "panels": _panels(summary, found),
+        "claims": [_claim(found, place) for place in range(len(found.claims))],
+        "conclusions": [
+            {"what": one.what, "verdicts": _verdicts(found, one.verdicts), "standing": standing(one)}
+            for one in found.conclusions
+        ],
+    }
+
+
+def corrections(summary: Summary) -> list[dict[str, Any]]:
+    """The means as read and as people correct them."""
+    several = len(summary.readers) > 1
+    return [
+        {
+            "name": f"{one.model}, read by {one.reader}" if several else one.model,
+            "cells": said_correction(one.corrected),
+            "shift": number(one.corrected.shift),
+        }
+        for one in summary.corrections
+    ]
+
+
+def beside(summary: Summary) -> dict[str, Any] | None:
+    """The means under the run's own settings, where this report was asked for under others."""
+    own = summary.settings.beside
+    if own is None:
+        return None
+    several = len(summary.readers) > 1
+    return {
+        "here": _rules(summary.settings),
+        "own": _rules(own),
+        "lines": [
+            {
+                "name": f"{one.model}, read by {one.reader}" if several else one.model,
+                "cells": (with_interval(one.here), with_interval(one.own)),
+            }
+            for one in summary.beside
+        ],
+    }
+
+
+def time(summary: Summary) -> dict[str, Any] | None:
+    """When the models were asked, and whether they changed meanwhile; None where nothing can be told of it."""
+    several = len(summary.readers) > 1
+    drifts = [
+        {"model": one.model, "reader": one.reader if several else "", "by": by, "cells": said_drift(found)}
+        for one in summary.watched
+        for by, found in (("canaries", one.canaries), ("all cells", one.cells))
+        if found is not None
+    ]
+    texts = [
+        {"model": night.model, "cells": _change(night.canary_texts)} for night in summary.nights if night.canary_texts
+    ]
+    voices = [line for night in summary.nights for line in _voices(night)]
+    lasted = any(len(night.answers) > 1 for night in summary.nights)
+    if not (drifts or texts or voices or lasted):
+        return None
+    return {
+        "sentence": time_sentence(summary),
+        "drawing": _timeline(summary) if lasted else None,
+        "drifts": drifts,
+        "tests": f"{2 * len(drifts)} tests",
+        "texts": texts,
+        "voices": voices,
+    }
+
+
+def _change(found: Change) -> tuple[str, ...]:
+    return (f"{found.rounds:,}", percent(found.alike), percent(found.contrast), hours(found.at), p_value(found.p))
+
+
+def _voices(night: Night) -> list[dict[str, Any]]:
+    """Only where a provider said anything."""
+    return [
+        {
+            "model": night.model,
+            "names": (voice.returned_model or UNKNOWN, voice.system_fingerprint or UNKNOWN),
+            "cells": (f"{voice.answers:,}", *(moment[:19].replace("T", " ") for moment in (voice.first, voice.last))),
+        }
+        for voice in night.voices
+        if voice.returned_model or voice.system_fingerprint
+    ]
+
+
+def _timeline(summary: Summary) -> Markup:
+    return Markup(figures.inline_svg(figures.timeline(summary.nights), "timeline", "Answers of every model over time."))
+
+
+def kinships(summary: Summary) -> list[str]:
+    """Which judges judge their own kin."""
+    return [
+        f"The judge {reader} is of the same family as {listed([one.model for one in some])} ({family}): judges are "
+        "kinder to their kin, so read these scores beside those of another reader."
+        for (reader, family), some in _by_judge(summary)
+    ]
+
+
+def validated(summary: Summary) -> bool:
+    """Whether it is known of some reader here what it scores on human text."""
+    return any(reader in summary.settings.human_text for reader in summary.readers)
+
+
+def human_labels(summary: Summary) -> str:
+    return count(len(summary.settings.human_labels), "answer")
+
+
+def _by_judge(summary: Summary) -> list[tuple[tuple[str, str], list[Any]]]:
+    ordered = sorted(summary.kinships, key=lambda one: (one.reader, one.family))
+    return [(who, list(some)) for who, some in groupby(ordered, key=lambda one: (one.reader, one.family))]
+
+
+def _claim(found: Agreement, place: int) -> dict[str, Any]:
+    claim = found.claims[place]
+    return {
+        "what": claim.conclusion.what,
+        "mark": claim.mark,
+        "where": claim.where,
+        "test": claim.test,
+        "verdicts": _verdicts(found, claim.conclusion.verdicts),
+        "standing": standing(claim.conclusion),
+    }
+
+
+def _verdicts(found: Agreement, verdicts: Any) -> list[str]:
+    return [_VERDICTS[verdicts.get(reader, "unknown")] for reader in found.readers]
+
+
+def _panels(summary: Summary, found: Agreement) -> list[dict[str, Any]]:
+    return [
+        {"who": f"{first}, {second}", "drawing": _panel(summary, f"agreement-{place}", first, second)}
+        for place, (first, second) in enumerate(combinations(found.readers, 2))
+    ]
+
+
+def _panel(summary: Summary, name: str, first: str, second: str) -> Markup:
+    said = f"Mean cosine of every state and model, by {first} and by {second}: one against the other."
+    drawn = figures.single(lambda axes: figures.side_by_side(axes, summary, first, second), (3.4, 3.4))
+    return Markup(figures.inline_svg(drawn, name, said))
+
+
+def _rules(settings: Settings) -> str:
+    return f"label map {settings.label_map.name}, a neutral reading {neutral(settings)}"

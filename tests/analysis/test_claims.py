@@ -1,0 +1,69 @@
+"""The paper's conclusions, put to numbers of which it is known whether they bear them out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from emoray.analysis.claims import claims
+from emoray.study import paper
+from emoray.study.circumplex import Array
+
+NOISE = 0.02 * np.array([-2.0, -1.0, 0.0, 1.0, 2.0])  # of five questions
+
+
+def around(mean: float) -> Array:
+    return mean + NOISE
+
+
+def verdicts(models: dict[str, float], **lengths: Array) -> dict[str, str]:
+    """What one reader says of each conclusion, by its first words."""
+    found = claims({"r": {name: around(mean) for name, mean in models.items()}}, lengths or None)
+    return {one.conclusion.what: one.conclusion.verdicts["r"] for one in found}
+
+
+EVERY, CAPABLE = paper.EVERY_MODEL_EXPRESSES.value, "capable models reach more than 0.5"
+
+
+@pytest.mark.parametrize(
+    ("means", "every", "capable"),
+    [((0.6, 0.2), "yes", "yes"), ((0.3, 0.0), "open", "no"), ((0.5, -0.4), "no", "open")],
+)
+def test_every_model_must_express_and_one_must_reach_half(means: tuple[float, float], every: str, capable: str) -> None:
+    found = verdicts(dict(zip("ab", means, strict=True)))
+    assert (found[EVERY], found[CAPABLE]) == (every, capable)
+
+
+def test_what_names_models_is_asked_of_them_alone_and_only_where_they_are() -> None:
+    assert set(verdicts({"a": 0.6, "b": 0.2})) == {EVERY, CAPABLE}
+    found = verdicts({"gpt-4": 0.7, "GPT-3.5 turbo": 0.3, "Llama3 8B Instruct": 0.5})
+    assert found["gpt-4 come closest".replace("come", "comes")] == "yes"
+    assert found["GPT-3.5 turbo stays farthest"] == "yes"
+    assert found["GPT-3.5 turbo stays below Llama3 8B Instruct"] == "yes"
+    turned = verdicts({"GPT-4": 0.2, "GPT-3.5 turbo": 0.6, "Llama3 8B Instruct": 0.5})
+    assert turned["GPT-4 comes closest"] == "no"
+    assert turned["GPT-3.5 turbo stays below Llama3 8B Instruct"] == "no"
+
+
+@pytest.mark.parametrize(
+    ("correlations", "verdict"), [(NOISE, "yes"), (0.4 + NOISE, "no"), (8 * NOISE, "open"), (NOISE[:1], "unknown")]
+)
+def test_that_length_says_nothing_is_shown_by_an_interval_near_zero_and_not_by_a_wide_one(
+    correlations: Array, verdict: str
+) -> None:
+    assert verdicts({"a": 0.6}, r=correlations)[paper.LENGTH_IS_NOTHING.value] == verdict
+
+
+def test_one_question_cannot_tell() -> None:
+    (found, *_) = claims({"r": {"a": np.array([0.9])}})
+    assert found.conclusion.verdicts == {"r": "unknown"}
+
+
+def test_every_conclusion_carries_the_papers_mark_and_says_how_it_is_tested() -> None:
+    named = {name: around(0.5) for name in paper.MODELS.value}
+    found = claims({"r": named}, {"r": NOISE})
+    assert len(found) == 6
+    for one in found:
+        assert one.mark in ("verified", "secondary", "inferred")
+        assert one.where
+        assert one.test
