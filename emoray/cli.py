@@ -1,4 +1,4 @@
-"""plan | run | score | status | report | validate | rehearse | compact: parse, configure logging, call, print.
+"""plan | run | score | status | report | sample | validate | rehearse | compact: parse, configure logging, call, print.
 
 Exit codes: 0 all cells settled; 2 the user's input is wrong, and nothing was written; 3 finished, but cells are still
 owed; 130 interrupted. Progress goes to stderr, results to stdout.
@@ -13,15 +13,30 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from emoray import __version__
-from emoray.spec import GoEmotionsReader, Spec, SpecError, json_schema, load
-from emoray.store import StoreError
+from emoray.exit_codes import INTERRUPTED, OK, OWED, WRONG
+from emoray.spec import (
+    Account,
+    GoEmotionsReader,
+    Hosted,
+    JudgeReader,
+    ReaderEntry,
+    Retry,
+    Spec,
+    SpecError,
+    chosen_label_map,
+    json_schema,
+    load,
+    with_reader,
+)
+from emoray.store import StoreError, without_secrets
 
-OK, WRONG, OWED, INTERRUPTED = 0, 2, 3, 130
+if TYPE_CHECKING:
+    from emoray.readers import Reader
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,6 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (SpecError, StoreError) as wrong:
         print(f"emoray: {wrong}", file=sys.stderr)
         return WRONG
+    except KeyboardInterrupt:
+        print("emoray: interrupted", file=sys.stderr)
+        return INTERRUPTED
     except BrokenPipeError:  # `emoray plan … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
@@ -51,6 +69,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     from emoray import plan
 
     study = load(arguments.spec, arguments.set)
+    _warn_of_code(study.spec)
     folder = _folder(arguments.out, study.spec)
     planned = plan.plan(study, folder, address=arguments.address)
     print(json.dumps(planned.as_json(), indent=2) if arguments.json else planned.text())
@@ -60,6 +79,7 @@ def _plan(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     money = [] if arguments.max_cost is None else [f"budget_usd={arguments.max_cost}"]
     study = load(arguments.spec, [*arguments.set, *money])
+    _warn_of_code(study.spec)
     from emoray import job  # Ray takes seconds to import: not before the spec is known to be right
 
     if not arguments.verbose:
@@ -81,14 +101,23 @@ def _score(arguments: argparse.Namespace) -> int:
 
     uri = _absolute(arguments.run)
     spec = manifest.study(RunFolder(uri).manifest(), uri).spec
-    known = {reader.name: reader for reader in spec.readers}
-    reader = known.get(arguments.reader) or GoEmotionsReader(
-        kind="goemotions", name=_safe(arguments.reader), model=_model(arguments.reader)
-    )
+    entry, accounts = _reader(arguments.reader, spec)
     if not arguments.verbose:
         _hush()
-    command = f"emoray score {shlex.quote(arguments.run)} --reader {shlex.quote(arguments.reader)}"
-    return job.score(uri, reader, command=command, address=arguments.address, verbose=arguments.verbose)
+    command = shlex.join(["emoray", "score", without_secrets(arguments.run), "--reader", arguments.reader])
+    return job.score(
+        uri, entry, command=command, accounts=accounts, address=arguments.address, verbose=arguments.verbose
+    )
+
+
+def _reader(reader: str, spec: Spec | None = None) -> tuple[ReaderEntry, dict[str, Account]]:
+    """A reader of the spec by its name, in a YAML file, or a classifier by its hub id or folder; and the accounts."""
+    if reader.endswith((".yaml", ".yml")):
+        found = with_reader(reader, spec)
+        return found.readers[0], found.accounts
+    known = {entry.name: entry for entry in (spec.readers if spec else [])}
+    own = GoEmotionsReader(kind="goemotions", name=_safe(reader), model=_model(reader))
+    return known.get(reader, own), {}
 
 
 def _model(reader: str) -> str:
@@ -114,28 +143,85 @@ def _report(arguments: argparse.Namespace) -> int:
     from emoray import job
     from emoray.store import RunFolder
 
-    print(job.report(RunFolder(_absolute(arguments.run)), arguments.out and _absolute(arguments.out)))
+    table = job.report(
+        RunFolder(_absolute(arguments.run)),
+        arguments.out and _absolute(arguments.out),
+        label_map=chosen_label_map(arguments.label_map, Path()) if arguments.label_map else None,
+        neutral=arguments.neutral,
+        ceilings=arguments.ceilings,
+        human=arguments.human,
+    )
+    print(table)
     return OK
+
+
+def _sample(arguments: argparse.Namespace) -> int:
+    from emoray import human, manifest
+    from emoray.store import RunFolder
+
+    out, folder = Path(arguments.out), RunFolder(_absolute(arguments.run))
+    manifest.study(folder.manifest(), folder.uri)
+    if out.exists():
+        raise SpecError(f"{out}: is there already, and may hold labels; choose another file")
+    _writable(out)
+    drawn = human.slice_of(folder, arguments.cells, arguments.seed)
+    out.write_text(human.as_csv(drawn), encoding="utf-8", newline="")
+    print(
+        f"{out}: {len(drawn):,} answers to label, each with a label or with valence and arousal (-1 to 1); then\n"
+        f"emoray report {shlex.quote(arguments.run)} --human {shlex.quote(str(out))}"
+    )
+    return OK
+
+
+def _writable(file: Path) -> None:
+    if not file.absolute().parent.is_dir():
+        raise SpecError(f"{file}: the folder for it is not there")
 
 
 def _validate(arguments: argparse.Namespace) -> int:
     from emoray import validate
+    from emoray.hosts import HostDown
     from emoray.readers import ReaderDown
-    from emoray.spec import GoEmotionsReader, chosen_label_map
 
-    labelled = validate.single_labelled(arguments.data)
+    labelled = validate.single_labelled(arguments.data).first(arguments.limit)
+    fit_on = validate.single_labelled(arguments.calibrate).first(arguments.limit) if arguments.calibrate else None
     label_map = chosen_label_map(arguments.label_map, Path())
-    entry = GoEmotionsReader(kind="goemotions", name="reader", model=arguments.reader, cpus=float(os.cpu_count() or 1))
+    entry, accounts = _reader(arguments.reader)
+    entry = entry.model_copy(update={"cpus": float(os.cpu_count() or 1)})
+    if arguments.save:
+        _writable(Path(arguments.save))
     try:
-        from emoray.readers.goemotions import GoEmotions
-
-        reader = GoEmotions(entry)
-    except ReaderDown as wrong:
+        reader = _started(entry, accounts, labelled.texts)
+        found = validate.examine(reader, entry, labelled, label_map, fit_on=fit_on, fit_name=arguments.calibrate or "")
+    except (ReaderDown, HostDown) as wrong:
         raise SpecError(str(wrong)) from None
-    found = validate.examine(reader, labelled, label_map)
+    if arguments.save:
+        kept = validate.saved(found, entry, reader.revision, Path(arguments.data).name, label_map)
+        Path(arguments.save).write_text(kept, encoding="utf-8")
     text = validate.whole_table(arguments.reader, found, label_map)
     print(json.dumps(found.as_json(), indent=2) if arguments.json else text)
     return OK
+
+
+def _started(entry: ReaderEntry, accounts: Mapping[str, Account], texts: Sequence[str]) -> Reader:
+    """The reader by itself, without a run; a hosted judge keeps its account's limits, and says what it will cost."""
+    if not (isinstance(entry, JudgeReader) and isinstance(entry.model, Hosted)):
+        from emoray.stream.actors import reader_of
+
+        return reader_of(entry)
+    from emoray.estimate import CHARS_PER_TOKEN, estimate_judge
+    from emoray.governor import Limits, LocalGovernor
+    from emoray.hosts.hosted_api import HostedApi
+    from emoray.readers.judge import Judge, asked_of, rubric, sampling_of
+
+    account, asked = accounts[entry.model.account], asked_of(entry)
+    assert isinstance(asked, Hosted)
+    judge = Judge(entry, HostedApi(asked, account, Retry(), LocalGovernor(Limits.of(account))))
+    told, most = rubric(entry), sampling_of(entry).max_tokens
+    mean = sum(map(len, texts)) / len(texts) / CHARS_PER_TOKEN
+    cost = estimate_judge(entry.model, len(texts), rubric=told.system + told.user, answer_tokens=mean, max_tokens=most)
+    print(f"{entry.model.id} judges {len(texts):,} comments: {cost.money()}", file=sys.stderr)
+    return judge
 
 
 def _compact(arguments: argparse.Namespace) -> int:
@@ -181,6 +267,9 @@ def _hush() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
+_READER = "a hub id, a folder, or a YAML file with a reader's entry"
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="emoray", description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--version", action="version", version=f"emoray {__version__}")
@@ -201,7 +290,7 @@ def _parser() -> argparse.ArgumentParser:
 
     score = _command(commands, "score", _score, "read the answers of a run with another reader; asks nothing")
     score.add_argument("run", metavar="RUN")
-    score.add_argument("--reader", required=True, metavar="READER", help="a reader of the spec, a hub id or a folder")
+    score.add_argument("--reader", required=True, metavar="READER", help=f"a reader of the spec by name, {_READER}")
     score.add_argument("--address", metavar="HOST:PORT", help="a Ray cluster (RAY_ADDRESS, or one is started here)")
 
     status = _command(commands, "status", _status, "settled, owed and failed per model; also while it runs")
@@ -211,10 +300,25 @@ def _parser() -> argparse.ArgumentParser:
     report = _command(commands, "report", _report, "tables, figures and one page from a run folder")
     report.add_argument("run", metavar="RUN")
     report.add_argument("--out", metavar="DIR", help="in place of RUN/report")
+    report.add_argument("--label-map", metavar="MAP", help="score the stored readings by another map; asks no reader")
+    report.add_argument("--neutral", choices=["zero", "drop"], help="score the stored readings by another neutral rule")
+    report.add_argument(
+        "--ceilings", action="append", default=[], metavar="FILE", help="of `validate --save`; once per reader"
+    )
+    report.add_argument("--human", metavar="CSV", help="labels by people, to correct the means; see `emoray sample`")
+
+    sample = _command(commands, "sample", _sample, "draw answers of a run for people to label, blind")
+    sample.add_argument("run", metavar="RUN")
+    sample.add_argument("--out", required=True, metavar="CSV", help="the file to fill in")
+    sample.add_argument("--cells", type=_at_least_one, default=200, metavar="N", help="how many answers (200)")
+    sample.add_argument("--seed", type=int, default=0, metavar="N", help="decides which are drawn (0)")
 
     validate = _command(commands, "validate", _validate, "a reader's accuracy on labelled text")
-    validate.add_argument("reader", metavar="READER", help="`embedded`, a hub id or a local folder")
+    validate.add_argument("reader", metavar="READER", help=f"`embedded`, {_READER}")
     validate.add_argument("--data", required=True, metavar="TSV", help="in the format of GoEmotions")
+    validate.add_argument("--calibrate", metavar="TSV", help="fit a temperature to this data, and judge it on --data")
+    validate.add_argument("--save", metavar="FILE", help="keep the figures as JSON, for `report --ceilings`")
+    validate.add_argument("--limit", type=_at_least_one, metavar="N", help="only the first N comments")
     validate.add_argument("--label-map", default="russell", metavar="MAP", help="a shipped map or a file (russell)")
     validate.add_argument("--json", action="store_true", help="for programs")
 
@@ -272,13 +376,26 @@ def _absolute(place: str) -> str:
     return place if "://" in place else str(Path(place).expanduser().absolute())
 
 
+def _warn_of_code(spec: Spec) -> None:
+    """Says which models bring code of their own that the spec lets run."""
+    for entry in spec.asked:
+        if getattr(entry, "trust_remote_code", False) or getattr(entry, "engine_kwargs", {}).get("trust_remote_code"):
+            revision = getattr(entry, "revision", None)
+            pinned = f"at revision {revision}" if revision else "at no fixed revision"
+            print(
+                f"warning: model {entry.name!r} runs the Python code that comes with {entry.id} ({pinned}), with the "
+                "rights and the keys of this run: trust_remote_code is for code that you have read",
+                file=sys.stderr,
+            )
+
+
 def _again(arguments: argparse.Namespace) -> str:
-    """The command that resumes this run."""
+    """The command that resumes this run; it is kept in run.json, so a secret in a URI is left out."""
     words = ["emoray", "run", arguments.spec]
     words += [word for change in arguments.set for word in ("--set", change)]
     for flag in ("out", "limit", "max_cost", "address"):
         if getattr(arguments, flag):
-            words += [f"--{flag.replace('_', '-')}", str(getattr(arguments, flag))]
+            words += [f"--{flag.replace('_', '-')}", without_secrets(str(getattr(arguments, flag)))]
     return shlex.join([*words, "--extend"] if arguments.extend else words)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
+from emoray.exit_codes import OK, WRONG
 from emoray.rehearsal import audit, engine
 from emoray.rehearsal.audit import Audit, Event, Heard, Kept, Kill
 from emoray.rehearsal.faults import Fault, Plan, storm
@@ -35,8 +37,7 @@ from emoray.stream.nodes import Nodes
 from emoray.study.prompts import Prompt, prompts
 
 _LOOK_S = 0.02
-_TRIES = 5  # runs that end by themselves with cells still owed
-OK, WRONG = 0, 2  # exit codes of `run`
+_TRIES = 3  # runs one after another that end by themselves and settle nothing
 _E = TypeVar("_E", bound=StrEnum)
 
 
@@ -158,18 +159,23 @@ class _Stage:
         from emoray.stream.victims import Hunter
 
         self._hunter = Hunter(self._address, self._nodes.workers if self._nodes else 0)
-        yield
+        numbers = (signal.SIGINT, signal.SIGTERM)  # Ray has put its own handler there, which would let the run live
+        before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def play(self) -> None:
         """Runs, kills and resumes until the run ends by itself with nothing owed, or does not get further."""
-        tries = 0
+        tries = settled = 0
         while tries < _TRIES:
             ended = self._run()
-            if ended == OK:
+            if ended in (OK, WRONG):
                 return
-            tries += ended is not None
-            if ended == WRONG:
-                return
+            before, settled = settled, len(self._durable())
+            tries = tries + 1 if ended is not None and settled == before else 0
         self._say("the run does not get further")
 
     def ledger(self) -> Audit:
@@ -235,8 +241,8 @@ class _Stage:
         found: list[Any]
         match target:
             case Target.DRIVER:
-                actors = self._hunter.actors(driver.pid)
-                found = [actors] if actors else []  # it has begun to work
+                begun = self._hunter.actors(driver.pid)
+                found = [[one for one in begun if one.works]] if begun else []
             case Target.ACTOR | Target.ENGINE:
                 found = self._hunter.actors(driver.pid, "Speaker")
             case Target.READER:
@@ -265,9 +271,11 @@ class _Stage:
     def _in_flight(self, until: float) -> int:
         """Cells asked and not durable: what may have to be asked again."""
         asked = {key for when, key in self._events("asked") if when <= until}
-        durable = Settled().union(*(self._folder.answers(name).settled() for name in self._grid))
         keys = sorted(asked)
-        return len(keys) - int(durable.has(keys).sum()) if keys else 0
+        return len(keys) - int(self._durable().has(keys).sum()) if keys else 0
+
+    def _durable(self) -> Settled:
+        return Settled().union(*(self._folder.answers(name).settled() for name in self._grid))
 
     # ── counting ───────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ from emoray import manifest
 from emoray.batches import FolderBook
 from emoray.lease import holder
 from emoray.progress import duration
-from emoray.store import RunFolder
+from emoray.store import LANES, RunFolder
 
 _ALIVE_S = 120.0  # a part that was written to so recently is being worked on
 
@@ -29,6 +30,8 @@ class ModelStatus:
     prompt_tokens: int
     completion_tokens: int
     cost_usd: float
+    read_cost_usd: float  # of judges
+    standing: str | None  # what its lane does or waits for; None where nobody is writing
     per_minute: float | None  # settled, since the last attempt began; None where it is not being worked on
     last_write: str | None
 
@@ -67,19 +70,32 @@ class Status:
 def status(folder: RunFolder, *, now: datetime | None = None) -> Status:
     """The status of a run folder; SpecError where it is none."""
     whole = folder.manifest()
-    spec = manifest.study(whole, folder.uri).spec
+    spec = manifest.study(whole, folder.shown).spec
     attempts = list((whole or {}).get("attempts", []))
     cells, last = int((whole or {})["cells_per_model"]), attempts[-1] if attempts else {}
     now = now or datetime.now(UTC)
     batches = Counter(batch.model for batch in FolderBook(folder).noted() if not batch.ended)
-    models = tuple(_model(folder, entry.name, cells, last, now, batches[entry.name]) for entry in spec.models)
     held = holder(folder, now.timestamp())
+    standing: dict[str, str] = json.loads(folder.read_bytes(LANES) or b"{}") if held else {}
+    models = tuple(
+        _model(folder, entry.name, cells, last, now, batches[entry.name], standing.get(entry.name))
+        for entry in spec.models
+    )
     writer = f"process {held.pid} on {held.host}" if held else None
-    return Status(spec.name, folder.uri, attempts, models, writer)
+    return Status(spec.name, folder.shown, attempts, models, writer)
 
 
-def _model(folder: RunFolder, name: str, cells: int, last: dict[str, Any], now: datetime, batches: int) -> ModelStatus:
+def _model(
+    folder: RunFolder,
+    name: str,
+    cells: int,
+    last: dict[str, Any],
+    now: datetime,
+    batches: int,
+    standing: str | None,
+) -> ModelStatus:
     said = folder.answers(name).counts()
+    felt = {reader: folder.rows(reader, name).counts() for reader in folder.readers()}
     alive = "end" not in last and said.last_write is not None and (now - said.last_write).total_seconds() < _ALIVE_S
     before = last.get("settled_before", {}).get(name, 0)
     return ModelStatus(
@@ -87,13 +103,15 @@ def _model(folder: RunFolder, name: str, cells: int, last: dict[str, Any], now: 
         cells=cells,
         settled=said.answered,
         failed=dict(said.failed),
-        read={reader: folder.rows(reader, name).counts().answered for reader in folder.readers()},
+        read={reader: counts.answered for reader, counts in felt.items()},
         spare=said.spare,
         torn=said.torn,
         batches=batches,
         prompt_tokens=said.prompt_tokens,
         completion_tokens=said.completion_tokens,
         cost_usd=said.cost_usd,
+        read_cost_usd=sum(counts.read_cost_usd for counts in felt.values()),
+        standing=standing,
         per_minute=_rate(said.answered, before, last["began"], now) if alive else None,
         last_write=said.last_write.isoformat(timespec="seconds") if said.last_write else None,
     )
@@ -112,10 +130,13 @@ def _line(model: ModelStatus, width: int) -> str:
         f"failed {failed}",
         *(f"read by {reader} {n:,}" for reader, n in model.read.items()),
         f"${model.cost_usd:,.2f}" if model.cost_usd else "",
+        f"${model.read_cost_usd:,.2f} for judges" if model.read_cost_usd else "",
         f"{model.spare:,} spare copies" if model.spare else "",
         f"{model.torn} torn files" if model.torn else "",
         f"{model.batches} batches open" if model.batches else "",
     ]
+    if model.standing and model.standing.startswith("waits"):
+        words.append(model.standing)
     if model.per_minute:
         words += [f"{model.per_minute:,.0f}/min", f"{duration(60 * model.owed / model.per_minute)} left"]
     return "  ".join(word for word in words if word)

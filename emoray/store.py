@@ -1,6 +1,7 @@
 """A run folder: its paths, its manifest, and how its files are written and read.
 
     RUN/run.json                                    the manifest
+    RUN/lanes.json                                  what each lane of the run that is under way does or waits for
     RUN/answers/model=<m>/*.parquet                 one row per ask, as soon as it exists
     RUN/rows/reader=<r>/model=<m>/*.parquet         the scored rows
     RUN/report/
@@ -52,6 +53,7 @@ from emoray.resume import MONEY, Census, Keys, Places, Settled, Spent, Words, wo
 log = logging.getLogger(__name__)
 
 ENDING = ".parquet"
+LANES = "lanes.json"
 SET_ASIDE = ".torn"  # after an "_", without which pandas would read it
 _VERSION = b"emoray.schema_version"
 _NOTE = b"emoray.file"
@@ -171,7 +173,12 @@ class RunFolder:
 
     def where(self, relative: str) -> str:
         """The place as a person names it; without the secrets that a URI may carry."""
-        return f"{_shown(self.uri).rstrip('/')}/{relative}"
+        return f"{self.shown.rstrip('/')}/{relative}"
+
+    @property
+    def shown(self) -> str:
+        """The folder as a person names it; without the secrets that a URI may carry."""
+        return _shown(self.uri)
 
     @property
     def fs(self) -> Any:
@@ -742,8 +749,13 @@ def _warn(part: Part, torn: Torn) -> None:
     log.warning("%s is skipped, its cells are owed again: %s", part.where(torn.name), torn)
 
 
+def without_secrets(uri: str, instead: str = "…@") -> str:
+    """A URI less the key and secret that may stand before its @; a path as it is."""
+    return re.sub(r"//[^/]*@", f"//{instead}", uri) if "://" in uri else uri
+
+
 def _shown(uri: str) -> str:
-    return re.sub(r"//[^/]*@", "//", uri.split("?")[0]) if "://" in uri else uri
+    return without_secrets(uri.split("?")[0], "") if "://" in uri else uri
 
 
 @lru_cache(maxsize=64)

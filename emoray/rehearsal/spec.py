@@ -56,12 +56,14 @@ def rehearsed(
 def _model(entry: ModelEntry, urls: Mapping[str, str]) -> ModelEntry:
     id = f"rehearsal/{entry.id}"
     if isinstance(entry, Hosted):
-        return entry.model_copy(update={"id": id, "usd_per_million": price_of(entry)})
+        here: dict[str, Any] = {"id": id, "usd_per_million": price_of(entry), "deadline": None, "resources": {}}
+        return entry.model_copy(update=here)
     return Rehearsed(
         host="rehearsed",
         name=entry.name,
         id=id,
         sampling=entry.sampling,
+        priority=entry.priority,
         base_url=urls[ENGINES],
         actors=_actors(entry),
         in_flight=_in_flight(entry),
@@ -100,5 +102,5 @@ def _wider(account: Account, faster: float) -> dict[str, float]:
 def _reader(entry: ReaderEntry, *, real: bool) -> ReaderEntry:
     """A judge is never real: it would be asked, and paid."""
     if real and isinstance(entry, GoEmotionsReader | RegressorReader):
-        return entry
+        return entry.model_copy(update={"resources": {}})
     return ScriptedReader(kind="scripted", name=entry.name, actors=getattr(entry, "actors", 1))

@@ -16,7 +16,7 @@ from emoray.cli import main
 from emoray.store import RunFolder
 from emoray.stream import cluster
 from emoray.stream.nodes import Nodes
-from tests.chaos.conftest import EMORAY, PATIENCE_S, Start, until
+from tests.programs import EMORAY, PATIENCE_S, Start, until
 
 pytestmark = [pytest.mark.chaos, pytest.mark.cluster]
 
@@ -223,20 +223,20 @@ def fill(path: Path) -> None:
             return
 
 
-def test_a_folder_that_not_every_node_sees_is_said_before_anything_is_asked(start: Start, tmp_path: Path) -> None:
+def test_a_folder_that_not_every_node_sees_is_said_before_anything_is_asked(
+    start: Start, nodes: Nodes, tmp_path: Path
+) -> None:
     alone = ["unshare", "--mount", "sh", "-c", f'mount -t tmpfs none {tmp_path} && exec "$@"', "sh"]
     if subprocess.run([*alone, "true"], capture_output=True).returncode:
         pytest.skip("this user may mount nothing")
     spec = tmp_path / "spec.yaml"
     spec.write_text(SPEC.format(repetitions=1, latency_s=0.0))
-    with Nodes(workers=1, cpus=2) as nodes:
-        nodes.add(before=tuple(alone))
-        nodes.wait()
-        run = start(
-            [*EMORAY, "run", str(spec), "--out", str(tmp_path / "run"), "--address", nodes.address],
-            **nodes.environment,
-        )
-        _, said = run.communicate(timeout=PATIENCE_S)
+    nodes.add(before=tuple(alone))  # blind for this test's folder only, so it may stay
+    nodes.wait()
+    run = start(
+        [*EMORAY, "run", str(spec), "--out", str(tmp_path / "run"), "--address", nodes.address], **nodes.environment
+    )
+    _, said = run.communicate(timeout=PATIENCE_S)
 
     assert run.returncode == 2
     assert "does not see" in said

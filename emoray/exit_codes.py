@@ -1,0 +1,8 @@
+"""How `emoray` ends, as told to whoever started it."""
+
+from __future__ import annotations
+
+OK = 0  # every cell is settled
+WRONG = 2  # the user's input is wrong, and nothing was written
+OWED = 3  # finished, but cells are still owed
+INTERRUPTED = 130  # as a shell reports Ctrl-C
