@@ -39,17 +39,20 @@ ROOMS: dict[str, set[str]] = {
     "stream": ASKING | STORE | {"journal", "compact", "lease", "batches", "hosts", "readers", "rehearsal"},
     "report": {"study", "analysis", "rows", "store"},
     "progress": set(),
+    "exit_codes": set(),
     "manifest": {"study", "spec"},
     "batches": {"hosts", "store"},  # what a host writes down, in a run folder
     "status": {"manifest", "progress", "store", "lease", "batches"},
     "estimate": {"study", "spec", "hosts", "prices"},
     "validate": {"study", "analysis", "spec", "readers"},
+    "human": STORE | {"spec"},
     "belonging": STORE | {"spec"},
-    "plan": STORE | {"spec", "manifest", "estimate", "progress", "stream"},
+    "plan": STORE | {"spec", "manifest", "estimate", "progress", "readers", "stream"},  # a rubric is paid for
     "job": STORE
-    | {"spec", "belonging", "journal", "compact", "lease", "manifest", "progress", "report", "estimate", "stream"},
+    | {"spec", "belonging", "journal", "compact", "lease", "manifest", "progress", "report", "estimate", "stream"}
+    | {"exit_codes", "validate", "human"},
 }
-ROOMS["rehearse"] = STORE | {"spec", "rehearsal", "stream", "job"}
+ROOMS["rehearse"] = STORE | {"spec", "rehearsal", "stream", "exit_codes"}
 ROOMS["cli"] = set(ROOMS)  # on top; nobody below knows it
 ROOMS["__main__"] = {"cli"}
 ROOMS["__init__"] = set()
@@ -66,6 +69,7 @@ LIBRARIES: dict[str, set[str]] = {  # of a room, in all its files
     "compact": ARROW,
     "lease": ARROW,
     "belonging": ARROW,
+    "human": ARROW,
     "readers": {"numpy"},
     "validate": {"numpy"},
     "rehearsal": {"aiohttp"},
@@ -77,6 +81,7 @@ OF_ONE_FILE: dict[str, set[str]] = {  # heavy ones: each in the one file that is
     "hosts/hosted_api.py": {"openai", "aiohttp", "httpx2"},
     "hosts/batch_api.py": {"openai"},
     "hosts/vllm.py": {"vllm"},
+    "hosts/weights.py": {"huggingface_hub"},
     "readers/encoder.py": {"torch", "transformers"},
 }
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "manager"}

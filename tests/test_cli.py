@@ -19,7 +19,7 @@ from tests.test_spec import BASE, MISTAKES
 
 ROOT = Path(__file__).resolve().parent.parent
 JOBS = ROOT / "jobs"
-COMMANDS = ["plan", "run", "score", "status", "report", "validate", "compact"]
+COMMANDS = ["plan", "run", "score", "status", "report", "sample", "validate", "compact"]
 Captured = pytest.CaptureFixture[str]
 
 
@@ -103,7 +103,9 @@ def test_plan_without_a_spec_says_what_it_needs(capsys: Captured) -> None:
     assert refused(capsys, "plan") == "plan needs a spec, such as jobs/quickstart.yaml (or --schema)"
 
 
-@pytest.mark.parametrize("command", [["status"], ["report"], ["compact"], ["score", "--reader", "embedded"]])
+@pytest.mark.parametrize(
+    "command", [["status"], ["report"], ["compact"], ["score", "--reader", "embedded"], ["sample", "--out", "s.csv"]]
+)
 @pytest.mark.parametrize("folder", [".", "nowhere"])
 def test_a_folder_that_is_no_run_is_a_mistake(command: list[str], folder: str, capsys: Captured) -> None:
     said = refused(capsys, *command, folder)
@@ -129,7 +131,11 @@ def test_a_place_that_no_storage_knows_is_a_mistake(capsys: Captured) -> None:
         ["run", "my.yaml", "--limit", "few"],
         ["plan", "my.yaml", "--wibble"],
         ["validate", "embedded"],
+        ["validate", "embedded", "--data", "x.tsv", "--limit", "0"],
         ["score", "."],
+        ["report", ".", "--neutral", "half"],
+        ["sample", "."],
+        ["sample", ".", "--out", "s.csv", "--cells", "few"],
     ],
 )
 def test_a_command_that_is_none_ends_with_2_and_a_hint(arguments: list[str], capsys: Captured) -> None:
@@ -287,7 +293,7 @@ def test_validate_measures_a_reader(tiny: str, capsys: Captured) -> None:
 
 def test_validate_refuses_a_reader_that_is_not_there(capsys: Captured) -> None:
     said = refused(capsys, "validate", "./nobody", "--data", data())
-    assert said.startswith("reader 'reader' (./nobody) cannot be loaded: ")
+    assert said.startswith("reader 'nobody' (./nobody) cannot be loaded: ")
 
 
 def test_validate_refuses_data_that_is_none(capsys: Captured) -> None:
@@ -301,3 +307,113 @@ def test_validate_refuses_a_label_map_that_is_none(capsys: Captured) -> None:
     Path("mine.yaml").write_text("joy: {term: happy}\n")
     said = refused(capsys, "validate", "embedded", "--data", "data.tsv", "--label-map", "mine.yaml")
     assert said.startswith("mine.yaml: label map 'mine' misses admiration, amusement, ")
+
+
+def test_validate_keeps_its_figures_for_a_report_and_fits_a_temperature(tiny: str, capsys: Captured) -> None:
+    arguments = ["validate", tiny, "--data", data(), "--limit", "2"]
+    assert main([*arguments, "--save", "kept.json", "--calibrate", "data.tsv"]) == 0
+    assert "(fitted to data.tsv, judged on others)" in capsys.readouterr().out
+    kept = json.loads(Path("kept.json").read_text())
+    assert (kept["reader"]["model"], kept["quality"]["comments"], kept["data"]) == (tiny, 2, "data.tsv")
+
+
+def test_validate_reads_with_the_reader_that_a_file_describes(capsys: Captured) -> None:
+    said = json.dumps({"valence": 1, "arousal": 0.5, "confidence": 1})
+    model = {"host": "scripted", "name": "m", "lines": [said]}
+    Path("judge.yaml").write_text(json.dumps({"kind": "judge", "name": "j", "model": model}))
+    assert main(["validate", "judge.yaml", "--data", data(), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["quality"]["comments"] == 3
+    assert found["accuracy"] is None
+    assert found["quality"]["cosine_neutral_zero"] is not None
+
+
+def test_validate_refuses_what_it_cannot_use(tiny: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert refused(capsys, "validate", tiny, "--data", data(), "--save", "no/x.json") == (
+        "no/x.json: the folder for it is not there"
+    )
+    assert refused(capsys, "validate", tiny, "--data", "data.tsv", "--calibrate", "no.tsv").startswith("no.tsv: cannot")
+    assert refused(capsys, "validate", "no.yaml", "--data", "data.tsv").startswith("no.yaml: cannot be read")
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    judge = {"kind": "judge", "name": "j", "model": {"host": "hosted_api", "name": "m", "id": "gpt-4o", "account": "o"}}
+    Path("j.yaml").write_text(json.dumps(judge | {"accounts": {"o": {"key_env": "NO_SUCH_KEY"}}}))
+    assert "NO_SUCH_KEY" in refused(capsys, "validate", "j.yaml", "--data", "data.tsv")
+
+
+# ── report and sample ──
+
+
+@pytest.fixture
+def read(here: Path) -> Path:
+    """A run whose answers at 0 degrees were read as joy, all others as neutral."""
+    folder = runs.begun(here / "run")
+    for prompts in (runs.asked(), runs.asked(model="b b")):
+        runs.say(folder, prompts)
+        runs.feel(folder, [prompt for prompt in prompts if prompt.cell.state.angle_deg == 0])
+        runs.feel(folder, [prompt for prompt in prompts if prompt.cell.state.angle_deg != 0], "neutral")
+    return Path("run")
+
+
+def reported() -> dict[str, object]:
+    found: dict[str, object] = json.loads(Path("out/summary.json").read_text())
+    return found
+
+
+def test_another_map_and_rule_score_stored_readings_anew_and_ask_no_reader(read: Path, capsys: Captured) -> None:
+    assert main(["report", str(read), "--out", "out", "--label-map", "octants", "--neutral", "drop"]) == 0
+    assert "label map octants (ours), neutral is left out" in capsys.readouterr().out
+    found = reported()
+    assert found["settings"]["neutral"] == "drop"  # type: ignore[index]
+    beside = found["beside"][0]  # type: ignore[index]
+    assert beside["here"]["estimate"] != beside["own"]["estimate"]
+
+
+def test_a_slice_is_drawn_labelled_and_corrects_the_means(read: Path, capsys: Captured) -> None:
+    assert main(["sample", str(read), "--out", "slice.csv", "--cells", "12", "--seed", "5"]) == 0
+    assert "emoray report run --human slice.csv" in capsys.readouterr().out
+    Path("slice.csv").write_text(Path("slice.csv").read_text().replace(",,,", ",sadness,,"))
+    assert main(["report", str(read), "--out", "out", "--human", "slice.csv"]) == 0
+    corrected = reported()["corrections"][0]["corrected"]  # type: ignore[index]
+    assert corrected["labelled"] == 6
+    assert corrected["shift"] != 0
+
+
+def test_a_slice_that_is_there_is_not_drawn_over_for_it_may_hold_labels(read: Path, capsys: Captured) -> None:
+    Path("slice.csv").write_text("mine")
+    said = refused(capsys, "sample", str(read), "--out", "slice.csv")
+    assert said == "slice.csv: is there already, and may hold labels; choose another file"
+    assert Path("slice.csv").read_text() == "mine"
+
+
+def test_what_a_validated_reader_scores_on_human_text_divides_the_scores(read: Path, capsys: Captured) -> None:
+    """The run's reader is a scripted one, and so is the validated."""
+    Path("r.yaml").write_text("{kind: scripted, name: r}")
+    assert main(["validate", "r.yaml", "--data", data(), "--save", "kept.json"]) == 0
+    assert main(["report", str(read), "--out", "out", "--ceilings", "kept.json"]) == 0
+    capsys.readouterr()
+    assert reported()["settings"]["human_text"] == ["r"]  # type: ignore[index]
+    said = refused(capsys, "report", str(read), "--out", "no", "--ceilings", "kept.json", "--label-map", "octants")
+    assert said.startswith("kept.json: was made with the label map 'russell'")
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--label-map", "rusell"], "label_map: 'rusell' is neither a file nor one of russell, octants, ratings"),
+        (["--ceilings", "no.json"], "no.json: cannot be read (No such file or directory)"),
+        (["--human", "no.csv"], "no.csv: cannot be read as CSV"),
+        (["--human", "other.csv"], "other.csv: 1 of its 1 keys are of no answer in this run, such as 'k1'"),
+    ],
+)
+def test_a_mistake_in_a_flag_of_a_report_is_one_sentence_and_nothing_is_written(
+    read: Path, flags: list[str], sentence: str, capsys: Captured
+) -> None:
+    Path("other.csv").write_text("key,label\nk1,joy\n")
+    assert refused(capsys, "report", str(read), "--out", "out", *flags).startswith(sentence)
+    assert not Path("out").exists()
+
+
+def test_score_refuses_another_reader_under_a_name_that_is_taken(read: Path, capsys: Captured) -> None:
+    Path("r.yaml").write_text("{kind: goemotions, name: r}")
+    said = refused(capsys, "score", "-v", str(read), "--reader", "r.yaml")
+    assert said == "the run has another reader called 'r' already; give this one a name of its own"

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from emoray.batches import FolderBook
+from emoray.hosts.batch_book import NotedBatch
 from emoray.lease import Lease
 from emoray.spec import SpecError
 from emoray.status import ModelStatus, status
-from emoray.store import RunFolder
+from emoray.store import LANES, RunFolder
 from tests import runs
 
 
@@ -60,6 +62,31 @@ def test_what_each_reader_has_read_is_told(tmp_path: Path) -> None:
     assert "read by r 7" in status(folder).text()
 
 
+def test_the_money_of_judges_is_told_beside_that_of_the_models(tmp_path: Path) -> None:
+    folder, cells = runs.begun(tmp_path), runs.asked()
+    runs.say(folder, cells[:4])
+    runs.feel(folder, cells[:4], cost_usd=0.25)
+    assert of(folder).cost_usd == pytest.approx(0.04)
+    assert of(folder).read_cost_usd == pytest.approx(1.0)
+    assert "$0.04  $1.00 for judges" in status(folder).text()
+    assert of(folder, "b b").read_cost_usd == 0
+
+
+def test_batches_that_are_open_are_told_and_those_that_ended_are_not(tmp_path: Path) -> None:
+    folder = runs.begun(tmp_path)
+    keys = tuple(prompt.key for prompt in runs.asked())
+    for token, ended in (("one", False), ("two", False), ("three", True)):
+        FolderBook(folder).note(NotedBatch(token, "a", keys, runs.BEGAN.isoformat(), id=f"batch_{token}", ended=ended))
+    assert (of(folder).batches, of(folder, "b b").batches) == (2, 0)
+    assert "2 batches open" in status(folder).text()
+
+
+def test_no_secret_of_the_folders_uri_is_told(tmp_path: Path) -> None:
+    runs.begun(tmp_path)
+    found = status(RunFolder(f"file://{tmp_path}?KEY"))
+    assert "KEY" not in found.text() + json.dumps(found.as_json())
+
+
 def test_a_file_that_cannot_be_read_is_told_and_does_not_stop_the_telling(tmp_path: Path) -> None:
     folder, cells = runs.begun(tmp_path), runs.asked()
     runs.say(folder, cells[:4])
@@ -95,6 +122,17 @@ def test_who_writes_is_told_and_whose_attempt_died(tmp_path: Path) -> None:
         assert ": running, process " in status(folder).text()
     ended = runs.begun(tmp_path / "other", end="finished")
     assert status(ended).text().endswith(": finished")
+
+
+def test_who_waits_for_what_is_told_while_the_run_lives(tmp_path: Path) -> None:
+    folder = runs.begun(tmp_path)
+    waits = "waits for 1 CPUs and 4 GPUs, held by b b"
+    folder.write_text(LANES, json.dumps({"a": waits, "b b": "asks"}))
+    with Lease(folder):
+        found = status(folder)
+        assert [model.standing for model in found.models] == [waits, "asks"]
+        assert f"owed 12  failed none  {waits}" in found.text()
+    assert [model.standing for model in status(folder).models] == [None, None]
 
 
 def test_for_programs_it_is_json(tmp_path: Path) -> None:

@@ -6,17 +6,17 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from emoray import rows
 from emoray.store import RunFolder
-from tests.e2e.conftest import EMORAY, PATIENCE_S
+from tests.programs import EMORAY, PATIENCE_S, Start
 
 pytestmark = pytest.mark.cluster
 KEY = "sk-canary-6f1d2c9b8a7e"  # no key of anybody's
-Start = Callable[..., "subprocess.Popen[str]"]
 
 SPEC = """
 name: hosted
@@ -24,7 +24,7 @@ accounts: {{fake: {{base_url: "{base_url}", key_env: EMORAY_TEST_KEY}}}}
 models: [{{name: a, host: {host}, account: fake, id: gpt-4o}}]
 states: 3
 repetitions: 4
-retry: {{attempts: 4, timeout_s: 1, first_wait_s: 0.05, longest_wait_s: 0.2}}
+retry: {{attempts: 2, timeout_s: 1, first_wait_s: 0.05, longest_wait_s: 0.2}}
 readers: [{{kind: scripted, name: r}}]
 """
 CELLS = 120
@@ -40,7 +40,14 @@ def provider(start: Start, *flags: str) -> str:
 def run(spec: Path, folder: RunFolder, *flags: str, key: str | None = KEY) -> subprocess.CompletedProcess[str]:
     env = {"PATH": "/usr/bin:/bin", "HOME": str(spec.parent)} | ({"EMORAY_TEST_KEY": key} if key else {})
     command = [*EMORAY, "run", str(spec), "--out", folder.uri, *flags]
-    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, env=env)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as process:
+        for _ in range(int(PATIENCE_S)):
+            with suppress(subprocess.TimeoutExpired):
+                said, complained = process.communicate(timeout=1.0)
+                return subprocess.CompletedProcess(command, process.returncode, said, complained)
+            assert KEY not in subprocess.run(["ps", "-ewwo", "args"], capture_output=True, text=True, check=True).stdout
+        process.kill()
+    raise AssertionError("the run did not end")
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from emoray.store import RunFolder
-from tests.e2e.conftest import EMORAY, PATIENCE_S, until
+from tests.programs import EMORAY, PATIENCE_S, until
 
 pytestmark = pytest.mark.cluster
 

@@ -1,84 +1,221 @@
-"""`ray job submit` to a head on loopback that asks for a token."""
+"""A run as a job of a cluster that asks for a token: joined, resumed, told apart by its exit code."""
 
 from __future__ import annotations
 
+import json
 import os
-import socket
+import secrets
+import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
+from emoray.rehearsal.provider import Manners, Provider
 from emoray.store import RunFolder
-from tests.e2e.conftest import PATIENCE_S, ROOT
+from emoray.stream.nodes import Nodes
+from tests.programs import PATIENCE_S, ROOT, Start, until
 
 pytestmark = pytest.mark.cluster
-RAY = str(Path(sys.executable).parent / "ray")
+RAY = [sys.executable, "-m", "ray.scripts.scripts"]
+SUBMIT = [sys.executable, str(ROOT / "jobs/submit.py")]
+KEY = "EMORAY_TEST_KEY"
+SECRET = f"sk-{secrets.token_hex(12)}"  # no key of anybody's; made here, so that it stands in no file of the checkout
+HOSTED = """
+name: hosted
+accounts: {{a: {{base_url: "{url}", key_env: {key}}}}}
+models:
+- {{name: asked, host: hosted_api, account: a, id: gpt-4o}}
+- {{name: broken, host: scripted, fails: 1.0}}
+states: 2
+questions: [freedom]
+readers: [{{kind: scripted, name: r}}]
+"""
+SLOW = """
+name: slow
+models: [{{name: a, host: scripted, latency_s: 0.3, in_flight: 16}}]
+states: 3
+questions: [freedom, art]
+repetitions: {repetitions}
+readers: [{{kind: scripted, name: r}}]
+"""
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Nodes]:
+    """A cluster whose nodes have a key in their environment, and this machine has none."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")  # a job's `python` is the cluster's
+        patch.setenv(KEY, SECRET)
+        with Nodes(workers=1, cpus=4, jobs=True) as cluster:
+            patch.delenv(KEY)
+            yield cluster
 
 
 @pytest.fixture
-def head(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """A Ray head of its own with token authentication; the environment that reaches it."""
-    env = os.environ | {"RAY_AUTH_MODE": "token", "HOME": str(tmp_path), "RAY_USAGE_STATS_ENABLED": "0"}
-    env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"  # an entry point's `python` is the cluster's
-    env.pop("RAY_ADDRESS", None)
-    subprocess.run([RAY, "get-auth-token", "--generate"], env=env, check=True, capture_output=True)
-    port, dashboard = _free_port(), _free_port()
-    head = subprocess.Popen(
-        [RAY, "start", "--head", "--block", "--num-cpus=2", "--num-gpus=0", "--disable-usage-stats",
-         "--node-ip-address=127.0.0.1", f"--port={port}", "--include-dashboard=true",
-         "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}",
-         # the agent that starts jobs has a fixed port by default: with two heads on a machine one has no agent
-         f"--dashboard-agent-listen-port={_free_port()}", f"--temp-dir={_short_folder(tmp_path)}"],
-        env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
-    yield env | {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}"}
-    head.terminate()
-    head.wait(timeout=60)
+def reach(nodes: Nodes) -> dict[str, str]:
+    """The environment that reaches the cluster."""
+    return {"RAY_API_SERVER_ADDRESS": nodes.dashboard, **nodes.environment}
 
 
-def test_the_quickstart_runs_as_a_ray_job(head: dict[str, str], tmp_path: Path) -> None:
+def test_the_quickstart_runs_as_a_ray_job(reach: dict[str, str], start: Start, tmp_path: Path) -> None:
     folder = RunFolder(str(tmp_path / "run"))
-    submit = [RAY, "job", "submit", "--working-dir", str(ROOT), "--"]
     entry = ["python", "jobs/run.py", "jobs/quickstart.yaml", "--out", folder.uri, "--limit", "48"]
 
-    done = _patiently([*submit, *entry], head)
+    job = start([*RAY, "job", "submit", "--working-dir", str(ROOT), "--", *entry], **reach)
 
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert ends(job) == 0, said(job)
     assert folder.rows("embedded", "embedded").counts().answered == 48
 
 
-def test_without_the_token_nobody_submits(head: dict[str, str]) -> None:
-    stranger = head | {"RAY_AUTH_MODE": "disabled"}
-    _patiently([RAY, "job", "list"], head)  # the head is up
+def test_without_the_token_nobody_submits(nodes: Nodes, start: Start, tmp_path: Path) -> None:
+    stranger = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}
+    quickstart = [str(ROOT / "jobs/quickstart.yaml"), "--out", str(tmp_path / "run"), "--address", nodes.dashboard]
 
-    refused = subprocess.run([RAY, "job", "list"], env=stranger, capture_output=True, text=True, timeout=PATIENCE_S)
+    ours = start([*SUBMIT, *quickstart], **stranger)
+    rays = start([*RAY, "job", "list", "--address", nodes.dashboard], RAY_AUTH_MODE="disabled")
 
-    assert refused.returncode != 0
-
-
-def _patiently(command: list[str], env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Runs a command, again while the head is still starting."""
-    deadline = time.monotonic() + PATIENCE_S
-    while True:
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE_S)
-        starting = any(words in done.stdout + done.stderr for words in ("Failed to connect", "No available agent"))
-        if not starting or time.monotonic() > deadline:
-            return done
-        time.sleep(0.5)
+    assert ends(ours) == 2
+    assert "the head asks for a token and was given none, or another" in said(ours)
+    assert ends(rays) != 0
 
 
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
+def test_a_run_is_joined_while_it_goes_on_and_goes_on_when_its_driver_dies(
+    reach: dict[str, str], start: Start, tmp_path: Path
+) -> None:
+    submit, folder = slow(tmp_path, repetitions=60)
+    first = start([*submit, "--resubmit", "1"], **reach)
+    until(lambda: settled(folder) > 20, first)
+    second = start(submit, **reach)
+    assert second.stdout is not None
+    second.stdout.readline()  # the job's log: it has joined
+
+    os.kill(driver(folder), signal.SIGKILL)
+
+    assert ends(first) == 0, said(first)
+    assert ends(second) == 1, said(second)
+    assert "is under way; joining it" in said(second)
+    assert "the driver died" in said(second)
+    assert "the same command resumes" in said(second)
+    counts = folder.answers("a").counts()
+    assert (counts.answered, counts.spare) == (360, 0)
+    assert len((folder.manifest() or {})["attempts"]) == 2
 
 
-def _short_folder(tmp_path: Path) -> str:
-    """Ray's sockets lie in its folder, and a socket's path has at most 107 bytes."""
-    short = Path("/tmp") / f"emoray-{tmp_path.name[-8:]}-{os.getpid()}"
-    return str(short)
+def test_who_stops_following_leaves_the_job_alone_and_who_stops_the_job_keeps_what_is_in_flight(
+    reach: dict[str, str], start: Start, tmp_path: Path
+) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell ignores it, and so would we
+    submit, folder = slow(tmp_path, repetitions=10_000)
+    first = start(submit, **reach)
+    until(lambda: settled(folder) > 20, first)
+
+    first.send_signal(signal.SIGINT)
+    assert ends(first) == 130
+    assert "the job goes on" in said(first)
+    second = start(submit, **reach)
+    id = next(job["id"] for job in jobs(reach, start) if job["status"] == "RUNNING")
+    assert ends(start([*RAY, "job", "stop", "--no-wait", id], **reach)) == 0
+
+    assert ends(second) == 130, said(second)
+    counts = folder.answers("a").counts()
+    assert counts.answered > 20
+    assert folder.rows("r", "a").counts().answered == counts.answered  # what came was read as well
+    assert (folder.manifest() or {})["attempts"][0]["end"].startswith("stopped")
+
+
+def test_the_exit_code_of_the_run_comes_back_and_no_key_stands_anywhere(
+    nodes: Nodes, reach: dict[str, str], start: Start, tmp_path: Path
+) -> None:
+    folder = RunFolder(str(tmp_path / "run"))
+    with Provider(Manners(api_key=SECRET)) as provider:
+        spec = hosted(tmp_path, provider.base_url, KEY)
+        job = start([*SUBMIT, str(spec), "--out", folder.uri, "--resubmit", "2"], **reach)
+
+        assert ends(job) == 3, said(job)
+
+    assert folder.answers("asked").counts().answered == 2  # the nodes had the key
+    assert "broken: 2 cells are still owed" in said(job)
+    assert [one["id"] for one in jobs(reach, start) if "hosted" in one["id"]] == [f"{stem_of(job)}-1"]
+    assert SECRET not in said(start([*RAY, "job", "list"], **reach))
+    assert f"{KEY}: taken from the nodes' environment" in said(job)
+    for place in (Path(folder.uri), nodes.folder):
+        assert holding(place, SECRET) == []
+
+
+def test_a_key_that_the_nodes_lack_is_named(reach: dict[str, str], start: Start, tmp_path: Path) -> None:
+    folder = RunFolder(str(tmp_path / "run"))
+    spec = hosted(tmp_path, "http://127.0.0.1:9", "EMORAY_KEY_OF_NOBODY")
+
+    job = start([*SUBMIT, str(spec), "--out", folder.uri], **reach, EMORAY_KEY_OF_NOBODY=SECRET)
+
+    assert ends(job) == 2, said(job)
+    assert "EMORAY_KEY_OF_NOBODY, which is not set" in said(job)
+    assert not folder.exists()
+
+
+# ── what the tests look at ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def ends(process: subprocess.Popen[str]) -> int:
+    """Its exit code; what it says until then is kept for `said`."""
+    said(process)
+    return process.returncode
+
+
+@cache
+def said(process: subprocess.Popen[str]) -> str:
+    """Everything that a program has written when it has ended."""
+    out, err = process.communicate(timeout=PATIENCE_S)
+    return out + err
+
+
+def slow(tmp_path: Path, *, repetitions: int) -> tuple[list[str], RunFolder]:
+    """The command that submits a run of a speaker that takes its time, and its folder."""
+    spec, folder = tmp_path / "slow.yaml", RunFolder(str(tmp_path / "run"))
+    spec.write_text(SLOW.format(repetitions=repetitions))
+    return [*SUBMIT, str(spec), "--out", folder.uri], folder
+
+
+def hosted(tmp_path: Path, url: str, key: str) -> Path:
+    spec = tmp_path / "hosted.yaml"
+    spec.write_text(HOSTED.format(url=url, key=key))
+    return spec
+
+
+def settled(folder: RunFolder) -> int:
+    return len(folder.answers("a").settled())
+
+
+def driver(folder: RunFolder) -> int:
+    return int((folder.manifest() or {})["attempts"][-1]["pid"])
+
+
+def jobs(reach: dict[str, str], start: Start) -> list[dict[str, str]]:
+    """What the cluster knows of jobs."""
+    listing = start([sys.executable, "-c", LIST], **reach)
+    found: list[dict[str, str]] = json.loads(said(listing).splitlines()[-1])
+    return found
+
+
+LIST = """
+import json
+from ray.job_submission import JobSubmissionClient
+jobs = JobSubmissionClient().list_jobs()
+print(json.dumps([{"id": job.submission_id, "status": str(job.status)} for job in jobs if job.submission_id]))
+"""
+
+
+def stem_of(job: subprocess.Popen[str]) -> str:
+    """Of the ids of a run's jobs, as the submitter says them."""
+    line = next(line for line in said(job).splitlines() if line.startswith("submit: job "))
+    return line.split()[2].rstrip(":").rpartition("-")[0]
+
+
+def holding(folder: Path, text: str) -> list[Path]:
+    """The files below a folder that hold a text."""
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    return [file for file in files if text.encode() in file.read_bytes()]

@@ -15,7 +15,7 @@ from emoray.spec import load
 from emoray.store import RunFolder
 from emoray.study.goemotions import LABELS
 from emoray.study.prompts import prompts
-from tests.e2e.conftest import EMORAY, PATIENCE_S, ROOT
+from tests.programs import EMORAY, PATIENCE_S, ROOT
 
 pytestmark = pytest.mark.cluster
 SPEC = str(ROOT / "jobs" / "quickstart.yaml")

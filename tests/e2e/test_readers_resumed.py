@@ -13,7 +13,7 @@ import pytest
 from emoray.embedded import reader_path
 from emoray.rehearsal.provider import Manners, Provider
 from emoray.store import RunFolder
-from tests.e2e.conftest import EMORAY, PATIENCE_S, until
+from tests.programs import EMORAY, PATIENCE_S, until
 
 pytestmark = [
     pytest.mark.cluster,
@@ -90,5 +90,8 @@ def test_a_killed_run_goes_on_and_asks_no_answer_and_hardly_a_judgement_again(
     assert set(provider.asked) == {f"<text>\n{row['answer']}\n</text>" for row in rows}  # and nothing of the state
     counts = folder.rows("judge", "a").counts()
     assert counts.read_cost_usd >= sum(row["read_cost_usd"] for row in rows) > 0
+    _, *later = (folder.manifest() or {})["attempts"]  # the first was killed, and could not say
+    paid = sum(lane["read_cost_usd"] for attempt in later for lane in attempt["lanes"])
+    assert 0 < paid < counts.read_cost_usd
     # all that was asked twice is what did not parse, and what was under way when the run was killed
     assert len(provider.asked) <= CELLS * 9 / 8 + 2 * 16 + 16

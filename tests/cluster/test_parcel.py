@@ -1,0 +1,96 @@
+"""What travels to a cluster with a run: what is named, and nothing beside it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from submission.parcel import parcel, pins
+
+from emoray.spec import SpecError, load
+from tests.programs import ROOT
+
+SPEC = """
+name: t
+models: [{name: a, host: scripted}]
+readers: [{kind: scripted, name: r}]
+label_map: maps/mine.yaml
+"""
+MAP = "joy: {term: happy}\n"
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Path:
+    (tmp_path / "maps").mkdir()
+    (tmp_path / "maps/mine.yaml").write_text(MAP)
+    (tmp_path / ".env").write_text("OPENAI_API_KEY=sk-nobody\n")
+    (tmp_path / "spec.yaml").write_text(SPEC)
+    return tmp_path / "spec.yaml"
+
+
+def test_a_spec_from_elsewhere_travels_with_the_files_that_it_names(spec: Path, tmp_path: Path) -> None:
+    made = parcel(spec)
+
+    made.pack(tmp_path / "there")
+    assert made.spec == "spec/spec.yaml"
+    assert (tmp_path / "there/spec/maps/mine.yaml").read_text() == MAP
+    assert not list((tmp_path / "there").rglob(".env"))
+
+
+def test_a_spec_of_the_checkout_keeps_its_place() -> None:
+    assert parcel(ROOT / "jobs/quickstart.yaml").spec == "jobs/quickstart.yaml"
+
+
+def test_what_travels_is_enough_for_a_driver_and_holds_nothing_else(
+    tmp_path: Path,
+) -> None:
+    made = parcel(ROOT / "jobs/quickstart.yaml")
+    made.pack(tmp_path)
+
+    done = subprocess.run(
+        [sys.executable, "-P", "jobs/run.py", "--help"],
+        cwd=tmp_path, env={"PATH": "/usr/bin:/bin", "PYTHONPATH": "jobs"}, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    assert load(tmp_path / made.spec).spec.digest == load(ROOT / made.spec).spec.digest
+    assert {place.split("/")[0] for place in made.files} == {"emoray", "jobs"}
+    assert not [place for place in made.files if "__pycache__" in place or place.startswith("jobs/benchmarks")]
+
+
+def test_a_file_named_by_a_change_travels_too(spec: Path, tmp_path: Path) -> None:
+    (tmp_path / "other.yaml").write_text(MAP)
+
+    assert "spec/other.yaml" in parcel(spec, ["label_map=other.yaml"]).files
+
+
+@pytest.mark.parametrize("place", ["../../mine.yaml", "{absolute}"])
+def test_a_file_that_cannot_travel_is_refused(place: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(MAP)
+    folder = tmp_path / "a/b"
+    folder.mkdir(parents=True)
+    named = place.format(absolute=tmp_path / "mine.yaml")
+    (folder / "spec.yaml").write_text(SPEC.replace("maps/mine.yaml", named))
+
+    with pytest.raises(SpecError, match="lies outside of what travels to the cluster"):
+        parcel(folder / "spec.yaml")
+
+
+def test_a_model_in_a_folder_of_this_machine_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "weights").mkdir()
+    spec = tmp_path / "spec.yaml"
+    spec.write_text("name: t\nmodels: [{name: a, host: transformers, id: weights}]\n")
+
+    with pytest.raises(SpecError, match="a folder of this machine, which does not travel"):
+        parcel(spec)
+
+
+def test_the_pins_are_those_of_the_project_and_leave_ray_to_the_cluster() -> None:
+    found = pins(["hosted"])
+
+    assert any(pin.startswith("pyarrow>=") for pin in found)
+    assert any(pin.startswith("openai") for pin in found)
+    assert not any(pin.startswith(("ray", "torch")) for pin in found)

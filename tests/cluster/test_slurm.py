@@ -1,0 +1,112 @@
+"""The Slurm script on this machine: `srun` runs what it is given, and a real head, worker and run answer."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from emoray.store import RunFolder
+from tests.programs import PATIENCE_S, ROOT, Start, until
+
+pytestmark = pytest.mark.cluster
+SRUN = """#!/bin/sh
+while :; do case "$1" in --*) shift ;; *) break ;; esac; done
+exec "$@"
+"""
+SCONTROL = """#!/bin/sh
+case "$1" in
+  show) printf '%s\\n' "$3" | tr , '\\n' ;;
+  *) echo "$*" >> "$CALLS" ;;
+esac
+"""
+SPEC = """
+name: t
+models: [{name: a, host: scripted, latency_s: 0.3, in_flight: 16}]
+states: 3
+questions: [freedom, art]
+repetitions: 70
+readers: [{kind: scripted, name: r}]
+"""
+CELLS = 420
+
+
+class Allocation:
+    """What Slurm gives to a script: names of nodes, a number, and commands."""
+
+    def __init__(self, tmp_path: Path, start: Start) -> None:
+        self._start, self._calls = start, tmp_path / "calls"
+        self.folder = RunFolder(str(tmp_path / "run"))
+        self._spec = tmp_path / "spec.yaml"
+        self._spec.write_text(SPEC)
+        for name, text in (("srun", SRUN), ("scontrol", SCONTROL)):
+            (tmp_path / name).write_text(text)
+            (tmp_path / name).chmod(0o755)
+        self._bin = f"{tmp_path}:{Path(sys.executable).parent}:/usr/bin:/bin"
+
+    def run(self, job: int, nodes: str) -> subprocess.Popen[str]:
+        return self._start(
+            ["bash", str(ROOT / "cluster/slurm.sh"), str(self._spec), "--out", self.folder.uri],
+            PATH=self._bin, CALLS=str(self._calls), SLURM_SUBMIT_DIR=str(ROOT), SLURM_JOB_ID=str(job),
+            SLURM_JOB_NODELIST=nodes, HEAD_IP="127.0.0.2", RAY_ADDRESS="",
+        )  # fmt: skip
+
+    def settled(self) -> int:
+        return len(self.folder.answers("a").settled())
+
+    def calls(self) -> list[str]:
+        return self._calls.read_text().splitlines() if self._calls.exists() else []
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, start: Start) -> Allocation:
+    return Allocation(tmp_path, start)
+
+
+def test_a_run_that_is_told_to_end_is_queued_again_and_goes_on(slurm: Allocation) -> None:
+    job = slurm.run(4711, "n1,n2")
+    until(lambda: slurm.settled() > 20, job)
+    job.send_signal(signal.SIGUSR1)  # its time is nearly up
+    out, err = job.communicate(timeout=PATIENCE_S)
+    assert job.returncode == 130, out + err
+    assert slurm.calls() == ["requeue 4711"]
+    before = slurm.settled()
+
+    job = slurm.run(4712, "n1")
+    until(lambda: slurm.settled() > before, job)
+    job.send_signal(signal.SIGTERM)  # somebody wants it to end
+    out, err = job.communicate(timeout=PATIENCE_S)
+    assert job.returncode == 130, out + err
+    assert slurm.calls() == ["requeue 4711"]
+
+    job = slurm.run(4713, "n1")
+    out, err = job.communicate(timeout=PATIENCE_S)
+    assert job.returncode == 0, out + err
+    attempts = (slurm.folder.manifest() or {})["attempts"]
+    assert [attempt["end"].partition(":")[0] for attempt in attempts] == ["stopped", "stopped", "finished"]
+    assert attempts[1]["settled_before"]["a"] == before
+    counts = slurm.folder.answers("a").counts()
+    assert (counts.answered, counts.spare) == (CELLS, 0)
+
+
+@pytest.mark.parametrize(
+    ("environment", "words", "sentence"),
+    [
+        ({}, ["spec.yaml"], "runs inside an allocation"),
+        ({"SLURM_JOB_NODELIST": "n1", "SLURM_SUBMIT_DIR": "/"}, ["spec.yaml"], "is not the checkout"),
+        ({"SLURM_JOB_NODELIST": "n1", "SLURM_SUBMIT_DIR": str(ROOT)}, [], "names no spec"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_starts(
+    environment: dict[str, str], words: list[str], sentence: str, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        ["bash", str(ROOT / "cluster/slurm.sh"), *words],
+        env={"PATH": "/usr/bin:/bin", **environment}, cwd=tmp_path, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+
+    assert done.returncode == 2
+    assert sentence in done.stderr

@@ -1,0 +1,158 @@
+"""Three models as a job of a cluster behind a token: its head dies; then four nodes, one killed and one added."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from emoray.rehearsal.audit import Audit, Event, Heard, Kept, Kill, audit
+from emoray.rehearsal.provider import Counters, Manners, Provider
+from emoray.rehearse import Log
+from emoray.resume import Settled
+from emoray.rows import ANSWERED
+from emoray.store import Part, RunFolder
+from emoray.stream.nodes import Nodes, Place
+from tests.e2e.networks import networks
+from tests.programs import PATIENCE_S, ROOT, Start, until
+
+pytestmark = [pytest.mark.cluster, pytest.mark.chaos]
+SUBMIT = [sys.executable, str(ROOT / "jobs/submit.py")]
+MODELS = ("first", "second", "local")
+NIGHT = """
+name: night
+accounts: {{a: {{base_url: "{account}", concurrency: 48}}}}
+models:
+- {{name: first, host: hosted_api, account: a, id: gpt-4o, in_flight: 16, actors: 2}}
+- {{name: second, host: hosted_api, account: a, id: gpt-4-turbo, in_flight: 16, actors: 2}}
+- {{name: local, host: rehearsed, id: some/model, base_url: "{engines}", in_flight: 12, actors: 2, cpus: 1}}
+states: 4
+questions: all
+repetitions: 6
+readers: [{{kind: scripted, name: r, actors: 2, cpus: 0.5}}]
+"""
+CELLS = 3 * 4 * 10 * 6
+
+
+@pytest.fixture(autouse=True)
+def _python(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job's `python` is that of the nodes' PATH."""
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+
+
+@pytest.fixture
+def places() -> Iterator[list[Place]]:
+    """Of four nodes and one that joins, each with an address of its own; none where that takes rights we lack."""
+    with networks(5) as found:
+        yield found
+
+
+@pytest.fixture
+def providers(places: Sequence[Place]) -> Iterator[list[Provider]]:
+    """One behind the account, one that gives the local engines their texts; both count."""
+    with ExitStack() as stack:
+        host = places[0].ip if places else "127.0.0.1"
+        found = [Provider(Manners(latency_s=0.4), host=host) for _ in range(2)]
+        for provider in found:
+            provider.counters = Counters(asked=Log(), answered=Log())
+            stack.enter_context(provider)
+        yield found
+
+
+@pytest.fixture
+def run(tmp_path: Path, providers: Sequence[Provider]) -> tuple[list[str], RunFolder]:
+    """The command that submits the night, and its folder."""
+    spec, folder = tmp_path / "night.yaml", RunFolder(str(tmp_path / "run"))
+    spec.write_text(NIGHT.format(account=providers[0].base_url, engines=providers[1].base_url))
+    return [*SUBMIT, str(spec), "--out", folder.uri], folder
+
+
+def test_a_night_in_which_the_head_dies_and_then_a_node_ends_with_a_clean_ledger(
+    run: tuple[list[str], RunFolder],
+    providers: Sequence[Provider],
+    places: Sequence[Place],
+    start: Start,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    submit, folder = run
+    with Nodes(workers=1, cpus=4, jobs=True) as nodes:
+        job = start([*submit, "--patience", "2"], **reach(nodes))
+        until(lambda: settled(folder) > CELLS // 10, job)
+        began = time.monotonic()
+        nodes.kill(0)
+        out, err = job.communicate(timeout=PATIENCE_S)
+        assert job.returncode == 1, out + err
+        assert "the head of the cluster has not answered for 2 s; the same command resumes" in err
+    head = over("head", began, providers, folder)  # the worker without a head has asked on until here
+
+    with Nodes(workers=3, cpus=4, jobs=True, places=places) as nodes:  # the head is the fourth
+        job = start(submit, **reach(nodes))
+        before = settled(folder)
+        until(lambda: settled(folder) > before + CELLS // 10, job)
+        began = time.monotonic()
+        nodes.kill(busy(nodes))
+        node = over("node", began, providers, folder)
+        nodes.add()
+        out, err = job.communicate(timeout=PATIENCE_S)
+        assert job.returncode == 0, out + err
+
+    ledger = ledger_of(providers, [head, node], folder)
+    with capsys.disabled():
+        print(f"\n{'nodes in network namespaces' if places else 'nodes on loopback'}\n{ledger.text()}")
+    assert ledger.wrong == []
+    assert (ledger.settled, ledger.read["r"], ledger.torn) == (CELLS, CELLS, 0)
+    first, second = (folder.manifest() or {})["attempts"]  # the second driver outlived the node
+    assert sum(second["settled_before"].values()) > CELLS // 10
+    assert first["end"].startswith("died")
+
+
+def reach(nodes: Nodes) -> dict[str, str]:
+    """The environment that reaches a cluster."""
+    return {"RAY_API_SERVER_ADDRESS": nodes.dashboard, **nodes.environment}
+
+
+def busy(nodes: Nodes) -> int:
+    """A worker node on which a model is asked."""
+    return next(number for number in (1, 2, 3) if any("Speaker" in line for line in nodes.commands(number)))
+
+
+def over(target: str, began: float, providers: Sequence[Provider], folder: RunFolder) -> Kill:
+    """A kill whose victims are dead by now. In flight were the cells that were asked and are not durable."""
+    ended = time.monotonic()
+    asked = sorted({key for when, key in heard(providers).asked if when <= ended})
+    durable = Settled().union(*(folder.answers(model).settled() for model in MODELS))
+    return Kill(target, began, ended, len(asked) - int(durable.has(asked).sum()))
+
+
+def settled(folder: RunFolder) -> int:
+    return sum(len(folder.answers(model).settled()) for model in MODELS)
+
+
+def heard(providers: Sequence[Provider]) -> Heard:
+    counters = [provider.counters for provider in providers]
+    return Heard(events(one.asked for one in counters), events(one.answered for one in counters))
+
+
+def events(logs: Iterable[Counter[str]]) -> list[Event]:
+    return [event for log in logs if isinstance(log, Log) for event in list(log.events)]
+
+
+def ledger_of(providers: Sequence[Provider], kills: Sequence[Kill], folder: RunFolder) -> Audit:
+    """What the providers counted beside what is on disk."""
+    said = [folder.answers(model) for model in MODELS]
+    felt = [folder.rows("r", model) for model in MODELS]
+    counts = [part.counts() for part in said]
+    spare, torn = sum(one.spare for one in counts), sum(one.torn for one in counts)
+    return audit(heard(providers), kills, Kept(CELLS, answers(said), {"r": answers(felt)}, spare=spare, torn=torn))
+
+
+def answers(parts: Sequence[Part]) -> Counter[str]:
+    """How often each cell has an answer."""
+    rows = [row for part in parts for row in part.read(["key", "outcome"]).to_pylist()]
+    return Counter(row["key"] for row in rows if row["outcome"] == ANSWERED)
