@@ -101,7 +101,8 @@ def timeline(nights: Sequence[Night]) -> Figure:
     """A line per model: its answers over time, relative to its own busiest bin; failures hang below."""
     began = {night.model: datetime.fromisoformat(night.began).timestamp() for night in nights}
     first, last = min(began.values()), max(began[one.model] + one.bin_s * len(one.answers) for one in nights)
-    unit_s, unit = (3600.0, "hours") if last - first >= 2 * 3600 else (60.0, "minutes")
+    units = ((7200.0, 3600.0, "hours"), (120.0, 60.0, "minutes"), (0.0, 1.0, "seconds"))
+    unit_s, unit = next((size, name) for least, size, name in units if last - first >= least)
     with _style():
         figure = Figure(figsize=(7.2, 0.7 + 0.42 * len(nights)), layout="constrained")
         axes = figure.add_subplot()

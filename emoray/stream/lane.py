@@ -13,6 +13,8 @@ from typing import Any
 
 import ray
 from ray.data import Dataset
+from ray.data.exceptions import SystemException
+from ray.exceptions import RayError, RayTaskError, UserCodeException
 
 from emoray import rows
 from emoray.compact import compact_apart
@@ -30,8 +32,9 @@ from emoray.stream.staff import Staff
 from emoray.study.prompts import prompts
 
 _log = logging.getLogger(__name__)
-_PASSES = 3
+_PASSES = 3  # over what is owed: more than one only where Ray lost blocks, or gave up
 _READ_ROWS = 512
+_SLICE = 50_000  # cells that one task goes through: Ray may start a process for each, which takes seconds
 _NOTHING = Grant((), 0, {})
 
 
@@ -130,25 +133,29 @@ class Lane:
         """Every reader reads the answers that it has not read."""
         answered = known(self._answers)
         for reader in self._study.spec.readers:
-            read = self._read_by(reader)
-            if keys.unread(answered, read):
+            for left in reversed(range(_PASSES)):
+                read = self._read_by(reader)
+                if not keys.unread(answered, read):
+                    break
                 source = AnswersSource(self._answers, read.settled, self._listened)
-                drain(self._heard(_read(source, 1), [reader]), source.block_bytes())
+                if _went_through(self._heard(_read(source, 1), [reader]), source.block_bytes(), left):
+                    break
 
     def _ask(self) -> None:
-        for _ in range(_PASSES):
+        for left in reversed(range(_PASSES)):
             answered = known(self._answers)
             if answered.count >= self.cells and not self._owes(answered):
                 return
             before = self.tally()
-            drain(self._stream(answered), rows.asked(list(prompts(self._grid, 0, self._pool.block_rows))).nbytes)
+            sample = rows.asked(list(prompts(self._grid, 0, self._pool.block_rows)))
+            whole = _went_through(self._stream(answered), sample.nbytes, left)
             now = self.tally()
-            if now.stopping or now.down or now.settled - before.settled >= now.owed - before.owed:
+            if now.stopping or now.down or (whole and now.settled - before.settled >= now.owed - before.owed):
                 return
 
     def _stream(self, answered: Known) -> Dataset:
         source = GridSource(self._grid, self.cells, answered.settled, self.ledger, self._pool.block_rows)
-        asked = _read(source, 1 + self.cells // (20 * self._pool.block_rows))
+        asked = _read(source, 1 + self.cells // _SLICE)
         speaking = Staff(self._pool, self._grant.speakers, self._grant.most)
         self._leave()
         self._staffs = [speaking]
@@ -185,10 +192,25 @@ class Lane:
         return cluster.speakers(self.entry)
 
 
+def _went_through(dataset: Dataset, block_bytes: float, passes_left: int) -> bool:
+    """Whether Ray ran it to its end. A node that dies while actors start on it is more than Ray Data bears; what is
+    durable by then is, so another pass does the rest.
+    """
+    try:
+        drain(dataset, block_bytes)
+    except Exception as lost:
+        ours = isinstance(lost, RayTaskError | UserCodeException) or not isinstance(lost, RayError)
+        if not passes_left or (ours and not isinstance(lost.__cause__, SystemException)):
+            raise
+        _log.info("Ray gave up a pass: %s", _sentence(lost), exc_info=True)
+        return False
+    return True
+
+
 def _sentence(wrong: BaseException) -> str:
     """What went wrong at the bottom of it; the whole story is logged, for -v."""
-    while below := getattr(wrong, "cause", None) or wrong.__cause__:
-        wrong = below
+    while (below := getattr(wrong, "cause", None) or wrong.__cause__) and not isinstance(below, SystemException):
+        wrong = below  # Ray marks its own errors with a cause that says nothing
     said = str(wrong).strip().splitlines()
     return f"{type(wrong).__name__}: {said[0]}" if said else type(wrong).__name__
 

@@ -65,8 +65,10 @@ class LaneLedger:
         self._begun.add(block)
         return verdict
 
-    def found(self, owed: int) -> None:
+    def found(self, owed: int) -> bool:
+        """A block of so many owed cells; False where the lane asks nothing more: a stop must not walk all the grid."""
         self._tally.owed += owed
+        return not (self._tally.stopping or self._tally.down)
 
     def starting(self, speaker: str) -> bool:
         """A speaker starts, perhaps again: Ray restarts for ever. False where that has led to nothing too often."""

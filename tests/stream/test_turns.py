@@ -52,7 +52,7 @@ def model(name: str, latency_s: float, more: str = ", resources: {slot: 1}") -> 
 def test_two_models_take_turns_an_api_runs_meanwhile_and_who_has_asked_all_holds_nothing(
     begin: Callable[..., subprocess.Popen[str]], tmp_path: Path
 ) -> None:
-    run = begin(model("first", 0.02), model("second", 0.02), model("api", 0.1, ""), repetitions=8, readers=SLOW_JUDGE)
+    run = begin(model("first", 0.2), model("second", 0.02), model("api", 0.5, ""), repetitions=8, readers=SLOW_JUDGE)
 
     seen, read_early = watched(run, tmp_path, lambda: read(tmp_path, "first") > 0)
 
