@@ -1,4 +1,4 @@
-"""One vLLM engine for all tests of the hosts: it takes half a minute to start."""
+"""One vLLM engine for all tests of the hosts, which takes half a minute to start; it ends with the last of them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def vllm_entry(model: Path | str, **settings: Any) -> Vllm:
     return Vllm(id=str(model), **usual | settings)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def vllm_host(vllm_model: Path) -> Iterator[Any]:
     from emoray.hosts.vllm import VllmHost
 
