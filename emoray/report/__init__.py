@@ -64,7 +64,7 @@ def write_report(
         _write_figures(summary, summary.of_reader(reader), f"-{place + 1}" if place else "", write)
     if summary.agreement:
         _write_figure("agreement", figures.agreement(summary), write)
-    if any(len(night.answers) > 1 for night in summary.nights):
+    if summary.lasted:
         _write_figure("timeline", figures.timeline(summary.nights), write)
     write("report.html", page.page(summary).encode())
     return summary

@@ -69,6 +69,12 @@ class Watched:
     canaries: Drift | None
     cells: Drift | None
 
+    @property
+    def drifts(self) -> tuple[tuple[str, Drift], ...]:
+        """Those that there are, and by what they were seen: `canaries` or `cells`."""
+        both = (("canaries", self.canaries), ("cells", self.cells))
+        return tuple((by, found) for by, found in both if found is not None)
+
 
 @dataclass
 class Heard:
@@ -180,7 +186,9 @@ def night(model: str, heard: Heard, rng: np.random.Generator) -> Night:
 
 
 def _drift(sums: Mapping[tuple[int, str], Array], rng: np.random.Generator) -> Drift | None:
-    numbers, prompts = (sorted(set(one)) for one in zip(*sums, strict=True)) if sums else ([], [])
+    if not sums:
+        return None
+    numbers, prompts = (sorted(set(one)) for one in zip(*sums, strict=True))
     values = np.full((len(numbers), len(prompts)), np.nan)
     hours = np.zeros((len(numbers), 2))  # sum, n
     row_of = {number: row for row, number in enumerate(numbers)}
@@ -188,8 +196,6 @@ def _drift(sums: Mapping[tuple[int, str], Array], rng: np.random.Generator) -> D
     for (number, prompt), (cosine, hour, n) in sums.items():
         values[row_of[number], column_of[prompt]] = cosine / n
         hours[row_of[number]] += (hour, n)
-    if not len(numbers):
-        return None
     kept = _thinned(len(numbers))
     at = hours[:, 0] / hours[:, 1]
     order = kept[np.argsort(at[kept], kind="stable")]

@@ -25,6 +25,7 @@ from emoray.report.words import (
     count,
     headline,
     listed,
+    named,
     neutral,
     number,
     p_value,
@@ -61,7 +62,7 @@ def page(summary: Summary) -> str:
         "beside": sections.beside(summary),
         "time": sections.time(summary),
         "validated": sections.validated(summary),
-        "spread": [_spread(one, len(summary.readers) > 1) for one in summary.models],
+        "spread": [_spread(summary, one) for one in summary.models],
         "failures": _failures(summary),
         "flags": _flags(summary),
         "examples": _examples(summary),
@@ -336,13 +337,13 @@ def _family(family: Comparison) -> dict[str, Any]:
     }
 
 
-def _spread(one: ModelSummary, several: bool) -> dict[str, Any]:
+def _spread(summary: Summary, one: ModelSummary) -> dict[str, Any]:
     whole = one.scores.whole
     parts = whole.parts
     shares = [percent(part / parts.total) if parts.total > 0 else UNKNOWN for part in (
         parts.state, parts.question, parts.interaction, parts.repetition)]  # fmt: skip
     rows = [f"{whole.group.scored:,}", number(whole.effective_n, 0), percent(one.identical, 1)]
-    return {"model": f"{one.model}, read by {one.reader}" if several else one.model, "cells": [*shares, *rows]}
+    return {"model": named(summary, one.model, one.reader), "cells": [*shares, *rows]}
 
 
 def _failures(summary: Summary) -> dict[str, Any]:
@@ -367,13 +368,11 @@ def _flags(summary: Summary) -> dict[str, Any]:
         "Longer than the reader reads",
         "Not readable",
     )
-    several = len(summary.readers) > 1
     lines = []
     for one in summary.models:
         n = one.counts
         cells = (n.answers, n.refused, n.role_breaks, n.cut, n.neutral, n.read_truncated, n.unread)
-        name = f"{one.model}, read by {one.reader}" if several else one.model
-        lines.append({"model": name, "cells": [f"{cell:,}" for cell in cells]})
+        lines.append({"model": named(summary, one.model, one.reader), "cells": [f"{cell:,}" for cell in cells]})
     return {"names": names, "lines": lines}
 
 

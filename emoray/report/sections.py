@@ -18,6 +18,7 @@ from emoray.report.words import (
     count,
     hours,
     listed,
+    named,
     neutral,
     number,
     p_value,
@@ -29,6 +30,7 @@ from emoray.report.words import (
 from emoray.report.words import agreement as agreement_sentence
 
 _VERDICTS = {"yes": "yes", "no": "no", "open": "open", "unknown": "–"}
+_SEEN_BY = {"canaries": "canaries", "cells": "all cells"}
 
 
 def agreement(summary: Summary) -> dict[str, Any] | None:
@@ -60,10 +62,9 @@ def agreement(summary: Summary) -> dict[str, Any] | None:
 
 def corrections(summary: Summary) -> list[dict[str, Any]]:
     """The means as read and as people correct them."""
-    several = len(summary.readers) > 1
     return [
         {
-            "name": f"{one.model}, read by {one.reader}" if several else one.model,
+            "name": named(summary, one.model, one.reader),
             "cells": said_correction(one.corrected),
             "shift": number(one.corrected.shift),
         }
@@ -76,13 +77,12 @@ def beside(summary: Summary) -> dict[str, Any] | None:
     own = summary.settings.beside
     if own is None:
         return None
-    several = len(summary.readers) > 1
     return {
         "here": _rules(summary.settings),
         "own": _rules(own),
         "lines": [
             {
-                "name": f"{one.model}, read by {one.reader}" if several else one.model,
+                "name": named(summary, one.model, one.reader),
                 "cells": (with_interval(one.here), with_interval(one.own)),
             }
             for one in summary.beside
@@ -94,21 +94,19 @@ def time(summary: Summary) -> dict[str, Any] | None:
     """When the models were asked, and whether they changed meanwhile; None where nothing can be told of it."""
     several = len(summary.readers) > 1
     drifts = [
-        {"model": one.model, "reader": one.reader if several else "", "by": by, "cells": said_drift(found)}
+        {"model": one.model, "reader": one.reader if several else "", "by": _SEEN_BY[by], "cells": said_drift(found)}
         for one in summary.watched
-        for by, found in (("canaries", one.canaries), ("all cells", one.cells))
-        if found is not None
+        for by, found in one.drifts
     ]
     texts = [
         {"model": night.model, "cells": _change(night.canary_texts)} for night in summary.nights if night.canary_texts
     ]
     voices = [line for night in summary.nights for line in _voices(night)]
-    lasted = any(len(night.answers) > 1 for night in summary.nights)
-    if not (drifts or texts or voices or lasted):
+    if not (drifts or texts or voices or summary.lasted):
         return None
     return {
         "sentence": time_sentence(summary),
-        "drawing": _timeline(summary) if lasted else None,
+        "drawing": _timeline(summary) if summary.lasted else None,
         "drifts": drifts,
         "tests": f"{2 * len(drifts)} tests",
         "texts": texts,

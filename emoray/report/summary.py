@@ -191,6 +191,11 @@ class Summary:
     def readers(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(one.reader for one in self.models))
 
+    @property
+    def lasted(self) -> bool:
+        """Whether any model was asked for so long that its answers make a timeline."""
+        return any(len(night.answers) > 1 for night in self.nights)
+
     def of_reader(self, reader: str) -> tuple[ModelSummary, ...]:
         return tuple(one for one in self.models if one.reader == reader)
 

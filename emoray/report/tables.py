@@ -58,7 +58,7 @@ def tables(summary: Summary) -> tuple[Table, ...]:
     """
     several = (_agreement(summary.agreement), _conclusions(summary.agreement)) if summary.agreement else ()
     corrected = (_corrections(summary),) if summary.corrections else ()
-    moved = (_drifts(summary),) if any(one.canaries or one.cells for one in summary.watched) else ()
+    moved = (_drifts(summary),) if any(one.drifts for one in summary.watched) else ()
     return (
         _models(summary),
         _groups(summary, "states", "state_deg", lambda scores: scores.states),
@@ -291,12 +291,7 @@ def _corrections(summary: Summary) -> Table:
 
 
 def _drifts(summary: Summary) -> Table:
-    lines = [
-        ((one.reader, one.model, by), found)
-        for one in summary.watched
-        for by, found in (("canaries", one.canaries), ("cells", one.cells))
-        if found is not None
-    ]
+    lines = [((one.reader, one.model, by), found) for one in summary.watched for by, found in one.drifts]
     return Table(
         "drift",
         "Movement of the cosines over rounds of the same prompts; p by permutation of the rounds. "

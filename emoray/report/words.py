@@ -75,6 +75,11 @@ def headline(summary: Summary) -> str:
     return f"{start}mean cosine {_score(best)}; {last.model} stayed farthest, {_mean(last)}. {_control(best)}"
 
 
+def named(summary: Summary, model: str, reader: str) -> str:
+    """A model; and by whom it was read, where there are several readers."""
+    return f"{model}, read by {reader}" if len(summary.readers) > 1 else model
+
+
 def hours(value: float) -> str:
     """Since the first round: 2:05 h, or minutes where it is less than one hour."""
     minutes = round(value * 60)
@@ -86,7 +91,7 @@ _ALARM = 0.01  # of a test of drift: there are several, and all are looked at
 
 def time_sentence(summary: Summary) -> str:
     """Whether any model changed while it was asked."""
-    watched = [(one.model, drift) for one in summary.watched for drift in (one.canaries, one.cells) if drift]
+    watched = [(one.model, drift) for one in summary.watched for _, drift in one.drifts]
     moved = {model for model, drift in watched if min(drift.per_hour_p, drift.step_p) < _ALARM}
     moved |= {night.model for night in summary.nights if night.canary_texts and night.canary_texts.p < _ALARM}
     changed = [night.model for night in summary.nights if night.voice_changed]
