@@ -8,11 +8,9 @@ but what they cost is kept in the new file's metadata.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import secrets
-import signal
 import subprocess
 import sys
 import tempfile
@@ -27,6 +25,7 @@ from typing import IO
 import numpy as np
 import pyarrow as pa
 
+from emoray.parent import die_with
 from emoray.resume import Census, Places, Spent
 from emoray.store import Gone, Name, Note, Part, RunFolder, StoreError, Torn, telling, writer
 
@@ -35,7 +34,6 @@ _ROW_GROUP = 65_536  # rows
 _BATCH = 16_384  # rows read at a time
 _SIDE_BY_SIDE = 2  # parts
 _LITTLE = 1 << 20  # bytes of files that are compacted where they are: a process costs a second
-_DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG; the parent is the thread that started us, and it waits for us
 _ENDED = "the process that compacted {where} ended with {code}: nothing is lost, `emoray compact` goes on"
 _RETRIES = 5  # as often may a writer that is still alive merge files under our eyes
 
@@ -99,9 +97,7 @@ def compact_apart(parts: Sequence[Part]) -> None:
 
 def _compact_for(parent: int) -> int:
     """The other end of `compact_apart`."""
-    ctypes.CDLL(None).prctl(_DIES_WITH_PARENT, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before we asked to die with it
-        return 1
+    die_with(parent)
     wanted = [(RunFolder(uri), relative) for uri, relative in json.load(sys.stdin)]
     try:
         parts = [part for run, relative in wanted for part in run.parts() if part.relative == relative]

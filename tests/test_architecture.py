@@ -27,27 +27,28 @@ ROOMS: dict[str, set[str]] = {
     "resume": {"study", "rows"},
     "store": {"study", "rows", "resume"},
     "journal": STORE,
-    "compact": STORE,
+    "parent": set(),
+    "compact": STORE | {"parent"},
     "lease": STORE,
     "embedded": set(),
     "retry": set(),
     "governor": {"spec"},
     "prices": {"spec"},
-    "hosts": ASKING,
+    "hosts": ASKING | {"parent"},
     "readers": {"study", "spec", "embedded", "hosts"},  # a judge speaks through a host
     "rehearsal": ASKING | {"hosts", "readers"},
-    "stream": ASKING | STORE | {"journal", "compact", "lease", "batches", "hosts", "readers", "rehearsal"},
+    "stream": ASKING | STORE | {"journal", "compact", "lease", "parent", "batches", "hosts", "readers", "rehearsal"},
     "report": {"study", "analysis", "rows", "store"},
     "progress": set(),
     "exit_codes": set(),
     "manifest": {"study", "spec"},
     "batches": {"hosts", "store"},  # what a host writes down, in a run folder
     "status": {"manifest", "progress", "store", "lease", "batches"},
-    "estimate": {"study", "spec", "hosts", "prices"},
+    "estimate": {"study", "spec", "hosts", "prices", "readers"},  # a rubric is paid for
     "validate": {"study", "analysis", "spec", "readers"},
     "human": STORE | {"spec"},
     "belonging": STORE | {"spec"},
-    "plan": STORE | {"spec", "manifest", "estimate", "progress", "readers", "stream"},  # a rubric is paid for
+    "plan": STORE | {"spec", "manifest", "estimate", "progress", "stream"},
     "job": STORE
     | {"spec", "belonging", "journal", "compact", "lease", "manifest", "progress", "report", "estimate", "stream"}
     | {"exit_codes", "validate", "human"},

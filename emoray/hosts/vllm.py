@@ -11,7 +11,6 @@ VLLM_BATCH_INVARIANT=1 in the environment of the nodes takes that away, at some 
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import hashlib
 import itertools
@@ -21,7 +20,6 @@ import math
 import os
 import queue
 import re
-import signal
 import tempfile
 import threading
 import time
@@ -33,12 +31,12 @@ from typing import Any, NoReturn
 
 from emoray.hosts import Ask, HostDown, Reply
 from emoray.hosts.chat_template import ChatTemplate
+from emoray.parent import die_with
 from emoray.spec import Vllm
 from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome
 
 _log = logging.getLogger(__name__)
 _AHEAD = 1.1  # asks in flight per place in the engine's batch, so that a place never waits for its next ask
-_PR_SET_PDEATHSIG = 1  # of prctl(2)
 _LOOK_S = 1.0
 _EDGE = 1 << 20  # bytes at each end of a large file that stand for the whole in a folder's revision
 
@@ -350,9 +348,7 @@ def _only_errors(errors: Path) -> Path:
 
 def _executor_that_dies_with(parent: int, executor: Callable[[Any], Any], config: Any) -> Any:
     """Called in the engine's process in place of its executor class: nobody else would end it if we are killed."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it happened before we could ask for the signal
-        os._exit(1)
+    die_with(parent)
     return executor(config)
 
 

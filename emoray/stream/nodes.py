@@ -5,7 +5,6 @@ Knows only the `ray` command. Every node is a process group, and dies with the p
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import secrets
@@ -19,13 +18,15 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Self
+
+from emoray.parent import die_with
 
 _HERE = "127.0.0.2"  # loopback; Ray takes 127.0.0.1 for a mistake and uses the address of the network card instead
 _PATIENCE_S = 90.0
 _STORE_BYTES = 100_000_000  # of objects, per node
-_DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 _QUICK = {  # a dead node is noticed within four seconds, a slow one is waited for, a log can be read at once
     "PYTHONUNBUFFERED": "1",
     "RAY_raylet_start_wait_time_s": "90",
@@ -115,7 +116,7 @@ class Nodes:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+                preexec_fn=partial(die_with, os.getpid(), signal.SIGTERM),
             )
         self._started.append(node)
 
@@ -129,10 +130,6 @@ class Nodes:
 
     def _log(self) -> str:
         return (self.folder / f"node-{len(self._started) - 1}.log").read_text(errors="replace")
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_DIES_WITH_PARENT, signal.SIGTERM)
 
 
 def _end(node: subprocess.Popen[bytes]) -> None:
