@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from emoray.hosts.asking import MOST_TOKENS
 from emoray.prices import price_of, shipped
-from emoray.spec import Hosted, Price
+from emoray.readers.judge import rubric, sampling_of
+from emoray.spec import Hosted, JudgeReader, Price
 from emoray.study.prompts import Prompt
 
 CHARS_PER_TOKEN = 4.0  # English text
@@ -73,21 +74,17 @@ def estimate(
     )
 
 
-def estimate_judge(
-    entry: Hosted, readings: int, *, rubric: str, answer_tokens: float, max_tokens: int | None, name: str = ""
-) -> Estimate:
-    """Tokens and US dollars of a judge that reads so many answers.
-
-    `rubric` is all that it is told beside an answer, `answer_tokens` the mean length of an answer, `max_tokens` the
-    most that the judge may say; `name` is the reader's.
-    """
+def estimate_judge(judge: JudgeReader, readings: int, *, answer_tokens: float) -> Estimate:
+    """Tokens and US dollars of a hosted judge that reads so many answers, whose mean length is `answer_tokens`."""
+    entry, told = judge.model, rubric(judge)
+    assert isinstance(entry, Hosted)
     count, how = _counter(entry.id)
-    each = PER_REQUEST + 2 * PER_MESSAGE + count(rubric) + answer_tokens
+    each = PER_REQUEST + 2 * PER_MESSAGE + count(told.system + told.user) + answer_tokens
     price = price_of(entry)
-    longest = max_tokens or MOST_TOKENS
+    longest = sampling_of(judge).max_tokens or MOST_TOKENS
     likely, most = readings * min(JUDGED, longest), readings * longest
     return Estimate(
-        name or entry.name,
+        judge.name,
         readings,
         round(readings * each),
         likely,

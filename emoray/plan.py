@@ -10,7 +10,6 @@ from typing import Any
 from emoray import manifest
 from emoray.estimate import Estimate, estimate, estimate_judge, likely_tokens, whole
 from emoray.progress import duration
-from emoray.readers.judge import rubric, sampling_of
 from emoray.resume import owed
 from emoray.spec import Account, Hosted, JudgeReader, ModelEntry, Study
 from emoray.store import RunFolder
@@ -149,7 +148,7 @@ def plan(study: Study, uri: str, *, address: str | None = None) -> Plan:
         manifest.study(folder.manifest(), folder.shown)
     return Plan(
         name=study.spec.name,
-        folder=uri,
+        folder=folder.shown,
         states=len(e.states),
         intensities=len(e.intensities),
         templates=len(e.templates),
@@ -199,14 +198,10 @@ def _judge(study: Study, folder: RunFolder, entry: JudgeReader) -> JudgePlan:
     owed_by = {model.name: _unread(study, folder, entry, model.name) for model in study.spec.models}
     expected = None
     if isinstance(entry.model, Hosted):
-        told, most = rubric(entry), sampling_of(entry).max_tokens
         tokens = {model.name: _answer_tokens(study, folder, model.name) for model in study.spec.models}
         readings = sum(owed_by.values())
         mean = sum(tokens[name] * n for name, n in owed_by.items()) / max(1, readings)
-        all_told = told.system + told.user
-        expected = estimate_judge(
-            entry.model, readings, rubric=all_told, answer_tokens=mean, max_tokens=most, name=entry.name
-        )
+        expected = estimate_judge(entry, readings, answer_tokens=mean)
     kin = [(model.name, families.kin(entry.model.id, model.id)) for model in study.spec.models]
     related = tuple((name, family) for name, family in kin if family)
     return JudgePlan(entry.name, entry.model.id, sum(owed_by.values()), expected, related)

@@ -16,6 +16,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the job's working folder, where emoray lies
 
+from emoray.exit_codes import WRONG
+
 CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it for the driver of a job, and for nobody else
 _LOOK_S = 2.0
 _INSTALL = "start the cluster from cluster/Dockerfile, or submit with --install (cluster/README.md)"
@@ -28,11 +30,11 @@ def enter(command: str, words: Sequence[str]) -> int:
         from emoray.cli import main
     except ModuleNotFoundError as missing:
         print(f"emoray: {sys.executable} has no module {missing.name}: {_INSTALL}", file=sys.stderr)
-        return 2
+        return WRONG
     folder = _folder(command, words)
     if CONFIG in os.environ and (wrong := _lost_after(command, folder)):
         print(f"emoray: {wrong}: {_SHARED}", file=sys.stderr)
-        return 2
+        return WRONG
     if folder is not None and command != "report":
         outlast(folder)
     return main([command, *words])

@@ -11,9 +11,7 @@ import asyncio
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from benchmarks import report as report_benchmark
 from benchmarks import stream as stream_benchmark
@@ -22,16 +20,16 @@ from emoray.compact import compact
 from emoray.governor import Ledger, Limits, News, Want
 from emoray.hosts.permits import _SHORTEST_TURN_S
 from emoray.report import into, write_report
-from emoray.resume import owed
+from emoray.resume import Settled, owed
 from emoray.store import Part, RunFolder
 from emoray.stream import cluster
+from emoray.stream.actors import _COMMIT_S
 from emoray.stream.governor_actor import SharedGovernor
 from emoray.study.prompts import prompts
 
 SIZES = (10**4, 10**6, 10**8, 10**9)
 _NIGHT_S = 8 * 3600.0
 _PUT_S = 0.05  # a small object, as S3 takes it
-_EVERY_S = 0.4  # the most a commit waits, as in stream/actors.py
 _ACTORS = 16
 
 
@@ -45,22 +43,10 @@ class Room:
     bears: float
 
 
-@dataclass
-class _Clock:
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def time(self, what: str) -> Any:
-        began = time.perf_counter()
-        yield
-        self.seconds[what] = time.perf_counter() - began
-
-
 def run(rows: int = 200_000) -> dict[str, float]:
     """Prints the table; the figures are the constants, per cell."""
-    clock = _Clock()
     with tempfile.TemporaryDirectory(prefix="emoray-growth-") as place:
-        per_cell = _on_disk(RunFolder(f"{place}/run"), rows, clock) | _of_the_grid(rows, clock)
+        per_cell = _on_disk(RunFolder(f"{place}/run"), rows) | _of_the_grid(rows)
         per_cell["report_s"] -= _figures_s(RunFolder(f"{place}/few")) / rows
     per_cell |= _of_the_stream(rows // 10, rows)
     lease_s = _lease_s()
@@ -104,48 +90,53 @@ def _rooms(per_cell: dict[str, float], lease_s: float) -> list[Room]:
 # ── measured ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _on_disk(folder: RunFolder, rows: int, clock: _Clock) -> dict[str, float]:
+def seconds(call: Callable[[], object]) -> float:
+    """How long a call takes."""
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+def _on_disk(folder: RunFolder, rows: int) -> dict[str, float]:
     """Three models' answers and rows, as a run leaves them: compacted, read back, reported."""
     report_benchmark.build(folder, rows)
     models = folder.models()
     answers = [folder.answers(model) for model in models]
     felt = [folder.rows("reader", model) for model in models]
     count = sum(len(part.settled()) for part in answers)
-    with clock.time("compact"):
-        for part in (*answers, *felt):
-            compact(part)
-    with clock.time("resume"):
-        settled = [part.settled() for part in answers]
-        for one in settled:
-            one.has_words(one.high, one.low)
-    with clock.time("report"):
-        write_report(folder, into(f"{folder.uri}/report"))
-    return {
-        "answer_bytes": _bytes(answers) / count,
-        "row_bytes": _bytes(felt) / count,
-        "compact_s": clock.seconds["compact"] / count,
-        "resume_s": clock.seconds["resume"] / count,
-        "report_s": clock.seconds["report"] / count,
+    times = {  # in this order: what is resumed and reported was compacted before
+        "compact_s": seconds(lambda: [compact(part) for part in (*answers, *felt)]),
+        "resume_s": seconds(lambda: _look_up(answers)),
+        "report_s": seconds(lambda: _report(folder)),
     }
+    sizes = {"answer_bytes": _bytes(answers), "row_bytes": _bytes(felt)}
+    return {name: amount / count for name, amount in (sizes | times).items()}
+
+
+def _look_up(parts: list[Part]) -> None:
+    """Reads the keys of what is settled, as a run does that goes on, and finds each of them."""
+    for part in parts:
+        settled = part.settled()
+        settled.has_words(settled.high, settled.low)
 
 
 def _figures_s(folder: RunFolder) -> float:
     """What a report takes however few rows there are."""
     report_benchmark.build(folder, 3_600)
-    began = time.perf_counter()
+    return seconds(lambda: _report(folder))
+
+
+def _report(folder: RunFolder) -> None:
     write_report(folder, into(f"{folder.uri}/report"))
-    return time.perf_counter() - began
 
 
 def _bytes(parts: list[Part]) -> float:
     return float(sum(info.size for part in parts for info in part.infos()))
 
 
-def _of_the_grid(rows: int, clock: _Clock) -> dict[str, float]:
+def _of_the_grid(rows: int) -> dict[str, float]:
     grid = stream_benchmark.scripted(rows).experiment.grid("a")
-    with clock.time("grid"):
-        asked = sum(1 for _ in owed(prompts(grid), RunFolder("nothing-there").answers("a").settled()))
-    return {"grid_s": clock.seconds["grid"] / asked}
+    return {"grid_s": seconds(lambda: sum(1 for _ in owed(prompts(grid), Settled()))) / len(grid)}
 
 
 def _of_the_stream(few: int, many: int) -> dict[str, float]:
@@ -169,9 +160,7 @@ def _lease_s(calls: int = 2_000, at_once: int = 32) -> float:
     async def all_of_them() -> None:
         await asyncio.gather(*(host(name) for name in range(at_once)))
 
-    began = time.perf_counter()
-    asyncio.run(all_of_them())
-    return (time.perf_counter() - began) / calls
+    return seconds(lambda: asyncio.run(all_of_them())) / calls
 
 
 # ── simulated ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -179,7 +168,7 @@ def _lease_s(calls: int = 2_000, at_once: int = 32) -> float:
 
 def _journal(cells: float) -> tuple[float, float]:
     """(files that stand at the end, requests made) of actors that write for a night, under journal.py's rules."""
-    writes = min(cells, _ACTORS * _NIGHT_S / (_PUT_S + journal.pause_s(_PUT_S, _EVERY_S)))
+    writes = min(cells, _ACTORS * _NIGHT_S / (_PUT_S + journal.pause_s(_PUT_S, _COMMIT_S)))
     standing, requests, level = 0.0, writes, writes / _ACTORS
     while level >= 1:  # per actor: sixty files of a level become one of the next
         merged = level // journal._MERGE

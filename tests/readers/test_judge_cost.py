@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from emoray.estimate import estimate_judge
-from emoray.readers.judge import rubric, sampling_of
+from emoray.readers.judge import rubric
 from emoray.spec import Hosted, JudgeReader, Price
 
 
@@ -14,10 +14,8 @@ def test_a_judges_cost_is_its_rubric_and_the_answer_for_every_reading() -> None:
         host="hosted_api", name="m", id="nobody/knows", account="o", usd_per_million=Price(input=10, output=100)
     )
     entry = JudgeReader(kind="judge", name="j", model=model)
-    told, sampling = rubric(entry), sampling_of(entry)
-    found = estimate_judge(
-        model, 1000, rubric=told.system + told.user, answer_tokens=80, max_tokens=sampling.max_tokens or 0, name="j"
-    )
+    told = rubric(entry)
+    found = estimate_judge(entry, 1000, answer_tokens=80)
     characters = len(told.system) + len(told.user)
     assert (found.model, found.cells) == ("j", 1000)
     assert found.prompt_tokens == pytest.approx(1000 * (11 + characters / 4 + 80), abs=1)
