@@ -99,14 +99,14 @@ def _score(arguments: argparse.Namespace) -> int:
     from emoray import job, manifest
     from emoray.store import RunFolder
 
-    uri = _absolute(arguments.run)
-    spec = manifest.study(RunFolder(uri).manifest(), uri).spec
+    folder = RunFolder(_absolute(arguments.run))
+    spec = manifest.study(folder.manifest(), folder.shown).spec
     entry, accounts = _reader(arguments.reader, spec)
     if not arguments.verbose:
         _hush()
     command = shlex.join(["emoray", "score", without_secrets(arguments.run), "--reader", arguments.reader])
     return job.score(
-        uri, entry, command=command, accounts=accounts, address=arguments.address, verbose=arguments.verbose
+        folder.uri, entry, command=command, accounts=accounts, address=arguments.address, verbose=arguments.verbose
     )
 
 
@@ -160,7 +160,7 @@ def _sample(arguments: argparse.Namespace) -> int:
     from emoray.store import RunFolder
 
     out, folder = Path(arguments.out), RunFolder(_absolute(arguments.run))
-    manifest.study(folder.manifest(), folder.uri)
+    manifest.study(folder.manifest(), folder.shown)
     if out.exists():
         raise SpecError(f"{out}: is there already, and may hold labels; choose another file")
     _writable(out)
@@ -168,7 +168,7 @@ def _sample(arguments: argparse.Namespace) -> int:
     out.write_text(human.as_csv(drawn), encoding="utf-8", newline="")
     print(
         f"{out}: {len(drawn):,} answers to label, each with a label or with valence and arousal (-1 to 1); then\n"
-        f"emoray report {shlex.quote(arguments.run)} --human {shlex.quote(str(out))}"
+        f"emoray report {shlex.quote(without_secrets(arguments.run))} --human {shlex.quote(str(out))}"
     )
     return OK
 
@@ -212,14 +212,13 @@ def _started(entry: ReaderEntry, accounts: Mapping[str, Account], texts: Sequenc
     from emoray.estimate import CHARS_PER_TOKEN, estimate_judge
     from emoray.governor import Limits, LocalGovernor
     from emoray.hosts.hosted_api import HostedApi
-    from emoray.readers.judge import Judge, asked_of, rubric, sampling_of
+    from emoray.readers.judge import Judge, asked_of
 
     account, asked = accounts[entry.model.account], asked_of(entry)
     assert isinstance(asked, Hosted)
     judge = Judge(entry, HostedApi(asked, account, Retry(), LocalGovernor(Limits.of(account))))
-    told, most = rubric(entry), sampling_of(entry).max_tokens
     mean = sum(map(len, texts)) / len(texts) / CHARS_PER_TOKEN
-    cost = estimate_judge(entry.model, len(texts), rubric=told.system + told.user, answer_tokens=mean, max_tokens=most)
+    cost = estimate_judge(entry, len(texts), answer_tokens=mean)
     print(f"{entry.model.id} judges {len(texts):,} comments: {cost.money()}", file=sys.stderr)
     return judge
 

@@ -53,7 +53,7 @@ def slice_of(folder: RunFolder, cells: int, seed: int) -> list[Drawn]:
     turns = zip_longest(*_shuffled(strata, seed))
     found = [drawn for turn in turns for drawn in turn if drawn is not None][:cells]
     if not found:
-        raise SpecError(f"{folder.uri}: holds no answers yet, so there is nothing to label")
+        raise SpecError(f"{folder.shown}: holds no answers yet, so there is nothing to label")
     return sorted(found)
 
 

@@ -85,8 +85,8 @@ def _chosen(flag: str, word: str, of: type[_E]) -> _E:
 
 def rehearse(study: Study, folder: Path, options: Options, say: Callable[[str], None]) -> Audit:
     """The ledger; `folder` is the spec's own, `say` is told what happens."""
-    if RunFolder(options.run).exists():
-        raise SpecError(f"{options.run} is there already; a rehearsal wants a new folder, give one with --out")
+    if (there := RunFolder(options.run)).exists():
+        raise SpecError(f"{there.shown} is there already; a rehearsal wants a new folder, give one with --out")
     with ExitStack() as stack:
         accounts = accounts_of(study.spec, options.faster)
         providers = {name: stack.enter_context(_provider(options, accounts.get(name))) for name in (*accounts, ENGINES)}

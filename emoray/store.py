@@ -749,9 +749,14 @@ def _warn(part: Part, torn: Torn) -> None:
     log.warning("%s is skipped, its cells are owed again: %s", part.where(torn.name), torn)
 
 
+_QUERY_SECRETS = re.compile(r"([?&](?:client_secret|sig)=)[^&]*")  # of Azure; other stores take none there
+
+
 def without_secrets(uri: str, instead: str = "…@") -> str:
-    """A URI less the key and secret that may stand before its @; a path as it is."""
-    return re.sub(r"//[^/]*@", f"//{instead}", uri) if "://" in uri else uri
+    """A URI less the key and secret that may stand before its @ or in its query; a path as it is."""
+    if "://" not in uri:
+        return uri
+    return _QUERY_SECRETS.sub(r"\1…", re.sub(r"//[^/]*@", f"//{instead}", uri))
 
 
 def _shown(uri: str) -> str:
@@ -766,8 +771,9 @@ def _opened(uri: str) -> tuple[Any, str]:
     try:
         fs, path = pafs.FileSystem.from_uri(uri)
     except (OSError, ValueError, pa.ArrowException) as wrong:
-        why = _one_line(wrong).replace(uri, _shown(uri))
-        raise StoreError(f"{_shown(uri)!r} is no place that can be written to: {why}") from None
+        shown = _shown(re.sub(r"//.*@", "//", uri))  # it may be no URI because its secret has a / in it
+        why = _one_line(wrong).replace(uri, shown)
+        raise StoreError(f"{shown!r} is no place that can be written to: {why}") from None
     if not path.strip("/"):
         raise StoreError(f"{_shown(uri)!r} is no place that can be written to: it names no folder")
     return fs, path.rstrip("/")

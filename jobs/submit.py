@@ -20,6 +20,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # where emoray lies
 
@@ -29,6 +30,7 @@ from submission.parcel import Parcel, parcel, pins
 
 from emoray.exit_codes import INTERRUPTED, OK, WRONG
 from emoray.spec import Hosted, Spec, SpecError, load
+from emoray.store import without_secrets
 
 _CHATTY = ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk", "ray._private.runtime_env.packaging")
 _DRAIN_S = 300  # `ray job stop` waits so long for what is in flight; Ray's own three seconds would throw it away
@@ -57,6 +59,11 @@ def _submit(arguments: argparse.Namespace) -> int:
         raise SpecError(
             f"--out {arguments.out} would be another place on every node; give s3://… or an absolute path on a disk "
             "that all nodes share"
+        )
+    if urlsplit(arguments.out).password:
+        raise SpecError(
+            f"--out {without_secrets(arguments.out)} has a secret in it, which whoever may list jobs could read; "
+            "leave it out, and give it to the nodes in their environment (cluster/README.md)"
         )
     money = [] if arguments.max_cost is None else [f"budget_usd={arguments.max_cost}"]
     spec = load(arguments.spec, [*arguments.set, *money]).spec

@@ -7,19 +7,24 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from emoray import __version__, cli
+from emoray import __version__, cli, manifest
 from emoray.cli import main
+from emoray.store import RunFolder
 from emoray.study.goemotions import LABELS
 from tests import runs, tiny_models
+from tests.buckets import bucket
 from tests.test_spec import BASE, MISTAKES
 
 ROOT = Path(__file__).resolve().parent.parent
 JOBS = ROOT / "jobs"
 COMMANDS = ["plan", "run", "score", "status", "report", "sample", "validate", "compact"]
+OF_A_RUN = [["status"], ["report"], ["compact"], ["score", "--reader", "embedded"], ["sample", "--out", "s.csv"]]
+SECRET = "canary-0c4d91ee"
 Captured = pytest.CaptureFixture[str]
 
 
@@ -103,9 +108,7 @@ def test_plan_without_a_spec_says_what_it_needs(capsys: Captured) -> None:
     assert refused(capsys, "plan") == "plan needs a spec, such as jobs/quickstart.yaml (or --schema)"
 
 
-@pytest.mark.parametrize(
-    "command", [["status"], ["report"], ["compact"], ["score", "--reader", "embedded"], ["sample", "--out", "s.csv"]]
-)
+@pytest.mark.parametrize("command", OF_A_RUN)
 @pytest.mark.parametrize("folder", [".", "nowhere"])
 def test_a_folder_that_is_no_run_is_a_mistake(command: list[str], folder: str, capsys: Captured) -> None:
     said = refused(capsys, *command, folder)
@@ -255,6 +258,48 @@ def test_the_command_that_resumes_survives_a_shell_and_means_the_same(arguments:
     ).stdout.splitlines()
     assert words[0] == "emoray"
     assert cli._parser().parse_args(words[1:]) == before
+
+
+# ── keys in a URI ──
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    with bucket(SECRET) as uri:
+        yield uri
+
+
+@pytest.mark.parametrize("command", OF_A_RUN)
+def test_a_folder_that_is_no_run_is_told_of_without_the_key_in_its_uri(
+    command: list[str], s3: str, capsys: Captured
+) -> None:
+    said = refused(capsys, *command, s3 % "none")
+    assert said.startswith("s3://bucket/none: is no run folder (it has no run.json)")
+    assert SECRET not in said
+
+
+def test_a_slice_to_label_is_drawn_and_refused_without_a_word_of_the_key(s3: str, capsys: Captured) -> None:
+    folder = RunFolder(s3 % "sampled")
+    folder.write_manifest(manifest.fresh(runs.study()))
+    said = refused(capsys, "sample", folder.uri, "--out", "slice.csv")
+    assert said == "s3://bucket/sampled: holds no answers yet, so there is nothing to label"
+
+    runs.say(folder, runs.asked())
+    assert main(["sample", folder.uri, "--out", "slice.csv"]) == 0
+    told = capsys.readouterr()
+    assert "emoray report 's3://…@bucket/sampled?" in told.out
+    assert SECRET not in told.out + told.err + Path("slice.csv").read_text()
+
+
+def test_a_plan_and_a_rehearsal_name_a_folder_without_its_key(s3: str, capsys: Captured) -> None:
+    RunFolder(s3 % "planned").write_manifest(manifest.fresh(runs.study()))
+    for more in ([], ["--json"]):
+        assert main(["plan", spec(), "--out", s3 % "planned", *more]) == 0
+        told = capsys.readouterr()
+        assert "s3://bucket/planned" in told.out
+        assert SECRET not in told.out + told.err
+    said = refused(capsys, "rehearse", "-v", spec(), "--out", s3 % "planned")
+    assert said.startswith("s3://bucket/planned is there already; ")
 
 
 # ── status ──

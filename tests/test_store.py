@@ -17,7 +17,19 @@ from emoray import rows
 from emoray.compact import compact
 from emoray.journal import Journal, merge
 from emoray.lease import Lease, holder
-from emoray.store import Name, Note, Part, RunFolder, StoreError, encoded, leave_mark, missing_mark, probe
+from emoray.store import (
+    Name,
+    Note,
+    Part,
+    RunFolder,
+    StoreError,
+    encoded,
+    leave_mark,
+    missing_mark,
+    probe,
+    without_secrets,
+)
+from tests.buckets import bucket
 
 SMALL = pa.schema(
     [
@@ -139,9 +151,26 @@ def test_every_part_of_a_run_is_found(folder: RunFolder) -> None:
 def test_no_sentence_tells_the_secrets_of_a_uri() -> None:
     folder = RunFolder("s3://KEY:SECRET@bucket/run?endpoint_override=127.0.0.1:1&scheme=http")
     assert folder.where("run.json") == "s3://bucket/run/run.json"
-    with pytest.raises(StoreError) as told:
-        RunFolder("nonsense://KEY:SECRET@bucket/run").exists()
-    assert "SECRET" not in str(told.value)
+    for uri in ("nonsense://KEY:SECRET@bucket/run", "s3://KEY:SEC/RET?SECRET@bucket/run?scheme=http"):
+        with pytest.raises(StoreError) as told:
+            RunFolder(uri).exists()
+        assert "//bucket/run' is no place that can be written to" in str(told.value)
+        assert "SEC" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("uri", "told"),
+    [
+        ("s3://KEY:SECRET@bucket/run?scheme=http", "s3://…@bucket/run?scheme=http"),
+        ("abfss://box/run?client_id=a&client_secret=SECRET&tenant_id=b",
+         "abfss://box/run?client_id=a&client_secret=…&tenant_id=b"),
+        ("abfss://box/run?sv=1&sig=SECRET%3D", "abfss://box/run?sv=1&sig=…"),
+        ("s3://bucket/a@b/run?endpoint_override=http://x:1", "s3://bucket/a@b/run?endpoint_override=http://x:1"),
+        ("/a//b@c/run?sig=1", "/a//b@c/run?sig=1"),
+    ],
+)  # fmt: skip
+def test_a_command_that_is_kept_or_shown_has_no_secret_in_its_uri(uri: str, told: str) -> None:
+    assert without_secrets(uri) == told
 
 
 def test_a_run_folder_travels_to_other_processes(part: Part) -> None:
@@ -455,17 +484,8 @@ def test_a_node_that_sees_another_folder_is_named(folder: RunFolder, tmp_path: P
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
-    """A bucket on a server that speaks S3, on loopback."""
-    server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0, verbose=False)
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server.start()
-    host, port = server.get_host_and_port()
-    query = f"endpoint_override={host}:{port}&scheme=http&region=us-east-1&allow_bucket_creation=true"
-    uri = f"s3://key:secret@bucket/%s?{query}"
-    folder = RunFolder(uri % "x")
-    folder.fs.create_dir("bucket")
-    yield uri
-    server.stop()
+    with bucket("secret") as uri:
+        yield uri
 
 
 def test_a_run_lives_on_an_object_store(s3: str) -> None:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import submit
 from submission.parcel import parcel, pins
 
 from emoray.spec import SpecError, load
@@ -94,3 +95,10 @@ def test_the_pins_are_those_of_the_project_and_leave_ray_to_the_cluster() -> Non
     assert any(pin.startswith("pyarrow>=") for pin in found)
     assert any(pin.startswith("openai") for pin in found)
     assert not any(pin.startswith(("ray", "torch")) for pin in found)
+
+
+def test_a_secret_in_the_uri_of_a_run_does_not_travel(spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert submit.main([str(spec), "--out", "s3://key:canary-77@bucket/run"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("submit: --out s3://…@bucket/run has a secret in it")
+    assert "canary-77" not in said

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from emoray.store import RunFolder
+from tests.buckets import bucket
 from tests.programs import EMORAY, PATIENCE_S, Start, until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.chaos]
@@ -19,16 +19,8 @@ CELLS = 600
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
-    """A bucket; its URI has the key in it, as some people write it."""
-    server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0, verbose=False)
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server.start()
-    host, port = server.get_host_and_port()
-    query = f"endpoint_override={host}:{port}&scheme=http&region=us-east-1&allow_bucket_creation=true"
-    uri = f"s3://key:{SECRET}@bucket/%s?{query}"
-    RunFolder(uri % "x").fs.create_dir("bucket")
-    yield uri
-    server.stop()
+    with bucket(SECRET) as uri:
+        yield uri
 
 
 def test_a_run_on_an_object_store_is_killed_resumed_compacted_and_told_of(
