@@ -103,7 +103,7 @@ def check(spec: Spec, model: ModelEntry | None, nodes: Sequence[Node]) -> None:
 def check_folder(folder: RunFolder) -> None:
     """StoreError where the run folder cannot be written, or a node of the cluster does not see it."""
     probe(folder)
-    nodes = [node for node in ray.nodes() if node["Alive"]]
+    nodes = _alive()
     if len(nodes) == 1:
         return
     mark = leave_mark(folder)
@@ -151,7 +151,11 @@ def connect(address: str | None = None, *, verbose: bool = False) -> Capacity:
 
 def nodes() -> list[Node]:
     """The living nodes of the cluster, by what they have."""
-    return [_node(node) for node in ray.nodes() if node["Alive"]]
+    return [_node(node) for node in _alive()]
+
+
+def _alive() -> list[Mapping[str, Any]]:
+    return [node for node in ray.nodes() if node["Alive"]]
 
 
 def _node(node: Mapping[str, Any]) -> Node:

@@ -128,10 +128,13 @@ class Conductor:
             return
         entry: Any = heavy[0].entry
         likely = self._scheduler.likely(entry.name)
-        there = [NodeAffinitySchedulingStrategy(node, soft=True) for node in (likely.nodes if likely else []) if node]
+        if likely is None:
+            return
+        there = [NodeAffinitySchedulingStrategy(node, soft=True) for node in likely.nodes if node]
         task = ray.remote(num_cpus=0, max_retries=0)(fetch)
-        started = [task.options(scheduling_strategy=node).remote(entry.id, entry.revision) for node in there]
-        self._fetching.update({entry.name: started} if likely else {})
+        self._fetching[entry.name] = [
+            task.options(scheduling_strategy=node).remote(entry.id, entry.revision) for node in there
+        ]
 
     def _tell(self) -> None:
         """Writes down who waits for what, when that has changed."""

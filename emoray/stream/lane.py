@@ -1,7 +1,7 @@
 """One lane: one model's cells, from what is owed to what is read, as Ray Data executions of its own.
 
 A lane makes passes until every owed cell has an answer or a typed failure (a second pass is needed only where Ray
-lost blocks), then lets every reader catch up on answers it has not read.
+lost blocks or gave up), then lets every reader catch up on answers it has not read.
 """
 
 from __future__ import annotations
@@ -199,12 +199,17 @@ def _went_through(dataset: Dataset, block_bytes: float, passes_left: int) -> boo
     try:
         drain(dataset, block_bytes)
     except Exception as lost:
-        ours = isinstance(lost, RayTaskError | UserCodeException) or not isinstance(lost, RayError)
-        if not passes_left or (ours and not isinstance(lost.__cause__, SystemException)):
+        if not passes_left or not _is_rays_own(lost):
             raise
         _log.info("Ray gave up a pass: %s", _sentence(lost), exc_info=True)
         return False
     return True
+
+
+def _is_rays_own(wrong: Exception) -> bool:
+    """Whether it happened in Ray itself, and in nothing of ours that Ray called."""
+    called = isinstance(wrong, RayTaskError | UserCodeException)
+    return isinstance(wrong.__cause__, SystemException) or (isinstance(wrong, RayError) and not called)
 
 
 def _sentence(wrong: BaseException) -> str:
