@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from emoray.study import russell
 from emoray.study.circumplex import Array
 from emoray.study.experiment import Cell
 from emoray.study.goemotions import LABELS, LabelMap
-from emoray.study.outcomes import Answer, Reply, breaks_role, is_refusal
+from emoray.study.outcomes import REFUSAL_HINT, ROLE_BREAK_HINT, Answer, Reply, breaks_role, is_refusal
 from emoray.study.prompts import Ask, Prompt
 from emoray.study.scoring import NeutralRule, Reading, score
 
@@ -104,8 +106,6 @@ SCORED = pa.schema([*SAID, *_FELT, *_SCORED])  # a row under RUN/rows
 _OF_REPLIES = ("attempts", "latency_s", "asked_at", "chat_template_sha")
 _OF_ANSWERS: dict[str, Callable[[Answer], object]] = {  # null for a failure
     "answer": lambda answer: answer.text,
-    "refused": lambda answer: is_refusal(answer.text),
-    "role_break": lambda answer: breaks_role(answer.text),
     "finish_reason": lambda answer: answer.finish_reason,
     "prompt_tokens": lambda answer: answer.prompt_tokens,
     "completion_tokens": lambda answer: answer.completion_tokens,
@@ -113,6 +113,7 @@ _OF_ANSWERS: dict[str, Callable[[Answer], object]] = {  # null for a failure
     "system_fingerprint": lambda answer: answer.system_fingerprint,
     "reasoning": lambda answer: answer.reasoning,
 }
+_NOT_READ = Reading(None)
 ANSWERED = "answer"  # the outcome of a row that has an answer; any other is a failure's kind
 
 
@@ -187,16 +188,37 @@ def said(table: pa.Table, replies: Sequence[Reply], *, host: str, revision: str 
     answers = [one if isinstance(one, Answer) else None for one in outcomes]
     for name, value in _OF_ANSWERS.items():
         columns[name] = [None if answer is None else value(answer) for answer in answers]
+    texts = columns["answer"]
+    columns["refused"] = _flagged(texts, REFUSAL_HINT, is_refusal)
+    columns["role_break"] = _flagged(texts, ROLE_BREAK_HINT, breaks_role)
     return _gain(table, pa.table(columns, schema=_SAID))
+
+
+def _flagged(texts: list[Any], hint: str, flag: Callable[[str], bool]) -> list[object]:
+    """`flag` of each text, asked only where the hint is found; null stays null."""
+    hinted = pc.match_substring_regex(pa.array(texts, pa.string()), hint, ignore_case=True).to_pylist()
+    return [found and flag(text) for text, found in zip(texts, hinted, strict=True)]
 
 
 def felt(table: pa.Table, readings: Sequence[Reading | None], *, reader: str, revision: str | None) -> pa.Table:
     """SAID rows and what a reader read in each (None where there was nothing to read): + FELT."""
-    columns: dict[str, list[object]] = {name: [] for name in _FELT.names}
-    for reading in readings:
-        for name, value in _reading_columns(reading).items():
-            columns[name].append(value)
-    columns |= {"reader": [reader] * len(readings), "reader_revision": [revision] * len(readings)}
+    read = [_NOT_READ if reading is None else reading for reading in readings]
+    good = [_NOT_READ if one.error is not None else one for one in read]
+    tops = [_top(one) for one in good]
+    columns = {
+        "reader": [reader] * len(readings),
+        "reader_revision": [revision] * len(readings),
+        "label": [label for label, _ in tops],
+        "probability": [probability for _, probability in tops],
+        "probabilities": [one.probabilities for one in good],
+        "truncated": [None if reading is None else reading.truncated for reading in readings],
+        "read_error": [one.error for one in read],
+        "labels": [None if one.probabilities is None else one.labels for one in good],
+        "felt_valence": [None if one.affect is None else one.affect.valence for one in good],
+        "felt_arousal": [None if one.affect is None else one.affect.arousal for one in good],
+        "confidence": [None if one.affect is None else one.confidence for one in good],
+        "read_cost_usd": [one.cost_usd for one in read],
+    }
     return _gain(table, pa.table(columns, schema=_FELT))
 
 
@@ -258,25 +280,12 @@ def _check_labels(table: pa.Table, there: npt.NDArray[np.bool_], labels: tuple[s
         raise ValueError(f"these rows were read with other labels ({theirs}) than the map's; give the reader's own map")
 
 
-def _reading_columns(reading: Reading | None) -> dict[str, object]:
-    columns: dict[str, object] = dict.fromkeys(_FELT.names)
-    if reading is None:
-        return columns
-    columns |= {"truncated": reading.truncated, "read_error": reading.error, "read_cost_usd": reading.cost_usd}
-    if reading.error is not None:
-        return columns
-    if reading.affect is not None:
-        felt = {"felt_valence": reading.affect.valence, "felt_arousal": reading.affect.arousal}
-        columns |= felt | {"confidence": reading.confidence}
-    if reading.probabilities is not None:
-        top = int(reading.probabilities.argmax())
-        columns |= {
-            "label": (reading.labels or LABELS)[top],
-            "probability": reading.probabilities[top],
-            "probabilities": reading.probabilities,
-            "labels": reading.labels,
-        }
-    return columns
+def _top(reading: Reading) -> tuple[str | None, np.float32 | None]:
+    """The label read, and how probable it is."""
+    if reading.probabilities is None:
+        return None, None
+    top = int(reading.probabilities.argmax())
+    return (reading.labels or LABELS)[top], reading.probabilities[top]
 
 
 def _gain(table: pa.Table, more: pa.Table) -> pa.Table:

@@ -10,11 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from emoray import rows
 from emoray.study.experiment import Experiment
 from emoray.study.goemotions import LABELS, label_map
-from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome, Reply
+from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome, Reply, breaks_role, is_refusal
 from emoray.study.prompts import Prompt, messages_of, prompts, render
 from emoray.study.scoring import Reading, score
 from tests.study.grids import cell, experiment
@@ -249,3 +251,18 @@ def test_replies_that_do_not_belong_to_the_rows_are_refused(wrong: str) -> None:
 def test_readings_that_do_not_belong_to_the_rows_are_refused(readings: int) -> None:
     with pytest.raises(ValueError, match=r"rows|length"):
         rows.felt(said(ANSWER), [one_hot("joy")] * readings, reader="r", revision=None)
+
+
+PIECES = [
+    *("I can't", "I won’t", "assist with this", "request", "Sorry, I can't", "against my policies"),
+    *("As an AI", "researcher", "I do not have emotions", "any more", "pretend to have änderbare feelings"),
+    *("the sea", "!", "\n", "é", ""),
+]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=6).map(" ".join) | st.text(max_size=40))
+def test_a_row_is_flagged_as_its_answer_is(text: str) -> None:
+    table = said(Answer(text))
+
+    assert set(table["refused"].to_pylist()) == {is_refusal(text)}
+    assert set(table["role_break"].to_pylist()) == {breaks_role(text)}

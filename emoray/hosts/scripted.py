@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import heapq
-import random
 import threading
 import time
+import zlib
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -39,11 +39,12 @@ class ScriptedHost:
 
         When a group is asked is planned as it comes, so a thread that wakes up late makes no place wait.
         """
+        words: dict[int, int] = {}  # of each chat; repetitions share one
         for due, group in [(self._due(), group) for group in self._groups(asks)]:
             time.sleep(max(0.0, due - time.monotonic()))
             began = datetime.now(UTC) - timedelta(seconds=time.monotonic() - due + self._latency_s)
             for ask in group:
-                yield Reply(ask.key, self._say(ask), began, self._latency_s)
+                yield Reply(ask.key, self._say(ask, words), began, self._latency_s)
 
     def close(self) -> None:
         pass
@@ -60,9 +61,12 @@ class ScriptedHost:
             heapq.heapreplace(self._free_at, due)
         return due
 
-    def _say(self, ask: Ask) -> Outcome:
-        draw = random.Random(ask.seed)
-        if draw.random() < self._fails:
+    def _say(self, ask: Ask, words: dict[int, int]) -> Outcome:
+        draw = zlib.crc32(b"%d" % ask.seed)
+        if draw < self._fails * (1 << 32):
             return Failure(FailureKind.OVERLOADED, "scripted: this ask fails")
-        text = draw.choice(self._lines) if self._lines else f"{ask.chat[-1]['content']} ({ask.seed % 997})"
-        return Answer(text, "stop", sum(len(m["content"].split()) for m in ask.chat), len(text.split()))
+        text = self._lines[draw % len(self._lines)] if self._lines else f"{ask.chat[-1]['content']} ({ask.seed % 997})"
+        prompt_tokens = words.get(id(ask.chat))
+        if prompt_tokens is None:
+            prompt_tokens = words[id(ask.chat)] = sum(len(turn["content"].split()) for turn in ask.chat)
+        return Answer(text, "stop", prompt_tokens, text.count(" ") + 1)

@@ -188,10 +188,10 @@ class _Turnstile:
     @contextmanager
     def turn(self, in_flight: int, rows: int) -> Iterator[_Turn]:
         """Waits for its turn: until no more is open than what the host holds, and one filling or one block ahead."""
-        turn, room = _Turn(self._opened, rows), in_flight + max(in_flight, rows)
+        turn = _Turn(self._opened, rows, room=in_flight + max(in_flight, rows))
         with self._news:
             self._outside.append(turn)
-            self._news.wait_for(lambda: self._outside[0] is turn and self._open < room)
+            self._news.wait_for(lambda: self._outside[0] is turn and self._open < turn.room)
             self._outside.popleft()
             self._open += rows
             self._news.notify_all()
@@ -203,15 +203,16 @@ class _Turnstile:
     def _opened(self, asks: int) -> None:
         with self._news:
             self._open += asks
-            if self._outside:
+            if self._outside and self._open < self._outside[0].room:  # to wake all for every answer would cost much
                 self._news.notify_all()
 
 
 class _Turn:
     """One block inside the turnstile."""
 
-    def __init__(self, opened: Callable[[int], None], asks: int) -> None:
-        self._opened, self._open = opened, asks
+    def __init__(self, opened: Callable[[int], None], asks: int, room: int) -> None:
+        """It begins when fewer than `room` asks are open in all."""
+        self._opened, self._open, self.room = opened, asks, room
 
     def asks(self, left: int) -> None:
         """So many are open."""

@@ -9,6 +9,9 @@ from typing import Any
 from ray.data import Dataset
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 
+_AHEAD = 64  # blocks that a task may be ahead of the driver, which looks ten times a second (Ray's default: 2)
+_AHEAD_BYTES = 16 << 20
+
 
 def drain(dataset: Dataset, block_bytes: float) -> None:
     """Runs the dataset; its blocks are durable already, so the references are simply let go."""
@@ -16,6 +19,7 @@ def drain(dataset: Dataset, block_bytes: float) -> None:
     # a block leaves its buffer as soon as it is about as large as it was meant (Ray's default waits for 128 MiB)
     context.target_max_block_size = max(1, int(block_bytes * 0.8))
     context.target_min_block_size = 0
+    context._max_num_blocks_in_streaming_gen_buffer = max(2, min(_AHEAD, int(_AHEAD_BYTES / max(1.0, block_bytes))))
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     # a pool with a range grows when all its actors are busy (Ray's default waits for a queue, which ours never have)
