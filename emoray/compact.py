@@ -1,9 +1,9 @@
 """Many small files become one large one: one row per key, sorted by key.
 
-Safe to kill at any moment. The new file names those it replaces; it is written whole and checked before the first
-of them is deleted, and from the moment it exists they do not count. A compaction that died before that has done
-nothing; one that died after it is finished by the next (or by `Part.repair`). Rows that do not count are left out,
-but what they cost is kept in the new file's metadata.
+Safe to kill at any moment. The new file names those it replaces, and its rows are counted before it does; it is
+written whole before the first of them is deleted, and from the moment it exists they do not count. A compaction that
+died before that has done nothing; one that died after it is finished by the next (or by `Part.repair`). Rows that do
+not count are left out, but what they cost is kept in the new file's metadata.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -114,14 +115,15 @@ def _compact(part: Part, clock: Callable[[], float], memory_mb: int, step: Calla
     rows = len(census.chosen)
     left_out = len(census.high) - rows
     if not census.names or (len(census.names) == 1 and Name.of(census.names[0]).level < 0):
+        deque(part.rows_of(census, None, _BATCH), maxlen=0)  # its checksums: nobody else looks at all of its columns
         return Compaction(len(census.names), len(census.names), rows, left_out)
-    name = str(_name(census, clock))
+    name, replaces = str(_name(census, clock)), (*census.names, *census.replaced)
     step("planned")
     with _scratch(part) as scratch:
-        part.write(name, lambda sink: _fill(sink, part, census, memory_mb << 20, scratch))
-    _check(part, name, rows)
+        part.write(name, lambda sink: _fill(sink, part, census, replaces, memory_mb << 20, scratch))
+    _check(part, name)
     step("written")
-    for old in census.names:
+    for old in replaces:
         part.delete(old)
         step("deleted")
     return Compaction(len(census.names), 1, rows, left_out)
@@ -134,21 +136,27 @@ def _name(census: Census, clock: Callable[[], float]) -> Name:
     return Name(max(int(clock() * 1e6), last + 1), secrets.token_hex(4), -1)
 
 
-def _fill(sink: IO[bytes], part: Part, census: Census, budget: int, scratch: Path) -> None:
-    kept = Spent()
+def _fill(sink: IO[bytes], part: Part, census: Census, replaces: tuple[str, ...], budget: int, scratch: Path) -> None:
+    """Every row that counts; only then is it said what they replace."""
+    kept, count = Spent(), 0
     with writer(sink, part.schema) as out:
         for table in _in_order(part.rows_of(census, None, _BATCH), budget, scratch):
             kept += Spent.of(table)
+            count += len(table)
             out.write_table(table, row_group_size=_ROW_GROUP)
-        note = Note(replaces=tuple(census.names), dropped=census.all_spent.minus(kept))
+        if count != len(census.chosen):
+            expected = len(census.chosen)
+            raise StoreError(f"{part.where('')} gave {count:,} rows of {expected:,}: its small files are kept")
+        note = Note(replaces=replaces, dropped=census.all_spent.minus(kept))
         out.add_key_value_metadata(note.metadata())
 
 
-def _check(part: Part, name: str, rows: int) -> None:
-    """That what will replace everything is there and whole."""
+def _check(part: Part, name: str) -> None:
+    """That what replaces everything is there; Torn when it is not whole."""
     info = next((info for info in part.infos() if info.base_name == name), None)
-    if info is None or part.open(info).metadata.num_rows != rows:
-        raise StoreError(f"{part.where(name)} is not what was written: the small files beside it are kept")
+    if info is None:
+        raise StoreError(f"{part.where(name)} is not there after it was written: the small files beside it are kept")
+    part.open(info).close()
 
 
 def _in_order(found: Iterator[tuple[pa.Table, Places]], budget: int, scratch: Path) -> Iterator[pa.Table]:

@@ -3,13 +3,15 @@
 One thread writes. While it writes, what arrives waits together and goes into the next file; after a write it rests
 so that it writes about a quarter of the time at most, never longer than `every_s`, and not at all when many rows
 wait. So a lone row is durable within milliseconds on a local disk, and a stream of them makes some ten files a second
-there and two a second on a slow store. A second thread merges every sixty small files into a larger one.
+there and two a second on a slow store. A store that fails is insisted on for about a minute: what waits has been paid
+for. A second thread merges every sixty small files into a larger one.
 """
 
 from __future__ import annotations
 
 import itertools
 import logging
+import random
 import re
 import secrets
 import threading
@@ -25,7 +27,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs as pafs
 
-from emoray.store import Gone, Name, Note, Part, StoreError, encoded, writer
+from emoray.retry import Backoff
+from emoray.store import Denied, Gone, Name, Note, Part, StoreError, encoded, writer
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +36,8 @@ _MERGE = 60  # files
 _SMALL = 8 << 20  # bytes: a file of this size is left as it is
 _GROUP = 65_536  # rows written at once
 _SHARE = 3  # a rest is this many times as long as the write before it
+_INSISTING = Backoff(first_s=0.5, longest_s=20.0)
+_TRIES = 9  # with the waits between them about a minute
 _GATHER_S = 0.002  # before the first write: what is appended in one breath goes together
 
 
@@ -52,7 +57,8 @@ class Journal:
     """Appends tables to a part, durably. One per actor and part; `append` may be called from any thread.
 
     `writer` names the actor, for people; what makes file names unique is added. `clock` (seconds since 1970) only
-    orders files: when it jumps back, names go on from the last one.
+    orders files: when it jumps back, names go on from the last one. `pause` (seconds) and `draw` (chance in [0, 1)) are
+    of the waits between tries.
     """
 
     def __init__(
@@ -65,6 +71,8 @@ class Journal:
         max_rows: int = 8192,
         merge_files: int = _MERGE,
         clock: Callable[[], float] = time.time,
+        pause: Callable[[float], object] = time.sleep,
+        draw: Callable[[], float] = random.random,
     ) -> None:
         if odd := [name for name in schema.names if name not in part.schema.names]:
             raise ValueError(f"a part that does not know the columns {odd} would lose them")
@@ -74,6 +82,8 @@ class Journal:
         self._max_rows = max_rows
         self._merge_files = merge_files
         self._clock = clock
+        self._pause = pause
+        self._draw = draw
         self._writer = f"{re.sub(r'[^A-Za-z0-9_.]', '_', writer)[:80]}_{secrets.token_hex(4)}"
         self._last_stamp = max((Name.of(i.base_name, i.mtime_ns or 0).stamp for i in part.infos()), default=0)
         self._news = threading.Condition()
@@ -86,7 +96,8 @@ class Journal:
         self._thread.start()
 
     def append(self, table: pa.Table) -> Future[None]:
-        """Done when the rows are durable; StoreError through the future when they cannot be (disk full …).
+        """Done when the rows are durable; StoreError through the future when they cannot be: at once where the disk is
+        full or forbids it, after a minute of tries where it fails otherwise.
 
         After an error the journal goes on: later rows are tried afresh. ValueError when the columns are wrong.
         """
@@ -169,8 +180,22 @@ class Journal:
     def _write(self, table: pa.Table) -> _Written:
         name = Name(self._stamp(), self._writer, 0)
         data = encoded(table.combine_chunks())
-        self._part.write(str(name), lambda sink: sink.write(data))
+        self._insist(str(name), data)
         return _Written(name, len(data))
+
+    def _insist(self, name: str, data: bytes) -> None:
+        """Writes a file; under the same name again and again where the store fails, so that it is there once."""
+        for attempt in itertools.count(1):
+            try:
+                self._part.write(name, lambda sink: sink.write(data))
+            except StoreError as wrong:
+                if isinstance(wrong, Denied) or attempt == _TRIES:
+                    raise
+                wait_s = _INSISTING.wait_s(attempt, self._draw())
+                log.warning("%s (tried again in %.1f s)", wrong, wait_s)
+                self._pause(wait_s)
+            else:
+                return
 
     def _stamp(self) -> int:
         """µs since 1970, later than every name that was there when we began and every one of ours."""

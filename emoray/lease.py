@@ -5,12 +5,16 @@ thing, which local disks, NFS and today's object stores (S3 since 2020, GCS, Azu
 after a file was written there sees it. Each contender writes a claim of its own, RUN/_lease/<token>.json, and *then*
 looks for others. Of two that come at once at least one sees the other:
 
-* a claim that is held, and lives: withdraw and say who holds it;
+* a claim that is held: withdraw and say who holds it;
 * claims that are only made: the smallest token stays and looks again until the others are gone, the rest withdraw.
 
 After that it looks once more, `settle_s` later, for stores that are slower to show what was written than they say
-(NFS clients cache listings). A claim lives until it expires by the clocks of the machines, which must therefore
-agree to within a fraction of the lease (two minutes); a process that died on this same machine is noticed at once.
+(NFS clients cache listings).
+
+Claims of the dead are cleared away before. A process on this same machine is asked of the kernel, whatever the clock
+says. One elsewhere is dead when its claim has expired by the clock and also stays as it is for a beat and a half: a
+clock that jumps, here or there, neither ends a lease nor lets a second run in, only that wait becomes longer or
+shorter.
 """
 
 from __future__ import annotations
@@ -33,6 +37,8 @@ from emoray.store import RunFolder, StoreError
 log = logging.getLogger(__name__)
 
 _FOLDER = "_lease"
+_BEATS = 4  # in a lease
+_WATCHED = 1.5  # beats without a change, after which a holder is not only late
 _ROUNDS = 40  # looks at contenders that neither withdraw nor hold
 
 
@@ -54,16 +60,25 @@ class Claim:
         host, pid = socket.gethostname(), os.getpid()
         return cls(secrets.token_hex(8), host, pid, _place(), _born(pid), since, expires)
 
+    @property
+    def ended(self) -> bool:
+        """Whether its process is known to have ended: one of this machine."""
+        return self.place == _place() and _born(self.pid) != self.born
+
     def lives(self, now: float) -> bool:
-        """Not expired, and not known to be dead."""
-        return now < self.expires and not (self.place == _place() and _born(self.pid) != self.born)
+        """Not ended as far as we know, and not expired, which does not matter where its process is known to run."""
+        return not self.ended and (now < self.expires or (self.place == _place() and self.born.isdigit()))
+
+
+class Taken(StoreError):
+    """Somebody else holds the lease, or has held it meanwhile."""
 
 
 class Lease:
     """The right to write to a run folder. As a context manager it takes, renews in a thread, and releases.
 
-    `lost` is set when somebody else has taken over (this process was suspended for longer than the lease, or could
-    not reach the store): whoever writes must then stop.
+    `lost` is set when somebody else has taken over (this process was suspended for longer than the lease), or may have
+    because the store could not be reached until it expired: whoever writes must then stop.
     """
 
     def __init__(
@@ -78,6 +93,7 @@ class Lease:
         now = clock()
         self._folder = folder
         self._ttl_s = ttl_s
+        self._beat_s = ttl_s / _BEATS
         self._settle_s = settle_s
         self._clock = clock
         self._pause = pause
@@ -87,7 +103,8 @@ class Lease:
         self.lost = threading.Event()
 
     def take(self) -> None:
-        """StoreError with who holds it, since when and until when."""
+        """Taken, with who holds it, since when and until when; takes a while where somebody elsewhere may have died."""
+        self._clear()
         self._write(held=False)
         try:
             self._settle()
@@ -99,13 +116,14 @@ class Lease:
             raise
 
     def renew(self) -> None:
-        """For another `ttl_s`. StoreError when the lease is lost, or the store cannot be reached."""
+        """For another `ttl_s`. Taken when the lease is lost; StoreError when the store cannot be reached."""
         try:
             self._stand()
-        except StoreError:
-            self.lost.set()
+            self._write(held=True)
+        except StoreError as wrong:
+            if isinstance(wrong, Taken) or self._clock() >= self._mine.expires:
+                self.lost.set()
             raise
-        self._write(held=True)
 
     def release(self) -> None:
         """No error when it was not held."""
@@ -123,10 +141,13 @@ class Lease:
         self._end.set()
         if self._heart is not None:
             self._heart.join()
-        self.release()
+        try:
+            self.release()
+        except StoreError as wrong:  # what was written is there, and the claim dies with this process
+            log.warning("%s", wrong)
 
     def _beat(self) -> None:
-        while not self._end.wait(self._ttl_s / 4):
+        while not self._end.wait(self._beat_s):
             try:
                 self.renew()
             except StoreError as wrong:
@@ -134,47 +155,51 @@ class Lease:
             if self.lost.is_set():
                 return
 
+    def _clear(self) -> None:
+        """Deletes the claims of the dead, once it is sure that they are."""
+        late = [claim for claim in _claims(self._folder) if not claim.lives(self._clock())]
+        if doubtful := [claim for claim in late if not claim.ended]:
+            who = f"process {doubtful[0].pid} on {doubtful[0].host}"
+            wait_s = _WATCHED * self._beat_s
+            log.warning("%s was written by %s: waiting %.0f s for a sign of it", self._folder.where(""), who, wait_s)
+            self._pause(wait_s)
+        still = _claims(self._folder)
+        for claim in late:
+            if claim.ended or claim in still:
+                self._folder.delete(self._name(claim))
+
     def _settle(self) -> None:
         """Return when nobody else lives here."""
         for _ in range(_ROUNDS):
             others = self._others()
             stronger = [one for one in others if one.held or one.token < self._mine.token]
             if stronger:
-                raise StoreError(self._taken(max(stronger, key=lambda one: one.held)))
+                raise Taken(self._taken(max(stronger, key=lambda one: one.held)))
             if not others:
                 return
             self._pause(self._settle_s)
-        raise StoreError(self._taken(others[0]))
+        raise Taken(self._taken(others[0]))
 
     def _stand(self) -> None:
-        """StoreError when the claim is gone (whoever takes over clears it away), or somebody else's comes first.
+        """Taken when the claim is gone (whoever takes over clears it away), or somebody else's comes first.
 
         Two can hold when a store showed neither the other in time: then the smaller token stays.
         """
         others = [one for one in self._others() if one.held]
         gone = _read(self._folder, f"{self._mine.token}.json") is None
         if others and (gone or others[0].token < self._mine.token):
-            raise StoreError(self._taken(others[0]))
+            raise Taken(self._taken(others[0]))
         if gone:
-            raise StoreError(f"the lease on {self._folder.where('')} was lost: another run came and went meanwhile")
+            raise Taken(f"the lease on {self._folder.where('')} was lost: another run came and went meanwhile")
 
     def _others(self) -> list[Claim]:
-        """The claims of others that live; those of the dead are cleared away."""
-        now = self._clock()
-        living = []
-        for info in self._folder.infos(_FOLDER):
-            claim = _read(self._folder, info.base_name)
-            if claim is None or claim.token == self._mine.token:
-                continue
-            if claim.lives(now):
-                living.append(claim)
-            else:
-                self._folder.delete(self._name(claim))
-        return living
+        """The claims of others that may live."""
+        return [claim for claim in _claims(self._folder) if claim.token != self._mine.token and not claim.ended]
 
     def _write(self, *, held: bool) -> None:
-        self._mine = replace(self._mine, held=held, expires=self._clock() + self._ttl_s)
-        self._folder.write_text(self._name(self._mine), json.dumps(asdict(self._mine)))
+        mine = replace(self._mine, held=held, expires=self._clock() + self._ttl_s)
+        self._folder.write_text(self._name(mine), json.dumps(asdict(mine)))
+        self._mine = mine
 
     def _taken(self, other: Claim) -> str:
         return (
@@ -189,8 +214,12 @@ class Lease:
 
 def holder(folder: RunFolder, now: float) -> Claim | None:
     """Who writes to a run folder, if anybody does; for `status`: touches nothing."""
-    claims = (_read(folder, info.base_name) for info in folder.infos(_FOLDER))
-    return next((claim for claim in claims if claim is not None and claim.held and claim.lives(now)), None)
+    return next((claim for claim in _claims(folder) if claim.held and claim.lives(now)), None)
+
+
+def _claims(folder: RunFolder) -> list[Claim]:
+    found = (_read(folder, info.base_name) for info in folder.infos(_FOLDER))
+    return [claim for claim in found if claim is not None]
 
 
 def _read(folder: RunFolder, name: str) -> Claim | None:

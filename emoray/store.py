@@ -26,20 +26,21 @@ import errno
 import io
 import json
 import logging
+import mmap
 import os
 import re
 import secrets
 import tempfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 from urllib.parse import quote, unquote
 
 import numpy as np
@@ -63,17 +64,25 @@ _BATCH = 16_384  # rows
 _KEY_BATCH = 262_144  # rows
 _LISTINGS = 20  # how often a reader looks again while a writer merges files under its eyes
 _STALE_S = 3600.0  # a temporary file of this age belongs to nobody
+_SPOOLED = 64 << 20  # bytes: from here on a copy of a file waits on disk
+_DECIDING = ("key", "outcome", "read_error")  # the columns that say which row counts
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _JOURNAL_NAME = re.compile(r"(?P<stamp>\d{8}T\d{6}\.\d{6})-(?P<writer>.+)-(?P<level>\d+)\.parquet")
 _COMPACT_NAME = re.compile(r"compact-(?P<stamp>\d{8}T\d{6}\.\d{6})-(?P<writer>[0-9a-f]+)\.parquet")
+
+_Found = TypeVar("_Found")
 
 
 class StoreError(Exception):
     """One sentence: what is wrong, where, and what to do."""
 
 
+class Denied(StoreError):
+    """No space or no permission: trying again helps nobody before somebody has changed that."""
+
+
 class Gone(Exception):
-    """A file that was listed is no longer there: somebody merged it. Look again."""
+    """A file that was listed was merged meanwhile, or could not be read for a moment. Look again."""
 
 
 class Torn(Exception):
@@ -278,9 +287,11 @@ class Part:
 
     def settled(self) -> Settled:
         """The keys that have an answer (under rows/: one that was read). 16 bytes per key."""
+        read: dict[str, tuple[Words, Words] | None] = {}
         for _ in range(_LISTINGS):
             with suppress(Gone):
-                return self._settled()
+                found = self._each(read, lambda keys: (keys.high[keys.good], keys.low[keys.good]))
+                return Settled.of_parts([words for words in found.values() if words is not None])
         raise StoreError(self._restless())
 
     def tables(self, columns: Sequence[str] | None = None, batch_rows: int = _BATCH) -> Iterator[pa.Table]:
@@ -291,7 +302,8 @@ class Part:
         """
         bad: set[str] = set()
         seen = Settled()
-        for _ in range(_LISTINGS):
+        in_vain = 0
+        while in_vain < _LISTINGS:
             census = self.census(frozenset(bad)).without(seen)
             told = np.zeros(len(census.chosen), dtype=np.bool_)
             try:
@@ -299,7 +311,7 @@ class Part:
                     yield table
                     told[ranks] = True
             except Gone:
-                pass
+                in_vain = 0 if told.any() else in_vain + 1
             except Torn as torn:
                 _warn(self, torn)
                 bad.add(torn.name)
@@ -364,9 +376,10 @@ class Part:
 
     def census(self, exclude: frozenset[str] = frozenset(), *, spent: bool = False) -> Census:
         """Which row of which file counts for each key, as of now."""
+        read: dict[str, Keys | None] = {}
         for _ in range(_LISTINGS):
             with suppress(Gone):
-                return self._census(exclude, spent=spent)
+                return _counted(self._each(read, lambda keys: keys, exclude, spent=spent))
         raise StoreError(self._restless())
 
     def rows_of(
@@ -395,13 +408,8 @@ class Part:
     def open(self, info: Any) -> pq.ParquetFile:
         """A file of ours; Gone, Torn, or StoreError for one of another schema version."""
         with self.reading(info):
-            file = pq.ParquetFile(self._source(info), page_checksum_verification=True)
-            version = (file.metadata.metadata or {}).get(_VERSION)
-            if version is None or "key" not in file.schema_arrow.names or "outcome" not in file.schema_arrow.names:
-                raise Torn(info.base_name, "it is Parquet, but not of emoray")
-            if _stored_schema(file.metadata.metadata).names != file.schema_arrow.names:
-                raise Torn(info.base_name, "its footer is corrupt")
-        if (found := version.decode(errors="replace")) != rows.SCHEMA_VERSION:
+            file = _opened_file(self._source(info))
+        if (found := file.metadata.metadata[_VERSION].decode(errors="replace")) != rows.SCHEMA_VERSION:
             raise StoreError(
                 f"{self.where(info.base_name)} has schema version {found!r}, and this emoray knows "
                 f"{rows.SCHEMA_VERSION!r}: use the emoray that wrote it, or choose another run folder"
@@ -410,17 +418,19 @@ class Part:
 
     @contextmanager
     def reading(self, info: Any) -> Iterator[None]:
-        """Tells a file that is gone or torn from a disk or a network that fails (StoreError)."""
+        """Tells a file that is torn from one that is gone, and from a disk or a network that fails (StoreError).
+
+        Of a corrupt file pyarrow says what it says of a bad moment, so only what is wrong a second time is torn.
+        """
         try:
             yield
         except FileNotFoundError:
             raise Gone(info.base_name) from None
         except MemoryError:
             raise
-        except (ValueError, OSError, pa.ArrowException) as wrong:  # of a corrupt file pyarrow says any of these
-            if not self._bytes_can_be_read(info):
-                raise Gone(info.base_name) from None
-            raise Torn(info.base_name, _one_line(wrong)) from None
+        except (ValueError, OSError, pa.ArrowException) as wrong:
+            self._read_again(info)
+            raise Gone(info.base_name) from wrong
 
     def write(self, name: str, fill: Callable[[IO[bytes]], object]) -> None:
         """A file, whole or not at all, durable on return."""
@@ -440,48 +450,35 @@ class Part:
         with telling("set aside", self.where(name)), suppress(FileNotFoundError):
             self.folder.fs.move(self.path(name), self.path(f"_{name}{SET_ASIDE}"))
 
-    def _settled(self) -> Settled:
-        return Settled.of_parts(
-            [(keys.high[keys.good], keys.low[keys.good]) for _, keys in self._each_key(frozenset())]
-        )
+    def _each(
+        self,
+        read: MutableMapping[str, _Found | None],
+        of: Callable[[Keys], _Found],
+        exclude: frozenset[str] = frozenset(),
+        *,
+        spent: bool = False,
+    ) -> dict[str, _Found | None]:
+        """What `of` says of the keys of each file, in the order of time; None of a torn one.
 
-    def _census(self, exclude: frozenset[str], *, spent: bool) -> Census:
-        torn: list[str] = []
-        found = dict(self._each_key(exclude, torn, spent=spent))
-        gone = {name for keys in found.values() for name in keys.replaces}
-        live = {name: keys for name, keys in found.items() if name not in gone}
-        return Census.of(live, torn=torn, replaced=[name for name in found if name in gone])
+        `read` remembers it: who is told that a file is Gone calls again, and reads what is new.
+        """
+        infos = {info.base_name: info for info in self.infos() if info.base_name not in exclude}
 
-    def _each_key(
-        self, exclude: frozenset[str], torn: list[str] | None = None, *, spent: bool = False
-    ) -> Iterator[tuple[str, Keys]]:
-        """The keys of each file; Gone files are looked for again by whoever needs all at once."""
-        infos = [info for info in self.infos() if info.base_name not in exclude]
+        def remember(name: str) -> None:
+            try:
+                read[name] = of(self._keys(infos[name], spent=spent))
+            except Torn as torn:
+                _warn(self, torn)
+                read[name] = None
+
         with ThreadPoolExecutor(2 if _is_local(self.folder.fs) else 16) as pool:
-            waiting = pool.map(lambda info: self._keys_or_torn(info, spent=spent), infos)
-            for info, keys in zip(infos, waiting, strict=True):
-                if keys is not None:
-                    yield info.base_name, keys
-                elif torn is not None:
-                    torn.append(info.base_name)
-
-    def _keys_or_torn(self, info: Any, *, spent: bool) -> Keys | None:
-        try:
-            return self._keys(info, spent=spent)
-        except Torn as torn:
-            _warn(self, torn)
-            return None
+            list(pool.map(remember, [name for name in infos if name not in read]))
+        return {name: read[name] for name in infos}
 
     def _keys(self, info: Any, *, spent: bool) -> Keys:
         file = self.open(info)
-        wanted = ["key", "outcome", "read_error", *(MONEY if spent else ())]
-        columns = [name for name in wanted if name in file.schema_arrow.names]
         with self.reading(info), file:
-            batches = file.iter_batches(batch_size=_KEY_BATCH, columns=columns)
-            name, note = Name.of(info.base_name, info.mtime_ns), Note.of(file.metadata.metadata)
-            blocks = note.blocks or ((name.stamp, file.metadata.num_rows),)
-            when = np.repeat([name.when(stamp) for stamp, _ in blocks], [count for _, count in blocks])
-            return Keys.of(batches, when=when, replaces=note.replaces, dropped=note.dropped)
+            return _keys_of(file, info, (*_DECIDING, *(MONEY if spent else ())))
 
     def _selected(self, census: Census, schema: pa.Schema, batch_rows: int) -> Iterator[tuple[pa.Table, Places]]:
         infos = {info.base_name: info for info in self.infos()}
@@ -500,15 +497,24 @@ class Part:
         with fs.open_input_stream(path, compression=None) as stream:
             return pa.BufferReader(stream.read_buffer())
 
-    def _bytes_can_be_read(self, info: Any) -> bool:
-        """False when the file is gone; StoreError when the disk or the network fails."""
-        path = self.path(info.base_name)
-        with telling("read", self.where(info.base_name)), suppress(FileNotFoundError):
-            with self.folder.fs.open_input_stream(path, compression=None) as stream:
-                while stream.read(_WHOLE_READ):
-                    pass
-            return True
-        return False
+    def _read_again(self, info: Any) -> None:
+        """Gone or Torn when the file is; StoreError when the disk or the network fails."""
+        with tempfile.SpooledTemporaryFile(max_size=_SPOOLED) as copy:
+            with telling("read", self.where(info.base_name)):
+                try:
+                    with self.folder.fs.open_input_stream(self.path(info.base_name), compression=None) as stream:
+                        while chunk := stream.read(_WHOLE_READ):
+                            copy.write(chunk)
+                except FileNotFoundError:
+                    raise Gone(info.base_name) from None
+            copy.seek(0)
+            try:
+                with _opened_file(copy) as file:
+                    _keys_of(file, info, (*_DECIDING, *MONEY))
+                    for batch in file.iter_batches(batch_size=_BATCH):
+                        _fitted(pa.Table.from_batches([batch]), self.schema)
+            except (ValueError, OSError, pa.ArrowException) as wrong:
+                raise Torn(info.base_name, _one_line(wrong)) from None
 
     def _schema_of(self, columns: Sequence[str]) -> pa.Schema:
         return pa.schema([self.schema.field(name) for name in columns])
@@ -526,8 +532,8 @@ class Part:
 
     def _restless(self) -> str:
         return (
-            f"the files of {self.where('')} changed {_LISTINGS} times while they were read: "
-            "try again when fewer writers are at work"
+            f"the files of {self.where('')} changed or failed {_LISTINGS} times while they were read: "
+            "try again when fewer writers are at work, or the store is well"
         )
 
 
@@ -583,19 +589,26 @@ def put(fs: Any, path: str, fill: Callable[[IO[bytes]], object]) -> None:
     if _is_local(fs):
         _put_local(Path(path), fill)
         return
-    with tempfile.SpooledTemporaryFile(max_size=64 << 20) as spool:
+    with tempfile.SpooledTemporaryFile(max_size=_SPOOLED) as spool:
         fill(spool)
-        spool.seek(0)
         direct = fs.type_name in _OBJECT_STORES
         folder, _, name = path.rpartition("/")
         target = path if direct else f"{folder}/.{name}.tmp-{secrets.token_hex(4)}"
         if not direct:
             fs.create_dir(folder, recursive=True)
         with fs.open_output_stream(target, compression=None) as stream:
-            while chunk := spool.read(_WHOLE_READ):
-                stream.write(chunk)
+            stream.write(_whole(spool))  # at once: what interrupts us between two writes would complete half a file
         if not direct:
             fs.move(target, path)
+
+
+def _whole(spool: tempfile.SpooledTemporaryFile[bytes]) -> bytes | mmap.mmap:
+    """All of it; what is large stays on disk."""
+    if spool.tell() <= _SPOOLED:
+        spool.seek(0)
+        return spool.read()
+    spool.flush()
+    return mmap.mmap(spool.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 def encoded(table: pa.Table, note: Note | None = None) -> bytes:
@@ -631,20 +644,21 @@ def telling(doing: str, where: str) -> Iterator[None]:
     try:
         yield
     except (OSError, pa.ArrowException) as wrong:
-        raise StoreError(_sentence(doing, where, wrong)) from wrong
+        raise _complaint(doing, where, wrong) from wrong
 
 
-def _sentence(doing: str, where: str, wrong: BaseException) -> str:
+def _complaint(doing: str, where: str, wrong: BaseException) -> StoreError:
     match getattr(wrong, "errno", None):
         case errno.ENOSPC | errno.EDQUOT:
-            return (
+            return Denied(
                 f"there is no space left to {doing} {where}: free some and run the same command again, "
                 "everything written so far is kept"
             )
         case errno.EACCES | errno.EPERM | errno.EROFS:
-            return f"no permission to {doing} {where}: change it, or choose another run folder ({_one_line(wrong)})"
+            why = _one_line(wrong)
+            return Denied(f"no permission to {doing} {where}: change it, or choose another run folder ({why})")
         case _:
-            return f"cannot {doing} {where}: {_one_line(wrong)}"
+            return StoreError(f"cannot {doing} {where}: {_one_line(wrong)}")
 
 
 def _one_line(wrong: BaseException) -> str:
@@ -653,8 +667,10 @@ def _one_line(wrong: BaseException) -> str:
 
 def _put_local(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
     if not path.parent.is_dir():
+        missing = [folder for folder in path.parents if not folder.is_dir()]
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _sync_folder(path.parent.parent)
+        for folder in missing:
+            _sync_folder(folder.parent)
     part = path.parent / f".{path.name}.tmp-{secrets.token_hex(4)}"
     try:
         with part.open("wb") as sink:
@@ -675,6 +691,46 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _opened_file(source: Any) -> pq.ParquetFile:
+    """Of any schema version; ValueError, OSError or ArrowException when it is no file of ours."""
+    file = pq.ParquetFile(source, page_checksum_verification=True)
+    metadata, names = file.metadata.metadata or {}, file.schema_arrow.names
+    if _VERSION not in metadata or "key" not in names or "outcome" not in names:
+        raise ValueError("it is Parquet, but not of emoray")
+    if _stored_schema(metadata).names != names:
+        raise ValueError("its footer is corrupt")
+    return file
+
+
+def _keys_of(file: pq.ParquetFile, info: Any, wanted: Sequence[str]) -> Keys:
+    """The keys of a file and what decides which rows count; of the columns that are wanted and there."""
+    columns = [name for name in wanted if name in file.schema_arrow.names]
+    batches = file.iter_batches(batch_size=_KEY_BATCH, columns=columns)
+    name, note = Name.of(info.base_name, info.mtime_ns), Note.of(file.metadata.metadata)
+    blocks = note.blocks or ((name.stamp, file.metadata.num_rows),)
+    when = np.repeat([name.when(stamp) for stamp, _ in blocks], [count for _, count in blocks])
+    return Keys.of(batches, when=when, replaces=note.replaces, dropped=note.dropped)
+
+
+def _counted(found: Mapping[str, Keys | None]) -> Census:
+    """The census of files by their keys; None is a torn one."""
+    keys = {name: one for name, one in found.items() if one is not None}
+    gone = {name for one in keys.values() for name in one.replaces} | _beside_compactions(keys)
+    return Census.of(
+        {name: one for name, one in keys.items() if name not in gone},
+        torn=[name for name in found if name not in keys],
+        replaced=[name for name in keys if name in gone],
+    )
+
+
+def _beside_compactions(keys: Mapping[str, Keys]) -> set[str]:
+    """Merges that ended while a compaction went on: it could not name them, but it took all that they merged."""
+    levels = {name: Name.of(name).level for name, one in keys.items() if one.replaces}
+    taken = [frozenset(keys[name].replaces) for name, level in levels.items() if level < 0]
+    merged = [name for name, level in levels.items() if level > 0]
+    return {name for name in merged if any(them.issuperset(keys[name].replaces) for them in taken)}
 
 
 def _picked(
@@ -750,17 +806,18 @@ def _warn(part: Part, torn: Torn) -> None:
 
 
 _QUERY_SECRETS = re.compile(r"([?&](?:client_secret|sig)=)[^&]*")  # of Azure; other stores take none there
+_KEY_AND_SECRET = re.compile(r"//([^/:]*:.*|[^/]*)@", re.DOTALL)  # a secret of AWS may hold a /, where a URI must not
 
 
 def without_secrets(uri: str, instead: str = "…@") -> str:
     """A URI less the key and secret that may stand before its @ or in its query; a path as it is."""
     if "://" not in uri:
         return uri
-    return _QUERY_SECRETS.sub(r"\1…", re.sub(r"//[^/]*@", f"//{instead}", uri))
+    return _QUERY_SECRETS.sub(r"\1…", _KEY_AND_SECRET.sub(f"//{instead}", uri))
 
 
 def _shown(uri: str) -> str:
-    return without_secrets(uri.split("?")[0], "") if "://" in uri else uri
+    return without_secrets(uri, "").split("?")[0] if "://" in uri else uri
 
 
 @lru_cache(maxsize=64)
@@ -771,9 +828,8 @@ def _opened(uri: str) -> tuple[Any, str]:
     try:
         fs, path = pafs.FileSystem.from_uri(uri)
     except (OSError, ValueError, pa.ArrowException) as wrong:
-        shown = _shown(re.sub(r"//.*@", "//", uri))  # it may be no URI because its secret has a / in it
-        why = _one_line(wrong).replace(uri, shown)
-        raise StoreError(f"{shown!r} is no place that can be written to: {why}") from None
+        why = _one_line(wrong).replace(uri, _shown(uri))
+        raise StoreError(f"{_shown(uri)!r} is no place that can be written to: {why}") from None
     if not path.strip("/"):
         raise StoreError(f"{_shown(uri)!r} is no place that can be written to: it names no folder")
     return fs, path.rstrip("/")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -149,6 +150,71 @@ def test_a_writer_that_merges_while_we_compact_makes_us_look_again(part: Part) -
 
     assert compact(part, step=meanwhile).rows == 4
     assert (len(part.files()), part.counts().spare) == (1, 0)
+
+
+@pytest.mark.parametrize("begun", ["repaired", "planned"])
+def test_a_merge_that_ends_beside_a_compaction_doubles_nothing(part: Part, begun: str) -> None:
+    """It has written its file, and was about to delete what it merged."""
+    names = [put(part, stamp, (stamp, "a"), (9, "b")) for stamp in range(4)]
+    put(part, 9, (4, "c"))
+    before = part.counts()
+
+    def meanwhile(step: str) -> None:
+        if step == begun:
+            with contextlib.suppress(Killed):
+                merge(part, names, step=stop)
+
+    compact(part, step=meanwhile)
+    for _ in range(2):
+        counts = part.counts()
+        assert (counts.answered, counts.spare, counts.cost_usd) == (before.answered, before.spare, before.cost_usd)
+        part.repair()
+    assert [Name.of(name).level for name in part.files()] == [-1]
+
+
+def stop(_: str) -> None:
+    raise Killed
+
+
+def test_a_merge_of_what_came_after_a_compaction_counts(part: Part) -> None:
+    put(part, 1, (1, "a"))
+    compact(part)
+    merge(part, [put(part, stamp, (stamp, "b")) for stamp in (2, 3)])
+    assert answers(part) == {1: "a", 2: "b", 3: "b"}
+
+
+def test_a_byte_that_flips_in_a_file_that_was_compacted_long_ago_is_found_and_its_cells_are_owed_again(
+    part: Part, caplog: pytest.LogCaptureFixture
+) -> None:
+    for n in range(2):
+        put(part, n, (n, f"answer number {n}"))
+    compact(part)
+    (name,) = part.files()
+    path = Path(part.path(name))
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"number", b"nomber", 1))
+    assert part.repair() == []
+    assert compact(part).rows == 0
+    assert f"{name} is set aside" in caplog.text
+    assert len(part.settled()) == 0
+    assert path.with_name(f"_{name}.torn").exists()
+
+
+def test_a_compaction_that_read_too_little_replaces_nothing(part: Part, monkeypatch: pytest.MonkeyPatch) -> None:
+    for n in range(3):
+        put(part, n, (n, "a"))
+    before, files = answers(part), part.files()
+    rows_of = Part.rows_of
+
+    def forgetful(*arguments: Any) -> Iterator[tuple[pa.Table, Any]]:
+        for some, ranks in rows_of(*arguments):
+            yield some[1:], ranks[1:]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Part, "rows_of", forgetful)
+        with pytest.raises(StoreError, match="gave 2 rows of 3: its small files are kept"):
+            compact(part)
+    assert (answers(part), part.files()) == (before, files)
 
 
 def test_a_folder_that_never_rests_is_a_sentence(part: Part) -> None:

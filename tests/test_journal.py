@@ -1,3 +1,4 @@
+import errno
 import os
 import random
 import signal
@@ -7,14 +8,16 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from emoray import store
 from emoray.journal import Journal, merge, pause_s
-from emoray.store import Gone, Name, Part, RunFolder, StoreError
+from emoray.store import Denied, Gone, Name, Part, RunFolder, StoreError
 
 SMALL = pa.schema([("key", pa.string()), ("outcome", pa.string()), ("answer", pa.string())])
 SOON_S = 60  # a test that waits this long has failed
@@ -161,6 +164,78 @@ def test_a_thousand_rows_at_a_time_flow_at_more_than_twenty_thousand_a_second(pa
         for done in [journal.append(some) for some in tables]:
             done.result(SOON_S)
     assert 40_000 / (time.perf_counter() - began) > 20_000
+
+
+# ---- a store that fails
+
+
+class Failing:
+    """In place of `store.put`: the first so many writes fail."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, times: float, number: int | None = None) -> None:
+        self.times, self._number, self._put = times, number, store.put
+        monkeypatch.setattr(store, "put", self)
+
+    def __call__(self, *arguments: Any) -> None:
+        if self.times > 0:
+            self.times -= 1
+            raise OSError(self._number, "it fails") if self._number else OSError("503 SlowDown")
+        self._put(*arguments)
+
+
+@pytest.mark.parametrize("number", [None, errno.EIO, errno.ESTALE])
+def test_a_store_that_fails_for_a_moment_loses_no_answer(
+    part: Part, monkeypatch: pytest.MonkeyPatch, number: int | None
+) -> None:
+    waits: list[float] = []
+    Failing(monkeypatch, 5, number)
+    with Journal(part, "actor", schema=SMALL, pause=waits.append, draw=lambda: 0.5) as journal:
+        journal.append(table(1, 2)).result(SOON_S)
+        assert waits == [0.375, 0.75, 1.5, 3.0, 6.0]
+        journal.append(table(3)).result(SOON_S)
+    assert (len(part.settled()), len(part.files())) == (3, 2)
+
+
+def test_a_write_whose_success_was_not_heard_of_is_there_once(part: Part, monkeypatch: pytest.MonkeyPatch) -> None:
+    put, left = store.put, [2]
+
+    def deaf(*arguments: Any) -> None:
+        put(*arguments)
+        left[0] -= 1
+        if left[0] >= 0:
+            raise OSError("connection reset")
+
+    monkeypatch.setattr(store, "put", deaf)
+    with Journal(part, "actor", schema=SMALL, pause=lambda _: None) as journal:
+        journal.append(table(1)).result(SOON_S)
+    assert len(part.files()) == 1
+
+
+@pytest.mark.parametrize("draw", [0.0, 0.999])
+def test_a_store_that_goes_on_failing_is_told_after_about_a_minute(
+    part: Part, monkeypatch: pytest.MonkeyPatch, draw: float
+) -> None:
+    waits: list[float] = []
+    failing = Failing(monkeypatch, float("inf"))
+    with Journal(part, "actor", schema=SMALL, pause=waits.append, draw=lambda: draw) as journal:
+        with pytest.raises(StoreError, match=r"cannot write .*503 SlowDown"):
+            journal.append(table(1)).result(SOON_S)
+        assert 30 < sum(waits) < 90
+        failing.times = 0
+        journal.append(table(2)).result(SOON_S)
+    assert len(part.settled()) == 1
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS])
+def test_a_disk_that_is_full_or_forbidden_is_told_at_once(
+    part: Part, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    waits: list[float] = []
+    Failing(monkeypatch, 1, number)
+    with Journal(part, "actor", schema=SMALL, pause=waits.append) as journal:
+        wrong = journal.append(table(1)).exception(SOON_S)
+    assert isinstance(wrong, Denied)
+    assert waits == []
 
 
 # ---- disk full

@@ -1,16 +1,17 @@
 import json
+import logging
 import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
-from emoray.lease import Claim, Lease, holder
+from emoray.lease import Claim, Lease, Taken, holder
 from emoray.store import RunFolder, StoreError
 
 
@@ -45,6 +46,42 @@ def leave(folder: RunFolder, claim: Claim) -> None:
 def elsewhere(clock: Clock, *, token: str = "ffff", held: bool = True) -> Claim:
     here = Claim.here(since=clock.now, expires=clock.now + 120)
     return replace(here, token=token, host="node-7", pid=4242, place="node-7", held=held)
+
+
+def sleeping(folder: RunFolder, clock: Clock, token: str = "ffff") -> Lease:
+    """A lease that was taken on another machine."""
+    sleeper = lease(folder, clock)
+    sleeper._mine = replace(sleeper._mine, token=token, place="node-7")
+    sleeper.take()
+    return sleeper
+
+
+class Flaky(RunFolder):
+    """A run folder on a store that fails in the ways that are named in `broken`."""
+
+    broken: frozenset[str] = frozenset()
+
+    def infos(self, relative: str) -> list[object]:
+        self._fail("list")
+        return super().infos(relative)
+
+    def write_text(self, relative: str, text: str) -> None:
+        self._fail("write")
+        super().write_text(relative, text)
+
+    def delete(self, relative: str) -> None:
+        self._fail("delete")
+        super().delete(relative)
+
+    def _fail(self, deed: str) -> None:
+        if deed in self.broken:
+            raise StoreError(f"cannot {deed} {self.uri}: 503 SlowDown")
+
+
+@pytest.fixture
+def flaky(folder: RunFolder) -> Iterator[Flaky]:
+    yield Flaky(folder.uri)
+    Flaky.broken = frozenset()
 
 
 def test_the_second_run_is_told_who_writes_since_when_and_until_when(folder: RunFolder, clock: Clock) -> None:
@@ -110,9 +147,7 @@ def test_a_later_process_with_the_same_number_is_another_one(folder: RunFolder, 
 
 def test_who_slept_too_long_finds_the_lease_lost_and_must_stop(folder: RunFolder, clock: Clock) -> None:
     for token in ("0" * 16, "f" * 16):  # whoever has the smaller token
-        sleeper, other = lease(folder, clock), lease(folder, clock)
-        sleeper._mine = replace(sleeper._mine, token=token)
-        sleeper.take()
+        sleeper, other = sleeping(folder, clock, token), lease(folder, clock)
         clock.now += 121
         other.take()
         with pytest.raises(StoreError, match="is being written by"):
@@ -123,12 +158,11 @@ def test_who_slept_too_long_finds_the_lease_lost_and_must_stop(folder: RunFolder
 
 
 def test_who_slept_too_long_while_another_came_and_went_must_stop_too(folder: RunFolder, clock: Clock) -> None:
-    sleeper = lease(folder, clock)
-    sleeper.take()
+    sleeper = sleeping(folder, clock)
     clock.now += 121
     with lease(folder, clock):
         pass
-    with pytest.raises(StoreError, match="was lost"):
+    with pytest.raises(Taken, match="was lost"):
         sleeper.renew()
 
 
@@ -138,6 +172,78 @@ def test_who_slept_while_nobody_came_goes_on(folder: RunFolder, clock: Clock) ->
     clock.now += 10_000
     sleeper.renew()
     assert not sleeper.lost.is_set()
+
+
+def test_a_process_of_this_machine_that_runs_holds_its_lease_whatever_the_clock_says(
+    folder: RunFolder, clock: Clock
+) -> None:
+    mine = lease(folder, clock)
+    mine.take()
+    for jump in (-100_000, 200_000):  # somebody sets the clock; a laptop sleeps
+        clock.now += jump
+        with pytest.raises(Taken):
+            lease(folder, clock).take()
+        assert holder(folder, clock.now) == mine._mine
+    mine.renew()
+    assert not mine.lost.is_set()
+
+
+@pytest.mark.parametrize("jump", [-3600, -121])
+def test_a_holder_elsewhere_whose_clock_jumped_back_keeps_its_lease_while_it_beats(
+    folder: RunFolder, clock: Clock, jump: float
+) -> None:
+    late = replace(elsewhere(clock), expires=clock.now + 120 + jump)
+    leave(folder, late)
+    with pytest.raises(Taken, match="process 4242 on node-7"):
+        lease(folder, clock, lambda seconds: leave(folder, replace(late, expires=late.expires + seconds))).take()
+    assert list((Path(folder.uri) / "_lease").iterdir()) == [Path(folder.uri) / f"_lease/{late.token}.json"]
+
+
+def test_a_holder_elsewhere_that_expired_is_watched_for_a_beat_and_a_half_before_it_counts_as_dead(
+    folder: RunFolder, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    leave(folder, replace(elsewhere(clock), expires=clock.now - 1))
+    waits: list[float] = []
+    with caplog.at_level(logging.WARNING):
+        lease(folder, clock, waits.append).take()
+    assert waits[0] == 45
+    assert "was written by process 4242 on node-7: waiting 45 s for a sign of it" in caplog.text
+
+
+@pytest.mark.parametrize("deed", ["list", "write"])
+def test_a_store_that_fails_for_a_moment_costs_nobody_the_lease(flaky: Flaky, clock: Clock, deed: str) -> None:
+    mine = lease(flaky, clock)
+    mine.take()
+    Flaky.broken = frozenset({deed})
+    for _ in range(3):
+        clock.now += 30
+        with pytest.raises(StoreError, match=rf"cannot {deed}"):
+            mine.renew()
+        assert not mine.lost.is_set()
+    Flaky.broken = frozenset()
+    mine.renew()
+    assert holder(flaky, clock.now) == mine._mine
+
+
+@pytest.mark.parametrize("deed", ["list", "write"])
+def test_a_store_that_fails_until_the_lease_expires_costs_it(flaky: Flaky, clock: Clock, deed: str) -> None:
+    mine = lease(flaky, clock)
+    mine.take()
+    Flaky.broken = frozenset({deed})
+    for _ in range(4):
+        assert not mine.lost.is_set()
+        clock.now += 30
+        with pytest.raises(StoreError, match=rf"cannot {deed}"):
+            mine.renew()
+    assert mine.lost.is_set()
+
+
+def test_a_lease_that_cannot_be_handed_back_is_no_error_of_the_run(
+    flaky: Flaky, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING), lease(flaky, clock):
+        Flaky.broken = frozenset({"delete"})
+    assert "cannot delete" in caplog.text
 
 
 def test_of_two_that_come_at_once_the_smaller_token_waits_for_the_other_to_withdraw(

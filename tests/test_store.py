@@ -1,11 +1,16 @@
+from __future__ import annotations
+
 import logging
 import os
 import pickle
 import shutil
 import stat
 import subprocess
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,11 +18,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emoray import rows
+from emoray import rows, store
 from emoray.compact import compact
 from emoray.journal import Journal, merge
 from emoray.lease import Lease, holder
 from emoray.store import (
+    Gone,
     Name,
     Note,
     Part,
@@ -152,6 +158,7 @@ def test_no_sentence_tells_the_secrets_of_a_uri() -> None:
     folder = RunFolder("s3://KEY:SECRET@bucket/run?endpoint_override=127.0.0.1:1&scheme=http")
     assert folder.where("run.json") == "s3://bucket/run/run.json"
     for uri in ("nonsense://KEY:SECRET@bucket/run", "s3://KEY:SEC/RET?SECRET@bucket/run?scheme=http"):
+        assert RunFolder(uri).shown.endswith("://bucket/run")
         with pytest.raises(StoreError) as told:
             RunFolder(uri).exists()
         assert "//bucket/run' is no place that can be written to" in str(told.value)
@@ -164,6 +171,13 @@ def test_no_sentence_tells_the_secrets_of_a_uri() -> None:
         ("s3://KEY:SECRET@bucket/run?scheme=http", "s3://…@bucket/run?scheme=http"),
         ("abfss://box/run?client_id=a&client_secret=SECRET&tenant_id=b",
          "abfss://box/run?client_id=a&client_secret=…&tenant_id=b"),
+        ("s3://AKIA:ab/cd@bucket/run", "s3://…@bucket/run"),
+        ("s3://AKIA:a/b/c@bucket/run?scheme=http", "s3://…@bucket/run?scheme=http"),
+        ("s3://AKIA:a@b/c?d@bucket/run", "s3://…@bucket/run"),
+        ("s3://AKIA@bucket/run", "s3://…@bucket/run"),
+        ("s3://bucket/run?endpoint_override=http://KEY:SECRET@x:1", "s3://bucket/run?endpoint_override=http://…@x:1"),
+        ("s3://bucket/model:7b/a@b", "s3://bucket/model:7b/a@b"),
+        ("file:///home/me@work/run", "file:///home/me@work/run"),
         ("abfss://box/run?sv=1&sig=SECRET%3D", "abfss://box/run?sv=1&sig=…"),
         ("s3://bucket/a@b/run?endpoint_override=http://x:1", "s3://bucket/a@b/run?endpoint_override=http://x:1"),
         ("/a//b@c/run?sig=1", "/a//b@c/run?sig=1"),
@@ -265,6 +279,34 @@ def test_a_reader_loses_nothing_when_files_are_merged_under_its_eyes(part: Part)
     for some in reading:
         seen += some["key"].to_pylist()
     assert sorted(seen) == [key(n) for n in range(11)]
+
+
+def test_a_reader_goes_on_however_often_files_are_merged_under_its_eyes(part: Part) -> None:
+    names = [Name.of(put(part, stamp, (stamp, "a"))) for stamp in range(101)]
+    seen: list[str] = []
+    for some in part.tables(batch_rows=1):
+        seen += some["key"].to_pylist()
+        if len(seen) % 2 and len(seen) < 101:  # all that was merged before has been read
+            merge(part, names[len(seen) : len(seen) + 2])
+    assert seen == [key(n) for n in range(101)]
+
+
+@pytest.mark.parametrize("read", [Part.settled, Part.census])
+def test_the_keys_of_a_file_are_read_once_however_often_another_is_gone(
+    part: Part, read: Callable[[Part], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newest = [put(part, stamp, (stamp, "a")) for stamp in range(5)][-1]
+    reads, keys_of = Counter[str](), Part._keys
+
+    def restless(part: Part, info: Any, *, spent: bool) -> Any:
+        reads[info.base_name] += 1
+        if info.base_name == newest and reads[newest] < 15:
+            raise Gone(newest)
+        return keys_of(part, info, spent=spent)
+
+    monkeypatch.setattr(Part, "_keys", restless)
+    read(part)
+    assert sorted(reads.values()) == [1, 1, 1, 1, 15]
 
 
 def test_plain_parquet_readers_see_the_answers_and_no_scraps(folder: RunFolder, part: Part) -> None:
@@ -413,6 +455,56 @@ def test_a_disk_that_fails_is_no_torn_file_and_nothing_is_owed_for_it(part: Part
     assert broken.is_symlink()
 
 
+@pytest.mark.parametrize("blip", ["error", "cut"])
+@pytest.mark.parametrize("read", [Part.settled, Part.read, Part.counts, Part.repair, compact])
+def test_a_read_that_fails_once_moves_nothing_and_nothing_is_owed_for_it(
+    part: Part, read: Callable[[Part], object], blip: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(part, 1, *((n, "a") for n in range(30)))
+    compact(part)
+    files, failures, source = part.files(), [1], Part._source
+
+    def failing(part: Part, info: Any) -> Any:
+        if not failures:
+            return source(part, info)
+        failures.clear()
+        if blip == "error":
+            raise OSError("connection reset")
+        return pa.BufferReader(source(part, info).read()[:-50])
+
+    monkeypatch.setattr(Part, "_source", failing)
+    read(part)
+    assert not failures
+    assert part.files() == files
+    assert len(part.settled()) == len(answers(part)) == 30
+
+
+def test_a_store_that_fails_again_and_again_is_a_sentence_and_no_torn_file(
+    part: Part, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(part, 1, (1, "a"))
+    files = part.files()
+
+    def failing(part: Part, info: Any) -> Any:
+        raise OSError("connection reset")
+
+    monkeypatch.setattr(Part, "_source", failing)
+    for read in (part.settled, part.read, part.counts, part.repair):
+        with pytest.raises(StoreError, match="changed or failed 20 times while they were read"):
+            read()
+    assert part.files() == files
+
+
+def test_every_new_folder_on_the_way_to_a_file_outlives_a_power_cut(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(store, "_sync_folder", synced.append)
+    folder.write_text("answers/model=m/a.txt", "a")
+    root = Path(folder.uri)
+    assert {root.parent, root, root / "answers", root / "answers/model=m"} == set(synced)
+
+
 # ---- before anything is asked
 
 
@@ -531,6 +623,40 @@ def test_large_objects_are_read_by_ranges(s3: str) -> None:
     part.write(str(Name(1, "w", 0)), lambda sink: sink.write(encoded(said)))
     assert part.counts().size_bytes > 8 << 20
     assert part.read().equals(said)
+
+
+def test_what_is_too_large_for_memory_is_put_from_disk(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = RunFolder(s3 % "spooled")
+    monkeypatch.setattr(store, "_SPOOLED", 1000)
+    for size in (0, 999, 1000, 1001, 20_000):
+        data = os.urandom(size)
+        folder.write_bytes("x", data)
+        assert folder.read_bytes("x") == data
+
+
+class Interrupted:
+    """A filesystem on which somebody presses Ctrl-C after the first piece of an object was written."""
+
+    def __init__(self, fs: Any) -> None:
+        self._fs, self.type_name = fs, fs.type_name
+
+    @contextmanager
+    def open_output_stream(self, path: str, **how: Any) -> Iterator[Interrupted]:
+        with self._fs.open_output_stream(path, **how) as self._stream:
+            yield self
+
+    def write(self, data: Any) -> None:
+        self._stream.write(data)
+        raise KeyboardInterrupt
+
+
+def test_an_object_is_whole_also_where_its_writer_was_interrupted(s3: str) -> None:
+    folder = RunFolder(s3 % "interrupted")
+    old, new = bytes(100), os.urandom(9 << 20)
+    folder.write_bytes("x", old)
+    with pytest.raises(KeyboardInterrupt):
+        store.put(Interrupted(folder.fs), folder.path("x"), lambda sink: sink.write(new))
+    assert folder.read_bytes("x") in (old, new)
 
 
 def test_a_lease_holds_on_an_object_store(s3: str) -> None:
