@@ -15,7 +15,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from emoray.analysis.intervals import Interval, t_bounds, t_interval
+from emoray.analysis.intervals import Interval, t_interval
+from emoray.analysis.paired import differences
 from emoray.study.circumplex import Array
 
 _ENOUGH = 3  # pairs: fewer have no correlation
@@ -42,10 +43,19 @@ class Conclusion:
     verdicts: Mapping[str, str]  # reader -> "yes", "no", "open" (the interval holds zero) or "unknown"
 
     @property
+    def told(self) -> tuple[str, ...]:
+        """The verdicts of the readers that can tell."""
+        return tuple(verdict for verdict in self.verdicts.values() if verdict != "unknown")
+
+    @property
+    def drawn(self) -> bool:
+        """Whether at least two readers can tell, and any of them says yes or no."""
+        return len(self.told) > 1 and set(self.told) != {"open"}
+
+    @property
     def survives(self) -> bool:
-        """Whether every reader that can tell says the same, and at least two can."""
-        known = [verdict for verdict in self.verdicts.values() if verdict != "unknown"]
-        return len(known) > 1 and len(set(known)) == 1
+        """Whether it is drawn, and every reader that can tell draws it alike."""
+        return self.drawn and len(set(self.told)) == 1
 
 
 def correlation(a: Array, b: Array) -> float:
@@ -60,16 +70,21 @@ def correlation(a: Array, b: Array) -> float:
 
 
 def circular_correlation(a_deg: Array, b_deg: Array) -> float:
-    """Of two angles (Jammalamadaka & SenGupta 2001): 1 where they turn together, 0 where they know nothing of another.
+    """Of two angles: 1 where they turn together, -1 where they turn oppositely, 0 where they know nothing of another.
 
-    Over the rows that both have; NaN for fewer than three, or where one of them never varies.
+    Fisher & Lee's T-linear coefficient (1983, Biometrika 70, 327): how sin(a_i - a_j) and sin(b_i - b_j) go together
+    over all pairs of rows. It centres on no mean direction, which evenly spread states do not have. Over the rows that
+    both have; NaN for fewer than three, or where one of them never varies but by half turns.
     """
     both = ~(np.isnan(a_deg) | np.isnan(b_deg))
     if both.sum() < _ENOUGH:
         return math.nan
-    x, y = (_turned(np.radians(angles[both])) for angles in (a_deg, b_deg))
-    size = math.sqrt(float((x * x).sum()) * float((y * y).sum()))
-    return float(np.clip((x * y).sum() / size, -1.0, 1.0)) if size > 1e-12 else math.nan
+    a, b = np.radians(a_deg[both]), np.radians(b_deg[both])
+    together = (np.cos(a) @ np.cos(b)) * (np.sin(a) @ np.sin(b)) - (np.cos(a) @ np.sin(b)) * (np.sin(a) @ np.cos(b))
+    spreads = _sine_spread(a), _sine_spread(b)
+    if min(spreads) < 1e-12:
+        return math.nan
+    return float(np.clip(4 * together / len(a) ** 2 / math.sqrt(spreads[0] * spreads[1]), -1.0, 1.0))
 
 
 def mean_turn_deg(a_deg: Array, b_deg: Array) -> float:
@@ -140,28 +155,30 @@ def rank_correlation(a: Array, b: Array) -> float:
     return correlation(_ranks(a[both]), _ranks(b[both]))
 
 
-def conclusions(
-    question_means: Mapping[str, Mapping[str, Array]], ceilings: Mapping[str, float] | None = None, level: float = 0.95
-) -> list[Conclusion]:
+def conclusions(scores: Mapping[str, Mapping[str, Array]], level: float = 0.95) -> list[Conclusion]:
     """What a run says of its models, under each reader.
 
-    `question_means` is reader -> model -> (questions,) mean scores, the same questions in the same order everywhere.
-    That a model *expresses the states*: the interval over questions of its mean lies above zero. That one is *above
-    another*: so does that of their paired difference. `ceilings` (reader -> best mean) divide the scores, where given.
+    `scores` is reader -> model -> (questions, prompts), the same in the same order everywhere. That a model *expresses
+    the states*: the interval over questions of its mean lies above zero. That one is *above another*: their paired
+    difference does, after Holm's correction for all pairs of the reader.
     """
-    scaled = {
-        reader: {model: means / (ceilings or {}).get(reader, 1.0) for model, means in models.items()}
-        for reader, models in question_means.items()
-    }
-    models = list(dict.fromkeys(model for of in scaled.values() for model in of))
-    single = [_conclusion(f"{model} expresses the states", scaled, level, model) for model in models]
-    double = [_conclusion(f"{a} above {b}", scaled, level, a, b) for a, b in itertools.combinations(models, 2)]
-    return single + double
+    models = list(dict.fromkeys(model for of in scores.values() for model in of))
+    single = {reader: {name: t_interval(one, level) for name, one in of.items()} for reader, of in scores.items()}
+    double = {reader: _orders(of, level) for reader, of in scores.items()}
+    expressed = [
+        Conclusion(f"{model} expresses the states", {r: _verdict(of.get(model)) for r, of in single.items()})
+        for model in models
+    ]
+    ordered = [
+        Conclusion(f"{a} above {b}", {r: of.get((a, b), "unknown") for r, of in double.items()})
+        for a, b in itertools.combinations(models, 2)
+    ]
+    return expressed + ordered
 
 
 def surviving_share(found: Sequence[Conclusion]) -> float:
-    """The share of the conclusions that every reader draws alike; NaN without any that two readers can draw."""
-    drawn = [one for one in found if sum(verdict != "unknown" for verdict in one.verdicts.values()) > 1]
+    """The share of the conclusions that every reader draws alike; NaN without any that is drawn."""
+    drawn = [one for one in found if one.drawn]
     return sum(one.survives for one in drawn) / len(drawn) if drawn else math.nan
 
 
@@ -170,20 +187,24 @@ def difference(first: Array, second: Array, level: float = 0.95) -> Interval:
     return t_interval((first - second)[:, None], level)
 
 
-def _conclusion(
-    what: str, means: Mapping[str, Mapping[str, Array]], level: float, model: str, other: str | None = None
-) -> Conclusion:
-    return Conclusion(what, {reader: _verdict(of, level, model, other) for reader, of in means.items()})
+def _verdict(mean: Interval | None) -> str:
+    if mean is None or math.isnan(mean.low):
+        return "unknown"
+    return "yes" if mean.low > 0 else "no" if mean.high < 0 else "open"
 
 
-def _verdict(of: Mapping[str, Array], level: float, model: str, other: str | None) -> str:
-    if model not in of or (other is not None and other not in of):
-        return "unknown"
-    gaps = of[model] if other is None else of[model] - of[other]
-    _, low, high = (float(bound[0]) for bound in t_bounds(gaps[None, :], level))
-    if math.isnan(low):
-        return "unknown"
-    return "yes" if low > 0 else "no" if high < 0 else "open"
+def _orders(of: Mapping[str, Array], level: float) -> dict[tuple[str, str], str]:
+    """(a, b) -> whether a lies above b, for every pair of one reader's models, either way round."""
+    found = {}
+    for one in differences(of, level):
+        above = one.interval.estimate > 0
+        said = ("yes", "no") if above else ("no", "yes")
+        if math.isnan(one.p_holm):
+            said = ("unknown", "unknown")
+        elif one.p_holm > 1 - level:
+            said = ("open", "open")
+        found[one.a, one.b], found[one.b, one.a] = said
+    return found
 
 
 def _interval(values: Array, there: npt.NDArray[np.bool_], n: int) -> tuple[float, float]:
@@ -206,10 +227,9 @@ def _nominal(values: Array, there: npt.NDArray[np.bool_], n: int) -> tuple[float
     return float((unequal / (readers - 1)).sum()) / n, (n**2 - float((total**2).sum())) / (n * (n - 1))
 
 
-def _turned(angles: Array) -> Array:
-    """The sines of the angles from their circular mean."""
-    mean = math.atan2(float(np.sin(angles).sum()), float(np.cos(angles).sum()))
-    return np.asarray(np.sin(angles - mean), dtype=np.float64)
+def _sine_spread(angles: Array) -> float:
+    """The mean of 2 sin² between all pairs of angles (radians): 0 where they lie on one line, 1 at most."""
+    return 1.0 - float(np.cos(2 * angles).mean()) ** 2 - float(np.sin(2 * angles).mean()) ** 2
 
 
 def _cell_means(values: Array, cells: npt.NDArray[np.int64]) -> Array:

@@ -9,9 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
-
-import numpy as np
 
 from emoray.analysis.agreement import Conclusion
 from emoray.analysis.intervals import t_bounds
@@ -78,10 +77,10 @@ def _of_named_models(question_means: Mapping[str, Models], names: Mapping[str, s
     found = []
     if best and len(best) < len(names):
         what = f"{', '.join(best)} come{'s' if len(best) == 1 else ''} closest"
-        test = "the mean lies above that of the others, paired by question"
+        test = "each one's mean lies above that of each other model, paired by question"
         found.append(_claim(paper.CLOSEST_MODELS, what, test, question_means, _above(best, None, level)))
     if worst and len(names) > 1:
-        test = "the mean lies below that of the others, paired by question"
+        test = "the mean lies below that of each other model, paired by question"
         what = f"{worst} stays farthest"
         found.append(_claim(paper.FARTHEST_MODEL, what, test, question_means, _above(None, [worst], level)))
     if below and above:
@@ -97,12 +96,12 @@ def _claim(fact: Fact[Any], what: str, test: str, question_means: Mapping[str, M
 
 
 def _above(high: list[str] | None, low: list[str] | None, level: float) -> Verdict:
-    """Whether the mean of some models lies above that of others; None stands for all the others."""
+    """Whether each mean of some models lies above each of others; None stands for all the others."""
 
     def verdict(models: Models) -> str:
         upper = [means for name, means in models.items() if (name in high if high else name not in (low or []))]
         lower = [means for name, means in models.items() if (name in low if low else name not in (high or []))]
-        return _sign(np.mean(upper, axis=0) - np.mean(lower, axis=0), level) if upper and lower else "unknown"
+        return _all([_sign(above - below, level) for above, below in product(upper, lower)])
 
     return verdict
 

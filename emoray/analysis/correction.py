@@ -3,7 +3,9 @@
 Angelopoulos et al. 2023 (Science 382, 669): the mean of the readings over all answers, plus the mean of what people say
 beyond the reader on the few answers that people have labelled. A reader that is wrong in one direction no longer
 shifts the mean; a reader that is merely noisy widens the interval little, since its noise averages out over all
-answers. Questions are the clusters here as everywhere: both parts vary from question to question, together.
+answers. Either may leave answers without a score (unread, or neutral under the rule that drops them), and not the same
+ones: so the labelled answers have two means, each over the scores that there are, and people's less the reader's is the
+correction. Questions are the clusters here as everywhere: both parts vary from question to question, together.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ class Corrected:
 
     raw: Interval
     corrected: Interval
-    human: Interval  # of the labelled answers alone
+    human: Interval  # of the labelled answers alone, whether or not the reader scored them
     shift: float  # what the correction adds: people beyond the reader
     labelled: int  # answers with a human score
     questions: int  # that have any of them
@@ -38,28 +40,26 @@ def corrected_mean(scores: Array, human: Array, level: float = 0.95) -> Correcte
     sample of each labelled question's answers. Questions without labels borrow the mean correction of the others.
     Bounds are NaN with fewer than two labelled questions; with none, so is the estimate.
     """
-    both = ~(np.isnan(scores) | np.isnan(human))
-    return corrected_questions(
-        question_means(scores), np.where(both, scores, np.nan), np.where(both, human, np.nan), level
-    )
+    return corrected_questions(question_means(scores), np.where(np.isnan(human), np.nan, scores), human, level)
 
 
 def corrected_questions(means: Array, scores: Array, human: Array, level: float = 0.95) -> Corrected:
     """The same, where the readings of all answers have become (questions,) means already.
 
-    `scores` and `human` are (questions, labelled): of the labelled answers alone, NaN where a row is shorter.
+    `scores` and `human` are (questions, labelled): of all the labelled answers and of no others, NaN where a row is
+    shorter and where either leaves one without a score.
     """
-    both = ~(np.isnan(scores) | np.isnan(human))
-    gaps = question_means(np.where(both, human - scores, np.nan))
+    people = question_means(human)
+    gaps = people - question_means(scores)
     read, labelled = ~np.isnan(means), ~np.isnan(gaps)
     shift = float(gaps[labelled].mean()) if labelled.any() else math.nan
     return Corrected(
         raw=t_interval(means[:, None], level),
         corrected=_interval(means[read], gaps[read], shift, level),
-        human=t_interval(np.where(both, human, np.nan), level),
+        human=t_interval(human, level),
         shift=shift,
-        labelled=int(both.sum()),
-        questions=int(labelled.sum()),
+        labelled=int((~np.isnan(human)).sum()),
+        questions=int((~np.isnan(people)).sum()),
     )
 
 

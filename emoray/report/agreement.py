@@ -48,7 +48,7 @@ class Agreement:
     ranks: float  # Kendall's W of the order of models; NaN of one model
     claims: tuple[Claim, ...]  # the paper's conclusions
     conclusions: tuple[Conclusion, ...]  # the run's own
-    surviving: float  # the share of the run's own that every reader draws alike
+    surviving: float  # the share of the run's own, as far as any reader draws them, that every reader draws alike
 
 
 @dataclass(frozen=True)
@@ -74,12 +74,13 @@ def agreement(
     if len(readers) < 2:
         return None
     joined = {model: _joined([readings[reader, model] for reader in readers], words[model]) for model in models}
-    means = {
-        reader: {model: _question_means(tallies[reader, model]) for model in models if (reader, model) in tallies}
+    by_question = {
+        reader: {model: _by_question(tallies[reader, model]) for model in models if (reader, model) in tallies}
         for reader in readers
     }
+    means = {reader: {model: question_means(one) for model, one in of.items()} for reader, of in by_question.items()}
     scores = np.concatenate([one.scores for one in joined.values()])
-    own = conclusions(means, level=level)
+    own = conclusions(by_question, level)
     return Agreement(
         readers=tuple(readers),
         answers=int(((~np.isnan(scores)).sum(axis=1) > 1).sum()),
@@ -98,8 +99,8 @@ def _has_read(reader: str, readings: Mapping[Who, Sampled]) -> bool:
     return any(np.isfinite(scores).any() for scores in mine)
 
 
-def _question_means(tally: Tally) -> Array:
-    return question_means(moments(tally.without("refused"), "cosine").by_question)
+def _by_question(tally: Tally) -> Array:
+    return moments(tally.without("refused"), "cosine").by_question
 
 
 def _joined(readings: Sequence[Sampled], words: Sampled) -> _Joined:

@@ -7,7 +7,7 @@ they were asked (every block of the asking order has every prompt), and what the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -28,6 +28,8 @@ FELT_COLUMNS = ("asked_at", "canary", "repetition")  # and what names the prompt
 _BINS = 120  # of the timeline
 _MOST_ROUNDS = 60  # more are thinned: the tests permute rounds
 _HOUR_S = 3600.0
+_WHOLE = 0.8  # of the usual round's answers: a shorter last round is noisier than others, and so not exchangeable
+_LASTING = 10  # answers before a change of fingerprint, and after it: fewer may be machines that take turns
 
 
 @dataclass(frozen=True)
@@ -54,10 +56,21 @@ class Night:
     voices: tuple[Voice, ...]  # by their first answer
     canary_texts: Change | None  # None without enough rounds of canaries
 
+    def apart(self, other: Night) -> bool:
+        """Whether the two were asked at different times altogether; a model that was not asked was at no time."""
+        asked = all(any(one.answers) or any(one.failures) for one in (self, other))
+        return asked and (self.ended < other.began or other.ended < self.began)
+
     @property
     def voice_changed(self) -> bool:
         """Whether the returned model changed; fingerprints may alternate among a provider's machines."""
         return len({voice.returned_model for voice in self.voices}) > 1
+
+    @property
+    def fingerprint_changed(self) -> bool:
+        """Whether there is a moment after which no fingerprint from before it came again."""
+        signed = [voice for voice in self.voices if voice.system_fingerprint]
+        return any(_parted(signed[:place], signed[place:]) for place in range(1, len(signed)))
 
 
 @dataclass(frozen=True)
@@ -196,10 +209,10 @@ def _drift(sums: Mapping[tuple[int, str], Array], rng: np.random.Generator) -> D
     for (number, prompt), (cosine, hour, n) in sums.items():
         values[row_of[number], column_of[prompt]] = cosine / n
         hours[row_of[number]] += (hour, n)
-    kept = _thinned(len(numbers))
+    kept = _thinned(_whole(hours[:, 1]))
     at = hours[:, 0] / hours[:, 1]
     order = kept[np.argsort(at[kept], kind="stable")]
-    return drift(values[order], at[order] - at.min(), rng)
+    return drift(values[order], at[order] - at[kept].min(), rng)
 
 
 def _change(texts: Mapping[tuple[int, str], tuple[float, int]], rng: np.random.Generator) -> Change | None:
@@ -217,9 +230,21 @@ def _change(texts: Mapping[tuple[int, str], tuple[float, int]], rng: np.random.G
     return change((said[:, None, :] == said[None, :, :]).mean(axis=2), at - at[0], rng)
 
 
+def _whole(answers: Array) -> int:
+    """How many of the rounds count, by the answers in each: all, or all but a last one that was cut short."""
+    return len(answers) - int(answers[-1] < _WHOLE * np.median(answers))
+
+
 def _thinned(rounds: int) -> npt.NDArray[np.int64]:
     """Places of at most _MOST_ROUNDS rounds, evenly spread."""
     return np.unique(np.linspace(0, max(rounds - 1, 0), min(rounds, _MOST_ROUNDS)).round().astype(np.int64))
+
+
+def _parted(before: Sequence[Voice], after: Sequence[Voice]) -> bool:
+    """Whether all answers of some voices came before those of others, by other fingerprints, and enough of both."""
+    prints = ({voice.system_fingerprint for voice in side} for side in (before, after))
+    enough = min(sum(voice.answers for voice in side) for side in (before, after)) >= _LASTING
+    return enough and set.isdisjoint(*prints) and max(one.last for one in before) < min(one.first for one in after)
 
 
 def _moment(second: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,7 @@ def page(summary: Summary) -> str:
         "time": sections.time(summary),
         "validated": sections.validated(summary),
         "spread": [_spread(summary, one) for one in summary.models],
+        "planning": sections.planning(summary),
         "failures": _failures(summary),
         "flags": _flags(summary),
         "examples": _examples(summary),
@@ -309,6 +310,7 @@ def _cautions(summary: Summary) -> list[str]:
                 f"{listed(names)} {verb} {what}: for trying and testing, no evidence about language models."
             )
     cautions += sections.kinships(summary)
+    cautions += [f"The reader {reader} is left out: {why}." for reader, why in summary.left_out.items()]
     questions = len(summary.design.questions)
     if questions == 1:
         cautions.append("One question was asked: nothing can be said about other questions, and no interval is given.")
@@ -392,15 +394,22 @@ def _examples(summary: Summary) -> list[dict[str, Any]]:
 def _example(one: Example, terms: dict[float, str]) -> dict[str, Any]:
     strength = "" if one.intensity == 1 else f", intensity {one.intensity:g}"
     flags = [name for name, there in (("refused", one.refused), ("left the role", one.role_break)) if there]
-    reading = "not read" if one.label is None else f"read as {one.label} ({percent(one.probability or 0.0)})"
     cosine = f"cosine {number(one.cosine)}" if one.cosine is not None else "no score"
     return {
         "asked": f"{one.state_deg:g}° {terms.get(one.state_deg, '')}{strength}",
         "question": f"{one.question_id}, {one.template}",
         "colour": colours.of_angle(one.state_deg),
         "answer": _excerpt(one.answer),
-        "reading": ", ".join([reading, cosine, *flags]),
+        "reading": ", ".join([_reading(one), cosine, *flags]),
     }
+
+
+def _reading(one: Example) -> str:
+    if one.label is not None:
+        return f"read as {one.label} ({percent(one.probability or 0.0)})"
+    if one.felt_valence is None or one.felt_arousal is None:
+        return "not read"
+    return f"read at valence {number(one.felt_valence)}, arousal {number(one.felt_arousal)}"
 
 
 def _excerpt(text: str) -> str:
@@ -466,7 +475,7 @@ def _provenance(summary: Summary) -> list[dict[str, str]]:
     lines = [
         ("Label map", chosen.label_map.name, chosen.label_map.mark, chosen.label_map.source),
         ("Neutral rule", f"a neutral reading {neutral(chosen)}", "ours", "the paper's rule is unknown"),
-        ("Russell's angles", "28 terms", "secondary", russell.SOURCE),
+        ("Russell's angles", f"28 terms; disputed: {_disputed()}", "secondary", russell.SOURCE),
     ]
     lines += [("Template", one.name, one.mark, "") for one in design.templates]
     lines += [("Question", f"{one.id}: {one.text}", one.mark, "") for one in design.questions]
@@ -474,14 +483,37 @@ def _provenance(summary: Summary) -> list[dict[str, str]]:
         ("Reader", name, "ours", _revisions(summary.of_reader(name)[0].reader_revisions)) for name in summary.readers
     ]
     lines += [
-        ("Model", one.model, "ours", f"{', '.join(one.hosts)} {_revisions(one.model_revisions)}")
+        (
+            "Model",
+            f"{one.model} ({one.model_id})" if one.model_id else one.model,
+            "ours",
+            f"{', '.join(one.hosts)} {_revisions(one.model_revisions)}",
+        )
         for one in _once(summary)
     ]
+    lines += [("Sampling", how, "ours", f"of {of}; the paper's is unknown") for how, of in _samplings(summary).items()]
     lines += [
         ("Refusals", "answers, flagged by a pattern", "ours", "how the paper scored them is unknown"),
         ("Intervals, shuffled control", "see above", "ours", "the paper's tests are unknown"),
     ]
     return [{"what": what, "value": value, "mark": mark, "why": why} for what, value, mark, why in lines]
+
+
+def _samplings(summary: Summary) -> dict[str, str]:
+    """Sampling -> the models that were asked so, both as they are said."""
+    models: dict[str, list[str]] = {}
+    for one in _once(summary):
+        for sampling in one.samplings:
+            settings = {name: "the host's own" if x is None else f"{x:g}" for name, x in asdict(sampling).items()}
+            models.setdefault(", ".join(f"{name} {x}" for name, x in settings.items()), []).append(one.model)
+    return {how: listed(of) for how, of in models.items()}
+
+
+def _disputed() -> str:
+    """frustrated 141° or 141.1°, …: the first is used."""
+    return ", ".join(
+        f"{term} {' or '.join(f'{angle:g}°' for angle in angles)}" for term, angles in russell.DISPUTED.items()
+    )
 
 
 def _revisions(revisions: Sequence[str]) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from itertools import combinations, groupby
 from typing import Any
 
 from markupsafe import Markup
 
 from emoray.analysis.drift import Change
+from emoray.analysis.planning import enough_repetitions, half_width
 from emoray.report import figures
 from emoray.report.agreement import ALL, Agreement
 from emoray.report.night import Night
@@ -88,6 +90,30 @@ def beside(summary: Summary) -> dict[str, Any] | None:
             for one in summary.beside
         ],
     }
+
+
+def planning(summary: Summary) -> list[dict[str, Any]]:
+    """What more asking would buy, of every model whose spread is known."""
+    design, level = summary.design, summary.settings.level
+    states, conditions = len(design.states), len(design.templates) * len(design.intensities)
+    lines = []
+    for one in summary.models:
+        parts, questions = one.scores.whole.parts, one.scores.whole.group.cosine.units
+        prompts = states * questions * conditions
+        repetitions = one.scores.whole.group.scored / prompts if prompts else 0.0
+        if not parts.repetition >= 0 or questions < 2:
+            continue
+        asks = (
+            (questions, repetitions),
+            (questions, 2 * repetitions),
+            (questions, math.inf),
+            (2 * questions, repetitions),
+        )
+        widths = [half_width(parts, states, *ask, level) for ask in asks]
+        enough = enough_repetitions(parts, states)
+        cells = [*(number(width, 3) for width in widths), UNKNOWN if enough is None else f"{enough:,}"]
+        lines.append({"model": named(summary, one.model, one.reader), "cells": cells})
+    return lines
 
 
 def time(summary: Summary) -> dict[str, Any] | None:

@@ -17,8 +17,8 @@ from emoray.analysis.summaries import AXES, score_values
 from emoray.analysis.tally import Factor, Tally
 from emoray.analysis.variance import identical_share
 from emoray.report.night import FELT_COLUMNS, SAID_COLUMNS, Heard, Rounds, canaries
-from emoray.study.circumplex import Affect
-from emoray.study.experiment import BLOCK_REPETITIONS
+from emoray.study.circumplex import NO_DIRECTION, Affect
+from emoray.study.experiment import BLOCK_REPETITIONS, Sampling
 from emoray.study.goemotions import LabelMap
 from emoray.study.scoring import NeutralRule, Scores
 
@@ -27,9 +27,11 @@ EXAMPLES = 2  # answers kept per model and state
 SAMPLE = 100_000  # answers per model on which readers are compared one by one
 
 _COLUMN_OF = {"template": "template", "intensity": "intensity", "state": "state_deg", "question": "question_id"}
+_SAMPLING = tuple(column.name for column in fields(Sampling))
 _SAID = (
     "key", "prompt_sha", "template", "intensity", "state_deg", "question_id", "question", "state_term",
-    "outcome", "answer", "refused", "role_break", "finish_reason", "host", "model_revision", "cost_usd", *SAID_COLUMNS,
+    "outcome", "answer", "refused", "role_break", "finish_reason", "host", "model_revision", "cost_usd", *_SAMPLING,
+    *SAID_COLUMNS,
 )  # fmt: skip
 _FELT = (
     "key", "prompt_sha", "template", "intensity", "state_deg", "question_id", "valence", "arousal", "outcome",
@@ -70,6 +72,8 @@ class Example:
     reader: str = ""
     label: str | None = None
     probability: float | None = None
+    felt_valence: float | None = None  # of a reader that knows no labels
+    felt_arousal: float | None = None
     cosine: float | None = None
 
 
@@ -124,6 +128,7 @@ class Said:
     terms: dict[float, str] = field(default_factory=dict)  # state -> Russell's nearest term
     hosts: set[str] = field(default_factory=set)
     revisions: set[str] = field(default_factory=set)
+    samplings: set[Sampling] = field(default_factory=set)
     sample: Sampled = field(default_factory=Sampled)  # words
     labelled: dict[str, str] = field(default_factory=dict)  # key -> question id of answers that people have labelled
 
@@ -156,6 +161,9 @@ def said(model: str, source: Rows, closely: Closely = Closely()) -> Said:
         found.terms |= _pairs(batch, "state_deg", "state_term")
         found.hosts |= _distinct(batch, "host")
         found.revisions |= _distinct(batch, "model_revision")
+        found.samplings |= {
+            Sampling(**one) for one in batch.select(_SAMPLING).group_by(_SAMPLING).aggregate([]).to_pylist()
+        }
         answers = batch.filter(pc.equal(batch["outcome"], rows.ANSWERED))
         found.hashes.append(_hashes(answers))
         found.examples = _few([*found.examples, *_candidates(model, answers)])
@@ -174,14 +182,17 @@ def felt(
     examples: Sequence[Example] = (),
     closely: Closely = Closely(),
 ) -> Felt:
-    """One pass over a reader's rows, scored anew from the stored probabilities under a label map and neutral rule."""
+    """One pass over a reader's rows, scored anew from the stored probabilities under a label map and neutral rule.
+
+    rows.OtherLabels where the map is not of the labels that were read.
+    """
     wanted = {example.key: example for example in examples}
-    found = Felt(_score_tally(rows.SCORED.empty_table(), label_map), Rounds(closely.round_width))
+    found = Felt(_score_tally(rows.SCORED.empty_table()), Rounds(closely.round_width))
     for batch in _batches(source, _FELT):
         whole = rows.scored(batch.filter(pc.equal(batch["outcome"], rows.ANSWERED)), label_map, neutral)
         found.rounds.add(whole)
         scored = _measured(whole)
-        found.scores += _score_tally(scored, label_map)
+        found.scores += _score_tally(scored)
         found.revisions |= _distinct(batch, "reader_revision")
         found.examples += _read_examples(reader, scored, wanted)
         found.human += _human_reads(scored, closely.human) if closely.human else []
@@ -215,17 +226,17 @@ def _count_outcomes(batch: pa.Table) -> Tally:
     return Tally.of({"outcome": _factor(batch["outcome"]), "state": _factor(batch["state_deg"])}, values)
 
 
-def _score_tally(scored: pa.Table, label_map: LabelMap) -> Tally:
+def _score_tally(scored: pa.Table) -> Tally:
     refused = _flags(scored["refused"])
     factors = {"refused": Factor((False, True), refused.astype(np.int64))}
     factors |= {axis: _factor(scored[_COLUMN_OF[axis]]) for axis in AXES}
-    placeless = [place.label for place in label_map.places if place.affect is None]
     columns = {column.name: scored[column.name].to_numpy() for column in fields(Scores)}
+    was_read = rows.was_read(scored)
     counts = {
-        "read": rows.was_read(scored),
+        "read": was_read,
         "unread": scored["read_error"].is_valid().to_numpy(),
         "read_truncated": _flags(scored["truncated"]),
-        "neutral": _flags(pc.is_in(scored["label"], pa.array(placeless, pa.string()))),
+        "neutral": was_read & np.isnan(_angles_deg(scored)),
     }
     return Tally.of(factors, counts | score_values(columns))
 
@@ -287,14 +298,20 @@ def _few(candidates: list[Example]) -> list[Example]:
 
 def _single(scored: pa.Table) -> dict[str, npt.NDArray[Any]]:
     """The numbers of single readings by which readers are compared."""
-    valence, arousal = (scored[f"read_{axis}"].to_numpy() for axis in ("valence", "arousal"))
     prompts, questions = _factor(scored["prompt_sha"]), _factor(scored["question_id"])
     return {
         "cosine": scored["cosine"].to_numpy(),
-        "angle_deg": np.degrees(np.arctan2(arousal, valence)),
+        "angle_deg": _angles_deg(scored),
         "prompt": _hash(np.array(prompts.levels, dtype=object))[prompts.codes],
         "question": _hash(np.array(questions.levels, dtype=object))[questions.codes],
     }
+
+
+def _angles_deg(scored: pa.Table) -> npt.NDArray[np.float64]:
+    """(rows,) of the directions read; NaN where none was."""
+    valence, arousal = (scored[f"read_{axis}"].to_numpy() for axis in ("valence", "arousal"))
+    directed = np.hypot(valence, arousal) >= NO_DIRECTION
+    return np.where(directed, np.degrees(np.arctan2(arousal, valence)), np.nan)
 
 
 def _words(texts: pa.ChunkedArray) -> npt.NDArray[np.float64]:
@@ -320,6 +337,6 @@ def _human_reads(scored: pa.Table, human: Mapping[str, Affect | None]) -> list[H
 
 
 def _read_examples(reader: str, scored: pa.Table, wanted: dict[str, Example]) -> list[Example]:
-    names = ("key", "label", "probability", "cosine")
+    names = ("key", "label", "probability", "felt_valence", "felt_arousal", "cosine")
     found = _with_keys(scored.select(list(names)), wanted)
     return [replace(wanted[row.pop("key")], reader=reader, **row) for row in found.to_pylist()]

@@ -30,9 +30,10 @@ from emoray.analysis.tally import Axis, Tally
 from emoray.report.agreement import Agreement, Who, agreement
 from emoray.report.night import Night, Watched, night, round_width
 from emoray.report.source import Closely, Example, Felt, HumanRead, Said, Source, felt, said
-from emoray.rows import ANSWERED
+from emoray.rows import ANSWERED, OtherLabels
 from emoray.study import families, prompts
 from emoray.study.circumplex import Affect, Array, cosines
+from emoray.study.experiment import Sampling
 from emoray.study.goemotions import LabelMap
 from emoray.study.scoring import NeutralRule
 
@@ -120,6 +121,8 @@ class Scores:
 class ModelSummary:
     model: str
     reader: str
+    model_id: str | None  # as the spec names it to its host; None where the host has but one
+    samplings: tuple[Sampling, ...]  # one, or several where a spec was changed in the middle
     model_revisions: tuple[str, ...]
     reader_revisions: tuple[str, ...]
     hosts: tuple[str, ...]
@@ -186,6 +189,7 @@ class Summary:
     kinships: tuple[Kinship, ...] = ()
     nights: tuple[Night, ...] = ()  # a model each, by name
     watched: tuple[Watched, ...] = ()  # in the order of the models
+    left_out: Mapping[str, str] = field(default_factory=dict)  # reader -> why its readings cannot be placed
 
     @property
     def readers(self) -> tuple[str, ...]:
@@ -210,7 +214,7 @@ class Summary:
         }
         names = (
             "design", "models", "comparisons", "agreement", "corrections", "beside", "kinships", "nights",
-            "watched", "examples",
+            "watched", "left_out", "examples",
         )  # fmt: skip
         rest = {name: getattr(self, name) for name in names}
         whole = {"format": FORMAT, "emoray": emoray.__version__, "run": self.run, "settings": settings, **rest}
@@ -220,22 +224,25 @@ class Summary:
 def summarize(source: Source, settings: Settings) -> Summary:
     """Read a run folder once per model and once per model and reader, in bounded memory.
 
-    Unusable, where people's labels do not belong to the run or are too few.
+    A reader whose readings no map at hand can place is left out. Unusable, where people's labels do not belong to the
+    run or are too few.
     """
-    manifest, readers = source.manifest(), list(source.readers())
+    manifest = source.manifest()
+    readers = _in_order(source.readers(), manifest or {})
     closely = Closely(len(readers) > 1, settings.human_labels, round_width(manifest or {}))
     heard = {model: said(model, source.answers(model), closely) for model in source.models()}
     _check_labels(settings.human_labels, heard)
-    read = {
-        (reader, model): felt(
-            reader, source.rows(reader, model), settings.map_of(reader), settings.neutral, one.examples, closely
-        )
-        for reader in readers
-        for model, one in heard.items()
-    }
+    read: dict[Who, Felt] = {}
+    left_out: dict[str, str] = {}
+    for reader in readers:
+        try:
+            read |= _of_reader(reader, source, settings, heard, closely)
+        except OtherLabels as wrong:
+            left_out[reader] = str(wrong)
     axes = _axes([one.scores for one in read.values()])
     tallies = {who: one.scores.over((_REFUSED, *axes)) for who, one in read.items()}
-    found = [_model(*who, heard[who[1]], read[who], tally, settings) for who, tally in tallies.items()]
+    ids = _model_ids(manifest or {})
+    found = [_model(*who, ids.get(who[1]), heard[who[1]], read[who], tally, settings) for who, tally in tallies.items()]
     found.sort(key=lambda one: (readers.index(one.reader), _worst_last(one), one.model))
     order = [(one.reader, one.model) for one in found]
     return Summary(
@@ -251,7 +258,18 @@ def summarize(source: Source, settings: Settings) -> Summary:
         kinships=tuple(_kinships(manifest or {}, readers)),
         nights=tuple(night(model, one.heard, _rng(settings, model)) for model, one in sorted(heard.items())),
         watched=tuple(read[who].rounds.watched(who[1], who[0], _rng(settings, "/".join(who))) for who in order),
+        left_out=left_out,
     )
+
+
+def _of_reader(
+    reader: str, source: Source, settings: Settings, heard: Mapping[str, Said], closely: Closely
+) -> dict[Who, Felt]:
+    label_map = settings.map_of(reader)
+    return {
+        (reader, model): felt(reader, source.rows(reader, model), label_map, settings.neutral, one.examples, closely)
+        for model, one in heard.items()
+    }
 
 
 _REFUSED = Axis("refused", (False, True))
@@ -337,29 +355,45 @@ def _beside(source: Source, tallies: Mapping[Who, Tally], settings: Settings) ->
 
 def _kinships(manifest: Mapping[str, Any], readers: Sequence[str]) -> list[Kinship]:
     """By the ids in the manifest: of the spec's judges, and of those that read the run later."""
-    spec = manifest.get("spec") or {}
-    entries = {one["name"]: one for one in [*spec.get("readers", []), *manifest.get("more_readers", [])]}
+    entries = _reader_entries(manifest)
     judges = {name: (entries[name].get("model") or {}).get("id") for name in readers if _judges(entries.get(name))}
-    models = {one["name"]: one["id"] for one in spec.get("models", []) if one.get("id")}
     return [
         Kinship(judge, model, family)
         for judge, judge_id in judges.items()
-        for model, model_id in models.items()
+        for model, model_id in _model_ids(manifest).items()
         if judge_id and (family := families.kin(judge_id, model_id))
     ]
+
+
+def _in_order(readers: Sequence[str], manifest: Mapping[str, Any]) -> list[str]:
+    """The spec's in its order, then those that came later, then others."""
+    return sorted(readers, key=[*_reader_entries(manifest), *readers].index)
+
+
+def _reader_entries(manifest: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    spec = manifest.get("spec") or {}
+    return {one["name"]: one for one in [*spec.get("readers", []), *manifest.get("more_readers", [])]}
+
+
+def _model_ids(manifest: Mapping[str, Any]) -> dict[str, str]:
+    return {one["name"]: one["id"] for one in (manifest.get("spec") or {}).get("models", []) if one.get("id")}
 
 
 def _judges(entry: Mapping[str, Any] | None) -> bool:
     return entry is not None and entry.get("kind") == "judge"
 
 
-def _model(reader: str, model: str, heard: Said, read: Felt, tally: Tally, settings: Settings) -> ModelSummary:
+def _model(
+    reader: str, model: str, model_id: str | None, heard: Said, read: Felt, tally: Tally, settings: Settings
+) -> ModelSummary:
     rng = _rng(settings, f"{reader}/{model}")
     both = tally.without("refused")
     counts = _counts(heard, both)
     return ModelSummary(
         model=model,
         reader=reader,
+        model_id=model_id,
+        samplings=tuple(sorted(heard.samplings, key=repr)),
         model_revisions=tuple(sorted(heard.revisions)),
         reader_revisions=tuple(sorted(read.revisions)),
         hosts=tuple(sorted(heard.hosts)),

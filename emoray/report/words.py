@@ -96,6 +96,8 @@ def time_sentence(summary: Summary) -> str:
     moved |= {night.model for night in summary.nights if night.canary_texts and night.canary_texts.p < _ALARM}
     changed = [night.model for night in summary.nights if night.voice_changed]
     said = [f"The provider of {listed(changed)} returned another model id in the middle."] if changed else []
+    signed = [night.model for night in summary.nights if night.fingerprint_changed and not night.voice_changed]
+    said += [f"The provider of {listed(signed)} returned another fingerprint from some moment on."] if signed else []
     tested = bool(watched) or any(night.canary_texts for night in summary.nights)
     if moved:
         said.append(f"Something changed in {listed(sorted(moved))} while it was asked (p < {_ALARM:g}).")
@@ -103,6 +105,9 @@ def time_sentence(summary: Summary) -> str:
         said.append("No model is seen to have changed while it was asked.")
     else:
         said.append("Too few rounds to tell whether a model changed meanwhile; canaries in the spec would tell.")
+    apart = [one.model for one in summary.nights if any(one.apart(other) for other in summary.nights)]
+    if apart:
+        said.append(f"Of {listed(apart)} not all were asked at the same time: what differs may also be the hour.")
     return " ".join(said)
 
 
@@ -126,10 +131,9 @@ def agreement(found: Agreement) -> str:
 
 def standing(conclusion: Conclusion) -> str:
     """What becomes of a conclusion when the reader changes."""
-    said = {verdict for verdict in conclusion.verdicts.values() if verdict != "unknown"}
-    if sum(verdict != "unknown" for verdict in conclusion.verdicts.values()) < 2:
+    if len(conclusion.told) < 2:
         return "cannot be told"
-    match sorted(said):
+    match sorted(set(conclusion.told)):
         case ["yes"]:
             return "holds under every reader"
         case ["no"]:
@@ -166,7 +170,8 @@ def _conclusions(found: Agreement) -> str:
     )
     if not math.isfinite(found.surviving):
         return f"{paper}."
-    return f"{paper}. Of what this run says of its own models, all readers say the same of {percent(found.surviving)}."
+    own = "Of what any reader concludes of this run’s own models"
+    return f"{paper}. {own}, all readers conclude {percent(found.surviving)} alike."
 
 
 def listed(names: Sequence[str]) -> str:

@@ -23,6 +23,7 @@ from emoray.analysis.agreement import (
     rank_correlation,
     surviving_share,
 )
+from emoray.analysis.paired import differences
 
 NAN = math.nan
 # Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability", C: four observers, twelve units
@@ -74,11 +75,32 @@ def test_correlations_are_those_of_scipy() -> None:
 
 def test_angles_that_turn_together_correlate_whatever_their_zero() -> None:
     rng = np.random.default_rng(3)
-    a = rng.uniform(0, 360, 400) * 0.4  # not all around: a mean direction exists
-    assert circular_correlation(a, (a + 200) % 360) == pytest.approx(1)
-    assert circular_correlation(a, -a % 360) == pytest.approx(-1)
-    assert abs(circular_correlation(a, rng.permutation(a))) < 0.15
+    for a in (rng.uniform(0, 360, 400), rng.uniform(0, 144, 400)):  # all around, and of a mean direction
+        assert circular_correlation(a, (a + 200) % 360) == pytest.approx(1)
+        assert circular_correlation(a, -a % 360) == pytest.approx(-1)
+        assert abs(circular_correlation(a, rng.permutation(a))) < 0.15
+    assert math.isnan(circular_correlation(a, np.full(400, 77.0)))
     assert mean_turn_deg(np.array([350.0, 10.0, NAN]), np.array([10.0, 350.0, 3.0])) == 20
+
+
+def test_readers_of_evenly_spread_states_agree_whatever_the_noise_and_the_zero() -> None:
+    """Twelve evenly spread states have no mean direction; readers that each err by 20 degrees agree by e^(-2 s^2)."""
+    asked = np.tile(np.arange(0.0, 360.0, 30.0), 100)
+    for seed in range(20):
+        a, b = asked + 20 * np.random.default_rng(seed).standard_normal((2, len(asked)))
+        found = circular_correlation(a, b)
+        assert found == pytest.approx(math.exp(-2 * math.radians(20) ** 2), abs=0.05)
+        assert circular_correlation(a + 111, b) == pytest.approx(found)
+        assert circular_correlation(a, b - 37) == pytest.approx(found)
+        assert circular_correlation(b, a) == pytest.approx(found)
+
+
+def test_the_circular_correlation_is_that_of_all_pairs_of_answers() -> None:
+    a, b = np.radians(np.random.default_rng(7).uniform(0, 360, (2, 30)))
+    i, j = np.triu_indices(30, 1)
+    x, y = np.sin(a[i] - a[j]), np.sin(b[i] - b[j])
+    by_pairs = (x * y).sum() / math.sqrt((x * x).sum() * (y * y).sum())
+    assert circular_correlation(np.degrees(a), np.degrees(b)) == pytest.approx(by_pairs)
 
 
 def test_pairs_of_readers_say_how_they_agree_on_answers_and_on_cells() -> None:
@@ -111,7 +133,7 @@ def test_kendalls_w_is_one_for_one_order_and_follows_the_mean_rank_correlation()
 
 def test_a_conclusion_survives_when_every_reader_draws_it() -> None:
     rng = np.random.default_rng(6)
-    noise = 0.02 * rng.standard_normal((5, 10))
+    noise = 0.02 * rng.standard_normal((5, 10, 1))
     found = conclusions(
         {
             "one": {"good": 0.6 + noise[0], "fair": 0.3 + noise[1], "poor": noise[2]},
@@ -124,11 +146,29 @@ def test_a_conclusion_survives_when_every_reader_draws_it() -> None:
     assert dict(by_name["good above fair"].verdicts) == {"one": "yes", "two": "no"}
     assert not by_name["good above fair"].survives
     assert by_name["fair above poor"].survives
-    assert surviving_share(found) == pytest.approx(5 / 6)
+    assert not by_name["poor expresses the states"].survives  # what nobody concludes is no conclusion
+    assert surviving_share(found) == pytest.approx(4 / 5)
+
+
+def test_of_many_pairs_only_those_are_told_apart_that_holms_correction_leaves() -> None:
+    rng = np.random.default_rng(8)
+    models = {f"m{i}": rng.standard_normal((10, 12)) for i in range(12)}
+    verdicts = {one.what: one.verdicts["r"] for one in conclusions({"r": models}) if " above " in one.what}
+    for one in differences(models):
+        assert (verdicts[f"{one.a} above {one.b}"] == "open") == (one.p_holm > 0.05)
+    assert min(one.p for one in differences(models)) < 0.05
+    assert set(verdicts.values()) == {"open"}
+
+
+def test_an_order_of_two_models_is_the_same_whichever_a_reader_met_first() -> None:
+    noise = np.linspace(-0.02, 0.02, 5)[:, None]
+    good, poor = 0.6 + noise, 0.1 - noise
+    *_, order = conclusions({"one": {"good": good, "poor": poor}, "two": {"poor": poor, "good": good}})
+    assert order == Conclusion("good above poor", {"one": "yes", "two": "yes"})
 
 
 def test_a_reader_that_has_not_read_a_model_has_no_verdict() -> None:
-    (single,) = conclusions({"one": {"a": np.full(5, 0.5)}, "two": {}})
+    (single,) = conclusions({"one": {"a": np.full((5, 1), 0.5)}, "two": {}})
     assert single == Conclusion("a expresses the states", {"one": "yes", "two": "unknown"})
     assert not single.survives
     assert math.isnan(surviving_share([single]))

@@ -45,6 +45,20 @@ def test_what_names_models_is_asked_of_them_alone_and_only_where_they_are() -> N
     assert turned["GPT-3.5 turbo stays below Llama3 8B Instruct"] == "no"
 
 
+def test_the_best_are_not_the_best_where_another_is_better_than_any_of_them() -> None:
+    """Their mean lies above the mean of the others, and yet a model that is not named comes closest."""
+    found = verdicts({"GPT-4": 0.6, "GPT-4 turbo": 0.8, "Gemini 1.5 Pro": 0.7, "Command R+": 0.1})
+    assert found["GPT-4, GPT-4 turbo come closest"] == "no"
+    found = verdicts({"GPT-4": 0.75, "GPT-4 turbo": 0.8, "Gemini 1.5 Pro": 0.7, "Command R+": 0.1})
+    assert found["GPT-4, GPT-4 turbo come closest"] == "yes"
+
+
+def test_the_worst_is_not_the_worst_where_another_is_worse() -> None:
+    assert verdicts({"GPT-3.5 turbo": 0.3, "a": 0.2, "b": 0.9})["GPT-3.5 turbo stays farthest"] == "no"
+    assert verdicts({"GPT-3.5 turbo": 0.3, "a": 0.3, "b": 0.9})["GPT-3.5 turbo stays farthest"] == "open"
+    assert verdicts({"GPT-3.5 turbo": 0.3, "a": 0.4, "b": 0.9})["GPT-3.5 turbo stays farthest"] == "yes"
+
+
 @pytest.mark.parametrize(
     ("correlations", "verdict"), [(NOISE, "yes"), (0.4 + NOISE, "no"), (8 * NOISE, "open"), (NOISE[:1], "unknown")]
 )

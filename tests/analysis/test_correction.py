@@ -93,8 +93,42 @@ def test_answers_that_nobody_could_read_are_left_out() -> None:
     scores, human = experiment(np.random.default_rng(6))
     scores[0, 0] = scores[3] = np.nan
     found = corrected_mean(scores, human)
-    assert (found.labelled, found.questions) == (134, 9)
+    assert found.corrected.units == 9
     assert not math.isnan(found.corrected.low)
+
+
+def test_people_alone_need_no_reader() -> None:
+    scores, human = experiment(np.random.default_rng(6))
+    whole = corrected_mean(scores, human)
+    scores[0, 0] = scores[3] = np.nan
+    found = corrected_mean(scores, human)
+    assert (found.labelled, found.questions) == (150, 10)
+    assert found.human == whole.human
+
+
+@pytest.mark.parametrize("labelled", [3, 15])
+def test_the_interval_holds_the_truth_where_people_and_reader_leave_out_other_answers(labelled: int) -> None:
+    """Both find less direction in answers of low scores, the biased reader far less: so it is under `drop`."""
+    rng = np.random.default_rng(11)
+    truth = 0.3 + 0.15 * rng.standard_normal((4000, 1)) + 0.4 * rng.standard_normal((4000, 500))
+    weight = seen_by_people(truth)
+    mean = float(((truth * weight).sum(axis=1) / weight.sum(axis=1)).mean())
+    hits, raw = 0, 0
+    for _ in range(1500):
+        truth = 0.3 + 0.15 * rng.standard_normal((10, 1)) + 0.4 * rng.standard_normal((10, 60))
+        human = np.where(rng.random(truth.shape) < seen_by_people(truth), truth, np.nan)
+        read = truth - 0.2 + 0.25 * rng.standard_normal(truth.shape)
+        read[rng.random(truth.shape) > 1 / (1 + np.exp(-4 * (read + 0.3)))] = np.nan
+        found = corrected_questions(question_means(read), read[:, :labelled], human[:, :labelled])
+        hits += found.corrected.low <= mean <= found.corrected.high
+        raw += found.raw.low <= mean <= found.raw.high
+    assert 0.93 <= hits / 1500 <= 0.975
+    assert raw / 1500 < 0.5
+
+
+def seen_by_people(truth: Array) -> Array:
+    """The chance that they find a direction in an answer."""
+    return np.asarray(1 / (1 + np.exp(-2 * truth)))
 
 
 def test_groups_are_corrected_each_by_itself() -> None:

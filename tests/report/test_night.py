@@ -135,6 +135,63 @@ def test_machines_that_take_turns_are_no_change() -> None:
     assert not found.voice_changed
 
 
+def test_a_fingerprint_that_changes_for_good_is_a_change_though_machines_take_turns_on_either_side() -> None:
+    def say(place: int, prompt: Prompt) -> Answer:
+        prints = ("fp_a", "fp_b") if place < 200 else ("fp_c", "fp_d")
+        return Answer(_own(prompt), returned_model="gpt", system_fingerprint=prints[place % 2])
+
+    found = the_night(say)
+    assert found.fingerprint_changed
+    assert not found.voice_changed
+
+
+def test_a_machine_that_answers_last_by_chance_is_no_change_of_fingerprint() -> None:
+    last = watched().cells_per_model - 3
+    found = the_night(
+        lambda place, prompt: Answer(_own(prompt), system_fingerprint="fp_b" if place >= last else "fp_a")
+    )
+    assert not found.fingerprint_changed
+    assert not the_night(
+        lambda place, prompt: Answer(_own(prompt), system_fingerprint=f"fp_{place % 3}")
+    ).fingerprint_changed
+
+
+def test_models_whose_nights_do_not_overlap_stand_apart() -> None:
+    heard = [Heard() for _ in range(3)]
+    for one, hours in zip(heard, ((0, 2), (1, 3), (4, 5)), strict=True):
+        one.seconds.update({(3600 * hour, True): 7 for hour in hours})
+    rng = np.random.default_rng(0)
+    early, middle, late = (night(name, one, rng) for name, one in zip("abc", heard, strict=True))
+    assert not early.apart(middle)
+    assert early.apart(late)
+    assert late.apart(middle)
+    assert not late.apart(night("d", Heard(), rng))
+
+
+def cut_short(seed: int, last: int, *, repetitions: int = 4, count: int = 25) -> Rounds:
+    """Rounds of four prompts, answered by chance alone; the last round has but `last` repetitions."""
+    rng = np.random.default_rng(seed)
+    rounds = Rounds(repetitions)
+    for number in range(count):
+        n = last if number == count - 1 else repetitions
+        for prompt in "abcd":
+            rounds.cells[number, prompt] = np.array([rng.normal(0.3, 0.4, n).sum(), n * float(number), n])
+    return rounds
+
+
+def test_a_last_round_of_fewer_repetitions_is_no_round() -> None:
+    for last, counted in ((1, 24), (3, 24), (4, 25)):
+        found = cut_short(0, last).watched("m", "r", np.random.default_rng(0)).cells
+        assert found is not None
+        assert found.rounds == counted
+
+
+def test_a_quiet_night_whose_last_round_was_cut_short_raises_no_more_alarms_than_promised() -> None:
+    found = [cut_short(seed, last=1).watched("m", "r", np.random.default_rng(seed)).cells for seed in range(300)]
+    for name in ("per_hour_p", "step_p"):
+        assert np.mean([getattr(one, name) <= 0.05 for one in found]) < 0.065, name
+
+
 def test_a_mood_that_shifts_in_the_middle_is_found_in_canaries_and_in_cells_alike() -> None:
     middle = watched().cells_per_model // 2
     found = the_scores(lambda place, prompt: _fitting(prompt) if place < middle else "neutral")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 
@@ -10,8 +11,10 @@ import pyarrow as pa
 import pytest
 
 from emoray.report import Settings, figures
+from emoray.report.night import Night, Voice
 from emoray.report.page import page
 from emoray.report.summary import Summary, summarize
+from emoray.report.words import time_sentence
 from emoray.study import paper
 from tests.report.synthetic import RUSSELL, Run, run
 
@@ -129,6 +132,56 @@ def test_what_is_ours_is_said_and_what_is_quoted_has_its_mark(shown: str) -> Non
     assert paper.CITATION in text
     for fact in (paper.MODEL_MEANS, paper.BEST_COSINE, paper.CLASSIFIER_MEAN_COSINE):
         assert f"{fact.mark} {fact.where}" in text
+
+
+def test_how_the_models_were_asked_is_said_of_each_and_is_ours(small: Run) -> None:
+    models = [{"name": "steady", "id": "gpt-4"}, {"name": "blank"}]
+    cold = small.said["blank"]
+    cold = cold.set_column(cold.schema.get_field_index("temperature"), "temperature", pa.array([0.25] * len(cold)))
+    asked = Run(small.said | {"blank": cold}, small.felt, {"spec": {"name": "small", "models": models}})
+    text = " ".join(Structure(page(summarize(asked, _SETTINGS))).text.split())
+    assert "Model steady (gpt-4) ours transformers revision r1" in text
+    assert "Model blank ours transformers revision r1" in text
+    assert "Sampling temperature 1, top_p the host's own, max_tokens 256 ours of steady; the paper's is unknown" in text
+    assert (
+        "Sampling temperature 0.25, top_p the host's own, max_tokens 256 ours of blank; the paper's is unknown" in text
+    )
+
+
+def test_what_more_asking_would_buy_is_said_where_prompts_were_repeated(shown: str) -> None:
+    assert "What more asking would buy" in Structure(shown).text
+    once = page(summarize(run({"a": 0.8}, states=4, questions=3, repetitions=1), _SETTINGS))
+    assert "What more asking would buy" not in Structure(once).text
+
+
+def test_the_disputed_angles_are_named(shown: str) -> None:
+    text = " ".join(Structure(shown).text.split())
+    assert "28 terms; disputed: frustrated 141° or 141.1°, depressed 211° or 210°, droopy 256.7° or 256.6°" in text
+
+
+def _night(model: str, began: int, ended: int, *prints: str) -> Night:
+    """From hour to hour; fingerprints follow one another, twenty answers each."""
+    first, last = (f"2026-11-23T{hour:02d}:00:00+00:00" for hour in (began, ended))
+    voices = [
+        Voice("gpt", name, 20, *(f"2026-11-23T{began:02d}:{10 * place + minute:02d}:00+00:00" for minute in (0, 9)))
+        for place, name in enumerate(prints)
+    ]
+    return Night(model, first, last, 60.0, (1,), (0,), tuple(voices), None)
+
+
+def test_models_that_were_asked_at_different_hours_are_said_to_be(small: Run) -> None:
+    summary = summarize(small, _SETTINGS)
+    apart = replace(summary, nights=(_night("a", 1, 2), _night("b", 3, 5), _night("c", 4, 6)))
+    assert "Of a, b and c not all were asked at the same time: what differs may also be the hour." in time_sentence(
+        apart
+    )
+    together = replace(summary, nights=(_night("b", 3, 5), _night("c", 4, 6)))
+    assert "the hour" not in time_sentence(together)
+
+
+def test_a_fingerprint_that_changed_for_good_is_said(small: Run) -> None:
+    summary = replace(summarize(small, _SETTINGS), nights=(_night("a", 1, 3, "old", "new"), _night("b", 1, 3, "one")))
+    assert "The provider of a returned another fingerprint from some moment on." in time_sentence(summary)
 
 
 def test_a_small_model_that_ships_with_emoray_is_no_evidence(small: Run) -> None:

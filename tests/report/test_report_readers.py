@@ -15,6 +15,7 @@ import pytest
 
 from emoray import rows
 from emoray.analysis.calibration import human_reads
+from emoray.readers import Reading
 from emoray.report import Settings, Summary, Unusable, source, write_report
 from emoray.report.agreement import ALL
 from emoray.report.page import page
@@ -196,6 +197,72 @@ def _of_no_time(files: dict[str, bytes]) -> dict[str, bytes]:
     return rest | {"summary": json.dumps({k: v for k, v in summary.items() if k not in ("nights", "watched")}).encode()}
 
 
+# ── readers without labels, and the order of readers ───────────────────────────────────────────────────────────────
+
+
+def judged(two: Run, place: Affect | None, reader: str = "a-judge") -> Run:
+    """The same run, and a judge that read every answer of `steady` at one place; `score` made it known last."""
+    said = two.said["steady"]
+    readings = [
+        None if outcome != rows.ANSWERED else Reading(None, affect=place, error=None if place else "it said nothing")
+        for outcome in said["outcome"].to_pylist()
+    ]
+    table = rows.scored(rows.felt(said, readings, reader=reader, revision=None), RUSSELL, "zero")
+    late = {"name": reader, "kind": "judge", "model": {"id": "some-judge"}}
+    settings = two.settings | {"more_readers": [*JUDGED["more_readers"], late]}
+    return Run(two.said, {(reader, "steady"): table, (reader, "blank"): table.slice(0, 0)} | two.felt, settings)
+
+
+def test_the_first_reader_is_the_specs_whatever_a_later_one_is_called(two: Run) -> None:
+    made = judged(two, Affect(0.5, 0.5))
+    assert made.readers() == ["a-judge", "one", "two"]
+    assert report(made)[1].readers == ("one", "two", "a-judge")
+
+
+def test_a_reader_that_nobody_names_comes_last(two: Run) -> None:
+    stranger = {("a-stranger", model): two.felt["one", model] for model in two.said}
+    assert report(Run(two.said, stranger | two.felt, two.settings))[1].readers == ("one", "two", "a-stranger")
+
+
+def test_a_reader_whose_labels_no_map_places_is_left_out_with_a_word(two: Run) -> None:
+    table = two.felt["one", "steady"]
+    others = [None if labels is None else ["glad", "sad"] for labels in table["probabilities"].to_pylist()]
+    place = table.schema.get_field_index("labels")
+    strange = table.set_column(place, table.schema.field(place), pa.array(others, table.schema.field(place).type))
+    made = Run(two.said, two.felt | {("gone", "steady"): strange, ("gone", "blank"): strange.slice(0, 0)}, two.settings)
+    files, summary = report(made)
+    assert summary.readers == ("one", "two")
+    assert list(summary.left_out) == ["gone"]
+    assert "The reader gone is left out: these rows were read with other labels (glad, sad)" in (
+        Structure(files["report.html"].decode()).text
+    )
+
+
+def test_a_judge_that_finds_no_feeling_reads_no_angle_and_counts_as_neutral(two: Run) -> None:
+    summary = report(judged(two, Affect(0.0, 0.0)))[1]
+    one = next(one for one in summary.models if (one.reader, one.model) == ("a-judge", "steady"))
+    assert one.counts.neutral == one.counts.read == one.counts.answers
+    assert summary.agreement is not None
+    pairs = [on.pair for on in summary.agreement.pairs if on.model == "steady" and on.pair.second == "a-judge"]
+    assert all(pair.answers > 50 and math.isnan(pair.mean_turn_deg) for pair in pairs)
+
+
+def test_the_neutral_readings_of_a_classifier_are_counted_as_ever(two: Run) -> None:
+    for one in report(two)[1].models:
+        assert one.counts.neutral == two.felt[one.reader, one.model]["label"].to_pylist().count("neutral")
+
+
+def test_what_a_judge_read_is_shown_where_it_read_it(two: Run) -> None:
+    alone = judged(two, Affect(0.5, -0.25))
+    alone = Run(alone.said, {who: table for who, table in alone.felt.items() if who[0] == "a-judge"}, alone.settings)
+    text = Structure(report(alone)[0]["report.html"].decode()).text
+    assert "read at valence 0.50, arousal −0.25, cosine" in text
+    assert "not read" not in text
+    unread = judged(two, None)
+    unread = Run(unread.said, {who: table for who, table in unread.felt.items() if who[0] == "a-judge"})
+    assert "not read, no score" in Structure(report(unread)[0]["report.html"].decode()).text
+
+
 # ── human text ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -255,9 +322,10 @@ def test_what_people_read_moves_the_means_by_what_the_reader_missed(two: Run) ->
     files, summary = report(two, human_labels=people)
     for one in summary.corrections:
         rows_ = two.felt[one.reader, one.model].to_pandas().set_index("key")
-        mine = rows_[rows_.index.isin(people) & rows_["cosine"].notna()]
-        gaps = pd.Series([0.0 if people[key] is None else 1.0 for key in mine.index], index=mine.index) - mine["cosine"]
-        shift = gaps.groupby(mine["question_id"]).mean().mean()
+        mine = rows_[rows_.index.isin(people)]
+        said = pd.Series([0.0 if people[key] is None else 1.0 for key in mine.index], index=mine.index)
+        by_question = [scores.groupby(mine["question_id"]).mean() for scores in (said, mine["cosine"])]
+        shift = (by_question[0] - by_question[1]).mean()
         assert one.corrected.labelled == len(mine)
         assert one.corrected.shift == pytest.approx(shift)
         raw = next(m for m in summary.of_reader(one.reader) if m.model == one.model).scores.whole.group.cosine
@@ -268,6 +336,15 @@ def test_what_people_read_moves_the_means_by_what_the_reader_missed(two: Run) ->
     shown = " ".join(Structure(files["report.html"].decode()).text.split())
     assert f"People labelled {len(people)} answers" in shown
     assert len(table(files, "corrections")) == 4
+
+
+def test_under_the_rule_that_drops_neutral_readings_people_and_reader_drop_their_own(two: Run) -> None:
+    people = labels(two)
+    for one in report(two, human_labels=people, neutral="drop")[1].corrections:
+        keys = two.felt[one.reader, one.model]["key"].to_pylist()
+        directed = [key for key in keys if people.get(key) is not None]
+        assert one.corrected.labelled == len(directed)
+        assert one.corrected.human.estimate == pytest.approx(1.0)  # they read every direction as it was asked for
 
 
 def test_a_model_without_labels_is_not_corrected(two: Run) -> None:

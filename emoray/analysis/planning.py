@@ -1,0 +1,35 @@
+"""What more asking would buy: the interval of a model's mean with other numbers of questions and repetitions.
+
+The mean of a question strays by what the question is, by what it makes of each state, and by the chance in answers.
+Repetitions wear away the last of these alone; so beyond some number of them only other questions narrow the interval.
+The states stay what they are, and their spread is no error.
+"""
+
+from __future__ import annotations
+
+import math
+
+from emoray.analysis import student
+from emoray.analysis.variance import Parts
+
+
+def half_width(parts: Parts, states: int, questions: int, repetitions: float, level: float = 0.95) -> float:
+    """The expected half-width of the interval over questions (Student's t) of a model's mean cosine.
+
+    `repetitions` may be infinite: that is the floor. NaN for fewer than two questions, or where a part is not known.
+    """
+    if questions < 2:
+        return math.nan
+    variance = parts.question + (parts.interaction + parts.repetition / repetitions) / states
+    return student.quantile((1 + level) / 2, questions - 1) * math.sqrt(variance / questions)
+
+
+def enough_repetitions(parts: Parts, states: int, slack: float = 0.05) -> int | None:
+    """The fewest repetitions that bring the half-width within `slack` of its floor, however many questions there are.
+
+    None where a part is not known, or where questions do not differ: then more always help.
+    """
+    floor = parts.question + parts.interaction / states
+    if not floor > 0 or math.isnan(parts.repetition):
+        return None
+    return max(1, math.ceil(parts.repetition / states / (((1 + slack) ** 2 - 1) * floor)))

@@ -1,0 +1,65 @@
+"""What more asking would buy, against runs that were asked so."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from emoray.analysis.intervals import t_bounds
+from emoray.analysis.planning import enough_repetitions, half_width
+from emoray.analysis.variance import Parts, variance_parts
+from emoray.study.circumplex import Array
+
+PARTS = Parts(question=0.01, state=0.05, interaction=0.02, repetition=0.3)
+STATES = 12
+
+
+def runs(rng: np.random.Generator, n: int, questions: int, repetitions: int) -> Array:
+    """(n, questions, states, repetitions) of scores."""
+    shapes = ((n, questions, 1, 1), (1, 1, STATES, 1), (n, questions, STATES, 1), (n, questions, STATES, repetitions))
+    spreads = (PARTS.question, PARTS.state, PARTS.interaction, PARTS.repetition)
+    whole = np.zeros(shapes[-1])
+    for shape, spread in zip(shapes, spreads, strict=True):
+        whole += math.sqrt(spread) * rng.standard_normal(shape)
+    return whole
+
+
+@pytest.mark.parametrize(("questions", "repetitions"), [(5, 1), (10, 3), (20, 10)])
+def test_the_interval_of_a_run_is_as_wide_as_was_planned(questions: int, repetitions: int) -> None:
+    means = runs(np.random.default_rng(1), 1000, questions, repetitions).mean(axis=(2, 3))
+    _, low, high = t_bounds(means)
+    widths = (high - low) / 2
+    assert half_width(PARTS, STATES, questions, repetitions) == pytest.approx(
+        math.sqrt(float((widths**2).mean())), rel=0.05
+    )
+
+
+def test_a_pilot_of_few_repetitions_foresees_a_run_of_many() -> None:
+    pilots = runs(np.random.default_rng(2), 300, 10, 3)
+    planned = [half_width(parts_of(pilot), STATES, 20, 30) for pilot in pilots]
+    assert np.mean(planned) == pytest.approx(half_width(PARTS, STATES, 20, 30), rel=0.07)
+
+
+def parts_of(run: Array) -> Parts:
+    means = run.mean(axis=2)
+    return variance_parts(np.full(means.shape, float(run.shape[2])), means, ((run - means[..., None]) ** 2).sum(axis=2))
+
+
+def test_beyond_enough_repetitions_more_do_not_help_and_before_it_they_do() -> None:
+    enough, floor = enough_repetitions(PARTS, STATES), half_width(PARTS, STATES, 10, math.inf)
+    assert enough is not None
+    assert half_width(PARTS, STATES, 10, enough) <= 1.05 * floor < half_width(PARTS, STATES, 10, enough - 1)
+    assert half_width(PARTS, STATES, 40, enough) < 0.5 * floor
+
+
+def test_where_all_spread_is_chance_more_repetitions_always_help() -> None:
+    assert enough_repetitions(Parts(0.0, 0.05, 0.0, 0.3), STATES) is None
+
+
+def test_where_nothing_was_repeated_nothing_can_be_planned() -> None:
+    once = Parts(0.01, 0.05, 0.3, math.nan)
+    assert enough_repetitions(once, STATES) is None
+    assert math.isnan(half_width(once, STATES, 10, 3))
+    assert math.isnan(half_width(PARTS, STATES, 1, 3))
