@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A Ray head on this machine alone, behind a token and on loopback, to submit jobs to.
 #   OPENAI_API_KEY=… cluster/laptop.sh start      the keys of this shell are those that runs will have
-#   cluster/laptop.sh stop
+#   cluster/laptop.sh stop                        as `ray stop` does: every Ray of yours on this machine, not this head alone
 set -euo pipefail
 cd "$(dirname "$0")/.."
 umask 077 # Ray's logs and sockets are nobody else's

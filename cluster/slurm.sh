@@ -13,8 +13,12 @@
 #   sbatch cluster/slurm.sh jobs/paper.yaml --out /scratch/$USER/runs/paper
 #
 # Ten minutes before its time is up (USR1) the run stops asking, receives what is in flight, and the job is queued
-# again: it goes on where it stopped. SIGTERM does the same and leaves the queue alone: Slurm itself queues again
-# what it preempts, and `scancel` means it. The keys of the shell that called sbatch are those that the run has.
+# again: it goes on where it stopped. To end it like that at any time, and for good:
+#   scancel --batch --signal=TERM JOB
+# `scancel JOB` alone, and preemption, tell every process at once, and srun then kills Ray on all nodes before KillWait is
+# over: what was in flight is asked again by the next run. Slurm itself queues again what it preempts; where it sends
+# USR1 first (PreemptParameters=send_user_signal) nothing is lost. The keys of the shell that called sbatch are those
+# that the run has.
 set -euo pipefail
 cd "${SLURM_SUBMIT_DIR:-.}" # Slurm runs a copy of this file from elsewhere
 umask 077
@@ -75,5 +79,8 @@ if [ "$stopping" = no ]; then
     wait "$run" || code=$?
   done
 fi
-if [ "$again" = yes ] && [ "$code" = 130 ]; then scontrol requeue "$SLURM_JOB_ID"; fi
+case "$code" in
+  0 | 2 | 3) again=no ;; # it ended by itself; told before its lanes were up it ends with 143 instead of 130
+esac
+if [ "$again" = yes ]; then scontrol requeue "$SLURM_JOB_ID"; fi
 exit "$code"

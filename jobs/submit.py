@@ -14,13 +14,13 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import re
 import shlex
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # where emoray lies
 
@@ -30,9 +30,9 @@ from submission.parcel import Parcel, parcel, pins
 
 from emoray.exit_codes import INTERRUPTED, OK, WRONG
 from emoray.spec import Hosted, Spec, SpecError, load
-from emoray.store import without_secrets
 
 _CHATTY = ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk", "ray._private.runtime_env.packaging")
+_SECRET = re.compile(r"//\S*:\S*@|[?&](?:client_secret|sig)=")  # it may have a / in it; in a query they are Azure's
 _DRAIN_S = 300  # `ray job stop` waits so long for what is in flight; Ray's own three seconds would throw it away
 
 
@@ -60,11 +60,12 @@ def _submit(arguments: argparse.Namespace) -> int:
             f"--out {arguments.out} would be another place on every node; give s3://… or an absolute path on a disk "
             "that all nodes share"
         )
-    if urlsplit(arguments.out).password:
-        raise SpecError(
-            f"--out {without_secrets(arguments.out)} has a secret in it, which whoever may list jobs could read; "
-            "leave it out, and give it to the nodes in their environment (cluster/README.md)"
-        )
+    for flag, texts in (("--out", [arguments.out]), ("--set", arguments.set)):
+        if any(map(_SECRET.search, texts)):
+            raise SpecError(
+                f"{flag} has a secret in it, which whoever may list jobs could read; "
+                "leave it out, and give it to the nodes in their environment (cluster/README.md)"
+            )
     money = [] if arguments.max_cost is None else [f"budget_usd={arguments.max_cost}"]
     spec = load(arguments.spec, [*arguments.set, *money]).spec
     what = parcel(Path(arguments.spec), arguments.set)

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
@@ -22,8 +22,10 @@ from emoray.spec import SpecError
 
 DIED = 1  # beside the exit codes of a run
 _LOOK_S = 1.0
+_QUIET_S = 45.0  # of a log: a run that lives says a line every 30 s
+_ANSWER_S = 10.0
 _DEATHS = {"JOB_ENTRYPOINT_COMMAND_ERROR", "JOB_SUPERVISOR_ACTOR_DIED", "JOB_SUPERVISOR_ACTOR_UNKNOWN_FAILURE"}
-LOST = (ConnectionError, requests.exceptions.RequestException, aiohttp.ClientError)
+LOST = (ConnectionError, TimeoutError, requests.exceptions.RequestException, aiohttp.ClientError)
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,30 @@ class Ending:
     code: int
     why: str = ""  # a sentence, where the log does not say it
     again: bool = False  # the driver died: another may go on
+
+
+class _Client(JobSubmissionClient):  # type: ignore[misc]  # Ray says nothing of its types
+    """Ray's own waits for ever on a connection that is half open."""
+
+    answer_s = _ANSWER_S
+
+    def _do_request(self, method: str, endpoint: str, **more: Any) -> Any:
+        limit = self.answer_s if method == "GET" else None  # an upload takes as long as it takes
+        return super()._do_request(method, endpoint, timeout=limit, **more)
+
+
+@dataclass
+class _Line:
+    """To the head: what has come over it so far, and when something last did."""
+
+    shown: int = 0  # characters of the job's log
+    heard: float = field(default_factory=time.monotonic)
+
+    def silent_s(self) -> float:
+        return time.monotonic() - self.heard
+
+    def hear(self) -> None:
+        self.heard = time.monotonic()
 
 
 class Jobs:
@@ -64,11 +90,21 @@ class Jobs:
     def _id(self, number: int) -> str:
         return f"{self._stem}-{number}"
 
-    def follow(self, id: str, show: Callable[[str], None], *, patience_s: float) -> Ending:
-        """Shows the job's log until the job has ended, or the head was silent for so long."""
-        shown, heard = 0, time.monotonic()
+    def follow(
+        self,
+        id: str,
+        show: Callable[[str], None],
+        *,
+        patience_s: float,
+        quiet_s: float = _QUIET_S,
+        pause: Callable[[float], object] = time.sleep,
+    ) -> Ending:
+        """Shows the job's log until the job has ended, or the head was silent for `patience_s`; a log that says nothing
+        for `quiet_s` may have a connection that is half open, and is asked for anew.
+        """
+        line = _Line()
         while True:
-            shown = asyncio.run(self._show(id, shown, show))
+            asyncio.run(self._show(id, line, show, quiet_s))
             try:
                 job = self._client.get_job_info(id)
             except AuthenticationError:
@@ -76,30 +112,33 @@ class Jobs:
             except (RuntimeError, *LOST) as wrong:
                 if "status code 404" in str(wrong):
                     return Ending(DIED, f"the head of the cluster was replaced; job {id} died with the old one", True)
-                if time.monotonic() - heard > patience_s:
+                if line.silent_s() > patience_s:
                     return Ending(DIED, f"the head of the cluster has not answered for {patience_s:g} s")
             else:
-                heard = time.monotonic()
+                line.hear()
                 if job.status.is_terminal():
                     return ending(job)
-            time.sleep(_LOOK_S)
+            pause(_LOOK_S)
 
-    async def _show(self, id: str, shown: int, show: Callable[[str], None]) -> int:
-        """The log from a character on; how many characters of it have been shown when it ends or breaks off."""
+    async def _show(self, id: str, line: _Line, show: Callable[[str], None], quiet_s: float) -> None:
+        """The log from where it was left, until it ends, breaks off or says nothing for so long."""
         seen = 0
         with suppress(RuntimeError, *LOST):
-            async for lines in self._client.tail_job_logs(id):
-                new = lines[max(0, shown - seen) :]
-                seen += len(lines)
-                if new:
-                    show(new)
-        return max(shown, seen)
+            async with asyncio.timeout(quiet_s) as limit:
+                async for lines in self._client.tail_job_logs(id):
+                    limit.reschedule(asyncio.get_running_loop().time() + quiet_s)
+                    line.hear()
+                    new = lines[max(0, line.shown - seen) :]
+                    seen += len(lines)
+                    line.shown = max(line.shown, seen)
+                    if new:
+                        show(new)
 
 
 def connect(address: str | None) -> JobSubmissionClient:
     """SpecError where no head answers, or it wants another token."""
     try:
-        return JobSubmissionClient(address)
+        return _Client(address)
     except AuthenticationError:
         raise SpecError(
             "the head asks for a token and was given none, or another: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or "
@@ -114,7 +153,7 @@ def connect(address: str | None) -> JobSubmissionClient:
 
 def stem(name: str, digest: str, folder: str) -> str:
     """Of the ids of a run's jobs: the same whenever the same spec is submitted for the same folder."""
-    mark = hashlib.blake2b(f"{digest}\n{folder}".encode(), digest_size=5).hexdigest()
+    mark = hashlib.blake2b(f"{digest}\n{folder.rstrip('/')}".encode(), digest_size=5).hexdigest()
     return f"emoray-{re.sub(r'[^A-Za-z0-9_-]', '-', name)}-{mark}"
 
 

@@ -10,10 +10,13 @@ import shutil
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import yaml
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 from emoray.spec import SpecError
 
@@ -52,11 +55,22 @@ def parcel(spec: Path, changes: Sequence[str] = ()) -> Parcel:
 
 
 def pins(extras: Sequence[str]) -> list[str]:
-    """What pyproject.toml asks for, and its extras: for a cluster whose image lacks it. Ray itself is the cluster's."""
+    """What pyproject.toml asks for, and its extras, in the versions of this machine: for a cluster whose image lacks
+    them. Ray itself is the cluster's.
+    """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     optional = project["optional-dependencies"]
-    wanted = [*project["dependencies"], *(pin for extra in extras for pin in optional[extra])]
-    return [pin for pin in wanted if not pin.startswith("ray[")]
+    wanted = map(Requirement, [*project["dependencies"], *(pin for extra in extras for pin in optional[extra])])
+    return [_installed(one) for one in wanted if one.name != "ray"]
+
+
+def _installed(wanted: Requirement) -> str:
+    """As `==`, without what tells a build (+cpu), which the index may not have; as it was where it is not installed."""
+    try:
+        version = Version(metadata.version(wanted.name)).public
+    except metadata.PackageNotFoundError:
+        return str(wanted)
+    return str(Requirement(f"{wanted.name}[{','.join(sorted(wanted.extras))}]=={version}"))
 
 
 def _package() -> Iterator[tuple[str, Path]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import entry
 import pytest
+import rayjob
 
 from emoray.lease import Claim
 from emoray.store import RunFolder
@@ -83,6 +84,21 @@ def test_a_folder_that_nobody_holds_is_not_waited_for(tmp_path: Path) -> None:
         raise AssertionError(f"waited for {seconds} s")
 
     entry.outlast(str(tmp_path / "none"), pause=pause)
+
+
+@pytest.mark.parametrize(("ended", "told"), [(0, 0), (1, 1), (2, 0), (3, 0), (130, 130)])
+def test_kuberay_hears_a_failure_only_where_another_cluster_would_end_otherwise(
+    ended: int, told: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(rayjob, "enter", lambda *_: ended)
+
+    assert rayjob.main(["spec.yaml"]) == told
+    assert (f"ended with exit code {ended}" in capsys.readouterr().err) == (ended != told)
+
+
+def test_kuberay_buys_no_cluster_for_a_flag_that_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
+    assert rayjob.main(["spec.yaml", "--no-such-flag"]) == 0
+    assert "ended with exit code 2" in capsys.readouterr().err
 
 
 def test_every_entry_script_starts(capsys: pytest.CaptureFixture[str]) -> None:

@@ -55,7 +55,7 @@ def test_hadolint_has_nothing_to_say() -> None:
 
 def test_the_image_copies_only_what_is_there_and_nothing_else_reaches_the_build() -> None:
     dockerfile = (CLUSTER / "Dockerfile").read_text()
-    copied = [word for line in re.findall(r"^COPY \S+ (.*) \S+$", dockerfile, re.MULTILINE) for word in line.split()]
+    copied = copies(dockerfile)
     ignore = (CLUSTER / "Dockerfile.dockerignore").read_text().splitlines()
 
     assert all((ROOT / name).exists() for name in copied)
@@ -70,10 +70,25 @@ def test_ray_up_takes_the_launcher_file() -> None:
     types = launcher["available_node_types"]
     spot = {name: "InstanceMarketOptions" in kind["node_config"] for name, kind in types.items()}
     assert spot == {"head": False, "gpu": True, "cpu": True}
-    assert all((ROOT / place).exists() for place in launcher["file_mounts"].values() if not place.startswith("~"))
+    assert all("ImageId" in kind["node_config"] for kind in types.values())  # Ray's own choice is an Ubuntu of 2018
     for command in (launcher["head_start_ray_commands"][-1], launcher["worker_start_ray_commands"][-1]):
         assert "RAY_AUTH_MODE=token" in command
     assert "--dashboard-host=127.0.0.1" in launcher["head_start_ray_commands"][-1]
+
+
+def test_the_head_may_start_nodes_and_the_workers_may_not() -> None:
+    types = loaded("ray-cluster.yaml")["available_node_types"]
+
+    profiles = {name: kind["node_config"]["IamInstanceProfile"]["Name"] for name, kind in types.items()}
+
+    assert profiles == {"head": "emoray-head", "gpu": "emoray", "cpu": "emoray"}
+
+
+def test_what_ray_up_takes_along_is_what_the_image_copies() -> None:
+    mounts = loaded("ray-cluster.yaml")["file_mounts"]
+    mine = {there: here for there, here in mounts.items() if not here.startswith("~")}
+
+    assert mine == {f"/home/ray/emoray/{name}": name for name in copies((CLUSTER / "Dockerfile").read_text())}
 
 
 def test_the_launcher_check_knows_a_wrong_file() -> None:
@@ -106,15 +121,23 @@ def test_the_rayjob_retries_behind_a_token_with_keys_by_reference() -> None:
     spec = loaded("rayjob.yaml")["spec"]
     cluster = spec["rayClusterSpec"]
     pods = [group["template"]["spec"] for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])]
-    variables = [variable for pod in pods for box in pod["containers"] for variable in box["env"]]
+    boxes = [box for pod in pods for box in pod["containers"]]
 
     assert spec["backoffLimit"] > 0
+    assert spec["entrypoint"].split()[1] == "/home/ray/emoray/jobs/rayjob.py"  # which knows what is worth a retry
     assert cluster["authOptions"] == {"mode": "token"}
     assert {group["groupName"] for group in cluster["workerGroupSpecs"]} == {"gpu", "cpu"}
-    keys = [variable for variable in variables if SECRET.search(variable["name"])]
-    assert len(keys) >= 3
-    assert all("value" not in one and one["valueFrom"]["secretKeyRef"]["name"] == "emoray-keys" for one in keys)
+    assert all(box["envFrom"] == [{"secretRef": {"name": "emoray-keys", "optional": True}}] for box in boxes)
+    assert not any("env" in box for box in boxes)
     assert not SECRET.search(spec["runtimeEnvYAML"])
+
+
+def test_every_pod_of_the_rayjob_reaches_the_bucket_and_kuberay_sizes_its_shared_memory() -> None:
+    cluster = loaded("rayjob.yaml")["spec"]["rayClusterSpec"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        pod = group["template"]["spec"]
+        assert pod["serviceAccountName"] == "emoray"
+        assert all(mount["mountPath"] != "/dev/shm" for box in pod["containers"] for mount in box["volumeMounts"])
 
 
 def test_what_a_pod_mounts_is_among_its_volumes() -> None:
@@ -137,6 +160,11 @@ def test_no_dashboard_listens_beyond_loopback() -> None:
     for file in CLUSTER.iterdir():
         hosts = re.findall(r"dashboard-host=?\s*\"?([\w.]+)", file.read_text())
         assert set(hosts) <= {"127.0.0.1"}, file.name
+
+
+def copies(dockerfile: str) -> list[str]:
+    """What an image takes from the checkout."""
+    return [word for line in re.findall(r"^COPY \S+ (.*) \S+$", dockerfile, re.MULTILINE) for word in line.split()]
 
 
 def tool(name: str) -> str:

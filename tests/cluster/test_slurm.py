@@ -32,6 +32,13 @@ repetitions: 70
 readers: [{kind: scripted, name: r}]
 """
 CELLS = 420
+ENDING = """
+import pathlib, signal, sys
+code = int(sys.argv[1])
+signal.signal(signal.SIGTERM, signal.SIG_DFL if code == 143 else lambda *_: sys.exit(code))
+pathlib.Path("began").touch()
+signal.pause()
+"""
 
 
 class Allocation:
@@ -48,9 +55,12 @@ class Allocation:
         self._bin = f"{tmp_path}:{Path(sys.executable).parent}:/usr/bin:/bin"
 
     def run(self, job: int, nodes: str) -> subprocess.Popen[str]:
+        return self.sbatch(job, nodes, ROOT, str(self._spec), "--out", self.folder.uri)
+
+    def sbatch(self, job: int, nodes: str, checkout: Path, *words: str) -> subprocess.Popen[str]:
         return self._start(
-            ["bash", str(ROOT / "cluster/slurm.sh"), str(self._spec), "--out", self.folder.uri],
-            PATH=self._bin, CALLS=str(self._calls), SLURM_SUBMIT_DIR=str(ROOT), SLURM_JOB_ID=str(job),
+            ["bash", str(ROOT / "cluster/slurm.sh"), *words],
+            PATH=self._bin, CALLS=str(self._calls), SLURM_SUBMIT_DIR=str(checkout), SLURM_JOB_ID=str(job),
             SLURM_JOB_NODELIST=nodes, HEAD_IP="127.0.0.2", RAY_ADDRESS="",
         )  # fmt: skip
 
@@ -77,7 +87,7 @@ def test_a_run_that_is_told_to_end_is_queued_again_and_goes_on(slurm: Allocation
 
     job = slurm.run(4712, "n1")
     until(lambda: slurm.settled() > before, job)
-    job.send_signal(signal.SIGTERM)  # somebody wants it to end
+    job.send_signal(signal.SIGTERM)  # scancel --batch --signal=TERM
     out, err = job.communicate(timeout=PATIENCE_S)
     assert job.returncode == 130, out + err
     assert slurm.calls() == ["requeue 4711"]
@@ -90,6 +100,32 @@ def test_a_run_that_is_told_to_end_is_queued_again_and_goes_on(slurm: Allocation
     assert attempts[1]["settled_before"]["a"] == before
     counts = slurm.folder.answers("a").counts()
     assert (counts.answered, counts.spare) == (CELLS, 0)
+
+
+@pytest.mark.parametrize(("code", "again"), [(0, False), (2, False), (3, False), (130, True), (143, True), (1, True)])
+def test_a_run_whose_time_is_up_is_queued_again_unless_it_ended_by_itself(
+    code: int, again: bool, slurm: Allocation, tmp_path: Path
+) -> None:
+    job = slurm.sbatch(4714, "n1", checkout(tmp_path), str(code))
+    until((tmp_path / "checkout/began").exists, job)
+
+    job.send_signal(signal.SIGUSR1)
+    out, err = job.communicate(timeout=PATIENCE_S)
+
+    assert job.returncode == code, out + err
+    assert slurm.calls() == ["requeue 4714"] * again
+
+
+def checkout(tmp_path: Path) -> Path:
+    """One whose run ends with the code that it is given, when it is told to, and whose Ray does nothing."""
+    made = tmp_path / "checkout"
+    (made / "jobs").mkdir(parents=True)
+    (made / "jobs/run.py").write_text(ENDING)
+    (made / "jobs/await_nodes.py").touch()
+    (made / ".venv/bin").mkdir(parents=True)
+    (made / ".venv/bin/ray").write_text("#!/bin/sh\nexec sleep 600\n")
+    (made / ".venv/bin/ray").chmod(0o755)
+    return made
 
 
 @pytest.mark.parametrize(
