@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from emoray.hosts.asking import MOST_TOKENS
@@ -13,11 +12,11 @@ from emoray.readers.judge import rubric, sampling_of
 from emoray.spec import Hosted, JudgeReader, Price
 from emoray.study.prompts import Prompt
 
-CHARS_PER_TOKEN = 4.0  # English text
+CHARS_PER_TOKEN = 4.0  # English text; a real tokenizer would be fetched, and the plan depend on the network
 PER_MESSAGE, PER_REQUEST = 4, 3  # tokens of OpenAI's chat format around the texts
 LIKELY_SHARE = 0.5  # of max_tokens, where no answer was seen yet
 JUDGED = 30  # tokens of a judge's JSON
-TokenCount = Callable[[str], float]
+_COUNTED = f"prompt tokens: {CHARS_PER_TOKEN:g} characters each"
 
 
 @dataclass(frozen=True)
@@ -51,12 +50,11 @@ def estimate(
 
     `max_tokens` is the cells' own; `seen_completion_tokens` the mean of answers that the run has already.
     """
-    count, how = _counter(entry.id)
     totals: dict[str, float] = {}  # equal prompts (repetitions) are counted once
     cells, prompt_tokens = 0, 0.0
     for prompt in prompts:
         if prompt.sha not in totals:
-            totals[prompt.sha] = _prompt_tokens(prompt.messages, count)
+            totals[prompt.sha] = _prompt_tokens(prompt.messages)
         cells += 1
         prompt_tokens += totals[prompt.sha]
     longest = max_tokens or MOST_TOKENS
@@ -70,7 +68,7 @@ def estimate(
         cells * longest,
         _usd(price, prompt_tokens, cells * each),
         _usd(price, prompt_tokens, cells * longest),
-        (how, why, _price_sentence(entry, price)),
+        (_COUNTED, why, _price_sentence(entry, price)),
     )
 
 
@@ -78,8 +76,7 @@ def estimate_judge(judge: JudgeReader, readings: int, *, answer_tokens: float) -
     """Tokens and US dollars of a hosted judge that reads so many answers, whose mean length is `answer_tokens`."""
     entry, told = judge.model, rubric(judge)
     assert isinstance(entry, Hosted)
-    count, how = _counter(entry.id)
-    each = PER_REQUEST + 2 * PER_MESSAGE + count(told.system + told.user) + answer_tokens
+    each = PER_REQUEST + 2 * PER_MESSAGE + _tokens(told.system + told.user) + answer_tokens
     price = price_of(entry)
     longest = sampling_of(judge).max_tokens or MOST_TOKENS
     likely, most = readings * min(JUDGED, longest), readings * longest
@@ -92,31 +89,19 @@ def estimate_judge(judge: JudgeReader, readings: int, *, answer_tokens: float) -
         _usd(price, readings * each, likely),
         _usd(price, readings * each, most),
         (
-            how,
+            _COUNTED,
             f"a judge reads answers of {answer_tokens:.0f} tokens and says {min(JUDGED, longest)} of its own",
             _price_sentence(entry, price),
         ),
     )
 
 
-def _prompt_tokens(messages: str, count: TokenCount) -> float:
+def _prompt_tokens(messages: str) -> float:
     texts = [message["content"] for message in json.loads(messages)]
-    return PER_REQUEST + sum(PER_MESSAGE + count(text) for text in texts)
+    return PER_REQUEST + sum(PER_MESSAGE + _tokens(text) for text in texts)
 
 
-def _counter(model_id: str) -> tuple[TokenCount, str]:
-    """The model's own tokenizer where tiktoken is installed and has it or can fetch it; else a rule of thumb."""
-    rule = f"prompt tokens: {CHARS_PER_TOKEN:g} characters each"
-    try:
-        encoding = importlib.import_module("tiktoken").encoding_for_model(model_id)
-    except ImportError:
-        return _by_length, f"{rule} (tiktoken is not installed)"
-    except (KeyError, OSError):
-        return _by_length, f"{rule} (no tokenizer is known for {model_id})"
-    return (lambda text: float(len(encoding.encode(text)))), f"prompt tokens: counted with {encoding.name}"
-
-
-def _by_length(text: str) -> float:
+def _tokens(text: str) -> float:
     return len(text) / CHARS_PER_TOKEN
 
 

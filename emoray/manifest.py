@@ -17,6 +17,7 @@ from typing import Any
 
 from emoray import __version__
 from emoray.spec import Spec, SpecError, Study
+from emoray.study import paper
 from emoray.study.goemotions import LabelMap, label_map_from
 
 _PACKAGES = ("ray", "torch", "transformers", "vllm", "openai", "pyarrow", "pandas", "numpy", "pydantic")
@@ -40,10 +41,7 @@ def described(study: Study) -> dict[str, Any]:
             "source": study.label_map.source,
             "labels": _places(study.label_map),
         },
-        "marks": {
-            "templates": {template.name: template.mark for template in study.experiment.templates},
-            "questions": {question.id: question.mark for question in study.experiment.questions},
-        },
+        "marks": _marks(study),
     }
 
 
@@ -86,6 +84,23 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def _marks(study: Study) -> dict[str, dict[str, str]]:
+    """What is quoted from the paper, ours in place of what is not known of it, and the user's own."""
+    e = study.experiment
+    return {
+        "templates": {template.name: template.mark for template in e.templates},
+        "questions": {question.id: question.mark for question in e.questions},
+        "models": {model.name: _version(model.name) for model in e.models},
+        "neutral": {study.spec.neutral: "ours"},
+        **{what: dict.fromkeys(names, "ours") for what, names in paper.OURS.items()},
+    }
+
+
+def _version(model: str) -> str:
+    """Whose the dated version of a model is: ours where it stands for one of the paper's, which tells none."""
+    return "ours" if model in paper.MODELS.value else "user"
 
 
 def _marked(study: Study, marks: Mapping[str, Mapping[str, str]]) -> Study:

@@ -77,6 +77,8 @@ class Plan:
     templates: int
     questions: int
     repetitions: int
+    measured: int  # cells of a model: the product
+    canaries: int  # of a model, beside them
     models: tuple[ModelPlan, ...]
     readers: tuple[str, ...]
     judges: tuple[JudgePlan, ...]
@@ -97,7 +99,8 @@ class Plan:
             f"{self.states} states × {self.intensities} intensities × {self.templates} templates × "
             f"{self.questions} questions × {self.repetitions:,} repetitions"
         )
-        lines = [f"{self.name}: {grid} = {self.models[0].cells:,} cells for each of {len(self.models)} models", ""]
+        beside = f" and {self.canaries:,} canaries" if self.canaries else ""
+        lines = [f"{self.name}: {grid} = {self.measured:,} cells{beside} for each of {len(self.models)} models", ""]
         lines += [
             f"  {model.model:<{width}}  {model.host:<12}  {model.settled:>9,} settled  {model.owed:>9,} owed  "
             f"needs {model.needs}"
@@ -154,6 +157,8 @@ def plan(study: Study, uri: str, *, address: str | None = None) -> Plan:
         templates=len(e.templates),
         questions=len(e.questions),
         repetitions=e.repetitions,
+        measured=e.measured_per_model,
+        canaries=e.canaries_per_model,
         models=tuple(_model(study, folder, entry) for entry in study.spec.models),
         readers=tuple(reader.name for reader in study.spec.readers),
         judges=tuple(_judge(study, folder, one) for one in study.spec.readers if isinstance(one, JudgeReader)),
@@ -170,7 +175,7 @@ def _model(study: Study, folder: RunFolder, entry: ModelEntry) -> ModelPlan:
     needs = str(placement.demand(entry, study.spec.readers))
     if not isinstance(entry, Hosted):
         return ModelPlan(entry.name, entry.host, len(grid), len(grid) - left, needs, None, None)
-    expected = _expected(entry, grid, left)
+    expected = _expected(entry, grid, left, _seen_tokens(folder, entry.name))
     least = None if entry.host == "batch_api" else _at_least_s(study.spec.accounts[entry.account], expected)
     return ModelPlan(entry.name, entry.host, len(grid), len(grid) - left, needs, expected, least)
 
@@ -213,16 +218,19 @@ def _unread(study: Study, folder: RunFolder, judge: JudgeReader, model: str) -> 
 
 def _answer_tokens(study: Study, folder: RunFolder, model: str) -> float:
     """The mean length of a model's answers: of those that are there, else as assumed of what it will say."""
+    return _seen_tokens(folder, model) or likely_tokens(study.experiment.grid(model).model.sampling.max_tokens)
+
+
+def _seen_tokens(folder: RunFolder, model: str) -> float | None:
+    """The mean length of the answers that are there; None without any."""
     counts = folder.answers(model).counts()
-    if counts.answered and counts.completion_tokens:
-        return counts.completion_tokens / counts.answered
-    return likely_tokens(study.experiment.grid(model).model.sampling.max_tokens)
+    return counts.completion_tokens / counts.answered if counts.answered and counts.completion_tokens else None
 
 
-def _expected(entry: Hosted, grid: Grid, cells: int) -> Estimate:
+def _expected(entry: Hosted, grid: Grid, cells: int, seen_tokens: float | None) -> Estimate:
     """Of `cells` cells like the grid's: every prompt is looked at once, whatever the repetitions."""
     each = [render(grid.cell(number, 0)) for number in range(grid.experiment.prompts_per_model)]
-    one = estimate(entry, each, max_tokens=grid.model.sampling.max_tokens)
+    one = estimate(entry, each, max_tokens=grid.model.sampling.max_tokens, seen_completion_tokens=seen_tokens)
     times = cells / one.cells
     return replace(
         one,
@@ -237,11 +245,12 @@ def _expected(entry: Hosted, grid: Grid, cells: int) -> Estimate:
 
 def _at_least_s(account: Account, expected: Estimate) -> float | None:
     """Seconds that the account's limits alone take; None where it states none."""
+    completion = expected.most_completion_tokens if account.reserves_tokens else expected.completion_tokens
     waits = [
         60.0 * amount / (limit * account.share)
         for amount, limit in (
             (expected.cells, account.requests_per_minute),
-            (expected.tokens, account.tokens_per_minute),
+            (expected.prompt_tokens + completion, account.tokens_per_minute),
         )
         if limit
     ]

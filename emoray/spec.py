@@ -15,6 +15,7 @@ import textwrap
 import types
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -24,18 +25,22 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    JsonValue,
     TypeAdapter,
     ValidationError,
+    field_serializer,
     field_validator,
     model_validator,
 )
+from pydantic.json_schema import SkipJsonSchema
 
 from emoray import embedded
-from emoray.study import goemotions, prompts
+from emoray.study import goemotions, prompts, rubrics
 from emoray.study.circumplex import Affect, around_the_circle
 from emoray.study.experiment import Canaries, Experiment, Model, Question, Sampling, State, Template
 from emoray.study.goemotions import BadLabelMap, LabelMap
 from emoray.study.prompts import BadPrompt
+from emoray.study.rubrics import BadRubric
 from emoray.study.scoring import NeutralRule
 
 
@@ -44,7 +49,14 @@ class SpecError(ValueError):
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,  # `yes` and '3' are no numbers
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
+    )
 
 
 def _as_list(value: Any) -> Any:
@@ -61,7 +73,9 @@ Angle = Annotated[float, Field(ge=-360, le=360)]
 Intensity = Annotated[float, Field(gt=0, le=1)]
 _NOBODY = {"name": "nobody", "host": "scripted"}
 _NEAREST = 0.001  # to the origin: templates write three decimals
-Positive = Annotated[int, Field(ge=1, strict=True)]  # strict: `yes` and '3' are no counts
+Positive = Annotated[int, Field(ge=1)]
+_SAME_DIRECTION = 6  # decimals of a degree
+Settings = dict[str, JsonValue]  # of somebody else's, passed on
 
 
 class StatePair(_Section):
@@ -119,13 +133,29 @@ class Account(_Section):
     requests_per_minute: Annotated[float, Field(gt=0)] | None = None
     tokens_per_minute: Annotated[float, Field(gt=0)] | None = None
     """Prompt and completion tokens together."""
+    tokens_counted: Literal["used", "reserved"] | None = None
+    """Of an answer: those it used, or max_tokens however short it is; none: reserved at OpenAI and Azure, else used."""
     requests_per_day: Annotated[float, Field(gt=0)] | None = None
     concurrency: Positive | None = None
     """Most requests in flight at once, over all actors."""
     share: Annotated[float, Field(gt=0, le=1)] = 1.0
     """The part of the limits that this job may use: 0.7 leaves 30 % for colleagues."""
     budget_usd: Annotated[float, Field(gt=0)] | None = None
-    """Asking stops before this sum is passed."""
+    """Asking stops before a run has spent this sum on the account."""
+
+    @field_validator("base_url")
+    @classmethod
+    def _without_key(cls, value: str) -> str:
+        if "@" in value:  # said without the address
+            raise ValueError("holds a name or key before its @; put the key in the variable that key_env names")
+        return value
+
+    @property
+    def reserves_tokens(self) -> bool:
+        """Whether max_tokens counts for every request, however short the answer."""
+        if self.tokens_counted is None:
+            return self.kind == "azure" or self.base_url.startswith("https://api.openai.com")
+        return self.tokens_counted == "reserved"
 
 
 class Retry(_Section):
@@ -133,7 +163,7 @@ class Retry(_Section):
 
     attempts: Positive = 8
     refused_attempts: Positive = 3
-    """Of these, as many may end in a refusal of this one ask (bad_request, context_length, content_filtered)."""
+    """Of these, as many may end in a refusal of this one ask (bad_request, context_length, content_filtered, empty)."""
     timeout_s: Annotated[float, Field(gt=0)] = 120.0
     """For one request."""
     first_wait_s: Annotated[float, Field(gt=0)] = 0.5
@@ -149,12 +179,17 @@ class _ModelEntry(_Section):
     """What the model is called in tables and folders."""
     sampling: SamplingSpec | None = None
     """What differs from the run's sampling for this model; the rest stays."""
-    priority: Annotated[int, Field(strict=True)] = 0
+    priority: int = 0
     """A lane of a higher priority takes its place on the cluster before those of a lower one."""
     deadline: Annotated[str, Field(pattern=_DEADLINE)] | None = None
     """Asking stops then and all is kept: a time from the start of the command (90min, 6h), or "07:00" on its clock."""
     resources: Resources = {}
     """Of the cluster's custom resources, per actor: `{big_disk: 1}` goes where `ray start --resources` has them."""
+
+    @field_serializer("sampling")
+    def _differing(self, sampling: SamplingSpec | None) -> dict[str, Any] | None:
+        """Written without defaults: read again, they would take the place of the run's sampling."""
+        return sampling.model_dump(include=sampling.model_fields_set) if sampling else None
 
     def decides(self) -> dict[str, str]:
         """What of this entry decides the answers, beside id and sampling: part of every key."""
@@ -168,6 +203,7 @@ class Embedded(_ModelEntry):
     actors: Positive = 1
     batch_size: Positive = 48
     cpus: Annotated[float, Field(gt=0)] = 1.0
+    gpus: Annotated[float, Field(ge=0)] = 0.0
 
     @property
     def id(self) -> str:
@@ -198,10 +234,13 @@ class Local(_ModelEntry):
 
 # of vLLM's own settings, those that change what a model says
 _SAYS_OTHERWISE = (
-    *("dtype", "hf_config_path", "hf_overrides", "kv_cache_dtype", "quantization", "quantization_config"),
+    *("hf_config_path", "hf_overrides", "kv_cache_dtype", "quantization_config"),
     *("generation_config", "override_generation_config", "logits_processors"),
     *("tokenizer", "tokenizer_mode", "tokenizer_revision"),
 )
+
+
+_CALLED_OTHERWISE = {"model": "id", "data_parallel_size": "replicas"}  # by vLLM: by us
 
 
 class Vllm(_ModelEntry):
@@ -236,14 +275,30 @@ class Vllm(_ModelEntry):
     reasoning_parser: str | None = None
     """vLLM's parser for this family (deepseek_r1, qwen3, …): the reasoning is kept apart from the answer."""
     trust_remote_code: bool = False
-    engine_kwargs: dict[str, Any] = {}
+    structured_outputs: Settings = {}
+    """What every answer must look like, in vLLM's words: `{json: <a schema>}`, `{regex: …}` or `{choice: […]}`."""
+    engine_kwargs: Settings = {}
     """Passed to vLLM's engine as they are; what changes what a model says (hf_overrides, …) is part of every key."""
+
+    @field_validator("engine_kwargs")
+    @classmethod
+    def _without_fields(cls, value: Settings) -> Settings:
+        """Keys and placement are made from the fields: past them, other weights would have the same keys."""
+        fields = {name: name for name in cls.model_fields} | _CALLED_OTHERWISE
+        for name in value:
+            if name in fields:
+                raise ValueError(f"has {name!r}, which has a field of its own; set {fields[name]} of the model instead")
+        return value
 
     def decides(self) -> dict[str, str]:
         decides = _set(self, "revision", "dtype", "quantization", "reasoning_parser")
         given = {name: self.engine_kwargs[name] for name in _SAYS_OTHERWISE if name in self.engine_kwargs}
-        decides |= {"engine_kwargs": _digest(given)} if given else {}
-        return decides | ({"chat_template": _digest(self.chat_template)} if self.chat_template else {})
+        digested = {
+            "engine_kwargs": given,
+            "structured_outputs": self.structured_outputs,
+            "chat_template": self.chat_template,
+        }
+        return decides | {name: _digest(value) for name, value in digested.items() if value}
 
 
 class Hosted(_ModelEntry):
@@ -264,7 +319,7 @@ class Hosted(_ModelEntry):
     """user: the system text is put before the question, for models without a system role."""
     usd_per_million: Price | None = None
     """In place of the dated price table."""
-    extra_body: dict[str, Any] = {}
+    extra_body: Settings = {}
     """Sent with every request as it is."""
 
     def decides(self) -> dict[str, str]:
@@ -306,14 +361,17 @@ class Rehearsed(_ModelEntry):
     cpus: Annotated[float, Field(ge=0)] = 0.1
 
 
-ModelEntry = Annotated[Embedded | Local | Vllm | Hosted | Scripted | Rehearsed, Field(discriminator="host")]
+# a rehearsal puts its own host into a spec; nobody is offered it
+ModelEntry = Annotated[
+    Embedded | Local | Vllm | Hosted | Scripted | SkipJsonSchema[Rehearsed], Field(discriminator="host")
+]
 
 
 class _Network(_Section):
     """What the readers that run a network of their own have in common."""
 
     name: Name
-    model: str
+    model: Annotated[str, Field(min_length=1)]
     """A hub id or a local folder."""
     revision: str | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -339,7 +397,7 @@ class GoEmotionsReader(_Network):
     """A Hugging Face sequence classifier with the 28 GoEmotions labels, or with labels of its own and their places."""
 
     kind: Literal["goemotions"]
-    model: str = "embedded"
+    model: Annotated[str, Field(min_length=1)] = "embedded"
     """`embedded`, a hub id or a local folder."""
     activation: Literal["auto", "softmax", "sigmoid"] = "auto"
     """auto: as the model's config says; sigmoid for a multi-label head whose config does not say it."""
@@ -390,7 +448,7 @@ class JudgeReader(_Section):
     rubric: str = "affect"
     """A shipped rubric, or a file of your own (TOML with system and user; {text} stands for the answer)."""
     structured: Literal["json_schema", "json_object", "none"] = "json_schema"
-    """How a hosted model is asked for JSON (response_format); none where its provider does not know it."""
+    """How a hosted model (response_format) or a vLLM engine is held to JSON; none where a provider does not know it."""
 
     @property
     def actors(self) -> int:
@@ -410,7 +468,7 @@ class JudgeReader(_Section):
             engine = self.model.tensor_parallel_size * self.model.pipeline_parallel_size
             whole = float(engine) if engine > 1 else self.model.gpu_memory_utilization
             return whole if self.model.device == "gpu" else 0.0
-        return self.model.gpus if isinstance(self.model, Local) else 0.0
+        return self.model.gpus if isinstance(self.model, Embedded | Local) else 0.0
 
 
 class ScriptedReader(_Section):
@@ -465,7 +523,7 @@ class Spec(_Section):
     """A shipped map, or the path of your own (YAML or CSV), seen from the spec's folder."""
     neutral: NeutralRule = "zero"
     """What a reading without a direction scores: zero, or it is dropped from the means."""
-    seed: Annotated[int, Field(ge=0, lt=2**63, strict=True)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Decides the order of asking, and nothing else: a cell's own seed comes from its key."""
     retry: Retry = Retry()
     budget_usd: Annotated[float, Field(gt=0)] | None = None
@@ -490,6 +548,9 @@ class Spec(_Section):
             for alone in ("priority", "deadline"):
                 if getattr(judge, alone):
                     raise ValueError(f"{where}.{alone} is set, but a judge has no lane of its own; set it on a model")
+        for name, account in self.accounts.items():
+            if account.kind == "azure" and not account.api_version:
+                raise ValueError(f"accounts.{name}.api_version is missing; Azure asks for one, such as '2024-10-21'")
         for index, model in enumerate(self.models):
             if isinstance(model, Vllm) and isinstance(model.replicas, list) and model.replicas[0] > model.replicas[1]:
                 raise ValueError(f"models[{index}].replicas must be [least, most], got {model.replicas}")
@@ -594,7 +655,8 @@ def readers_of(entries: Sequence[Mapping[str, Any]]) -> list[ReaderEntry]:
 def reads_as(entry: ReaderEntry) -> dict[str, Any]:
     """What of a reader decides its readings: two readers of one name must share it."""
     if isinstance(entry, JudgeReader):
-        return {"kind": entry.kind, "rubric": entry.rubric, "id": entry.model.id, "sampling": entry.model.sampling}
+        judge = {"id": entry.model.id, "sampling": entry.model.sampling, **entry.model.decides()}
+        return {"kind": entry.kind, "rubric": entry.rubric, "structured": entry.structured, "model": judge}
     return entry.model_dump(exclude={"name", "actors", "batch_size", "batch_tokens", "cpus", "gpus", "resources"})
 
 
@@ -607,8 +669,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def _model(entry: Any, sampling: SamplingSpec) -> Model:
-    own = entry.sampling.model_dump(include=entry.sampling.model_fields_set) if entry.sampling else {}
-    chosen = sampling.model_copy(update=own)
+    chosen = sampling.model_copy(update=entry.model_dump(include={"sampling"})["sampling"])
     identity = tuple(sorted(entry.decides().items()))
     return Model(entry.name, entry.id, Sampling(chosen.temperature, chosen.top_p, chosen.max_tokens), identity)
 
@@ -629,7 +690,16 @@ def _state(index: int, state: float | StatePair) -> State:
 
 
 def _directions(experiment: Experiment) -> None:
-    """SpecError where two cells ask for the same affect (a half of 1 is a whole 0.5), or one for none."""
+    """SpecError where two states differ in length alone, or a state at an intensity has no direction left."""
+    seen: dict[float, State] = {}
+    for state in experiment.states:
+        direction = round(state.angle_deg, _SAME_DIRECTION) % 360.0
+        other = seen.setdefault(direction, state)
+        if other is not state:
+            raise SpecError(
+                f"states has {_shown(other.affect)} and {_shown(state.affect)}, which differ in length alone, but "
+                "tables tell states apart by direction; keep one, and give the lengths as intensities"
+            )
     wanted = [state.affect.scaled(intensity) for state in experiment.states for intensity in experiment.intensities]
     _unique("states × intensities", wanted, _shown)
     for affect in wanted:
@@ -700,7 +770,10 @@ def _map_entries(path: Path) -> Mapping[str, Any]:
 
 def _csv_entries(text: str) -> dict[str, dict[str, str]]:
     entries: dict[str, dict[str, str]] = {}
-    for row in csv.DictReader(text.splitlines(), skipinitialspace=True):
+    rows = csv.DictReader(text.splitlines(), skipinitialspace=True)
+    if rows.fieldnames and "label" not in rows.fieldnames:
+        raise SpecError(f"label_map: no column is called label; there are {', '.join(rows.fieldnames)}")
+    for row in rows:
         label = (row.pop("label", None) or "").strip()
         if label in entries:
             raise SpecError(f"label_map: the label {label!r} is written twice; keep one")
@@ -725,19 +798,22 @@ def _validated(data: dict[str, Any]) -> Spec:
     try:
         return Spec.model_validate(data)
     except ValidationError as wrong:
-        first: dict[str, str] = {}
-        # a union complains once per member: the first complaint about a field says it, of a list the list's own
-        for error in sorted((dict(error) for error in wrong.errors()), key=_beside_the_point):
-            first.setdefault(_field(error, data), _sentence(error, data))
-        for meant in [re.search(r"^(.*?)\w+ is not a setting; did you mean '(\w+)'", text) for text in first.values()]:
+        of_field: dict[str, list[dict[str, Any]]] = {}
+        for error in wrong.errors():
+            of_field.setdefault(_field(dict(error), data), []).append(dict(error))
+        said = {field: _sentence(_to_the_point(errors), data) for field, errors in of_field.items()}
+        for meant in [re.search(r"^(.*?)\w+ is not a setting; did you mean '(\w+)'", text) for text in said.values()]:
             if meant:
-                first.pop(f"{meant[1]}{meant[2]}", None)  # a misspelt setting is not also a missing one
-        deepest = [f for f in first if not any(other.startswith((f"{f}[", f"{f}.")) for other in first)]
-        raise SpecError("\n".join(first[field] for field in deepest)) from None
+                said.pop(f"{meant[1]}{meant[2]}", None)  # a misspelt setting is not also a missing one
+        deepest = [f for f in said if not any(other.startswith((f"{f}[", f"{f}.")) for other in said)]
+        raise SpecError("\n".join(said[field] for field in deepest)) from None
 
 
-def _beside_the_point(error: Mapping[str, Any]) -> bool:
-    return error["type"] == "int_type" and isinstance(error["input"], list)
+def _to_the_point(errors: list[dict[str, Any]]) -> dict[str, Any]:
+    """Of a field's complaints, one by each member of a union, the one that says it; of wrong types alone, all."""
+    wants = [_TYPES[error["type"]] for error in errors if error["type"] in _TYPES]
+    told = next((error for error in errors if error["type"] not in _TYPES), None)
+    return told or errors[0] | {"type": "wrong_type", "wants": " or ".join(dict.fromkeys(wants))}
 
 
 def _sentence(error: dict[str, Any], data: Any) -> str:
@@ -753,14 +829,11 @@ def _sentence(error: dict[str, Any], data: Any) -> str:
             return str(context["error"]) if not error["loc"] else f"{where}: {context['error']}"
         case "union_tag_not_found":
             by = context["discriminator"].strip("'")
-            return f"{where} needs {by}: one of {_tags(error['loc'], by)}"
+            return f"{where} needs {by}: one of {', '.join(_tags(error['loc'], by))}"
         case "union_tag_invalid":
-            tags = re.findall(r"'([^']+)'", context["expected_tags"])
-            asked = str(context["tag"])
-            return (
-                f"{where}.{context['discriminator'].strip(chr(39))} must be one of {', '.join(tags)}, got {asked!r}"
-                + (_did_you_mean(asked, tags))
-            )
+            by, asked = context["discriminator"].strip("'"), str(context["tag"])
+            tags = _tags(error["loc"], by)
+            return f"{where}.{by} must be one of {', '.join(tags)}, got {asked!r}{_did_you_mean(asked, tags)}"
         case "greater_than_equal":
             return f"{where} must be at least {context['ge']:g}, got {value}"
         case "less_than_equal":
@@ -773,25 +846,37 @@ def _sentence(error: dict[str, Any], data: Any) -> str:
             return f"{where} must be {context['expected']}, got {value}"
         case "string_pattern_mismatch":
             return f"{where} must be {_PATTERNS.get(context['pattern'], context['pattern'])}, got {value}"
+        case "string_too_short" if context["min_length"] == 1:
+            return f"{where} must not be empty"
         case "too_short":
             return f"{where} must have at least {context['min_length']}, got {value}"
         case "too_long":
             return f"{where} must have at most {context['max_length']}, got {value}"
-        case "int_type":
-            return f"{where} must be {'a count or a list' if where == 'states' else 'a whole number'}, got {value}"
-        case "list_type":
-            return f"{where} must be a list, got {value}"
-        case "string_type":
-            return f"{where} must be text, got {value}; write it in quotes"
-        case "bool_type" | "bool_parsing":
-            return f"{where} must be true or false, got {value}"
-        case "float_type" | "float_parsing":
-            return f"{where} must be a number, got {value}"
-        case "model_type" | "model_attributes_type" | "dict_type":
-            return f"{where} must be a section of settings (name: value), got {value}"
+        case "wrong_type":
+            return f"{where} must be {error['wants']}, got {value}{_in_quotes(error)}"
         case _:
             message = str(error["msg"])
             return f"{where} is {value}, but it {_lower(message).replace('input should', 'should')}"
+
+
+_TYPES = {
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a number",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "list_type": "a list",
+    "model_type": "a section of settings (name: value)",
+    "model_attributes_type": "a section of settings (name: value)",
+    "dict_type": "a section of settings (name: value)",
+    "invalid-json-value": "text, a number, true or false, a list or a section",
+}
+
+
+def _in_quotes(error: Mapping[str, Any]) -> str:
+    """The hint for what YAML takes for a number, a date or a truth, where a text may stand."""
+    plain = isinstance(error["input"], int | float | date)
+    return "; write it in quotes" if plain and "text" in error["wants"] else ""
 
 
 def _quoted(error: Mapping[str, Any]) -> str:
@@ -856,9 +941,11 @@ def _tag(section: type[BaseModel]) -> tuple[Any, ...]:
     return ()
 
 
-def _tags(loc: tuple[int | str, ...], by: str) -> str:
+def _tags(loc: tuple[int | str, ...], by: str) -> list[str]:
+    """The hosts, or kinds of readers, that a spec may name."""
     sections = _members(Spec.model_fields["models" if by == "host" else str(loc[0])].annotation)
-    return ", ".join(str(tag) for section in sections if hasattr(section, "model_fields") for tag in _tag(section))
+    offered = [s for s in sections if isinstance(s, type) and issubclass(s, BaseModel) and s is not Rehearsed]
+    return [str(tag) for section in offered for tag in _tag(section)]
 
 
 def _did_you_mean(word: str, known: Any) -> str:
@@ -878,15 +965,20 @@ def _lower(text: str) -> str:
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """YAML where a key written twice is an error instead of a silent loss of the first."""
+    """YAML where a key is text, and one written twice is an error instead of a silent loss of the first."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[Any] = set()
+        seen: set[str] = set()
         for key_node, _ in node.value:
             if key_node.tag == "tag:yaml.org,2002:merge":  # `<<: *defaults`
                 continue
             key = self.construct_object(key_node, deep=True)
-            if isinstance(key, Hashable) and key in seen:
+            if not isinstance(key, str):
+                hint = "; write it in quotes" if isinstance(key_node, yaml.ScalarNode) else ""
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the name of a setting must be text, got {key!r}{hint}", key_node.start_mark
+                )
+            if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"{key!r} is written twice; keep one", key_node.start_mark
                 )
@@ -903,21 +995,6 @@ def _settings(text: str, changes: Sequence[str]) -> dict[str, Any]:
     return data
 
 
-def _with_chat_templates(data: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The texts in place of the files: an actor on another machine has no such file, and a key covers the text."""
-    entries = data.get("models")
-    for index, entry in enumerate(entries if isinstance(entries, list) else []):
-        named = entry.get("chat_template") if isinstance(entry, dict) else None
-        if isinstance(named, str) and "{" not in named:
-            try:
-                entry["chat_template"] = (folder / named).read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError):
-                raise SpecError(
-                    f"models[{index}].chat_template is {named!r}, which is neither a readable file nor a template"
-                ) from None
-    return data
-
-
 def _reader_only(text: str, folder: Path, spec: Spec | None) -> dict[str, Any]:
     """The settings of a spec whose one reader, and what accounts it needs, are these."""
     entry = yaml.load(text, Loader=_UniqueKeys)
@@ -931,13 +1008,35 @@ def _reader_only(text: str, folder: Path, spec: Spec | None) -> dict[str, Any]:
 
 def _with_texts(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     """The contents in place of the files that the spec names, so that the spec says all by itself."""
-    data = _with_chat_templates(data, folder)
-    entries = data.get("readers")
+    for where, entry in _sections(data, "models"):
+        _with_chat_template(entry, where, folder)
+    for where, entry in _sections(data, "readers"):
+        _with_own_map(entry, where, folder)
+        _with_rubric(entry, where, folder)
+        if isinstance(judge := entry.get("model"), dict):
+            _with_chat_template(judge, f"{where}.model", folder)
+    return data
+
+
+def _sections(data: dict[str, Any], name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(where it stands, itself) of every section in a list; what is no list is complained of later."""
+    entries = data.get(name)
     for index, entry in enumerate(entries if isinstance(entries, list) else []):
         if isinstance(entry, dict):
-            _with_own_map(entry, f"readers[{index}]", folder)
-            _with_rubric(entry, f"readers[{index}]", folder)
-    return data
+            yield f"{name}[{index}]", entry
+
+
+def _with_chat_template(entry: dict[str, Any], where: str, folder: Path) -> None:
+    """The text in place of the file: an actor on another machine has no such file, and a key covers the text."""
+    named = entry.get("chat_template")
+    if not isinstance(named, str) or "{" in named:
+        return
+    try:
+        entry["chat_template"] = (folder / named).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise SpecError(
+            f"{where}.chat_template is {named!r}, which is neither a readable file nor a template"
+        ) from None
 
 
 def _with_own_map(entry: dict[str, Any], where: str, folder: Path) -> None:
@@ -951,12 +1050,16 @@ def _with_own_map(entry: dict[str, Any], where: str, folder: Path) -> None:
 
 def _with_rubric(entry: dict[str, Any], where: str, folder: Path) -> None:
     named = entry.get("rubric")
-    if not isinstance(named, str) or not named.endswith(".toml"):
+    if not isinstance(named, str):
         return
     try:
-        entry["rubric"] = (folder / named).read_text(encoding="utf-8")
+        text = (folder / named).read_text(encoding="utf-8") if named.endswith(".toml") else named
+        rubrics.rubric(text)
     except (OSError, UnicodeDecodeError):
         raise SpecError(f"{where}.rubric is {named!r}, which is no readable file") from None
+    except BadRubric as wrong:
+        raise SpecError(f"{where}.rubric: {wrong}") from None
+    entry["rubric"] = text
 
 
 def _change(data: dict[str, Any], change: str) -> None:

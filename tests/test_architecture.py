@@ -26,7 +26,7 @@ ROOMS: dict[str, set[str]] = {
     "rows": {"study"},
     "resume": {"study", "rows"},
     "store": {"study", "rows", "resume"},
-    "journal": STORE,
+    "journal": STORE | {"retry"},
     "parent": set(),
     "compact": STORE | {"parent"},
     "lease": STORE,
@@ -43,10 +43,10 @@ ROOMS: dict[str, set[str]] = {
     "exit_codes": set(),
     "manifest": {"study", "spec"},
     "batches": {"hosts", "store"},  # what a host writes down, in a run folder
-    "status": {"manifest", "progress", "store", "lease", "batches"},
+    "status": {"manifest", "belonging", "progress", "store", "lease", "batches"},
     "estimate": {"study", "spec", "hosts", "prices", "readers"},  # a rubric is paid for
     "validate": {"study", "analysis", "spec", "readers"},
-    "human": STORE | {"spec"},
+    "human": STORE | {"spec", "belonging"},
     "belonging": STORE | {"spec"},
     "plan": STORE | {"spec", "manifest", "estimate", "progress", "stream"},
     "job": STORE
@@ -100,13 +100,15 @@ def room(name: str) -> str:
 
 
 def imports(file: Path) -> Iterator[str]:
-    """The absolute dotted names that a file imports, also inside functions and under TYPE_CHECKING."""
+    """The absolute dotted names that a file imports, also inside functions, for type checking, and by import_module."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{relative(file)}: relative import"
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in ("import_module", "__import__"):
+            yield from (str(name.value) for name in node.args[:1] if isinstance(name, ast.Constant))
 
 
 def ours(file: Path) -> set[str]:
@@ -129,6 +131,12 @@ def test_a_room_enters_only_the_rooms_that_the_map_says(file: Path) -> None:
 def test_a_room_uses_only_the_libraries_that_the_map_says(file: Path) -> None:
     name = relative(file)
     assert theirs(file) <= LIBRARIES.get(room(name), set()) | OF_ONE_FILE.get(name, set())
+
+
+def test_an_import_by_name_is_an_import(tmp_path: Path) -> None:
+    file = tmp_path / "late.py"
+    file.write_text('import importlib\nimportlib.import_module("ray.data")\nimport_module("torch")\n__import__("vllm")')
+    assert list(imports(file)) == ["importlib", "ray.data", "torch", "vllm"]
 
 
 def test_the_map_has_no_circles() -> None:

@@ -15,7 +15,8 @@ from emoray.study.prompts import prompts
 SPEC = """
 name: t
 accounts: {openai: {key_env: OPENAI_API_KEY}}
-models: [{name: a, host: scripted}, {name: b, host: hosted_api, id: x, account: openai}]
+models: [{name: a, host: scripted, sampling: {max_tokens: 9}}, {name: b, host: hosted_api, id: x, account: openai}]
+sampling: {temperature: 0.5, top_p: 0.9}
 states: 3
 questions: [freedom, {id: mine, text: Why not}]
 templates: [words, {name: own, user: '{question} {words}'}]
@@ -68,7 +69,25 @@ def test_a_manifest_says_what_is_quoted_ours_and_the_users() -> None:
     assert written()["marks"] == {
         "templates": {"words": "ours", "own": "user"},
         "questions": {"freedom": "quoted", "mine": "user"},
+        "models": {"a": "user", "b": "user"},
+        "neutral": {"drop": "ours"},
+        "sampling": {"temperature": "ours", "top_p": "ours", "max_tokens": "ours"},
+        "score": {"top label": "ours", "expected": "ours"},
+        "refusals": {"an answer, flagged": "ours"},
+        "angles": {"frustrated": "ours", "depressed": "ours", "droopy": "ours"},
+        "classifier": {"label names": "ours", "long answers": "ours"},
     }
+
+
+def test_which_version_of_a_model_of_the_papers_is_asked_is_ours() -> None:
+    study = parse(SPEC.replace("name: b", "name: GPT-4"))
+    assert manifest.fresh(study)["marks"]["models"] == {"a": "user", "GPT-4": "ours"}
+
+
+def test_a_manifest_that_knew_only_the_marks_of_texts_can_still_be_read() -> None:
+    now = written()["marks"]
+    before = written(marks={what: now[what] for what in ("templates", "questions")})
+    assert manifest.study(before, "/runs/x").experiment == parse(SPEC).experiment
 
 
 def test_a_manifest_names_the_variable_of_a_key_and_never_the_key(monkeypatch: pytest.MonkeyPatch) -> None:

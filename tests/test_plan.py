@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,6 +53,22 @@ def test_the_text_shows_the_grid_and_one_whole_prompt(tmp_path: Path) -> None:
     assert "  user: What" in text
     assert "arousal=" in text
     assert "readers: r" in text
+
+
+def test_canaries_stand_beside_the_product(tmp_path: Path) -> None:
+    found = plan.plan(runs.study(f"{runs.SPEC}canaries: {{every: 5, prompts: 2}}\n"), str(tmp_path / "run"))
+    assert "× 2 repetitions = 12 cells and 8 canaries for each of 2 models\n" in found.text()
+    assert (found.measured, found.canaries, found.models[0].cells) == (12, 8, 20)
+
+
+def test_a_plan_asks_nobody_on_the_internet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*asked: Any) -> Any:
+        raise AssertionError(f"somebody looked up {asked}")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unreachable)
+    monkeypatch.setattr(socket.socket, "connect", unreachable)
+    for study in (load(JOBS / "paper.yaml"), runs.study(JUDGED)):
+        plan.plan(study, str(tmp_path / "run"))
 
 
 def test_for_programs_it_is_json(tmp_path: Path) -> None:
@@ -149,3 +167,30 @@ def test_a_budget_needs_the_judges_price_too(tmp_path: Path) -> None:
     known = unpriced.replace("- {name: mystery, host: hosted_api, id: somebody/knows, account: o}\n", "")
     with pytest.raises(SpecError, match="the price of 'who/knows' is unknown, so a budget of 5 USD cannot be kept"):
         plan.plan(runs.study(known + "budget_usd: 5\n"), str(tmp_path / "run"))
+
+
+def test_the_embedded_generator_takes_the_gpu_that_it_is_given(tmp_path: Path) -> None:
+    study = runs.study(runs.SPEC.replace("host: scripted", "host: embedded, gpus: 0.5"))
+    assert "0.5 GPUs" in plan.plan(study, str(tmp_path / "run")).models[0].needs
+
+
+def test_answers_that_are_there_say_how_long_the_others_will_be(tmp_path: Path) -> None:
+    study = runs.study(JUDGED)
+    folder = runs.begun(tmp_path, JUDGED)
+    before = plan.plan(study, str(tmp_path)).models[0].expected
+    runs.say(folder, runs.asked(JUDGED, "GPT-4o")[:4])  # of 5 tokens each
+    after = plan.plan(study, str(tmp_path)).models[0]
+    assert before is not None
+    assert after.expected is not None
+    assert before.completion_tokens > after.expected.completion_tokens == 5 * after.owed
+
+
+@pytest.mark.parametrize(("counted", "longer"), [("used", False), ("reserved", True)])
+def test_who_reserves_tokens_lets_fewer_through(counted: str, longer: bool, tmp_path: Path) -> None:
+    entry = "{name: a, host: hosted_api, id: gpt-4o, account: o}"
+    text = runs.SPEC.replace("{name: a, host: scripted}", entry)
+    account = f"accounts: {{o: {{tokens_per_minute: 600, tokens_counted: {counted}}}}}\n"
+    found = plan.plan(runs.study(text + account), str(tmp_path / "run")).models[0]
+    assert found.expected is not None
+    assert found.at_least_s is not None
+    assert (found.at_least_s > found.expected.tokens / 10 + 1) == longer

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from datetime import date
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from emoray import estimate as estimates
 from emoray.estimate import estimate, whole
 from emoray.prices import PriceTable, price_of, shipped
 from emoray.spec import Hosted, Price, parse
@@ -79,15 +77,6 @@ def asked() -> list[Prompt]:
     return list(prompts(parse(SPEC).experiment.grid("m")))
 
 
-@pytest.fixture
-def no_tokenizer(monkeypatch: pytest.MonkeyPatch) -> None:
-    def absent(name: str) -> Any:
-        raise ImportError(name)
-
-    monkeypatch.setattr(estimates, "importlib", SimpleNamespace(import_module=absent))
-
-
-@pytest.mark.usefixtures("no_tokenizer")
 def test_an_estimate_adds_up_and_says_what_it_assumed() -> None:
     found = estimate(entry("gpt-4o"), asked(), max_tokens=100)
     chars = sum(len(message["content"]) for prompt in asked() for message in prompt.chat)
@@ -98,29 +87,17 @@ def test_an_estimate_adds_up_and_says_what_it_assumed() -> None:
     assert found.usd == pytest.approx((found.prompt_tokens * 2.5 + 600 * 10.0) / 1e6, rel=1e-3)
     assert found.most_usd == pytest.approx((found.prompt_tokens * 2.5 + 1200 * 10.0) / 1e6, rel=1e-3)
     assumed = " ".join(found.assumed)
-    assert "tiktoken is not installed" in assumed
+    assert "4 characters each" in assumed
     assert "50% of max_tokens" in assumed
     assert str(shipped().as_of) in assumed
 
 
-@pytest.mark.usefixtures("no_tokenizer")
 def test_answers_that_are_there_tell_how_long_the_others_will_be() -> None:
     found = estimate(entry("gpt-4o"), asked(), max_tokens=100, seen_completion_tokens=20.0)
     assert found.completion_tokens == 240
     assert any("mean of the answers so far" in sentence for sentence in found.assumed)
 
 
-def test_the_models_own_tokenizer_counts_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    encoding = SimpleNamespace(name="words", encode=str.split)
-    known = SimpleNamespace(encoding_for_model=lambda _: encoding)
-    monkeypatch.setattr(estimates, "importlib", SimpleNamespace(import_module=lambda _: known))
-    found = estimate(entry("gpt-4o"), asked()[:1], max_tokens=10)
-    words = sum(len(message["content"].split()) for message in asked()[0].chat)
-    assert found.prompt_tokens == words + 3 + 2 * 4
-    assert "counted with words" in found.assumed[0]
-
-
-@pytest.mark.usefixtures("no_tokenizer")
 def test_an_unknown_price_is_said_and_never_counted_as_zero() -> None:
     known, unknown = (estimate(entry(id), asked(), max_tokens=100) for id in ("gpt-4o", "somebody/else"))
     assert unknown.usd is None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import jsonschema
 import pytest
@@ -15,7 +17,24 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emoray.spec import Hosted, Local, ModelEntry, ReaderEntry, Spec, SpecError, Study, Vllm, json_schema, load, parse
+from emoray.spec import (
+    Embedded,
+    Hosted,
+    JudgeReader,
+    Local,
+    Spec,
+    SpecError,
+    Study,
+    Vllm,
+    json_schema,
+    load,
+    parse,
+    readers_of,
+    reads_as,
+)
+from emoray.stream import placement
+from emoray.stream.placement import Node, Rooms
+from emoray.study import prompts as texts
 from emoray.study.goemotions import LABELS
 from emoray.study.prompts import prompts
 
@@ -23,17 +42,21 @@ JOBS = Path(__file__).resolve().parent.parent / "jobs"
 SHIPPED = sorted(JOBS.glob("*.yaml"))
 
 
-def choices(entry: Any, setting: str) -> str:
-    """The values of the setting that tells the members of a union apart."""
-    members = get_args(get_args(entry)[0])
-    return ", ".join(value for member in members for value in get_args(member.model_fields[setting].annotation))
-
-
-HOSTS, KINDS = choices(ModelEntry, "host"), choices(ReaderEntry, "kind")
+HOSTS = "embedded, transformers, vllm, hosted_api, batch_api, scripted"
+KINDS = "goemotions, regressor, judge, scripted"
 READER = "readers: [{kind: scripted, name: r}]\n"
 BASE = "name: t\nmodels: [{name: a, host: scripted}]\n" + READER
 ACCOUNT = "accounts: {openai: {key_env: OPENAI_API_KEY}}\n"
 HOSTED = f"name: t\n{ACCOUNT}models: [{{name: a, host: hosted_api, id: x, account: openai"
+
+
+def models(*entries: str) -> str:
+    return f"name: t\nmodels: [{', '.join(entries)}]\n"
+
+
+JUDGED = models("{name: a, host: scripted}") + (
+    "readers: [{kind: judge, name: j, rubric: %s, model: {name: m, host: scripted}}]"
+)
 
 
 def study(text: str, *changes: str, folder: Path = Path()) -> Study:
@@ -44,10 +67,6 @@ def complaint(text: str, *changes: str, folder: Path = Path()) -> str:
     with pytest.raises(SpecError) as told:
         study(text, *changes, folder=folder)
     return str(told.value)
-
-
-def models(*entries: str) -> str:
-    return f"name: t\nmodels: [{', '.join(entries)}]\n"
 
 
 def keys(text: str) -> set[str]:
@@ -99,7 +118,17 @@ MISTAKES: dict[str, tuple[str, str]] = {
         "states has 'valence 1, arousal 0' twice; every cell of the grid must be asked once",
     ),
     "a state that is another at half intensity": (
-        BASE + "states: [{valence: 1, arousal: 0}, {valence: 0.5, arousal: 0}]\nintensities: [1, 0.5]",
+        BASE + "states: [{valence: 1, arousal: 0}, {valence: 0.4, arousal: 0}]",
+        "states has valence 1, arousal 0 and valence 0.4, arousal 0, which differ in length alone, but tables tell "
+        "states apart by direction; keep one, and give the lengths as intensities",
+    ),
+    "a state that is an angle at half intensity": (
+        BASE + "states: [180, -90, {valence: 0, arousal: -0.5}]",
+        "states has valence 0, arousal -1 and valence 0, arousal -0.5, which differ in length alone, but tables tell "
+        "states apart by direction; keep one, and give the lengths as intensities",
+    ),
+    "two intensities that no key tells apart": (
+        BASE + "states: [0]\nintensities: [0.5, 0.50000000001]",
         "states × intensities has 'valence 0.5, arousal 0' twice; every cell of the grid must be asked once",
     ),
     "an intensity twice": (
@@ -125,9 +154,18 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "repetitions that are no count": (BASE + "repetitions: yes", "repetitions must be a whole number, got True"),
     "no states": (BASE + "states: 0", "states must be at least 1, got 0"),
     "an empty list of states": (BASE + "states: []", "states must have at least 1, got []"),
-    "states in words": (BASE + "states: all", "states must be a count or a list, got 'all'"),
+    "states in words": (BASE + "states: all", "states must be a whole number or a list, got 'all'"),
     "an angle beyond the circle": (BASE + "states: [400]", "states[0] must be at most 360, got 400"),
-    "an angle that is no number": (BASE + "states: [.nan]", "states[0] must be at most 360, got nan"),
+    "an angle that is no number": (
+        BASE + "states: [.nan]",
+        "states[0] must be a number or a section of settings (name: value), got nan",
+    ),
+    "states as a section": (BASE + "states: {a: 1}", "states must be a whole number or a list, got {'a': 1}"),
+    "a temperature that is a truth": (
+        BASE + "sampling: {temperature: yes}",
+        "sampling.temperature must be a number, got True",
+    ),
+    "money without end": (BASE + "budget_usd: .inf", "budget_usd must be a number, got inf"),
     "a state outside the plane": (
         BASE + "states: [{valence: 1, arousal: 2}]",
         "states[0].arousal must be at most 1, got 2",
@@ -220,6 +258,14 @@ MISTAKES: dict[str, tuple[str, str]] = {
         HOSTED.replace("account: openai", "account: opnai") + "}]",
         "models[0].account is 'opnai', which accounts does not define; did you mean 'openai'?",
     ),
+    "an Azure account that does not say its version": (
+        HOSTED.replace("key_env", "kind: azure, key_env") + "}]",
+        "accounts.openai.api_version is missing; Azure asks for one, such as '2024-10-21'",
+    ),
+    "an unknown rubric": (
+        JUDGED % "affekt",
+        "readers[0].rubric: no rubric is called 'affekt'; there are affect",
+    ),
     # ── shapes ──
     "a model that is only a name": (
         models("gpt-4"),
@@ -235,7 +281,34 @@ MISTAKES: dict[str, tuple[str, str]] = {
         BASE + "sampling: hot",
         "sampling must be a section of settings (name: value), got 'hot'",
     ),
-    "a question that is a number": (BASE + "questions: [3]", "questions[0] must be text, got 3; write it in quotes"),
+    "a question that is a number": (
+        BASE + "questions: [3]",
+        "questions[0] must be text or a section of settings (name: value), got 3; write it in quotes",
+    ),
+    "a question that is a list": (
+        BASE + "questions: [[a]]",
+        "questions[0] must be text or a section of settings (name: value), got ['a']",
+    ),
+    "a template that is a number": (
+        BASE + "templates: 3",
+        "templates must be text or a section of settings (name: value), got 3; write it in quotes",
+    ),
+    "a label map in place of its name": (
+        BASE + "label_map: {joy: {term: happy}}",
+        "label_map must be text, got {'joy': {'term': 'happy'}}",
+    ),
+    "an empty question": (BASE + "questions: [{id: a, text: ''}]", "questions[0].text must not be empty"),
+    "an empty id": (models("{name: a, host: vllm, id: ''}"), "models[0].id must not be empty"),
+    "an id that was left out": (models("{name: a, host: vllm, id: }"), "models[0].id must be text, got None"),
+    "a date to a provider": (
+        HOSTED + ", extra_body: {since: [2024-01-01]}}]",
+        "models[0].extra_body.since[0] must be text, a number, true or false, a list or a section, "
+        "got datetime.date(2024, 1, 1); write it in quotes",
+    ),
+    "a set to an engine": (
+        models("{name: a, host: vllm, id: x, engine_kwargs: {hf_overrides: {a: !!set {b}}}}"),
+        "models[0].engine_kwargs.hf_overrides.a must be text, a number, true or false, a list or a section, got {'b'}",
+    ),
     "a name that is a number": (
         "name: 2024\nmodels: [{name: a, host: scripted}]",
         "name must be text, got 2024; write it in quotes",
@@ -243,6 +316,10 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "a name that is a path": (
         "name: a/b\nmodels: [{name: a, host: scripted}]",
         "name must be up to 64 letters, digits, spaces and . _ + -, first a letter or digit, got 'a/b'",
+    ),
+    "an address with a key in it": (
+        BASE + "accounts: {o: {base_url: 'https://me:sk-1@example.com/v1'}}",
+        "accounts.o.base_url: holds a name or key before its @; put the key in the variable that key_env names",
     ),
     "an address without http": (
         BASE + "accounts: {o: {base_url: api.example.com}}",
@@ -263,6 +340,9 @@ MISTAKES: dict[str, tuple[str, str]] = {
         "template 'mine': expected '}' before end of string; write {{ and }} for braces in the text",
     ),
     # ── YAML ──
+    "a number for a name": (BASE + "1: 2", "line 4: the name of a setting must be text, got 1; write it in quotes"),
+    "a list for a name": (BASE + "? [1, 2]\n: 3", "line 4: the name of a setting must be text, got [1, 2]"),
+    "a section for a name": (BASE + "? {a: b}\n: 3", "line 4: the name of a setting must be text, got {'a': 'b'}"),
     "an open bracket": (BASE + "states: [", "line 4: expected the node content, but found '<stream end>'"),
     "a tab": (BASE + "states:\n\t- 0", "line 5: found character '\\t' that cannot start any token"),
     "an empty file": ("", "holds no settings; a spec begins with `name:` and `models:`"),
@@ -454,6 +534,7 @@ def test_what_decides_the_answers_changes_every_key(before: str, after: str) -> 
     [
         (LOCAL % "", LOCAL % ", gpus: 1, batch_size: 3, actors: 2"),
         (LOCAL % "", LOCAL % ", priority: 2, deadline: 6h, resources: {rack: 1}"),
+        (models("{name: a, host: embedded}"), models("{name: a, host: embedded, gpus: 1}")),
         (LOCAL % "", LOCAL % ", dtype: auto"),
         (LOCAL % "", (LOCAL % "") + "seed: 9\nlabel_map: octants\nneutral: drop\nretry: {attempts: 2}"),
         (HOSTED + "}]", HOSTED + ", actors: 9, in_flight: 4, sends_seed: false}]"),
@@ -477,7 +558,7 @@ def test_a_spec_survives_the_way_to_json_and_back() -> None:
 
 
 def test_settings_that_would_need_a_gpu_are_on_the_entries_that_use_one() -> None:
-    assert {"gpus"} <= set(Local.model_fields)
+    assert {"gpus"} <= set(Local.model_fields) & set(Embedded.model_fields)
     assert {"tensor_parallel_size", "pipeline_parallel_size"} <= set(Vllm.model_fields)
     assert not any("key" in name for name in Hosted.model_fields)
 
@@ -527,6 +608,12 @@ def test_a_label_map_of_ones_own_lies_beside_the_spec(tmp_path: Path, name: str,
         ("mine.csv", b"\xff\xfe", "label_map: mine.csv cannot be read: "),
         (
             "mine.csv",
+            CSV_MAP.replace("label", "emotion", 1),
+            "label_map: no column is called label; there are emotion, term, angle, none",
+        ),
+        ("mine.yaml", "? [1, 2]\n: 3", "label_map: mine.yaml cannot be read: the name of a setting must be text"),
+        (
+            "mine.csv",
             CSV_MAP.replace("joy,happy", "joy,joyful"),
             "mine.csv: label map 'mine': joy names 'joyful', which is none of Russell's 28 terms",
         ),
@@ -543,6 +630,40 @@ def test_a_label_map_that_cannot_be_used_gets_a_sentence(
     said = complaint(own_map(tmp_path, name, text), folder=tmp_path)
     assert said.startswith(f"my.yaml: {sentence}")
     assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("rubric", "sentence"),
+    [
+        ("user = ", "readers[0].rubric: the rubric is no TOML: "),
+        ("user = 'rate it'", "readers[0].rubric: `user` of the rubric must say {text} once, where the answer goes"),
+        ("", "readers[0].rubric: `user` of the rubric must say {text} once, where the answer goes"),
+        (None, "readers[0].rubric is 'mine.toml', which is no readable file"),
+    ],
+)
+def test_a_rubric_that_cannot_be_used_gets_a_sentence(tmp_path: Path, rubric: str | None, sentence: str) -> None:
+    if rubric is not None:
+        (tmp_path / "mine.toml").write_text(rubric)
+    assert complaint(JUDGED % "mine.toml", folder=tmp_path).startswith(f"my.yaml: {sentence}")
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "{name: m, host: vllm, id: x, revision: abc}",
+        "{name: m, host: vllm, id: x, quantization: fp8}",
+        "{name: m, host: hosted_api, id: x, account: o, extra_body: {reasoning_effort: low}}",
+    ],
+)
+def test_judges_are_the_same_where_all_that_decides_their_readings_is(model: str) -> None:
+    def judge(entry: str, **settings: Any) -> dict[str, Any]:
+        (one,) = readers_of([{"kind": "judge", "name": "j", "model": yaml.safe_load(entry), **settings}])
+        assert isinstance(one, JudgeReader)
+        return reads_as(one)
+
+    plain = ", ".join(model.split(", ")[:-1]) + "}"
+    assert judge(model) != judge(plain) == judge(plain.replace("name: m", "name: n, priority: 1"))
+    assert judge(plain) != judge(plain, structured="json_object")
 
 
 # ── what ships ──
@@ -579,6 +700,12 @@ def test_an_editor_that_knows_the_schema_sees_the_mistake(mistake: str) -> None:
     assert not schema_accepts(MISTAKES[mistake][0])
 
 
+def test_the_host_of_a_rehearsal_is_offered_to_nobody_and_still_understood() -> None:
+    assert "rehearsed" not in json.dumps(json_schema()).lower()
+    entry = '{name: a, host: rehearsed, id: x, base_url: "http://127.0.0.1:1"}'
+    assert study(models(entry)).spec.models[0].host == "rehearsed"
+
+
 @pytest.mark.parametrize("text", [BASE, BASE + "questions: art", BASE + "intensities: 0.5", BASE + "states: [0, 90]"])
 def test_an_editor_that_knows_the_schema_sees_no_mistake_where_there_is_none(text: str) -> None:
     assert schema_accepts(text)
@@ -600,11 +727,93 @@ def test_the_shipped_specs_ask_what_they_say() -> None:
     assert sizes(["paper.yaml", "quickstart.yaml", "overnight.yaml"]) == {
         "paper.yaml": 120,  # the paper's
         "quickstart.yaml": 600,
-        "overnight.yaml": 120_000,
+        "overnight.yaml": 120_000 + 244,  # with its canaries
     }
     paper = load(JOBS / "paper.yaml")
     assert len(paper.spec.models) == 9
     assert len(paper.experiment) == 1080
+
+
+@pytest.mark.parametrize("path", [JOBS / "paper.yaml", JOBS / "overnight.yaml"], ids=lambda path: str(path.name))
+def test_a_shipped_spec_of_real_models_is_read_by_more_than_one(path: Path) -> None:
+    assert [reader.name for reader in load(path).spec.readers] == ["paper", "roberta"]
+
+
+def test_what_a_shipped_spec_proposes_in_a_comment_can_be_taken_up() -> None:
+    text = (JOBS / "paper.yaml").read_text()
+    for line in re.findall(r"^ *# (?:- name: judge|  kind: judge|  model: \{|canaries:).*$", text, re.MULTILINE):
+        text = text.replace(line, line.replace("# ", "", 1))
+    found = study(text)
+    assert [reader.kind for reader in found.spec.readers] == ["goemotions", "goemotions", "judge"]
+    assert found.experiment.canaries_per_model == 20
+
+
+def lanes(spec: Spec, *gpus: int) -> tuple[list[str], bool]:
+    """On nodes with so many GPUs: the open models that can never run, and whether the others run side by side."""
+    nodes = [Node(cpus=16, gpus=n) for n in gpus]
+    entries = sorted((m for m in spec.models if isinstance(m, Vllm)), key=lambda m: -m.tensor_parallel_size)
+    never = [entry.name for entry in entries if placement.refusal(entry, spec.readers, nodes)]
+    rooms = Rooms(nodes)
+    seats = [placement.seated(placement.demand(m, spec.readers, nodes), rooms) for m in entries if m.name not in never]
+    return never, None not in seats
+
+
+def test_the_papers_open_models_run_side_by_side_on_five_gpus_and_take_turns_on_four() -> None:
+    spec = load(JOBS / "paper.yaml").spec
+    assert lanes(spec, 5) == lanes(spec, 4, 1) == ([], True)
+    assert lanes(spec, 4) == ([], False)
+
+
+def test_the_overnight_run_takes_five_gpus_or_four_and_readers_on_cpus() -> None:
+    spec = load(JOBS / "overnight.yaml").spec
+    assert lanes(spec, 5) == lanes(spec, 4, 1) == ([], True)
+    assert lanes(spec, 4)[0] == ["Llama3 70B Instruct"]
+    assert lanes(load(JOBS / "overnight.yaml", ["readers[0].gpus=0", "readers[1].gpus=0"]).spec, 4) == ([], False)
+
+
+@pytest.mark.parametrize("gpus", [1, 2, 4])
+def test_the_small_model_fits_one_gpu_however_few_there_are(gpus: int) -> None:
+    assert "Llama3 8B Instruct" not in lanes(load(JOBS / "overnight.yaml").spec, gpus)[0]
+
+
+def listed(choose: st.SearchStrategy[Any], most: int) -> st.SearchStrategy[list[Any]]:
+    return st.lists(choose, min_size=1, max_size=most, unique=True)
+
+
+specs = st.fixed_dictionaries(
+    {
+        "models": listed(st.sampled_from(["a", "b", "c"]), 3).map(
+            lambda names: [{"name": name, "host": "scripted"} for name in names]
+        ),
+        "states": st.integers(1, 7) | listed(st.integers(0, 359), 5),
+        "repetitions": st.integers(1, 9),
+    },
+    optional={
+        "intensities": listed(st.integers(1, 10).map(lambda tenths: tenths / 10), 3),
+        "templates": listed(st.sampled_from(texts.shipped_templates()), 3),
+        "questions": listed(st.sampled_from(list(texts.shipped_questions())), 4) | st.just("all"),
+        "canaries": st.fixed_dictionaries({"every": st.integers(1, 40), "prompts": st.integers(1, 6)}),
+        "seed": st.integers(0, 2**63 - 1),
+    },
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(specs)
+def test_the_number_of_cells_is_the_product_for_any_spec(wanted: dict[str, Any]) -> None:
+    e = study(yaml.safe_dump({"name": "t", "readers": [{"kind": "scripted", "name": "r"}], **wanted})).experiment
+    states = wanted["states"] if isinstance(wanted["states"], int) else len(wanted["states"])
+    questions = wanted.get("questions", "all")
+    shape = (states, len(wanted.get("intensities", "1")), len(wanted.get("templates", "1")))
+    prompts_asked = math.prod(shape) * (10 if questions == "all" else len(questions))
+    measured, watch = prompts_asked * wanted["repetitions"], wanted.get("canaries")
+    rounds = 1 + math.ceil(measured / watch["every"]) if watch else 0
+    canaries = rounds * min(watch["prompts"], prompts_asked) if watch else 0
+    for model in wanted["models"]:
+        cells = list(e.grid(model["name"]).cells())
+        assert sum(cell.canary for cell in cells) == canaries
+        assert len(cells) == len(e.grid(model["name"])) == measured + canaries
+    assert len(e) == len(wanted["models"]) * (measured + canaries)
 
 
 def test_what_of_an_engines_own_settings_changes_what_is_said_is_part_of_every_key_and_the_rest_is_not() -> None:

@@ -13,8 +13,6 @@ class EmbeddedHost(TransformersHost):
     name = "embedded"
 
     def __init__(self, entry: Embedded) -> None:
-        path = str(embedded.generator_path())
-        super().__init__(
-            Local(host="transformers", name=entry.name, id=path, batch_size=entry.batch_size, cpus=entry.cpus)
-        )
+        alike = entry.model_dump(include={"name", "batch_size", "cpus", "gpus"})
+        super().__init__(Local(host="transformers", id=str(embedded.generator_path()), **alike))
         self.revision = embedded.CHECKSUMS["generator"][:12]

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
+from emoray.study import russell
+
 _T = TypeVar("_T")
 
 CITATION = (
@@ -61,3 +63,13 @@ BELOW_THE_SMALL = Fact(
 LENGTH_IS_NOTHING = Fact(
     "how many words an answer has says nothing about its cosine", "secondary", "a news article on the paper"
 )
+
+# What decides a result and is not known of the paper, beside prompts, questions, label map and the versions of its
+# models: what emoray does instead is *ours*, whoever runs it.
+OURS: dict[str, tuple[str, ...]] = {
+    "sampling": ("temperature", "top_p", "max_tokens"),
+    "score": ("top label", "expected"),  # which of them the paper means; both are stored
+    "refusals": ("an answer, flagged",),
+    "angles": tuple(russell.DISPUTED),
+    "classifier": ("label names", "long answers"),
+}

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from emoray.study import prompts as texts
+from emoray.study import russell
 from emoray.study.circumplex import Affect, around_the_circle
 from emoray.study.experiment import Cell, Model, Question, Sampling, Template
 from emoray.study.prompts import BadPrompt, check_template, messages_of, number, render
@@ -30,6 +33,28 @@ def test_the_shipped_templates_say_what_they_always_said(form: str) -> None:
                 head = f"── {angle:g}° at intensity {intensity:g}, {question} ──"
                 blocks.append("\n".join([head, *(f"{message['role']}: {message['content']}" for message in chat)]))
     assert_golden(f"prompts/{form}.txt", "\n\n".join(blocks) + "\n")
+
+
+COORDINATES = (-0.9, -0.5, -0.2, 0.0, 0.2, 0.5, 0.9)  # one of each phrase
+DEGREES = (0.25, 0.5, 0.75, 1.0)
+
+
+def test_every_question_and_every_phrase_for_a_state_is_what_it_always_was() -> None:
+    """A line each: the templates above put them together, at a few states."""
+    lines = [f"question {one.id}: {one.text} ({one.mark})" for one in texts.shipped_questions().values()]
+    lines += [f"scenario at {angle}°: {texts.scenario(Affect.at(angle))}" for angle in range(0, 360, 30)]
+    lines += [f"scenario at intensity {x:g}: {texts.scenario(Affect.at(0, x))}" for x in DEGREES]
+    lines += [f"words at {angle:g}°: {texts.words(Affect.at(angle))}" for angle in russell.ANGLES_DEG.values()]
+    lines += [f"words at intensity {x:g}: {texts.words(Affect.at(0, x))}" for x in DEGREES]
+    lines += [f"verbal at {x:g}: {texts.verbal(Affect(x, x))}" for x in COORDINATES]
+    assert_golden("prompts/phrases.txt", "\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize("file", sorted(Path(texts.__file__).parent.rglob("*.toml")), ids=lambda file: str(file.name))
+def test_a_data_file_says_whose_its_words_are(file: Path) -> None:
+    data = tomllib.loads(file.read_text(encoding="utf-8"))
+    for part in data.get("questions", [data]):
+        assert part["mark"] in ("ours", "quoted")
 
 
 KEYED: dict[str, Cell] = {
