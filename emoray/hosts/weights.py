@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeGuard
 
 from emoray.spec import Local, ModelEntry, Vllm
 
@@ -12,7 +13,7 @@ _PIECE = 1 << 24  # bytes read at once
 _SHARE = 0.5  # of the memory that is free; more would push out what is wanted sooner
 
 
-def has_weights(entry: ModelEntry) -> bool:
+def has_weights(entry: ModelEntry | None) -> TypeGuard[Vllm | Local]:
     """Whether there is something to fetch; an address such as s3:// is the engine's own business."""
     return isinstance(entry, Vllm | Local) and "://" not in entry.id
 

@@ -40,6 +40,7 @@ _LEAST_CALLS = 4  # one or two blocks are being asked, as many wait for the disk
 _MANY_CALLS = 16  # where a block is answered in less time than a commit, or a hitch of the disk, takes
 _LISTENER_CALLS = 32  # two are being read; the others wait to be read together, or for the disk: blocks can be small
 _ACCELERATOR = "accelerator_type:"
+_AGAIN_S = 5.0  # as often as an autoscaler looks
 _RAYS_OWN = {"CPU", "GPU", "memory", "object_store_memory"}
 
 
@@ -184,8 +185,26 @@ def _node_groups() -> list[str]:
 
 
 def want(bundles: Sequence[Bundle]) -> None:
-    """Tells the autoscaler what the cluster should hold; nothing takes the wish back."""
-    request_resources(bundles=[resources(bundle) for bundle in bundles])
+    """Tells the autoscaler, where there is one, what the cluster should hold."""
+    if grows():
+        request_resources(bundles=[resources(bundle) for bundle in bundles])
+
+
+class Wish:
+    """What a run wants the cluster to hold. A cluster has a single wish: it outlives the driver that made it, so the
+    first is always told, also that nothing is wanted; and others overwrite it (another run; Ray Data, every 20 s), so
+    while something is wanted it is told again.
+    """
+
+    def __init__(self, tell: Callable[[Sequence[Bundle]], None] = want) -> None:
+        self._tell = tell
+        self._told: tuple[Sequence[Bundle], float] | None = None  # and when
+
+    def hold(self, bundles: Sequence[Bundle], now: float) -> None:
+        told, when = self._told or (None, now)
+        if bundles != told or (bundles and now - when >= _AGAIN_S):
+            self._tell(bundles)
+            self._told = bundles, now
 
 
 def resources(bundle: Bundle) -> dict[str, float]:

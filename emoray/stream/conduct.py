@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from datetime import datetime
@@ -13,13 +13,13 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from emoray.hosts.weights import fetch, has_weights
+from emoray.hosts.weights import fetch
 from emoray.spec import Study
 from emoray.store import LANES, RunFolder, StoreError
 from emoray.stream import cluster
 from emoray.stream.cluster import Capacity
 from emoray.stream.lane import Lane, LaneEnd
-from emoray.stream.placement import refusal
+from emoray.stream.placement import Load, loads, refusal
 from emoray.stream.scheduler import Request, Scheduler, seconds_until
 
 _LOOK_S = 0.5
@@ -47,13 +47,13 @@ class Conductor:
                 lane.look()  # where all has been asked, no engine is needed
                 cluster.check(study.spec, lane.asked, capacity())
         self.stopping = False
-        self._folder, self._capacity = run, capacity
+        self._folder, self._capacity, self._readers = run, capacity, study.spec.readers
         self._scheduler = Scheduler(map(_request, self.lanes))
         self._ends: dict[str, LaneEnd] = {}
         self._running: dict[Future[LaneEnd], Lane] = {}
-        self._fetching: dict[str, list[Any]] = {}
+        self._fetching: dict[Load, Any] = {}
         self._told: dict[str, str] = {}
-        self._wanted: list[Any] = []
+        self._wish = cluster.Wish()
 
     def settled_before(self) -> dict[str, int]:
         """What each lane finds settled; to be called before `run`."""
@@ -70,14 +70,15 @@ class Conductor:
                 self.stop("the run failed")  # or the lanes would go on asking until they are through
                 raise
             finally:
-                self._want([])
+                self._wish.hold([], time.monotonic())
         return [self._ends[lane.model] for lane in self.lanes]
 
     def stop(self, why: str) -> None:
-        """No lane asks anything more; what is in flight is received, made durable and read."""
+        """No lane asks or reads anything more; what is in flight is received, made durable and read."""
         self.stopping = True
         for lane in self.lanes:
             lane.stop(why)
+            lane.close()
 
     def _turn(self, threads: ThreadPoolExecutor) -> None:
         """Starts what can start, and waits a moment for something to end."""
@@ -86,11 +87,11 @@ class Conductor:
             lane = self._lane(name)
             lane.stop(f"its deadline ({lane.entry.deadline}) has passed")
         if self.stopping:
-            self._give_up(self._scheduler.waiting(), None)
+            self._give_up(dict.fromkeys(self._scheduler.waiting()))
         for name, grant in self._scheduler.turn(self._capacity(), now).items():
             self._running[threads.submit(self._lane(name).run, grant)] = self._lane(name)
-        self._give_up(self._scheduler.hopeless(now), "the cluster has lost the nodes that it needs")
-        self._want(self._scheduler.wanted())
+        self._give_up(self._scheduler.hopeless(now, cluster.grows))
+        self._wish.hold(self._scheduler.wanted(), now)
         self._fetch()
         self._tell()
         if not self._running and self._scheduler.waiting():
@@ -106,35 +107,26 @@ class Conductor:
         self._ends[lane.model] = end
         self._tell()
 
-    def _give_up(self, names: Sequence[str], why: str | None) -> None:
+    def _give_up(self, reasons: Mapping[str, str | None]) -> None:
         """Lanes that never began, and will not."""
-        for name in names:
+        for name, why in reasons.items():
             lane = self._lane(name)
             self._end(lane, LaneEnd(name, lane.tally(), why))
 
     def _lane(self, name: str) -> Lane:
         return next(lane for lane in self.lanes if lane.model == name)
 
-    def _want(self, bundles: list[Any]) -> None:
-        """Asks a cluster that grows for what the next lane needs."""
-        if bundles != self._wanted and cluster.grows():
-            cluster.want(bundles)
-        self._wanted = bundles
-
     def _fetch(self) -> None:
         """The weights of the lane that is next are brought to where it will probably sit."""
-        heavy = [lane for name in self._scheduler.waiting() if has_weights((lane := self._lane(name)).entry)]
-        if not heavy or heavy[0].model in self._fetching:
-            return
-        entry: Any = heavy[0].entry
-        likely = self._scheduler.likely(entry.name)
-        if likely is None:
-            return
-        there = [NodeAffinitySchedulingStrategy(node, soft=True) for node in likely.nodes if node]
         task = ray.remote(num_cpus=0, max_retries=0)(fetch)
-        self._fetching[entry.name] = [
-            task.options(scheduling_strategy=node).remote(entry.id, entry.revision) for node in there
-        ]
+        for load in next(filter(None, map(self._loads, self._scheduler.waiting())), []):
+            if load not in self._fetching:
+                there = NodeAffinitySchedulingStrategy(load.node, soft=True)
+                self._fetching[load] = task.options(scheduling_strategy=there).remote(load.id, load.revision)
+
+    def _loads(self, name: str) -> list[Load]:
+        likely = self._scheduler.likely(name)
+        return loads(self._lane(name).asked, self._readers, likely) if likely else []
 
     def _tell(self) -> None:
         """Writes down who waits for what, when that has changed."""
@@ -150,5 +142,5 @@ class Conductor:
 def _request(lane: Lane) -> Request:
     """What the scheduler has to know of a lane; its deadline is counted from now."""
     entry = lane.entry
-    seconds = seconds_until(entry.deadline, datetime.now().astimezone()) if entry.deadline else None
+    seconds = seconds_until(entry.deadline, datetime.now()) if entry.deadline else None
     return Request(lane.model, lane.demand, entry.priority, None if seconds is None else time.monotonic() + seconds)

@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from emoray.spec import JudgeReader, Local, ModelEntry, ReaderEntry, Vllm
+from emoray.hosts.weights import has_weights
+from emoray.spec import Embedded, JudgeReader, Local, ModelEntry, ReaderEntry, Vllm
 
 _SLACK = 1e-6
 
@@ -68,10 +69,11 @@ class Demand:
 
 @dataclass(frozen=True)
 class Seat:
-    """A bundle on its node."""
+    """A bundle on its node, and on which of the node's GPUs."""
 
     bundle: Bundle
     node: str
+    gpus: tuple[int, ...] = ()
 
 
 Actor = tuple[Seat, ...]
@@ -90,6 +92,15 @@ class Grant:
         """Where it speaks; where it only reads, there."""
         actors = self.speakers or tuple(actor for crew in self.readers.values() for actor in crew)
         return list(dict.fromkeys(seat.node for actor in actors for seat in actor))
+
+
+@dataclass(frozen=True)
+class Load:
+    """A model's weights, on a node that will need them."""
+
+    id: str
+    revision: str | None
+    node: str
 
 
 def engine(entry: Vllm, nodes: Sequence[Node] = ()) -> tuple[Bundle, ...]:
@@ -118,7 +129,7 @@ def speakers(entry: ModelEntry, nodes: Sequence[Node] = ()) -> Crew:
     match entry:
         case Vllm():
             return Crew(engine(entry, nodes), *replicas(entry))
-        case Local():
+        case Embedded() | Local():
             one = Bundle(entry.cpus, entry.gpus, others=entry.resources)
         case _ if entry.host in ("hosted_api", "batch_api"):
             one = Bundle(0.1, others=entry.resources)
@@ -201,9 +212,11 @@ class Rooms:
         return self._placed(bundles, spread=True) or self._placed(bundles, spread=False)
 
     def take(self, seat: Seat) -> bool:
-        """Notes a seat that is taken already; False where its node has gone, or has no such room."""
+        """Notes a seat that is taken already; False where its node has gone."""
         room = next((room for room in self._rooms if room.node.name == seat.node), None)
-        return room is not None and room.take(seat.bundle)
+        if room is not None:
+            room.take(seat)
+        return room is not None
 
     def _placed(self, bundles: Sequence[Bundle], *, spread: bool) -> tuple[Seat, ...] | None:
         before = [room.copy() for room in self._rooms]
@@ -212,11 +225,11 @@ class Rooms:
             bundle = bundles[place]
             roomy = spread and not bundle.gpus
             chosen = sorted(self._rooms, key=lambda room: room.left(roomy=roomy))
-            room = next((room for room in chosen if room.take(bundle)), None)
-            if room is None:
+            seat = next((seat for room in chosen if (seat := room.place(bundle))), None)
+            if seat is None:
                 self._rooms = before
                 return None
-            seats[place] = Seat(bundle, room.node.name)
+            seats[place] = seat
         return tuple(seats[place] for place in range(len(bundles)))
 
 
@@ -236,25 +249,30 @@ class _Room:
         """Sorts rooms: the fullest first, or (`roomy`) the one with the most CPUs and the fewest GPUs."""
         return (-self._cpus, sum(self._gpus)) if roomy else (sum(self._gpus), self._cpus)
 
-    def take(self, bundle: Bundle) -> bool:
+    def place(self, bundle: Bundle) -> Seat | None:
+        """Takes a seat for the bundle; None where it does not fit."""
         right = not bundle.gpus or bundle.accelerator in (None, self.node.accelerator)
-        gpus = self._after(bundle.gpus) if right else None
-        others = {name: self._others.get(name, 0.0) - amount for name, amount in bundle.others.items()}
-        if gpus is None or bundle.cpus > self._cpus + _SLACK or any(amount < -_SLACK for amount in others.values()):
-            return False
-        self._cpus, self._gpus = self._cpus - bundle.cpus, gpus
-        self._others |= others
-        return True
+        gpus = self._fullest(bundle.gpus) if right else None
+        short = any(amount > self._others.get(name, 0.0) + _SLACK for name, amount in bundle.others.items())
+        if gpus is None or short or bundle.cpus > self._cpus + _SLACK:
+            return None
+        seat = Seat(bundle, self.node.name, gpus)
+        self.take(seat)
+        return seat
 
-    def _after(self, gpus: float) -> list[float] | None:
-        """What is left of each GPU when so many are taken: a fraction of the fullest that has it, or whole ones."""
-        left, each, times = sorted(self._gpus), min(gpus, 1.0), max(1, round(gpus))
-        for _ in range(times if gpus else 0):
-            place = next((place for place, free in enumerate(left) if free >= each - _SLACK), None)
-            if place is None:
-                return None
-            left[place] -= each
-        return left
+    def take(self, seat: Seat) -> None:
+        self._cpus -= seat.bundle.cpus
+        for gpu in seat.gpus:
+            self._gpus[gpu] -= min(seat.bundle.gpus, 1.0)
+        for name, amount in seat.bundle.others.items():
+            self._others[name] = self._others.get(name, 0.0) - amount
+
+    def _fullest(self, gpus: float) -> tuple[int, ...] | None:
+        """Which GPUs so many would be: the fullest one that has such a fraction, or whole ones."""
+        many = max(1, round(gpus)) if gpus else 0
+        with_room = [gpu for gpu, free in enumerate(self._gpus) if free >= min(gpus, 1.0) - _SLACK]
+        chosen = sorted(with_room, key=self._gpus.__getitem__)[:many]
+        return tuple(chosen) if len(chosen) == many else None
 
 
 def seated(demand: Demand, rooms: Rooms) -> Grant | None:
@@ -265,6 +283,18 @@ def seated(demand: Demand, rooms: Rooms) -> Grant | None:
     left = iter(seats)
     speaking = _actors(demand.speakers, left) if demand.speakers else ()
     return Grant(speaking, len(speaking), {name: _actors(crew, left) for name, crew in demand.readers.items()})
+
+
+def loads(entry: ModelEntry | None, readers: Sequence[ReaderEntry], grant: Grant) -> list[Load]:
+    """What a lane on these seats will load: the weights of its model, and of judges that run here."""
+    crews: list[tuple[ModelEntry | None, Sequence[Actor]]] = [(entry, grant.speakers)]
+    crews += [(reader.model, grant.readers[reader.name]) for reader in readers if isinstance(reader, JudgeReader)]
+    return [
+        Load(one.id, one.revision, node)
+        for one, actors in crews
+        if has_weights(one)
+        for node in dict.fromkeys(seat.node for actor in actors for seat in actor if seat.node)
+    ]
 
 
 def _actors(crew: Crew, seats: Iterator[Seat]) -> tuple[Actor, ...]:

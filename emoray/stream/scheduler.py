@@ -1,9 +1,10 @@
 """Which lane runs when, and where: pure. Time is an argument, and the cluster is a list of nodes.
 
-Lanes that only wait for others (a fraction of a CPU each) start at once. The others take the cluster in the order of
-their priority, the largest first, and smaller ones fill the gaps. What waits is not starved: a lane of lower priority
-never takes what it needs, and after `patience_s` none does. A lane takes all it needs at once or waits: two lanes
-that each hold half of what both need would wait for ever.
+Lanes that only wait for others (a fraction of a CPU each) start at once; so do those of which a reader takes more, say
+a share of a GPU, where that leaves room for any other. The others take the cluster in the order of their priority, the
+largest first, and smaller ones fill the gaps. What waits is not starved: a lane of lower priority never takes what it
+needs, and after `patience_s` none does. A lane takes all it needs at once or waits: two lanes that each hold half of
+what both need would wait for ever.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from datetime import datetime, timedelta
 from emoray.stream.placement import Bundle, Demand, Grant, Node, Rooms, Seat, fits, seated
 
 PATIENCE_S = 300.0
+_GROWING_S = 3600.0  # a cloud that is short of GPUs has them in minutes or hours, or never
 _UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -56,7 +58,12 @@ class _Standing:
     @property
     def light(self) -> bool:
         """It only waits for others: no GPU, nothing special, and less than a CPU for any of its actors."""
-        return not any(bundle.gpus or bundle.others or bundle.cpus >= 1 for bundle in self.demand.bundles())
+        return _light(self.demand.bundles())
+
+    @property
+    def shares(self) -> bool:
+        """It asks as a light one does, but a reader of it takes more: of a GPU a share, say."""
+        return not self.light and self.demand.speakers is not None and _light(self.demand.speakers.each)
 
 
 class Scheduler:
@@ -66,6 +73,8 @@ class Scheduler:
         self._lanes = {request.name: _Standing(request, request.demand(())) for request in requests}
         self._patience_s, self._turn = patience_s, 0
         self._nodes: Sequence[Node] = ()
+        self._kept: list[Bundle] = []  # for lanes that lost actors: those, and what else they hold
+        self._shares_first = False
         self._idle_since: float | None = None  # nothing runs
 
     def turn(self, nodes: Sequence[Node], now: float) -> dict[str, Grant]:
@@ -74,10 +83,11 @@ class Scheduler:
         self._nodes = nodes
         for lane in self._lanes.values():
             lane.demand = lane.request.demand(nodes) if lane.waiting else lane.demand
-        rooms, whole = self._free(nodes)
+        rooms = self._free(nodes)
+        self._shares_first = self._shares_leave_room()
         grants: dict[str, Grant] = {}
         for lane in self._order():
-            grant = seated(lane.demand, rooms) if self._may(lane, lane.demand.bundles(), now, whole) else None
+            grant = seated(lane.demand, rooms) if self._may(lane, lane.demand.bundles(), now) else None
             if grant is None:
                 lane.waits_since = lane.waits_since or (self._turn, now)
             else:
@@ -110,11 +120,17 @@ class Scheduler:
         """In the order in which they are served."""
         return [lane.request.name for lane in self._order()]
 
-    def hopeless(self, now: float) -> list[str]:
-        """Where nothing has run for long: the lanes that the cluster cannot hold any more."""
-        if self._idle_since is None or now - self._idle_since < self._patience_s:
-            return []
-        return [lane.request.name for lane in self._order() if not self._holds(lane.demand)]
+    def hopeless(self, now: float, grows: Callable[[], bool]) -> dict[str, str]:
+        """Where nothing has run for long: the lanes that the cluster cannot hold, and why they are given up."""
+        idle_s = 0.0 if self._idle_since is None else now - self._idle_since
+        if idle_s < self._patience_s:
+            return {}
+        why = "the cluster has lost the nodes that it needs"
+        if grows():
+            if idle_s < _GROWING_S:
+                return {}
+            why = f"in {_GROWING_S / 60:g} minutes the cluster has not grown to what it needs"
+        return {lane.request.name: why for lane in self._order() if not self._holds(lane.demand)}
 
     def wanted(self) -> list[Bundle]:
         """What is held, and what the first lane needs that the present nodes cannot hold: for an autoscaler."""
@@ -131,31 +147,53 @@ class Scheduler:
 
     def _order(self) -> list[_Standing]:
         """Those that wait, as they are served."""
-        return sorted((lane for lane in self._lanes.values() if lane.waiting), key=_rank)
+        return sorted((lane for lane in self._lanes.values() if lane.waiting), key=self._rank)
 
-    def _free(self, nodes: Sequence[Node]) -> tuple[Rooms, bool]:
-        """What nobody holds. Seats on a node that has gone move elsewhere first; False where some find no room."""
-        rooms, lost = Rooms(nodes), list[tuple[list[Seat], int]]()
+    def _rank(self, lane: _Standing) -> tuple[float, ...]:
+        """The lower, the earlier; among equals the order of the spec stays."""
+        bundles = lane.demand.bundles()
+        gpus, cpus = sum(bundle.gpus for bundle in bundles), sum(bundle.cpus for bundle in bundles)
+        others = sum(amount for bundle in bundles for amount in bundle.others.values())
+        first = lane.light or (lane.shares and self._shares_first)
+        return (-lane.request.priority, not first, -gpus, -others, -cpus)
+
+    def _shares_leave_room(self) -> bool:
+        """Whether every heavy lane that waits would fit beside all those of which only the readers take something."""
+        alive = [lane for lane in self._lanes.values() if not lane.ended]
+        shares = [bundle for lane in alive if lane.shares for bundle in lane.held or lane.demand.bundles()]
+        heavy = [lane.demand.bundles() for lane in self._order() if not (lane.light or lane.shares)]
+        return all(fits([*bundles, *shares], self._nodes) for bundles in heavy if fits(bundles, self._nodes))
+
+    def _free(self, nodes: Sequence[Node]) -> Rooms:
+        """What nobody holds. Seats on a node that has gone move elsewhere first; where none is free, room is kept."""
+        rooms, lost = Rooms(nodes), list[tuple[_Standing, list[Seat], int]]()
         for lane in self._lanes.values():
             for seats in (lane.speakers, lane.readers):
-                lost += [(seats, place) for place, seat in enumerate(seats) if not rooms.take(seat)]
-        whole = True
-        for seats, place in lost:
+                lost += [(lane, seats, place) for place, seat in enumerate(seats) if not rooms.take(seat)]
+        hurt: dict[str, list[Bundle]] = {}
+        for lane, seats, place in lost:
             found = rooms.place([seats[place].bundle])
             if found:
                 seats[place] = found[0]
-            whole = whole and found is not None
-        return rooms, whole
+            else:
+                hurt[lane.request.name] = lane.held
+        self._kept = [bundle for held in hurt.values() for bundle in held]
+        return rooms
 
-    def _may(self, lane: _Standing, takes: Sequence[Bundle], now: float, whole: bool) -> bool:
+    def _may(self, lane: _Standing, takes: Sequence[Bundle], now: float) -> bool:
         """Whether the lane takes nothing that is kept for another: for actors of a dead node, or for who waits."""
-        return (whole or lane.light) and not any(self._keeps(head, lane, takes, now) for head in self._ahead(lane))
+        if not lane.light and fits(self._kept, self._nodes) and not fits([*self._kept, *takes], self._nodes):
+            return False
+        return not any(self._keeps(head, lane, takes, now) for head in self._ahead(lane))
 
     def _ahead(self, lane: _Standing) -> list[_Standing]:
         return [
             head
             for head in self._order()
-            if head is not lane and _rank(head) < _rank(lane) and head.waits_since and self._holds(head.demand)
+            if head is not lane
+            and self._rank(head) < self._rank(lane)
+            and head.waits_since
+            and self._holds(head.demand)
         ]
 
     def _keeps(self, head: _Standing, lane: _Standing, takes: Sequence[Bundle], now: float) -> bool:
@@ -178,7 +216,7 @@ class Scheduler:
         if crew is None or crew.most == crew.least:
             return grant
         actors = list(grant.speakers)
-        while len(actors) < crew.most and self._may(lane, crew.each, now, whole=True):
+        while len(actors) < crew.most and self._may(lane, crew.each, now):
             actor = rooms.place(crew.each)
             if actor is None:
                 break
@@ -203,21 +241,21 @@ class Scheduler:
 
 
 def seconds_until(deadline: str, began: datetime) -> float:
-    """From `began` (with its time zone) to a deadline as a spec has it: 90min, 6h, or the next 07:00 on that clock."""
+    """From `began` to a deadline as a spec has it: 90min, 6h, or the next 07:00 on that clock.
+
+    Without a time zone `began` is on this machine's clock. One with a fixed offset knows of no daylight saving.
+    """
     if ":" in deadline:
         hour, minute = map(int, deadline.split(":"))
-        then = began.replace(hour=hour, minute=minute, second=0, microsecond=0)
-        return ((then if then > began else then + timedelta(days=1)) - began).total_seconds()
+        today = began.replace(hour=hour, minute=minute, second=0, microsecond=0)
+        seconds = (then.timestamp() - began.timestamp() for then in (today, today + timedelta(days=1)))
+        return next(left for left in seconds if left > 0)
     number = deadline.rstrip("smindh")
     return float(number) * _UNITS[deadline.removeprefix(number)]
 
 
-def _rank(lane: _Standing) -> tuple[float, ...]:
-    """The lower, the earlier; among equals the order of the spec stays."""
-    bundles = lane.demand.bundles()
-    gpus, cpus = sum(bundle.gpus for bundle in bundles), sum(bundle.cpus for bundle in bundles)
-    others = sum(amount for bundle in bundles for amount in bundle.others.values())
-    return (-lane.request.priority, not lane.light, -gpus, -others, -cpus)
+def _light(bundles: Sequence[Bundle]) -> bool:
+    return not any(bundle.gpus or bundle.others or bundle.cpus >= 1 for bundle in bundles)
 
 
 def _vie(held: Sequence[Bundle], demand: Demand) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from random import Random
 from typing import Any
 
 import pytest
@@ -9,7 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emoray.spec import GoEmotionsReader, Hosted, JudgeReader, Vllm
-from emoray.stream.placement import Bundle, Crew, Node, Rooms, demand, engine, fits, refusal
+from emoray.stream.placement import (
+    Bundle,
+    Crew,
+    Load,
+    Node,
+    Rooms,
+    Seat,
+    demand,
+    engine,
+    fits,
+    loads,
+    refusal,
+    seated,
+)
 
 H100 = Node(32, 8, "H100")
 
@@ -91,13 +106,31 @@ def test_fractions_lie_on_one_gpu() -> None:
     assert not fits([Bundle(0, 2), Bundle(0, 0.1)], two)
 
 
+@given(st.lists(st.sampled_from([0.1, 0.3, 0.5, 0.7, 1.0, 2.0]), max_size=14), st.randoms(use_true_random=False))
+def test_seats_that_were_granted_can_be_taken_again_in_any_order_and_leave_what_was_free(
+    shares: list[float], random: Random
+) -> None:
+    nodes = [Node(8, 2, name="a"), Node(8, 3, name="b")]
+    rooms, again = Rooms(nodes), Rooms(nodes)
+    granted = [seat for share in shares for seat in rooms.place([Bundle(0.5, share)]) or ()]
+    random.shuffle(granted)
+
+    assert all(again.take(seat) for seat in granted)
+    left = [Bundle(0.5, share) for share in (1.0, 0.7, 0.5, 0.3, 0.1)] * 5
+    assert [again.place([bundle]) is None for bundle in left] == [rooms.place([bundle]) is None for bundle in left]
+
+
+def test_a_seat_on_a_node_that_has_gone_cannot_be_taken_again() -> None:
+    assert not Rooms([H100]).take(Seat(Bundle(1, 1), "gone", (0,)))
+
+
 def test_engines_are_packed_and_what_needs_no_gpu_is_spread() -> None:
     nodes = [Node(8, 4, name="a"), Node(8, 4, name="b"), Node(8, name="c")]
     rooms = Rooms(nodes)
 
     first, second = rooms.place([Bundle(1, 2)]), rooms.place([Bundle(1, 2)])
 
-    assert first == second
+    assert (first, second) == ((Seat(Bundle(1, 2), "a", (0, 1)),), (Seat(Bundle(1, 2), "a", (2, 3)),))
     assert [seat.node for seat in rooms.place([Bundle(2), Bundle(2), Bundle(2)]) or ()] == ["c", "b", "a"]
 
 
@@ -106,6 +139,23 @@ def test_a_judge_of_its_own_engine_is_placed_like_one() -> None:
 
     assert demand(entry(), [judge], [H100]).readers["j"] == Crew((Bundle(1, 2),), 1, 1)
     assert "need 2 CPUs and 2.9 GPUs" in (refusal(entry(), [judge], [Node(8, 2)]) or "")
+
+
+def test_a_lane_loads_the_weights_of_its_model_and_of_its_judge_each_where_it_sits() -> None:
+    judge = JudgeReader(kind="judge", name="j", model=entry(id="some/judge", revision="v2"))
+    large = entry(tensor_parallel_size=8, replicas=2)
+    rooms = Rooms([Node(32, 8, name="a"), Node(32, 8, name="b"), Node(32, 1, name="c")])
+
+    grant = seated(demand(large, [reader(), judge]), rooms)
+
+    assert grant is not None
+    assert loads(large, [reader(), judge], grant) == [
+        Load("some/model", None, "a"),
+        Load("some/model", None, "b"),
+        Load("some/judge", "v2", "c"),
+    ]
+    settled = replace(grant, speakers=())
+    assert loads(None, [reader(), judge], settled) == [Load("some/judge", "v2", "c")]
 
 
 def test_an_api_needs_no_gpu_and_a_settled_model_nothing_but_its_readers() -> None:

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from emoray.store import RunFolder
+from emoray.stream import conduct
 from emoray.stream.nodes import Nodes
 from tests.programs import EMORAY, PATIENCE_S, Start, until
+from tests.stream.conftest import Run, study
 
 pytestmark = pytest.mark.cluster
 
@@ -124,6 +126,23 @@ def test_a_lane_stops_asking_at_its_deadline_keeps_everything_and_says_so(
     assert 0 < settled < 600
     assert f"asks: {600 - settled} cells are still owed" in said
     assert RunFolder(str(tmp_path / "run")).rows("r", "asks").counts().answered == settled
+
+
+def test_the_weights_of_the_lane_that_is_next_are_fetched_while_another_asks(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conduct, "fetch", note)
+    (tmp_path / "weights").mkdir()
+    then = f"- {{name: then, host: transformers, id: {tmp_path / 'weights'}, revision: v2, cpus: 1.85}}"
+
+    run(study(f"{model('first', 0.1, '')}\n{then}"))
+
+    assert (tmp_path / "weights" / "fetched").read_text() == "v2"
+
+
+def note(model: str, revision: str | None) -> None:
+    """In place of fetching."""
+    Path(model, "fetched").write_text(str(revision))
 
 
 def standing(tmp_path: Path) -> dict[str, str]:
