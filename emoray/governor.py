@@ -4,6 +4,8 @@ A holder (an actor with requests to send) asks for permits in batches and says a
 it says of itself are totals, never differences, so that a lost, repeated or late message does no harm, and a
 governor that was started anew knows within one message per holder what it must know.
 
+While several holders want more than there is, they take turns: who has had the least of the account's time goes first.
+
     Bucket          the arithmetic; `now` is an argument, nothing sleeps
     Governor        the seam: what a host calls
     LocalGovernor   for one process; `emoray.stream.governor_actor` has the one for a cluster
@@ -16,7 +18,7 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -30,6 +32,7 @@ FIRST_IN_FLIGHT = 8  # until the first answer of an account without stated rates
 _CUT, _CUT_EVERY_S, _LEAST_EASE = 0.8, 1.0, 0.1  # one burst of 429s is one event
 _RECOVERY_PER_S = 0.02  # of the full rate
 _SHORTEST_WAIT_S, _LONGEST_WAIT_S = 0.01, 5.0
+_LATE_S = 1.0  # a holder that comes back later than it was told by so much has lost its turn
 _DAY_S, _SLOT_S = 86_400.0, 300.0
 
 
@@ -117,14 +120,16 @@ class Governor(Protocol):
 
 def heard(headers: Mapping[str, str]) -> Heard | None:
     """What `x-ratelimit-*` headers say; None where there are none."""
-    says = Heard(
-        _number(headers.get("x-ratelimit-limit-requests")),
-        _number(headers.get("x-ratelimit-remaining-requests")),
-        _duration_s(headers.get("x-ratelimit-reset-requests")),
-        _number(headers.get("x-ratelimit-limit-tokens")),
-        _number(headers.get("x-ratelimit-remaining-tokens")),
-    )
+    (limit_requests, requests_left), (limit_tokens, tokens_left) = (_told(headers, of) for of in ("requests", "tokens"))
+    reset_s = duration_s(headers.get("x-ratelimit-reset-requests"))
+    says = Heard(limit_requests, requests_left, reset_s, limit_tokens, tokens_left)
     return None if says == Heard() else says
+
+
+def _told(headers: Mapping[str, str], of: str) -> tuple[float | None, float | None]:
+    """(limit, remaining); some servers tell a limit of 0 where they have none."""
+    limit, remaining = (_number(headers.get(f"x-ratelimit-{what}-{of}")) for what in ("limit", "remaining"))
+    return (None, None) if limit == 0 else (limit, remaining)
 
 
 def _number(text: str | None) -> float | None:
@@ -138,7 +143,7 @@ def _number(text: str | None) -> float | None:
 _UNITS_S = {"d": 86_400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 
-def _duration_s(text: str | None) -> float | None:
+def duration_s(text: str | None) -> float | None:
     """OpenAI's "6m0s", "8.64s", "12ms", or a plain number of seconds (Azure)."""
     parts = re.findall(r"(\d+(?:\.\d+)?)(ms|[dhms])", text or "")
     return sum(float(n) * _UNITS_S[unit] for n, unit in parts) if parts else _number(text)
@@ -166,13 +171,17 @@ class _Allowance:
             self.level = min(self.burst, self.level + self.per_s * max(0.0, now - self._at))
         self._at = now if self._at is None else max(now, self._at)
 
-    def fit(self, each: float) -> float:
-        """How many of size `each` may be taken now; one larger than the burst waits until the level is full."""
+    def fit(self, each: float, leaving: float = 0.0) -> float:
+        """How many of size `each` may be taken now; one larger than the burst waits until the level is full.
+
+        `leaving`: somebody whose turn it is waits for one of that size, and finds it, and at least half the burst.
+        """
         if self.per_s is None or each <= 0:
             return float("inf")
+        level = self.level - (min(self.burst, max(leaving, self.burst / 2)) if leaving else 0.0)
         if each > self.burst:
-            return 1.0 if self.level >= self.burst - 1e-6 else 0.0
-        return max(0.0, (self.level + 1e-6) // each)
+            return 1.0 if level >= self.burst - 1e-6 else 0.0
+        return max(0.0, (level + 1e-6) // each)
 
     def wait_s(self, units: float) -> float:
         if self.per_s is None:
@@ -203,6 +212,12 @@ class _Day:
         self._slots[-1][1] += n
         self._sum += n
 
+    def give_back(self, n: float) -> None:
+        """So many of the latest were not sent after all."""
+        for slot in reversed(self._slots):
+            back = min(n, slot[1])
+            slot[1], self._sum, n = slot[1] - back, self._sum - back, n - back
+
 
 class _Ease:
     """AIMD: a factor on every rate, cut at once on a 429 and restored slowly."""
@@ -228,6 +243,9 @@ class _Ease:
 class _Holder:
     ledger: Ledger
     seen_at: float
+    had: float = 0.0  # of the account's time (s); where no rate is known, requests
+    lacks: Want = Want(0)  # what it wanted and did not get
+    back_by: float = float("-inf")  # until then it is waited for
 
 
 class Bucket:
@@ -237,7 +255,8 @@ class Bucket:
         self.limits = limits
         self._requests, self._tokens, self._day, self._ease = _Allowance(), _Allowance(), _Day(), _Ease()
         self._holders: dict[str, _Holder] = {}
-        self._before_usd: dict[str, float] = {}  # run -> spent before its present holders began
+        self._turn = 0.0  # what the one had whose turn was last: a newcomer is no further behind
+        self._before_usd: dict[str, float] = {}  # run, or a holder not heard of since -> spent before
         self._heard = Heard()
         self._found: float | None = None  # requests/s found by 429s where no rate is stated
         self._pace = _Pace()
@@ -256,26 +275,40 @@ class Bucket:
         mine = {name: holder for name, holder in self._holders.items() if _run_of(name) == run}
         if any(now - holder.seen_at <= SILENCE_S for holder in mine.values()):
             return
+        self._before_usd = {name: usd for name, usd in self._before_usd.items() if _run_of(name) != run}
         self._before_usd[run] = spent_usd
         for name in mine:
             del self._holders[name]
+
+    def told(self) -> dict[str, float]:
+        """US dollars by the name of whoever spent them: what `remember` wants, should this bucket be lost."""
+        return self._before_usd | {name: holder.ledger.spent_usd for name, holder in self._holders.items()}
+
+    def remember(self, told: Mapping[str, float]) -> None:
+        """What an earlier bucket of this account knew; totals, so it may be said by many and more than once."""
+        for name, usd in told.items():
+            if name in self._holders:
+                continue  # it speaks for itself
+            self._before_usd[name] = max(usd, self._before_usd.get(name, 0.0))
 
     def lease(self, holder: str, ledger: Ledger, want: Want, news: News, now: float) -> Lease:
         """Permits for up to `want.requests`, and when to ask for the rest."""
         self._largest_tokens = max(self._largest_tokens, want.tokens_each)
         self._refill(now)
-        self._book(holder, ledger, now)
+        mine = self._book(holder, ledger, now)
         self._learn(news, now)
         if want.requests <= 0:
-            return Lease(0, SPEAK_S)
+            return self._leased(mine, want, Lease(0, SPEAK_S), now)
         if now < self._paused_until:
-            return Lease(0, _bounded(self._paused_until - now))
+            return self._leased(mine, want, Lease(0, _bounded(self._paused_until - now)), now)
         by_money = self._fit_money(want.usd_each)
         if by_money <= 0 and self._in_flight(now) == 0:  # else reserved money may come back
-            return Lease(0, stop=self._stop_sentence())
-        granted = int(min(want.requests, by_money, self._fit(want, now)))
-        self._take(holder, granted, want, now)
-        return Lease(granted, 0.0 if granted == want.requests else self._wait_s(want, granted))
+            return self._leased(mine, Want(0), Lease(0, stop=self._stop_sentence()), now)
+        affordable = replace(want, requests=int(min(want.requests, by_money)))
+        granted = int(min(affordable.requests, self._fit(mine, affordable, now)))
+        self._take(mine, granted, want, now)
+        wait_s = 0.0 if granted == want.requests else self._wait_s(want, granted, now)
+        return self._leased(mine, affordable, Lease(granted, wait_s), now)
 
     def status(self, now: float) -> dict[str, float]:
         """For people: the present rates per minute (absent: no limit), and what is in flight and spent."""
@@ -294,10 +327,28 @@ class Bucket:
 
     # ── what may be granted ────────────────────────────────────────────────────────────────────────────────────────
 
-    def _fit(self, want: Want, now: float) -> float:
-        room = min(self._requests.fit(1.0), self._tokens.fit(want.tokens_each), self._day.left(now))
+    def _fit(self, mine: _Holder, want: Want, now: float) -> float:
+        if mine.back_by < now:
+            mine.had = max(mine.had, self._turn)
+        waiting = [h for h in self._holders.values() if h is not mine and now <= h.back_by]
+        slots, share = self._slots(mine, waiting, now)
+        first = min((h for h in waiting if h.ledger.held < share), key=lambda h: h.had, default=mine)
+        if first.had >= mine.had:
+            rates = min(self._requests.fit(1.0), self._tokens.fit(want.tokens_each))
+        else:
+            slots -= 1
+            of_tokens = self._tokens.fit(want.tokens_each, leaving=first.lacks.tokens_each)
+            rates = min(self._requests.fit(1.0, leaving=1.0), of_tokens)
+        return max(0.0, min(rates, slots, self._day.left(now)))
+
+    def _slots(self, mine: _Holder, waiting: Sequence[_Holder], now: float) -> tuple[float, float]:
+        """(more that may be in flight for this one, how many each of those who want more may count on)."""
         at_once = self._at_once()
-        return room if at_once is None else min(room, max(0, at_once - self._in_flight(now)))
+        if at_once is None:
+            return float("inf"), float("inf")
+        free = max(0, at_once - self._in_flight(now))
+        share, odd = divmod(free + sum(h.ledger.held for h in (mine, *waiting)), 1 + len(waiting))
+        return min(free, share + (odd > 0) - mine.ledger.held), max(1, share)
 
     def _at_once(self) -> int | None:
         """How many may be in flight; None: as many as there are."""
@@ -319,11 +370,13 @@ class Bucket:
     def _stop_sentence(self) -> str:
         return (
             f"the budget of {self.limits.budget_usd:g} USD would be passed by the next request "
-            f"({self.spent_usd:.4f} USD are spent)"
+            f"({self.spent_usd:.4f} USD are spent); raise budget_usd, or --max-cost, to go on"
         )
 
-    def _wait_s(self, want: Want, granted: int) -> float:
+    def _wait_s(self, want: Want, granted: int, now: float) -> float:
         """Until about a tenth of a second's worth of permits is there, or what is wanted if that is less."""
+        if self._day.left(now) < 1:
+            return _LONGEST_WAIT_S
         rest = want.requests - granted
         requests = min(rest, max(1.0, (self._requests.per_s or 0.0) * 0.1))
         tokens = min(rest * want.tokens_each, max(want.tokens_each, (self._tokens.per_s or 0.0) * 0.1))
@@ -346,24 +399,41 @@ class Bucket:
     def _eased(self, per_minute: float) -> float:
         return per_minute / 60.0 * HEADROOM * self._ease.factor
 
-    def _book(self, holder: str, ledger: Ledger, now: float) -> None:
-        known = self._holders.get(holder)
-        if known is not None:
-            self._requests.take(-float(ledger.requests_back - known.ledger.requests_back))
-            self._tokens.take(-(ledger.tokens_back - known.ledger.tokens_back))
-        self._holders[holder] = _Holder(ledger, now)
+    def _book(self, holder: str, ledger: Ledger, now: float) -> _Holder:
+        known = self._holders.setdefault(holder, _Holder(ledger, now))
+        self._before_usd.pop(holder, None)
+        requests_back = float(ledger.requests_back - known.ledger.requests_back)
+        self._requests.take(-requests_back)
+        self._day.give_back(requests_back)
+        self._tokens.take(-(ledger.tokens_back - known.ledger.tokens_back))
+        known.ledger, known.seen_at = ledger, now
+        return known
 
-    def _take(self, holder: str, granted: int, want: Want, now: float) -> None:
+    def _take(self, mine: _Holder, granted: int, want: Want, now: float) -> None:
+        if not granted:
+            return
         self._requests.take(granted)
         self._tokens.take(granted * want.tokens_each)
         self._day.take(granted, now)
         self._pace.count(granted, now)
-        mine = self._holders[holder]
+        self._turn = max(self._turn, mine.had)
+        mine.had += granted * self._time_of(want)
         mine.ledger = replace(
             mine.ledger,
             held=mine.ledger.held + granted,
             reserved_usd=mine.ledger.reserved_usd + granted * want.usd_each,
         )
+
+    def _time_of(self, want: Want) -> float:
+        """How long (s) one request keeps the account's rates busy; 1 where none is known."""
+        taken = ((1.0, self._requests.per_s), (want.tokens_each, self._tokens.per_s))
+        return max((units / per_s for units, per_s in taken if per_s is not None), default=1.0)
+
+    @staticmethod
+    def _leased(mine: _Holder, want: Want, lease: Lease, now: float) -> Lease:
+        mine.lacks = replace(want, requests=want.requests - lease.granted)
+        mine.back_by = now + lease.wait_s + _LATE_S if mine.lacks.requests else float("-inf")
+        return lease
 
     def _in_flight(self, now: float) -> int:
         return sum(h.ledger.held for h in self._holders.values() if now - h.seen_at <= SILENCE_S)

@@ -1,7 +1,10 @@
 """The limits of an account."""
 
 import asyncio
+import heapq
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -190,6 +193,71 @@ def test_at_most_so_many_requests_in_any_day() -> None:
     assert holder.drink(600.0, start=86_400.0 + 60.0) == 500
 
 
+def test_permits_that_were_returned_unused_are_no_part_of_the_day() -> None:
+    holder = Holder(Bucket(Limits(requests_per_day=100)), ledger=Ledger(finished=1))
+    for minute in range(20):
+        granted = holder.ask(Want(10), 60.0 * minute).granted
+        assert granted == 10
+        holder.ledger = replace(holder.ledger, held=0, requests_back=holder.ledger.requests_back + granted)
+
+
+def crowd(
+    limits: Limits, each: Sequence[float], *, wanted: int = 256, latency_s: float = 1.0, seconds: float = 60.0
+) -> list[list[tuple[float, int]]]:
+    """What holders, who always want more and ask when they are told to, are granted: (time, requests) of each."""
+    bucket = Bucket(limits)
+    holders = [Holder(bucket, f"run/{i}", Ledger(finished=1)) for i in range(len(each))]
+    under_way: list[list[tuple[float, int]]] = [[] for _ in each]
+    turns = [(0.01 * i, i) for i in range(len(each))]
+    while turns[0][0] < seconds:
+        now, i = heapq.heappop(turns)
+        holders[i].finish(sum(n for end, n in under_way[i] if end <= now))
+        under_way[i] = [(end, n) for end, n in under_way[i] if end > now]
+        lease = holders[i].ask(Want(wanted - holders[i].ledger.held, each[i]), now)
+        under_way[i].append((now + latency_s, lease.granted))
+        heapq.heappush(turns, (now + max(0.04, lease.wait_s), i))
+    return [[(at, n) for at, n in holder.grants if n] for holder in holders]
+
+
+def longest_wait(grants: list[tuple[float, int]], seconds: float = 60.0) -> float:
+    times = [0.0, *(at for at, _ in grants), seconds]
+    return max(later - earlier for earlier, later in pairwise(times))
+
+
+@settings(deadline=None, max_examples=30)
+@given(per_minute=st.floats(20_000, 1e6), each=st.lists(st.floats(10, 2000), min_size=1, max_size=5))
+def test_holders_who_want_more_than_there_is_take_turns_share_it_evenly_and_leave_nothing(
+    per_minute: float, each: list[float]
+) -> None:
+    grants = crowd(Limits(tokens_per_minute=per_minute), each, wanted=100_000)
+    tokens = [sum(n for _, n in of) * size for of, size in zip(grants, each, strict=True)]
+    per_s, refill = per_minute / 60 * HEADROOM, per_minute / 60 * BURST_S
+    one = max(*each, refill)  # what a turn takes at most
+    for of in grants:
+        assert longest_wait(of) <= (len(each) + 1) * 2 * one / per_s
+    assert max(tokens) - min(tokens) <= 3 * one
+    assert sum(tokens) >= 0.99 * per_s * 60 - 2 * one
+
+
+@pytest.mark.parametrize("places", [1, 3, 8])
+@pytest.mark.parametrize("lanes", [2, 5])
+def test_no_lane_keeps_the_places_of_an_account_to_itself(places: int, lanes: int) -> None:
+    grants = crowd(Limits(concurrency=places), [0.0] * lanes)
+    counts = [sum(n for _, n in of) for of in grants]
+    assert min(counts) >= 0.5 * max(counts)
+    assert all(longest_wait(of) <= 2 * lanes for of in grants)
+    assert sum(counts) >= 0.85 * places * 60
+
+
+def test_who_died_while_it_was_its_turn_holds_nobody_up() -> None:
+    bucket = Bucket(Limits(requests_per_minute=60))
+    dead, alive = Holder(bucket, "run/dead"), Holder(bucket, "run/alive")
+    alive.ask(THIRST, 0.0)
+    assert dead.ask(THIRST, 0.1).granted == 0
+    assert alive.ask(THIRST, 1.2).granted == 0  # it was the other's turn
+    assert alive.ask(THIRST, 5.0).granted == 1
+
+
 def test_a_rate_changed_in_the_spec_takes_effect() -> None:
     bucket = Bucket(Limits(requests_per_minute=600))
     holder = Holder(bucket)
@@ -288,6 +356,7 @@ def test_asking_stops_before_the_budget_is_passed_and_not_while_reserved_money_m
     assert stopped.granted == 0
     assert stopped.stop is not None
     assert "budget of 1 USD" in stopped.stop
+    assert "raise budget_usd, or --max-cost" in stopped.stop
 
 
 @settings(deadline=None)
@@ -332,6 +401,25 @@ def test_a_governor_born_again_knows_what_its_holders_spent_after_one_message_ea
     assert holder.ask(Want(1000), 0.0).granted <= 5  # old corrections fill nothing
 
 
+def test_what_is_remembered_of_a_lost_governor_counts_once_whoever_tells_it_and_however_often() -> None:
+    lost = Bucket(Limits(budget_usd=10.0))
+    lost.began("run", 1.0, now=0.0)
+    ended, alive = Holder(lost, "run/ended", Ledger(spent_usd=2.0)), Holder(lost, "run/1", Ledger(spent_usd=0.5))
+    ended.ask(NOTHING, 1.0)
+    early = lost.told()
+    alive.ask(NOTHING, 2.0)
+    reborn = Bucket(Limits(budget_usd=10.0))
+    for told in (lost.told(), early, lost.told()):
+        reborn.remember(told)
+    assert reborn.spent_usd == pytest.approx(3.5)
+    alive.bucket, alive.ledger = reborn, replace(alive.ledger, spent_usd=0.7)
+    alive.ask(NOTHING, 3.0)
+    reborn.remember(lost.told())
+    assert reborn.spent_usd == pytest.approx(3.7)
+    reborn.began("run", 3.0, now=100.0)  # all are gone, and the journal knows best
+    assert reborn.spent_usd == pytest.approx(3.0)
+
+
 def test_a_repeated_message_does_no_harm() -> None:
     bucket = Bucket(Limits(tokens_per_minute=60_000, budget_usd=1.0))
     ledger = Ledger(held=2, spent_usd=0.1, tokens_back=50.0, finished=5)
@@ -361,6 +449,13 @@ def test_resets_are_read_as_openai_and_azure_write_them(text: str, seconds: floa
     says = heard({"x-ratelimit-reset-requests": text, "x-ratelimit-limit-requests": "5"})
     assert says is not None
     assert says.reset_requests_s == (None if seconds is None else pytest.approx(seconds))
+
+
+def test_a_server_that_tells_a_limit_of_zero_tells_none() -> None:
+    says = heard({"x-ratelimit-limit-requests": "0", "x-ratelimit-limit-tokens": "0"})
+    holder = Holder(Bucket(Limits()), ledger=Ledger(finished=1))
+    assert holder.ask(Want(5, 10.0), 0.0, News(heard=says)).granted == 5
+    assert holder.ask(Want(5, 10.0), 0.1).granted == 5
 
 
 def test_headers_without_limits_say_nothing() -> None:

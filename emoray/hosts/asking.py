@@ -24,9 +24,8 @@ from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome
 
 MOST_TOKENS = 4096  # assumed longest answer where the spec sets no max_tokens
 _REFUSED = frozenset(
-    {FailureKind.BAD_REQUEST, FailureKind.CONTEXT_LENGTH, FailureKind.CONTENT_FILTERED}
+    {FailureKind.BAD_REQUEST, FailureKind.CONTEXT_LENGTH, FailureKind.CONTENT_FILTERED, FailureKind.EMPTY}
 )  # perhaps a whim of the provider's, perhaps for good
-_PERHAPS_BILLED = frozenset({FailureKind.TIMEOUT, FailureKind.CONNECTION, FailureKind.MALFORMED, FailureKind.EMPTY})
 _CHUNK = 64  # asks handed to the loop at once
 _CLOSE_S = 10.0
 
@@ -39,6 +38,7 @@ class Tried:
     asked_at: datetime
     latency_s: float
     told_s: float | None = None
+    billable: bool = True  # False: the provider refused it, or never saw it
 
 
 class Asking:
@@ -51,7 +51,7 @@ class Asking:
         *,
         in_flight: int,
         retry: Retry,
-        price: Price | None,
+        guess: Guess,
         hopeless: Callable[[Failure], str],  # the sentence that ends the lane
         at_end: Callable[[], Awaitable[None]],
         chance: random.Random,  # for jitter only
@@ -59,7 +59,7 @@ class Asking:
         self._attempt, self._permits, self._hopeless, self._at_end = attempt, permits, hopeless, at_end
         self._in_flight, self._retry, self._chance = in_flight, retry, chance
         self._backoff = Backoff(retry.first_wait_s, retry.longest_wait_s)
-        self._guess = Guess(price)
+        self._guess = guess
         self._down: HostDown | None = None
         self._closed = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -176,12 +176,15 @@ class Asking:
                 self._permits.unused(permit)
                 return None
             tried = await self._attempt(ask)
+        if tried.billable and tried.outcome.cost_usd is None:
+            tried = replace(tried, outcome=self._guess.billed(ask, tried.outcome))
         self._book(ask, permit, tried)
         return tried
 
     def _book(self, ask: Ask, permit: Permit, tried: Tried) -> None:
         outcome = tried.outcome
-        self._permits.finish(permit, *_used(outcome))
+        tokens = self._guess.counted(ask, outcome) if tried.billable else 0.0
+        self._permits.finish(permit, tokens, outcome.cost_usd or 0.0)
         if isinstance(outcome, Answer):
             self._guess.learn(ask, outcome)
             self._permits.expect(self._guess.of(ask)[0])
@@ -205,8 +208,9 @@ class Asking:
 class Guess:
     """Tokens and money of an ask before it is answered, from what earlier answers took."""
 
-    def __init__(self, price: Price | None) -> None:
-        self._price = price
+    def __init__(self, price: Price | None, *, reserves: bool = False) -> None:
+        """`reserves`: the provider counts max_tokens of every request, however short the answer."""
+        self._price, self._reserves = price, reserves
         self._answers = 0
         self._per_char = 0.25  # prompt tokens, as in English text
         self._most_per_char = 0.0
@@ -214,12 +218,28 @@ class Guess:
 
     def of(self, ask: Ask) -> tuple[float, float]:
         """(tokens expected, US dollars at most); money is 0 where the price is unknown."""
-        chars, longest = _chars(ask), float(ask.max_tokens or MOST_TOKENS)
-        expected = chars * self._per_char + (min(longest, self._completion * 1.1) if self._answers else longest)
+        chars, longest = _chars(ask), _longest(ask)
+        learned = self._answers and not self._reserves
+        expected = chars * self._per_char + (min(longest, self._completion * 1.1) if learned else longest)
         if self._price is None:
             return expected, 0.0
         prompt = chars * (self._most_per_char * 1.25 if self._answers >= 20 else 1.0)
         return expected, (prompt * self._price.input + longest * self._price.output) / 1e6
+
+    def counted(self, ask: Ask, outcome: Outcome) -> float | None:
+        """Tokens that the provider counted for an attempt; None: nobody knows."""
+        if isinstance(outcome, Failure) or outcome.prompt_tokens is None or outcome.completion_tokens is None:
+            return None
+        return outcome.prompt_tokens + (_longest(ask) if self._reserves else float(outcome.completion_tokens))
+
+    def billed(self, ask: Ask, outcome: Outcome) -> Outcome:
+        """With the most that it may have cost where nobody says how much that was.
+
+        So the sum over the rows, which a resumed run's budget starts from, is never too low.
+        """
+        if outcome.cost_usd is not None or self._price is None:
+            return outcome
+        return replace(outcome, cost_usd=self.of(ask)[1])
 
     def learn(self, ask: Ask, answer: Answer) -> None:
         if answer.prompt_tokens is None or answer.completion_tokens is None:
@@ -277,15 +297,8 @@ def _reply(key: str, made: Sequence[Tried]) -> Reply:
     return Reply(key, outcome, last.asked_at, last.latency_s, len(made))
 
 
-def _used(outcome: Outcome) -> tuple[float | None, float | None]:
-    """(tokens, US dollars) that an attempt used; None: not known."""
-    if isinstance(outcome, Answer):
-        if outcome.prompt_tokens is None or outcome.completion_tokens is None:
-            return None, outcome.cost_usd
-        return float(outcome.prompt_tokens + outcome.completion_tokens), outcome.cost_usd
-    if outcome.cost_usd is not None or outcome.kind in _PERHAPS_BILLED:
-        return None, outcome.cost_usd
-    return 0.0, 0.0
+def _longest(ask: Ask) -> float:
+    return float(ask.max_tokens or MOST_TOKENS)
 
 
 def _chars(ask: Ask) -> int:

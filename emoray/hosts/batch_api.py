@@ -29,7 +29,7 @@ from emoray.hosts.hosted_api import client_of, failure_of, hopeless_sentence, ke
 from emoray.prices import price_of, unpriced
 from emoray.retry import Backoff
 from emoray.spec import Account, Hosted, Retry
-from emoray.study.outcomes import Failure, FailureKind, Outcome
+from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome
 
 MOST_LINES = 50_000  # per file, OpenAI's limits
 MOST_BYTES = 190_000_000
@@ -74,7 +74,8 @@ class BatchApi:
         if why is not None:
             raise HostDown(why)
         self._client = client_of(account, self._key, openai.OpenAI, openai.AzureOpenAI, timeout=retry.timeout_s)
-        self._purse = _Purse(purse, f"{run}/{uuid.uuid4().hex}", Guess(self._price))
+        self._guess = Guess(self._price)
+        self._purse = _Purse(purse, f"{run}/{uuid.uuid4().hex}")
         self._backoff, self._chance = Backoff(retry.first_wait_s, retry.longest_wait_s), random.Random(0)
         self._brought: dict[str, list[Reply]] = {}  # by batch id: several calls may wait for the same batch
         self._closed = threading.Event()
@@ -106,7 +107,8 @@ class BatchApi:
         for batch in self._picked_up(owed):
             if batch.ended:
                 yield from self._fetched_again(batch, owed)
-            else:
+            elif self._looked_up(batch) is not None:
+                self._purse.hold(batch.token, batch.usd)
                 waiting.append(batch)
         stop: HostDown | None = None
         elsewhere = {key for batch in waiting for key in batch.keys}
@@ -130,13 +132,29 @@ class BatchApi:
 
     def _searched(self, batch: NotedBatch) -> list[NotedBatch]:
         """A batch whose submitter died before it could note the id: made after all, or not."""
-        for listed in self._insist(lambda: list(self._client.batches.list(limit=100))):
-            if (listed.metadata or {}).get("emoray") == batch.token:
-                found = replace(batch, id=listed.id)
-                self._book.note(found)
-                return [found]
-        self._book.forget(batch)
-        return []
+        made = self._insist(lambda: self._found(batch.token))
+        if made is None:
+            self._book.forget(batch)
+            return []
+        found = replace(batch, id=made.id)
+        self._book.note(found)
+        return [found]
+
+    def _found(self, token: str) -> Batch | None:
+        """The batch with our token, if the provider has one."""
+        listed = self._client.batches.list(limit=100)
+        return next((batch for batch in listed if (batch.metadata or {}).get("emoray") == token), None)
+
+    def _looked_up(self, batch: NotedBatch) -> Batch | None:
+        """How a batch stands; None: the provider has lost it, so it is over, and its cells are asked anew."""
+        try:
+            return self._retrieve(batch)
+        except openai.NotFoundError as wrong:
+            if failure_of(wrong, self._key).kind is not FailureKind.NO_SUCH_MODEL:  # a page of somebody in between
+                raise
+        _log.warning("%s no longer knows batch %s", self._account.base_url, batch.id)
+        self._book.note(replace(batch, ended=True))
+        return None
 
     def _fetched_again(self, batch: NotedBatch, owed: dict[str, Ask]) -> Iterator[Reply]:
         """The answers of a batch that had ended, for cells that are owed all the same; its failures are asked anew."""
@@ -147,6 +165,7 @@ class BatchApi:
         for reply in replies:
             if reply.key in owed and not isinstance(reply.outcome, Failure):
                 del owed[reply.key]
+                self._purse.spend(reply.outcome.cost_usd or 0.0)  # no row says so yet
                 yield reply
 
     # ── submitting ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -189,12 +208,19 @@ class BatchApi:
 
     def _submitted(self, lines: list[_Line]) -> NotedBatch:
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        batch = NotedBatch(uuid.uuid4().hex, self._entry.name, tuple(line.ask.key for line in lines), now)
-        self._purse.reserve(batch.token, [line.ask for line in lines])
+        usd = sum(self._guess.of(line.ask)[1] for line in lines)
+        keys = tuple(line.ask.key for line in lines)
+        batch = NotedBatch(uuid.uuid4().hex, self._entry.name, keys, now, usd=usd)
+        self._purse.reserve(batch)
         content = b"".join(line.text for line in lines)
         file = self._insist(lambda: self._client.files.create(file=("emoray.jsonl", content), purpose="batch"))
         self._book.note(batch)  # so that a batch made by the next line is found even if we die on it
-        made = self._insist(lambda: self._made(file.id, batch.token))
+        made = self._insist(
+            lambda: self._made(file.id, batch.token),
+            again=lambda: (
+                self._found(batch.token) or self._made(file.id, batch.token)
+            ),  # the answer may be what is lost
+        )
         batch = replace(batch, id=made.id)
         self._book.note(batch)
         _log.info("%s: batch %s asks %d cells", self._entry.name, made.id, len(lines))
@@ -215,8 +241,10 @@ class BatchApi:
         while waiting:
             still: list[NotedBatch] = []
             for batch in waiting:
-                told = self._retrieve(batch)
-                if told.status in _OVER:
+                told = self._looked_up(batch)
+                if told is None:
+                    yield from self._lost(batch, owed)
+                elif told.status in _OVER:
                     yield from self._ended(told, batch, owed)
                 else:
                     still.append(batch)
@@ -230,6 +258,10 @@ class BatchApi:
         yield from (reply for reply in replies if reply.key in owed)
         self._book.note(replace(batch, ended=True))
 
+    def _lost(self, batch: NotedBatch, owed: dict[str, Ask]) -> Iterator[Reply]:
+        lost = Failure(FailureKind.OVERLOADED, f"{self._account.base_url} no longer knows batch {batch.id}")
+        yield from (Reply(key, lost, datetime.now(UTC), 0.0) for key in batch.keys if key in owed)
+
     def _retrieve(self, batch: NotedBatch) -> Batch:
         return self._insist(lambda: self._client.batches.retrieve(str(batch.id)))
 
@@ -241,9 +273,15 @@ class BatchApi:
             asked_at = datetime.fromtimestamp(told.created_at, UTC)
             took_s = float((told.completed_at or told.expired_at or told.created_at) - told.created_at)
             self._brought[told.id] = [
-                Reply(key, outcomes.get(key) or _silence(told), asked_at, took_s) for key in batch.keys
+                Reply(key, self._billed(outcomes.get(key) or _silence(told), batch), asked_at, took_s)
+                for key in batch.keys
             ]
         return self._brought[told.id]
+
+    def _billed(self, outcome: Outcome, batch: NotedBatch) -> Outcome:
+        """An answer whose usage nobody tells cost at most its part of what the batch may cost."""
+        unknown = isinstance(outcome, Answer) and outcome.cost_usd is None and self._price is not None
+        return replace(outcome, cost_usd=batch.usd / len(batch.keys)) if unknown else outcome
 
     def _results(self, file_id: str) -> Iterator[tuple[str, Outcome]]:
         text = self._insist(lambda: self._client.files.content(file_id).content)
@@ -263,7 +301,7 @@ class BatchApi:
         detail = f"{response['status_code']}: {shown(wrong.get('message') or 'no message')}"
         return Failure(refusal_kind(response["status_code"], wrong), detail)
 
-    def _insist(self, call: Callable[[], _T]) -> _T:
+    def _insist(self, call: Callable[[], _T], again: Callable[[], _T] | None = None) -> _T:
         """The result of a call, made again with backoff while that may help; the SDK's last error otherwise."""
         for attempt in range(1, self._retry.attempts):
             try:
@@ -271,6 +309,7 @@ class BatchApi:
             except (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError) as wrong:
                 if failure_of(wrong, self._key).kind.hopeless:
                     raise
+            call = again or call
             self._closed.wait(self._backoff.wait_s(attempt, self._chance.random()))
         return call()
 
@@ -281,7 +320,9 @@ def _silence(told: Batch) -> Failure:
         case "failed":
             errors = told.errors.data if told.errors and told.errors.data else []
             said = "; ".join(error.message for error in errors if error.message) or "no reason given"
-            return Failure(FailureKind.BAD_REQUEST, f"the batch was refused: {shown(said)}")
+            full = any(error.code == "token_limit_exceeded" for error in errors)  # of all batches that wait
+            kind = FailureKind.RATE_LIMITED if full else FailureKind.BAD_REQUEST
+            return Failure(kind, f"the batch was refused: {shown(said)}")
         case "expired":
             return Failure(FailureKind.TIMEOUT, "the batch expired before this line was done")
         case other:
@@ -291,27 +332,43 @@ def _silence(told: Batch) -> Failure:
 class _Purse:
     """What the batches of one host reserve and spend, told to a governor of money."""
 
-    def __init__(self, governor: Governor | None, holder: str, guess: Guess) -> None:
-        self._governor, self._holder, self._guess = governor, holder, guess
+    def __init__(self, governor: Governor | None, holder: str) -> None:
+        self._governor, self._holder = governor, holder
         self._reserved: dict[str, float] = {}  # by the token of the batch
+        self._settled: set[str] = set()  # several calls may wait for the same batch
         self._spent_usd = 0.0
         self._lock = threading.Lock()
 
-    def reserve(self, token: str, asks: Sequence[Ask]) -> None:
+    def reserve(self, batch: NotedBatch) -> None:
         """Sets aside the most that a batch may cost; BudgetSpent where the budget does not have it."""
-        usd = sum(self._guess.of(ask)[1] for ask in asks)
         with self._lock:
-            lease = self._tell(Want(1, usd_each=usd))
+            lease = self._tell(Want(1, usd_each=batch.usd))
             if not lease.granted:
-                much = f"a batch of {len(asks)} cells may cost {usd:.2f} USD, more than the budget has left"
-                raise BudgetSpent(lease.stop or much)
-            self._reserved[token] = usd
+                much = f"a batch of {len(batch.keys)} cells may cost {batch.usd:.2f} USD, more than the budget has left"
+                raise BudgetSpent(lease.stop or f"{much}; raise budget_usd, or --max-cost, to go on")
+            self._reserved[batch.token] = batch.usd
+
+    def hold(self, token: str, usd: float) -> None:
+        """The same for a batch that is under way already, whatever the budget has left."""
+        with self._lock:
+            if token not in self._settled:
+                self._reserved[token] = usd
+                self._tell(Want(0))
 
     def settle(self, token: str, usd: float) -> None:
         with self._lock:
-            self._reserved.pop(token, None)
-            self._spent_usd += usd
-            self._tell(Want(0))
+            if token not in self._settled:
+                self._settled.add(token)
+                self._reserved.pop(token, None)
+                self._spend(usd)
+
+    def spend(self, usd: float) -> None:
+        with self._lock:
+            self._spend(usd)
+
+    def _spend(self, usd: float) -> None:
+        self._spent_usd += usd
+        self._tell(Want(0))
 
     def _tell(self, want: Want) -> Lease:
         if self._governor is None:

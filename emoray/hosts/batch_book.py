@@ -15,7 +15,8 @@ class NotedBatch:
     keys: tuple[str, ...]  # the cells it asks
     noted_at: str  # UTC, ISO
     id: str | None = None  # the provider's; None: about to be made
-    ended: bool = False  # all its replies were handed on once
+    ended: bool = False  # all its replies were handed on once, or the provider no longer knows it
+    usd: float = 0.0  # the most that it may cost
 
 
 class BatchBook(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from emoray.governor import duration_s
 from emoray.hosts import Ask
 from emoray.spec import Hosted, Price
 from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome
@@ -58,7 +59,8 @@ def parsed_outcome(said: Any, price: Price | None) -> Outcome:
         return Failure(FailureKind.CONTENT_FILTERED, "the provider's filter stopped the answer", cost)
     text = _text(message.get("content")) or _text(message.get("refusal"))
     if not text.strip():
-        return Failure(FailureKind.EMPTY, f"the reply has no text (finish_reason {finish})", cost)
+        hint = "; all of max_tokens went into reasoning: raise it" if finish == "length" else ""
+        return Failure(FailureKind.EMPTY, f"the reply has no text (finish_reason {finish}){hint}", cost)
     return Answer(
         text,
         "length" if finish == "length" else "stop",
@@ -93,8 +95,9 @@ def refusal_kind(status: int, error: Any) -> FailureKind:
     if status >= 500:
         return FailureKind.OVERLOADED
     if not isinstance(error, dict):
-        # a page instead of an error object comes from something in between, and goes away
-        return FailureKind.MALFORMED if status == 404 else _BY_STATUS.get(status, FailureKind.BAD_REQUEST)
+        # a page instead of an error object comes from something in between, and goes away; a 401 asks for a key
+        page = status in (403, 404)
+        return FailureKind.MALFORMED if page else _BY_STATUS.get(status, FailureKind.BAD_REQUEST)
     codes = {error.get(name) for name in ("code", "type") if isinstance(error.get(name), str)}
     if codes & _QUOTA_CODES:
         return FailureKind.QUOTA_EXHAUSTED
@@ -102,18 +105,39 @@ def refusal_kind(status: int, error: Any) -> FailureKind:
         return FailureKind.CONTENT_FILTERED
     if codes & _TOO_LONG_CODES or error.get("param") in _TOO_LONG_PARAMS:
         return FailureKind.CONTEXT_LENGTH
+    if any(detail.get("reason") == "API_KEY_INVALID" for detail in _details(error)):  # Gemini, with a 400
+        return FailureKind.AUTH
     return _BY_STATUS.get(status, FailureKind.BAD_REQUEST)
 
 
 def refusal_of(status: int, body: bytes) -> Failure:
     """What a response with another status than 200 says."""
+    error = error_in(body)
+    message = None if error is None else error.get("message")
+    return Failure(refusal_kind(status, error), f"{status}: {shown(message or body)}")
+
+
+def error_in(body: bytes) -> dict[str, Any] | None:
+    """The error object of a body: OpenAI puts it under `error`, Gemini that into a list, vLLM sends a text there."""
     try:
         said = json.loads(body)
     except ValueError:
-        said = None
+        return None
+    if isinstance(said, list) and said:
+        said = said[0]
     error = said.get("error", said) if isinstance(said, dict) else None
-    message = error.get("message") if isinstance(error, dict) else None
-    return Failure(refusal_kind(status, error), f"{status}: {shown(message or body)}")
+    return {"message": error} if isinstance(error, str) else error if isinstance(error, dict) else None
+
+
+def told_to_wait_s(body: bytes) -> float | None:
+    """What the body of a refusal says of waiting, as Gemini does in place of a header (RetryInfo)."""
+    told = [duration_s(_string(detail.get("retryDelay"))) for detail in _details(error_in(body) or {})]
+    return next((wait_s for wait_s in told if wait_s is not None), None)
+
+
+def _details(error: dict[str, Any]) -> list[dict[str, Any]]:
+    details = error.get("details")
+    return [detail for detail in details if isinstance(detail, dict)] if isinstance(details, list) else []
 
 
 def cost_usd(price: Price | None, prompt_tokens: int | None, completion_tokens: int | None) -> float | None:
@@ -137,10 +161,16 @@ def _first_choice(said: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _usage(usage: Any) -> tuple[int | None, int | None]:
+    """(prompt, completion) tokens; what some count in the total alone is reasoning, billed as completion."""
     if not isinstance(usage, dict):
         return None, None
-    prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
-    return prompt if isinstance(prompt, int) else None, completion if isinstance(completion, int) else None
+    prompt, completion, total = (
+        count if isinstance(count := usage.get(f"{of}_tokens"), int) else None
+        for of in ("prompt", "completion", "total")
+    )
+    if prompt is None or completion is None or total is None:
+        return prompt, completion
+    return prompt, max(completion, total - prompt)
 
 
 def _text(content: Any) -> str:

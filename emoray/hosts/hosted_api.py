@@ -25,8 +25,8 @@ import openai
 
 from emoray.governor import Governor, heard
 from emoray.hosts import Ask, HostDown, Reply
-from emoray.hosts.asking import Asking, Tried
-from emoray.hosts.chat import KEY_HEADER, outcome_of, refusal_kind, refusal_of, request_body, shown
+from emoray.hosts.asking import Asking, Guess, Tried
+from emoray.hosts.chat import KEY_HEADER, outcome_of, refusal_of, request_body, shown, told_to_wait_s
 from emoray.hosts.permits import Permits
 from emoray.prices import price_of, unpriced
 from emoray.retry import retry_after_s
@@ -37,6 +37,7 @@ _NO_KEY = "no-key"  # the SDK wants one even for a server that does not
 _SET_BY_AIOHTTP = frozenset({"content-length", "host", "accept-encoding"})
 _ENCODINGS = {"Accept-Encoding": "gzip, deflate"}  # what aiohttp reads without further packages
 _Client = TypeVar("_Client")
+_LONGEST_TOLD_S = 3600.0  # a provider that wants to be left alone for longer ends the lane
 _LISTEN_EVERY_S = 0.1  # the headers of every response in between tell nothing new
 
 
@@ -70,7 +71,7 @@ class HostedApi:
             self._permits,
             in_flight=entry.in_flight,
             retry=retry,
-            price=self._price,
+            guess=Guess(self._price, reserves=account.reserves_tokens),
             hopeless=lambda failure: hopeless_sentence(failure, entry, account),
             at_end=self._client.close,
             chance=random.Random(seed),
@@ -95,13 +96,15 @@ class HostedApi:
             async with asyncio.timeout(self._timeout_s):
                 status, headers, body = await self._sent(request_body(self._entry, ask), ask.key)
         except (openai.APIError, aiohttp.ClientError, TimeoutError, OSError) as wrong:
-            return Tried(failure_of(wrong, self._key), asked_at, time.perf_counter() - began)
+            took_s = time.perf_counter() - began
+            return Tried(failure_of(wrong, self._key), asked_at, took_s, billable=not _never_sent(wrong))
         took_s = time.perf_counter() - began
         self._listen(headers)
         text = without_key(body, self._key)
         if status == 200:
             return Tried(outcome_of(text, self._price), asked_at, took_s)
-        return Tried(refusal_of(status, text), asked_at, took_s, retry_after_s(headers, datetime.now(UTC)))
+        told_s = retry_after_s(headers, datetime.now(UTC)) or told_to_wait_s(text)
+        return Tried(_for_long(refusal_of(status, text), told_s), asked_at, took_s, told_s, billable=False)
 
     async def _sent(self, body: dict[str, Any], key: str) -> Received:
         if self._wire.pattern is not None:
@@ -205,8 +208,22 @@ def failure_of(wrong: Exception, key: str) -> Failure:
     """The kind of what went wrong, from its type, status and code; the detail is the provider's text, less the key."""
     detail = shown(str(wrong).replace(key, "[key]")) or type(wrong).__name__
     if isinstance(wrong, openai.APIStatusError):
-        return Failure(refusal_kind(wrong.status_code, wrong.body), detail)
+        return refusal_of(wrong.status_code, without_key(wrong.response.content, key))
     return Failure(FailureKind.TIMEOUT if _is_timeout(wrong) else FailureKind.CONNECTION, detail)
+
+
+def _for_long(refused: Failure, told_s: float | None) -> Failure:
+    """A 429 that says to come back in hours is no matter of pace: what is over is the day's quota."""
+    if refused.kind is not FailureKind.RATE_LIMITED or told_s is None or told_s <= _LONGEST_TOLD_S:
+        return refused
+    return Failure(FailureKind.QUOTA_EXHAUSTED, f"{refused.detail}; it says to come back in {told_s / 3600:.1f} h")
+
+
+def _never_sent(wrong: BaseException | None) -> bool:
+    """Whether no connection was there; by its causes, too."""
+    while wrong is not None and not isinstance(wrong, aiohttp.ClientConnectorError):
+        wrong = wrong.__cause__
+    return wrong is not None
 
 
 def _is_timeout(wrong: BaseException | None) -> bool:
@@ -225,7 +242,8 @@ def hopeless_sentence(failure: Failure, entry: Hosted, account: Account) -> str:
         case FailureKind.NO_SUCH_MODEL:
             return f"{account.base_url} has no model {entry.id!r} {said}; correct the id of model {entry.name!r}"
         case _:
-            return f"the quota of account {entry.account!r} at {account.base_url} is exhausted {said}; top it up"
+            where = f"the quota of account {entry.account!r} at {account.base_url}"
+            return f"{where} is exhausted {said}; top it up, or run again once it is renewed"
 
 
 def without_key(text: bytes, key: str) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Collection
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -31,7 +32,7 @@ class Permits:
         self._holder = holder
         self._ledger = Ledger()
         self._news = News()
-        self._waiting: deque[asyncio.Future[Permit]] = deque()
+        self._waiting: deque[tuple[asyncio.Future[Permit], float]] = deque()  # with the US dollars it may cost
         self._free: deque[Permit] = deque()
         self._needed = asyncio.Event()
         self._taken = 0  # since the last lease: about what the next turn will take
@@ -48,10 +49,11 @@ class Permits:
         self._tokens_each, self._largest_usd = tokens, max(self._largest_usd, usd)
         if 2 * len(self._free) <= self._taken:
             self._needed.set()
-        if self._free and not self._waiting:
+        if self._free and not self._waiting and self._free[0].usd >= usd:
             return self._free.popleft()
         granted: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
-        self._waiting.append(granted)
+        self._waiting.append((granted, usd))
+        self._needed.set()
         return await granted
 
     def finish(self, permit: Permit, tokens: float | None, usd: float | None) -> None:
@@ -98,7 +100,8 @@ class Permits:
             async with asyncio.timeout(SPEAK_S):  # wait_for can swallow a cancellation in Python 3.11
                 await self._needed.wait()
         except TimeoutError:
-            self._give_back()
+            self._give_back(self._free)
+            self._free = deque()
         self._needed.clear()
         if self._ledger.held or self._waiting or self._news != News():
             await asyncio.sleep(max(_SHORTEST_TURN_S, await self._lease()))
@@ -128,13 +131,17 @@ class Permits:
 
     def _hand_out(self) -> None:
         while self._waiting and self._free:
-            granted = self._waiting.popleft()
-            if not granted.done():  # else it was cancelled
+            granted, usd = self._waiting[0]
+            if granted.done():  # it was cancelled
+                self._waiting.popleft()
+            elif self._free[0].usd < usd:  # leased for cheaper asks: this one might cost more than was set aside
+                self._give_back([self._free.popleft()])
+            else:
+                self._waiting.popleft()
                 granted.set_result(self._free.popleft())
 
-    def _give_back(self) -> None:
-        """Permits that nobody took for a while; the next lease tells the governor."""
-        unused, self._free = list(self._free), deque()
+    def _give_back(self, unused: Collection[Permit]) -> None:
+        """Permits that nobody took, or could take; the next lease tells the governor."""
         held = self._ledger.held - len(unused)
         self._ledger = replace(
             self._ledger,
@@ -147,7 +154,7 @@ class Permits:
     def end(self, wrong: BaseException) -> None:
         """Whoever waits for a permit, now or later, gets this instead."""
         self._ended = wrong
-        for granted in self._waiting:
+        for granted, _ in self._waiting:
             if not granted.done():
                 granted.set_exception(wrong)
         self._waiting.clear()

@@ -255,9 +255,8 @@ class Provider:
 
     def _over_limit(self, body: Body, text: str) -> web.Response | None:
         now = time.monotonic() - self._began
-        used = _tokens(json.dumps(body["messages"])) + _tokens(text)
-        if self.manners.counts_reserved:
-            used = _tokens(json.dumps(body["messages"])) + int(body.get("max_tokens") or _tokens(text))
+        said = _most_tokens(body) if self.manners.counts_reserved else None
+        used = _tokens(json.dumps(body["messages"])) + (said or _tokens(text))
         costs = {"requests": 1.0, "tokens": float(used)}
         short = [of for of, limit in self._limits.items() if not limit.admits(costs[of], now)]
         if short:
@@ -390,7 +389,7 @@ def speaker_of(host: Host) -> Speaker:
             int(body.get("seed") or 0),
             body.get("temperature"),
             body.get("top_p"),
-            body.get("max_tokens") or body.get("max_completion_tokens"),
+            _most_tokens(body),
         )
         replies = await asyncio.to_thread(lambda: list(host.generate([ask])))
         outcome = replies[0].outcome
@@ -433,6 +432,10 @@ def _tokens(text: str) -> int:
     return max(1, -(-len(text) // 4))
 
 
+def _most_tokens(body: Body) -> int | None:
+    return body.get("max_tokens") or body.get("max_completion_tokens")
+
+
 def _page(status: int, title: str) -> web.Response:
     return web.Response(status=status, text=_HTML.format(title), content_type="text/html")
 
@@ -463,9 +466,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--latency", type=float, default=0.0, help="seconds before an answer")
     parser.add_argument("--rpm", type=float, help="requests per minute")
     parser.add_argument("--tpm", type=float, help="tokens per minute")
+    parser.add_argument("--reserved", action="store_true", help="count prompt + max_tokens, not what was used")
     parser.add_argument("--burst", type=float, default=1.0, help="seconds' worth of a limit that may come at once")
     parser.add_argument("--storm", type=float, default=0.0, help="share of requests that meet a fault, of all kinds")
     parser.add_argument("--fault", action="append", default=[], metavar="NAME=CHANCE", help=", ".join(Fault))
+    parser.add_argument("--embedded", action="store_true", help="the embedded generator's answers, not fixed lines")
     parser.add_argument("--until-eof", action="store_true", help="end when standard input closes")
     flags = parser.parse_args(argv)
     chances = storm(flags.storm) if flags.storm else {}
@@ -477,13 +482,22 @@ def main(argv: list[str] | None = None) -> None:
         requests_per_minute=flags.rpm,
         tokens_per_minute=flags.tpm,
         burst_s=flags.burst,
+        counts_reserved=flags.reserved,
     )
+    speaker = _embedded() if flags.embedded else None
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_serve_and_tell(manners, flags.port, until_eof=flags.until_eof))
+        asyncio.run(_serve_and_tell(Provider(manners, speaker), flags.port, until_eof=flags.until_eof))
 
 
-async def _serve_and_tell(manners: Manners, port: int, *, until_eof: bool) -> None:
-    provider, opened = Provider(manners), Future[None]()
+def _embedded() -> Speaker:
+    from emoray.hosts.embedded import EmbeddedHost
+    from emoray.spec import Embedded
+
+    return speaker_of(EmbeddedHost(Embedded(host="embedded", name="embedded")))
+
+
+async def _serve_and_tell(provider: Provider, port: int, *, until_eof: bool) -> None:
+    opened = Future[None]()
     serving = asyncio.create_task(provider.serve(port, opened))
     await asyncio.wrap_future(opened)
     print(json.dumps({"base_url": provider.base_url, "pid": os.getpid()}), flush=True)

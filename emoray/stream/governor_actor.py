@@ -7,13 +7,13 @@ import hashlib
 import logging
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ray
 from ray.exceptions import RayActorError
 
-from emoray.governor import Bucket, Lease, Ledger, Limits, News, Want
+from emoray.governor import SPEAK_S, Bucket, Lease, Ledger, Limits, News, Want
 from emoray.spec import Account
 
 NAMESPACE = "emoray"  # governors are found here whatever namespace a job runs in
@@ -24,27 +24,37 @@ _log = logging.getLogger(__name__)
 class _GovernorActor:
     """The bucket with a clock. State is lost with the actor, and restored by what its holders say next."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, told_usd: dict[str, float]) -> None:
         self._bucket = Bucket(limits)
+        self._bucket.remember(told_usd)
         self._asked_at = time.monotonic()
         self._watch: asyncio.Task[None] | None = None
 
-    async def restate(self, limits: Limits, run: str | None, spent_usd: float) -> None:
-        self._asked_at = time.monotonic()
-        self._watch = self._watch or asyncio.create_task(_end_when_idle(self))
+    async def restate(self, limits: Limits, spent_usd: dict[str, float]) -> None:
+        now = self._now()
         self._bucket.restate(limits)
-        if run is not None:
-            self._bucket.began(run, spent_usd, self._asked_at)
+        for run, usd in spent_usd.items():
+            self._bucket.began(run, usd, now)
+
+    async def remember(self, told_usd: dict[str, float]) -> None:
+        self._bucket.remember(told_usd)
+
+    async def told(self) -> dict[str, float]:
+        return self._bucket.told()
 
     async def lease(self, holder: str, ledger: Ledger, want: Want, news: News) -> Lease:
-        self._asked_at = time.monotonic()
-        return self._bucket.lease(holder, ledger, want, news, self._asked_at)
+        return self._bucket.lease(holder, ledger, want, news, self._now())
 
     async def status(self) -> dict[str, float]:
         return self._bucket.status(time.monotonic())
 
     def idle_s(self) -> float:
         return time.monotonic() - self._asked_at
+
+    def _now(self) -> float:
+        self._watch = self._watch or asyncio.create_task(_end_when_idle(self))  # there is no loop when it is born
+        self._asked_at = time.monotonic()
+        return self._asked_at
 
 
 async def _end_when_idle(governor: _GovernorActor) -> None:
@@ -55,21 +65,27 @@ async def _end_when_idle(governor: _GovernorActor) -> None:
 
 @dataclass
 class SharedGovernor:
-    """A handle on the governor called `name`; can be sent to any actor. Survives the governor's death."""
+    """A handle on the governor called `name`; can be sent to any actor. Survives the governor's death.
+
+    Every handle remembers what the governor knows to be spent, and by whom, and tells it to one that is born again:
+    the money of lanes that have ended, and of actors that died with it, is not forgotten.
+    """
 
     name: str
     limits: Limits
-    spent_usd: dict[str, float] = field(default_factory=dict)  # run -> before this job; for a governor born again
+    spent_usd: dict[str, float] = field(default_factory=dict)  # by run or holder
     _actor: Any = field(default=None, repr=False)
+    _remembered_at: float = field(default=float("-inf"), repr=False)
 
     async def lease(self, holder: str, ledger: Ledger, want: Want, news: News) -> Lease:
         try:
             granted: Lease = await self._handle().lease.remote(holder, ledger, want, news)
+            await self._remember()
         except RayActorError:
             _log.warning("the governor %s died; starting it again", self.name)
             self._actor = None
             with suppress(RayActorError):  # its node died, and Ray does not know yet: the next lease tries again
-                await asyncio.gather(*self._restatements())
+                await self._handle().remember.remote(self.spent_usd)
             return Lease(0, wait_s=0.5)
         return granted
 
@@ -79,12 +95,13 @@ class SharedGovernor:
 
     def restate(self) -> SharedGovernor:
         """Tell the limits and sums of this handle, which replace older ones; returns itself."""
-        ray.get(self._restatements())
+        ray.get(self._handle().restate.remote(self.limits, self.spent_usd))
         return self
 
-    def _restatements(self) -> list[Any]:
-        handle, runs = self._handle(), self.spent_usd.items() or ((None, 0.0),)
-        return [handle.restate.remote(self.limits, run, spent) for run, spent in runs]
+    async def _remember(self) -> None:
+        if self.limits.budget_usd is not None and time.monotonic() - self._remembered_at >= SPEAK_S:
+            self._remembered_at = time.monotonic()
+            self.spent_usd = await self._handle().told.remote()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_actor": None}
@@ -100,21 +117,26 @@ class SharedGovernor:
                 num_cpus=0,
                 max_concurrency=256,
             )
-            self._actor = born.remote(self.limits)
+            self._actor = born.remote(self.limits, self.spent_usd)
         return self._actor
 
 
-def account_governor(account: Account, run: str, spent_usd: float = 0.0) -> SharedGovernor:
-    """The governor of an account, told its limits as they are now; the driver calls it once per run and account.
+def account_governor(account: Account, model: str = "") -> SharedGovernor:
+    """The governor of an account's rates, told its limits as they are now; money has a purse for each run.
 
-    `run` begins the names of the holders ("RUN/…"); `spent_usd` is what the run spent on this account before.
+    Where a spec states no limits, headers and 429s teach them, and providers have those for each `model` (its id).
     """
-    who = f"{account.base_url}\n{account.key_env}"
+    limits = replace(Limits.of(account), budget_usd=None)
+    stated = limits != Limits(share=limits.share)
+    who = f"{account.base_url.rstrip('/')}\n{account.key_env}\n{'' if stated else model}"
     name = f"governor-{hashlib.blake2b(who.encode(), digest_size=8).hexdigest()}"
-    return SharedGovernor(name, Limits.of(account), {run: spent_usd}).restate()
+    return SharedGovernor(name, limits).restate()
 
 
-def purse(run: str, budget_usd: float, spent_usd: float = 0.0) -> SharedGovernor:
-    """The budget of a run over all accounts, as a governor that limits money only."""
-    name = f"purse-{hashlib.blake2b(run.encode(), digest_size=8).hexdigest()}"
+def purse(run: str, budget_usd: float, spent_usd: float = 0.0, *, account: str = "") -> SharedGovernor:
+    """What a run may spend, on one account or over all, as a governor that limits money only.
+
+    `run` begins the names of the holders ("RUN/…"); `spent_usd` is what it spent before.
+    """
+    name = f"purse-{hashlib.blake2b(f'{run} {account}'.encode(), digest_size=8).hexdigest()}"
     return SharedGovernor(name, Limits(budget_usd=budget_usd), {run: spent_usd}).restate()

@@ -5,15 +5,19 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from emoray.batches import FolderBook
 from emoray.governor import Both, Governor
 from emoray.hosts.batch_book import BatchBook
 from emoray.prices import unpriced
-from emoray.spec import Account, Hosted, JudgeReader, ModelEntry, Retry, Spec, SpecError
+from emoray.spec import Account, Hosted, JudgeReader, ModelEntry, ReaderEntry, Retry, Spec, SpecError, readers_of
 from emoray.store import RunFolder
 from emoray.stream.governor_actor import account_governor, purse
+
+_NOBODYS = "?"  # the account of what no spec knows any more: it counts for the run alone
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,7 @@ class Means:
     governor: Governor
     run: str  # the run's name towards governors, the same whenever it is resumed
     batches: BatchBook
-    purse: Governor | None = None  # money alone, for batches, which have no rate
+    purse: Governor | None = None  # money alone, for batches, which have no rate: the same that `governor` asks
 
 
 def check_keys(spec: Spec) -> None:
@@ -54,25 +58,48 @@ def means_of(spec: Spec, entry: ModelEntry, folder: RunFolder) -> Means | None:
         return None
     account, run = spec.accounts[entry.account], hashlib.blake2b(folder.uri.encode(), digest_size=8).hexdigest()
     spent = _spent(spec, folder)
-    governor: Governor = account_governor(account, run, spent[entry.account])
-    purses: list[Governor] = []
+    governor: Governor = account_governor(account, entry.id)
+    money: Governor | None = None
     if spec.budget_usd is not None:
-        purses.append(purse(run, spec.budget_usd, sum(spent.values())))
-        governor = Both(governor, purses[0])
+        money = purse(run, spec.budget_usd, sum(spent.values()))
     if account.budget_usd is not None:
-        purses.append(purse(f"{run} {entry.account}", account.budget_usd, spent[entry.account]))
-    money = None if not purses else purses[0] if len(purses) == 1 else Both(purses[1], purses[0])
+        own = purse(run, account.budget_usd, spent[entry.account], account=entry.account)
+        money = own if money is None else Both(own, money)
+    if money is not None:
+        governor = Both(governor, money)
     return Means(account, spec.retry, governor, run, FolderBook(folder), money)
+
+
+def kept_readers(whole: Mapping[str, Any] | None) -> dict[str, ReaderEntry]:
+    """Every reader that a manifest knows, by name: those of its spec, and those that came before or after."""
+    kept = whole or {}
+    entries = readers_of([*kept.get("spec", {}).get("readers", []), *kept.get("more_readers", [])])
+    return {entry.name: entry for entry in entries}
 
 
 def _spent(spec: Spec, folder: RunFolder) -> defaultdict[str, float]:
     """US dollars that the run has spent before, by the name of the account."""
     spent: defaultdict[str, float] = defaultdict(float)
-    for model in spec.models:
-        if isinstance(model, Hosted):
-            spent[model.account] += folder.answers(model.name).counts().cost_usd
-    for reader in spec.readers:
-        if isinstance(reader, JudgeReader) and isinstance(reader.model, Hosted):
-            read = [folder.rows(reader.name, model.name).counts().read_cost_usd for model in spec.models]
-            spent[reader.model.account] += sum(read)
+    for account, usd in _payments(spec, folder):
+        spent[account] += usd
     return spent
+
+
+def _payments(spec: Spec, folder: RunFolder) -> Iterator[tuple[str, float]]:
+    """What each model and judge in the folder has cost, also those that the spec does not have."""
+    readers = kept_readers(folder.manifest()) | {reader.name: reader for reader in spec.readers}
+    of_readers = {reader.name: _account(reader) for reader in readers.values()}
+    of_models = {model.name: _account(model) for model in spec.models}
+    models = folder.models()
+    for model in models:
+        if account := of_models.get(model, _NOBODYS):
+            yield account, folder.answers(model).counts().cost_usd
+    for reader in folder.readers():
+        if account := of_readers.get(reader, _NOBODYS):
+            yield account, sum(folder.rows(reader, model).counts().read_cost_usd for model in models)
+
+
+def _account(entry: ModelEntry | ReaderEntry) -> str | None:
+    """From which it is paid; None where it costs nothing."""
+    asked = entry.model if isinstance(entry, JudgeReader) else entry
+    return asked.account if isinstance(asked, Hosted) else None

@@ -7,17 +7,22 @@ import logging
 import pickle
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx2
+import openai
 import pytest
 
 from emoray.batches import FolderBook
 from emoray.governor import Limits, LocalGovernor
 from emoray.hosts import Ask, BudgetSpent, HostDown, Reply
+from emoray.hosts.asking import Guess
 from emoray.hosts.batch_api import BatchApi
 from emoray.hosts.batch_book import NotedBatch
+from emoray.prices import price_of
 from emoray.rehearsal.faults import Fault, Plan, storm
 from emoray.rehearsal.provider import Manners, Provider
 from emoray.spec import Account, Hosted, Retry
@@ -208,6 +213,58 @@ def test_no_batch_is_sent_that_might_pass_the_budget(start: Start, tmp_path: Pat
     spent = sum(reply.outcome.cost_usd or 0.0 for reply in replies)
     assert 0 < spent <= 0.004
     assert len(replies) == sum(len(batch.keys) for batch in book(tmp_path)) == provider.counters.requests
+    assert purse.bucket.spent_usd == pytest.approx(spent)
+
+
+def test_a_batch_whose_making_was_not_confirmed_is_not_made_again(start: Start) -> None:
+    with Provider() as provider:
+        host = start(provider)
+        create, lost = host._client.batches.create, [True]
+
+        def unconfirmed(**asked: Any) -> Any:
+            made = create(**asked)
+            if lost and lost.pop():
+                raise openai.APIConnectionError(request=httpx2.Request("POST", provider.base_url))
+            return made
+
+        host._client.batches.create = unconfirmed  # type: ignore[method-assign]
+        assert kinds(list(host.generate(asks(5)))) == {"answer": 5}
+        assert len(list(host._client.batches.list())) == 1
+
+
+def test_the_cells_of_a_batch_that_the_provider_has_lost_are_asked_anew(start: Start, tmp_path: Path) -> None:
+    keys = tuple(ask.key for ask in asks(5))
+    FolderBook(RunFolder(str(tmp_path))).note(NotedBatch("old", "gpt", keys, "2026-01-01T00:00:00+00:00", id="gone"))
+    with Provider() as provider:
+        assert kinds(list(start(provider).generate(asks(5)))) == {"answer": 5}
+    assert {batch.token: batch.ended for batch in book(tmp_path)}["old"]
+
+
+def test_what_the_open_batches_of_a_dead_submitter_may_cost_is_set_aside_by_whoever_comes_after(
+    start: Start, tmp_path: Path
+) -> None:
+    most = Guess(price_of(ENTRY)).of(asks(1)[0])[1]
+    budget = Limits(budget_usd=10.5 * most)
+    with Provider(Manners(batch_polls=10**9)) as provider:
+        first = start(provider, purse=LocalGovernor(budget))
+        first._closed.set()
+        until_down(first, asks(10))
+        second = start(provider, purse=LocalGovernor(budget))
+        second._closed.set()
+        until_down(second, asks(20))
+    assert sum(len(batch.keys) for batch in book(tmp_path)) == 10
+
+
+def test_a_batch_that_two_calls_wait_for_is_paid_once(start: Start) -> None:
+    purse = LocalGovernor(Limits(budget_usd=1.0))
+    with Provider(Manners(batch_polls=2)) as provider:
+        first = start(provider)
+        first._closed.set()
+        until_down(first, asks(10))
+        host = start(provider, purse=purse)
+        with ThreadPoolExecutor(2) as pool:
+            halves = list(pool.map(lambda owed: list(host.generate(owed)), (asks(10)[:5], asks(10)[5:])))
+    spent = sum(reply.outcome.cost_usd or 0.0 for half in halves for reply in half)
     assert purse.bucket.spent_usd == pytest.approx(spent)
 
 

@@ -18,8 +18,11 @@ from aiohttp import web
 
 from emoray.governor import Lease, Ledger, Limits, LocalGovernor, News, Want
 from emoray.hosts import Ask, BudgetSpent, HostDown, Reply
-from emoray.hosts.chat import outcome_of, refusal_kind, request_body
+from emoray.hosts.asking import Guess
+from emoray.hosts.chat import outcome_of, refusal_of, request_body, told_to_wait_s
 from emoray.hosts.hosted_api import HostedApi
+from emoray.hosts.permits import Permits
+from emoray.prices import price_of
 from emoray.rehearsal.faults import STORM, Fault, Plan, storm
 from emoray.rehearsal.provider import Manners, Provider, completion
 from emoray.spec import Account, Hosted, Price, Retry, SamplingSpec
@@ -276,12 +279,79 @@ def test_an_odd_answer_is_an_answer(start: Start, fault: Fault) -> None:
     assert answer.returned_model == ("some-other-model" if fault is Fault.WRONG_MODEL else "gpt-4o-rehearsal")
 
 
-def test_a_server_that_is_not_there_is_a_connection_failure(start: Start) -> None:
-    host, provider = start(retry=Retry(attempts=2, first_wait_s=0.01, timeout_s=5.0))
+def test_a_server_that_is_not_there_is_a_connection_failure_and_costs_nothing(start: Start) -> None:
+    host, provider = start(retry=Retry(attempts=2, first_wait_s=0.01, timeout_s=5.0), limits=Limits(budget_usd=0.001))
     provider.stop()
-    failure = only(list(host.generate(asks(1)))).outcome
-    assert isinstance(failure, Failure)
-    assert failure.kind is FailureKind.CONNECTION
+    replies = list(host.generate(asks(50)))
+    assert kinds(replies) == {"connection": 50}
+    assert {reply.outcome.cost_usd for reply in replies} == {None}
+
+
+@pytest.mark.parametrize("fault", [Fault.HANG, Fault.RESET, Fault.CUT_JSON])
+def test_what_was_perhaps_billed_is_written_down_at_the_most_it_may_have_cost(start: Start, fault: Fault) -> None:
+    host, _ = start(Manners(Plan(schedule=[(1, None, fault)])), retry=patient(fault, attempts=2))
+    most = Guess(price_of(entry())).of(asks(1)[0])[1]
+    assert only(list(host.generate(asks(1)))).outcome.cost_usd == pytest.approx(2 * most)
+
+
+def test_an_answer_without_usage_is_written_down_at_the_most_it_may_have_cost() -> None:
+    guess = Guess(Price(input=1.0, output=2.0))
+    ask = asks(1)[0]
+    assert guess.billed(ask, Answer("Yes.")).cost_usd == guess.of(ask)[1] > 0
+    assert guess.billed(ask, Answer("Yes.", cost_usd=0.5)).cost_usd == 0.5
+    assert Guess(None).billed(ask, Answer("Yes.")).cost_usd is None
+
+
+def test_a_request_is_sent_only_when_what_it_may_cost_was_set_aside_for_it() -> None:
+    async def taken() -> list[float]:
+        permits = Permits(LocalGovernor(Limits(budget_usd=1.0)), "run/1")
+        keeping = asyncio.create_task(permits.keep())
+        for _ in range(60):  # cheap ones, for which permits are leased ahead
+            permit = await permits.take(10.0, 0.001)
+            await asyncio.sleep(0.001)
+            permits.finish(permit, 10.0, 0.001)
+        dear = [(await permits.take(10.0, 0.3)).usd for _ in range(3)]
+        keeping.cancel()
+        return dear
+
+    assert asyncio.run(taken()) == [0.3] * 3
+
+
+def test_where_the_provider_counts_max_tokens_an_ask_is_expected_to_take_them_however_short_answers_are() -> None:
+    ask, answer = asks(1, max_tokens=500)[0], Answer("Yes.", prompt_tokens=20, completion_tokens=5)
+    used, reserved = Guess(None), Guess(None, reserves=True)
+    for guess in (used, reserved):
+        for _ in range(50):
+            guess.learn(ask, answer)
+    assert used.of(ask)[0] < 40
+    assert reserved.of(ask)[0] > 500
+    assert (used.counted(ask, answer), reserved.counted(ask, answer)) == (25, 520)
+
+
+@pytest.mark.parametrize(
+    ("account", "reserves"),
+    [
+        (Account(), True),
+        (Account(kind="azure", base_url="https://lab.openai.azure.com", api_version="2024-10-21"), True),
+        (Account(base_url="https://api.cohere.ai/compatibility/v1"), False),
+        (Account(base_url="https://api.cohere.ai/compatibility/v1", tokens_counted="reserved"), True),
+        (Account(tokens_counted="used"), False),
+    ],
+)
+def test_openai_and_azure_count_what_a_request_reserves(account: Account, reserves: bool) -> None:
+    assert account.reserves_tokens is reserves
+
+
+def test_a_429_that_says_to_come_back_tomorrow_ends_the_lane_and_says_so() -> None:
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response({"error": {"message": "day"}}, status=429, headers={"retry-after": "82800"})
+
+    with serving(answer) as url:
+        host = HostedApi(entry(), Account(base_url=f"{url}/v1"), Retry(), LocalGovernor())
+        replies, stopped = until_down(host, asks(1))
+        host.close()
+    assert kinds(replies) == {"quota_exhausted": 1}
+    assert "come back in 23.0 h" in str(stopped)
 
 
 def test_the_governor_hears_of_429s_headers_tokens_and_money(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -442,21 +512,96 @@ def test_a_reply_that_is_none_is_malformed(body: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "error", "kind"),
+    ("status", "body", "kind"),
     [
-        (400, {"message": "too long", "param": "input_tokens", "code": 400}, FailureKind.CONTEXT_LENGTH),  # vLLM
-        (402, {"message": "pay"}, FailureKind.QUOTA_EXHAUSTED),
-        (403, {"message": "not from your country"}, FailureKind.AUTH),
-        (404, "<html>", FailureKind.MALFORMED),
-        (408, None, FailureKind.TIMEOUT),
-        (413, None, FailureKind.CONTEXT_LENGTH),
-        (422, {"message": "no"}, FailureKind.BAD_REQUEST),
-        (429, [{"error": "RESOURCE_EXHAUSTED"}], FailureKind.RATE_LIMITED),  # Gemini
-        (529, None, FailureKind.OVERLOADED),
+        (400, {"error": {"message": "too long", "param": "input_tokens", "code": 400}}, "context_length"),  # vLLM
+        (401, {"error": "Unauthorized"}, "auth"),  # vLLM
+        (401, "<html>", "auth"),  # whoever asks for a key does not take ours
+        (402, {"error": {"message": "pay"}}, "quota_exhausted"),
+        (403, {"error": {"message": "not from your country"}}, "auth"),
+        (403, "<html>Attention Required!", "malformed"),
+        (404, "<html>", "malformed"),
+        (408, "", "timeout"),
+        (413, "", "context_length"),
+        (422, {"error": {"message": "no"}}, "bad_request"),
+        (429, [{"error": "RESOURCE_EXHAUSTED"}], "rate_limited"),
+        (529, "", "overloaded"),
     ],
 )
-def test_other_refusals_are_told_apart_by_status_and_code(status: int, error: Any, kind: FailureKind) -> None:
-    assert refusal_kind(status, error) is kind
+def test_other_refusals_are_told_apart_by_status_and_code(status: int, body: Any, kind: str) -> None:
+    assert refusal_of(status, (body if isinstance(body, str) else json.dumps(body)).encode()).kind == kind
+
+
+GEMINI: dict[int, Any] = {  # as its OpenAI endpoint says them: in a list
+    404: {
+        "code": 404,
+        "message": "models/gemini-1.5-flash is not found for API version v1main, or is not supported.",
+        "status": "NOT_FOUND",
+    },
+    400: {
+        "code": 400,
+        "message": "API key not valid. Please pass a valid API key.",
+        "status": "INVALID_ARGUMENT",
+        "details": [
+            {
+                "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+                "reason": "API_KEY_INVALID",
+                "domain": "googleapis.com",
+            },
+            {"@type": "type.googleapis.com/google.rpc.LocalizedMessage", "locale": "en-US"},
+        ],
+    },
+    429: {
+        "code": 429,
+        "message": "You exceeded your current quota, please check your plan and billing details.",
+        "status": "RESOURCE_EXHAUSTED",
+        "details": [
+            {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": []},
+            {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "27s"},
+        ],
+    },
+}
+
+
+@pytest.mark.parametrize(("status", "kind"), [(404, "no_such_model"), (400, "auth"), (429, "rate_limited")])
+def test_geminis_errors_are_read_through_the_list_they_come_in(status: int, kind: str) -> None:
+    failure = refusal_of(status, json.dumps([{"error": GEMINI[status]}]).encode())
+    assert failure.kind == kind
+    assert failure.detail.startswith(f"{status}: {GEMINI[status]['message'][:20]}")
+
+
+def test_gemini_says_in_the_body_how_long_to_wait() -> None:
+    assert told_to_wait_s(json.dumps([{"error": GEMINI[429]}]).encode()) == 27.0
+    assert told_to_wait_s(json.dumps([{"error": GEMINI[404]}]).encode()) is None
+    assert told_to_wait_s(b"<html>") is None
+
+
+def test_a_model_that_gemini_has_retired_ends_the_lane_with_its_sentence() -> None:
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response([{"error": GEMINI[404]}], status=404)
+
+    with serving(answer) as url:
+        host = HostedApi(entry(), Account(base_url=f"{url}/v1"), Retry(), LocalGovernor())
+        _, stopped = until_down(host, asks(3))
+        host.close()
+    assert "has no model 'gpt-4o'" in str(stopped)
+
+
+def test_reasoning_that_is_counted_in_the_total_alone_is_paid_for() -> None:
+    usage = {"prompt_tokens": 20, "completion_tokens": 424, "total_tokens": 1016}
+    answer = outcome_of(said({"content": "Yes."}, usage=usage), Price(input=1.0, output=1.0))
+    assert isinstance(answer, Answer)
+    assert answer.completion_tokens == 996
+    assert answer.cost_usd == pytest.approx(1016e-6)
+
+
+def test_reasoning_that_left_no_room_for_an_answer_is_not_paid_for_again_and_again(start: Start) -> None:
+    empty = outcome_of(said({"content": ""}, finish="length"), None)
+    assert isinstance(empty, Failure)
+    assert "max_tokens" in empty.detail
+    host, provider = start(Manners(Plan(schedule=[(1, None, Fault.EMPTY)])))
+    list(host.generate(asks(1)))
+    assert provider.counters.requests == patient().refused_attempts
 
 
 # ── the key ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -18,8 +18,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from emoray.hosts.scripted import ScriptedHost
 from emoray.rehearsal.faults import HOPELESS, STORM, Fault, Plan, storm
-from emoray.rehearsal.provider import Manners, Provider
+from emoray.rehearsal.provider import Manners, Provider, speaker_of
+from emoray.spec import Scripted
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "What is freedom?"}], "seed": 3, "max_tokens": 50}
 
@@ -176,6 +178,19 @@ def test_a_limit_of_tokens_counts_prompt_and_answer() -> None:
         statuses = [post(provider, str(i))[0] for i in range(4)]
     assert statuses[0] == 200
     assert statuses[-1] == 429
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+def test_a_limit_of_tokens_may_count_what_a_request_reserves(name: str) -> None:
+    body = {key: value for key, value in BODY.items() if key != "max_tokens"} | {name: 1000}
+    with Provider(Manners(tokens_per_minute=1500, burst_s=60.0, counts_reserved=True)) as provider:
+        assert [post(provider, body=body)[0] for _ in range(2)] == [200, 429]
+
+
+def test_it_may_answer_with_what_a_host_says() -> None:
+    speaker = speaker_of(ScriptedHost(Scripted(host="scripted", name="m", lines=["The sea is calm."])))
+    with Provider(speaker=speaker) as provider:
+        assert json.loads(post(provider)[2])["choices"][0]["message"]["content"] == "The sea is calm."
 
 
 def test_another_key_than_the_servers_is_refused() -> None:

@@ -27,43 +27,91 @@ def ask(governor: SharedGovernor, holder: str, want: Want, ledger: Ledger | None
 
 def test_two_jobs_on_one_account_share_its_limits() -> None:
     lab = account(concurrency=10)
-    one, two = account_governor(lab, run="monday"), account_governor(lab, run="tuesday")
+    one, two = account_governor(lab), account_governor(lab)
     assert ask(one, "monday/1", Want(7)).granted == 7
     assert ask(two, "tuesday/1", Want(7)).granted == 3
 
 
 def test_the_limits_of_the_latest_spec_hold() -> None:
     lab = account(requests_per_minute=600)
-    first = account_governor(lab, run="monday")
-    account_governor(lab.model_copy(update={"requests_per_minute": 6000.0}), run="tuesday")
+    first = account_governor(lab)
+    account_governor(lab.model_copy(update={"requests_per_minute": 6000.0}))
     assert first.status()["requests_per_minute"] == pytest.approx(6000 * HEADROOM)
 
 
 def test_another_key_is_another_account() -> None:
     lab = account(concurrency=10)
     other = lab.model_copy(update={"key_env": "HOME_KEY"})
-    ask(account_governor(lab, run="a"), "a/1", Want(10))
-    assert ask(account_governor(other, run="a"), "a/1", Want(10)).granted == 10
+    ask(account_governor(lab), "a/1", Want(10))
+    assert ask(account_governor(other), "a/1", Want(10)).granted == 10
 
 
 def test_a_handle_can_be_sent_and_its_name_tells_no_key() -> None:
-    governor = account_governor(account(concurrency=10), run="a")
+    governor = account_governor(account(concurrency=10))
     copy = pickle.loads(pickle.dumps(governor))
     ask(governor, "a/1", Want(9))
     assert ask(copy, "a/2", Want(9)).granted == 1
     assert "LAB_KEY" not in governor.name
 
 
-def test_a_governor_that_died_is_born_again_and_told_what_matters() -> None:
-    governor = account_governor(account(concurrency=10, budget_usd=5.0), run="a", spent_usd=1.0)
-    ledger = Ledger(held=4, spent_usd=0.5, finished=9)
-    ask(governor, "a/1", Want(0), ledger)
+def revived(governor: SharedGovernor, holder: str, ledger: Ledger) -> None:
+    """The governor dies; a holder notices, and it is started again."""
     ray.kill(governor._handle())
-    while ask(governor, "a/1", Want(0), ledger).wait_s == 0.5:  # noticed, and started again
+    while ask(governor, holder, Want(0), ledger).wait_s == 0.5:
         pass
-    status = governor.status()
-    assert status["spent_usd"] == pytest.approx(1.5)
-    assert status["in_flight"] == 4
+
+
+def test_a_governor_that_died_is_born_again_and_told_what_matters() -> None:
+    governor = account_governor(account(concurrency=10))
+    ledger = Ledger(held=4, finished=9)
+    ask(governor, "a/1", Want(0), ledger)
+    revived(governor, "a/1", ledger)
+    assert governor.status()["in_flight"] == 4
+
+
+def test_a_purse_that_died_is_born_again_and_knows_what_lanes_that_have_ended_spent() -> None:
+    run = uuid.uuid4().hex
+    money = purse(run, budget_usd=5.0, spent_usd=1.0)
+    ask(money, f"{run}/ended", Want(0), Ledger(spent_usd=2.0, finished=9))
+    mine = Ledger(spent_usd=0.5, finished=9)
+    still = pickle.loads(pickle.dumps(money))
+    ask(still, f"{run}/1", Want(0), mine)
+    revived(still, f"{run}/1", mine)
+    ask(still, f"{run}/1", Want(0), mine)
+    assert still.status()["spent_usd"] == pytest.approx(3.5)
+
+
+def test_whoever_starts_a_purse_again_tells_it_what_was_spent() -> None:
+    run = uuid.uuid4().hex
+    money = purse(run, budget_usd=5.0, spent_usd=4.0)
+    stranger = pickle.loads(pickle.dumps(money))  # an actor that has not asked yet
+    ray.kill(money._handle())
+    wait_for_death(money)
+    assert ask(stranger, f"{run}/2", Want(10, usd_each=0.5), Ledger(finished=1)).granted == 2
+
+
+def wait_for_death(governor: SharedGovernor) -> None:
+    while any(named["name"] == governor.name for named in ray.util.list_named_actors(all_namespaces=True)):
+        pass
+
+
+def test_a_colleague_without_a_budget_does_not_lift_mine() -> None:
+    lab = account(budget_usd=1.0)
+    mine = purse("monday" + uuid.uuid4().hex, 1.0)
+    account_governor(lab.model_copy(update={"budget_usd": None}))
+    assert ask(mine, "monday/1", Want(100, usd_each=0.25), Ledger(finished=1)).granted == 4
+
+
+def test_a_slash_at_the_end_of_its_address_makes_no_other_account() -> None:
+    lab = account(concurrency=10)
+    slash = lab.model_copy(update={"base_url": f"{lab.base_url}/"})
+    assert account_governor(slash).name == account_governor(lab).name
+
+
+def test_limits_that_nobody_states_are_learned_for_each_model() -> None:
+    silent, stated = account(share=0.5), account(requests_per_minute=600)
+    assert account_governor(silent, "gpt-4").name != account_governor(silent, "gpt-4o").name
+    assert account_governor(stated, "gpt-4").name == account_governor(stated, "gpt-4o").name
 
 
 def test_a_run_has_one_purse() -> None:
@@ -71,3 +119,12 @@ def test_a_run_has_one_purse() -> None:
     money = purse(run, budget_usd=1.0, spent_usd=0.4)
     assert ask(money, f"{run}/1", Want(100, usd_each=0.1), Ledger(finished=1)).granted == 6
     assert ask(purse(run, 1.0, 0.4), f"{run}/2", Want(100, usd_each=0.1), Ledger(finished=1)).granted == 0
+
+
+def test_a_run_that_is_resumed_on_a_standing_cluster_counts_what_it_spent_once() -> None:
+    run = uuid.uuid4().hex
+    money = purse(run, budget_usd=10.0, account="lab")
+    ask(money, f"{run}/1", Want(0), Ledger(spent_usd=5.0, finished=9))
+    resumed = purse(run, 10.0, 5.0, account="lab")
+    assert resumed.name == money.name
+    assert resumed.status()["spent_usd"] == 5.0
