@@ -5,38 +5,83 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from emoray.hosts import HostDown
+
 _PROBE = "kindly-sagacious-ostrich"  # no template says this of itself
+_QUESTION = [{"role": "user", "content": "?"}]
+_TURN_ENDS = ("<|eot_id|>", "<|im_end|>", "<end_of_turn>")  # Llama 3's, ChatML's, Gemma's
 
 
 class ChatTemplate:
-    """The template of a Hugging Face tokenizer, or the spec's own text in its place; a base model may have none."""
+    """How a tokenizer writes a chat: by its Jinja template or the spec's own, or by code of its own (Mistral's tekken,
+    DeepSeek V3.2's); a base model has neither and is given the bare texts.
+    """
 
     def __init__(self, tokenizer: Any, text: str | None = None) -> None:
+        """`text` stands in for the model's own template; HostDown where no question can be written."""
         self._tokenizer = tokenizer
-        self._template = text or tokenizer.chat_template
-        self.sha = hashlib.sha256(str(self._template).encode()).hexdigest()[:16] if self._template else None
-        self._knows_system = self._template is not None and self._shows_system()
+        self._template = text or _own_template(tokenizer)
+        self._by_code = not getattr(tokenizer, "chat_template", None) and _has_code(tokenizer)
+        if self._by_code and text:
+            raise HostDown(f"{_class(tokenizer)} writes chats by code of its own; leave chat_template out")
+        self._bare = not self._template and not self._by_code
+        self._knows_system = not self._bare and self._shows_system()
+        self.sha = None if self._bare else hashlib.sha256(self._identity().encode()).hexdigest()[:16]
 
     def tokens(self, chat: list[dict[str, str]]) -> list[int]:
         """The prompt, up to where the model's turn begins."""
-        if not self._template:
+        if self._bare:
             return list(self._tokenizer.encode(_joined(chat)))
         return self._applied(chat if self._knows_system else [{"role": "user", "content": _joined(chat)}])
 
     def _applied(self, chat: list[dict[str, str]]) -> list[int]:
-        return list(
-            self._tokenizer.apply_chat_template(
-                chat, chat_template=self._template, add_generation_prompt=True, return_dict=False
-            )
-        )
+        return list(self._written(chat, add_generation_prompt=True, return_dict=False))
+
+    def _written(self, chat: list[dict[str, str]], **how: bool) -> Any:
+        given = {} if self._by_code else {"chat_template": self._template}
+        return self._tokenizer.apply_chat_template(chat, **given, **how)
 
     def _shows_system(self) -> bool:
         """Whether a system text reaches the model: some templates refuse the role, others drop it without a word."""
-        chat = [{"role": "system", "content": _PROBE}, {"role": "user", "content": "?"}]
         try:
-            return _PROBE in self._tokenizer.apply_chat_template(chat, chat_template=self._template, tokenize=False)
+            return _PROBE in self._written([{"role": "system", "content": _PROBE}, *_QUESTION], tokenize=False)
         except Exception:  # a template is a program: it refuses a role by whatever it raises
             return False
+
+    def _identity(self) -> str:
+        """What decides how chats are written: the template, or whose code it is and how that writes a question."""
+        try:
+            question = self._applied(_QUESTION)
+        except Exception as wrong:
+            told = " ".join(str(wrong).split())
+            raise HostDown(f"its chat template cannot write a question ({told}); correct it") from wrong
+        return f"{_class(self._tokenizer)} {question}" if self._by_code else str(self._template)
+
+
+def turn_ends(tokenizer: Any) -> list[int]:
+    """The tokens that end a turn in families of chat models, where this vocabulary has them."""
+    known = tokenizer.get_vocab()
+    return [known[token] for token in _TURN_ENDS if token in known]
+
+
+def _own_template(tokenizer: Any) -> str | None:
+    """The default of several: Command R's and Hermes' have names."""
+    if not getattr(tokenizer, "chat_template", None):
+        return None
+    try:
+        return str(tokenizer.get_chat_template())
+    except ValueError as wrong:
+        named = ", ".join(sorted(tokenizer.chat_template))
+        hint = "give one as chat_template (host vllm)"
+        raise HostDown(f"of its chat templates ({named}) none is the default; {hint}") from wrong
+
+
+def _has_code(tokenizer: Any) -> bool:
+    return bool(type(tokenizer).apply_chat_template.__module__ != "transformers.tokenization_utils_base")
+
+
+def _class(tokenizer: Any) -> str:
+    return type(tokenizer).__qualname__.rpartition(".")[2]
 
 
 def _joined(chat: list[dict[str, str]]) -> str:

@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from emoray.hosts import Ask, HostDown, Reply
-from emoray.hosts.chat_template import ChatTemplate
+from emoray.hosts.chat_template import ChatTemplate, turn_ends
 from emoray.spec import Local
 from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome
 
@@ -155,7 +155,8 @@ def _ends(tokenizer: Any, model: Any) -> list[int]:
     """The tokens that end a turn: a family may have several (Llama 3's <|eot_id|> beside <|end_of_text|>)."""
     configured = model.generation_config.eos_token_id
     ends = configured if isinstance(configured, list) else [configured]
-    return list(dict.fromkeys(end for end in [*ends, tokenizer.eos_token_id] if end is not None))
+    known = [*ends, tokenizer.eos_token_id, *turn_ends(tokenizer)]
+    return list(dict.fromkeys(end for end in known if end is not None))
 
 
 def _load(entry: Local) -> tuple[Any, Any]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib.util
 import itertools
 import json
 import logging
@@ -30,7 +31,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from emoray.hosts import Ask, HostDown, Reply
-from emoray.hosts.chat_template import ChatTemplate
+from emoray.hosts.chat_template import ChatTemplate, turn_ends
 from emoray.parent import die_with
 from emoray.spec import Vllm
 from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome
@@ -38,6 +39,8 @@ from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome
 _log = logging.getLogger(__name__)
 _AHEAD = 1.1  # asks in flight per place in the engine's batch, so that a place never waits for its next ask
 _LOOK_S = 1.0
+_MORE = "VLLM_LOGGING_LEVEL=INFO in the environment shows more"
+_PARSERS = "take another of vLLM's parsers, or none"
 _EDGE = 1 << 20  # bytes at each end of a large file that stand for the whole in a folder's revision
 
 
@@ -57,18 +60,23 @@ class VllmHost:
                 raise HostDown(_why(entry, wrong, errors)) from wrong
         try:
             self._learn(entry, self._driver.engine)
-        except HostDown:
+        except Exception as wrong:
             self.close()
-            raise
+            said = str(wrong) if isinstance(wrong, HostDown) else f"{type(wrong).__name__}: {_line(wrong)}; {_MORE}"
+            raise HostDown(f"model {entry.name!r} ({entry.id}): {said}") from wrong
 
     def _learn(self, entry: Vllm, engine: Any) -> None:
         import vllm
+        from vllm.sampling_params import StructuredOutputsParams
 
         config, tokenizer = engine.model_config, engine.get_tokenizer()
         self.engine = f"vllm {vllm.__version__}"
         self.revision = getattr(config.hf_config, "_commit_hash", None) or _folder_revision(entry)
         self._longest = int(config.max_model_len)
-        self._defaults = config.get_diff_sampling_param()
+        # a family's end of turn may stand in generation_config.json alone, which not every copy of a model has
+        self._defaults = config.get_diff_sampling_param() | {"stop_token_ids": turn_ends(tokenizer)}
+        if entry.structured_outputs:
+            self._defaults["structured_outputs"] = StructuredOutputsParams(**entry.structured_outputs)
         self._tokenizer, self._template = tokenizer, ChatTemplate(tokenizer, entry.chat_template)
         self._reasoning = _Reasoning(entry.reasoning_parser, tokenizer) if entry.reasoning_parser else None
         self._skips_special = self._reasoning is None or self._reasoning.skips_special_tokens
@@ -151,8 +159,9 @@ class _Reasoning:
         try:
             self._parser = functools.partial(ReasoningParserManager.get_reasoning_parser(name), tokenizer)
             self._request = self._parser().adjust_request(ChatCompletionRequest(messages=[]))
-        except (KeyError, RuntimeError, ValueError) as wrong:
-            raise HostDown(f"reasoning_parser {name!r} does not fit this model: {_line(wrong)}") from wrong
+            self.split("")  # some know where reasoning ends, and no more
+        except Exception as wrong:  # each is written by another hand
+            raise HostDown(f"reasoning_parser {name!r} does not fit this model: {_line(wrong)}; {_PARSERS}") from wrong
         self.skips_special_tokens = bool(self._request.skip_special_tokens)
 
     def split(self, text: str) -> tuple[str | None, str]:
@@ -312,6 +321,10 @@ def engine_arguments(entry: Vllm, *, across_nodes: bool = False) -> dict[str, An
         arguments["enable_chunked_prefill"] = False
     else:
         arguments["gpu_memory_utilization"] = entry.gpu_memory_utilization
+    if entry.structured_outputs:
+        # where blanks are free, a model at temperature 0 may write them until max_tokens
+        arguments["structured_outputs_config"] = {"backend": "xgrammar", "disable_any_whitespace": True}
+        arguments["reasoning_parser"] = entry.reasoning_parser or ""  # the form holds from where the reasoning ends
     if across_nodes:
         arguments["distributed_executor_backend"] = "ray"
     return arguments | entry.engine_kwargs
@@ -356,8 +369,12 @@ def _why(entry: Vllm, wrong: Exception, errors: Path) -> str:
     """One sentence: the cause, from wherever it was told, and what to do about it."""
     cause = _logged_cause(errors) or f"{type(wrong).__name__}: {_line(wrong)}"
     match wrong:
-        case ImportError():
+        case ImportError() if importlib.util.find_spec("vllm") is None:
             return f"model {entry.name!r} needs vLLM, which is not installed here ({cause}): pip install 'emoray[vllm]'"
+        case ImportError() if "://" in entry.id:
+            hint = "vLLM reads weights from an object store with runai: pip install 'vllm[runai]'"
+        case ImportError():
+            hint = "vLLM is installed, but not all that it needs here"
         case TypeError():
             hint = "check engine_kwargs"
         case _ if isinstance(wrong, OSError) or type(wrong).__module__.startswith("huggingface_hub"):
@@ -365,7 +382,7 @@ def _why(entry: Vllm, wrong: Exception, errors: Path) -> str:
         case _ if "memory" in cause.lower():
             hint = "lower max_model_len or gpu_memory_utilization, or raise tensor_parallel_size"
         case _:
-            hint = "VLLM_LOGGING_LEVEL=INFO in the environment shows more"
+            hint = _MORE
     return f"model {entry.name!r} ({entry.id}): the vLLM engine cannot start: {cause}; {hint}"
 
 

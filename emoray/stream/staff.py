@@ -1,6 +1,8 @@
 """The actors of a pool in Ray's words, each on the node that it was given.
 
 A node is asked for softly: an actor whose node has died, or was filled by somebody else's job, starts on another one.
+The stages of an engine over nodes keep to theirs, as long as all of them live: packed by Ray, a stage would fill the
+GPUs that another one leaves free, and its layers would be shared across the network.
 """
 
 from __future__ import annotations
@@ -13,8 +15,11 @@ import ray
 from ray.data import ActorPoolStrategy
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
+from emoray.stream import cluster
 from emoray.stream.cluster import Pool, resources
-from emoray.stream.placement import Actor, Bundle
+from emoray.stream.placement import Actor, Bundle, Seat
+
+_NODE = "ray.io/node-id"  # a label that every node has
 
 
 class Staff:
@@ -24,7 +29,7 @@ class Staff:
         """`actors` have their seats; up to `most` may be there in all, wherever Ray finds room for the others."""
         self._pool, self._size, self._most = pool, len(actors), max(most, len(actors))
         self._each = [seat.bundle for seat in actors[0]] if actors else []
-        self._seats = [actor[0].node for actor in actors]
+        self._seats = list(actors)
         self._groups: list[Any] = []
 
     def arguments(self) -> dict[str, Any]:
@@ -57,20 +62,41 @@ class Staff:
 
     def _next(self) -> dict[str, Any]:
         """Called by Ray Data for each actor that it starts."""
+        seats = self._seats.pop(0) if self._seats else tuple(Seat(bundle, "") for bundle in self._each)
         if self._spread:
-            group = ray.util.placement_group([resources(gpu) for gpu in _one_by_one(self._each)], strategy="PACK")
-            self._groups.append(group)
-            strategy = PlacementGroupSchedulingStrategy(group, 0, placement_group_capture_child_tasks=True)
-            return {"scheduling_strategy": strategy}
-        node = self._seats.pop(0) if self._seats else ""
-        there = node and NodeAffinitySchedulingStrategy(node, soft=True, _spill_on_unavailable=True)
+            return self._grouped(_one_by_one(seats))
+        there = seats[0].node and NodeAffinitySchedulingStrategy(seats[0].node, soft=True, _spill_on_unavailable=True)
         return {"scheduling_strategy": there or "DEFAULT"}
 
+    def _grouped(self, seats: Sequence[Seat]) -> dict[str, Any]:
+        """The engine is a program of its own that joins the cluster; on a node of several it must be told which."""
+        group = ray.util.placement_group(
+            [resources(seat.bundle) for seat in seats],
+            strategy="PACK",
+            bundle_label_selector=_only([seat.node for seat in seats], [node.name for node in cluster.nodes()]),
+        )
+        self._groups.append(group)
+        return {
+            "scheduling_strategy": PlacementGroupSchedulingStrategy(group, 0, placement_group_capture_child_tasks=True),
+            "runtime_env": {"env_vars": {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}},
+        }
 
-def _one_by_one(stages: Sequence[Bundle]) -> list[Bundle]:
+
+def _one_by_one(stages: Sequence[Seat]) -> list[Seat]:
     """As vLLM wants them: a bundle per GPU. What else a stage takes is in its first."""
     return [
-        replace(stage, gpus=1.0) if first else Bundle(0.0, 1.0, stage.accelerator)
-        for stage in stages
-        for first in [True, *[False] * (round(stage.gpus) - 1)]
+        Seat(replace(bundle, gpus=1.0) if first else Bundle(0.0, 1.0, bundle.accelerator), node)
+        for bundle, node in ((stage.bundle, stage.node) for stage in stages)
+        for first in [True, *[False] * (round(bundle.gpus) - 1)]
     ]
+
+
+def _only(seats: Sequence[str], living: Sequence[str]) -> list[dict[str, str]] | None:
+    """For each bundle, its node or one that joins the cluster later; None where a node has died: then Ray may choose.
+
+    Told by the nodes that it must not take: to its own it would be bound for ever, also when that has died.
+    """
+    if not set(seats) <= set(living):
+        return None
+    others = [",".join(node for node in living if node != seat) for seat in seats]
+    return [{_NODE: f"!in({nodes})"} if nodes else {} for nodes in others]

@@ -46,7 +46,7 @@ def test_an_engine_killed_on_the_way_is_started_again_and_every_cell_is_settled_
 
     assert running.returncode in (0, 3), err  # 3: a random model may say nothing at all
     counts = folder.answers("a").counts()
-    assert counts.answered + sum(counts.failed.values()) == 960
+    assert counts.answered + sum(counts.failed.values()) == 960, err
     assert counts.spare == 0
     assert set(counts.failed) <= {"empty"}
     table = folder.rows("r", "a").read()

@@ -75,6 +75,33 @@ def test_a_model_without_a_template_gets_the_bare_texts(tmp_path: Path) -> None:
     assert reply.chat_template_sha is None
 
 
+def test_of_several_templates_the_default_makes_the_prompt(tmp_path: Path) -> None:
+    named: Any = {"default": tiny_models.WITH_SYSTEM, "rag": "{{ messages[0]['content'] }}"}
+    speaker = host(tiny_models.generator(tmp_path, chat_template=named))
+    assert prompt_text(speaker) == "<s><turn>system\nYou are sad.<end><turn>user\nWhy?<end><turn>assistant\n"
+
+
+@pytest.mark.parametrize(
+    ("template", "sentence"),
+    [
+        ({"rag": "{{ messages }}", "tool_use": "{{ tools }}"}, r"of its chat templates \(rag, tool_use\) none is"),
+        ("{{ nothing() }}", r"its chat template cannot write a question \('nothing' is undefined\)"),
+    ],
+    ids=["none is the default", "broken"],
+)
+def test_a_model_that_no_question_can_be_written_for_is_refused(tmp_path: Path, template: Any, sentence: str) -> None:
+    with pytest.raises(HostDown, match=sentence):
+        host(tiny_models.generator(tmp_path, chat_template=template))
+
+
+def test_the_end_of_a_turn_is_known_also_where_the_config_does_not_name_it(tmp_path: Path) -> None:
+    folder = tiny_models.generator(tmp_path)
+    words = AutoTokenizer.from_pretrained(folder)
+    words.add_special_tokens({"additional_special_tokens": ["<|eot_id|>"]})
+    words.save_pretrained(folder)
+    assert words.convert_tokens_to_ids("<|eot_id|>") in host(folder)._ends
+
+
 def test_a_chat_without_a_system_message_stays_as_it_is(tiny: str) -> None:
     assert prompt_text(host(tiny), CHAT[1:]) == "<s><turn>user\nWhy?<end><turn>assistant\n"
 

@@ -20,6 +20,8 @@ import pytest
 
 from emoray.hosts import Ask, HostDown, Reply
 from emoray.hosts.chat_template import ChatTemplate
+from emoray.readers.judge import Judge, asked_of
+from emoray.spec import JudgeReader, SpecError, Vllm, parse, with_reader
 from emoray.study.outcomes import Answer, FailureKind
 from tests.hosts.conftest import gone, vllm_entry
 from tests.hosts.vllm_tiny import POSITIONS
@@ -119,8 +121,22 @@ def test_reasoning_is_kept_apart_and_only_the_answer_is_the_text(vllm_host: Any)
 
     assert reasoning.split("<think>I am told to be sad.</think>Rain again.") == ("I am told to be sad.", "Rain again.")
     assert reasoning.split("still thinking") == ("still thinking", "")
-    with pytest.raises(HostDown, match="reasoning_parser 'nonsense' does not fit this model"):
-        _Reasoning("nonsense", vllm_host._tokenizer)
+
+
+@pytest.mark.parametrize("name", ["nonsense", "openai_gptoss"], ids=["unknown", "finds the end of reasoning only"])
+def test_a_parser_that_cannot_tell_reasoning_from_answer_is_refused_before_anything_is_asked(
+    vllm_host: Any, name: str
+) -> None:
+    from emoray.hosts.vllm import _Reasoning
+
+    with pytest.raises(HostDown, match=f"reasoning_parser '{name}' does not fit this model: .*; take another"):
+        _Reasoning(name, vllm_host._tokenizer)
+
+
+def test_a_llama_3_ends_its_turn_also_where_no_generation_config_says_so(vllm_host: Any) -> None:
+    (end,) = vllm_host._sampling(ask(1))["stop_token_ids"]
+
+    assert vllm_host._tokenizer.decode([end]) == "<|eot_id|>"
 
 
 @pytest.mark.parametrize(
@@ -129,18 +145,96 @@ def test_reasoning_is_kept_apart_and_only_the_answer_is_the_text(vllm_host: Any)
         ({"id": "/no/such/model"}, r"\(/no/such/model\): the vLLM engine cannot start: .*; check the id"),
         ({"engine_kwargs": {"frobnicate": 1}}, "unexpected keyword argument 'frobnicate'; check engine_kwargs"),
         ({"engine_kwargs": {"kv_cache_memory_bytes": 1}}, "memory.*; lower max_model_len"),
+        ({"id": "s3://bucket/llama"}, r"; vLLM reads weights from an object store .*: pip install 'vllm\[runai\]'"),
+        ({"chat_template": "{% for"}, r"its chat template cannot write a question \(.*\); correct it"),
     ],
-    ids=["no model", "no such setting", "no memory"],
+    ids=["no model", "no such setting", "no memory", "no reader of object stores", "no template"],
 )
 def test_an_engine_that_cannot_start_says_why_and_what_to_do(
     vllm_model: Path, settings: dict[str, Any], said: str
 ) -> None:
     from emoray.hosts.vllm import VllmHost
 
+    before = _engines()
     with pytest.raises(HostDown, match=said) as down:
-        VllmHost(vllm_entry(settings.pop("id", vllm_model), **settings))
+        VllmHost(vllm_entry(settings.get("id", vllm_model), **{k: v for k, v in settings.items() if k != "id"}))
 
     assert "\n" not in str(down.value)
+    assert str(down.value).startswith("model 'tiny' (")
+    assert gone(_engines() - before)
+
+
+def test_a_judge_on_an_engine_can_say_nothing_but_a_reading(vllm_model: Path) -> None:
+    """A model with random weights, which by itself would never write JSON."""
+    from emoray.hosts.vllm import VllmHost
+
+    entry = JudgeReader(kind="judge", name="j", model=vllm_entry(vllm_model))
+    judge = Judge(entry, VllmHost(asked_of(entry)))  # type: ignore[arg-type]
+    readings = judge.read([f"text {number}" for number in range(12)])
+    judge.close()
+
+    assert [reading.error for reading in readings] == [None] * 12
+    assert all(reading.affect and reading.confidence is not None for reading in readings)
+
+
+@pytest.mark.parametrize(
+    ("structured", "own", "form"),
+    [
+        ("json_schema", {}, {"json": ["valence", "arousal", "confidence"]}),
+        ("json_object", {}, {"json_object": True}),
+        ("json_schema", {"regex": "[01]"}, {"regex": "[01]"}),
+        ("none", {}, {}),
+    ],
+)
+def test_a_judge_on_an_engine_is_held_to_json_unless_its_entry_says_how_itself(
+    structured: Any, own: dict[str, Any], form: dict[str, Any]
+) -> None:
+    model = vllm_entry("some/model", structured_outputs=own)
+
+    asked = asked_of(JudgeReader(kind="judge", name="j", model=model, structured=structured))
+
+    assert isinstance(asked, Vllm)
+    schema = asked.structured_outputs.get("json")
+    shown = {"json": schema["required"]} if isinstance(schema, dict) else asked.structured_outputs
+    assert shown == form
+
+
+def test_what_an_answer_must_look_like_is_part_of_every_key() -> None:
+    plain, shaped = (vllm_entry("some/model", structured_outputs=form) for form in ({}, {"choice": ["yes", "no"]}))
+
+    assert plain.decides() != shaped.decides()
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [("revision", "revision"), ("tensor_parallel_size", "tensor_parallel_size"), ("model", "id"),
+     ("data_parallel_size", "replicas")],
+)  # fmt: skip
+def test_what_has_a_field_of_its_own_is_refused_among_the_engines_settings(given: str, field: str) -> None:
+    """Past the field, other weights would have the same keys, and other GPUs the same seat."""
+    entry = {"name": "a", "host": "vllm", "id": "some/model", "engine_kwargs": {given: "4"}}
+
+    with pytest.raises(SpecError) as told:
+        parse(json.dumps({"name": "t", "models": [entry]}))
+
+    assert str(told.value) == (
+        f"spec: models[0].engine_kwargs: has {given!r}, which has a field of its own; set {field} of the model instead"
+    )
+
+
+def test_a_judges_chat_template_is_read_from_its_file_as_a_models_is(tmp_path: Path) -> None:
+    (tmp_path / "own.jinja").write_text("{{ messages[0]['content'] }}")
+    model = {"name": "m", "host": "vllm", "id": "some/model", "chat_template": "own.jinja"}
+    judge = {"kind": "judge", "name": "j", "model": model}
+    both = json.dumps({"name": "t", "models": [model], "readers": [judge]})
+    (tmp_path / "judge.yaml").write_text(json.dumps(judge))
+
+    spec, alone = parse(both, folder=tmp_path).spec, with_reader(tmp_path / "judge.yaml")
+
+    asked = [*spec.asked, alone.asked[-1]]
+    assert [entry.chat_template for entry in asked if isinstance(entry, Vllm)] == ["{{ messages[0]['content'] }}"] * 3
+    with pytest.raises(SpecError, match=r"readers\[0\].model.chat_template is 'no.jinja', which is neither"):
+        parse(both.replace('"own.jinja"}}', '"no.jinja"}}'), folder=tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -218,6 +312,9 @@ class _Refuses:
 
     chat_template = "refuses"
 
+    def get_chat_template(self) -> str:
+        return self.chat_template
+
     def apply_chat_template(self, chat: list[dict[str, str]], **_: Any) -> list[int]:
         if chat[0]["role"] == "system":
             raise ValueError("System role not supported")
@@ -234,6 +331,25 @@ def test_the_specs_template_stands_in_for_the_models_own(vllm_host: Any) -> None
 
     assert own.sha != other.sha
     assert len(other.tokens(ask(1).chat)) == len("You are sad.What is art 1?")
+
+
+def test_a_tokenizer_that_writes_chats_by_code_of_its_own_does_so(vllm_host: Any) -> None:
+    from vllm.tokenizers.deepseek_v32 import get_deepseek_v32_tokenizer
+
+    tokenizer = get_deepseek_v32_tokenizer(vllm_host._tokenizer)
+    tokenizer.chat_template = None
+    template = ChatTemplate(tokenizer)
+
+    said = tokenizer.decode(template.tokens(ask(1).chat))
+    assert "You are sad.<｜User｜>What is art 1?<｜Assistant｜>" in said
+    assert len(template.sha or "") == 16
+    with pytest.raises(HostDown, match="writes chats by code of its own; leave chat_template out"):
+        ChatTemplate(tokenizer, "{{ messages[0]['content'] }}")
+
+
+def _engines() -> set[int]:
+    """The processes of all engines that this process has started."""
+    return {child.pid for child in psutil.Process().children(recursive=True) if child.name().startswith("VLLM")}
 
 
 def _line(parent: subprocess.Popen[str]) -> str:

@@ -8,12 +8,16 @@ import sys
 
 import pytest
 
+from emoray.stream.staff import _only
+
 pytestmark = pytest.mark.cluster
 
 PROGRAM = """
 import json, os, time
 from dataclasses import replace
 import ray
+from ray.cluster_utils import Cluster
+from ray.util import placement_group_table
 from emoray.stream import cluster
 from emoray.stream.cluster import Pool
 from emoray.stream.placement import Bundle, Crew, Demand, Rooms, seated
@@ -23,7 +27,10 @@ class Says:
     def __call__(self, batch):
         time.sleep(0.1)
         group = ray.util.get_current_placement_group()
+        nodes = placement_group_table(group)["bundles_to_node_id"] if group else {}
+        stages = [nodes[bundle] for bundle in sorted(nodes)]
         here = {"pid": os.getpid(), "bundles": json.dumps(group.bundle_specs if group else None)}
+        here |= {"stages": json.dumps(stages), "address": os.environ.get("RAY_ADDRESS", "")}
         return {name: [value] for name, value in here.items()}
 
 def told(pool, most):
@@ -38,13 +45,21 @@ def told(pool, most):
     staff.leave()
     return rows
 
-ray.init(address="local", num_cpus=4, num_gpus=4, include_dashboard=False, log_to_driver=False, logging_level=40)
+machines = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "num_gpus": 3})
+machines.add_node(num_cpus=1, num_gpus=3)
+ray.init(address=machines.address, log_to_driver=False, logging_level=40)
 cluster.connect()
 grown = told(Pool(Crew((Bundle(0.5, 1),), 1, 3), 1, 1), most=3)
 spread = told(Pool(Crew((Bundle(0.5, 2), Bundle(0, 2))), 1, 1), most=1)
-while ray.available_resources().get("GPU") != 4:
+while ray.available_resources().get("GPU") != 6:
     time.sleep(0.05)
-print("TOLD", json.dumps({"grown": len({row["pid"] for row in grown}), "spread": json.loads(spread[0]["bundles"])}))
+first, second, third, fourth = json.loads(spread[0]["stages"])
+print("TOLD", json.dumps({
+    "grown": len({row["pid"] for row in grown}),
+    "spread": json.loads(spread[0]["bundles"]),
+    "stages": [first == second, second == third, third == fourth],
+    "here": spread[0]["address"] == machines.address,
+}))
 """
 
 
@@ -56,4 +71,18 @@ def test_a_range_grows_while_all_are_busy_and_an_engine_over_nodes_has_a_bundle_
     assert json.loads(told.removeprefix("TOLD")) == {
         "grown": 3,
         "spread": [{"CPU": 0.5, "GPU": 1.0}, *[{"GPU": 1.0}] * 3],
+        "stages": [True, False, True],  # left to itself, Ray fills the first node's three GPUs
+        "here": True,  # the engine's own process joins the cluster whose GPUs it was given
     }
+
+
+def test_the_stages_of_an_engine_keep_to_their_nodes_while_these_live_and_may_move_to_one_that_comes_later() -> None:
+    seats = ["a", "a", "b"]
+
+    assert _only(seats, ["a", "b", "c"]) == [
+        {"ray.io/node-id": "!in(b,c)"},
+        {"ray.io/node-id": "!in(b,c)"},
+        {"ray.io/node-id": "!in(a,c)"},
+    ]
+    assert _only(seats, ["a", "c"]) is None
+    assert _only(["a", "a"], ["a"]) == [{}, {}]

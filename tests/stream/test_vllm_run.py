@@ -62,6 +62,22 @@ def test_two_models_that_do_not_fit_together_take_turns_while_another_lane_runs(
     assert not _engines()
 
 
+def test_a_reasoning_models_thoughts_stand_in_a_column_of_their_own_and_only_its_answer_is_read(
+    run: Run, folder: RunFolder, model: Path
+) -> None:
+    thinking = entry("thinks", model, ", reasoning_parser: deepseek_r1")
+
+    run(study(thinking, repetitions=30, more="sampling: {max_tokens: 200}"))
+
+    table = _answers(folder, "thinks").to_pylist()
+    said = [row for row in table if row["outcome"] == rows.ANSWERED]  # a random model ends a thought now and then
+    unsaid = [row for row in table if row["outcome"] != rows.ANSWERED]
+    assert any(row["reasoning"] for row in said)
+    assert not any("</think>" in (row["reasoning"] or "") for row in said)  # its answer may have a second one
+    assert {row["outcome"] for row in unsaid} == {"empty"}
+    assert not any(row["answer"] for row in unsaid)
+
+
 def _answers(folder: RunFolder, model: str) -> Any:
     return folder.answers(model).read()
 
