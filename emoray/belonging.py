@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from emoray import rows
 from emoray.resume import Settled
 from emoray.spec import Study
-from emoray.store import Part, RunFolder
+from emoray.store import Counts, Part, RunFolder
 from emoray.study.experiment import Grid
 from emoray.study.prompts import prompts
 
 _CHUNK = 100_000  # cells whose keys are texts at one time
+
+
+class Rows(Protocol):
+    """Rows of a run folder, one per key."""
+
+    def tables(self, columns: Sequence[str] | None = None) -> Iterable[pa.Table]: ...
+    def counts(self) -> Counts: ...
+
+
+def as_asked(folder: RunFolder, study: Study) -> RunFolder | Belonging:
+    """What in a folder its study asks for: all of it, unless the folder was shared with another spec's answers."""
+    return Belonging(folder, study) if (folder.manifest() or {}).get("extended") else folder
+
+
+def unread(part: Rows) -> dict[str, int]:
+    """How many answers a reader could not read, by kind: what stands before the colon of its error."""
+    kinds: Counter[str] = Counter()
+    for table in part.tables(["read_error"]) if part.counts().failed else ():
+        kinds.update(error.partition(":")[0] for error in table["read_error"].drop_null().to_pylist())
+    return dict(sorted(kinds.items()))
 
 
 class Belonging:
@@ -22,6 +46,10 @@ class Belonging:
     def __init__(self, folder: RunFolder, study: Study) -> None:
         self._folder, self._study = folder, study
         self._grid = {model.name: _keys(study.experiment.grid(model.name)) for model in study.experiment.models}
+
+    @property
+    def shown(self) -> str:
+        return self._folder.shown
 
     def manifest(self) -> dict[str, Any] | None:
         return self._folder.manifest()
@@ -64,3 +92,17 @@ class _Rows:
         for table in self._part.tables(wanted):
             mine = table.filter(pa.array(self._grid.has(table["key"])))
             yield mine if columns is None else mine.select(list(columns))
+
+    def counts(self) -> Counts:
+        """Of the keys that belong; files, money and tokens are those of the whole part."""
+        kinds: Counter[str] = Counter()
+        for table in self.tables([name for name in ("outcome", "read_error") if name in self._part.schema.names]):
+            kinds.update(_kinds(table).to_pylist())
+        return replace(self._part.counts(), answered=kinds.pop(rows.ANSWERED, 0), failed=dict(sorted(kinds.items())))
+
+
+def _kinds(table: pa.Table) -> pa.ChunkedArray:
+    """What became of each row."""
+    if "read_error" not in table.column_names:
+        return table["outcome"]
+    return pc.if_else(pc.is_valid(table["read_error"]), "unread", table["outcome"])

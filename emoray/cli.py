@@ -13,7 +13,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -24,6 +24,7 @@ from emoray.spec import (
     GoEmotionsReader,
     Hosted,
     JudgeReader,
+    ModelEntry,
     ReaderEntry,
     Retry,
     Spec,
@@ -31,6 +32,7 @@ from emoray.spec import (
     chosen_label_map,
     json_schema,
     load,
+    readers_of,
     with_reader,
 )
 from emoray.store import StoreError, without_secrets
@@ -69,7 +71,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     from emoray import plan
 
     study = load(arguments.spec, arguments.set)
-    _warn_of_code(study.spec)
+    _warn_of_code(study.spec.asked)
     folder = _folder(arguments.out, study.spec)
     planned = plan.plan(study, folder, address=arguments.address)
     print(json.dumps(planned.as_json(), indent=2) if arguments.json else planned.text())
@@ -79,7 +81,7 @@ def _plan(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     money = [] if arguments.max_cost is None else [f"budget_usd={arguments.max_cost}"]
     study = load(arguments.spec, [*arguments.set, *money])
-    _warn_of_code(study.spec)
+    _warn_of_code(study.spec.asked)
     from emoray import job  # Ray takes seconds to import: not before the spec is known to be right
 
     if not arguments.verbose:
@@ -100,8 +102,10 @@ def _score(arguments: argparse.Namespace) -> int:
     from emoray.store import RunFolder
 
     folder = RunFolder(_absolute(arguments.run))
-    spec = manifest.study(folder.manifest(), folder.shown).spec
-    entry, accounts = _reader(arguments.reader, spec)
+    kept = folder.manifest()
+    spec = manifest.study(kept, folder.shown).spec
+    entry, accounts = _reader(arguments.reader, spec, readers_of((kept or {}).get("more_readers", [])))
+    _warn_of_code(_asked_by(entry))
     if not arguments.verbose:
         _hush()
     command = shlex.join(["emoray", "score", without_secrets(arguments.run), "--reader", arguments.reader])
@@ -110,14 +114,28 @@ def _score(arguments: argparse.Namespace) -> int:
     )
 
 
-def _reader(reader: str, spec: Spec | None = None) -> tuple[ReaderEntry, dict[str, Account]]:
-    """A reader of the spec by its name, in a YAML file, or a classifier by its hub id or folder; and the accounts."""
+def _reader(
+    reader: str, spec: Spec | None = None, later: Sequence[ReaderEntry] = ()
+) -> tuple[ReaderEntry, dict[str, Account]]:
+    """A reader of the run by its name, in a YAML file, or a classifier by its hub id or folder; and the accounts.
+
+    `later` are those that have read the run beside its spec's.
+    """
     if reader.endswith((".yaml", ".yml")):
         found = with_reader(reader, spec)
         return found.readers[0], found.accounts
-    known = {entry.name: entry for entry in (spec.readers if spec else [])}
+    known = {entry.name: entry for entry in [*later, *(spec.readers if spec else [])]}
     own = GoEmotionsReader(kind="goemotions", name=_safe(reader), model=_model(reader))
-    return known.get(reader, own), {}
+    entry, accounts = known.get(reader, own), spec.accounts if spec else {}
+    for asked in _asked_by(entry):
+        if isinstance(asked, Hosted) and asked.account not in accounts:
+            raise SpecError(f"reader {reader!r} needs the account {asked.account!r}; give the YAML file that has both")
+    return entry, accounts
+
+
+def _asked_by(reader: ReaderEntry) -> list[ModelEntry]:
+    """The model that a judge asks."""
+    return [reader.model] if isinstance(reader, JudgeReader) else []
 
 
 def _model(reader: str) -> str:
@@ -157,14 +175,15 @@ def _report(arguments: argparse.Namespace) -> int:
 
 def _sample(arguments: argparse.Namespace) -> int:
     from emoray import human, manifest
+    from emoray.belonging import as_asked
     from emoray.store import RunFolder
 
     out, folder = Path(arguments.out), RunFolder(_absolute(arguments.run))
-    manifest.study(folder.manifest(), folder.shown)
+    study = manifest.study(folder.manifest(), folder.shown)
     if out.exists():
         raise SpecError(f"{out}: is there already, and may hold labels; choose another file")
     _writable(out)
-    drawn = human.slice_of(folder, arguments.cells, arguments.seed)
+    drawn = human.slice_of(as_asked(folder, study), arguments.cells, arguments.seed)
     out.write_text(human.as_csv(drawn), encoding="utf-8", newline="")
     print(
         f"{out}: {len(drawn):,} answers to label, each with a label or with valence and arousal (-1 to 1); then\n"
@@ -187,6 +206,7 @@ def _validate(arguments: argparse.Namespace) -> int:
     fit_on = validate.single_labelled(arguments.calibrate).first(arguments.limit) if arguments.calibrate else None
     label_map = chosen_label_map(arguments.label_map, Path())
     entry, accounts = _reader(arguments.reader)
+    _warn_of_code(_asked_by(entry))
     entry = entry.model_copy(update={"cpus": float(os.cpu_count() or 1)})
     if arguments.save:
         _writable(Path(arguments.save))
@@ -371,14 +391,19 @@ def _folder(out: str | None, spec: Spec) -> str:
 
 
 def _absolute(place: str) -> str:
-    """A path that means the same in every process of the job; a URI does already."""
-    return place if "://" in place else str(Path(place).expanduser().absolute())
+    """A folder that means the same in every process of the job; a URI does already."""
+    if "://" in place:
+        return place
+    path = Path(place).expanduser().absolute()
+    if path.is_file():
+        raise SpecError(f"{place}: is a file, not a folder")
+    return str(path)
 
 
-def _warn_of_code(spec: Spec) -> None:
-    """Says which models bring code of their own that the spec lets run."""
-    for entry in spec.asked:
-        if getattr(entry, "trust_remote_code", False) or getattr(entry, "engine_kwargs", {}).get("trust_remote_code"):
+def _warn_of_code(asked: Iterable[ModelEntry]) -> None:
+    """Says which models bring code of their own that their entries let run."""
+    for entry in asked:
+        if getattr(entry, "trust_remote_code", False):
             revision = getattr(entry, "revision", None)
             pinned = f"at revision {revision}" if revision else "at no fixed revision"
             print(

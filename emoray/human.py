@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from emoray import rows
+from emoray.belonging import Belonging, Rows
 from emoray.spec import SpecError
 from emoray.store import RunFolder
 from emoray.study.circumplex import Affect
@@ -41,14 +42,14 @@ class Drawn:
     answer: str
 
 
-def slice_of(folder: RunFolder, cells: int, seed: int) -> list[Drawn]:
+def slice_of(folder: RunFolder | Belonging, cells: int, seed: int) -> list[Drawn]:
     """So many answers, drawn alike from every model and state, in an order that tells neither.
 
     The same seed draws the same slice of the same answers. SpecError where there is nothing to draw.
     """
     strata: dict[tuple[str, float], list[Drawn]] = {}
     for model in folder.models():
-        for state, drawn in _lots(folder, model, cells, seed).items():
+        for state, drawn in _lots(folder.answers(model), cells, seed).items():
             strata[model, state] = drawn
     turns = zip_longest(*_shuffled(strata, seed))
     found = [drawn for turn in turns for drawn in turn if drawn is not None][:cells]
@@ -92,11 +93,11 @@ def human_labels(path: str | Path, label_map: LabelMap) -> dict[str, Affect | No
     return found
 
 
-def _lots(folder: RunFolder, model: str, cells: int, seed: int) -> dict[float, list[Drawn]]:
+def _lots(said: Rows, cells: int, seed: int) -> dict[float, list[Drawn]]:
     """Per state the answers with the lowest lots: as many as could be wanted of one state."""
     found: dict[float, list[Drawn]] = {}
     columns = ["key", "state_deg", "question", "answer", "outcome", "canary"]
-    for table in folder.answers(model).tables(columns):
+    for table in said.tables(columns):
         measured = pc.invert(pc.fill_null(table["canary"], False))
         answers = table.filter(pc.and_(measured, pc.equal(table["outcome"], rows.ANSWERED)))
         for state in pc.unique(answers["state_deg"]).to_pylist():

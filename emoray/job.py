@@ -8,20 +8,20 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any
 
 from emoray import manifest
-from emoray.belonging import Belonging
+from emoray.belonging import Belonging, as_asked, unread
 from emoray.compact import compact
 from emoray.exit_codes import INTERRUPTED, OK, OWED
 from emoray.human import human_labels
 from emoray.lease import Lease
-from emoray.progress import Progress, Standing
+from emoray.progress import Progress, Standing, by_kind
 from emoray.spec import (
     Account,
     Hosted,
@@ -31,14 +31,13 @@ from emoray.spec import (
     SpecError,
     Study,
     label_map_of,
-    readers_of,
     reads_as,
 )
 from emoray.store import RunFolder, StoreError
 from emoray.stream import cluster
 from emoray.stream.conduct import Conductor
 from emoray.stream.lane import Lane, LaneEnd
-from emoray.stream.means import check_budgets, check_keys
+from emoray.stream.means import check_budgets, check_keys, kept_readers
 from emoray.study.goemotions import LabelMap
 from emoray.study.outcomes import FailureKind
 from emoray.study.scoring import NeutralRule
@@ -60,15 +59,12 @@ def run(
     SpecError or StoreError before anything is written, where the folder or the cluster cannot hold the run.
     """
     folder = RunFolder(uri)
-    kept = folder.manifest()
-    if kept is not None:
-        _check_same(study, folder, kept, extend=extend)
+    described = partial(_described, folder, study, extend=extend)
+    described()
     check_keys(study.spec)
     check_budgets(study.spec)
-    whole = dict(kept or manifest.fresh(study)) | manifest.described(study)
-    whole["extended"] = extend or whole.get("extended", False)
     capacity = cluster.connect(address, verbose=verbose)
-    return _attempt(folder, study, whole, command, partial(Conductor, study, folder, capacity, limit=limit))
+    return _attempt(folder, study, described, command, partial(Conductor, study, folder, capacity, limit=limit))
 
 
 def score(
@@ -85,15 +81,15 @@ def score(
     `accounts` are those that a hosted judge needs beside the run's own.
     """
     folder = RunFolder(uri)
-    kept = folder.manifest()
-    asked = manifest.study(kept, folder.shown)
+    asked = manifest.study(folder.manifest(), folder.shown)
     alone = {"readers": [reader], "accounts": asked.spec.accounts | dict(accounts or {})}
     study = Study(asked.spec.model_copy(update=alone), label_map=asked.label_map)
-    whole = _with_reader(dict(kept or {}), asked, reader)
+    described = partial(_with_reader, folder, reader)
+    described()
     check_keys(study.spec.model_copy(update={"models": []}))  # nothing is asked of the models
     check_budgets(study.spec.model_copy(update={"models": []}))
     capacity = cluster.connect(address, verbose=verbose)
-    return _attempt(folder, study, whole, command, partial(Conductor, study, folder, capacity, asks=False))
+    return _attempt(folder, study, described, command, partial(Conductor, study, folder, capacity, asks=False))
 
 
 def report(
@@ -115,13 +111,11 @@ def report(
     kept = folder.manifest()
     study = manifest.study(kept, folder.shown)
     labels = label_map or study.label_map
-    readers = [*study.spec.readers, *readers_of((kept or {}).get("more_readers", []))]
+    readers = list(kept_readers(kept).values())
     validated = [human_text(path, readers, labels) for path in ceilings]
     target = RunFolder(out) if out else folder
-    source: RunFolder | Belonging = folder
-    left_out = ""
-    if (kept or {}).get("extended"):
-        source = Belonging(folder, study)
+    source, left_out = as_asked(folder, study), ""
+    if isinstance(source, Belonging):
         left_out = f"\nleft out: {source.strangers():,} answers in the folder that the spec does not ask for"
     try:
         summary = write_report(
@@ -134,7 +128,7 @@ def report(
             human_labels=human_labels(human, labels) if human else None,
         )
     except Unusable as wrong:
-        raise SpecError(f"{human}: {wrong}") from None
+        raise SpecError(f"{human}: {wrong}" if human else str(wrong)) from None
     return f"{terminal_table(summary)}\n{left_out}\nreport: {target.where('' if out else 'report/')}report.html"
 
 
@@ -150,51 +144,96 @@ def compact_all(folder: RunFolder) -> str:
     return "\n".join(lines)
 
 
-def _with_reader(whole: dict[str, Any], asked: Study, reader: ReaderEntry) -> dict[str, Any]:
+def _described(folder: RunFolder, study: Study, *, extend: bool) -> dict[str, Any]:
+    """The manifest of a run of this study; SpecError where the folder holds what does not go with it."""
+    kept = folder.manifest()
+    if kept is None:
+        return manifest.fresh(study) | {"extended": extend}
+    _check_same(study, folder, kept, extend=extend)
+    read, known = folder.readers(), kept_readers(kept)
+    for reader in study.spec.readers:
+        if reader.name in read:
+            _check_reader(known, reader)
+    own = {reader.name for reader in study.spec.readers}
+    more = [entry for name, entry in known.items() if name in read and name not in own]  # their rows stay, and count
+    extended = extend or kept.get("extended", False)
+    return kept | manifest.described(study) | {"extended": extended, "more_readers": _dumped(more)}
+
+
+def _with_reader(folder: RunFolder, reader: ReaderEntry) -> dict[str, Any]:
     """The manifest that also knows a reader which the spec does not have; SpecError where another has its name."""
-    own = {entry.name: entry for entry in asked.spec.readers}
-    later = {entry.name: entry for entry in readers_of(whole.get("more_readers", []))}
-    known = (own | later).get(reader.name, reader)
-    if reads_as(known) != reads_as(reader):
+    kept = folder.manifest() or {}
+    known = kept_readers(kept)
+    _check_reader(known, reader)
+    if reader.name in {entry.name for entry in manifest.study(kept, folder.shown).spec.readers}:
+        return kept
+    later = kept_readers({"more_readers": kept.get("more_readers", [])}) | {reader.name: reader}
+    return kept | {"more_readers": _dumped(later.values())}
+
+
+def _check_reader(known: Mapping[str, ReaderEntry], reader: ReaderEntry) -> None:
+    """One name is one reader: readings under it must not be of two."""
+    if reads_as(known.get(reader.name, reader)) != reads_as(reader):
         raise SpecError(f"the run has another reader called {reader.name!r} already; give this one a name of its own")
-    if reader.name in own:
-        return whole
-    return whole | {"more_readers": [one.model_dump(mode="json") for one in (later | {reader.name: reader}).values()]}
+
+
+def _dumped(readers: Iterable[ReaderEntry]) -> list[dict[str, Any]]:
+    return [reader.model_dump(mode="json") for reader in readers]
 
 
 def _attempt(
-    folder: RunFolder, study: Study, whole: dict[str, Any], command: str, conductor_of: Callable[..., Conductor]
+    folder: RunFolder,
+    study: Study,
+    described: Callable[[], dict[str, Any]],
+    command: str,
+    conductor_of: Callable[..., Conductor],
 ) -> int:
-    """One attempt, under the folder's lease; `whole` is the manifest it is written into."""
+    """One attempt, under the folder's lease; `described` reads the manifest that it is written into."""
     attempt = manifest.attempt(shlex.split(command))
-    conductor = conductor_of(attempt["id"])
+    with _Interruption(command) as interruption:
+        conductor = conductor_of(attempt["id"])
+        with _leased(folder) as lease:
+            whole = described()  # once more: a run that ended meanwhile has written to it
+            try:
+                with _kept(folder, whole, attempt, lease):
+                    attempt["settled_before"] = conductor.settled_before()
+                    paid = _judged(folder, study)
+                    ends = _conduct(conductor, lease, interruption)
+                    _check_held(lease, folder)
+                    left = {lane.model: lane.left() for lane in conductor.lanes}
+                    judged = {model: usd - paid[model] for model, usd in _judged(folder, study).items()}
+                    attempt["lanes"] = [_lane(end) | {"read_cost_usd": judged[end.model]} for end in ends]
+                    folder.write_manifest(whole)
+                    print(report(folder))
+                    attempt["end"] = _end(conductor, sum(left.values()))
+            except StoreError as wrong:  # a disk that filled up while it was written to: what is there is kept
+                print(f"emoray: {wrong}\nresume with: {command}", file=sys.stderr)
+                return INTERRUPTED if conductor.stopping or lease.lost.is_set() else OWED
+        return _say_end(conductor, ends, left, folder, study, command)
+    return INTERRUPTED
+
+
+@contextmanager
+def _leased(folder: RunFolder) -> Iterator[Lease]:
+    """The right to write to a folder that all nodes see, in which nothing is torn."""
     cluster.check_folder(folder)
     with Lease(folder) as lease:
         for part in folder.parts():
             part.repair(now_ns=time.time_ns())
-        try:
-            with _kept(folder, whole, attempt):
-                attempt["settled_before"] = conductor.settled_before()
-                paid = _judged(folder, study)
-                ends = _conduct(conductor, lease, command)
-                left = {lane.model: lane.left() for lane in conductor.lanes}
-                judged = {model: usd - paid[model] for model, usd in _judged(folder, study).items()}
-                attempt["lanes"] = [_lane(end) | {"read_cost_usd": judged[end.model]} for end in ends]
-                folder.write_manifest(whole)
-                print(report(folder))
-                attempt["end"] = _end(conductor, sum(left.values()))
-        except StoreError as wrong:  # a disk that filled up while it was written to: what is there is kept
-            print(f"emoray: {wrong}\nresume with: {command}", file=sys.stderr)
-            return INTERRUPTED if conductor.stopping else OWED
-        except KeyboardInterrupt:  # before the lanes began, or in the report
-            print(f"\nemoray: interrupted\nresume with: {command}", file=sys.stderr)
-            return INTERRUPTED
-    return _say_end(conductor, ends, left, folder, study, command)
+        yield lease
 
 
-def _conduct(conductor: Conductor, lease: Lease, command: str) -> list[LaneEnd]:
+def _check_held(lease: Lease, folder: RunFolder) -> None:
+    if lease.lost.is_set():
+        raise StoreError(
+            f"another run took over {folder.shown}, or it was out of reach for long: this run stopped, and what it "
+            "received is kept"
+        )
+
+
+def _conduct(conductor: Conductor, lease: Lease, interruption: _Interruption) -> list[LaneEnd]:
     """Lets the lanes run: watched, and interruptible."""
-    progress, interruption = Progress(), _Interruption(command)
+    progress = Progress()
 
     def watch(lanes: Sequence[Lane]) -> None:
         if interruption.asked and not conductor.stopping:
@@ -202,9 +241,9 @@ def _conduct(conductor: Conductor, lease: Lease, command: str) -> list[LaneEnd]:
             print("\nstopping: what is in flight is still received; once more to stop at once", file=sys.stderr)
         progress.show({lane.model: _standing(lane) for lane in lanes})
         if lease.lost.is_set() and not conductor.stopping:
-            conductor.stop("another run took over the folder")
+            conductor.stop("the lease of the folder was lost")
 
-    with interruption.heard():
+    with interruption.left_to_watch():
         ends = conductor.run(watch)
     progress.show({lane.model: _standing(lane) for lane in conductor.lanes}, last=True)
     return ends
@@ -224,8 +263,10 @@ def _check_same(study: Study, folder: RunFolder, kept: Mapping[str, Any], *, ext
 
 
 @contextmanager
-def _kept(folder: RunFolder, whole: dict[str, Any], attempt: dict[str, Any]) -> Iterator[None]:
-    """Writes the attempt into run.json when it begins and again when it ends, however it ends."""
+def _kept(folder: RunFolder, whole: dict[str, Any], attempt: dict[str, Any], lease: Lease) -> Iterator[None]:
+    """Writes the attempt into run.json when it begins and again when it ends, however it ends; but for a folder that is
+    another run's by then.
+    """
     whole["attempts"] = [*(one if "end" in one else one | _died(folder) for one in whole["attempts"]), attempt]
     folder.write_manifest(whole)
     try:
@@ -236,7 +277,8 @@ def _kept(folder: RunFolder, whole: dict[str, Any], attempt: dict[str, Any]) -> 
         raise
     finally:
         attempt["ended"] = datetime.now(UTC).isoformat(timespec="seconds")
-        folder.write_manifest(whole)
+        if not lease.lost.is_set():
+            folder.write_manifest(whole)
 
 
 def _died(folder: RunFolder) -> dict[str, str]:
@@ -250,38 +292,52 @@ def _died(folder: RunFolder) -> dict[str, str]:
 
 def _end(conductor: Conductor, left: int) -> str:
     """How an attempt ended that came to its end."""
-    how = "stopped: it was interrupted, or lost the folder" if conductor.stopping else "finished"
+    how = "stopped: it was interrupted" if conductor.stopping else "finished"
     return f"{how}; {left:,} cells are still owed" if left else how
 
 
 class _Interruption:
-    """Counts Ctrl-C and SIGTERM. The first is acted on by whoever watches: Ray and stderr are no places for a handler,
-    which may interrupt either of them in the middle. The second ends the process at once.
+    """Ctrl-C and SIGTERM. While lanes run the first is acted on by whoever watches: Ray and stderr are no places for a
+    handler, which may interrupt either of them in the middle; the second ends the process at once. At any other time
+    it ends the attempt with the command that resumes.
     """
 
     def __init__(self, command: str) -> None:
         self.asked = False
-        self._command = command
+        self._command, self._watched = command, False
+        self._before: dict[signal.Signals, Any] = {}  # who heard them
 
     def __call__(self, number: int, _: FrameType | None) -> None:
+        if not self._watched:
+            raise KeyboardInterrupt
         if self.asked:
             os.write(sys.stderr.fileno(), f"\nnot waiting; resume with: {self._command}\n".encode())
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         self.asked = True
 
+    def __enter__(self) -> _Interruption:
+        if threading.current_thread() is threading.main_thread():  # signals reach no other
+            self._before = {number: signal.signal(number, self) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        if isinstance(error, KeyboardInterrupt):
+            print(f"\nemoray: interrupted\nresume with: {self._command}", file=sys.stderr)
+        return isinstance(error, KeyboardInterrupt)
+
     @contextmanager
-    def heard(self) -> Iterator[None]:
-        """While this lasts; signals reach the main thread only."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.signal(number, self) for number in (signal.SIGINT, signal.SIGTERM)}
+    def left_to_watch(self) -> Iterator[None]:
+        """While the lanes run."""
+        self._watched = True
         try:
             yield
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            self._watched = False
 
 
 def _standing(lane: Lane) -> Standing:
@@ -338,14 +394,20 @@ def _say_end(
     for model, cells in left.items():
         if cells:
             failed = folder.answers(model).counts().failed
-            kinds = ", ".join(f"{n:,} {kind}" for kind, n in failed.items())
-            print(f"{model}: {cells:,} cells are still owed{f' ({kinds})' if kinds else ''}", file=sys.stderr)
-            for sentence in _alike(study.spec.model(model), failed):
+            kinds = f" ({by_kind(failed)})" if failed else ""
+            print(f"{model}: {cells:,} cells are still owed{kinds}", file=sys.stderr)
+            for sentence in [*_alike(study.spec.model(model), failed), *_not_read(folder, study, model)]:
                 print(f"{model}: {sentence}", file=sys.stderr)
     if not any(left.values()) and not any(end.error for end in ends):
         return OK
     print(f"resume with: {command}", file=sys.stderr)
     return INTERRUPTED if conductor.stopping else OWED
+
+
+def _not_read(folder: RunFolder, study: Study, model: str) -> list[str]:
+    """Which readers could not read some of the answers, and why."""
+    kinds = {reader.name: unread(folder.rows(reader.name, model)) for reader in study.spec.readers}
+    return [f"reader {name} could not read {by_kind(some)}" for name, some in kinds.items() if some]
 
 
 _FITS = "shorten the template or lower max_tokens, or give the engine more room (max_model_len)"

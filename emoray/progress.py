@@ -73,6 +73,11 @@ def _columns(terminal: TextIO) -> int:
         return _COLUMNS
 
 
+def by_kind(counts: Mapping[str, int]) -> str:
+    """`31 overloaded, 2 timeout`"""
+    return ", ".join(f"{n:,} {kind}" for kind, n in counts.items())
+
+
 def duration(seconds: float) -> str:
     """In the two largest units: 1 h 27 min, 3 min 20 s, 45 s."""
     s = round(seconds)

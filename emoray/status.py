@@ -10,8 +10,9 @@ from typing import Any
 
 from emoray import manifest
 from emoray.batches import FolderBook
+from emoray.belonging import Belonging, as_asked, unread
 from emoray.lease import holder
-from emoray.progress import duration
+from emoray.progress import by_kind, duration
 from emoray.store import LANES, RunFolder
 
 _ALIVE_S = 120.0  # a part that was written to so recently is being worked on
@@ -24,6 +25,7 @@ class ModelStatus:
     settled: int
     failed: dict[str, int]  # by kind
     read: dict[str, int]  # by reader
+    unread: dict[str, dict[str, int]]  # what a reader could not read: by reader, then by kind
     spare: int  # answers beyond the first of their key, which never reach a result
     torn: int  # files that cannot be read
     batches: int  # submitted to a batch endpoint and not ended
@@ -70,7 +72,8 @@ class Status:
 def status(folder: RunFolder, *, now: datetime | None = None) -> Status:
     """The status of a run folder; SpecError where it is none."""
     whole = folder.manifest()
-    spec = manifest.study(whole, folder.shown).spec
+    study = manifest.study(whole, folder.shown)
+    seen = as_asked(folder, study)
     attempts = list((whole or {}).get("attempts", []))
     cells, last = int((whole or {})["cells_per_model"]), attempts[-1] if attempts else {}
     now = now or datetime.now(UTC)
@@ -78,15 +81,15 @@ def status(folder: RunFolder, *, now: datetime | None = None) -> Status:
     held = holder(folder, now.timestamp())
     standing: dict[str, str] = json.loads(folder.read_bytes(LANES) or b"{}") if held else {}
     models = tuple(
-        _model(folder, entry.name, cells, last, now, batches[entry.name], standing.get(entry.name))
-        for entry in spec.models
+        _model(seen, entry.name, cells, last, now, batches[entry.name], standing.get(entry.name))
+        for entry in study.spec.models
     )
     writer = f"process {held.pid} on {held.host}" if held else None
-    return Status(spec.name, folder.shown, attempts, models, writer)
+    return Status(study.spec.name, folder.shown, attempts, models, writer)
 
 
 def _model(
-    folder: RunFolder,
+    folder: RunFolder | Belonging,
     name: str,
     cells: int,
     last: dict[str, Any],
@@ -95,7 +98,9 @@ def _model(
     standing: str | None,
 ) -> ModelStatus:
     said = folder.answers(name).counts()
-    felt = {reader: folder.rows(reader, name).counts() for reader in folder.readers()}
+    rows = {reader: folder.rows(reader, name) for reader in folder.readers()}
+    felt = {reader: part.counts() for reader, part in rows.items()}
+    unreadable = {reader: unread(part) for reader, part in rows.items()}
     alive = "end" not in last and said.last_write is not None and (now - said.last_write).total_seconds() < _ALIVE_S
     before = last.get("settled_before", {}).get(name, 0)
     return ModelStatus(
@@ -104,6 +109,7 @@ def _model(
         settled=said.answered,
         failed=dict(said.failed),
         read={reader: counts.answered for reader, counts in felt.items()},
+        unread={reader: kinds for reader, kinds in unreadable.items() if kinds},
         spare=said.spare,
         torn=said.torn,
         batches=batches,
@@ -122,13 +128,13 @@ def _rate(answered: int, before: int, began: str, now: datetime) -> float:
 
 
 def _line(model: ModelStatus, width: int) -> str:
-    failed = ", ".join(f"{n:,} {kind}" for kind, n in model.failed.items()) or "none"
     words = [
         f"  {model.model:<{width}}",
         f"settled {model.settled:,} of {model.cells:,}",
         f"owed {model.owed:,}",
-        f"failed {failed}",
+        f"failed {by_kind(model.failed) or 'none'}",
         *(f"read by {reader} {n:,}" for reader, n in model.read.items()),
+        *(f"not read by {reader} {by_kind(kinds)}" for reader, kinds in model.unread.items()),
         f"${model.cost_usd:,.2f}" if model.cost_usd else "",
         f"${model.read_cost_usd:,.2f} for judges" if model.read_cost_usd else "",
         f"{model.spare:,} spare copies" if model.spare else "",

@@ -44,6 +44,12 @@ def begun(path: Path, text: str = SPEC, **attempt: Any) -> RunFolder:
     return folder
 
 
+def extended(folder: RunFolder) -> RunFolder:
+    """The same folder, shared with answers of another spec."""
+    folder.write_manifest((folder.manifest() or {}) | {"extended": True})
+    return folder
+
+
 def asked(text: str = SPEC, model: str = "a") -> list[Prompt]:
     return list(prompts(study(text).experiment.grid(model)))
 
@@ -56,11 +62,19 @@ def say(folder: RunFolder, some: Sequence[Prompt], outcome: Outcome = ANSWER) ->
         journal.append(rows.said(table, replies, host="scripted", revision=None, engine=None)).result(60)
 
 
-def feel(folder: RunFolder, some: Sequence[Prompt], label: str = "joy", cost_usd: float | None = None) -> None:
-    """Everyone said and felt the same; `cost_usd` is what each reading cost."""
+def feel(
+    folder: RunFolder,
+    some: Sequence[Prompt],
+    label: str = "joy",
+    cost_usd: float | None = None,
+    *,
+    reader: str = "r",
+    error: str | None = None,
+) -> None:
+    """Everyone said and felt the same, or could not be read; `cost_usd` is what each reading cost."""
     replies = [Reply(prompt.key, ANSWER, BEGAN, 0.1) for prompt in some]
     said = rows.said(rows.asked(some), replies, host="scripted", revision=None, engine=None)
-    reading = Reading(np.eye(28, dtype=np.float32)[LABELS.index(label)], cost_usd=cost_usd)
-    felt = rows.felt(said, [reading] * len(some), reader="r", revision=None)
-    with Journal(folder.rows("r", some[0].cell.model.name), "actor", schema=rows.SCORED) as journal:
+    reading = Reading(np.eye(28, dtype=np.float32)[LABELS.index(label)], cost_usd=cost_usd, error=error)
+    felt = rows.felt(said, [reading] * len(some), reader=reader, revision=None)
+    with Journal(folder.rows(reader, some[0].cell.model.name), "actor", schema=rows.SCORED) as journal:
         journal.append(rows.scored(felt, study().label_map, "zero")).result(60)

@@ -14,6 +14,7 @@ import pytest
 
 from emoray import __version__, cli, manifest
 from emoray.cli import main
+from emoray.spec import Hosted, JudgeReader, ScriptedReader, SpecError
 from emoray.store import RunFolder
 from emoray.study.goemotions import LABELS
 from tests import runs, tiny_models
@@ -225,6 +226,13 @@ def test_without_out_the_folder_is_named_after_the_spec(capsys: Captured) -> Non
     assert json.loads(capsys.readouterr().out)["folder"] == str(Path("runs/t").absolute())
 
 
+@pytest.mark.parametrize("arguments", [["plan", "my.yaml", "--out", "file"], ["status", "file"], ["report", "file"]])
+def test_a_file_is_no_run_folder(arguments: list[str], capsys: Captured) -> None:
+    spec()
+    Path("file").write_text("")
+    assert refused(capsys, *arguments) == "file: is a file, not a folder"
+
+
 def test_a_uri_stays_a_uri(capsys: Captured) -> None:
     assert main(["plan", spec(), "--json", "--out", f"file://{Path('x').absolute()}"]) == 0
     assert json.loads(capsys.readouterr().out)["folder"].startswith("file:///")
@@ -356,10 +364,11 @@ def test_validate_refuses_a_label_map_that_is_none(capsys: Captured) -> None:
 
 def test_validate_keeps_its_figures_for_a_report_and_fits_a_temperature(tiny: str, capsys: Captured) -> None:
     arguments = ["validate", tiny, "--data", data(), "--limit", "2"]
-    assert main([*arguments, "--save", "kept.json", "--calibrate", "data.tsv"]) == 0
-    assert "(fitted to data.tsv, judged on others)" in capsys.readouterr().out
+    Path("dev.tsv").write_text("I adore it\t18\tid5\nSo sorry\t25\tid6\n")
+    assert main([*arguments, "--save", "kept.json", "--calibrate", "dev.tsv"]) == 0
+    assert "(fitted to dev.tsv, judged on others)" in capsys.readouterr().out
     kept = json.loads(Path("kept.json").read_text())
-    assert (kept["reader"]["model"], kept["quality"]["comments"], kept["data"]) == (tiny, 2, "data.tsv")
+    assert (kept["reader"]["reads_as"]["model"], kept["quality"]["comments"], kept["data"]) == (tiny, 2, "data.tsv")
 
 
 def test_validate_reads_with_the_reader_that_a_file_describes(capsys: Captured) -> None:
@@ -462,3 +471,28 @@ def test_score_refuses_another_reader_under_a_name_that_is_taken(read: Path, cap
     Path("r.yaml").write_text("{kind: goemotions, name: r}")
     said = refused(capsys, "score", "-v", str(read), "--reader", "r.yaml")
     assert said == "the run has another reader called 'r' already; give this one a name of its own"
+
+
+def test_a_run_refuses_another_reader_under_a_name_that_has_readings(read: Path, capsys: Captured) -> None:
+    other = spec(runs.SPEC.replace("{kind: scripted, name: r}", "{kind: goemotions, name: r, model: org/two}"))
+    for more in ([], ["--extend"]):
+        said = refused(capsys, "run", "-v", other, "--out", str(read), *more)
+        assert said == "the run has another reader called 'r' already; give this one a name of its own"
+
+
+def test_a_reader_that_came_later_is_found_by_its_name(read: Path) -> None:
+    later = [ScriptedReader(kind="scripted", name="late")]
+    assert cli._reader("late", runs.study().spec, later) == (later[0], {})
+
+
+def test_a_judge_whose_account_nobody_knows_needs_its_file() -> None:
+    model = Hosted(host="hosted_api", name="m", id="x", account="o")
+    with pytest.raises(SpecError, match="reader 'j' needs the account 'o'; give the YAML file that has both"):
+        cli._reader("j", runs.study().spec, [JudgeReader(kind="judge", name="j", model=model)])
+
+
+def test_validate_warns_of_a_judge_that_brings_code_of_its_own(capsys: Captured) -> None:
+    model = {"host": "transformers", "name": "m", "id": "./no/such", "trust_remote_code": True}
+    Path("j.yaml").write_text(json.dumps({"kind": "judge", "name": "j", "model": model}))
+    assert main(["validate", "j.yaml", "--data", data()]) == 2
+    assert "warning: model 'm' runs the Python code that comes with ./no/such" in capsys.readouterr().err

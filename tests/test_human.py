@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from emoray.belonging import as_asked
 from emoray.human import COLUMNS, as_csv, human_labels, slice_of
 from emoray.spec import SpecError
 from emoray.store import RunFolder
@@ -70,6 +71,14 @@ def test_neither_failures_nor_canaries_are_to_be_labelled(tmp_path: Path) -> Non
 def test_without_answers_there_is_nothing_to_label(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="holds no answers yet, so there is nothing to label"):
         slice_of(runs.begun(tmp_path), 10, seed=0)
+
+
+def test_of_a_shared_folder_only_what_its_spec_asks_for_is_to_be_labelled(tmp_path: Path) -> None:
+    other = runs.asked(runs.SPEC.replace("states: 3", "states: 4"))
+    made, cells = runs.extended(runs.begun(tmp_path)), runs.asked()
+    runs.say(made, [*cells[:4], *(prompt for prompt in other if prompt.cell.state.angle_deg == 90)])
+    drawn = slice_of(as_asked(made, runs.study()), 99, seed=0)
+    assert {one.key for one in drawn} == {prompt.key for prompt in cells[:4]}
 
 
 def test_the_table_shows_answers_and_hides_what_was_asked_for(folder: RunFolder) -> None:

@@ -94,18 +94,17 @@ def test_a_classifier_with_code_of_its_own_is_refused_without_a_question(tmp_pat
     assert not mark.exists()
 
 
+@pytest.mark.parametrize("host", ["transformers", "vllm"])
 @pytest.mark.parametrize(
     ("settings", "warned"),
     [
         ("", False),
         (", trust_remote_code: true", True),
         (", trust_remote_code: true, revision: abc123", True),
-        (", engine_kwargs: {trust_remote_code: true}", True),
     ],
 )
-def test_plan_warns_of_models_that_bring_code(settings: str, warned: bool, tmp_path: Path) -> None:
+def test_plan_warns_of_models_that_bring_code(settings: str, warned: bool, host: str, tmp_path: Path) -> None:
     spec = tmp_path / "spec.yaml"
-    host = "vllm" if "engine" in settings else "transformers"
     spec.write_text(
         f"name: t\nmodels: [{{name: a, host: {host}, id: some/model{settings}}}]\n"
         "readers: [{kind: scripted, name: r}]\n"

@@ -72,6 +72,30 @@ def test_the_money_of_judges_is_told_beside_that_of_the_models(tmp_path: Path) -
     assert of(folder, "b b").read_cost_usd == 0
 
 
+def test_what_a_reader_could_not_read_is_named_by_its_kind(tmp_path: Path) -> None:
+    folder, cells = runs.begun(tmp_path), runs.asked()
+    runs.say(folder, cells[:6])
+    runs.feel(folder, cells[:2])
+    runs.feel(folder, cells[2:5], error="unparsed: holds no JSON object: I: cannot say")
+    runs.feel(folder, cells[5:6], error="content_filtered: no")
+    assert (of(folder).read, of(folder).unread) == ({"r": 2}, {"r": {"content_filtered": 1, "unparsed": 3}})
+    assert "read by r 2  not read by r 1 content_filtered, 3 unparsed" in status(folder).text()
+
+
+def test_answers_that_another_spec_asked_for_settle_nothing(tmp_path: Path) -> None:
+    other = runs.asked(runs.SPEC.replace("states: 3", "states: 4"))
+    folder, cells = runs.extended(runs.begun(tmp_path)), runs.asked()
+    strangers = [prompt for prompt in other if prompt.key not in {cell.key for cell in cells}]
+    runs.say(folder, [*cells[:2], *strangers[:5]])
+    runs.say(folder, [cells[2], *strangers[5:8]], runs.FAILURE)
+    runs.feel(folder, [cells[0], *strangers[:4]])
+    runs.feel(folder, [cells[1], strangers[4]], error="unparsed: no")
+    found = of(folder)
+    assert (found.settled, found.owed, found.failed) == (2, 10, {"overloaded": 1})
+    assert (found.read, found.unread) == ({"r": 1}, {"r": {"unparsed": 1}})
+    assert found.cost_usd == pytest.approx(7 * 0.01 + 4 * 0.002)  # it was spent
+
+
 def test_batches_that_are_open_are_told_and_those_that_ended_are_not(tmp_path: Path) -> None:
     folder = runs.begun(tmp_path)
     keys = tuple(prompt.key for prompt in runs.asked())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import queue
+import socket
 import threading
 import time
 from collections import Counter, deque
@@ -36,7 +38,7 @@ from emoray.spec import (
     ScriptedReader,
     Vllm,
 )
-from emoray.store import RunFolder, StoreError
+from emoray.store import Part, RunFolder, StoreError, missing_mark
 from emoray.stream.ledger import Verdict
 from emoray.stream.means import Means
 from emoray.study.goemotions import LabelMap
@@ -56,6 +58,7 @@ class Work(NamedTuple):
     attempt: str  # which `run` command this is; part of every file name it writes
     ledger: Any
     means: Means | None = None  # of a hosted model
+    mark: str = ""  # what the driver left in the run folder, for every node to see
 
 
 def host_of(entry: ModelEntry, means: Means | None = None) -> Host:
@@ -135,14 +138,17 @@ class Speaker:
             ray.get(self._work.ledger.down.remote(str(wrong)))
 
     def _started(self, entry: ModelEntry) -> Host | None:
-        if not ray.get(self._work.ledger.starting.remote(ray.get_runtime_context().get_actor_id())):
+        ledger = self._work.ledger
+        if not ray.get(ledger.starting.remote(_me())):
             return None
         try:
+            _check_node(self._work)
             host = host_of(entry, self._work.means)
-        except HostDown as wrong:
-            ray.get(self._work.ledger.down.remote(str(wrong)))
+        except (HostDown, StoreError) as wrong:
+            if not ray.get(ledger.cannot_start.remote(str(wrong))):
+                os._exit(1)  # Ray starts it again, where it may do better
             return None
-        self._work.ledger.ready.remote()
+        ledger.ready.remote()
         return host
 
     def _speak(self, host: Host, owed: pa.Table, turn: _Turn) -> Iterator[pa.Table]:
@@ -159,13 +165,11 @@ class Speaker:
             yield self._release(*pair)
 
     def _owed(self, block: pa.Table) -> pa.Table:
-        """The block, less what is durable already where Ray runs it again (a killed actor, a lost node)."""
-        verdict = ray.get(self._work.ledger.begin.remote(block["key"][0].as_py())) if block.num_rows else Verdict.STOP
-        if verdict is Verdict.ASK:
+        """What of the block is to be asked."""
+        if not block.num_rows:
             return block
-        if verdict is Verdict.STOP:
-            return block.slice(0, 0)
-        return owed_rows(block, self._part.settled())
+        verdict = ray.get(self._work.ledger.begin.remote(block["key"][0].as_py(), block.num_rows))
+        return _owed(block, verdict, self._part)
 
     def _release(self, durable: Future[None], table: pa.Table) -> pa.Table:
         durable.result()
@@ -226,25 +230,49 @@ class _Turn:
 class Listener:
     """Reads with one reader. SAID blocks in; the scored rows become durable; the same SAID blocks out."""
 
-    def __init__(self, entry: ReaderEntry, work: Work, label_map: LabelMap, neutral: NeutralRule) -> None:
-        self._work, self._label_map, self._neutral = work, label_map, neutral
+    def __init__(
+        self, entry: ReaderEntry, work: Work, label_map: LabelMap, neutral: NeutralRule, *, careful: bool
+    ) -> None:
+        """`careful` of what it begins, for blocks that cost money or can wait: an answer that has just been received is
+        otherwise read even when the run is told to stop.
+        """
+        self._work, self._label_map, self._neutral, self._careful = work, label_map, neutral, careful
         self._reader = self._started(entry)
         self._together = _Together()
-        part = RunFolder(work.run).rows(entry.name, work.model)
-        self._journal = Journal(part, _writer(work), schema=rows.SCORED, every_s=_COMMIT_S)
+        self._part = RunFolder(work.run).rows(entry.name, work.model)
+        self._journal = Journal(self._part, _writer(work), schema=rows.SCORED, every_s=_COMMIT_S)
 
     def __call__(self, block: pa.Table) -> pa.Table:
         """What cannot go on ends its lane without an exception, as with a Speaker."""
         if block.num_rows == 0 or self._reader is None:
             return block
         try:
-            for durable in self._kept(self._reader, block):
+            owed = self._owed(self._reader, block)
+            for durable in self._kept(self._reader, owed) if owed.num_rows else []:
                 durable.result()
         except (ReaderDown, StoreError) as wrong:
             ray.get(self._work.ledger.down.remote(str(wrong)))
         else:
-            self._work.ledger.read.remote(self._reader.name, block.num_rows)
+            self._work.ledger.read.remote(self._reader.name, owed.num_rows)
         return block
+
+    def _started(self, entry: ReaderEntry) -> Reader | None:
+        ledger = self._work.ledger
+        if not ray.get(ledger.starting.remote(_me(), entry.name)):
+            return None
+        try:
+            _check_node(self._work)
+            return reader_of(entry, self._work.means)
+        except (HostDown, ReaderDown, StoreError) as wrong:
+            ray.get(ledger.down.remote(str(wrong)))
+            return None
+
+    def _owed(self, reader: Reader, block: pa.Table) -> pa.Table:
+        """What of the block is to be read."""
+        if not self._careful:
+            return block
+        verdict = ray.get(self._work.ledger.begin_reading.remote(reader.name, block["key"][0].as_py()))
+        return _owed(block, verdict, self._part)
 
     def _kept(self, reader: Reader, block: pa.Table) -> list[Future[None]]:
         """Reads the block; done when its rows are durable."""
@@ -258,13 +286,6 @@ class Listener:
     def _keep(self, reader: Reader, block: pa.Table, readings: Sequence[Reading | None]) -> Future[None]:
         felt = rows.felt(block, readings, reader=reader.name, revision=reader.revision)
         return self._journal.append(rows.scored(felt, self._label_map, self._neutral))
-
-    def _started(self, entry: ReaderEntry) -> Reader | None:
-        try:
-            return reader_of(entry, self._work.means)
-        except (ReaderDown, HostDown) as wrong:
-            ray.get(self._work.ledger.down.remote(str(wrong)))
-            return None
 
 
 class _Together:
@@ -308,6 +329,31 @@ def _read_as_one(together: list[_Waiting], read: Callable[[pa.Table], Future[Non
         return
     for one in together:
         one.durable.set_result(durable)
+
+
+def _me() -> str:
+    """The same for an actor and for what Ray starts in its place."""
+    return str(ray.get_runtime_context().get_actor_id())
+
+
+def _check_node(work: Work) -> None:
+    """StoreError where this node, which may have joined late, does not see the run folder as the driver does: what
+    became durable here would be lost with it.
+    """
+    node = f"{socket.gethostname()} ({ray.util.get_node_ip_address()})"
+    if sentence := missing_mark(RunFolder(work.run), work.mark, node=node):
+        raise StoreError(sentence)
+
+
+def _owed(block: pa.Table, verdict: Verdict, part: Part) -> pa.Table:
+    """The block, less what is durable already where Ray runs it again (a killed actor, a lost node)."""
+    match verdict:
+        case Verdict.BEGIN:
+            return block
+        case Verdict.RESUME:
+            return owed_rows(block, part.settled())
+        case Verdict.STOP:
+            return block.slice(0, 0)
 
 
 def _heard(reader: Reader, texts: list[Any]) -> list[Reading | None]:

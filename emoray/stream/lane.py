@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from ray.exceptions import RayError, RayTaskError, UserCodeException
 from emoray import rows
 from emoray.compact import compact_apart
 from emoray.spec import JudgeReader, ModelEntry, ReaderEntry, Study, label_map_of
-from emoray.store import RunFolder
+from emoray.store import RunFolder, StoreError, leave_mark
 from emoray.stream import cluster, keys
 from emoray.stream.actors import Listener, Speaker, Work
 from emoray.stream.drain import drain
@@ -58,7 +59,9 @@ class Lane:
         self.settled_before = 0
         self.standing = ""  # what it does or waits for, where the scheduler has said so
         self._asks, self._speaks, self._grant = asks, asks, _NOTHING
+        self._speaking: Staff | None = None
         self._staffs: list[Staff] = []
+        self._closed = False
         self.ledger = open_ledger()
         self._study, self._run = study, run
         self._grid = study.experiment.grid(entry.name)
@@ -80,6 +83,7 @@ class Lane:
         self._grant = grant
         error = None
         try:
+            self._work = self._work._replace(mark=leave_mark(self._run))
             if grant.speakers:
                 self._ask()
             self._catch_up()
@@ -89,6 +93,9 @@ class Lane:
             error = _sentence(wrong)
         finally:
             self._leave()
+            if self._work.mark:
+                with suppress(StoreError):
+                    self._run.delete(self._work.mark)
         tally = self.tally()
         return LaneEnd(self.model, tally, tally.down or error)
 
@@ -101,11 +108,18 @@ class Lane:
         self._speaks = False
         self.ledger.stop.remote(why)
 
+    def close(self) -> None:
+        """For a lane that was stopped: reads no answer that was there before, asks no judge anything new, and leaves
+        the folder as it is.
+        """
+        self._closed = True
+        self.ledger.close.remote()
+
     def hands_back(self) -> bool:
         """Whether all has been asked: then Ray Data lets the speakers go, and what they held is free."""
         done = self.tally().asked_out
-        if done:
-            self._staffs[0].leave()
+        if done and self._speaking:
+            self._speaking.leave()
         return done
 
     def _owes(self, answered: Known) -> int:
@@ -116,6 +130,8 @@ class Lane:
         """Notes how many cells have an answer before the lane begins."""
         answered = known(self._answers)
         self.settled_before = answered.count
+        if (self._run.manifest() or {}).get("extended"):  # then the folder holds answers of other cells as well
+            self.settled_before = len(self._grid) - keys.owed(self._grid, len(self._grid), answered)
         if answered.count >= self.cells and not self._owes(answered):
             self._speaks = False
         return self.settled_before
@@ -135,10 +151,11 @@ class Lane:
         for reader in self._study.spec.readers:
             for left in reversed(range(_PASSES)):
                 read = self._read_by(reader)
-                if not keys.unread(answered, read):
+                if self._closed or not keys.unread(answered, read):
                     break
-                source = AnswersSource(self._answers, read.settled, self._listened)
-                if _went_through(self._heard(_read(source, 1), [reader]), source.block_bytes(), left):
+                source = AnswersSource(self._answers, read.settled, self.ledger, self._listened(reader))
+                heard = self._heard(_read(source, 1), [reader], careful=True)
+                if _went_through(heard, source.block_bytes(), left):
                     break
 
     def _ask(self) -> None:
@@ -158,11 +175,12 @@ class Lane:
         asked = _read(source, 1 + self.cells // _SLICE)
         speaking = Staff(self._pool, self._grant.speakers, self._grant.most)
         self._leave()
-        self._staffs = [speaking]
+        self._speaking, self._staffs = speaking, [speaking]
         said = _staffed(asked, Speaker, (self.entry, self._work), speaking)
-        return self._heard(said, self._study.spec.readers)
+        return self._heard(said, self._study.spec.readers, careful=False)
 
-    def _heard(self, said: Dataset, readers: Sequence[ReaderEntry]) -> Dataset:
+    def _heard(self, said: Dataset, readers: Sequence[ReaderEntry], *, careful: bool) -> Dataset:
+        """With the readings of each; a judge is always careful."""
         for reader in readers:
             means = means_of(self._study.spec, reader.model, self._run) if isinstance(reader, JudgeReader) else None
             label_map = label_map_of(reader, self._study.label_map)
@@ -170,7 +188,8 @@ class Lane:
             seats = self._grant.readers[reader.name]
             listening = Staff(cluster.listeners(reader), seats, len(seats))
             self._staffs.append(listening)
-            said = _staffed(said, Listener, arguments, listening)
+            options = {"careful": careful or isinstance(reader, JudgeReader)}
+            said = _staffed(said, Listener, arguments, listening, options)
         return said
 
     def _leave(self) -> None:
@@ -179,12 +198,17 @@ class Lane:
 
     def _tidy(self) -> None:
         """Compacts what the lane wrote: under the lease, so in no task, which would outlive a killed driver."""
+        if self._closed:
+            return
         read = [self._run.rows(reader.name, self.model) for reader in self._study.spec.readers]
         compact_apart([self._answers, *read])
 
-    @property
-    def _listened(self) -> int:
-        """Rows in a block of answers that are there already; a reader sorts a block by length, so many pay."""
+    def _listened(self, reader: ReaderEntry) -> int:
+        """Rows in a block of answers that are there already. A reader sorts them by length, so many pay; a judge gets
+        as few as a speaker, so that a stop finds few begun.
+        """
+        if isinstance(reader, JudgeReader):
+            return cluster.speakers(reader.model).block_rows
         return max(self._pool.block_rows, _READ_ROWS)
 
     @property
@@ -225,11 +249,14 @@ def _read(source: Any, tasks: int) -> Dataset:
     return ray.data.read_datasource(source, num_cpus=0, concurrency=min(2, tasks), override_num_blocks=tasks)
 
 
-def _staffed(dataset: Dataset, actor: type, arguments: tuple[Any, ...], staff: Staff) -> Dataset:
+def _staffed(
+    dataset: Dataset, actor: type, arguments: tuple[Any, ...], staff: Staff, options: dict[str, Any] | None = None
+) -> Dataset:
     """The dataset through a pool of actors."""
     return dataset.map_batches_internal(  # `map_batches` insists on a batch size for GPUs; our blocks have theirs
         actor,
         fn_constructor_args=arguments,
+        fn_constructor_kwargs=options,
         batch_size=None,
         batch_format="pyarrow",
         zero_copy_batch=True,

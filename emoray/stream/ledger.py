@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -11,15 +11,15 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-_STARTS = 5  # of one speaker, without a cell settled in between
+_STARTS = 5  # of one actor, without a cell settled (or read) in between
 
 
 class Verdict(Enum):
-    """What a Speaker shall do with a block."""
+    """What a Speaker or a Listener shall do with a block."""
 
-    ASK = "ask"
-    RESUME = "resume"  # the block was begun before: ask only what is not durable yet
-    STOP = "stop"  # the lane is being stopped: ask nothing more
+    BEGIN = "begin"
+    RESUME = "resume"  # the block was begun before: do only what is not durable yet
+    STOP = "stop"  # the lane is being stopped: do nothing more
 
 
 @dataclass
@@ -27,6 +27,7 @@ class Tally:
     """Counts since the lane began."""
 
     owed: int = 0  # cells that were found to be owed
+    begun: int = 0  # of them, those that a speaker took up
     answered: int = 0
     failed: Counter[str] = field(default_factory=Counter)
     read: dict[str, int] = field(default_factory=dict)  # rows per reader
@@ -35,12 +36,15 @@ class Tally:
     cost_usd: float = 0.0
     speakers: int = 0  # actors that are ready
     stopping: str | None = None  # why
+    closed: bool = False  # stopped, and nothing more is read either
     down: str | None = None  # one sentence, where the lane cannot go on
     unsearched: int | None = None  # slices of the grid that may still hold owed cells; None before the first is through
 
     @property
     def asked_out(self) -> bool:
-        """Whether every owed cell has been found and has its answer or failure."""
+        """Whether every cell that is still asked has been found and has its answer or failure."""
+        if self.stopping:
+            return self.settled >= self.begun
         return self.unsearched == 0 and self.settled >= self.owed
 
     @property
@@ -49,33 +53,54 @@ class Tally:
 
 
 class LaneLedger:
-    """The state behind the actor; see `ledger_of`."""
+    """The state behind the actor; see `open_ledger`."""
 
     def __init__(self) -> None:
         self._begun: set[str] = set()
         self._searched: set[int] = set()
-        self._starts: Counter[str] = Counter()
+        self._starts: defaultdict[str, Counter[str]] = defaultdict(Counter)  # by reader; "": the speakers
+        self._last_failure = ""
         self._tally = Tally()
 
-    def begin(self, block: str) -> Verdict:
-        """A Speaker takes up the block that starts with this key."""
+    def begin(self, block: str, rows: int) -> Verdict:
+        """A Speaker takes up the block of so many cells that starts with this key."""
         if self._tally.stopping or self._tally.down:
             return Verdict.STOP
-        verdict = Verdict.RESUME if block in self._begun else Verdict.ASK
-        self._begun.add(block)
+        verdict = self._begin(block)
+        self._tally.begun += rows if verdict is Verdict.BEGIN else 0
         return verdict
+
+    def begin_reading(self, reader: str, block: str) -> Verdict:
+        """A Listener takes up the block that starts with this key."""
+        return self._begin(f"{reader} {block}") if self.reads_on() else Verdict.STOP
+
+    def reads_on(self) -> bool:
+        """Whether answers that were there before are still to be read."""
+        return not self._tally.closed
 
     def found(self, owed: int) -> bool:
         """A block of so many owed cells; False where the lane asks nothing more: a stop must not walk all the grid."""
         self._tally.owed += owed
         return not (self._tally.stopping or self._tally.down)
 
-    def starting(self, speaker: str) -> bool:
-        """A speaker starts, perhaps again: Ray restarts for ever. False where that has led to nothing too often."""
-        self._starts[speaker] += 1
-        if self._starts[speaker] > _STARTS:
-            self.down(f"its actor died {_STARTS} times before another cell was settled; -v shows what Ray saw of it")
-        return self._tally.down is None
+    def starting(self, actor: str, reader: str = "") -> bool:
+        """A speaker, or an actor of a reader, starts, perhaps again: Ray restarts for ever. False where that has led to
+        nothing too often, and for a speaker of a lane that is over.
+        """
+        self._starts[reader][actor] += 1
+        if self._starts[reader][actor] > _STARTS:
+            who, cell = (f"the actor of {reader}", "read") if reader else ("its actor", "settled")
+            why = self._last_failure or "-v shows what Ray saw of it"
+            self.down(f"{who} died {_STARTS} times before another cell was {cell}; {why}")
+            return False
+        return bool(reader) or self._tally.down is None
+
+    def cannot_start(self, why: str) -> bool:
+        """Whether that ends the lane; where a speaker was ready before, it may be this node, or this moment."""
+        self._last_failure = why
+        if not self._tally.speakers:
+            self.down(why)
+        return not self._tally.speakers
 
     def searched(self, slice_: int, of: int) -> None:
         """A slice of the grid, one of so many, holds no more owed cells."""
@@ -87,7 +112,7 @@ class LaneLedger:
 
     def said(self, counts: Mapping[str, Any]) -> None:
         """Replies that are durable: `answered`, `failed` by kind, tokens and money."""
-        self._starts.clear()
+        self._starts[""].clear()
         self._tally.answered += counts["answered"]
         self._tally.failed.update(counts["failed"])
         self._tally.prompt_tokens += counts["prompt_tokens"]
@@ -95,16 +120,27 @@ class LaneLedger:
         self._tally.cost_usd += counts["cost_usd"]
 
     def read(self, reader: str, rows: int) -> None:
+        self._starts[reader].clear()
         self._tally.read[reader] = self._tally.read.get(reader, 0) + rows
 
     def stop(self, why: str) -> None:
+        """Nothing more is asked."""
         self._tally.stopping = self._tally.stopping or why
+
+    def close(self) -> None:
+        """Nothing more is read of what was there before, and no judge is asked anything new."""
+        self._tally.closed = True
 
     def down(self, why: str) -> None:
         self._tally.down = self._tally.down or why
 
     def tally(self) -> Tally:
         return self._tally
+
+    def _begin(self, block: str) -> Verdict:
+        verdict = Verdict.RESUME if block in self._begun else Verdict.BEGIN
+        self._begun.add(block)
+        return verdict
 
 
 def open_ledger() -> Any:

@@ -60,20 +60,24 @@ class GridSource(Datasource):  # type: ignore[misc]
 class AnswersSource(Datasource):  # type: ignore[misc]
     """SAID rows whose keys a reader has not read yet."""
 
-    def __init__(self, part: Part, read: Any, block_rows: int) -> None:
-        self._part, self._read, self._block_rows = part, read, block_rows
+    def __init__(self, part: Part, read: Any, ledger: Any, block_rows: int) -> None:
+        """`read` is an object reference to the keys that were read."""
+        self._part, self._read = part, read
+        self._ledger, self._block_rows = ledger, block_rows
 
     def estimate_inmemory_data_size(self) -> None:
         return None
 
     def get_read_tasks(self, *_: Any, **__: Any) -> list[ReadTask]:
-        part, read, block_rows = self._part, self._read, self._block_rows
+        part, read, ledger, block_rows = self._part, self._read, self._ledger, self._block_rows
 
         def unread() -> Iterator[pa.Table]:
             done = ray.get(read)
             for table in part.tables():
                 fresh = owed_rows(table.filter(pc.equal(table["outcome"], rows.ANSWERED)), done)
                 for start in range(0, fresh.num_rows, block_rows):
+                    if not ray.get(ledger.reads_on.remote()):
+                        return
                     yield fresh.slice(start, block_rows).combine_chunks()
 
         return [_task(unread)]

@@ -1,4 +1,4 @@
-"""Somebody presses Ctrl-C, or a scheduler sends SIGTERM."""
+"""Somebody presses Ctrl-C, a scheduler sends SIGTERM, or another run takes over the folder."""
 
 from __future__ import annotations
 
@@ -9,10 +9,24 @@ from pathlib import Path
 
 import pytest
 
+from emoray import job
+from emoray.exit_codes import INTERRUPTED
+from emoray.lease import Lease
 from emoray.store import RunFolder
+from tests import runs
 from tests.programs import EMORAY, PATIENCE_S, until
 
 pytestmark = pytest.mark.cluster
+JUDGE = """
+kind: judge
+name: j
+model:
+  name: m
+  host: scripted
+  latency_s: {latency_s}
+  in_flight: 4
+  lines: ['{{"valence": 1, "arousal": 0, "confidence": 1}}']
+"""
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -44,3 +58,56 @@ def test_a_run_that_is_told_to_stop_drains_and_says_how_to_go_on(
     assert again.returncode == 0, again.stderr
     finished = folder.answers("a").counts()
     assert (finished.answered, finished.spare) == (1200, 0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_outside_of_the_lanes_an_attempt_ends_at_once_with_the_command_that_resumes(
+    number: signal.Signals, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = signal.getsignal(number)
+    ended = True
+
+    with job._Interruption("again") as interruption:
+        with interruption.left_to_watch():
+            signal.raise_signal(number)
+            assert interruption.asked
+        signal.raise_signal(number)
+        ended = False
+
+    assert ended
+    assert capsys.readouterr().err == "\nemoray: interrupted\nresume with: again\n"
+    assert signal.getsignal(number) is before
+
+
+def test_a_run_whose_folder_is_another_runs_by_now_leaves_its_manifest_alone(tmp_path: Path) -> None:
+    folder = runs.begun(tmp_path)
+    lease, whole = Lease(folder), folder.manifest() or {}
+    with job._kept(folder, whole, {"id": "mine"}, lease):
+        folder.write_manifest({"attempts": ["of the other"]})
+        lease.lost.set()
+
+    assert folder.manifest() == {"attempts": ["of the other"]}
+
+
+def test_a_score_that_is_told_to_stop_asks_its_judge_no_more_and_the_same_command_finishes(
+    spec: Callable[..., Path], start: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    folder, judge = RunFolder(str(tmp_path / "run")), tmp_path / "judge.yaml"
+    asked = [*EMORAY, "run", str(spec(repetitions=100)), "--out", folder.uri]
+    assert subprocess.run(asked, capture_output=True, timeout=PATIENCE_S).returncode == 0
+    judge.write_text(JUDGE.format(latency_s=0.2))
+    command = [*EMORAY, "score", folder.uri, "--reader", str(judge)]
+    process = start(command)
+    until(lambda: folder.rows("j", "a").counts().answered > 0, process)
+
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=PATIENCE_S)
+
+    assert process.returncode == INTERRUPTED, err
+    assert f"resume with: emoray score {folder.uri} --reader {judge}" in err
+    assert 0 < folder.rows("j", "a").counts().answered < 600
+
+    judge.write_text(JUDGE.format(latency_s=0.0))
+    again = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
+    assert again.returncode == 0, again.stderr
+    assert folder.rows("j", "a").counts().answered == 600

@@ -5,12 +5,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
+from emoray import rows
+from emoray.store import RunFolder, StoreError, leave_mark
 from emoray.stream import actors
-from emoray.stream.actors import _Together, _Turnstile
+from emoray.stream.actors import Work, _check_node, _owed, _Together, _Turnstile
+from emoray.stream.ledger import Verdict
+from tests import runs
 
 PATIENCE_S = 30.0
 
@@ -98,3 +103,23 @@ def test_what_a_reader_raises_reaches_everybody_whose_block_it_had() -> None:
 
     with pytest.raises(ValueError, match="cannot read"):
         _Together().read(block(3), read)
+
+
+def test_of_a_block_that_is_run_again_only_what_has_no_reading_is_read_again(tmp_path: Path) -> None:
+    folder, cells = runs.begun(tmp_path), runs.asked()
+    runs.feel(folder, cells[:3])
+    runs.feel(folder, cells[3:4], error="unparsed: no")
+    block, part = rows.asked(cells[:6]), folder.rows("r", "a")
+
+    assert _owed(block, Verdict.BEGIN, part).num_rows == 6
+    assert _owed(block, Verdict.RESUME, part)["key"].to_pylist() == [prompt.key for prompt in cells[3:6]]
+    assert _owed(block, Verdict.STOP, part).num_rows == 0
+
+
+def test_an_actor_on_a_node_that_does_not_see_the_folder_as_the_driver_does_says_so(tmp_path: Path) -> None:
+    shared, own = RunFolder(str(tmp_path / "shared")), RunFolder(str(tmp_path / "own"))
+    mark = leave_mark(shared)
+
+    _check_node(Work(shared.uri, "a", "attempt", None, mark=mark))
+    with pytest.raises(StoreError, match=r"does not see .*/own/ as the driver does"):
+        _check_node(Work(own.uri, "a", "attempt", None, mark=mark))

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 
-from emoray import job, rows
+from emoray import job, manifest, rows
 from emoray.rehearsal.provider import Manners, Provider
 from emoray.spec import JudgeReader, Scripted, SpecError, parse
 from emoray.store import RunFolder
+from emoray.stream import means
+from tests import runs
 from tests.stream.conftest import Run
 
 pytestmark = pytest.mark.cluster
@@ -46,16 +50,25 @@ def test_a_reader_and_a_judge_read_the_same_answers(run: Run, folder: RunFolder)
 def test_a_reply_that_cannot_be_parsed_is_owed_again_and_no_answer_is(
     run: Run, folder: RunFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(parse(spec(GOOD, "I cannot say."))) == 3
+    texts: list[str] = []
+    recovered = Event()
 
-    answers = folder.answers("a").read()
-    unread = [row for row in folder.rows("j", "a").read().to_pylist() if row["read_error"]]
-    assert 0 < len(unread) < 24
-    assert all(row["outcome"] == rows.ANSWERED and row["cosine"] is None for row in unread)
-    assert unread[0]["read_error"] == "unparsed: the judge's reply holds no JSON object: I cannot say."
+    async def speak(body: dict[str, Any]) -> str:
+        texts.append(body["messages"][-1]["content"])
+        return "I cannot say." if texts[-1] == texts[0] and not recovered.is_set() else GOOD
 
-    judge = JudgeReader(kind="judge", name="j", model=Scripted(host="scripted", name="m", lines=[GOOD]))
-    assert job.score(folder.uri, judge, command="again") == 0
+    with Provider(Manners(), speak) as provider:
+        assert run(parse(hosted(provider.base_url, 100))) == 3
+
+        answers = folder.answers("a").read()
+        unread = [row for row in folder.rows("j", "a").read().to_pylist() if row["read_error"]]
+        assert 0 < len(unread) < 24
+        assert f"a: reader j could not read {len(unread)} unparsed" in capsys.readouterr().err
+        assert all(row["outcome"] == rows.ANSWERED and row["cosine"] is None for row in unread)
+        assert unread[0]["read_error"] == "unparsed: the judge's reply holds no JSON object: I cannot say."
+
+        recovered.set()
+        assert run(parse(hosted(provider.base_url, 100))) == 0
 
     assert folder.rows("j", "a").counts().answered == 24
     assert folder.answers("a").read().equals(answers)
@@ -70,7 +83,7 @@ def test_a_reader_that_came_later_is_known_to_the_run_and_to_its_report(run: Run
     assert [entry["name"] for entry in kept["more_readers"]] == ["late"]
     assert "late" in job.report(folder)  # which knows that it needs no label map
     found = json.loads(folder.read_bytes("report/summary.json") or b"")
-    assert found["agreement"]["readers"] == ["j0", "late", "r"]
+    assert found["agreement"]["readers"] == ["r", "j0", "late"]
 
     other = JudgeReader(kind="judge", name="late", rubric="other", model=late.model)
     with pytest.raises(SpecError, match="the run has another reader called 'late' already"):
@@ -103,3 +116,19 @@ def hosted(url: str, budget_usd: float) -> str:
     return "\n".join(
         [*lines, f"- {json.dumps(judge)}", f"accounts: {{o: {{base_url: {url!r}}}}}", f"budget_usd: {budget_usd}"]
     )
+
+
+def test_what_every_judge_has_cost_counts_whichever_of_them_reads_now(tmp_path: Path) -> None:
+    cells = runs.asked()
+    asked = parse(hosted("http://localhost/v1", 5))
+    (judge,) = (reader for reader in asked.spec.readers if isinstance(reader, JudgeReader))
+    made = RunFolder(str(tmp_path / "run"))
+    made.write_manifest(manifest.fresh(asked))
+    runs.say(made, cells[:1])
+    runs.feel(made, cells[:1], cost_usd=4.0, reader="j")
+    runs.feel(made, cells[:1], cost_usd=0.5, reader="of another spec")
+
+    alone = asked.spec.model_copy(update={"readers": [judge.model_copy(update={"name": "second"})]})
+
+    spent = means._spent(alone, made)
+    assert spent == {"o": 4.0, "?": 0.5}

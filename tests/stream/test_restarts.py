@@ -12,7 +12,7 @@ import pytest
 
 from emoray.rehearsal.engine import MODULE
 from emoray.store import RunFolder
-from emoray.stream.ledger import LaneLedger
+from emoray.stream.ledger import LaneLedger, Verdict
 from tests.stream.conftest import Run, study
 
 SAID = {"answered": 1, "failed": {}, "prompt_tokens": 1, "completion_tokens": 1, "cost_usd": 0.0}
@@ -33,6 +33,61 @@ def test_a_speaker_may_die_as_often_as_it_likes_while_cells_are_settled() -> Non
     for _ in range(50):
         assert ledger.starting("a")
         ledger.said(SAID)
+
+
+def test_a_replica_that_cannot_start_again_is_tried_again_and_one_that_never_could_ends_the_lane() -> None:
+    never, once = LaneLedger(), LaneLedger()
+    once.ready()
+
+    assert never.cannot_start("no such model")
+    assert not once.cannot_start("out of memory")
+
+    assert never.tally().down == "no such model"
+    assert once.tally().down is None
+    assert [once.starting("a") for _ in range(6)] == [True] * 5 + [False]
+    assert str(once.tally().down).endswith("5 times before another cell was settled; out of memory")
+
+
+def test_a_reader_that_dies_at_every_start_ends_its_lane_and_the_others_readers_go_on() -> None:
+    ledger = LaneLedger()
+    for _ in range(5):
+        assert ledger.starting("a", "judge")
+        ledger.said(SAID)  # what is answered meanwhile does not help it
+
+    assert not ledger.starting("a", "judge")
+    assert ledger.tally().down == (
+        "the actor of judge died 5 times before another cell was read; -v shows what Ray saw of it"
+    )
+    assert ledger.starting("b", "other")  # what was answered is read
+
+
+def test_a_lane_that_is_stopped_has_asked_all_as_soon_as_what_was_begun_is_settled() -> None:
+    ledger = LaneLedger()
+    ledger.found(8)
+    ledger.begin("first", 2)
+    ledger.begin("first", 2)  # Ray runs it again
+
+    ledger.stop("its deadline has passed")
+
+    assert ledger.begin("second", 2) is Verdict.STOP
+    ledger.said(SAID)
+    assert not ledger.tally().asked_out
+    ledger.said(SAID)
+    assert ledger.tally().asked_out
+
+
+def test_a_block_that_a_reader_had_begun_is_resumed_and_after_the_end_none_is() -> None:
+    ledger = LaneLedger()
+    ledger.begin("key", 2)
+    assert [ledger.begin_reading("r", "key") for _ in range(2)] == [Verdict.BEGIN, Verdict.RESUME]
+    assert ledger.begin_reading("other", "key") is Verdict.BEGIN
+
+    ledger.stop("its deadline has passed")
+    assert ledger.begin_reading("r", "more") is Verdict.BEGIN  # what was asked is read
+
+    ledger.close()
+    assert ledger.begin_reading("r", "key") is Verdict.STOP
+    assert not ledger.reads_on()
 
 
 @pytest.mark.cluster

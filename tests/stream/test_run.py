@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from emoray import job, manifest, rows
 from emoray.spec import ScriptedReader, SpecError
 from emoray.status import status
 from emoray.store import RunFolder
+from emoray.stream import cluster
+from emoray.stream.conduct import Conductor
 from emoray.study.prompts import prompts
 from tests.stream.conftest import Run, study
 
@@ -140,6 +143,31 @@ def test_the_manifest_tells_what_ran_and_keeps_every_attempt(run: Run, folder: R
     assert manifest.study(kept, "here").label_map.vectors().tolist()[:27] == asked.label_map.vectors().tolist()[:27]
     assert [attempt["end"] for attempt in kept["attempts"]] == ["finished", "finished"]
     assert kept["attempts"][0]["versions"]["ray"] == "2.60.0"
+
+
+def test_an_attempt_that_ended_while_this_one_was_starting_is_kept(run: Run, folder: RunFolder) -> None:
+    asked = study(ONE)
+    run(asked)
+
+    def joined_late(attempt: str) -> Conductor:
+        kept = folder.manifest() or {}
+        other = kept["attempts"][0] | {"id": "other"}
+        folder.write_manifest(kept | {"attempts": [*kept["attempts"], other]})
+        return Conductor(asked, folder, cluster.nodes, attempt)
+
+    assert job._attempt(folder, asked, partial(job._described, folder, asked, extend=False), "again", joined_late) == 0
+
+    attempts = (folder.manifest() or {})["attempts"]
+    assert [attempt["id"] == "other" for attempt in attempts] == [False, True, False]
+    assert [attempt["end"] for attempt in attempts] == ["finished"] * 3
+
+
+def test_a_reader_that_the_spec_drops_is_known_as_long_as_its_readings_are_there(run: Run, folder: RunFolder) -> None:
+    run(study(ONE, readers="r second"))
+
+    assert run(study(ONE)) == 0
+
+    assert [entry["name"] for entry in (folder.manifest() or {})["more_readers"]] == ["second"]
 
 
 def test_status_tells_what_is_settled_read_and_owed(run: Run, folder: RunFolder) -> None:
