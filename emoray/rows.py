@@ -6,8 +6,10 @@ A row is born with what is ASKED and only gains: what was SAID, what was FELT (r
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import astuple
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,7 @@ import pyarrow.compute as pc
 from emoray.study import russell
 from emoray.study.circumplex import Array
 from emoray.study.experiment import Cell
-from emoray.study.goemotions import LABELS, LabelMap
+from emoray.study.goemotions import LABELS, LabelMap, plain_label
 from emoray.study.outcomes import REFUSAL_HINT, ROLE_BREAK_HINT, Answer, Reply, breaks_role, is_refusal
 from emoray.study.prompts import Ask, Prompt
 from emoray.study.scoring import NeutralRule, Reading, score
@@ -89,16 +91,14 @@ _FELT = pa.schema(
 )
 _SCORED = pa.schema(
     [
-        (name, pa.float64())
-        for name in (
-            "read_valence",
-            "read_arousal",
-            "cosine",
-            "angle_error_deg",
-            "expected_valence",
-            "expected_arousal",
-            "expected_cosine",
-        )
+        ("read_valence", pa.float64()),
+        ("read_arousal", pa.float64()),
+        ("cosine", pa.float64()),
+        ("angle_error_deg", pa.float64()),
+        ("expected_valence", pa.float64()),
+        ("expected_arousal", pa.float64()),
+        ("expected_cosine", pa.float64()),
+        ("scored_by", pa.string()),  # one spec, one value: rows scored before it was changed keep the older
     ]
 )
 SAID = pa.schema([*ASKED, *_SAID])  # a row under RUN/answers
@@ -115,6 +115,10 @@ _OF_ANSWERS: dict[str, Callable[[Answer], object]] = {  # null for a failure
 }
 _NOT_READ = Reading(None)
 ANSWERED = "answer"  # the outcome of a row that has an answer; any other is a failure's kind
+
+
+class OtherLabels(ValueError):
+    """Readings of other labels than a map places; the message is one sentence."""
 
 
 def asked(prompts: Sequence[Prompt]) -> pa.Table:
@@ -223,11 +227,22 @@ def felt(table: pa.Table, readings: Sequence[Reading | None], *, reader: str, re
 
 
 def scored(table: pa.Table, label_map: LabelMap, neutral: NeutralRule) -> pa.Table:
-    """FELT rows with the scores under a label map (the reader's), in place of any older ones: + SCORED."""
+    """FELT rows with the scores under a label map (the reader's), in place of any older ones: + SCORED.
+
+    OtherLabels where the map is not of the labels that were read.
+    """
     bare = table.drop_columns([name for name in _SCORED.names if name in table.column_names])
     scores = score(affects(bare), probabilities(bare, label_map.labels), label_map, neutral, felt_affects(bare))
-    columns = {name: pa.array(getattr(scores, name), from_pandas=True) for name in _SCORED.names}  # NaN -> null
-    return _gain(bare, pa.table(columns, schema=_SCORED))
+    columns = {name: pa.array(values, from_pandas=True) for name, values in vars(scores).items()}  # NaN -> null
+    rules = pc.if_else(pa.array(was_read(bare)), scored_by(label_map, neutral), pa.scalar(None, pa.string()))
+    return _gain(bare, pa.table(columns | {"scored_by": rules}, schema=_SCORED))
+
+
+def scored_by(label_map: LabelMap, neutral: NeutralRule) -> str:
+    """What decides a score beside the reading, in one word: `russell/zero/` and 8 hex digits of every label's place."""
+    places = sorted((place.label, place.affect and astuple(place.affect)) for place in label_map.places)
+    digest = hashlib.blake2b(json.dumps(places).encode(), digest_size=4).hexdigest()
+    return f"{label_map.name}/{neutral}/{digest}"
 
 
 def affects(table: pa.Table) -> Array:
@@ -255,29 +270,39 @@ def was_read(table: pa.Table) -> npt.NDArray[np.bool_]:
 def probabilities(table: pa.Table, labels: Sequence[str] = LABELS) -> npt.NDArray[np.float32]:
     """(rows, labels) of the probabilities read, in the order of `labels`; NaN rows where nothing was read.
 
-    ValueError for probabilities of other labels: they would be placed where they do not belong.
+    In which order they were stored, the row says. OtherLabels where they are not of these labels: they would be placed
+    where they do not belong.
     """
     column = table["probabilities"].combine_chunks()
     whole = np.full((table.num_rows, len(labels)), np.nan, dtype=np.float32)
     there = column.is_valid().to_numpy(zero_copy_only=False)
-    _check_labels(table, there, tuple(labels))
-    flat = column.drop_null().flatten().to_numpy(zero_copy_only=False)
-    if len(flat) != there.sum() * len(labels):
-        raise ValueError(f"there are rows whose probabilities are not of {len(labels)} labels")
-    whole[there] = flat.reshape(-1, len(labels))
+    orders, order_of = _orders(table)
+    for number, stored in enumerate(orders):
+        some = np.flatnonzero(there & (order_of == number))
+        if len(some):
+            whole[some] = _reordered(column.take(pa.array(some)), stored, labels)
     return whole
 
 
-def _check_labels(table: pa.Table, there: npt.NDArray[np.bool_], labels: tuple[str, ...]) -> None:
-    if "labels" not in table.column_names:
-        return
-    own = table["labels"].filter(pa.array(there)).combine_chunks()
-    named, unnamed = own.drop_null(), own.null_count
-    flat = np.asarray(named.flatten().to_numpy(zero_copy_only=False), dtype=object)
-    alike = len(flat) == len(named) * len(labels) and bool((flat.reshape(-1, len(labels)) == labels).all())
-    if not alike or (unnamed and labels != LABELS):
-        theirs = ", ".join(named[0].as_py()) if len(named) else "GoEmotions"
-        raise ValueError(f"these rows were read with other labels ({theirs}) than the map's; give the reader's own map")
+def _orders(table: pa.Table) -> tuple[list[tuple[str, ...]], npt.NDArray[np.integer[Any]]]:
+    """Each order of labels that rows were read in, and (rows,) which of them is a row's."""
+    if "labels" not in table.column_names:  # written before a reader could have labels of its own
+        return [LABELS], np.zeros(table.num_rows, dtype=np.int64)
+    joined = pc.binary_join(table["labels"].combine_chunks(), "\n").dictionary_encode(null_encoding="encode")
+    orders = [LABELS if names is None else tuple(names.split("\n")) for names in joined.dictionary.to_pylist()]
+    return orders, joined.indices.to_numpy()
+
+
+def _reordered(read: pa.ListArray, stored: Sequence[str], labels: Sequence[str]) -> npt.NDArray[np.float32]:
+    flat: npt.NDArray[np.float32] = read.flatten().to_numpy(zero_copy_only=False)
+    places = {plain_label(label): place for place, label in enumerate(stored)}
+    wanted = [plain_label(label) for label in labels]
+    if sorted(wanted) != sorted(places) or len(flat) != len(read) * len(stored):
+        theirs = "GoEmotions" if stored == LABELS else ", ".join(stored)
+        raise OtherLabels(
+            f"these rows were read with other labels ({theirs}) than the map's; give the reader's own map"
+        )
+    return flat.reshape(-1, len(stored))[:, [places[label] for label in wanted]]
 
 
 def _top(reading: Reading) -> tuple[str | None, np.float32 | None]:

@@ -20,16 +20,17 @@ from emoray.analysis import calibration
 from emoray.analysis.calibration import Ceiling, HumanReads
 from emoray.analysis.classification import Quality, confusion_matrix, f1_per_label, quality, quality_of_places
 from emoray.readers import Reader, Reading
-from emoray.spec import JudgeReader, ReaderEntry, SpecError, label_map_of, reads_as
+from emoray.spec import GoEmotionsReader, ReaderEntry, SpecError, label_map_of, reads_as
 from emoray.study import paper
 from emoray.study.circumplex import Array, around_the_circle
 from emoray.study.goemotions import LABELS, LabelMap
 from emoray.study.scoring import expectation, top_labels
 
-FORMAT = 1  # of a saved file
+FORMAT = 2  # of a saved file
 _CHUNK = 2048  # texts: so many that those of like length fill whole batches
 _STATES = 12  # the paper's
 _HALF = "every other comment"
+_UNMOVED = ("temperature", "activation")  # settings of a classifier that leave the order of its labels as it is
 
 
 @dataclass(frozen=True)
@@ -118,9 +119,15 @@ def examine(
 ) -> Validation:
     """All figures of a reader on labelled comments. A temperature is fitted on `fit_on`, or on half of the comments.
 
-    SpecError where it cannot read a single comment, or where a temperature is wanted and it has none.
+    SpecError where it cannot read a single comment, or where a temperature is wanted and it has none or would be judged
+    on what it was fitted to.
     """
     own_map = label_map_of(entry, label_map)
+    if fit_on == labelled:
+        raise SpecError(
+            f"--calibrate {fit_name} and --data hold the same comments: a temperature is judged on others than it was "
+            "fitted to"
+        )
     if fit_on is not None and not _knows_the_labels(own_map, label_map):
         raise SpecError(
             f"--calibrate needs a reader with the 28 GoEmotions labels, and {reader.name!r} has others or none"
@@ -206,7 +213,7 @@ def judged_by_place(
 
 def saved(found: Validation, entry: ReaderEntry, revision: str | None, data: str, label_map: LabelMap) -> str:
     """The figures as a file, with what a report needs to know whose they are."""
-    whose = {"name": entry.name, "revision": revision, **_identity(entry)}
+    whose = {"name": entry.name, "revision": revision, "reads_as": _reads_as(entry)}
     places = {place.label: place.affect and asdict(place.affect) for place in label_map.places}
     head = {"format": FORMAT, "emoray": __version__, "reader": whose, "data": data}
     whole = head | {"label_map": {"name": label_map.name, "places": places}, **found.as_json()}
@@ -222,7 +229,7 @@ def human_text(
     """
     try:
         kept = json.loads(Path(path).read_text(encoding="utf-8"))
-        whose, places, reads = kept["reader"], kept["label_map"]["places"], _reads_of(kept["reads"])
+        whose, places, reads = _Whose(**kept["reader"]), kept["label_map"]["places"], _reads_of(kept["reads"])
         known = kept["format"] == FORMAT
     except OSError as wrong:
         raise SpecError(f"{path}: cannot be read ({wrong.strerror}); `emoray validate … --save` writes one") from None
@@ -230,10 +237,11 @@ def human_text(
         known = False
     if not known:
         raise SpecError(f"{path}: is no file that `emoray validate … --save` of this emoray wrote")
-    names = tuple(entry.name for entry in readers if all(whose.get(k) == v for k, v in _identity(entry).items()))
+    other = {entry.name: _differences(whose, entry) for entry in readers}
+    names = tuple(name for name, settings in other.items() if not settings)
     if not names:
-        there = ", ".join(entry.name for entry in readers)
-        raise SpecError(f"{path}: is about the reader {whose.get('name')!r}, and this run was read by {there}")
+        there = " and ".join(f"{name} ({', '.join(settings)})" for name, settings in other.items())
+        raise SpecError(f"{path}: is about the reader {whose.name!r}, from which those of this run differ: {there}")
     if places != {place.label: place.affect and asdict(place.affect) for place in label_map.places}:
         raise SpecError(
             f"{path}: was made with the label map {kept['label_map'].get('name')!r}, and this report places labels by "
@@ -242,12 +250,34 @@ def human_text(
     return names, reads
 
 
-def _identity(entry: ReaderEntry) -> dict[str, Any]:
-    """By which a reader is known again, whatever it is called: what decides its readings of top labels."""
-    decides = reads_as(entry)
-    if isinstance(entry, JudgeReader):
-        return {"kind": entry.kind, "model": entry.model.id, "rubric": entry.rubric}
-    return {name: decides[name] for name in ("kind", "model", "label_map") if decides.get(name) is not None}
+@dataclass(frozen=True)
+class _Whose:
+    """Of which reader a saved file is."""
+
+    name: str
+    revision: str | None  # of its model, as resolved
+    reads_as: Mapping[str, Any]
+
+
+def _differences(whose: _Whose, entry: ReaderEntry) -> list[str]:
+    """The settings by which an entry reads otherwise than the reader of a file, whatever the two are called.
+
+    A revision differs only where both are known; the file's is, as it was asked for and as it was resolved.
+    """
+    ours, theirs = _reads_as(entry), whose.reads_as
+    if ours["kind"] != theirs.get("kind"):
+        return ["kind"]
+    pinned, known = ours.get("revision"), {theirs.get("revision"), whose.revision} - {None}
+    other_revision = pinned and known and pinned not in known
+    return [name for name in ours if (other_revision if name == "revision" else ours[name] != theirs.get(name))]
+
+
+def _reads_as(entry: ReaderEntry) -> dict[str, Any]:
+    """`reads_as` as JSON has it, less what leaves every top label as it is."""
+    unmoved = _UNMOVED if isinstance(entry, GoEmotionsReader) else ()
+    decides = {name: value for name, value in reads_as(entry).items() if name not in unmoved}
+    as_json: dict[str, Any] = json.loads(json.dumps(decides, default=lambda section: section.model_dump()))
+    return as_json
 
 
 def _reads_as_json(reads: HumanReads) -> list[dict[str, Any]]:

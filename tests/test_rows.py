@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,11 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emoray import rows
+from emoray.study.circumplex import Affect
 from emoray.study.experiment import Experiment
-from emoray.study.goemotions import LABELS, label_map
+from emoray.study.goemotions import LABELS, LabelMap, label_map, label_map_from
 from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome, Reply, breaks_role, is_refusal
-from emoray.study.prompts import Prompt, messages_of, prompts, render
-from emoray.study.scoring import Reading, score
+from emoray.study.prompts import KEY_VERSION, Prompt, messages_of, prompts, render
+from emoray.study.scoring import NeutralRule, Reading, score
 from tests.study.grids import cell, experiment
 
 DESIGNED = {  # DESIGN section 3; more may stand beside them
@@ -29,6 +32,7 @@ DESIGNED = {  # DESIGN section 3; more may stand beside them
     "FELT": "reader reader_revision label probability probabilities truncated",
     "SCORED": "read_valence read_arousal cosine angle_error_deg expected_valence expected_arousal expected_cosine",
 }
+Places = dict[str, dict[str, object]]
 WHEN = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 E: Experiment = experiment(states=3, questions=2, repetitions=2)
 
@@ -122,12 +126,19 @@ def test_a_host_gets_back_what_the_grid_asked() -> None:
         )
 
 
-def test_the_key_recomputes_from_the_row() -> None:
-    for row, prompt in zip(rows.asked(asked_prompts()).to_pylist(), asked_prompts(), strict=True):
-        again = [render(one) for one in E.grid("m0").cells() if one.question.id == row["question_id"]]
-        assert row["key"] in {p.key for p in again}
-        assert row["key"] == render(prompt.cell).key
-        assert row["seed"] == int(row["key"][:8], 16) >> 1
+def test_the_key_recomputes_from_the_row_and_the_models_entry() -> None:
+    model = E.models[0]
+    for row in rows.asked(asked_prompts()).to_pylist():
+        ask = {
+            "v": KEY_VERSION,
+            "model": [row["model"], model.id, {}],
+            "messages": row["prompt"],
+            "sampling": {name: row[name] for name in ("temperature", "top_p", "max_tokens")},
+            "affect": [round(row["valence"], 6), round(row["arousal"], 6)],
+        }
+        text = json.dumps(ask, separators=(",", ":"), ensure_ascii=False) + f"\n{row['repetition']}"
+        key = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        assert (row["key"], row["seed"]) == (key, int(key[:8], 16) >> 1)
 
 
 def test_an_answer_is_kept_with_all_that_is_known_of_it() -> None:
@@ -212,6 +223,64 @@ def test_rescoring_under_another_map_replaces_the_scores_and_nothing_else() -> N
     assert again.select(untouched).equals(first.select(untouched))
     assert again["cosine"].to_pylist() != first["cosine"].to_pylist()
     assert rows.scored(again, label_map(), "zero").equals(first)
+
+
+@pytest.mark.parametrize(("name", "rule"), [("octants", "zero"), ("russell", "drop")])
+def test_a_row_tells_under_which_map_and_rule_it_was_scored(name: str, rule: NeutralRule) -> None:
+    first = scored(one_hot("joy"), Reading(None, error="no"), Reading(None, affect=Affect(0.5, 0.5)), None)
+    told = first["scored_by"].to_pylist()
+    assert [one is None for one in told] == [False, True, False, True] * 3
+    assert str(told[0]).startswith("russell/zero/")
+    again = rows.scored(first, label_map(name), rule)["scored_by"].to_pylist()
+    assert again[0] != told[0]
+    assert str(again[0]).startswith(f"{name}/{rule}/")
+
+
+def test_a_map_that_was_edited_under_its_old_name_is_told_and_another_order_is_no_edit() -> None:
+    places: Places = {"joy": {"angle": 10}, "anger": {"angle": 110}, "neutral": {"none": True}}
+    edited = places | {"joy": {"angle": 11}}
+    backwards = dict(reversed(places.items()))
+    before, after, turned = (rows.scored_by(own_map(one), "zero") for one in (places, edited, backwards))
+    assert before == turned != after
+
+
+def own_map(places: Places) -> LabelMap:
+    return label_map_from(places, name="own", labels=None)
+
+
+@given(st.permutations(["Joy", "anger", "self-pity"]), st.permutations(["joy", "Anger", "self_pity"]))
+def test_a_reading_is_placed_by_the_rows_own_labels_in_whatever_order_the_map_names_them(
+    stored: list[str], placed: list[str]
+) -> None:
+    angles = {"joy": 7.0, "anger": 99.0, "self_pity": 188.0}
+    chances = {"joy": 0.6, "anger": 0.3, "self_pity": 0.1}
+    row = np.array([chances[label.lower().replace("-", "_")] for label in stored], dtype=np.float32)
+    felt = rows.felt(said(ANSWER), [Reading(row, labels=tuple(stored)), None] * 6, reader="r", revision=None)
+    map_of_theirs = own_map({label: {"angle": angles[label.lower()]} for label in placed})
+    table = rows.scored(felt, map_of_theirs, "zero").to_pylist()
+    expected = sum(chances[label] * np.cos(np.radians(angles[label])) for label in angles)
+    for read, unread in zip(table[::2], table[1::2], strict=True):
+        assert read["read_valence"] == pytest.approx(np.cos(np.radians(7.0)))
+        assert read["expected_valence"] == pytest.approx(expected, abs=1e-6)
+        assert unread["cosine"] is None
+
+
+def test_rows_of_one_part_may_have_been_read_in_several_orders() -> None:
+    orders = [("joy", "anger"), ("anger", "joy")]
+    readings = [Reading(np.array([0.75, 0.25], dtype=np.float32), labels=labels) for labels in orders]
+    felt = rows.felt(said(ANSWER), readings * 6, reader="r", revision=None)
+    for table in (felt, felt.slice(1, 5), pa.concat_tables([felt.slice(0, 5), felt.slice(5)])):
+        read = rows.probabilities(table, ("joy", "anger"))
+        joy = [0.75 if labels == ["joy", "anger"] else 0.25 for labels in table["labels"].to_pylist()]
+        np.testing.assert_array_equal(read[:, 0], joy)
+
+
+@pytest.mark.parametrize("labels", [("joy", "anger"), ("joy", "anger", "fear", "hope"), ("joy", "anger", "hope")])
+def test_labels_without_a_place_or_places_without_a_label_are_refused_by_type(labels: tuple[str, ...]) -> None:
+    reading = Reading(np.full(len(labels), 0.5, dtype=np.float32), labels=labels)
+    felt = rows.felt(said(ANSWER), [reading] * 12, reader="r", revision=None)
+    with pytest.raises(rows.OtherLabels, match=rf"read with other labels \({', '.join(labels)}\) than the map's"):
+        rows.scored(felt, own_map({label: {"angle": 5} for label in ("joy", "anger", "fear")}), "zero")
 
 
 def test_probabilities_come_back_as_they_went_in_also_from_slices_and_chunks() -> None:

@@ -26,7 +26,15 @@ from emoray.analysis.classification import Indices
 from emoray.cli import main
 from emoray.embedded import reader_path
 from emoray.readers import Reading
-from emoray.spec import GoEmotionsReader, JudgeReader, ReaderEntry, RegressorReader, Scripted, SpecError
+from emoray.spec import (
+    GoEmotionsReader,
+    JudgeReader,
+    ReaderEntry,
+    RegressorReader,
+    SamplingSpec,
+    Scripted,
+    SpecError,
+)
 from emoray.study.circumplex import Affect
 from emoray.study.goemotions import DIRECT, LABELS, label_map
 from emoray.validate import Labelled, Validation, examine, human_text, judged, judged_by_place, saved, whole_table
@@ -163,7 +171,7 @@ class Reads:
 
 
 JUDGE = JudgeReader(kind="judge", name="mine", model=Scripted(host="scripted", name="m"))
-REGRESSOR = RegressorReader(kind="regressor", name="mine", model="hub/regressor")
+REGRESSOR = RegressorReader(kind="regressor", name="vad", model="hub/regressor")
 CLASSIFIER = GoEmotionsReader(kind="goemotions", name="mine", model="hub/classifier")
 JOY, SADNESS, NEUTRAL = (LABELS.index(label) for label in ("joy", "sadness", "neutral"))
 
@@ -199,7 +207,12 @@ def test_a_temperature_of_a_reader_without_labels_is_refused() -> None:
     with pytest.raises(
         SpecError, match="--calibrate needs a reader with the 28 GoEmotions labels, and 'mine' has others or none"
     ):
-        examine(Reads(), JUDGE, two_comments(), label_map(), fit_on=two_comments())
+        examine(Reads(), JUDGE, two_comments(), label_map(), fit_on=two_comments().first(1))
+
+
+def test_a_temperature_is_not_judged_on_what_it_was_fitted_to() -> None:
+    with pytest.raises(SpecError, match=r"--calibrate same\.tsv and --data hold the same comments"):
+        examine(Reads(), CLASSIFIER, two_comments(), label_map(), fit_on=two_comments(), fit_name="same.tsv")
 
 
 def test_a_temperature_is_fitted_to_one_file_and_judged_on_the_other() -> None:
@@ -233,7 +246,7 @@ def kept(path: Path, entry: ReaderEntry = CLASSIFIER, name: str = "russell", fou
 
 def test_a_saved_file_says_the_same_again_of_the_reader_whatever_a_run_calls_it(tmp_path: Path) -> None:
     found = noise()
-    here = CLASSIFIER.model_copy(update={"name": "here", "actors": 3, "temperature": 1.4})
+    here = CLASSIFIER.model_copy(update={"name": "here", "actors": 3, "temperature": 1.4, "activation": "sigmoid"})
     other = GoEmotionsReader(kind="goemotions", name="mine", model="hub/another")
     names, reads = human_text(kept(tmp_path, found=found), [other, here], label_map())
     assert names == ("here",)
@@ -254,12 +267,53 @@ def told(file: Path, readers: list[ReaderEntry] | None = None, name: str = "russ
 
 
 def test_a_file_of_another_reader_or_map_gets_a_sentence(tmp_path: Path) -> None:
-    assert told(kept(tmp_path), [JUDGE]) == "is about the reader 'mine', and this run was read by mine"
+    assert told(kept(tmp_path), [JUDGE, REGRESSOR]) == (
+        "is about the reader 'mine', from which those of this run differ: mine (kind) and vad (kind)"
+    )
     assert told(kept(tmp_path, name="octants")).startswith("was made with the label map 'octants', and this report")
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"format": 2}', '{"format": 1, "reader": {}, "label_map": {"places": {}}, "reads": [{}]}']
+    ("entry", "setting", "value"),
+    [
+        (REGRESSOR, "valence", "arousal"),
+        (REGRESSOR, "range", [0.0, 1.0]),
+        (REGRESSOR, "activation", "sigmoid"),
+        (CLASSIFIER, "model", "hub/another"),
+        (CLASSIFIER, "max_tokens", 64),
+        (CLASSIFIER, "long_texts", "window"),
+        (CLASSIFIER, "label_map", {"joy": {"term": "happy"}}),
+        (JUDGE, "structured", "none"),
+        (JUDGE, "rubric", "mine"),
+        (JUDGE, "model", Scripted(host="scripted", name="m", sampling=SamplingSpec(temperature=1.0))),
+    ],
+)
+def test_a_reader_that_reads_otherwise_is_another_reader(
+    tmp_path: Path, entry: ReaderEntry, setting: str, value: object
+) -> None:
+    other = entry.model_copy(update={setting: value, "name": "other"})
+    sentence = told(kept(tmp_path, entry), [other])
+    assert sentence == f"is about the reader {entry.name!r}, from which those of this run differ: other ({setting})"
+
+
+@pytest.mark.parametrize(
+    ("asked", "pinned", "same"),
+    [(None, "r1", True), (None, "r2", False), ("main", "main", True), ("r2", "r3", False), ("r2", None, True)],
+)
+def test_a_revision_counts_where_both_are_known(
+    tmp_path: Path, asked: str | None, pinned: str | None, *, same: bool
+) -> None:
+    """`r1` is what the file's reader was resolved to."""
+    file = kept(tmp_path, CLASSIFIER.model_copy(update={"revision": asked}))
+    entry = CLASSIFIER.model_copy(update={"revision": pinned})
+    if same:
+        assert human_text(file, [entry], label_map())[0] == ("mine",)
+    else:
+        assert told(file, [entry]).endswith("differ: mine (revision)")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"format": 2}', '{"format": 2, "reader": {}, "label_map": {"places": {}}, "reads": [{}]}']
 )
 def test_a_file_that_is_none_gets_a_sentence(tmp_path: Path, text: str) -> None:
     file = tmp_path / "x.json"

@@ -1,7 +1,8 @@
 """A language model that reads: any host, a rubric, and an answer as JSON or none at all.
 
 The judge sees a text and the rubric; that a state was asked for, and which, never reaches it: a reader is given texts.
-A reply that is not what the rubric asks for is an error of that reading, never a zero.
+A reply that is not what the rubric asks for is asked for again with another seed, and in the end an error of that
+reading, never a zero.
 """
 
 from __future__ import annotations
@@ -9,46 +10,33 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import tomllib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cache
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 from emoray.hosts import Ask, Host, HostDown, Reply
 from emoray.readers import ReaderDown, Reading
-from emoray.spec import Hosted, JudgeReader, ModelEntry, SamplingSpec
+from emoray.spec import Hosted, JudgeReader, ModelEntry, Retry, SamplingSpec, Vllm
+from emoray.study import rubrics
 from emoray.study.circumplex import Affect
 from emoray.study.outcomes import Answer
+from emoray.study.rubrics import BadRubric, Rubric
 
-_RUBRICS = Path(__file__).parent / "rubrics"
 _SCALES = {"valence": (-1.0, 1.0), "arousal": (-1.0, 1.0), "confidence": (0.0, 1.0)}
 _SAMPLING = SamplingSpec(temperature=0.0, max_tokens=200)  # where the entry does not say
+_RETRY = Retry()  # where the run does not say
 _GROUP = 16  # readings that are handed on together
 _SHOWN = 120  # characters of a reply in an error
+_UNPARSED = "unparsed"
 _SCHEMA = {
     "type": "object",
     "properties": {name: {"type": "number"} for name in _SCALES},  # bounds are checked here: few providers know them
     "required": list(_SCALES),
     "additionalProperties": False,
 }
-
-
-@dataclass(frozen=True)
-class Rubric:
-    """What the judge is told; `{text}` in `user` stands for the answer."""
-
-    name: str
-    system: str
-    user: str
-    mark: str  # "ours", or "user"
-    sha: str  # of both texts, 8 hex digits
-
-    def chat(self, text: str) -> list[dict[str, str]]:
-        """The messages about one text, whose own braces mean nothing."""
-        asked = self.user.replace("{text}", text)
-        return [{"role": role, "content": said} for role, said in (("system", self.system), ("user", asked)) if said]
+_BOUNDED = _SCHEMA | {
+    "properties": {name: {"type": "number", "minimum": low, "maximum": high} for name, (low, high) in _SCALES.items()}
+}
 
 
 def sampling_of(entry: JudgeReader) -> SamplingSpec:
@@ -59,9 +47,10 @@ def sampling_of(entry: JudgeReader) -> SamplingSpec:
 class Judge:
     """One language model behind any host. `read` may be called from several threads, as far as the host may."""
 
-    def __init__(self, entry: JudgeReader, host: Host) -> None:
+    def __init__(self, entry: JudgeReader, host: Host, retry: Retry = _RETRY) -> None:
         """ReaderDown where the rubric cannot be used; the host is the judge's from here on."""
         self.name = entry.name
+        self._attempts = retry.refused_attempts
         self._entry, self._host, self._rubric = entry.model, host, rubric(entry)
         self._sampling = sampling_of(entry)
         self._down: ReaderDown | None = None
@@ -83,78 +72,92 @@ class Judge:
 
     def read_each(self, texts: Sequence[str]) -> Iterator[list[tuple[int, Reading]]]:
         """See `SlowReader`: groups of a few, so that hardly a paid reading is lost with this process."""
-        if self._down is not None:
-            raise self._down
+        self._check_up()
         places: dict[str, list[int]] = {}
         for place, text in enumerate(texts):
             places.setdefault(text, []).append(place)
-        asks = [self._ask(text) for text in places]
-        waiting = {ask.key: where for ask, where in zip(asks, places.values(), strict=True)}
-        group: list[tuple[int, Reading]] = []
-        for reply in self._replies(asks):
-            group += _shared(waiting.pop(reply.key), _reading(reply))
-            if len(group) >= _GROUP:
-                yield group
-                group = []
+        owed: dict[str, Reading | None] = dict.fromkeys(places)  # text -> what was made of its last reply
+        for attempt in range(self._attempts):
+            asked = [text for text, unparsed in owed.items() if unparsed or not attempt]
+            for group in self._settled(owed, asked, attempt):
+                yield [pair for text, reading in group for pair in _shared(places[text], reading)]
+            if self._down is not None or not owed:
+                break
+        if len(owed) == len(places) and not any(owed.values()):
+            self._check_up()
         missing = Reading(None, error=f"not judged: {self._down or 'the host gave no reply'}")
-        group += [(place, missing) for where in waiting.values() for place in where]
-        if group:
-            yield group
+        if owed:
+            yield [pair for text, last in owed.items() for pair in _shared(places[text], last or missing)]
 
     def close(self) -> None:
         self._host.close()
 
+    def _check_up(self) -> None:
+        if self._down is not None:
+            raise self._down
+
+    def _settled(
+        self, owed: dict[str, Reading | None], asked: Sequence[str], attempt: int
+    ) -> Iterator[list[tuple[str, Reading]]]:
+        """Asks once; what is settled is no longer owed, and handed on in groups.
+
+        Settled is also a reply that is no reading twice over: whoever says the same under another seed will go on so.
+        """
+        asks = [self._ask(text, attempt) for text in asked]
+        text_of = {ask.key: text for ask, text in zip(asks, asked, strict=True)}
+        group: list[tuple[str, Reading]] = []
+        for reply in self._replies(asks):
+            text = text_of[reply.key]
+            before = owed[text]
+            owed[text] = reading = _and_paid(_reading(reply), before)
+            if not _unparsed(reading) or (before and before.error == reading.error):
+                group.append((text, reading))
+                del owed[text]
+            if len(group) >= _GROUP:
+                yield group
+                group = []
+        if group:
+            yield group
+
     def _replies(self, asks: list[Ask]) -> Iterator[Reply]:
-        some = False
+        """Ends where the host is down, and remembers why."""
         try:
-            for reply in self._host.generate(asks):
-                some = True
-                yield reply
+            yield from self._host.generate(asks)
         except HostDown as wrong:
             self._down = ReaderDown(f"reader {self.name!r}: {wrong}")
-            if not some:
-                raise self._down from wrong
 
-    def _ask(self, text: str) -> Ask:
-        """The same text, rubric and judge always give the same key and seed."""
+    def _ask(self, text: str, attempt: int) -> Ask:
+        """The same text, rubric and judge always give the same keys and seeds, one for each attempt."""
         chat = self._rubric.chat(text)
-        content = json.dumps([self._entry.id, self._sampling.model_dump(), chat], ensure_ascii=False)
+        asked = [self._entry.id, self._sampling.model_dump(), chat, *([attempt] if attempt else [])]
+        content = json.dumps(asked, ensure_ascii=False)
         key = hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
         sampling = self._sampling
         return Ask(key, chat, int(key[:8], 16) >> 1, sampling.temperature, sampling.top_p, sampling.max_tokens)
 
 
 def rubric(entry: JudgeReader) -> Rubric:
-    """The rubric of an entry: a shipped one by name, or the TOML text itself; ReaderDown where it cannot be used."""
-    own = "\n" in entry.rubric
-    if not own and entry.rubric not in shipped_rubrics():
-        raise ReaderDown(
-            f"reader {entry.name!r}: no rubric is called {entry.rubric!r}; there are {', '.join(shipped_rubrics())}"
-        )
+    """The rubric of an entry; ReaderDown where it cannot be used."""
     try:
-        data = tomllib.loads(entry.rubric if own else _shipped(entry.rubric))
-    except tomllib.TOMLDecodeError as wrong:
-        raise ReaderDown(f"reader {entry.name!r}: its rubric is no TOML: {wrong}") from None
-    system, user = str(data.get("system", "")).strip(), str(data.get("user", "")).strip()
-    if user.count("{text}") != 1:
-        raise ReaderDown(f"reader {entry.name!r}: `user` of its rubric must say {{text}} once, where the answer goes")
-    sha = hashlib.blake2b(f"{system}\0{user}".encode(), digest_size=4).hexdigest()
-    return Rubric("own" if own else entry.rubric, system, user, "user" if own else data["mark"], sha)
-
-
-def shipped_rubrics() -> tuple[str, ...]:
-    """The names of the rubrics that ship with emoray."""
-    return tuple(sorted(path.stem for path in _RUBRICS.glob("*.toml")))
+        return rubrics.rubric(entry.rubric)
+    except BadRubric as wrong:
+        raise ReaderDown(f"reader {entry.name!r}: {wrong}") from None
 
 
 def asked_of(entry: JudgeReader) -> ModelEntry:
-    """The model entry as the host gets it: a hosted judge is asked for JSON, unless the entry says how itself."""
-    model = entry.model
-    if not isinstance(model, Hosted) or entry.structured == "none" or "response_format" in model.extra_body:
+    """The model entry as the host gets it: asked for JSON where the host can be, unless the entry says how itself."""
+    model, by_schema = entry.model, entry.structured == "json_schema"
+    if entry.structured == "none":
         return model
-    schema = {"type": "json_schema", "json_schema": {"name": "reading", "strict": True, "schema": _SCHEMA}}
-    form = schema if entry.structured == "json_schema" else {"type": "json_object"}
-    return model.model_copy(update={"extra_body": {**model.extra_body, "response_format": form}})
+    if isinstance(model, Hosted) and "response_format" not in model.extra_body:
+        schema = {"type": "json_schema", "json_schema": {"name": "reading", "strict": True, "schema": _SCHEMA}}
+        form = schema if by_schema else {"type": "json_object"}
+        return model.model_copy(update={"extra_body": {**model.extra_body, "response_format": form}})
+    if isinstance(model, Vllm) and not model.structured_outputs:
+        return model.model_copy(
+            update={"structured_outputs": {"json": _BOUNDED} if by_schema else {"json_object": True}}
+        )
+    return model
 
 
 def parsed(text: str) -> tuple[Affect, float]:
@@ -197,16 +200,21 @@ def _reading(reply: Reply) -> Reading:
         affect, confidence = parsed(outcome.text)
     except ValueError as wrong:
         shown = " ".join(outcome.text.split())[:_SHOWN]
-        return Reading(None, error=f"unparsed: the judge's reply {wrong}: {shown}", cost_usd=outcome.cost_usd)
+        return Reading(None, error=f"{_UNPARSED}: the judge's reply {wrong}: {shown}", cost_usd=outcome.cost_usd)
     return Reading(None, affect=affect, confidence=confidence, cost_usd=outcome.cost_usd)
+
+
+def _unparsed(reading: Reading) -> bool:
+    return reading.error is not None and reading.error.startswith(_UNPARSED)
+
+
+def _and_paid(reading: Reading, before: Reading | None) -> Reading:
+    """The reading, at the cost of the attempts before it, too."""
+    known = [one.cost_usd for one in (reading, before) if one is not None and one.cost_usd is not None]
+    return replace(reading, cost_usd=sum(known) if known else None)
 
 
 def _shared(places: list[int], reading: Reading) -> list[tuple[int, Reading]]:
     """The reading at the places of its text; only the first has cost money."""
     again = replace(reading, cost_usd=None if reading.cost_usd is None else 0.0)
     return [(place, again if number else reading) for number, place in enumerate(places)]
-
-
-@cache
-def _shipped(name: str) -> str:
-    return (_RUBRICS / f"{name}.toml").read_text(encoding="utf-8")

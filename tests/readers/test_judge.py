@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,7 +16,7 @@ from emoray.hosts.chat import request_body
 from emoray.hosts.scripted import ScriptedHost
 from emoray.readers import ReaderDown, SlowReader
 from emoray.readers.judge import Judge, asked_of, parsed, rubric
-from emoray.spec import Hosted, JudgeReader, Scripted, SpecError, parse
+from emoray.spec import Hosted, JudgeReader, Retry, Scripted, SpecError, parse
 from emoray.study.circumplex import Affect
 from emoray.study.families import family, kin
 from emoray.study.goemotions import label_map
@@ -91,13 +92,53 @@ def test_a_judge_sees_the_text_and_the_rubric_and_nothing_else() -> None:
 def test_what_is_no_reading_is_an_error_and_never_a_zero(said_by_it: str, reason: str) -> None:
     some, _ = judge(Answer(said_by_it, cost_usd=0.01))
     (reading,) = some.read(["hm"])
-    assert (reading.affect, reading.confidence, reading.cost_usd) == (None, None, 0.01)
+    assert (reading.affect, reading.confidence, reading.cost_usd) == (None, None, 0.02)
     assert reading.error == f"unparsed: the judge's reply {reason}: {said_by_it}"
     table = rows.scored(rows.felt(said(ANSWER), [reading] * 12, reader="j", revision=None), label_map(), "zero")
     row = table.to_pylist()[0]
     assert row["read_error"] == reading.error
     assert row["cosine"] is row["read_valence"] is row["expected_cosine"] is None
-    assert row["read_cost_usd"] == 0.01
+    assert row["read_cost_usd"] == 0.02
+
+
+def test_a_reply_that_is_no_reading_is_asked_again_with_another_seed_and_nothing_else_changed() -> None:
+    some, host = judge(Answer("Hm.", cost_usd=0.1), Answer("Well.", cost_usd=0.2), Answer(GOOD, cost_usd=0.4))
+    (reading,) = some.read(["hm"])
+    assert (reading.affect, reading.error) == (Affect(0.5, -0.25), None)
+    assert reading.cost_usd == pytest.approx(0.7)
+    assert len({ask.seed for ask in host.asked}) == len({ask.key for ask in host.asked}) == 3
+    assert all(replace(ask, key="", seed=0) == replace(host.asked[0], key="", seed=0) for ask in host.asked)
+
+
+def test_a_judge_is_asked_as_often_as_the_spec_says() -> None:
+    for attempts in (1, 2, 5):
+        host = Fake(*(Answer(f"No. {number}", cost_usd=0.5) for number in range(9)))
+        (reading,) = Judge(entry(), host, Retry(refused_attempts=attempts)).read(["hm"])
+        assert reading.error == f"unparsed: the judge's reply holds no JSON object: No. {attempts - 1}"
+        assert (len(host.asked), reading.cost_usd) == (attempts, 0.5 * attempts)
+
+
+def test_a_judge_that_says_the_same_once_more_is_asked_no_more() -> None:
+    some, host = judge(Answer("I cannot say."))
+    assert some.read(["hm"])[0].error == "unparsed: the judge's reply holds no JSON object: I cannot say."
+    assert len(host.asked) == 2
+
+
+def test_only_what_was_no_reading_is_asked_again() -> None:
+    some, host = judge(Answer(GOOD), Answer("Hm."), Failure(FailureKind.CONTENT_FILTERED, "no"), Answer(GOOD))
+    good, mended, failed = some.read(["a", "b", "c"])
+    assert good.affect == mended.affect == Affect(0.5, -0.25)
+    assert failed.error == "content_filtered: no"
+    texts = [ask.chat[-1]["content"].split("\n")[1] for ask in host.asked]
+    assert texts == ["a", "b", "c", "b"]
+
+
+def test_what_was_paid_for_no_reading_is_kept_where_the_money_ends_before_the_next_attempt() -> None:
+    some, _ = judge(Answer("Hm.", cost_usd=0.1), HostDown("the budget is spent"))
+    (reading,) = some.read(["hm"])
+    assert (reading.error, reading.cost_usd) == ("unparsed: the judge's reply holds no JSON object: Hm.", 0.1)
+    with pytest.raises(ReaderDown, match="the budget is spent"):
+        some.read(["hm"])
 
 
 @pytest.mark.parametrize("around", ["```json\n{}\n```", "Here you are: {}", "{} I hope this helps.", "{{sad}} {}"])
