@@ -407,11 +407,16 @@ def _say_end(
 def _not_read(folder: RunFolder, study: Study, model: str) -> list[str]:
     """Which readers could not read some of the answers, and why."""
     kinds = {reader.name: unread(folder.rows(reader.name, model)) for reader in study.spec.readers}
-    return [f"reader {name} could not read {by_kind(some)}" for name, some in kinds.items() if some]
+    return [
+        f"reader {name} could not read {by_kind(some)}{_SAYS_AGAIN if 'unparsed' in some else ''}"
+        for name, some in kinds.items()
+        if some
+    ]
 
 
 _FITS = "shorten the template or lower max_tokens, or give the engine more room (max_model_len)"
 _SPEAKS = "raise temperature or max_tokens, or change the template"
+_SAYS_AGAIN = "; a judge that says the same each time will fail alike: change its rubric, structured or sampling"
 
 
 def _alike(entry: ModelEntry, failed: Mapping[str, int]) -> list[str]:

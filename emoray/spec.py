@@ -657,7 +657,10 @@ def reads_as(entry: ReaderEntry) -> dict[str, Any]:
     if isinstance(entry, JudgeReader):
         judge = {"id": entry.model.id, "sampling": entry.model.sampling, **entry.model.decides()}
         return {"kind": entry.kind, "rubric": entry.rubric, "structured": entry.structured, "model": judge}
-    return entry.model_dump(exclude={"name", "actors", "batch_size", "batch_tokens", "cpus", "gpus", "resources"})
+    decides = entry.model_dump(exclude={"name", "actors", "batch_size", "batch_tokens", "cpus", "gpus", "resources"})
+    if isinstance(decides.get("label_map"), dict):
+        decides["label_map"] = sorted(decides["label_map"])  # where its labels lie decides scores, not readings
+    return decides
 
 
 def json_schema() -> dict[str, Any]:

@@ -273,9 +273,10 @@ def _differences(whose: _Whose, entry: ReaderEntry) -> list[str]:
 
 
 def _reads_as(entry: ReaderEntry) -> dict[str, Any]:
-    """`reads_as` as JSON has it, less what leaves every top label as it is."""
+    """`reads_as` as JSON has it, less what leaves every top label as it is, and with where its own labels lie."""
     unmoved = _UNMOVED if isinstance(entry, GoEmotionsReader) else ()
-    decides = {name: value for name, value in reads_as(entry).items() if name not in unmoved}
+    own = {"label_map": entry.label_map} if isinstance(entry, GoEmotionsReader) else {}
+    decides = {name: value for name, value in (reads_as(entry) | own).items() if name not in unmoved}
     as_json: dict[str, Any] = json.loads(json.dumps(decides, default=lambda section: section.model_dump()))
     return as_json
 

@@ -34,6 +34,7 @@ from emoray.spec import (
     ReaderEntry,
     RegressorReader,
     Rehearsed,
+    Retry,
     Scripted,
     ScriptedReader,
     Vllm,
@@ -110,7 +111,7 @@ def reader_of(entry: ReaderEntry, means: Means | None = None) -> Reader:
         case JudgeReader():
             from emoray.readers.judge import Judge, asked_of
 
-            return Judge(entry, host_of(asked_of(entry), means))
+            return Judge(entry, host_of(asked_of(entry), means), means.retry if means else Retry())
         case ScriptedReader():
             from emoray.readers.scripted import ScriptedReading
 
