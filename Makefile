@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --prefer-binary
 SPEC ?= jobs/quickstart.yaml
 GOEMOTIONS ?= ../shared/goemotions
+# many tests wait for processes to start or to die, so two files run at once, the slowest first (as they are collected)
+SIDE_BY_SIDE ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: run test lint types pytest schema train clean
 
@@ -23,7 +25,7 @@ types: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 pytest: $(VENV)/.installed-no-deps
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(TESTS)
 
 # what editors check specs against
 schema: $(VENV)/.installed

@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 EMORAY = [sys.executable, "-m", "emoray"]
-PATIENCE_S = 120.0  # how long a test waits for something that must happen
+PATIENCE_S = 300.0  # how long a test waits for something that must happen
 
 Start = Callable[..., "subprocess.Popen[str]"]  # of a command, and what it finds in its environment
 

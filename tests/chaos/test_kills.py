@@ -11,6 +11,7 @@ import pytest
 
 from emoray.stream.nodes import Nodes, descendants
 from emoray.stream.victims import command_of
+from tests.conftest import Tell
 from tests.programs import EMORAY, PATIENCE_S, ROOT, Start, until
 
 pytestmark = [pytest.mark.chaos, pytest.mark.cluster]
@@ -44,9 +45,7 @@ readers: [{kind: scripted, name: r}]
 KINDS = ("driver", "actor", "engine", "reader", "node")
 
 
-def test_twenty_kills_lose_nothing_and_double_nothing(
-    tmp_path: Path, start: Start, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_twenty_kills_lose_nothing_and_double_nothing(tmp_path: Path, start: Start, tell: Tell) -> None:
     spec = tmp_path / "night.yaml"
     spec.write_text(NIGHT)
     command = [*EMORAY, "rehearse", str(spec), "--out", str(tmp_path / "run"), "--kill", ",".join(KINDS)]
@@ -54,8 +53,7 @@ def test_twenty_kills_lose_nothing_and_double_nothing(
     rehearsal = start([*command, "--kills", "20", "--seed", "4", "--latency", "0.5", "--json"])
     out, err = rehearsal.communicate(timeout=540)
 
-    with capsys.disabled():
-        print(f"\n{err}\n{out}")
+    tell(f"{err}\n{out}")
     assert rehearsal.returncode == 0, err
     ledger = json.loads(out)
     assert ledger["kills"] == dict.fromkeys(ledger["kills"], 4)
@@ -67,7 +65,7 @@ def test_twenty_kills_lose_nothing_and_double_nothing(
 
 
 def test_a_storm_over_hosted_models_and_batches_on_a_cluster_of_ones_own_leaves_a_clean_ledger(
-    tmp_path: Path, start: Start, nodes: Nodes, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, start: Start, nodes: Nodes, tell: Tell
 ) -> None:
     spec = tmp_path / "storm.yaml"
     spec.write_text(STORM)
@@ -78,8 +76,7 @@ def test_a_storm_over_hosted_models_and_batches_on_a_cluster_of_ones_own_leaves_
     )
     out, err = rehearsal.communicate(timeout=540)
 
-    with capsys.disabled():
-        print(f"\n{err}\n{out}")
+    tell(f"{err}\n{out}")
     assert rehearsal.returncode == 0, err
     ledger = json.loads(out)
     assert ledger["kills"] == {"driver": 1, "actor": 1}

@@ -19,6 +19,7 @@ from emoray.resume import Settled
 from emoray.rows import ANSWERED
 from emoray.store import Part, RunFolder
 from emoray.stream.nodes import Nodes, Place
+from tests.conftest import Tell
 from tests.e2e.networks import networks
 from tests.programs import PATIENCE_S, ROOT, Start, until
 
@@ -78,7 +79,7 @@ def test_a_night_in_which_the_head_dies_and_then_a_node_ends_with_a_clean_ledger
     providers: Sequence[Provider],
     places: Sequence[Place],
     start: Start,
-    capsys: pytest.CaptureFixture[str],
+    tell: Tell,
 ) -> None:
     submit, folder = run
     with Nodes(workers=1, cpus=4, jobs=True) as nodes:
@@ -103,8 +104,7 @@ def test_a_night_in_which_the_head_dies_and_then_a_node_ends_with_a_clean_ledger
         assert job.returncode == 0, out + err
 
     ledger = ledger_of(providers, [head, node], folder)
-    with capsys.disabled():
-        print(f"\n{'nodes in network namespaces' if places else 'nodes on loopback'}\n{ledger.text()}")
+    tell(f"{'nodes in network namespaces' if places else 'nodes on loopback'}\n{ledger.text()}")
     assert ledger.wrong == []
     assert (ledger.settled, ledger.read["r"], ledger.torn) == (CELLS, CELLS, 0)
     first, second = (folder.manifest() or {})["attempts"]  # the second driver outlived the node

@@ -6,7 +6,6 @@ of the driver after so many answers; then the same command again. PEERS.md, prob
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import tempfile
@@ -101,7 +100,3 @@ def _repeated(command: list[str], provider: Provider, kill_after: int) -> float:
     subprocess.run(command, check=True, timeout=_PATIENCE_S, **quiet)  # type: ignore[call-overload]
     answered = provider.counters.answered
     return float(answered.total() - len(answered))
-
-
-if __name__ == "__main__":
-    print(json.dumps(run()))
