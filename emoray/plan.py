@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -30,6 +31,7 @@ class ModelPlan:
     needs: str  # of one lane: CPUs and GPUs
     expected: Estimate | None  # tokens and money of what is owed; None where no provider counts them
     at_least_s: float | None  # what the account's limits alone take for it
+    account: str | None = None  # whose limits it shares with the account's other models
 
     @property
     def owed(self) -> int:
@@ -86,6 +88,14 @@ class Plan:
     cluster: str | None  # what the cluster has; None where none was asked
     placement: tuple[str, ...]  # of each model's engines and readers on the empty cluster; () where none was asked
 
+    @property
+    def at_least_s(self) -> float:
+        """What the limits of accounts alone take: models of one account wait for one another."""
+        accounts: defaultdict[str | None, float] = defaultdict(float)
+        for model in self.models:
+            accounts[model.account] += model.at_least_s or 0.0
+        return max(accounts.values(), default=0.0)
+
     def as_json(self) -> dict[str, Any]:
         """For programs."""
         data = {key: value for key, value in asdict(self).items() if key != "example"}
@@ -126,11 +136,12 @@ class Plan:
         width = max(len(name) for name, *_ in known)
         usd, unknown = whole([expected for *_, expected in known])
         but = f", and what {', '.join(unknown)} cost, whose price is unknown" if unknown else ""
+        time = f", at least {duration(self.at_least_s)}" if self.at_least_s else ""
         assumed = dict.fromkeys(sentence for *_, expected in known for sentence in expected.assumed)
         return [
             "",
             *(f"  {name:<{width}}  {said}" for name, said, _ in known),
-            f"  all together about ${usd:,.2f}{but}",
+            f"  all together about ${usd:,.2f}{time}{but}",
             *(f"  assumed: {sentence}" for sentence in assumed),
         ]
 
@@ -177,7 +188,7 @@ def _model(study: Study, folder: RunFolder, entry: ModelEntry) -> ModelPlan:
         return ModelPlan(entry.name, entry.host, len(grid), len(grid) - left, needs, None, None)
     expected = _expected(entry, grid, left, _seen_tokens(folder, entry.name))
     least = None if entry.host == "batch_api" else _at_least_s(study.spec.accounts[entry.account], expected)
-    return ModelPlan(entry.name, entry.host, len(grid), len(grid) - left, needs, expected, least)
+    return ModelPlan(entry.name, entry.host, len(grid), len(grid) - left, needs, expected, least, entry.account)
 
 
 def _placement(study: Study, entry: ModelEntry, nodes: Sequence[Node]) -> str:

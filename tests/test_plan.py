@@ -194,3 +194,16 @@ def test_who_reserves_tokens_lets_fewer_through(counted: str, longer: bool, tmp_
     assert found.expected is not None
     assert found.at_least_s is not None
     assert (found.at_least_s > found.expected.tokens / 10 + 1) == longer
+
+
+def test_models_of_one_account_wait_for_one_another(tmp_path: Path) -> None:
+    entries = [
+        f"{{name: {name}, host: hosted_api, id: gpt-4o, account: {of}}}"
+        for name, of in (("a", "o"), ("b", "o"), ("c", "p"))
+    ]
+    accounts = "accounts: {o: {requests_per_minute: 6}, p: {requests_per_minute: 4}}\n"
+    text = f"name: t\n{accounts}models: [{', '.join(entries)}]\nstates: 3\nquestions: [freedom, art]\nrepetitions: 3\n"
+    found = plan.plan(runs.study(text), str(tmp_path / "run"))
+    assert [model.at_least_s for model in found.models] == [180.0, 180.0, 270.0]
+    assert found.at_least_s == 360.0
+    assert "at least 6 min" in found.text()

@@ -9,8 +9,8 @@ import pytest
 from emoray.stream.nodes import Nodes
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def nodes() -> Iterator[Nodes]:
-    """A head without CPUs and two workers, for all tests that kill no node."""
+    """A head without CPUs and two workers, for all tests of this room that kill no node."""
     with Nodes(workers=2, cpus=2) as cluster:
         yield cluster

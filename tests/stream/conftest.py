@@ -1,4 +1,4 @@
-"""One small Ray cluster for all tests of the stream in this process."""
+"""One small Ray cluster for all tests of the stream in this process; it ends with the last of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from emoray.store import RunFolder
 from emoray.stream import cluster
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def two_cpus() -> Iterator[None]:
     """A Ray cluster that has two CPUs and no GPU, whatever this machine has."""
     ray.init(address="local", num_cpus=2, num_gpus=0, include_dashboard=False, log_to_driver=False)
