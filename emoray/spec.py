@@ -970,6 +970,11 @@ def _lower(text: str) -> str:
 class _UniqueKeys(yaml.SafeLoader):
     """YAML where a key is text, and one written twice is an error instead of a silent loss of the first."""
 
+    # a copy: lm-format-enforcer, for one, takes the dates out of PyYAML's own for the whole process
+    yaml_implicit_resolvers = {  # noqa: RUF012 (of the class, as in PyYAML)
+        first: list(found) for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
         for key_node, _ in node.value:

@@ -355,6 +355,12 @@ MISTAKES: dict[str, tuple[str, str]] = {
 }
 
 
+def test_a_date_is_a_date_whatever_another_library_does_to_pyyaml(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(yaml.SafeLoader, "yaml_implicit_resolvers", {})
+    text, sentence = MISTAKES["a date to a provider"]
+    assert complaint(text) == f"my.yaml: {sentence}"
+
+
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_gets_one_sentence_that_says_where_and_what(mistake: str) -> None:
     text, sentence = MISTAKES[mistake]
