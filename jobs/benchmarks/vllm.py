@@ -68,7 +68,7 @@ class _Shape:
 
 
 _SHAPES = {
-    "small": _Shape(8, 768, 2048, 12, 12, rows=120, max_tokens=128, max_num_seqs=32),
+    "small": _Shape(8, 768, 2048, 12, 12, rows=360, max_tokens=128, max_num_seqs=32),
     "tiny": _Shape(2, 128, 256, 2, 2, rows=2400, max_tokens=256, max_num_seqs=64),
     "8b": _Shape(32, 4096, 14336, 32, 8, rows=6000, max_tokens=1024, max_num_seqs=256, gpu=True),
     "70b": _Shape(80, 8192, 28672, 64, 8, rows=2400, max_tokens=1024, max_num_seqs=256, quantization="fp8", gpu=True),
