@@ -31,7 +31,7 @@ pytest: $(VENV)/.installed-no-deps
 schema: $(VENV)/.installed
 	$(BIN)/emoray plan --schema > jobs/spec.schema.json
 
-# the embedded models anew: about 40 minutes on two cores; GOEMOTIONS is a folder with train.tsv, dev.tsv, test.tsv
+# the embedded models anew: about 75 minutes on two cores; GOEMOTIONS is a folder with train.tsv, dev.tsv, test.tsv
 train: $(VENV)/.installed-train
 	$(BIN)/python jobs/train_embedded.py all --data $(GOEMOTIONS) --out runs/embedded
 
