@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -13,8 +14,9 @@ from emoray.stream.staff import _only
 pytestmark = pytest.mark.cluster
 
 PROGRAM = """
-import json, os, time
+import json, os, sys, tempfile, time
 from dataclasses import replace
+from pathlib import Path
 import ray
 from ray.cluster_utils import Cluster
 from ray.util import placement_group_table
@@ -24,8 +26,14 @@ from emoray.stream.placement import Bundle, Crew, Demand, Rooms, seated
 from emoray.stream.staff import Staff
 
 class Says:
+    # who begins waits until all have begun: so all are busy until the pool has grown, however slow the machine
+    def __init__(self, all_here, hall):
+        self.all_here, self.hall = all_here, Path(hall)
+
     def __call__(self, batch):
-        time.sleep(0.1)
+        (self.hall / str(os.getpid())).touch()
+        while len(list(self.hall.iterdir())) < self.all_here:
+            time.sleep(0.05)
         group = ray.util.get_current_placement_group()
         nodes = placement_group_table(group)["bundles_to_node_id"] if group else {}
         stages = [nodes[bundle] for bundle in sorted(nodes)]
@@ -37,7 +45,8 @@ def told(pool, most):
     grant = seated(Demand(pool.crew, {}), Rooms(cluster.nodes()))
     staff = Staff(pool, grant.speakers, most)
     asked = ray.data.range(40, override_num_blocks=40)
-    said = asked.map_batches_internal(Says, batch_size=None, **staff.arguments())
+    arguments = staff.arguments() | {"fn_constructor_args": (most, tempfile.mkdtemp(dir=sys.argv[1]))}
+    said = asked.map_batches_internal(Says, batch_size=None, **arguments)
     said.context.autoscaling_config = replace(
         said.context.autoscaling_config, actor_pool_util_upscaling_threshold=1.0
     )
@@ -63,8 +72,10 @@ print("TOLD", json.dumps({
 """
 
 
-def test_a_range_grows_while_all_are_busy_and_an_engine_over_nodes_has_a_bundle_per_gpu_which_it_gives_back() -> None:
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=120)
+def test_a_range_grows_while_all_are_busy_and_an_engine_over_nodes_has_a_bundle_per_gpu_which_it_gives_back(
+    tmp_path: Path,
+) -> None:
+    done = subprocess.run([sys.executable, "-c", PROGRAM, str(tmp_path)], capture_output=True, text=True, timeout=240)
 
     told = next((line for line in done.stdout.splitlines() if line.startswith("TOLD")), None)
     assert told, done.stderr[-3000:]
