@@ -319,6 +319,9 @@ def engine_arguments(entry: Vllm, *, across_nodes: bool = False) -> dict[str, An
         arguments["kv_cache_memory_bytes"] = 1 << 30
         # vLLM 0.29 rewinds a row's generator after each part of a prompt, and a CPU generator cannot: the engine dies
         arguments["enable_chunked_prefill"] = False
+        if entry.tensor_parallel_size == entry.pipeline_parallel_size == 1:
+            # by its path: of "uni" vLLM makes "mp" on a CPU, whose engine spins on a core of its own for its worker
+            arguments["distributed_executor_backend"] = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
     else:
         arguments["gpu_memory_utilization"] = entry.gpu_memory_utilization
     if entry.structured_outputs:

@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -46,6 +47,7 @@ from emoray.study.goemotions import LabelMap
 from emoray.study.scoring import NeutralRule
 
 _GATHER_S = 0.05  # replies that come within this time become one table
+_RELEASE_S = 2.0  # what is durable of a block goes on together so often: each table costs Ray milliseconds
 _SEATS = 2  # threads inside a reader: one computes, the other tokenizes
 _TOGETHER = 4096  # rows that a reader gets at once, where so many wait
 _COMMIT_S = 0.4  # the most a commit waits: with a slow disk's own time, an answer is durable within a second
@@ -155,15 +157,19 @@ class Speaker:
     def _speak(self, host: Host, owed: pa.Table, turn: _Turn) -> Iterator[pa.Table]:
         turn.asks(owed.num_rows)
         places = {key: place for place, key in enumerate(owed["key"].to_pylist())}
-        durable: list[tuple[Future[None], pa.Table]] = []
+        kept: list[tuple[Future[None], pa.Table]] = []
+        released_at = time.monotonic()
         for replies in _gathered(host, rows.asks(owed), turn.answered):
             some = owed.take([places[reply.key] for reply in replies])
             table = rows.said(some, replies, host=host.name, revision=host.revision, engine=host.engine)
-            durable.append((self._journal.append(table), table))
-            while durable and durable[0][0].done():
-                yield self._release(*durable.pop(0))
-        for pair in durable:
-            yield self._release(*pair)
+            kept.append((self._journal.append(table), table))
+            if time.monotonic() - released_at > _RELEASE_S and kept[0][0].done():
+                durable = list(takewhile(lambda pair: pair[0].done(), kept))
+                del kept[: len(durable)]
+                released_at = time.monotonic()
+                yield self._release(durable)
+        if kept:
+            yield self._release(kept)
 
     def _owed(self, block: pa.Table) -> pa.Table:
         """What of the block is to be asked."""
@@ -172,8 +178,11 @@ class Speaker:
         verdict = ray.get(self._work.ledger.begin.remote(block["key"][0].as_py(), block.num_rows))
         return _owed(block, verdict, self._part)
 
-    def _release(self, durable: Future[None], table: pa.Table) -> pa.Table:
-        durable.result()
+    def _release(self, kept: Sequence[tuple[Future[None], pa.Table]]) -> pa.Table:
+        """Waits until all of it is durable; StoreError where something is not."""
+        for durable, _ in kept:
+            durable.result()
+        table = pa.concat_tables([table for _, table in kept])
         self._work.ledger.said.remote(_counts(table))
         return table
 

@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,14 +75,16 @@ _SHAPES = {
 }
 
 
-def run(shape: str = "small,tiny", cpus: int = 2, rounds: int = 2, peer: int = 1) -> dict[str, float]:
-    """`cpus`: the processors that all may use (a GPU's engine: all); `rounds`: each of them begins every other one."""
-    shapes = [_SHAPES[name] for name in shape.split(",")]
-    if not any(one.gpu for one in shapes):
+def run(shape: str = "small,tiny", cpus: int = 2, rounds: int = 2, peer: int = 1, rows: int = 0) -> dict[str, float]:
+    """`cpus`: the processors that all may use (a GPU's engine: all); `rounds`: each of them begins every other one;
+    `rows`: asked of every shape, 0 for as many as are usual with it.
+    """
+    shapes = {name: _SHAPES[name] for name in shape.split(",")}
+    if not any(one.gpu for one in shapes.values()):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cpus])
     figures: dict[str, float] = {}
-    for place, name in enumerate(shape.split(",")):
-        found = _compared(_SHAPES[name], cpus, rounds, peer)
+    for place, (name, one) in enumerate(shapes.items()):
+        found = _compared(replace(one, rows=rows or one.rows), cpus, rounds, peer)
         figures |= {figure if not place else f"{figure}_{name}": value for figure, value in found.items()}
     return dict(sorted(figures.items(), key=lambda figure: not figure[0].startswith("ratio")))
 

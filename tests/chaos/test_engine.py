@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
+from emoray.embedded import generator_path
 from emoray.store import RunFolder
 from tests.hosts.vllm_tiny import tiny_llama
 from tests.programs import EMORAY, PATIENCE_S, Start, until
@@ -22,20 +24,32 @@ pytestmark = [
 SPEC = """
 name: killed
 models:
-- {{name: a, host: vllm, id: {model}, device: cpu, dtype: float32, max_num_seqs: 8, cpus: 0.5, replicas: 2}}
+- {{name: a, host: vllm, id: {model}, device: cpu, dtype: float32, max_num_seqs: {at_once}, cpus: 0.5, replicas: 2}}
 states: 3
 questions: [freedom, art]
-repetitions: 160
+repetitions: {repetitions}
 sampling: {{max_tokens: 200}}
 readers: [{{kind: scripted, name: r}}]
 """
 
 
+def tiny(folder: Path) -> tuple[Path, int, int]:
+    """(a random model, which writes until it is cut off, how many answers at once, repetitions)."""
+    return tiny_llama(folder), 8, 160
+
+
+def embedded(_: Path) -> tuple[Path, int, int]:
+    """Its answers are short: one at a time, so that there is something left to kill when both engines are there."""
+    return generator_path(), 1, 80
+
+
+@pytest.mark.parametrize("made", [tiny, embedded])
 def test_an_engine_killed_on_the_way_is_started_again_and_every_cell_is_settled_once(
-    start: Start, tmp_path: Path
+    made: Callable[[Path], tuple[Path, int, int]], start: Start, tmp_path: Path
 ) -> None:
     spec = tmp_path / "spec.yaml"
-    spec.write_text(SPEC.format(model=tiny_llama(tmp_path / "model")))
+    model, at_once, repetitions = made(tmp_path / "model")
+    spec.write_text(SPEC.format(model=model, at_once=at_once, repetitions=repetitions))
     folder = RunFolder(str(tmp_path / "run"))
     running = start([*EMORAY, "run", str(spec), "--out", folder.uri])
     until(lambda: len(folder.answers("a").settled()) > 20 and len(_engines(running.pid)) == 2, running, 0.1)
@@ -46,11 +60,11 @@ def test_an_engine_killed_on_the_way_is_started_again_and_every_cell_is_settled_
 
     assert running.returncode in (0, 3), err  # 3: a random model may say nothing at all
     counts = folder.answers("a").counts()
-    assert counts.answered + sum(counts.failed.values()) == 960, err
+    assert counts.answered + sum(counts.failed.values()) == 6 * repetitions, err
     assert counts.spare == 0
     assert set(counts.failed) <= {"empty"}
     table = folder.rows("r", "a").read()
-    assert table.num_rows == len(set(table["key"].to_pylist())) == 960
+    assert table.num_rows == len(set(table["key"].to_pylist())) == 6 * repetitions
     assert set(table["finish_reason"].to_pylist()) <= {"stop", "length", None}
     assert len(set(folder.answers("a").read()["model_revision"].to_pylist())) == 1
 

@@ -239,7 +239,11 @@ def test_a_judges_chat_template_is_read_from_its_file_as_a_models_is(tmp_path: P
 
 @pytest.fixture(scope="module")
 def parents(vllm_model: Path) -> Iterator[list[subprocess.Popen[str]]]:
-    """Two processes with an engine each. A line in is a list of asks; a line out is what was said to them."""
+    """Two processes with an engine each. A line in is a list of asks; a line out is what was said to them.
+
+    The engines have a worker process, as those of several GPUs do.
+    """
+    entry = vllm_entry(vllm_model, engine_kwargs={"distributed_executor_backend": "mp"})
     program = f"""
         import json, sys
         import psutil
@@ -247,7 +251,7 @@ def parents(vllm_model: Path) -> Iterator[list[subprocess.Popen[str]]]:
         from emoray.hosts.vllm import VllmHost
         from emoray.spec import Vllm
         if __name__ == "__main__":
-            host = VllmHost(Vllm(**{vllm_entry(vllm_model).model_dump()!r}))
+            host = VllmHost(Vllm(**{entry.model_dump()!r}))
             children = psutil.Process().children(recursive=True)
             print(*(child.pid for child in children if child.name().startswith("VLLM")), flush=True)
             for line in sys.stdin:
