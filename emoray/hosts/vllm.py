@@ -40,6 +40,8 @@ _log = logging.getLogger(__name__)
 _AHEAD = 1.1  # asks in flight per place in the engine's batch, so that a place never waits for its next ask
 _LOOK_S = 1.0
 _MORE = "VLLM_LOGGING_LEVEL=INFO in the environment shows more"
+_DIED = "Engine core initialization failed"  # all that vLLM says of a process that was killed, or crashed
+_SILENT = "killed for want of memory, or a crash in native code: the kernel log of its node (dmesg) knows"
 _PARSERS = "take another of vLLM's parsers, or none"
 _EDGE = 1 << 20  # bytes at each end of a large file that stand for the whole in a folder's revision
 
@@ -372,6 +374,8 @@ def _why(entry: Vllm, wrong: Exception, errors: Path) -> str:
     """One sentence: the cause, from wherever it was told, and what to do about it."""
     cause = _logged_cause(errors) or f"{type(wrong).__name__}: {_line(wrong)}"
     match wrong:
+        case RuntimeError() if _DIED in cause:
+            cause, hint = "its process died without a word", f"{_SILENT}; {_MORE}"
         case ImportError() if importlib.util.find_spec("vllm") is None:
             return f"model {entry.name!r} needs vLLM, which is not installed here ({cause}): pip install 'emoray[vllm]'"
         case ImportError() if "://" in entry.id:

@@ -115,8 +115,10 @@ def _study(shape: _Shape, folder: Path) -> Study:
     if shape.gpu:
         llama_without_weights(folder, shape.config, _VOCABULARY)
         stops = {"eos_token_id": list(range(0, _VOCABULARY, _STOP_EVERY))}
+        # vLLM's own override_generation_config leaves the stop tokens as they are
+        (folder / "generation_config.json").write_text(json.dumps(stops))
         entry |= {"dtype": "bfloat16", "quantization": shape.quantization}
-        entry |= {"engine_kwargs": {"load_format": "dummy", "override_generation_config": stops}}
+        entry |= {"engine_kwargs": {"load_format": "dummy"}}
     else:
         tiny_llama(folder, shape.config)
         entry |= {"device": "cpu", "dtype": "float32"}

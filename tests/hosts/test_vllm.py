@@ -147,8 +147,12 @@ def test_a_llama_3_ends_its_turn_also_where_no_generation_config_says_so(vllm_ho
         ({"engine_kwargs": {"kv_cache_memory_bytes": 1}}, "memory.*; lower max_model_len"),
         ({"id": "s3://bucket/llama"}, r"; vLLM reads weights from an object store .*: pip install 'vllm\[runai\]'"),
         ({"chat_template": "{% for"}, r"its chat template cannot write a question \(.*\); correct it"),
+        (
+            {"engine_kwargs": {"distributed_executor_backend": "tests.hosts.vllm_dies.Dies"}},
+            r"cannot start: its process died without a word; killed for want of memory, or .* \(dmesg\) knows",
+        ),
     ],
-    ids=["no model", "no such setting", "no memory", "no reader of object stores", "no template"],
+    ids=["no model", "no such setting", "no memory", "no reader of object stores", "no template", "killed"],
 )
 def test_an_engine_that_cannot_start_says_why_and_what_to_do(
     vllm_model: Path, settings: dict[str, Any], said: str
