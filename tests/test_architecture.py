@@ -84,6 +84,7 @@ OF_ONE_FILE: dict[str, set[str]] = {  # heavy ones: each in the one file that is
     "hosts/vllm.py": {"vllm"},
     "hosts/weights.py": {"huggingface_hub"},
     "readers/encoder.py": {"torch", "transformers"},
+    "readers/onnx.py": {"torch", "onnxruntime"},
 }
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "manager"}
 
@@ -157,8 +158,9 @@ def test_a_heavy_library_has_one_owner() -> None:
     assert {room(name) for name in owners["ray"]} == {"stream"}
     assert owners["openai"] <= {"hosts/hosted_api.py", "hosts/batch_api.py"}
     assert owners.get("vllm", set()) <= {"hosts/vllm.py"}
-    for library in ("torch", "transformers"):
-        assert owners[library] <= {"hosts/transformers.py", "readers/encoder.py"}
+    assert owners["onnxruntime"] == {"readers/onnx.py"}
+    assert owners["torch"] <= {"hosts/transformers.py", "readers/encoder.py", "readers/onnx.py"}
+    assert owners["transformers"] <= {"hosts/transformers.py", "readers/encoder.py"}
 
 
 def test_nobody_imports_the_command_line_but_what_starts_it() -> None:

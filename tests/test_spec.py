@@ -46,6 +46,7 @@ HOSTS = "embedded, transformers, vllm, hosted_api, batch_api, scripted"
 KINDS = "goemotions, regressor, judge, scripted"
 READER = "readers: [{kind: scripted, name: r}]\n"
 BASE = "name: t\nmodels: [{name: a, host: scripted}]\n" + READER
+NETWORK = "name: t\nmodels: [{name: a, host: scripted}]\nreaders: [{kind: goemotions, name: r, "
 ACCOUNT = "accounts: {openai: {key_env: OPENAI_API_KEY}}\n"
 HOSTED = f"name: t\n{ACCOUNT}models: [{{name: a, host: hosted_api, id: x, account: openai"
 
@@ -265,6 +266,18 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "an unknown rubric": (
         JUDGED % "affekt",
         "readers[0].rubric: no rubric is called 'affekt'; there are affect",
+    ),
+    "ONNX Runtime on a GPU": (
+        NETWORK + "gpus: 0.5, runtime: onnx}]",
+        "readers[0].runtime: onnx reads on CPUs, and gpus is 0.5; leave one of the two out",
+    ),
+    "ONNX Runtime in half precision": (
+        NETWORK.replace("goemotions", "regressor") + "model: m, runtime: onnx, dtype: bfloat16}]",
+        "readers[0].runtime: onnx reads in float32, and dtype is bfloat16; leave one of the two out",
+    ),
+    "another runtime": (
+        NETWORK + "runtime: tensorrt}]",
+        "readers[0].runtime must be 'torch' or 'onnx', got 'tensorrt'",
     ),
     # ── shapes ──
     "a model that is only a name": (
@@ -670,6 +683,21 @@ def test_judges_are_the_same_where_all_that_decides_their_readings_is(model: str
     plain = ", ".join(model.split(", ")[:-1]) + "}"
     assert judge(model) != judge(plain) == judge(plain.replace("name: m", "name: n, priority: 1"))
     assert judge(plain) != judge(plain, structured="json_object")
+
+
+@pytest.mark.parametrize("settings", ["dtype: auto", "dtype: float32", "gpus: 0, long_texts: window"])
+def test_onnx_runtime_reads_in_float32_on_a_cpu(settings: str) -> None:
+    reader = study(NETWORK + f"runtime: onnx, {settings}}}]").spec.readers[0]
+    assert reader.model_dump()["runtime"] == "onnx"
+
+
+def test_what_runs_a_classifier_makes_it_no_other_reader() -> None:
+    """So a run goes on with either, and a saved validation is of both."""
+    torch, onnx, half = (
+        study(NETWORK + f"{settings}}}]").spec.readers[0]
+        for settings in ("runtime: torch", "runtime: onnx, cpus: 2", "dtype: bfloat16")
+    )
+    assert reads_as(torch) == reads_as(onnx) != reads_as(half)
 
 
 # ── what ships ──

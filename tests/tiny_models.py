@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     BertConfig,
+    DistilBertConfig,
     LlamaConfig,
     PreTrainedTokenizerFast,
     RobertaConfig,
@@ -77,7 +79,7 @@ def classifier(
     positions: int = 40,
     seed: int = 2,
 ) -> str:
-    """A one-layer Bert or Roberta with these labels in this order."""
+    """A one-layer Bert, Roberta or DistilBert with these labels in this order."""
     torch.manual_seed(seed)
     words = tokenizer(classifier=True)
     shape: Mapping[str, Any] = {
@@ -86,13 +88,14 @@ def classifier(
         "num_hidden_layers": 1,
         "num_attention_heads": 2,
         "intermediate_size": 64,
+        "hidden_dim": 64,  # as DistilBert calls it
         "max_position_embeddings": positions,
         "id2label": dict(enumerate(labels)),
         "label2id": {label: i for i, label in enumerate(labels)},
         "pad_token_id": 0,
         "initializer_range": 0.5,
     }
-    config = {"bert": BertConfig, "roberta": RobertaConfig}[kind](**shape)
+    config = {"bert": BertConfig, "roberta": RobertaConfig, "distilbert": DistilBertConfig}[kind](**shape)
     AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
     words.save_pretrained(folder)
     _set(folder / "config.json", problem_type=problem_type)
@@ -101,3 +104,10 @@ def classifier(
 
 def _set(path: Path, **settings: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+
+
+def break_bias(folder: Path, output: int) -> None:
+    """Such an output of a Bert is no number any more."""
+    weights = load_file(folder / "model.safetensors")
+    weights["classifier.bias"][output] = float("nan")
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})

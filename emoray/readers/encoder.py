@@ -1,12 +1,12 @@
 """An encoder with a head on top, at full speed: texts in, one row of raw outputs per text out.
 
-The only file of the readers that knows torch. Texts of like length share a batch, and a batch holds as many tokens as
-the device likes; one thread computes while another tokenizes the next texts; a half-used GPU keeps to its share.
+Texts of like length share a batch, and a batch holds as many tokens as the device likes; one thread computes while
+another tokenizes the next texts; a half-used GPU keeps to its share. What runs a padded batch is one function.
 
-Measured once on one core of a busy machine (AMD EPYC with avx512_bf16, BERT-base), over eager float32: torch.compile
-with dynamic shapes 1.0 and 1.4 times, too little for compiling in every actor; ONNX Runtime 1.8 to 2.0 times, left
-out, as every model would have to pass through an exporter; bfloat16 5 and 8 times: a setting (`dtype`) and not "auto",
-for float32 reads alike to 1e-5 on every CPU.
+Measured on one core of an AMD EPYC with avx512_bf16 (BERT-base, `python jobs/benchmark.py reader`), over eager float32:
+torch.compile with dynamic shapes 0.98 to 1.04 times, not worth compiling in every actor; ONNX Runtime 1.8 to 2.0 times,
+the setting `runtime: onnx`; bfloat16 2.4 to 3.6 times, the setting `dtype` and not "auto", for float32 reads alike to
+1e-5 on every CPU.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,14 +26,18 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from emoray import embedded
-from emoray.readers import ReaderDown
+from emoray.readers import ReaderDown, onnx
 from emoray.spec import GoEmotionsReader, RegressorReader
 
+_Entry = GoEmotionsReader | RegressorReader
 Outputs = npt.NDArray[np.float32]
 _CPU_TOKENS, _GPU_TOKENS = 256, 32_768  # of a batch: more costs a CPU more in padding than it gains in speed
 _OVERLAP = 8  # a window begins this part of its length before the last one ended
+_CLOSE = 1e-5  # what is promised of readings in float32, whatever runs the network
 _NEEDS = "a reader needs a fast tokenizer, and a network that reads token ids and their mask in padded batches"
 _TRIAL = ("What a day!", "No.")  # of different lengths: not every network can pad
+_LONG = "What a day it was, and what a night! " * 60  # more than most networks read
+_LIKE_ROBERTA = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer")
 _HINT = "give `embedded`, a hub id, or a folder with config.json, the tokenizer and the weights"
 
 
@@ -48,15 +53,17 @@ class Piece:
 class Encoder:
     """One network on one device. `read` may be called from several threads: one computes, the others tokenize."""
 
-    def __init__(self, entry: GoEmotionsReader | RegressorReader) -> None:
+    def __init__(self, entry: _Entry) -> None:
         """Loads the network and tries it; ReaderDown, in a sentence, where it cannot be used."""
         threads = max(1, math.ceil(entry.cpus))
         os.environ.setdefault("RAYON_NUM_THREADS", str(threads))  # the tokenizer's: by default one per core of the node
         torch.set_num_threads(threads)
+        if entry.runtime == "onnx" and (missing := onnx.missing()):
+            wants = f"runtime: onnx, for which {' and '.join(missing)} must be installed"
+            raise ReaderDown(f"{_named(entry)} asks for {wants} here: pip install 'emoray[onnx]'")
         with _telling(entry, "be loaded", _HINT):
-            self.model, tokenizer = _loaded(entry)
-        self.device = self.model.device
-        self.config = self.model.config
+            model, tokenizer = _loaded(entry)
+        self.device, self.config = model.device, model.config
         own = entry.model == "embedded"
         hub = getattr(self.config, "_commit_hash", None) or entry.revision
         self.revision: str | None = embedded.CHECKSUMS["reader"][:12] if own else hub
@@ -64,10 +71,14 @@ class Encoder:
         auto = _GPU_TOKENS if self.device.type == "cuda" else _CPU_TOKENS
         self._most_tokens, self._most_texts = entry.batch_tokens or auto, entry.batch_size
         self._computing = threading.Lock()
+        self._network: onnx.Run = partial(_eagerly, model)
         with _telling(entry, "be used", _NEEDS):
             self._tokenizer = _tokenizer(entry, tokenizer, longest(entry, tokenizer, self.config))
             self._pad, self._left = int(tokenizer.pad_token_id or 0), tokenizer.padding_side == "left"
             self.outputs(self.pieces(_TRIAL)[0])
+        if entry.runtime == "onnx":
+            with _telling(entry, "be run by ONNX Runtime", "take runtime: torch"):
+                self._network = self._exported(entry, model, threads)
 
     def pieces(self, texts: Sequence[str]) -> tuple[list[Piece], list[bool]]:
         """The pieces of the texts, in order, and which texts are longer than what is read of them."""
@@ -88,27 +99,58 @@ class Encoder:
         with self._computing:
             for batch in batches([len(piece.ids) for piece in pieces], self._most_tokens, self._most_texts):
                 places += batch
-                found.append(self._forward([pieces[place].ids for place in batch]))
+                found.append(self._network(self._padded([pieces[place].ids for place in batch])))
             rows: Outputs = torch.cat(found).float().cpu().numpy()  # the first wait for a GPU
         ordered = np.empty_like(rows)
         ordered[places] = rows
         return ordered
 
     def close(self) -> None:
-        del self.model
+        del self._network
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _forward(self, rows: list[list[int]]) -> torch.Tensor:
+    def _padded(self, rows: Sequence[list[int]]) -> onnx.Tokens:
+        """Ids and their mask."""
         width = max(map(len, rows))
-        ids = np.full((len(rows), width), self._pad, dtype=np.int64)
-        mask = np.zeros((len(rows), width), dtype=np.int64)
+        tokens = np.zeros((2, len(rows), width), dtype=np.int64)
+        tokens[0] = self._pad
         for line, row in enumerate(rows):
             own = slice(width - len(row), width) if self._left else slice(0, len(row))
-            ids[line, own], mask[line, own] = row, 1
-        both = torch.from_numpy(np.stack([ids, mask])).to(self.device, non_blocking=True)
-        logits: torch.Tensor = self.model(input_ids=both[0], attention_mask=both[1]).logits
-        return logits
+            tokens[0, line, own], tokens[1, line, own] = row, 1
+        return tokens
+
+    @torch.no_grad()
+    def _exported(self, entry: _Entry, model: Any, threads: int) -> onnx.Run:
+        """The network in ONNX Runtime, once it has said what PyTorch says of batches of several shapes."""
+        one, other, long = (self.pieces([text])[0][0].ids for text in (*_TRIAL, _LONG))
+        network = onnx.exported(model, self._padded([one, other]), threads)
+        for rows in ([one, other], [other], [long], [other, long]):
+            tokens = self._padded(rows)
+            expected, found = (_as_read(entry, run(tokens)) for run in (self._network, network))
+            if not torch.allclose(found, expected, rtol=0, atol=_CLOSE, equal_nan=True):
+                off = float((found - expected).abs().max())
+                raise ReaderDown(
+                    f"{_named(entry)} reads otherwise in ONNX Runtime (by {off:.1g} where {_CLOSE:g} is allowed); "
+                    "take runtime: torch"
+                )
+        return network
+
+
+def _eagerly(model: Any, tokens: onnx.Tokens) -> torch.Tensor:
+    """(2, texts, width) -> (texts, outputs) as PyTorch runs it."""
+    both = torch.from_numpy(tokens).to(model.device, non_blocking=True)
+    logits: torch.Tensor = model(input_ids=both[0], attention_mask=both[1]).logits
+    return logits
+
+
+def _as_read(entry: _Entry, outputs: torch.Tensor) -> torch.Tensor:
+    """Raw outputs in units of readings, so that the two ways of running a network can be compared in them."""
+    if isinstance(entry, RegressorReader):
+        said = outputs.sigmoid() if entry.activation == "sigmoid" else outputs
+        return 2.0 * said / (entry.range[1] - entry.range[0])
+    logits = outputs / entry.temperature
+    return torch.cat([logits.softmax(-1), logits.sigmoid()], dim=-1)
 
 
 def batches(lengths: Sequence[int], most_tokens: int, most_texts: int) -> Iterator[list[int]]:
@@ -136,7 +178,7 @@ def averaged(rows: npt.NDArray[np.floating[Any]], pieces: Sequence[Piece], texts
     return np.asarray(sums / total[:, None], dtype=np.float64)
 
 
-def longest(entry: GoEmotionsReader | RegressorReader, tokenizer: Any, config: Any) -> int:
+def longest(entry: _Entry, tokenizer: Any, config: Any) -> int:
     """The most tokens the model can read: positions of the network, less those that RoBERTa-like models skip.
 
     A network without an end to its positions (XLNet, T5) reads 512, or as many as the entry says.
@@ -144,12 +186,12 @@ def longest(entry: GoEmotionsReader | RegressorReader, tokenizer: Any, config: A
     positions = int(getattr(config, "max_position_embeddings", None) or -1)
     if positions < 0:
         positions = entry.max_tokens or 512
-    if getattr(config, "model_type", "") in ("roberta", "xlm-roberta", "camembert"):
+    if getattr(config, "model_type", "") in _LIKE_ROBERTA:
         positions -= int(config.pad_token_id or 0) + 1
     return min(positions, int(tokenizer.model_max_length), entry.max_tokens or positions)
 
 
-def _loaded(entry: GoEmotionsReader | RegressorReader) -> tuple[Any, Any]:
+def _loaded(entry: _Entry) -> tuple[Any, Any]:
     path = str(embedded.reader_path()) if entry.model == "embedded" else entry.model
     device = _device(entry)
     # False and not unset: unset, transformers would ask whoever sits at the terminal
@@ -168,18 +210,18 @@ def _loaded(entry: GoEmotionsReader | RegressorReader) -> tuple[Any, Any]:
 
 
 @contextmanager
-def _telling(entry: GoEmotionsReader | RegressorReader, what: str, hint: str) -> Iterator[None]:
+def _telling(entry: _Entry, what: str, hint: str) -> Iterator[None]:
     """Whatever goes wrong inside becomes one sentence of a ReaderDown."""
     try:
         yield
     except ReaderDown:
         raise
     except Exception as wrong:  # somebody's files, somebody's code: a cut file, a missing library, too little memory
-        reason = next(iter(str(wrong).strip().splitlines()), type(wrong).__name__).rstrip(".")
+        reason = next(iter(str(wrong).strip().splitlines()), type(wrong).__name__).rstrip(".:")
         raise ReaderDown(f"{_named(entry)} cannot {what}: {reason}; {hint}") from wrong
 
 
-def _device(entry: GoEmotionsReader | RegressorReader) -> str:
+def _device(entry: _Entry) -> str:
     if not entry.gpus:
         return "cpu"
     if not torch.cuda.is_available():
@@ -189,7 +231,7 @@ def _device(entry: GoEmotionsReader | RegressorReader) -> str:
     return "cuda"
 
 
-def _dtype(entry: GoEmotionsReader | RegressorReader, device: str) -> torch.dtype:
+def _dtype(entry: _Entry, device: str) -> torch.dtype:
     """Half precision on a GPU; on a CPU without instructions for it, it is several times slower."""
     half = "bfloat16" if device == "cuda" and torch.cuda.is_bf16_supported() else "float16"
     auto = half if device == "cuda" else "float32"
@@ -197,7 +239,7 @@ def _dtype(entry: GoEmotionsReader | RegressorReader, device: str) -> torch.dtyp
     return dtype
 
 
-def _tokenizer(entry: GoEmotionsReader | RegressorReader, tokenizer: Any, most: int) -> Any:
+def _tokenizer(entry: _Entry, tokenizer: Any, most: int) -> Any:
     """The Rust tokenizer itself, set once: so any number of threads may use it at the same time."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
@@ -207,5 +249,5 @@ def _tokenizer(entry: GoEmotionsReader | RegressorReader, tokenizer: Any, most: 
     return backend
 
 
-def _named(entry: GoEmotionsReader | RegressorReader) -> str:
+def _named(entry: _Entry) -> str:
     return f"reader {entry.name!r} ({entry.model})"

@@ -25,7 +25,6 @@ class GoEmotions:
         """Loads the classifier; ReaderDown where that cannot be done or a label is missing."""
         self.name = entry.name
         self._encoder = Encoder(entry)
-        self._model = self._encoder.model
         self.revision: str | None = self._encoder.revision
         self._labels, self._order = _labels(entry, dict(self._encoder.config.id2label))
         self._sigmoid = _is_sigmoid(entry, self._encoder.config)
@@ -40,7 +39,7 @@ class GoEmotions:
 
     def close(self) -> None:
         self._encoder.close()
-        del self._model, self._encoder
+        del self._encoder
 
     def _reading(self, row: npt.NDArray[np.float32], truncated: bool) -> Reading:
         if np.isnan(row).any():

@@ -1,15 +1,17 @@
 """The goemotions reader in its lane over a bare PyTorch loop, and over the transformers pipeline as it comes.
 
-All three read the same texts with the same network (the shape of BERT-base, random weights, made here) in the same
-run, in turns, medians of the turns; on a CPU with the same number of threads. Start-up is left out everywhere: the
-lane is timed from its first finished block of 512 to its last, by scored rows that are durable; loop and pipeline
-after their models are loaded and warm. The loop sorts by length; all of them tokenize. It sends 32 texts at a time on a
-CPU, where 128 are slower, and on a GPU as many of 32, 128 and 512 as it is fastest with.
+All read the same texts with the same network (the shape of BERT-base, random weights, made here) in the same run, one
+after another, medians of the rounds; on a CPU with the same number of threads. Start-up is left out everywhere: the
+lane is timed from when its actor is ready (the network loaded and tried) until all rows are durable, so that what
+carrying and writing costs counts; loop and pipeline after their models are loaded and warm. The lane reads answers that
+are there; on a GPU give it more of them than the defaults (`--short 16384 --long 8192 --rounds 3`). The loop sorts by
+length and sends as many texts at a time as it is fastest with; all of them tokenize. On a CPU the lane reads once more
+with `runtime: onnx` (`onnx_over_loop`, `onnx_over_pipeline`).
 Short texts are as long as GoEmotions' comments, long ones as answers. What a batch gains over single texts depends on
-the device: a CPU core is nearly busy with one long text, and never with one short one, so on a CPU it is short texts
-on which the lane is to be three times as fast as the pipeline (`ratio_to_pipeline`, without `_long`).
-Last, what the reader does without: the same loop with the network compiled (dynamic shapes, after a pass that compiles)
-over the loop as it is, and on a CPU in bfloat16 over float32.
+the device: a CPU core is nearly busy with one long text, and half with a short one, so on a CPU the lane is to be three
+times as fast as the pipeline on short texts, and with ONNX Runtime.
+Last, what the reader does without, on a quarter of the texts: the same loop with the network compiled (dynamic shapes,
+after a pass that compiles) over the loop as it is, and on a CPU in bfloat16.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from typing import Any
 import numpy as np
 import ray
 import torch
+from ray._private import state  # who is ready: no dashboard runs here, which would tell
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     AutoModelForSequenceClassification,
@@ -47,15 +50,14 @@ from emoray.stream.placement import Node
 from emoray.study.goemotions import LABELS
 
 _WORDS = 30_000  # of the vocabulary
-_BLOCK = 512  # rows that travel together in the lane
-_BATCHES, _CPU_BATCH = (32, 128, 512), 32  # texts that the bare loop sends at a time
+_CPU_BATCHES, _GPU_BATCHES = (4, 16, 32), (32, 128, 512)  # texts that the bare loop may send at a time
 
 
 def _capacity() -> list[Node]:
     return [Node(64, 1)]
 
 
-def run(short: int = 1536, long: int = 768, rounds: int = 2, cpus: int = 1, gpus: int = 0) -> dict[str, float]:
+def run(short: int = 640, long: int = 128, rounds: int = 1, cpus: int = 1, gpus: int = 0) -> dict[str, float]:
     """`short` and `long` are how many texts of each length (0: none); with `gpus` 1 all run on one GPU in bfloat16."""
     torch.set_num_threads(cpus)
     os.environ |= {"RAY_worker_niceness": "0"}  # by default whoever else is on the machine goes first, as the loop does
@@ -63,15 +65,46 @@ def run(short: int = 1536, long: int = 768, rounds: int = 2, cpus: int = 1, gpus
     cluster.connect()
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as place:
-        network = _network(Path(place) / "bert")
+        bare = _Bare(_network(Path(place) / "bert"), cpus, gpus)
         for name, count, median in (("", short, 12.0), ("_long", long, 80.0)):
             if count:
-                found = _compared(network, _texts(count, median), place, rounds, cpus, gpus)
+                found = _compared(bare, _texts(count, median), place, rounds)
                 figures[f"ratio_to_bare_loop{name}"] = found["lane"] / found["loop"]
                 figures[f"ratio_to_pipeline{name}"] = found["lane"] / found["pipeline"]
-                figures |= {f"{way}_rows_per_s{name}": found[way] for way in ("lane", "loop", "pipeline")}
+                if "onnx" in found:
+                    figures[f"onnx_over_loop{name}"] = found["onnx"] / found["loop"]
+                    figures[f"onnx_over_pipeline{name}"] = found["onnx"] / found["pipeline"]
+                figures |= {f"{way}_rows_per_s{name}": found[way] for way in found if "_over_" not in way}
                 figures |= {f"{way}{name}": found[way] for way in found if "_over_" in way}
     return dict(sorted(figures.items(), key=lambda figure: "rows_per_s" in figure[0]))
+
+
+class _Bare:
+    """The network without emoray, loaded once: in a loop, in the pipeline, and as it could be run otherwise."""
+
+    def __init__(self, model: str, cpus: int, gpus: int) -> None:
+        self.model, self.cpus, self.gpus = model, cpus, gpus
+        self.device = "cuda" if gpus else "cpu"
+        self._tokenizer = AutoTokenizer.from_pretrained(model)
+        dtype = torch.bfloat16 if gpus else torch.float32
+        self.network = AutoModelForSequenceClassification.from_pretrained(model, dtype=dtype).to(self.device).eval()
+        self.pipe = pipeline(
+            "text-classification", model=self.network, tokenizer=self._tokenizer, top_k=None, device=self.device
+        )
+        self.otherwise = {} if gpus else {"bfloat16_over_loop": copy.deepcopy(self.network).bfloat16()}
+        if shutil.which("g++"):  # which torch.compile calls
+            self.otherwise["compiled_over_loop"] = torch.compile(self.network, dynamic=True)
+
+    @torch.inference_mode()
+    def loop(self, texts: Sequence[str], batch: int, network: Any = None) -> None:
+        ids = self._tokenizer(list(texts), truncation=True)["input_ids"]
+        order = sorted(range(len(ids)), key=lambda place: len(ids[place]))
+        forward, found = network if network is not None else self.network, []
+        for start in range(0, len(order), batch):
+            few = [ids[place] for place in order[start : start + batch]]
+            padded = self._tokenizer.pad({"input_ids": few}, return_tensors="pt").to(self.device)
+            found.append(forward(**padded).logits.float().softmax(-1))
+        torch.cat(found).cpu().numpy()
 
 
 def _network(folder: Path) -> str:
@@ -98,106 +131,76 @@ def _texts(n: int, median: float) -> list[str]:
     return [" ".join(f"w{word}" for word in rng.integers(_WORDS - 4, size=length)) for length in lengths]
 
 
-def _compared(model: str, texts: list[str], place: str, rounds: int, cpus: int, gpus: int) -> dict[str, float]:
-    """Rows per second of each, in turns."""
+def _compared(bare: _Bare, texts: list[str], place: str, rounds: int) -> dict[str, float]:
+    """Rows per second of each, in turns; then how many times as fast the loop is otherwise."""
     folder, said = _answers(texts, place)
-    tokenizer = AutoTokenizer.from_pretrained(model)
-    device = "cuda" if gpus else "cpu"
-    dtype = torch.bfloat16 if gpus else torch.float32
-    network = AutoModelForSequenceClassification.from_pretrained(model, dtype=dtype).to(device).eval()
-    pipe = pipeline("text-classification", model=network, tokenizer=tokenizer, top_k=None, device=device)
-    warm = partial(_warm_seconds, tokenizer=tokenizer, device=device)
-    batch = min(_BATCHES, key=lambda size: warm(network, texts=said, batch=size)) if gpus else _CPU_BATCH
-    few = said[:: 1 if gpus else 4]  # the pipeline is slow, and its rate does not depend on how many there are
+    few = said[:: 1 if bare.gpus else 4]  # the pipeline is slow, and its rate does not depend on how many there are
+    bare.loop(said[:64], 16)
+    bare.pipe(said[:8], truncation=True)
+    once = _warm_seconds if bare.gpus else _seconds
+    loops = {size: once(bare.loop, few, size) for size in (_GPU_BATCHES if bare.gpus else _CPU_BATCHES)}
+    batch = min(loops, key=lambda size: loops[size])
     ways: dict[str, Callable[[], float]] = {
-        "loop": lambda: len(said) / _seconds(lambda: _loop(network, tokenizer, said, device, batch)),
-        "lane": lambda: _lane(model, said, folder, cpus, gpus),
-        "pipeline": lambda: len(few) / _seconds(lambda: pipe(few, truncation=True)),
+        "loop": lambda: len(said) / _seconds(bare.loop, said, batch),
+        "lane": lambda: _lane(bare, texts, folder, "torch"),
+        "pipeline": lambda: len(few) / _seconds(partial(bare.pipe, truncation=True), few),
     }
-    _loop(network, tokenizer, said[:64], device, batch)
-    pipe(said[:8], truncation=True)
+    if not bare.gpus:
+        ways["onnx"] = lambda: _lane(bare, texts, folder, "onnx")
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, way in ways.items():
             rates[name].append(way())
     found = {name: statistics.median(rate) for name, rate in rates.items()}
-    return found | _otherwise(network, partial(warm, texts=few, batch=batch))
-
-
-def _otherwise(network: Any, seconds: Callable[[Any], float]) -> dict[str, float]:
-    """How many times as fast the loop is with the network compiled, and on a CPU in bfloat16."""
-    eager, found = seconds(network), dict[str, float]()
-    if shutil.which("g++"):  # which torch.compile calls
-        found["compiled_over_eager"] = eager / seconds(torch.compile(network, dynamic=True))
-    if network.dtype == torch.float32:
-        found["bfloat16_over_float32"] = eager / seconds(copy.deepcopy(network).bfloat16())
+    for name, network in bare.otherwise.items():
+        found[name] = loops[batch] / _warm_seconds(bare.loop, few, batch, network)
     return found
 
 
-def _warm_seconds(network: Any, tokenizer: Any, texts: Sequence[str], device: str, batch: int) -> float:
-    _loop(network, tokenizer, texts, device, batch)
-    return _seconds(lambda: _loop(network, tokenizer, texts, device, batch))
+def _warm_seconds(read: Callable[..., object], *arguments: object) -> float:
+    read(*arguments)
+    return _seconds(read, *arguments)
 
 
-@torch.inference_mode()
-def _loop(network: Any, tokenizer: Any, texts: Sequence[str], device: str, batch: int) -> None:
-    ids = tokenizer(list(texts), truncation=True)["input_ids"]
-    order = sorted(range(len(ids)), key=lambda place: len(ids[place]))
-    found = []
-    for start in range(0, len(order), batch):
-        padded = tokenizer.pad(
-            {"input_ids": [ids[place] for place in order[start : start + batch]]}, return_tensors="pt"
-        )
-        found.append(network(**padded.to(device)).logits.float().softmax(-1))
-    torch.cat(found).cpu().numpy()
-
-
-def _seconds(call: Callable[[], object]) -> float:
+def _seconds(read: Callable[..., object], *arguments: object) -> float:
     began = time.perf_counter()
-    call()
+    read(*arguments)
     return time.perf_counter() - began
 
 
 def _answers(texts: list[str], place: str) -> tuple[RunFolder, list[str]]:
     """A run folder whose answers are such texts (drawn with replacement), and the answers."""
     said = _study("{kind: scripted, name: s}", texts)
-    folder = RunFolder(f"{place}/run{len(texts)}")
+    folder = RunFolder(f"{place}/run-of-{len(texts)}")
     folder.create()
     folder.write_manifest(manifest.fresh(said))
     Conductor(said, folder, _capacity, "asks", limit=len(texts)).run(lambda _: None)
     return folder, folder.answers("a").read()["answer"].to_pylist()
 
 
-def _lane(model: str, texts: list[str], folder: RunFolder, cpus: int, gpus: int) -> float:
-    """Rows per second of a lane that reads the folder's answers, from its first finished block to its last."""
+def _lane(bare: _Bare, texts: list[str], folder: RunFolder, runtime: str) -> float:
+    """Rows per second of a lane that reads the folder's answers, from when its actor is ready."""
     reader = f"r{len(folder.readers())}"
-    settings = f"cpus: {cpus}, gpus: {gpus}"
-    read = _study(f"{{kind: goemotions, name: {reader}, model: {model}, {settings}}}", texts)
+    settings = f"cpus: {bare.cpus}, gpus: {bare.gpus}, runtime: {runtime}"
+    read = _study(f"{{kind: goemotions, name: {reader}, model: {bare.model}, {settings}}}", texts)
     conductor = Conductor(read, folder, _capacity, reader, limit=len(texts), asks=False)
-    steps = _watched(conductor, len(texts), reader)
-    if len(steps) < 2:
-        raise RuntimeError(f"{len(texts)} rows are too few: the lane is timed from its first block of {_BLOCK} on")
-    (first, began), (last, ended) = steps[0], steps[-1]
-    if last != len(texts):
-        raise RuntimeError(f"the lane read {last} of {len(texts)} rows")
-    return (last - first) / (ended - began)
-
-
-def _watched(conductor: Conductor, cells: int, reader: str) -> list[tuple[int, float]]:
-    """(rows read so far, when) of every step."""
-    lane, steps = conductor.lanes[0], list[tuple[int, float]]()
     running = threading.Thread(target=conductor.run, args=[lambda _: None])
     running.start()
-    while running.is_alive() and (not steps or steps[-1][0] < cells):
-        read = lane.tally().read.get(reader, 0)
-        if read and (not steps or read > steps[-1][0]):
-            steps.append((read, time.perf_counter()))
+    tally = conductor.lanes[0].tally
+    while running.is_alive() and tally().read.get(reader, 0) < len(texts):
         time.sleep(0.1)  # each look costs other processes time
+    ended = time.time()
     running.join()
-    return steps
+    if (found := tally().read.get(reader, 0)) != len(texts):
+        raise RuntimeError(f"the lane read {found} of {len(texts)} rows")
+    actors = [actor for actor in state.actors().values() if "Listener" in actor["ActorClassName"]]
+    ready: float = (
+        max(actor["StartTime"] for actor in actors) / 1000
+    )  # it says ms since 1970; the latest is this lane's
+    return len(texts) / (ended - ready)
 
 
 def _study(reader: str, texts: list[str]) -> Study:
-    model = {"name": "a", "host": "scripted", "lines": texts, "latency_s": 0.001, "in_flight": _BLOCK}
+    model = {"name": "a", "host": "scripted", "lines": texts, "latency_s": 0.001, "in_flight": 512}
     repetitions = -(-len(texts) // 120)
     return parse(f"name: bench\nmodels: [{model}]\nrepetitions: {repetitions}\nreaders: [{reader}]")

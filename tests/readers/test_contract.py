@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,15 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
     GPT2Config,
+    LongformerConfig,
+    MPNetConfig,
     PreTrainedConfig,
     XLNetConfig,
 )
 
 from emoray.embedded import reader_path
 from emoray.readers import Reader, ReaderDown
+from emoray.readers.encoder import longest
 from emoray.readers.goemotions import GoEmotions
 from emoray.readers.scripted import ScriptedReading
 from emoray.spec import GoEmotionsReader, ScriptedReader
@@ -57,6 +61,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "spelt": tiny_models.classifier(root / "spelt", [label.upper() for label in LABELS]),
         "shuffled": tiny_models.classifier(root / "shuffled", SHUFFLED),
         "roberta": tiny_models.classifier(root / "roberta", LABELS, kind="roberta"),
+        "distilbert": tiny_models.classifier(root / "distilbert", LABELS, kind="distilbert"),
     }
 
 
@@ -65,13 +70,19 @@ def reader(model: str, **settings: Any) -> GoEmotions:
 
 
 @pytest.fixture(
-    params=["scripted", "softmax", "sigmoid", "shuffled", "roberta", pytest.param("embedded", marks=SHIPPED)],
+    params=[
+        "scripted",
+        *("softmax", "sigmoid", "shuffled", "roberta"),
+        *("onnx softmax", "onnx sigmoid", "onnx roberta", "onnx distilbert"),
+        *(pytest.param(name, marks=SHIPPED) for name in ("embedded", "onnx embedded")),
+    ],
     scope="module",
 )
 def any_reader(request: pytest.FixtureRequest, folders: dict[str, str]) -> Reader:
     if request.param == "scripted":
         return ScriptedReading(ScriptedReader(kind="scripted", name="r"))
-    return reader(folders.get(request.param, "embedded"))
+    *onnx, name = request.param.split()
+    return reader(folders.get(name, "embedded"), runtime="onnx" if onnx else "torch")
 
 
 def read(some: Reader, texts: list[str]) -> npt.NDArray[np.float32]:
@@ -156,7 +167,7 @@ def test_labels_in_another_order_are_put_into_ours(folders: dict[str, str]) -> N
     np.testing.assert_array_equal(shuffled[:, [LABELS.index(label) for label in SHUFFLED]], ours)
 
 
-@pytest.mark.parametrize("kind", ["softmax", "roberta"])
+@pytest.mark.parametrize("kind", ["softmax", "roberta", "distilbert"])
 def test_a_text_beyond_what_the_model_reads_is_cut_and_flagged(folders: dict[str, str], kind: str) -> None:
     short, long = reader(folders[kind]).read(["a short one", LONG])
     assert not short.truncated
@@ -170,6 +181,13 @@ def test_the_last_text_that_fits_is_not_cut(folders: dict[str, str], kind: str, 
     assert [reading.truncated for reading in reader(folders[kind]).read([fits, f"{fits}x"])] == [False, True]
 
 
+@pytest.mark.parametrize("config", [MPNetConfig, LongformerConfig])
+def test_positions_that_stand_for_padding_are_no_tokens(config: type[PreTrainedConfig]) -> None:
+    entry = GoEmotionsReader(kind="goemotions", name="r")
+    whole = config(max_position_embeddings=514, pad_token_id=1)
+    assert longest(entry, SimpleNamespace(model_max_length=10**30), whole) == 512
+
+
 def test_a_spec_may_ask_to_read_less(folders: dict[str, str]) -> None:
     some = reader(folders["softmax"], max_tokens=12)
     assert [reading.truncated for reading in some.read(["x" * 10, "x" * 11])] == [False, True]
@@ -177,11 +195,11 @@ def test_a_spec_may_ask_to_read_less(folders: dict[str, str]) -> None:
     assert reader(folders["softmax"], max_tokens=4000).read([LONG])[0].truncated
 
 
-def test_a_model_that_says_no_number_gives_an_error_and_no_reading(folders: dict[str, str]) -> None:
-    some = reader(folders["softmax"])
-    with torch.no_grad():
-        some._model.classifier.bias[3] = float("nan")
-    (reading,) = some.read(["hello"])
+@pytest.mark.parametrize("runtime", ["torch", "onnx"])
+def test_a_model_that_says_no_number_gives_an_error_and_no_reading(tmp_path: Path, runtime: str) -> None:
+    folder = tiny_models.classifier(tmp_path, LABELS)
+    tiny_models.break_bias(tmp_path, 3)
+    (reading,) = reader(folder, runtime=runtime).read(["hello"])
     assert reading.probabilities is None
     assert reading.error == "the model's probabilities are not numbers"
 
@@ -272,8 +290,9 @@ def test_a_classifier_with_other_labels_is_refused(tmp_path: Path, labels: list[
     assert complaint(folder) == f"reader 'r' ({folder}) {found}; it must have the 28 GoEmotions labels"
 
 
-def test_a_closed_reader_has_given_its_model_back(folders: dict[str, str]) -> None:
-    some = reader(folders["softmax"])
+@pytest.mark.parametrize("runtime", ["torch", "onnx"])
+def test_a_closed_reader_has_given_its_model_back(folders: dict[str, str], runtime: str) -> None:
+    some = reader(folders["softmax"], runtime=runtime)
     some.close()
     with pytest.raises(AttributeError):
         some.read(["hello"])
