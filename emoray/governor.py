@@ -4,7 +4,12 @@ A holder (an actor with requests to send) asks for permits in batches and says a
 it says of itself are totals, never differences, so that a lost, repeated or late message does no harm, and a
 governor that was started anew knows within one message per holder what it must know.
 
-While several holders want more than there is, they take turns: who has had the least of the account's time goes first.
+What a spec states holds for the account. What headers and 429s teach holds for the model that was asked: providers
+limit each by itself. A permit is taken from both.
+
+While several holders want more than there is, they take turns: who has had the least of its time goes first. A holder
+waits for one thing at a time (its model's rates, a place among those in flight, or the account's rates), and only for
+those who wait for the same.
 
     Bucket          the arithmetic; `now` is an argument, nothing sleeps
     Governor        the seam: what a host calls
@@ -14,12 +19,13 @@ While several holders want more than there is, they take turns: who has had the 
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from emoray.spec import Account
@@ -28,9 +34,13 @@ HEADROOM = 0.99  # of a stated rate: what arrives late in one window of the prov
 BURST_S = 0.5  # seconds' worth of the rate that may be asked at once: with HEADROOM still < 100 % of any minute
 SILENCE_S = 15.0  # a holder that says nothing for longer is dead, and what it held is free again
 SPEAK_S = 5.0  # so one that holds permits says something at least this often
-FIRST_IN_FLIGHT = 8  # until the first answer of an account without stated rates: its headers may tell them
-_CUT, _CUT_EVERY_S, _LEAST_EASE = 0.8, 1.0, 0.1  # one burst of 429s is one event
-_RECOVERY_PER_S = 0.02  # of the full rate
+FIRST_IN_FLIGHT = 8  # until the first answer of a model without known rates: its headers may tell them
+_CUT, _LEAST_EASE = 0.8, 0.1
+_BURST_OF_429S_S = 1.0  # what is refused within it is one event
+_QUIET_S = 30.0  # after it an event may be an accident,
+_JITTER = 0.0015  # and so is any while no more than this part of what was asked meanwhile is refused
+_FEWEST = 100.0  # requests a second: where fewer are asked, one that is refused is no larger a part of them
+_RECOVERY_PER_S = 0.02  # of the rate that was cut; after a quiet while, of the full one
 _SHORTEST_WAIT_S, _LONGEST_WAIT_S = 0.01, 5.0
 _LATE_S = 1.0  # a holder that comes back later than it was told by so much has lost its turn
 _DAY_S, _SLOT_S = 86_400.0, 300.0
@@ -66,6 +76,7 @@ class Want:
     requests: int
     tokens_each: float = 0.0  # prompt and completion, as estimated
     usd_each: float = 0.0  # the most that one may cost
+    model: str = ""  # its id; what the holder's news and returned permits are about, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +101,11 @@ class Heard:
     limit_tokens: float | None = None
     remaining_tokens: float | None = None
 
+    @property
+    def daily(self) -> bool:
+        """Whether the limit of requests is a day's: a minute's is reset sooner."""
+        return (self.reset_requests_s or 0.0) > 120.0
+
 
 @dataclass(frozen=True, slots=True)
 class News:
@@ -97,7 +113,8 @@ class News:
 
     throttled: int = 0  # answers 429
     retry_after_s: float | None = None  # the longest that one of them asked for
-    heard: Heard | None = None  # the latest
+    heard: Heard | None = None  # the latest,
+    heard_age_s: float = 0.0  # so long ago
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +122,19 @@ class Lease:
     granted: int  # requests that may be sent at once
     wait_s: float = 0.0  # when to ask again for the rest
     stop: str | None = None  # the budget would be passed: one sentence; nothing will be granted any more
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What no holder knows, should a bucket be lost. Totals by name: it may be told by many and more than once."""
+
+    spent_usd: Mapping[str, float] = field(default_factory=dict)  # by run, or holder
+    taken: Mapping[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
+    """The requests of the last 24 hours: (model, slot) -> (seconds since the slot began, requests)."""
+
+    def aged(self, seconds: float) -> Told:
+        """The same, told so much later."""
+        return replace(self, taken={slot: (age_s + seconds, n) for slot, (age_s, n) in self.taken.items()})
 
 
 class Governor(Protocol):
@@ -172,96 +202,347 @@ class _Allowance:
         self._at = now if self._at is None else max(now, self._at)
 
     def fit(self, each: float, leaving: float = 0.0) -> float:
-        """How many of size `each` may be taken now; one larger than the burst waits until the level is full.
+        """How many of size `each` may be taken now, `leaving` so much for others.
 
-        `leaving`: somebody whose turn it is waits for one of that size, and finds it, and at least half the burst.
+        One larger than the burst waits until the level is full.
         """
         if self.per_s is None or each <= 0:
             return float("inf")
-        level = self.level - (min(self.burst, max(leaving, self.burst / 2)) if leaving else 0.0)
+        level = self.level - leaving
         if each > self.burst:
             return 1.0 if level >= self.burst - 1e-6 else 0.0
         return max(0.0, (level + 1e-6) // each)
 
-    def wait_s(self, units: float) -> float:
+    def claim(self, each: float, n: float) -> float:
+        """What somebody finds whose turn it is and who wants `n`: one, and up to half the burst."""
+        return min(self.burst, max(each, min(each * n, self.burst / 2))) if n else 0.0
+
+    def wait_s(self, each: float, n: float) -> float:
+        """Until about a tenth of a second's worth is there, or what is wanted if that is less."""
         if self.per_s is None:
             return 0.0
+        units = min(each * n, max(each, self.per_s * 0.1))
         return max(0.0, (min(units, self.burst) - self.level) / self.per_s)
 
     def take(self, units: float) -> None:
         if self.per_s is not None:
             self.level = min(self.burst, self.level - units)
 
+    def cap(self, level: float, age_s: float) -> None:
+        """It was no higher so long ago."""
+        if self.per_s is not None:
+            self.level = min(self.level, level + self.per_s * age_s)
 
-class _Day:
-    """Exactly so many in any 24 hours, counted in slots of five minutes."""
+
+class _Turns:
+    """How much everybody has had of something; who has had the least goes first."""
 
     def __init__(self) -> None:
-        self.limit: float | None = None
-        self._slots: deque[list[float]] = deque()  # [first second, how many]
-        self._sum = 0.0
+        self._had: dict[str, float] = {}  # of its time (s), by holder; where no rate is known, requests
+        self._latest = 0.0  # what the one had whose turn was last
 
-    def left(self, now: float) -> float:
-        while self._slots and self._slots[0][0] + _SLOT_S + _DAY_S <= now:
-            self._sum -= self._slots.popleft()[1]
-        return float("inf") if self.limit is None else max(0.0, self.limit - self._sum)
+    def come(self, holder: str, waiting: Iterable[str]) -> None:
+        """It begins to wait, and is no further behind than they, or the one whose turn was last."""
+        least = min((self._latest, *(self._had[other] for other in waiting)))
+        self._had[holder] = max(self._had.get(holder, 0.0), least)
+
+    def order(self, holders: Iterable[str]) -> list[str]:
+        return sorted(holders, key=self._had.__getitem__)
+
+    def take(self, holder: str, time_s: float) -> None:
+        self._latest = max(self._latest, self._had[holder])
+        self._had[holder] += time_s
+
+    def forget(self, holder: str) -> None:
+        self._had.pop(holder, None)
+
+
+class _Rates:
+    """Requests and tokens a second, for which holders take turns."""
+
+    def __init__(self) -> None:
+        self.requests, self.tokens, self.turns = _Allowance(), _Allowance(), _Turns()
+
+    def refill(self, requests_per_s: float | None, tokens_per_s: float | None, now: float) -> None:
+        for allowance, per_s in ((self.requests, requests_per_s), (self.tokens, tokens_per_s)):
+            allowance.refill(now)
+            allowance.set(per_s, 1.0)
+
+    def fit(self, want: Want, first: Want) -> float:
+        """How many may be taken now; `first`: what somebody lacks whose turn it is, and finds."""
+        return min(
+            self.requests.fit(1.0, leaving=self.requests.claim(1.0, first.requests)),
+            self.tokens.fit(want.tokens_each, leaving=self.tokens.claim(first.tokens_each, first.requests)),
+        )
+
+    def wait_s(self, want: Want) -> float:
+        return max(self.requests.wait_s(1.0, want.requests), self.tokens.wait_s(want.tokens_each, want.requests))
+
+    def take(self, holder: str, n: int, tokens_each: float) -> None:
+        taken = ((1.0, self.requests.per_s), (tokens_each, self.tokens.per_s))
+        self.turns.take(holder, n * max((units / per_s for units, per_s in taken if per_s is not None), default=1.0))
+        self.requests.take(n)
+        self.tokens.take(n * tokens_each)
+
+    def give_back(self, requests: float, tokens: float) -> None:
+        """`tokens` is negative where more were used than taken."""
+        self.requests.take(-requests)
+        self.tokens.take(-tokens)
+
+
+@dataclass(slots=True)
+class _Slot:
+    began: float
+    requests: float = 0.0
+
+    @property
+    def end(self) -> float:
+        """When all of it is a day old."""
+        return self.began + _SLOT_S + _DAY_S
+
+
+class _Day:
+    """The requests of the last 24 hours, in slots of five minutes."""
+
+    def __init__(self, life: str) -> None:
+        self.requests = 0.0
+        self.remembers = False  # another life's
+        self._life = life
+        self._slots: dict[str, _Slot] = {}  # by name, which begins with the life that counted it
+        self._next_end = float("inf")
+
+    def pass_by(self, now: float) -> None:
+        if now < self._next_end:
+            return
+        self._slots = {name: slot for name, slot in self._slots.items() if slot.end > now}
+        self.requests = sum(slot.requests for slot in self._slots.values())
+        self._next_end = min((slot.end for slot in self._slots.values()), default=float("inf"))
 
     def take(self, n: float, now: float) -> None:
-        if not self._slots or now - self._slots[-1][0] >= _SLOT_S:
-            self._slots.append([now, 0.0])
-        self._slots[-1][1] += n
-        self._sum += n
+        number = int(now // _SLOT_S)
+        self._add(self._slots.setdefault(f"{self._life}/{number}", _Slot(number * _SLOT_S)), n)
 
-    def give_back(self, n: float) -> None:
-        """So many of the latest were not sent after all."""
-        for slot in reversed(self._slots):
-            back = min(n, slot[1])
-            slot[1], self._sum, n = slot[1] - back, self._sum - back, n - back
+    def give_back(self, n: float, now: float) -> None:
+        """So many of the latest were not sent after all; fewer than 0, where a message came late."""
+        if n < 0:
+            self.take(-n, now)
+        elif n > 0:
+            for slot in sorted(self._slots.values(), key=lambda slot: -slot.began):
+                back = min(n, slot.requests)
+                self._add(slot, -back)
+                n -= back
+
+    def told(self, now: float) -> dict[str, tuple[float, float]]:
+        self.pass_by(now)
+        return {name: (now - slot.began, slot.requests) for name, slot in self._slots.items() if slot.requests}
+
+    def remember(self, name: str, age_s: float, requests: float, now: float) -> None:
+        if name.startswith(f"{self._life}/"):
+            return  # nobody knows better
+        self.remembers = True
+        slot = self._slots.setdefault(name, _Slot(now - age_s))
+        slot.began = min(slot.began, now - age_s)  # what was long under way seems younger than it is
+        self._add(slot, max(0.0, requests - slot.requests))
+
+    def _add(self, slot: _Slot, n: float) -> None:
+        slot.requests += n
+        self.requests += n
+        self._next_end = min(self._next_end, slot.end)
 
 
 class _Ease:
-    """AIMD: a factor on every rate, cut at once on a 429 and restored slowly."""
+    """AIMD: a factor on a model's rates, cut at once on 429s and restored slowly.
+
+    The 429s of one second are one event. One alone in a while, or few among very many requests, are an accident, as
+    of a request that came a little early: they cost twice the part that was refused. All others show a lower limit.
+    """
 
     def __init__(self) -> None:
         self.factor = 1.0
-        self._cut_at = float("-inf")
         self._at: float | None = None
+        self._seconds: deque[_Second] = deque()  # of the last while
+        self._event = _Event(float("-inf"))
+        self._latest = float("-inf")  # 429
 
     def refill(self, now: float) -> None:
         if self._at is not None:
-            self.factor = min(1.0, self.factor + _RECOVERY_PER_S * max(0.0, now - self._at))
+            full = 1.0 if now - self._latest >= _QUIET_S else self._event.before
+            self.factor = min(1.0, self.factor + full * _RECOVERY_PER_S * max(0.0, now - self._at))
         self._at = now
 
-    def cut(self, now: float) -> bool:
-        if now - self._cut_at < _CUT_EVERY_S:
+    def took(self, n: int, now: float) -> None:
+        self._second(now).taken += n
+
+    def refused(self, n: int, now: float, *, known: bool) -> bool:
+        """Cut; whether an event shows a limit that did not before. `known`: the rate is stated, or headers told it."""
+        if now - self._event.began >= _BURST_OF_429S_S:
+            self._event = _Event(now, self.factor, alone=now - self._latest >= _QUIET_S)
+        self._latest = now
+        self._second(now).refused += n
+        event = self._event
+        event.refused += n
+        if known and not event.shows_limit and (event.alone or self._few()):
+            self._cut(max(_CUT, 1.0 - 2.0 * event.refused / max(_FEWEST, self.pace(now))))
             return False
-        self._cut_at, self.factor = now, max(_LEAST_EASE, self.factor * _CUT)
-        return True
+        self._cut(_CUT)
+        first, event.shows_limit = not event.shows_limit, True
+        return first
+
+    def pace(self, now: float) -> float:
+        """Requests taken per second, lately."""
+        taken = [second for second in self._seconds if second.taken]
+        lately = [second for second in taken if second.began >= taken[-1].began - 5.0]
+        return sum(second.taken for second in lately) / max(1.0, now - lately[0].began) if lately else 0.0
+
+    def _few(self) -> bool:
+        taken = sum(second.taken for second in self._seconds)
+        return sum(second.refused for second in self._seconds) <= _JITTER * taken
+
+    def _cut(self, part: float) -> None:
+        self.factor = max(_LEAST_EASE, min(self.factor, self._event.before * part))
+
+    def _second(self, now: float) -> _Second:
+        if not self._seconds or now - self._seconds[-1].began >= 1.0:
+            self._seconds.append(_Second(now))
+        while self._seconds[0].began < now - _QUIET_S:
+            self._seconds.popleft()
+        return self._seconds[-1]
+
+
+@dataclass(slots=True)
+class _Second:
+    began: float
+    taken: int = 0
+    refused: int = 0
+
+
+@dataclass(slots=True)
+class _Event:
+    """The 429s of one second."""
+
+    began: float
+    before: float = 1.0  # the factor
+    alone: bool = False
+    refused: int = 0
+    shows_limit: bool = False
+
+
+class _Found:
+    """Requests/s where a 429 is all that is known of a limit: begins with how many were taken lately."""
+
+    def __init__(self) -> None:
+        self.per_s: float | None = None
+        self._base = 1.0  # at the last cut
+        self._at = 0.0
+
+    def cut(self, pace: float, now: float) -> None:
+        self._base, self._at = max(1.0, min(pace, self.per_s or pace)), now
+        self.per_s = max(1.0, self._base * _CUT)
+
+    def refill(self, now: float) -> None:
+        """A fiftieth of the rate at the cut per second; at four times that rate the limit is forgotten."""
+        if self.per_s is not None:
+            grown = self.per_s + self._base * _RECOVERY_PER_S * max(0.0, now - self._at)
+            self.per_s = None if grown > 4 * self._base else grown
+        self._at = max(now, self._at)
+
+
+class _Model:
+    """One model of the account: what headers and 429s taught of it, and what it took."""
+
+    def __init__(self, life: str) -> None:
+        self.rates, self.day, self.ease = _Rates(), _Day(life), _Ease()
+        self.paused_until = float("-inf")
+        self._heard = Heard()
+        self._found = _Found()
+
+    def refill(self, stated: Limits, now: float) -> None:
+        self.ease.refill(now)
+        self._found.refill(now)
+        self.day.pass_by(now)
+        requests, tokens = (_per_s(known, self.ease.factor) for known in self._known(stated))
+        self.rates.refill(self._found.per_s if requests is None else requests, tokens, now)
+
+    @property
+    def per_day(self) -> float | None:
+        """As headers told it."""
+        return self._heard.limit_requests if self._heard.daily else None
+
+    def left_today(self, share: float) -> float:
+        return float("inf") if self.per_day is None else max(0.0, self.per_day * share - self.day.requests)
+
+    def take(self, holder: str, n: int, tokens_each: float, now: float) -> None:
+        self.rates.take(holder, n, tokens_each)
+        self.day.take(n, now)
+        self.ease.took(n, now)
+
+    def learn(self, news: News, stated: Limits, now: float) -> None:
+        if news.heard is not None:
+            self._listen(news.heard)
+            self.refill(stated, now)
+            self._cap(news.heard, news.heard_age_s)
+        if news.throttled:
+            self._throttle(news, stated, now)
+
+    def _known(self, stated: Limits) -> tuple[float | None, float | None]:
+        """Requests and tokens a minute that this model may take at most: stated or heard, whichever is less."""
+        heard_requests = None if self._heard.daily else self._heard.limit_requests
+        return (
+            _least(stated.requests_per_minute, heard_requests, share=stated.share),
+            _least(stated.tokens_per_minute, self._heard.limit_tokens, share=stated.share),
+        )
+
+    def _listen(self, says: Heard) -> None:
+        was = self._heard
+        self._heard = replace(
+            says,
+            limit_requests=_first(says.limit_requests, was.limit_requests),
+            limit_tokens=_first(says.limit_tokens, was.limit_tokens),
+            # once a limit was seen to be a day's, it stays one
+            reset_requests_s=max(was.reset_requests_s or 0.0, says.reset_requests_s or 0.0),
+        )
+
+    def _cap(self, says: Heard, age_s: float) -> None:
+        """Others may use the account: never count on more than the provider said was left, and what came since."""
+        if says.remaining_requests is not None and not self._heard.daily:
+            self.rates.requests.cap(says.remaining_requests, age_s)
+        if says.remaining_tokens is not None:
+            self.rates.tokens.cap(says.remaining_tokens, age_s)
+
+    def _throttle(self, news: News, stated: Limits, now: float) -> None:
+        self.paused_until = max(self.paused_until, now + (news.retry_after_s or 0.0))
+        requests, tokens = self._known(stated)
+        known = requests is not None or tokens is not None
+        if self.ease.refused(news.throttled, now, known=known) and requests is None:
+            self._found.cut(self.ease.pace(now), now)
+        self.refill(stated, now)
 
 
 @dataclass(slots=True)
 class _Holder:
     ledger: Ledger
     seen_at: float
-    had: float = 0.0  # of the account's time (s); where no rate is known, requests
-    lacks: Want = Want(0)  # what it wanted and did not get
+    model: str
+    lacks: Want = Want(0)  # what it wanted and did not get,
+    waits_for: object = None  # for want of these rates, or of a place
     back_by: float = float("-inf")  # until then it is waited for
+
+
+_PLACES = object()  # among those in flight
+_NOTHING = Want(0)
 
 
 class Bucket:
     """All limits of one account. Time is an argument: seconds of any clock that does not go back."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, life: str = "") -> None:
+        """`life` tells what this bucket counted from what an earlier one did, and told it."""
         self.limits = limits
-        self._requests, self._tokens, self._day, self._ease = _Allowance(), _Allowance(), _Day(), _Ease()
+        self._life = life
+        self._rates = _Rates()  # the account's
+        self._models: dict[str, _Model] = {}
         self._holders: dict[str, _Holder] = {}
-        self._turn = 0.0  # what the one had whose turn was last: a newcomer is no further behind
         self._before_usd: dict[str, float] = {}  # run, or a holder not heard of since -> spent before
-        self._heard = Heard()
-        self._found: float | None = None  # requests/s found by 429s where no rate is stated
-        self._pace = _Pace()
-        self._paused_until = float("-inf")
-        self._largest_tokens = 1.0
 
     def restate(self, limits: Limits) -> None:
         """The limits as a spec states them now; what headers and 429s taught stays."""
@@ -279,84 +560,129 @@ class Bucket:
         self._before_usd[run] = spent_usd
         for name in mine:
             del self._holders[name]
+            for rates in (self._rates, *(model.rates for model in self._models.values())):
+                rates.turns.forget(name)
 
-    def told(self) -> dict[str, float]:
-        """US dollars by the name of whoever spent them: what `remember` wants, should this bucket be lost."""
-        return self._before_usd | {name: holder.ledger.spent_usd for name, holder in self._holders.items()}
+    def told(self, now: float) -> Told:
+        """What `remember` wants, should this bucket be lost. Requests only where their number in a day is limited."""
+        return Told(
+            self._before_usd | {name: holder.ledger.spent_usd for name, holder in self._holders.items()},
+            {
+                (name, slot): told
+                for name, model in self._models.items()
+                if self.limits.requests_per_day is not None or model.per_day is not None or model.day.remembers
+                for slot, told in model.day.told(now).items()
+            },
+        )
 
-    def remember(self, told: Mapping[str, float]) -> None:
-        """What an earlier bucket of this account knew; totals, so it may be said by many and more than once."""
-        for name, usd in told.items():
+    def remember(self, told: Told, now: float) -> None:
+        """What an earlier bucket of this account knew."""
+        for name, usd in told.spent_usd.items():
             if name in self._holders:
                 continue  # it speaks for itself
             self._before_usd[name] = max(usd, self._before_usd.get(name, 0.0))
+        for (name, slot), (age_s, requests) in told.taken.items():
+            self._model(name).day.remember(slot, age_s, requests, now)
 
     def lease(self, holder: str, ledger: Ledger, want: Want, news: News, now: float) -> Lease:
         """Permits for up to `want.requests`, and when to ask for the rest."""
-        self._largest_tokens = max(self._largest_tokens, want.tokens_each)
-        self._refill(now)
-        mine = self._book(holder, ledger, now)
-        self._learn(news, now)
+        model = self._model(want.model)
+        self._refill(now, model)
+        mine = self._book(holder, ledger, want.model, now)
+        model.learn(news, self.limits, now)
         if want.requests <= 0:
-            return self._leased(mine, want, Lease(0, SPEAK_S), now)
-        if now < self._paused_until:
-            return self._leased(mine, want, Lease(0, _bounded(self._paused_until - now)), now)
+            return self._leased(mine, Lease(0, SPEAK_S), None, _NOTHING, now)
+        if now < model.paused_until:
+            return self._leased(mine, Lease(0, _bounded(model.paused_until - now)), None, _NOTHING, now)
         by_money = self._fit_money(want.usd_each)
-        if by_money <= 0 and self._in_flight(now) == 0:  # else reserved money may come back
-            return self._leased(mine, Want(0), Lease(0, stop=self._stop_sentence()), now)
+        if by_money <= 0 and self._in_flight(self._of(None), now) == 0:  # else reserved money may come back
+            return self._leased(mine, Lease(0, stop=self._stop_sentence()), None, _NOTHING, now)
         affordable = replace(want, requests=int(min(want.requests, by_money)))
-        granted = int(min(affordable.requests, self._fit(mine, affordable, now)))
-        self._take(mine, granted, want, now)
-        wait_s = 0.0 if granted == want.requests else self._wait_s(want, granted, now)
-        return self._leased(mine, affordable, Lease(granted, wait_s), now)
+        granted, waits_for, lacks = self._fit(holder, affordable, now)
+        if granted:
+            self._take(holder, granted, want, now)
+        rest = replace(want, requests=want.requests - granted)
+        return self._leased(mine, Lease(granted, self._wait_s(rest, now)), waits_for, lacks, now)
 
-    def status(self, now: float) -> dict[str, float]:
-        """For people: the present rates per minute (absent: no limit), and what is in flight and spent."""
-        self._refill(now)
-        rates = {"requests_per_minute": self._requests.per_s, "tokens_per_minute": self._tokens.per_s}
-        return {name: per_s * 60 for name, per_s in rates.items() if per_s is not None} | {
-            "ease": self._ease.factor,
-            "in_flight": float(self._in_flight(now)),
-            "paused_s": max(0.0, self._paused_until - now),
-            "spent_usd": self.spent_usd,
+    def status(self, now: float, model: str | None = None) -> dict[str, float]:
+        """For people: the present rates per minute (absent: no limit), and what is in flight and spent.
+
+        Of one model; None: of all together, and of the rates, eases and pauses the tightest.
+        """
+        found = list(self._models.values()) if model is None else [self._model(model)]
+        self._refill(now, *found)
+        all_rates = [self._rates, *(each.rates for each in found)]
+        told = {
+            "requests_per_minute": _least(*(rates.requests.per_s for rates in all_rates), share=60.0),
+            "tokens_per_minute": _least(*(rates.tokens.per_s for rates in all_rates), share=60.0),
+            "ease": min((each.ease.factor for each in found), default=1.0),
+            "in_flight": float(self._in_flight(self._of(model), now)),
+            "paused_s": max([0.0, *(each.paused_until - now for each in found)]),
         }
+        return {name: value for name, value in told.items() if value is not None} | {"spent_usd": self.spent_usd}
 
     @property
     def spent_usd(self) -> float:
         return sum(self._before_usd.values()) + sum(h.ledger.spent_usd for h in self._holders.values())
 
+    def taken_today(self, now: float) -> float:
+        """Requests of the last 24 hours, of all models."""
+        for model in self._models.values():
+            model.day.pass_by(now)
+        return sum(model.day.requests for model in self._models.values())
+
     # ── what may be granted ────────────────────────────────────────────────────────────────────────────────────────
 
-    def _fit(self, mine: _Holder, want: Want, now: float) -> float:
-        if mine.back_by < now:
-            mine.had = max(mine.had, self._turn)
-        waiting = [h for h in self._holders.values() if h is not mine and now <= h.back_by]
-        slots, share = self._slots(mine, waiting, now)
-        first = min((h for h in waiting if h.ledger.held < share), key=lambda h: h.had, default=mine)
-        if first.had >= mine.had:
-            rates = min(self._requests.fit(1.0), self._tokens.fit(want.tokens_each))
-        else:
-            slots -= 1
-            of_tokens = self._tokens.fit(want.tokens_each, leaving=first.lacks.tokens_each)
-            rates = min(self._requests.fit(1.0, leaving=1.0), of_tokens)
-        return max(0.0, min(rates, slots, self._day.left(now)))
+    def _fit(self, holder: str, want: Want, now: float) -> tuple[int, object, Want]:
+        """(how many, what this holder waits for then, how many it lacks there)."""
+        model, mine = self._models[want.model], self._holders[holder]
+        waiting = {name: h for name, h in self._holders.items() if name != holder and now <= h.back_by}
+        n = int(min(want.requests, model.left_today(self.limits.share), self._left_today(now)))
+        waits_for, lacks = None, _NOTHING
+        for gate in (model.rates, _PLACES, self._rates):
+            turns = self._turns(gate)
+            if mine.waits_for is None or mine.back_by < now or self._turns(mine.waits_for) is not turns:
+                turns.come(holder, [name for name, h in waiting.items() if self._turns(h.waits_for) is turns])
+            others = {name: h for name, h in waiting.items() if h.waits_for is gate}
+            if isinstance(gate, _Rates):
+                first = turns.order((holder, *others))[0]
+                fit = gate.fit(want, _NOTHING if first == holder else others[first].lacks)
+            else:
+                fit = self._places(holder, others, now)
+            if fit < n:
+                waits_for, lacks, n = gate, replace(want, requests=n - int(fit)), int(fit)
+        return n, waits_for, lacks
 
-    def _slots(self, mine: _Holder, waiting: Sequence[_Holder], now: float) -> tuple[float, float]:
-        """(more that may be in flight for this one, how many each of those who want more may count on)."""
-        at_once = self._at_once()
+    def _turns(self, gate: object) -> _Turns:
+        return gate.turns if isinstance(gate, _Rates) else self._rates.turns
+
+    def _places(self, holder: str, waiting: Mapping[str, _Holder], now: float) -> float:
+        """How many more this one may have in flight: its share or what all leave, after those whose turn it is."""
+        sharing = {holder: self._holders[holder], **waiting}
+        at_once, among = self._at_once(sharing[holder].model)
         if at_once is None:
-            return float("inf"), float("inf")
-        free = max(0, at_once - self._in_flight(now))
-        share, odd = divmod(free + sum(h.ledger.held for h in (mine, *waiting)), 1 + len(waiting))
-        return min(free, share + (odd > 0) - mine.ledger.held), max(1, share)
+            return float("inf")
+        free = max(0, at_once - self._in_flight(among, now))
+        share = math.ceil((free + sum(h.ledger.held for h in sharing.values())) / len(sharing))
+        more = {name: share - h.ledger.held for name, h in sharing.items()}
+        order = self._rates.turns.order(sharing)
+        claims = [max(0, min(more[name], sharing[name].lacks.requests)) for name in order if name != holder]
+        left, left_by_all = free - sum(claims[: order.index(holder)]), free - sum(claims)
+        return max(0, min(left, max(more[holder], left_by_all)))
 
-    def _at_once(self) -> int | None:
-        """How many may be in flight; None: as many as there are."""
+    def _at_once(self, name: str) -> tuple[int | None, Collection[_Holder]]:
+        """How many may be in flight (None: as many as there are), and of whom."""
         if self.limits.concurrency is not None:
-            return max(1, int(self.limits.concurrency * self.limits.share))
-        unknown = self._requests.per_s is None and self._tokens.per_s is None
-        nothing_yet = all(h.ledger.finished == 0 for h in self._holders.values())
-        return FIRST_IN_FLIGHT if unknown and nothing_yet else None
+            return max(1, int(self.limits.concurrency * self.limits.share)), self._of(None)
+        rates, among = self._models[name].rates, self._of(name)
+        unknown = rates.requests.per_s is None and rates.tokens.per_s is None
+        nothing_yet = all(h.ledger.finished == 0 for h in among)
+        return FIRST_IN_FLIGHT if unknown and nothing_yet else None, among
+
+    def _left_today(self, now: float) -> float:
+        if self.limits.requests_per_day is None:
+            return float("inf")
+        return max(0.0, self.limits.requests_per_day * self.limits.share - self.taken_today(now))
 
     def _fit_money(self, usd_each: float) -> float:
         if self.limits.budget_usd is None:
@@ -373,136 +699,63 @@ class Bucket:
             f"({self.spent_usd:.4f} USD are spent); raise budget_usd, or --max-cost, to go on"
         )
 
-    def _wait_s(self, want: Want, granted: int, now: float) -> float:
-        """Until about a tenth of a second's worth of permits is there, or what is wanted if that is less."""
-        if self._day.left(now) < 1:
+    def _wait_s(self, rest: Want, now: float) -> float:
+        model = self._models[rest.model]
+        if rest.requests == 0:
+            return 0.0
+        if min(model.left_today(self.limits.share), self._left_today(now)) < 1:
             return _LONGEST_WAIT_S
-        rest = want.requests - granted
-        requests = min(rest, max(1.0, (self._requests.per_s or 0.0) * 0.1))
-        tokens = min(rest * want.tokens_each, max(want.tokens_each, (self._tokens.per_s or 0.0) * 0.1))
-        return _bounded(max(self._requests.wait_s(requests), self._tokens.wait_s(tokens), 0.05))
+        return _bounded(max(model.rates.wait_s(rest), self._rates.wait_s(rest), 0.05))
 
     # ── bookkeeping ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _refill(self, now: float) -> None:
-        self._ease.refill(now)
-        self._day.limit = _least(self.limits.requests_per_day, self._heard_per_day(), share=self.limits.share)
-        per_minute = _least(self.limits.requests_per_minute, self._heard_per_minute(), share=self.limits.share)
-        tokens = _least(self.limits.tokens_per_minute, self._heard.limit_tokens, share=self.limits.share)
-        if self._found is not None:
-            self._found = self._pace.grown(self._found, now)
-        self._requests.refill(now)
-        self._tokens.refill(now)
-        self._requests.set(self._found if per_minute is None else self._eased(per_minute), 1.0)
-        self._tokens.set(None if tokens is None else self._eased(tokens), 1.0)
+    def _model(self, name: str) -> _Model:
+        if name not in self._models:
+            self._models[name] = _Model(self._life)
+        return self._models[name]
 
-    def _eased(self, per_minute: float) -> float:
-        return per_minute / 60.0 * HEADROOM * self._ease.factor
+    def _of(self, model: str | None) -> Collection[_Holder]:
+        """The holders of a model; None: all."""
+        return [holder for holder in self._holders.values() if model in (None, holder.model)]
 
-    def _book(self, holder: str, ledger: Ledger, now: float) -> _Holder:
-        known = self._holders.setdefault(holder, _Holder(ledger, now))
+    def _refill(self, now: float, *models: _Model) -> None:
+        requests = _least(self.limits.requests_per_minute, share=self.limits.share)
+        tokens = _least(self.limits.tokens_per_minute, share=self.limits.share)
+        self._rates.refill(_per_s(requests), _per_s(tokens), now)
+        for model in models:
+            model.refill(self.limits, now)
+
+    def _book(self, holder: str, ledger: Ledger, name: str, now: float) -> _Holder:
+        known = self._holders.setdefault(holder, _Holder(ledger, now, name))
         self._before_usd.pop(holder, None)
         requests_back = float(ledger.requests_back - known.ledger.requests_back)
-        self._requests.take(-requests_back)
-        self._day.give_back(requests_back)
-        self._tokens.take(-(ledger.tokens_back - known.ledger.tokens_back))
-        known.ledger, known.seen_at = ledger, now
+        tokens_back = ledger.tokens_back - known.ledger.tokens_back
+        model = self._models[name]
+        for rates in (self._rates, model.rates):
+            rates.give_back(requests_back, tokens_back)
+        model.day.give_back(requests_back, now)
+        known.ledger, known.seen_at, known.model = ledger, now, name
         return known
 
-    def _take(self, mine: _Holder, granted: int, want: Want, now: float) -> None:
-        if not granted:
-            return
-        self._requests.take(granted)
-        self._tokens.take(granted * want.tokens_each)
-        self._day.take(granted, now)
-        self._pace.count(granted, now)
-        self._turn = max(self._turn, mine.had)
-        mine.had += granted * self._time_of(want)
+    def _take(self, holder: str, granted: int, want: Want, now: float) -> None:
+        self._rates.take(holder, granted, want.tokens_each)
+        self._models[want.model].take(holder, granted, want.tokens_each, now)
+        mine = self._holders[holder]
         mine.ledger = replace(
             mine.ledger,
             held=mine.ledger.held + granted,
             reserved_usd=mine.ledger.reserved_usd + granted * want.usd_each,
         )
 
-    def _time_of(self, want: Want) -> float:
-        """How long (s) one request keeps the account's rates busy; 1 where none is known."""
-        taken = ((1.0, self._requests.per_s), (want.tokens_each, self._tokens.per_s))
-        return max((units / per_s for units, per_s in taken if per_s is not None), default=1.0)
-
     @staticmethod
-    def _leased(mine: _Holder, want: Want, lease: Lease, now: float) -> Lease:
-        mine.lacks = replace(want, requests=want.requests - lease.granted)
-        mine.back_by = now + lease.wait_s + _LATE_S if mine.lacks.requests else float("-inf")
+    def _leased(mine: _Holder, lease: Lease, waits_for: object, lacks: Want, now: float) -> Lease:
+        mine.waits_for, mine.lacks = waits_for, lacks
+        mine.back_by = float("-inf") if waits_for is None else now + lease.wait_s + _LATE_S
         return lease
 
-    def _in_flight(self, now: float) -> int:
-        return sum(h.ledger.held for h in self._holders.values() if now - h.seen_at <= SILENCE_S)
-
-    # ── learning ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _learn(self, news: News, now: float) -> None:
-        if news.heard is not None:
-            self._listen(news.heard)
-            self._refill(now)
-            self._cap(news.heard)
-        if news.throttled:
-            self._throttle(news.retry_after_s, now)
-
-    def _listen(self, says: Heard) -> None:
-        was = self._heard
-        self._heard = replace(
-            says,
-            limit_requests=_first(says.limit_requests, was.limit_requests),
-            limit_tokens=_first(says.limit_tokens, was.limit_tokens),
-            # a reset beyond two minutes shows that the limit is a day's; once seen, it stays one
-            reset_requests_s=max(was.reset_requests_s or 0.0, says.reset_requests_s or 0.0),
-        )
-
-    def _cap(self, says: Heard) -> None:
-        """Others may use the account: never count on more than the provider says is left."""
-        if says.remaining_requests is not None and self._heard_per_day() is None:
-            self._requests.level = min(self._requests.level, says.remaining_requests)
-        if says.remaining_tokens is not None:
-            self._tokens.level = min(self._tokens.level, says.remaining_tokens)
-
-    def _heard_per_day(self) -> float | None:
-        return self._heard.limit_requests if (self._heard.reset_requests_s or 0.0) > 120.0 else None
-
-    def _heard_per_minute(self) -> float | None:
-        return self._heard.limit_requests if self._heard_per_day() is None else None
-
-    def _throttle(self, retry_after_s: float | None, now: float) -> None:
-        self._paused_until = max(self._paused_until, now + (retry_after_s or 0.0))
-        stated = self.limits.requests_per_minute or self._heard_per_minute()
-        if self._ease.cut(now) and stated is None:
-            self._found = self._pace.cut(self._found, now)
-        self._refill(now)
-
-
-class _Pace:
-    """How fast permits were taken lately: the rate to start from where a 429 is all that is known of a limit."""
-
-    def __init__(self) -> None:
-        self._taken: deque[tuple[float, int]] = deque()
-        self._base = 1.0  # requests/s at the last cut
-        self._at = 0.0
-
-    def count(self, n: int, now: float) -> None:
-        self._taken.append((now, n))
-        while self._taken and self._taken[0][0] < now - 5.0:
-            self._taken.popleft()
-
-    def cut(self, present: float | None, now: float) -> float:
-        since = now - self._taken[0][0] if self._taken else 1.0
-        seen = sum(n for _, n in self._taken) / max(1.0, since)
-        self._base, self._at = max(1.0, min(seen, present or seen)), now
-        return max(1.0, self._base * _CUT)
-
-    def grown(self, rate: float, now: float) -> float | None:
-        """A fiftieth of the rate at the cut per second; at four times that rate the limit is forgotten."""
-        rate += self._base * _RECOVERY_PER_S * max(0.0, now - self._at)
-        self._at = max(now, self._at)
-        return None if rate > 4 * self._base else rate
+    @staticmethod
+    def _in_flight(holders: Collection[_Holder], now: float) -> int:
+        return sum(h.ledger.held for h in holders if now - h.seen_at <= SILENCE_S)
 
 
 class LocalGovernor:
@@ -543,6 +796,10 @@ def _run_of(holder: str) -> str:
 def _least(*limits: float | None, share: float) -> float | None:
     stated = [limit for limit in limits if limit is not None]
     return min(stated) * share if stated else None
+
+
+def _per_s(per_minute: float | None, ease: float = 1.0) -> float | None:
+    return None if per_minute is None else per_minute / 60.0 * HEADROOM * ease
 
 
 def _first(*values: float | None) -> float | None:

@@ -64,7 +64,7 @@ class HostedApi:
         self._client = client_of(
             account, self._key, openai.AsyncOpenAI, openai.AsyncAzureOpenAI, timeout=None, http_client=transport
         )
-        self._permits = Permits(governor, f"{run}/{uuid.uuid4().hex}")
+        self._permits = Permits(governor, f"{run}/{uuid.uuid4().hex}", entry.id)
         self._listened_at = 0.0
         self._asking = Asking(
             self._attempt,

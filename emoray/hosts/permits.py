@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Collection
 from dataclasses import replace
@@ -25,13 +26,15 @@ class NoMorePermits(Exception):
 
 
 class Permits:
-    """Permits of one holder. All methods belong to one event loop."""
+    """Permits of one holder for one model. All methods belong to one event loop."""
 
-    def __init__(self, governor: Governor, holder: str) -> None:
+    def __init__(self, governor: Governor, holder: str, model: str) -> None:
         self._governor = governor
         self._holder = holder
+        self._model = model
         self._ledger = Ledger()
         self._news = News()
+        self._heard_at = 0.0
         self._waiting: deque[tuple[asyncio.Future[Permit], float]] = deque()  # with the US dollars it may cost
         self._free: deque[Permit] = deque()
         self._needed = asyncio.Event()
@@ -85,7 +88,7 @@ class Permits:
     def heard(self, heard: Heard | None) -> None:
         """The provider said how its limits stand."""
         if heard is not None:
-            self._news = replace(self._news, heard=heard)
+            self._news, self._heard_at = replace(self._news, heard=heard), time.monotonic()
 
     async def keep(self) -> None:
         """Lease until cancelled. What goes wrong here ends everything that waits."""
@@ -110,8 +113,10 @@ class Permits:
         """Ask once; returns seconds until it makes sense to ask again."""
         ahead = 0 if self._short else max(0, 2 * self._taken - len(self._free))
         news, self._news, self._taken = self._news, News(), 0
+        if news.heard is not None:
+            news = replace(news, heard_age_s=time.monotonic() - self._heard_at)
         wanted = len(self._waiting) + ahead
-        want = Want(wanted, self._tokens_each, self._largest_usd)
+        want = Want(wanted, self._tokens_each, self._largest_usd, self._model)
         lease = await self._governor.lease(self._holder, self._ledger, want, news)
         if lease.stop is not None:
             self.end(NoMorePermits(lease.stop))

@@ -304,7 +304,7 @@ def test_an_answer_without_usage_is_written_down_at_the_most_it_may_have_cost() 
 
 def test_a_request_is_sent_only_when_what_it_may_cost_was_set_aside_for_it() -> None:
     async def taken() -> list[float]:
-        permits = Permits(LocalGovernor(Limits(budget_usd=1.0)), "run/1")
+        permits = Permits(LocalGovernor(Limits(budget_usd=1.0)), "run/1", "gpt-4o")
         keeping = asyncio.create_task(permits.keep())
         for _ in range(60):  # cheap ones, for which permits are leased ahead
             permit = await permits.take(10.0, 0.001)
@@ -371,6 +371,7 @@ def test_the_governor_hears_of_429s_headers_tokens_and_money(monkeypatch: pytest
         list(host.generate(asks(1)))
         host.close()
     assert all(holder.startswith("night-7/") for holder, *_ in calls)
+    assert {want.model for _, _, want, _ in calls} == {entry().id}
     assert sum(news.throttled for *_, news in calls) == 1
     assert any(news.retry_after_s == 0.02 for *_, news in calls)
     assert any(news.heard and news.heard.limit_requests == 6000 for *_, news in calls)

@@ -9,7 +9,7 @@ import uuid
 import pytest
 import ray
 
-from emoray.governor import HEADROOM, Lease, Ledger, News, Want
+from emoray.governor import HEADROOM, Heard, Lease, Ledger, News, Told, Want
 from emoray.spec import Account
 from emoray.stream.governor_actor import SharedGovernor, account_governor, purse
 
@@ -21,8 +21,10 @@ def account(**limits: float) -> Account:
     return Account.model_validate({"base_url": f"http://127.0.0.1/{uuid.uuid4().hex}", "key_env": "LAB_KEY", **limits})
 
 
-def ask(governor: SharedGovernor, holder: str, want: Want, ledger: Ledger | None = None) -> Lease:
-    return asyncio.run(governor.lease(holder, ledger or Ledger(), want, News()))
+def ask(
+    governor: SharedGovernor, holder: str, want: Want, ledger: Ledger | None = None, news: News | None = None
+) -> Lease:
+    return asyncio.run(governor.lease(holder, ledger or Ledger(), want, news or News()))
 
 
 def test_two_jobs_on_one_account_share_its_limits() -> None:
@@ -108,10 +110,29 @@ def test_a_slash_at_the_end_of_its_address_makes_no_other_account() -> None:
     assert account_governor(slash).name == account_governor(lab).name
 
 
-def test_limits_that_nobody_states_are_learned_for_each_model() -> None:
-    silent, stated = account(share=0.5), account(requests_per_minute=600)
-    assert account_governor(silent, "gpt-4").name != account_governor(silent, "gpt-4o").name
-    assert account_governor(stated, "gpt-4").name == account_governor(stated, "gpt-4o").name
+def test_one_governor_learns_for_each_model_what_headers_tell() -> None:
+    governor = account_governor(account(share=0.5))
+    for model, told in (("gpt-4", 600), ("gpt-4o", 6000)):
+        ask(governor, f"a/{model}", Want(0, model=model), news=News(heard=Heard(limit_requests=told)))
+    assert governor.status("gpt-4")["requests_per_minute"] == pytest.approx(300 * HEADROOM)
+    assert governor.status("gpt-4o")["requests_per_minute"] == pytest.approx(3000 * HEADROOM)
+
+
+@pytest.mark.parametrize("limits", [{"requests_per_day": 10}, {}])
+def test_the_requests_of_a_day_survive_their_governor(limits: dict[str, float]) -> None:
+    day = News() if limits else News(heard=Heard(limit_requests=10, reset_requests_s=43_200))
+    governor = pickle.loads(pickle.dumps(account_governor(account(**limits))))
+    ledger = Ledger(finished=9)
+    assert ask(governor, "a/1", Want(7, model="m"), ledger, day).granted == 7
+    elsewhere = pickle.loads(pickle.dumps(governor))
+    revived(elsewhere, "a/1", ledger)
+    assert ask(elsewhere, "b/1", Want(10, model="m"), ledger, day).granted == 3
+
+
+def test_a_governor_that_limits_neither_money_nor_a_day_is_not_asked_what_it_knows() -> None:
+    governor = account_governor(account(requests_per_minute=600))
+    ask(governor, "a/1", Want(7), Ledger(spent_usd=1.0))
+    assert governor.told == Told()
 
 
 def test_a_run_has_one_purse() -> None:
