@@ -160,10 +160,11 @@ class Speaker:
         kept: list[tuple[Future[None], pa.Table]] = []
         released_at = time.monotonic()
         for replies in _gathered(host, rows.asks(owed), turn.answered):
-            some = owed.take([places[reply.key] for reply in replies])
-            table = rows.said(some, replies, host=host.name, revision=host.revision, engine=host.engine)
-            kept.append((self._journal.append(table), table))
-            if time.monotonic() - released_at > _RELEASE_S and kept[0][0].done():
+            if replies:
+                some = owed.take([places[reply.key] for reply in replies])
+                table = rows.said(some, replies, host=host.name, revision=host.revision, engine=host.engine)
+                kept.append((self._journal.append(table), table))
+            if time.monotonic() - released_at > _RELEASE_S and kept and kept[0][0].done():
                 durable = list(takewhile(lambda pair: pair[0].done(), kept))
                 del kept[: len(durable)]
                 released_at = time.monotonic()
@@ -389,7 +390,8 @@ def _heard_each(reader: SlowReader, block: pa.Table) -> Iterator[tuple[list[int]
 def _gathered(host: Host, asks: list[Ask], answered: Callable[[], None]) -> Iterator[list[Reply]]:
     """A host's replies in small groups, none held back for longer than _GATHER_S; HostDown passes through.
 
-    `answered` is told of each at once.
+    `answered` is told of each at once. An empty group says that none came for a while: who waits for a slow one may
+    let go of what it has.
     """
     replies: queue.SimpleQueue[Reply | BaseException | None] = queue.SimpleQueue()
 
@@ -405,7 +407,11 @@ def _gathered(host: Host, asks: list[Ask], answered: Callable[[], None]) -> Iter
     threading.Thread(target=speak, daemon=True).start()
     missing = len(asks)
     while missing:
-        group = [replies.get()]
+        try:
+            group = [replies.get(timeout=_RELEASE_S)]
+        except queue.Empty:
+            yield []
+            continue
         time.sleep(_GATHER_S if missing > 1 else 0)
         while not replies.empty():
             group.append(replies.get())

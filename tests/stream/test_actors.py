@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
 
 from emoray import rows
+from emoray.hosts import Ask, Reply
+from emoray.journal import Journal
 from emoray.store import RunFolder, StoreError, leave_mark
 from emoray.stream import actors
-from emoray.stream.actors import Work, _check_node, _owed, _Together, _Turnstile
+from emoray.stream.actors import Speaker, Work, _check_node, _owed, _Together, _Turnstile
 from emoray.stream.ledger import Verdict
+from emoray.study.outcomes import Answer
 from tests import runs
 
 PATIENCE_S = 30.0
@@ -103,6 +108,46 @@ def test_what_a_reader_raises_reaches_everybody_whose_block_it_had() -> None:
 
     with pytest.raises(ValueError, match="cannot read"):
         _Together().read(block(3), read)
+
+
+class OneIsSlow:
+    """The last ask is answered when somebody lets it."""
+
+    name, revision, engine, in_flight = "slow", None, None, 8
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+
+    def generate(self, asks: Iterable[Ask]) -> Iterator[Reply]:
+        *others, last = asks
+        for ask in others:
+            yield self._reply(ask)
+        assert self.go.wait(PATIENCE_S)
+        yield self._reply(last)
+
+    def close(self) -> None: ...
+
+    @staticmethod
+    def _reply(ask: Ask) -> Reply:
+        return Reply(ask.key, Answer("said", "stop", 1, 1), datetime.now(UTC), 0.0)
+
+
+def test_a_slow_answer_does_not_hold_back_those_that_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(actors, "_RELEASE_S", 0.01)
+    folder, host, told = RunFolder(str(tmp_path)), OneIsSlow(), list[dict[str, int]]()
+    speaker = Speaker.__new__(Speaker)  # outside Ray, and so without what it starts there
+    speaker._journal = Journal(folder.answers("a"), "w", schema=rows.SAID)
+    speaker._work = Work(folder.uri, "a", "t", SimpleNamespace(said=SimpleNamespace(remote=told.append)))
+
+    with _Turnstile().turn(host.in_flight, 6) as turn:
+        speaking = speaker._speak(host, rows.asked(runs.asked()[:6]), turn)
+        first = next(speaking)
+        while first.num_rows < 5:
+            first = pa.concat_tables([first, next(speaking)])
+        assert len(folder.answers("a").settled()) == 5
+        host.go.set()
+        assert sum(table.num_rows for table in speaking) == 1
+    assert sum(counts["answered"] for counts in told) == 6
 
 
 def test_of_a_block_that_is_run_again_only_what_has_no_reading_is_read_again(tmp_path: Path) -> None:
