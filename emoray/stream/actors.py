@@ -164,8 +164,8 @@ class Speaker:
                 some = owed.take([places[reply.key] for reply in replies])
                 table = rows.said(some, replies, host=host.name, revision=host.revision, engine=host.engine)
                 kept.append((self._journal.append(table), table))
-            if time.monotonic() - released_at > _RELEASE_S and kept and kept[0][0].done():
-                durable = list(takewhile(lambda pair: pair[0].done(), kept))
+            waited = time.monotonic() - released_at > _RELEASE_S
+            if waited and (durable := list(takewhile(lambda pair: pair[0].done(), kept))):
                 del kept[: len(durable)]
                 released_at = time.monotonic()
                 yield self._release(durable)
