@@ -98,11 +98,13 @@ def classifier(
     config = {"bert": BertConfig, "roberta": RobertaConfig, "distilbert": DistilBertConfig}[kind](**shape)
     AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
     words.save_pretrained(folder)
-    _set(folder / "config.json", problem_type=problem_type)
+    change(folder, "config.json", problem_type=problem_type)
     return str(folder)
 
 
-def _set(path: Path, **settings: Any) -> None:
+def change(folder: Path | str, file: str, **settings: Any) -> None:
+    """Other settings in one of a model's JSON files."""
+    path = Path(folder, file)
     path.write_text(json.dumps(json.loads(path.read_text()) | settings))
 
 

@@ -193,11 +193,9 @@ def _lane(bare: _Bare, texts: list[str], folder: RunFolder, runtime: str) -> flo
     running.join()
     if (found := tally().read.get(reader, 0)) != len(texts):
         raise RuntimeError(f"the lane read {found} of {len(texts)} rows")
-    actors = [actor for actor in state.actors().values() if "Listener" in actor["ActorClassName"]]
-    ready: float = (
-        max(actor["StartTime"] for actor in actors) / 1000
-    )  # it says ms since 1970; the latest is this lane's
-    return len(texts) / (ended - ready)
+    listeners = [actor for actor in state.actors().values() if "Listener" in actor["ActorClassName"]]
+    ready_ms: float = max(actor["StartTime"] for actor in listeners)  # since 1970; the latest is this lane's
+    return len(texts) / (ended - ready_ms / 1000)
 
 
 def _study(reader: str, texts: list[str]) -> Study:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from emoray.hosts.transformers import TransformersHost, _nucleus
 from emoray.spec import Local
 from emoray.study.outcomes import Answer, Failure
 from tests import tiny_models
-from tests.tiny_models import DROPS_SYSTEM, WITHOUT_SYSTEM
+from tests.tiny_models import DROPS_SYSTEM, WITHOUT_SYSTEM, change
 
 SYSTEM, QUESTION = "You are sad.", "Why?"
 CHAT = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": QUESTION}]
@@ -47,11 +46,6 @@ def answers(speaker: TransformersHost, *asks: Ask) -> list[Answer]:
 
 def prompt_text(speaker: TransformersHost, chat: list[dict[str, str]] = CHAT) -> str:
     return str(speaker._tokenizer.decode(speaker._template.tokens(chat)))
-
-
-def change(folder: str, file: str, **settings: Any) -> None:
-    path = Path(folder, file)
-    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
 
 
 # ── chat templates ──

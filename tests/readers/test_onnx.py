@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import gc
 import importlib.util
-import json
 import logging
 import subprocess
 import sys
@@ -139,8 +138,7 @@ def test_windows_are_read_and_averaged_alike(tmp_path: Path) -> None:
 
 def test_a_text_padded_on_the_left_reads_alike(tmp_path: Path) -> None:
     folder = saved(tmp_path, LlamaConfig(**SHAPE))
-    settings = tmp_path / "tokenizer_config.json"
-    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"padding_side": "left"}))
+    tiny_models.change(tmp_path, "tokenizer_config.json", padding_side="left")
     np.testing.assert_allclose(read(reader(folder), TEXTS), plainly(folder, TEXTS, 40), atol=CLOSE)
 
 

@@ -180,7 +180,7 @@ def test_a_map_that_cannot_be_used_is_told_when_the_spec_is_read(tmp_path: Path)
 def test_a_multi_label_head_of_its_own_is_read_with_a_sigmoid_and_no_foreign_code(tmp_path: Path) -> None:
     """As monologg/bert-base-cased-goemotions-original: Bert's layout, another class name, no problem_type."""
     folder = tiny_models.classifier(tmp_path, LABELS, problem_type=None)
-    tiny_models._set(tmp_path / "config.json", architectures=["BertForMultiLabelClassification"])
+    tiny_models.change(tmp_path, "config.json", architectures=["BertForMultiLabelClassification"])
     found, plain = reader(folder), reader(folder, activation="softmax")
     sigmoid = reader(folder, activation="sigmoid")
     for one, two, three in zip(found.read(["a", "b"]), sigmoid.read(["a", "b"]), plain.read(["a", "b"]), strict=True):
