@@ -986,9 +986,10 @@ def _lower(text: str) -> str:
 class _UniqueKeys(yaml.SafeLoader):
     """YAML where a key is text, and one written twice is an error instead of a silent loss of the first."""
 
-    # a copy: lm-format-enforcer, for one, takes the dates out of PyYAML's own for the whole process
-    yaml_implicit_resolvers = {  # noqa: RUF012 (of the class, as in PyYAML)
-        first: list(found) for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    # lm-format-enforcer, which vLLM imports, makes dates text in PyYAML's own loader, for the whole process
+    yaml_constructors = {  # noqa: RUF012 (of the class, as in PyYAML)
+        **yaml.SafeLoader.yaml_constructors,
+        "tag:yaml.org,2002:timestamp": yaml.SafeLoader.construct_yaml_timestamp,
     }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
