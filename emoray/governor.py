@@ -4,8 +4,9 @@ A holder (an actor with requests to send) asks for permits in batches and says a
 it says of itself are totals, never differences, so that a lost, repeated or late message does no harm, and a
 governor that was started anew knows within one message per holder what it must know.
 
-What a spec states holds for the account. What headers and 429s teach holds for the model that was asked: providers
-limit each by itself. A permit is taken from both.
+What a spec states holds for the account, while its run asks or until another states something: of several runs'
+limits the tightest. What headers and 429s teach holds for the model that was asked: providers limit each by itself. A
+permit is taken from both.
 
 While several holders want more than there is, they take turns: who has had the least of its time goes first. A holder
 waits for one thing at a time (its model's rates, a place among those in flight, or the account's rates), and only for
@@ -25,14 +26,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Protocol
 
 from emoray.spec import Account
 
 HEADROOM = 0.99  # of a stated rate: what arrives late in one window of the provider's counts in its next
 BURST_S = 0.5  # seconds' worth of the rate that may be asked at once: with HEADROOM still < 100 % of any minute
 SILENCE_S = 15.0  # a holder that says nothing for longer is dead, and what it held is free again
+GONE_S = 3600.0  # and after so long it is forgotten, but for its money
 SPEAK_S = 5.0  # so one that holds permits says something at least this often
 FIRST_IN_FLIGHT = 8  # until the first answer of a model without known rates: its headers may tell them
 _CUT, _LEAST_EASE = 0.8, 0.1
@@ -67,6 +69,15 @@ class Limits:
             account.share,
             account.budget_usd,
         )
+
+    @classmethod
+    def tightest(cls, of: Collection[Limits]) -> Limits:
+        """Of each limit the least that one of them states."""
+
+        def least(name: str) -> Any:
+            return min((n for limits in of if (n := getattr(limits, name)) is not None), default=None)
+
+        return cls(*(least(each.name) for each in fields(cls)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -535,18 +546,22 @@ _NOTHING = Want(0)
 class Bucket:
     """All limits of one account. Time is an argument: seconds of any clock that does not go back."""
 
-    def __init__(self, limits: Limits, life: str = "") -> None:
+    def __init__(self, limits: Limits, life: str = "", run: str = "") -> None:
         """`life` tells what this bucket counted from what an earlier one did, and told it."""
         self.limits = limits
+        self._stated = {run: (limits, float("inf"))}  # and when, which a birth does not know; the latest is the last
         self._life = life
         self._rates = _Rates()  # the account's
         self._models: dict[str, _Model] = {}
         self._holders: dict[str, _Holder] = {}
         self._before_usd: dict[str, float] = {}  # run, or a holder not heard of since -> spent before
 
-    def restate(self, limits: Limits) -> None:
-        """The limits as a spec states them now; what headers and 429s taught stays."""
-        self.limits = limits
+    def restate(self, limits: Limits, now: float, run: str = "") -> None:
+        """The limits as the spec of a run states them now; what headers and 429s taught stays."""
+        self._stated.pop(run, None)
+        self._stated[run] = limits, now
+        self._forget(now)
+        self._hold(now)
 
     def began(self, run: str, spent_usd: float, now: float) -> None:
         """A run starts (again) and has spent so much, by its journal: replaces what its earlier holders said.
@@ -559,9 +574,7 @@ class Bucket:
         self._before_usd = {name: usd for name, usd in self._before_usd.items() if _run_of(name) != run}
         self._before_usd[run] = spent_usd
         for name in mine:
-            del self._holders[name]
-            for rates in (self._rates, *(model.rates for model in self._models.values())):
-                rates.turns.forget(name)
+            self._drop(name)
 
     def told(self, now: float) -> Told:
         """What `remember` wants, should this bucket be lost. Requests only where their number in a day is limited."""
@@ -620,6 +633,11 @@ class Bucket:
             "paused_s": max([0.0, *(each.paused_until - now for each in found)]),
         }
         return {name: value for name, value in told.items() if value is not None} | {"spent_usd": self.spent_usd}
+
+    @property
+    def holders(self) -> int:
+        """How many it knows, alive or not."""
+        return len(self._holders)
 
     @property
     def spent_usd(self) -> float:
@@ -718,7 +736,31 @@ class Bucket:
         """The holders of a model; None: all."""
         return [holder for holder in self._holders.values() if model in (None, holder.model)]
 
+    def _hold(self, now: float) -> None:
+        """The limits are the latest, and those of all runs that are at work."""
+        *earlier, latest = self._stated
+        holders = self._holders.items() if earlier else ()
+        at_work = {_run_of(name) for name, holder in holders if now - holder.seen_at <= SILENCE_S}
+        self.limits = Limits.tightest([self._stated[run][0] for run in (latest, *at_work.intersection(earlier))])
+
+    def _forget(self, now: float) -> None:
+        """Those long gone, so that a governor that stands for months stays small."""
+        for name, holder in list(self._holders.items()):
+            if now - holder.seen_at > GONE_S:
+                self._before_usd[name] = holder.ledger.spent_usd + holder.ledger.reserved_usd
+                self._drop(name)
+        runs = {_run_of(name) for name in self._holders}
+        for run, (_, at) in list(self._stated.items()):
+            if now - at > GONE_S and run not in runs:
+                del self._stated[run]
+
+    def _drop(self, name: str) -> None:
+        del self._holders[name]
+        for rates in (self._rates, *(model.rates for model in self._models.values())):
+            rates.turns.forget(name)
+
     def _refill(self, now: float, *models: _Model) -> None:
+        self._hold(now)
         requests = _least(self.limits.requests_per_minute, share=self.limits.share)
         tokens = _least(self.limits.tokens_per_minute, share=self.limits.share)
         self._rates.refill(_per_s(requests), _per_s(tokens), now)

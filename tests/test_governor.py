@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from emoray.governor import (
     BURST_S,
     FIRST_IN_FLIGHT,
+    GONE_S,
     HEADROOM,
     SILENCE_S,
     Both,
@@ -498,10 +499,57 @@ def test_a_rate_changed_in_the_spec_takes_effect() -> None:
     bucket = Bucket(Limits(requests_per_minute=600))
     holder = Holder(bucket)
     holder.drink(5.0)
-    bucket.restate(Limits(requests_per_minute=6000))
+    bucket.restate(Limits(requests_per_minute=6000), 5.0)
     assert holder.drink(60.0, start=5.0) >= 0.98 * 6000
-    bucket.restate(Limits(requests_per_minute=60))
+    bucket.restate(Limits(requests_per_minute=60), 65.0)
     assert holder.drink(60.0, start=70.0) <= 61
+
+
+def rpm(bucket: Bucket, now: float) -> float | None:
+    rate = bucket.status(now).get("requests_per_minute")
+    return None if rate is None else round(rate / HEADROOM)
+
+
+def test_a_colleague_who_states_nothing_lifts_no_limit_of_a_run_at_work() -> None:
+    bucket = Bucket(Limits(requests_per_minute=600, share=0.7), run="mine")
+    Holder(bucket, "mine/1").ask(NOTHING, 0.0)
+    bucket.restate(Limits(concurrency=5), 1.0, "theirs")
+    assert (rpm(bucket, 1.0), bucket.limits.concurrency) == (420, 5)
+
+
+def test_of_several_runs_at_work_the_tightest_limits_hold_whoever_came_last() -> None:
+    for first, last in ((600, 6000), (6000, 600)):
+        bucket = Bucket(Limits(requests_per_minute=first), run="a")
+        bucket.restate(Limits(requests_per_minute=last), 0.0, "b")
+        for name in ("a/1", "b/1"):
+            Holder(bucket, name).ask(NOTHING, 0.0)
+        assert rpm(bucket, 1.0) == 600
+
+
+def test_the_limits_of_a_run_that_has_ended_do_not_hold_but_the_latest_do_until_another_states_some() -> None:
+    bucket = Bucket(Limits(requests_per_minute=600), run="a")
+    bucket.restate(Limits(requests_per_minute=6000), 0.0, "b")
+    Holder(bucket, "a/1").ask(NOTHING, 0.0)
+    assert [rpm(bucket, now) for now in (SILENCE_S, SILENCE_S + 1.0)] == [600, 6000]
+    Holder(bucket, "a/2").ask(NOTHING, 100.0)  # resumed by a new actor
+    assert rpm(bucket, 101.0) == 600
+
+
+def test_a_changed_spec_of_a_run_replaces_what_it_stated_before() -> None:
+    bucket = Bucket(Limits(requests_per_minute=600, concurrency=3), run="a")
+    Holder(bucket, "a/1").ask(NOTHING, 0.0)
+    bucket.restate(Limits(requests_per_minute=6000), 1.0, "a")
+    assert (rpm(bucket, 1.0), bucket.limits.concurrency) == (6000, None)
+
+
+def test_who_is_long_gone_is_forgotten_but_for_the_money_that_is_or_may_be_spent() -> None:
+    bucket = Bucket(Limits(budget_usd=10.0), run="a")
+    for n in range(50):
+        Holder(bucket, f"a/{n}", Ledger(held=1, reserved_usd=0.05, spent_usd=0.1)).ask(NOTHING, float(n))
+    bucket.restate(Limits(budget_usd=10.0), GONE_S + 25.0, "a")
+    assert bucket.holders == 25
+    late = Holder(bucket, "a/0", Ledger(spent_usd=0.2, finished=1))  # it lives after all, and speaks for itself
+    assert late.ask(Want(1000, usd_each=0.1), GONE_S + 26.0).granted == int((10.0 - 0.2 - 49 * 0.15) / 0.1)
 
 
 def test_a_429_pauses_as_long_as_the_provider_says_cuts_the_rate_at_once_and_restores_it_slowly() -> None:

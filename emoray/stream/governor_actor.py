@@ -19,6 +19,7 @@ from emoray.governor import SPEAK_S, Bucket, Lease, Ledger, Limits, News, Told, 
 from emoray.spec import Account
 
 NAMESPACE = "emoray"  # governors are found here whatever namespace a job runs in
+_PROTOCOL = 2  # of what is said to one: an older emoray may have left one on the cluster that understands another
 IDLE_EXIT_S = 3600.0  # a governor that nobody asked for so long ends itself, unless it counts the requests of a day
 _log = logging.getLogger(__name__)
 
@@ -26,20 +27,22 @@ _log = logging.getLogger(__name__)
 class _GovernorActor:
     """The bucket with a clock. State is lost with the actor, and restored by what its holders say next."""
 
-    def __init__(self, limits: Limits, told: Told) -> None:
+    def __init__(self, run: str, limits: Limits, told: Told) -> None:
         self._asked_at = time.monotonic()
-        self._bucket = Bucket(limits, life=uuid.uuid4().hex[:8])
+        self._bucket = Bucket(limits, life=uuid.uuid4().hex[:8], run=run)
         self._bucket.remember(told, self._asked_at)
         self._watch: asyncio.Task[None] | None = None
 
-    async def restate(self, limits: Limits, spent_usd: Mapping[str, float]) -> None:
+    async def restate(self, run: str, limits: Limits, spent_usd: Mapping[str, float]) -> None:
         now = self._now()
-        self._bucket.restate(limits)
-        for run, usd in spent_usd.items():
-            self._bucket.began(run, usd, now)
+        self._bucket.restate(limits, now, run)
+        for spender, usd in spent_usd.items():
+            self._bucket.began(spender, usd, now)
 
-    async def remember(self, told: Told) -> None:
-        self._bucket.remember(told, self._now())
+    async def remember(self, run: str, limits: Limits, told: Told) -> None:
+        now = self._now()
+        self._bucket.restate(limits, now, run)
+        self._bucket.remember(told, now)
 
     async def told(self) -> Told:
         return self._bucket.told(time.monotonic())
@@ -76,6 +79,7 @@ class SharedGovernor:
     """
 
     name: str
+    run: str  # whose limits these are
     limits: Limits
     told: Told = field(default_factory=Told)
     _told_at: float = field(default_factory=time.monotonic, repr=False)
@@ -92,7 +96,7 @@ class SharedGovernor:
             _log.warning("the governor %s died; starting it again", self.name)
             self._actor = None
             with suppress(RayActorError):  # its node died, and Ray does not know yet: the next lease tries again
-                await self._handle().remember.remote(self._aged())
+                await self._handle().remember.remote(self.run, self.limits, self._aged())
             return Lease(0, wait_s=0.5)
         return granted
 
@@ -103,7 +107,7 @@ class SharedGovernor:
 
     def restate(self) -> SharedGovernor:
         """Tell the limits and sums of this handle, which replace older ones; returns itself."""
-        ray.get(self._handle().restate.remote(self.limits, self.told.spent_usd))
+        ray.get(self._handle().restate.remote(self.run, self.limits, self.told.spent_usd))
         return self
 
     async def _remember(self) -> None:
@@ -132,15 +136,14 @@ class SharedGovernor:
                 num_cpus=0,
                 max_concurrency=256,
             )
-            self._actor = born.remote(self.limits, self._aged())
+            self._actor = born.remote(self.run, self.limits, self._aged())
         return self._actor
 
 
-def account_governor(account: Account) -> SharedGovernor:
-    """The governor of an account's rates, told its limits as they are now; money has a purse for each run."""
-    who = f"{account.base_url.rstrip('/')}\n{account.key_env}"
-    name = f"governor-{hashlib.blake2b(who.encode(), digest_size=8).hexdigest()}"
-    return SharedGovernor(name, replace(Limits.of(account), budget_usd=None)).restate()
+def account_governor(account: Account, run: str) -> SharedGovernor:
+    """The governor of an account's rates, told what the spec of a run states; money has a purse for each run."""
+    name = _name("governor", account.base_url.rstrip("/"), account.key_env)
+    return SharedGovernor(name, run, replace(Limits.of(account), budget_usd=None)).restate()
 
 
 def purse(run: str, budget_usd: float, spent_usd: float = 0.0, *, account: str = "") -> SharedGovernor:
@@ -148,5 +151,10 @@ def purse(run: str, budget_usd: float, spent_usd: float = 0.0, *, account: str =
 
     `run` begins the names of the holders ("RUN/…"); `spent_usd` is what it spent before.
     """
-    name = f"purse-{hashlib.blake2b(f'{run} {account}'.encode(), digest_size=8).hexdigest()}"
-    return SharedGovernor(name, Limits(budget_usd=budget_usd), Told({run: spent_usd})).restate()
+    name = _name("purse", run, account)
+    return SharedGovernor(name, run, Limits(budget_usd=budget_usd), Told({run: spent_usd})).restate()
+
+
+def _name(kind: str, *whose: str | None) -> str:
+    told = f"{_PROTOCOL} {whose}"
+    return f"{kind}-{hashlib.blake2b(told.encode(), digest_size=8).hexdigest()}"

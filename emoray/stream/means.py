@@ -58,7 +58,7 @@ def means_of(spec: Spec, entry: ModelEntry, folder: RunFolder) -> Means | None:
         return None
     account, run = spec.accounts[entry.account], hashlib.blake2b(folder.uri.encode(), digest_size=8).hexdigest()
     spent = _spent(spec, folder)
-    governor: Governor = account_governor(account)
+    governor: Governor = account_governor(account, run)
     money: Governor | None = None
     if spec.budget_usd is not None:
         money = purse(run, spec.budget_usd, sum(spent.values()))

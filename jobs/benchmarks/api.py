@@ -300,7 +300,7 @@ def _run_job(base_url: str, address: str, actors: int, seconds: float, stated: d
 
     ray.init(address=address, log_to_driver=False, configure_logging=False, namespace=f"job-{os.getpid()}")
     account = Account.model_validate({"base_url": base_url, **stated})
-    governor = account_governor(account)
+    governor = account_governor(account, ENTRY.account)
     asker = ray.remote(num_cpus=0.1)(_Asker)
     handles = [asker.remote(account, governor) for _ in range(actors)]
     ray.get([handle.ask.remote(seconds) for handle in handles])
@@ -310,7 +310,7 @@ class _Asker:
     """What an API actor of a lane does, without the rows."""
 
     def __init__(self, account: Account, governor: Any) -> None:
-        self._host = HostedApi(ENTRY, account, Retry(), governor, run="bench")
+        self._host = HostedApi(ENTRY, account, Retry(), governor, run=ENTRY.account)
 
     def ask(self, seconds: float) -> int:
         return sum(1 for _ in self._host.generate(_until(time.monotonic() + seconds)))

@@ -151,7 +151,7 @@ def _of_the_stream(few: int, many: int) -> dict[str, float]:
 
 def _lease_s(calls: int = 2_000, at_once: int = 32) -> float:
     """A lease from the governor as an actor, where many hosts ask at once."""
-    governor = SharedGovernor("growth", Limits(requests_per_minute=6e6)).restate()
+    governor = SharedGovernor("growth", "growth", Limits(requests_per_minute=6e6)).restate()
 
     async def host(name: int) -> None:
         for _ in range(calls // at_once):

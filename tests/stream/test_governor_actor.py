@@ -21,6 +21,10 @@ def account(**limits: float) -> Account:
     return Account.model_validate({"base_url": f"http://127.0.0.1/{uuid.uuid4().hex}", "key_env": "LAB_KEY", **limits})
 
 
+def account_like(other: Account, requests_per_minute: float) -> Account:
+    return other.model_copy(update={"requests_per_minute": requests_per_minute})
+
+
 def ask(
     governor: SharedGovernor, holder: str, want: Want, ledger: Ledger | None = None, news: News | None = None
 ) -> Lease:
@@ -29,27 +33,45 @@ def ask(
 
 def test_two_jobs_on_one_account_share_its_limits() -> None:
     lab = account(concurrency=10)
-    one, two = account_governor(lab), account_governor(lab)
+    one, two = account_governor(lab, "monday"), account_governor(lab, "tuesday")
     assert ask(one, "monday/1", Want(7)).granted == 7
     assert ask(two, "tuesday/1", Want(7)).granted == 3
 
 
-def test_the_limits_of_the_latest_spec_hold() -> None:
+def per_minute(governor: SharedGovernor) -> float:
+    return round(governor.status()["requests_per_minute"] / HEADROOM)
+
+
+def test_the_limits_of_the_latest_spec_hold_and_those_of_every_run_at_work() -> None:
     lab = account(requests_per_minute=600)
-    first = account_governor(lab)
-    account_governor(lab.model_copy(update={"requests_per_minute": 6000.0}))
-    assert first.status()["requests_per_minute"] == pytest.approx(6000 * HEADROOM)
+    first = account_governor(lab, "monday")
+    ask(first, "monday/1", Want(0))
+    account_governor(account_like(lab, 6000.0), "tuesday")
+    assert per_minute(first) == 600
+    account_governor(account_like(lab, 3000.0), "monday")
+    assert per_minute(first) == 3000
+
+
+def test_every_run_tells_a_governor_that_was_born_again_its_limits() -> None:
+    lab = account(requests_per_minute=600)
+    monday, tuesday = account_governor(lab, "monday"), account_governor(account_like(lab, 6000.0), "tuesday")
+    ask(monday, "monday/1", Want(0))
+    revived(tuesday, "tuesday/1", Ledger())
+    assert per_minute(tuesday) == 6000
+    while ask(monday, "monday/1", Want(0)).wait_s == 0.5:
+        pass
+    assert per_minute(tuesday) == 600
 
 
 def test_another_key_is_another_account() -> None:
     lab = account(concurrency=10)
     other = lab.model_copy(update={"key_env": "HOME_KEY"})
-    ask(account_governor(lab), "a/1", Want(10))
-    assert ask(account_governor(other), "a/1", Want(10)).granted == 10
+    ask(account_governor(lab, "a"), "a/1", Want(10))
+    assert ask(account_governor(other, "a"), "a/1", Want(10)).granted == 10
 
 
 def test_a_handle_can_be_sent_and_its_name_tells_no_key() -> None:
-    governor = account_governor(account(concurrency=10))
+    governor = account_governor(account(concurrency=10), "a")
     copy = pickle.loads(pickle.dumps(governor))
     ask(governor, "a/1", Want(9))
     assert ask(copy, "a/2", Want(9)).granted == 1
@@ -64,7 +86,7 @@ def revived(governor: SharedGovernor, holder: str, ledger: Ledger) -> None:
 
 
 def test_a_governor_that_died_is_born_again_and_told_what_matters() -> None:
-    governor = account_governor(account(concurrency=10))
+    governor = account_governor(account(concurrency=10), "a")
     ledger = Ledger(held=4, finished=9)
     ask(governor, "a/1", Want(0), ledger)
     revived(governor, "a/1", ledger)
@@ -100,18 +122,18 @@ def wait_for_death(governor: SharedGovernor) -> None:
 def test_a_colleague_without_a_budget_does_not_lift_mine() -> None:
     lab = account(budget_usd=1.0)
     mine = purse("monday" + uuid.uuid4().hex, 1.0)
-    account_governor(lab.model_copy(update={"budget_usd": None}))
+    account_governor(lab.model_copy(update={"budget_usd": None}), "tuesday")
     assert ask(mine, "monday/1", Want(100, usd_each=0.25), Ledger(finished=1)).granted == 4
 
 
 def test_a_slash_at_the_end_of_its_address_makes_no_other_account() -> None:
     lab = account(concurrency=10)
     slash = lab.model_copy(update={"base_url": f"{lab.base_url}/"})
-    assert account_governor(slash).name == account_governor(lab).name
+    assert account_governor(slash, "a").name == account_governor(lab, "a").name
 
 
 def test_one_governor_learns_for_each_model_what_headers_tell() -> None:
-    governor = account_governor(account(share=0.5))
+    governor = account_governor(account(share=0.5), "a")
     for model, told in (("gpt-4", 600), ("gpt-4o", 6000)):
         ask(governor, f"a/{model}", Want(0, model=model), news=News(heard=Heard(limit_requests=told)))
     assert governor.status("gpt-4")["requests_per_minute"] == pytest.approx(300 * HEADROOM)
@@ -121,7 +143,7 @@ def test_one_governor_learns_for_each_model_what_headers_tell() -> None:
 @pytest.mark.parametrize("limits", [{"requests_per_day": 10}, {}])
 def test_the_requests_of_a_day_survive_their_governor(limits: dict[str, float]) -> None:
     day = News() if limits else News(heard=Heard(limit_requests=10, reset_requests_s=43_200))
-    governor = pickle.loads(pickle.dumps(account_governor(account(**limits))))
+    governor = pickle.loads(pickle.dumps(account_governor(account(**limits), "a")))
     ledger = Ledger(finished=9)
     assert ask(governor, "a/1", Want(7, model="m"), ledger, day).granted == 7
     elsewhere = pickle.loads(pickle.dumps(governor))
@@ -130,7 +152,7 @@ def test_the_requests_of_a_day_survive_their_governor(limits: dict[str, float]) 
 
 
 def test_a_governor_that_limits_neither_money_nor_a_day_is_not_asked_what_it_knows() -> None:
-    governor = account_governor(account(requests_per_minute=600))
+    governor = account_governor(account(requests_per_minute=600), "a")
     ask(governor, "a/1", Want(7), Ledger(spent_usd=1.0))
     assert governor.told == Told()
 
