@@ -230,7 +230,8 @@ def _started(entry: ReaderEntry, accounts: Mapping[str, Account], texts: Sequenc
 
         return reader_of(entry)
     from emoray.estimate import CHARS_PER_TOKEN, estimate_judge
-    from emoray.governor import Limits, LocalGovernor
+    from emoray.governor import Limits
+    from emoray.governor.local import LocalGovernor
     from emoray.hosts.hosted_api import HostedApi
     from emoray.readers.judge import Judge, asked_of
 

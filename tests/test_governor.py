@@ -11,23 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emoray.governor import (
-    BURST_S,
-    FIRST_IN_FLIGHT,
-    GONE_S,
-    HEADROOM,
-    SILENCE_S,
-    Both,
-    Bucket,
-    Heard,
-    Lease,
-    Ledger,
-    Limits,
-    LocalGovernor,
-    News,
-    Want,
-    heard,
-)
+from emoray.governor import SILENCE_S, Heard, Lease, Ledger, Limits, News, Want
+from emoray.governor.bucket import FIRST_IN_FLIGHT, GONE_S, Bucket
+from emoray.governor.headers import heard
+from emoray.governor.local import Both, LocalGovernor
+from emoray.governor.rates import BURST_S, HEADROOM
 
 QUIET = News()
 NOTHING = Want(0)

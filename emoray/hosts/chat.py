@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from emoray.governor import duration_s
+from emoray.governor.headers import duration_s
 from emoray.hosts import Ask
 from emoray.spec import Hosted, Price
 from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome

@@ -23,7 +23,8 @@ import aiohttp
 import httpx2
 import openai
 
-from emoray.governor import Governor, heard
+from emoray.governor import Governor
+from emoray.governor.headers import heard
 from emoray.hosts import Ask, HostDown, Reply
 from emoray.hosts.asking import Asking, Guess, Tried
 from emoray.hosts.chat import KEY_HEADER, outcome_of, refusal_of, request_body, shown, told_to_wait_s

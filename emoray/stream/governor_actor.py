@@ -15,7 +15,8 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError
 
-from emoray.governor import SPEAK_S, Bucket, Lease, Ledger, Limits, News, Told, Want
+from emoray.governor import SPEAK_S, Lease, Ledger, Limits, News, Told, Want
+from emoray.governor.bucket import Bucket
 from emoray.spec import Account
 
 NAMESPACE = "emoray"  # governors are found here whatever namespace a job runs in

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from emoray.batches import FolderBook
-from emoray.governor import Both, Governor
+from emoray.governor import Governor
+from emoray.governor.local import Both
 from emoray.hosts.batch_book import BatchBook
 from emoray.prices import unpriced
 from emoray.spec import Account, Hosted, JudgeReader, ModelEntry, ReaderEntry, Retry, Spec, SpecError, readers_of

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from emoray.governor import LocalGovernor
+from emoray.governor.local import LocalGovernor
 from emoray.hosts import Ask
 from emoray.hosts.hosted_api import HostedApi
 from emoray.spec import Account, Hosted, Retry

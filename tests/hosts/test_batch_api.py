@@ -17,7 +17,8 @@ import openai
 import pytest
 
 from emoray.batches import FolderBook
-from emoray.governor import Limits, LocalGovernor
+from emoray.governor import Limits
+from emoray.governor.local import LocalGovernor
 from emoray.hosts import Ask, BudgetSpent, HostDown, Reply
 from emoray.hosts.asking import Guess
 from emoray.hosts.batch_api import BatchApi

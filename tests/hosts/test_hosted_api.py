@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from emoray.governor import Lease, Ledger, Limits, LocalGovernor, News, Want
+from emoray.governor import Lease, Ledger, Limits, News, Want
+from emoray.governor.local import LocalGovernor
 from emoray.hosts import Ask, BudgetSpent, HostDown, Reply
 from emoray.hosts.asking import Guess
 from emoray.hosts.chat import outcome_of, refusal_of, request_body, told_to_wait_s

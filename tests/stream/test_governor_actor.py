@@ -9,7 +9,8 @@ import uuid
 import pytest
 import ray
 
-from emoray.governor import HEADROOM, Heard, Lease, Ledger, News, Told, Want
+from emoray.governor import Heard, Lease, Ledger, News, Told, Want
+from emoray.governor.rates import HEADROOM
 from emoray.spec import Account
 from emoray.stream.governor_actor import SharedGovernor, account_governor, purse
 
