@@ -155,22 +155,43 @@ class Speaker:
         return host
 
     def _speak(self, host: Host, owed: pa.Table, turn: _Turn) -> Iterator[pa.Table]:
+        """What is durable, as it becomes so. While Ray does not pull, what is said becomes durable all the same."""
         turn.asks(owed.num_rows)
+        said: queue.SimpleQueue[_Kept | BaseException | None] = queue.SimpleQueue()
+        threading.Thread(target=self._hear, args=(host, owed, turn.answered, said), daemon=True).start()
+        kept: list[_Kept] = []
+        release_at, over = time.monotonic() + _RELEASE_S, False
+        while not over:
+            with suppress(queue.Empty):
+                one = said.get(timeout=max(_GATHER_S, release_at - time.monotonic()))
+                if isinstance(one, BaseException):
+                    raise one
+                over = one is None
+                kept += [one] if one else []
+            late = time.monotonic() >= release_at
+            durable = kept if over else list(takewhile(lambda one: one.durable.done(), kept)) if late else []
+            if durable:
+                kept = kept[len(durable) :]
+                yield self._release(durable)
+                release_at = time.monotonic() + _RELEASE_S
+
+    def _hear(
+        self,
+        host: Host,
+        owed: pa.Table,
+        answered: Callable[[], None],
+        said: queue.SimpleQueue[_Kept | BaseException | None],
+    ) -> None:
+        """All that the host says of these goes into the journal at once, and then into `said`; None is its end."""
         places = {key: place for place, key in enumerate(owed["key"].to_pylist())}
-        kept: list[tuple[Future[None], pa.Table]] = []
-        released_at = time.monotonic()
-        for replies in _gathered(host, rows.asks(owed), turn.answered):
-            if replies:
+        try:
+            for replies in _gathered(host, rows.asks(owed), answered):
                 some = owed.take([places[reply.key] for reply in replies])
                 table = rows.said(some, replies, host=host.name, revision=host.revision, engine=host.engine)
-                kept.append((self._journal.append(table), table))
-            waited = time.monotonic() - released_at > _RELEASE_S
-            if waited and (durable := list(takewhile(lambda pair: pair[0].done(), kept))):
-                del kept[: len(durable)]
-                released_at = time.monotonic()
-                yield self._release(durable)
-        if kept:
-            yield self._release(kept)
+                said.put(_Kept(self._journal.append(table), table))
+            said.put(None)
+        except BaseException as wrong:  # handed to the thread that waits for it
+            said.put(wrong)
 
     def _owed(self, block: pa.Table) -> pa.Table:
         """What of the block is to be asked."""
@@ -179,13 +200,20 @@ class Speaker:
         verdict = ray.get(self._work.ledger.begin.remote(block["key"][0].as_py(), block.num_rows))
         return _owed(block, verdict, self._part)
 
-    def _release(self, kept: Sequence[tuple[Future[None], pa.Table]]) -> pa.Table:
+    def _release(self, kept: Sequence[_Kept]) -> pa.Table:
         """Waits until all of it is durable; StoreError where something is not."""
-        for durable, _ in kept:
-            durable.result()
-        table = pa.concat_tables([table for _, table in kept])
+        for one in kept:
+            one.durable.result()
+        table = pa.concat_tables([one.table for one in kept])
         self._work.ledger.said.remote(_counts(table))
         return table
+
+
+class _Kept(NamedTuple):
+    """What was said, and when it will be on disk."""
+
+    durable: Future[None]
+    table: pa.Table
 
 
 class _Turnstile:
@@ -390,8 +418,7 @@ def _heard_each(reader: SlowReader, block: pa.Table) -> Iterator[tuple[list[int]
 def _gathered(host: Host, asks: list[Ask], answered: Callable[[], None]) -> Iterator[list[Reply]]:
     """A host's replies in small groups, none held back for longer than _GATHER_S; HostDown passes through.
 
-    `answered` is told of each at once. An empty group says that none came for a while: who waits for a slow one may
-    let go of what it has.
+    `answered` is told of each reply at once.
     """
     replies: queue.SimpleQueue[Reply | BaseException | None] = queue.SimpleQueue()
 
@@ -407,11 +434,7 @@ def _gathered(host: Host, asks: list[Ask], answered: Callable[[], None]) -> Iter
     threading.Thread(target=speak, daemon=True).start()
     missing = len(asks)
     while missing:
-        try:
-            group = [replies.get(timeout=_RELEASE_S)]
-        except queue.Empty:
-            yield []
-            continue
+        group = [replies.get()]
         time.sleep(_GATHER_S if missing > 1 else 0)
         while not replies.empty():
             group.append(replies.get())

@@ -132,15 +132,31 @@ class OneIsSlow:
         return Reply(ask.key, Answer("said", "stop", 1, 1), datetime.now(UTC), 0.0)
 
 
+def speaker_in(folder: RunFolder, told: list[dict[str, int]]) -> Speaker:
+    """Outside Ray, and so without what it starts there."""
+    speaker = Speaker.__new__(Speaker)
+    speaker._journal = Journal(folder.answers("a"), "w", schema=rows.SAID)
+    speaker._work = Work(folder.uri, "a", "t", SimpleNamespace(said=SimpleNamespace(remote=told.append)))
+    return speaker
+
+
+def test_what_is_said_while_nobody_takes_it_on_becomes_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray holds up an actor whose rows wait to be read."""
+    monkeypatch.setattr(actors, "_RELEASE_S", 0.01)
+    folder, host = RunFolder(str(tmp_path)), OneIsSlow()
+    with _Turnstile().turn(host.in_flight, 6) as turn:
+        speaking = speaker_in(folder, [])._speak(host, rows.asked(runs.asked()[:6]), turn)
+        some = next(speaking).num_rows
+        host.go.set()
+        until(lambda: len(folder.answers("a").settled()) == 6)
+        assert some + sum(table.num_rows for table in speaking) == 6
+
+
 def test_a_slow_answer_does_not_hold_back_those_that_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(actors, "_RELEASE_S", 0.01)
     folder, host, told = RunFolder(str(tmp_path)), OneIsSlow(), list[dict[str, int]]()
-    speaker = Speaker.__new__(Speaker)  # outside Ray, and so without what it starts there
-    speaker._journal = Journal(folder.answers("a"), "w", schema=rows.SAID)
-    speaker._work = Work(folder.uri, "a", "t", SimpleNamespace(said=SimpleNamespace(remote=told.append)))
-
     with _Turnstile().turn(host.in_flight, 6) as turn:
-        speaking = speaker._speak(host, rows.asked(runs.asked()[:6]), turn)
+        speaking = speaker_in(folder, told)._speak(host, rows.asked(runs.asked()[:6]), turn)
         first = next(speaking)
         while first.num_rows < 5:
             first = pa.concat_tables([first, next(speaking)])
