@@ -164,6 +164,7 @@ class _Stage:
         try:
             yield
         finally:
+            self._hunter.leave()
             for number, handler in before.items():
                 signal.signal(number, handler)
 

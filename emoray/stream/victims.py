@@ -45,6 +45,10 @@ class Hunter:
         for node in self._nodes():
             self._reaper(node)
 
+    def leave(self) -> None:
+        """Leaves the cluster; it must still be there, or Ray looks for it for a minute before this process may end."""
+        ray.shutdown()
+
     def actors(self, driver: int, of: str = "") -> list[Process]:
         """The living actors of the job of the driver with this pid, whose class has this word in its name."""
         jobs = {job["JobID"] for job in state.jobs() if job["DriverPid"] == driver}
