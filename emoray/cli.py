@@ -164,7 +164,7 @@ def _report(arguments: argparse.Namespace) -> int:
     table = job.report(
         RunFolder(_absolute(arguments.run)),
         arguments.out and _absolute(arguments.out),
-        label_map=chosen_label_map(arguments.label_map, Path()) if arguments.label_map else None,
+        label_maps=arguments.label_map,
         neutral=arguments.neutral,
         ceilings=arguments.ceilings,
         human=arguments.human,
@@ -320,7 +320,13 @@ def _parser() -> argparse.ArgumentParser:
     report = _command(commands, "report", _report, "tables, figures and one page from a run folder")
     report.add_argument("run", metavar="RUN")
     report.add_argument("--out", metavar="DIR", help="in place of RUN/report")
-    report.add_argument("--label-map", metavar="MAP", help="score the stored readings by another map; asks no reader")
+    report.add_argument(
+        "--label-map",
+        action="append",
+        default=[],
+        metavar="[READER=]MAP",
+        help="score the stored readings by another map of the 28 labels, or of a reader's own; asks no reader",
+    )
     report.add_argument("--neutral", choices=["zero", "drop"], help="score the stored readings by another neutral rule")
     report.add_argument(
         "--ceilings", action="append", default=[], metavar="FILE", help="of `validate --save`; once per reader"

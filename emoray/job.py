@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -30,7 +31,9 @@ from emoray.spec import (
     ReaderEntry,
     SpecError,
     Study,
-    label_map_of,
+    chosen_label_map,
+    moved,
+    own_map,
     reads_as,
 )
 from emoray.store import RunFolder, StoreError
@@ -96,23 +99,24 @@ def report(
     folder: RunFolder,
     out: str | None = None,
     *,
-    label_map: LabelMap | None = None,
+    label_maps: Sequence[str] = (),
     neutral: NeutralRule | None = None,
     ceilings: Sequence[str] = (),
     human: str | None = None,
 ) -> str:
     """Writes a run's report (into `out`, or RUN/report) and returns the table for the terminal.
 
-    Another label map or neutral rule than the run's scores its stored readings anew. `ceilings` are files of
-    `emoray validate --save`, `human` one of human labels. SpecError, with nothing written, where they do not fit.
+    Another label map or neutral rule than the run's scores its stored readings anew; a map is MAP for the 28 labels, or
+    READER=MAP for a reader's own. `ceilings` are files of `emoray validate --save`, `human` one of human labels.
+    SpecError, with nothing written, where they do not fit.
     """
     from emoray.report import Unusable, terminal_table, write_report
 
     kept = folder.manifest()
     study = manifest.study(kept, folder.shown)
-    labels = label_map or study.label_map
-    readers = list(kept_readers(kept).values())
-    validated = [human_text(path, readers, labels) for path in ceilings]
+    readers = kept_readers(kept)
+    labels, placed = _placed(label_maps, readers, study.label_map)
+    validated = [human_text(path, list(placed.values()), labels) for path in ceilings]
     target = RunFolder(out) if out else folder
     source, left_out = as_asked(folder, study), ""
     if isinstance(source, Belonging):
@@ -123,13 +127,34 @@ def report(
             lambda relative, data: target.write_bytes(relative if out else f"report/{relative}", data),
             labels=labels,
             neutral=neutral or study.spec.neutral,
-            own_maps={reader.name: label_map_of(reader, labels) for reader in readers},
+            own_maps=_own_maps(readers),
+            moved=_own_maps({name: reader for name, reader in placed.items() if reader != readers[name]}),
             human_text={name: reads for names, reads in validated for name in names},
             human_labels=human_labels(human, labels) if human else None,
         )
     except Unusable as wrong:
         raise SpecError(f"{human}: {wrong}" if human else str(wrong)) from None
     return f"{terminal_table(summary)}\n{left_out}\nreport: {target.where('' if out else 'report/')}report.html"
+
+
+def _placed(
+    label_maps: Sequence[str], readers: Mapping[str, ReaderEntry], labels: LabelMap
+) -> tuple[LabelMap, dict[str, ReaderEntry]]:
+    """The map of the 28 labels, and the readers with their own labels, where MAP and READER=MAP put them."""
+    placed = dict(readers)
+    for one in label_maps:
+        name, of_reader, path = one.partition("=")
+        if not of_reader or Path(one).is_file():
+            labels = chosen_label_map(one, Path())
+        elif name in placed:
+            placed[name] = moved(placed[name], path)
+        else:
+            raise SpecError(f"label_map: the run has no reader {name!r} for {path}; it has {', '.join(placed)}")
+    return labels, placed
+
+
+def _own_maps(readers: Mapping[str, ReaderEntry]) -> dict[str, LabelMap]:
+    return {name: found for name, reader in readers.items() if (found := own_map(reader)) is not None}
 
 
 def compact_all(folder: RunFolder) -> str:

@@ -240,7 +240,7 @@ def scored(table: pa.Table, label_map: LabelMap, neutral: NeutralRule) -> pa.Tab
 
 def scored_by(label_map: LabelMap, neutral: NeutralRule) -> str:
     """What decides a score beside the reading, in one word: `russell/zero/` and 8 hex digits of every label's place."""
-    places = sorted((place.label, place.affect and astuple(place.affect)) for place in label_map.places)
+    places = sorted((label, affect and astuple(affect)) for label, affect in label_map.affects)
     digest = hashlib.blake2b(json.dumps(places).encode(), digest_size=4).hexdigest()
     return f"{label_map.name}/{neutral}/{digest}"
 

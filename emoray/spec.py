@@ -606,13 +606,18 @@ class Study:
         _directions(self.experiment)
 
 
-def label_map_of(reader: ReaderEntry, default: LabelMap) -> LabelMap:
-    """Where a reader's labels lie: its own map, the run's for the 28 GoEmotions labels, DIRECT without labels."""
+def own_map(reader: ReaderEntry) -> LabelMap | None:
+    """Where a reader's own labels lie; DIRECT for one without labels, None for one with the 28 GoEmotions labels."""
     if isinstance(reader, JudgeReader | RegressorReader):
         return goemotions.DIRECT
     if isinstance(reader, GoEmotionsReader) and reader.places:
         return goemotions.label_map_from(reader.places, name=reader.name, labels=None)
-    return default
+    return None
+
+
+def label_map_of(reader: ReaderEntry, default: LabelMap) -> LabelMap:
+    """Where a reader's labels lie: its own map, or the default for the 28 GoEmotions labels."""
+    return own_map(reader) or default
 
 
 def load(path: str | Path, changes: Sequence[str] = ()) -> Study:
@@ -771,6 +776,23 @@ def chosen_label_map(name: str, folder: Path) -> LabelMap:
         return goemotions.label_map_from(_map_entries(path), name=path.stem, source=name)
     except BadLabelMap as wrong:
         raise SpecError(f"{path.name}: {wrong}") from None
+
+
+def moved(reader: ReaderEntry, name: str) -> GoEmotionsReader:
+    """A reader with labels of its own where a user's file places them; SpecError where it has none, or others."""
+    if not isinstance(reader, GoEmotionsReader) or not reader.places:
+        raise SpecError(
+            f"label_map: reader {reader.name!r} has no labels of its own; a map without a reader's name places the 28 "
+            "GoEmotions labels"
+        )
+    path = Path(name)
+    ours = {goemotions.plain_label(label): label for label in reader.places}
+    entries = {ours.get(goemotions.plain_label(label), label): entry for label, entry in _map_entries(path).items()}
+    try:
+        goemotions.label_map_from(entries, name=path.stem, labels=tuple(reader.places))
+    except BadLabelMap as wrong:
+        raise SpecError(f"{path.name}: {wrong}") from None
+    return reader.model_copy(update={"label_map": entries})
 
 
 def _map_entries(path: Path) -> Mapping[str, Any]:

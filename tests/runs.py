@@ -13,7 +13,7 @@ from emoray import manifest, rows
 from emoray.journal import Journal
 from emoray.spec import Study, parse
 from emoray.store import RunFolder
-from emoray.study.goemotions import LABELS
+from emoray.study.goemotions import LABELS, LabelMap
 from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome, Reply
 from emoray.study.prompts import Prompt, prompts
 from emoray.study.scoring import Reading
@@ -70,11 +70,17 @@ def feel(
     *,
     reader: str = "r",
     error: str | None = None,
+    own: LabelMap | None = None,
 ) -> None:
-    """Everyone said and felt the same, or could not be read; `cost_usd` is what each reading cost."""
+    """Everyone said and felt the same, or could not be read; `cost_usd` is what each reading cost.
+
+    `own` is the map of a reader with other labels.
+    """
     replies = [Reply(prompt.key, ANSWER, BEGAN, 0.1) for prompt in some]
     said = rows.said(rows.asked(some), replies, host="scripted", revision=None, engine=None)
-    reading = Reading(np.eye(28, dtype=np.float32)[LABELS.index(label)], cost_usd=cost_usd, error=error)
+    labels = own.labels if own else LABELS
+    sure = np.eye(len(labels), dtype=np.float32)[labels.index(label)]
+    reading = Reading(sure, cost_usd=cost_usd, error=error, labels=own.labels if own else None)
     felt = rows.felt(said, [reading] * len(some), reader=reader, revision=None)
     with Journal(folder.rows(reader, some[0].cell.model.name), "actor", schema=rows.SCORED) as journal:
-        journal.append(rows.scored(felt, study().label_map, "zero")).result(60)
+        journal.append(rows.scored(felt, own or study().label_map, "zero")).result(60)

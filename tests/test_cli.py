@@ -9,14 +9,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from emoray import __version__, cli, manifest
 from emoray.cli import main
 from emoray.spec import Hosted, JudgeReader, ScriptedReader, SpecError
 from emoray.store import RunFolder
-from emoray.study.goemotions import LABELS
+from emoray.study.goemotions import LABELS, label_map_from
 from tests import runs, tiny_models
 from tests.buckets import bucket
 from tests.test_spec import BASE, MISTAKES
@@ -420,6 +422,63 @@ def test_another_map_and_rule_score_stored_readings_anew_and_ask_no_reader(read:
     assert found["settings"]["neutral"] == "drop"  # type: ignore[index]
     beside = found["beside"][0]  # type: ignore[index]
     assert beside["here"]["estimate"] != beside["own"]["estimate"]
+
+
+def test_beside_another_map_stands_what_the_runs_own_gives(read: Path, capsys: Captured) -> None:
+    assert main(["report", str(read), "--out", "out"]) == 0
+    plainly = [one["scores"]["whole"]["group"]["cosine"] for one in reported()["models"]]  # type: ignore[attr-defined]
+    Path("low.yaml").write_text(yaml.safe_dump({label: {"angle": 180} for label in LABELS}))
+    assert main(["report", str(read), "--out", "out", "--label-map", "low.yaml"]) == 0
+    beside: Any = reported()["beside"]
+    assert [one["own"] for one in beside] == plainly
+    assert all(one["here"]["estimate"] < one["own"]["estimate"] for one in beside)
+
+
+OWN = {"glad": {"angle": 0}, "Un-glad": {"angle": 180}}
+
+
+@pytest.fixture
+def plural(here: Path) -> Path:
+    """A run read by two readers: one of two labels of its own, by which the first state was met, one of GoEmotions'."""
+    own = {"kind": "goemotions", "name": "own", "model": "someones", "label_map": OWN}
+    spec = runs.SPEC.replace("[{kind: scripted, name: r}]", json.dumps([own, {"kind": "scripted", "name": "r"}]))
+    folder = runs.begun(here / "run", spec)
+    for prompts in (runs.asked(), runs.asked(model="b b")):
+        runs.say(folder, prompts)
+        runs.feel(folder, prompts)
+        own_map = label_map_from(OWN, name="own", labels=None)
+        for label, met in (("glad", True), ("Un-glad", False)):
+            some = [prompt for prompt in prompts if (prompt.cell.state.angle_deg == 0) is met]
+            runs.feel(folder, some, label, reader="own", own=own_map)
+    return Path("run")
+
+
+def test_a_readers_own_labels_are_moved_by_its_name_and_no_others(plural: Path, capsys: Captured) -> None:
+    Path("moved.csv").write_text("label,angle\nun_glad,0\nGlad,90\n")
+    assert main(["report", str(plural), "--out", "out", "--label-map", "own=moved.csv"]) == 0
+    assert "label map russell (ours), the labels of own moved" in capsys.readouterr().out
+    found: Any = reported()
+    assert found["settings"]["own_maps"] == {
+        "own": {"glad": {"valence": pytest.approx(0), "arousal": 1}, "Un-glad": {"valence": 1, "arousal": 0}}
+    }
+    moved = {one["reader"]: one["here"] != one["own"] for one in found["beside"]}
+    assert moved == {"own": True, "r": False}
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ("r=moved.csv", "label_map: reader 'r' has no labels of its own; a map without a reader's name places the 28"),
+        ("nobody=moved.csv", "label_map: the run has no reader 'nobody' for moved.csv; it has own, r"),
+        ("own=moved.csv", "moved.csv: label map 'moved' misses glad, Un-glad; it must place exactly glad, Un-glad"),
+        ("own=no.csv", "label_map: no.csv cannot be read"),
+    ],
+)
+def test_a_map_that_is_not_of_the_reader_is_one_sentence(
+    plural: Path, given: str, sentence: str, capsys: Captured
+) -> None:
+    Path("moved.csv").write_text("label,angle\njoy,0\n")
+    assert refused(capsys, "report", str(plural), "--out", "out", "--label-map", given).startswith(sentence)
 
 
 def test_a_slice_is_drawn_labelled_and_corrects_the_means(read: Path, capsys: Captured) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -71,14 +71,24 @@ class Encoder:
         auto = _GPU_TOKENS if self.device.type == "cuda" else _CPU_TOKENS
         self._most_tokens, self._most_texts = entry.batch_tokens or auto, entry.batch_size
         self._computing = threading.Lock()
+        self._entry, self._threads = entry, threads
+        self._model: Any = model
         self._network: onnx.Run = partial(_eagerly, model)
         with _telling(entry, "be used", _NEEDS):
             self._tokenizer = _tokenizer(entry, tokenizer, longest(entry, tokenizer, self.config))
             self._pad, self._left = int(tokenizer.pad_token_id or 0), tokenizer.padding_side == "left"
             self.outputs(self.pieces(_TRIAL)[0])
-        if entry.runtime == "onnx":
-            with _telling(entry, "be run by ONNX Runtime", "take runtime: torch"):
-                self._network = self._exported(entry, model, threads)
+
+    @torch.no_grad()
+    def hasten(self, as_read: Callable[[Outputs], npt.NDArray[np.floating[Any]]]) -> None:
+        """Moves the network to ONNX Runtime, where the entry asks for it; `as_read` makes readings of outputs.
+
+        ReaderDown, in a sentence, where it cannot go there, or reads otherwise there.
+        """
+        if self._entry.runtime == "onnx":
+            with _telling(self._entry, "be run by ONNX Runtime", "take runtime: torch"):
+                self._network = self._exported(as_read)
+                self._model = None
 
     def pieces(self, texts: Sequence[str]) -> tuple[list[Piece], list[bool]]:
         """The pieces of the texts, in order, and which texts are longer than what is read of them."""
@@ -106,7 +116,7 @@ class Encoder:
         return ordered
 
     def close(self) -> None:
-        del self._network
+        del self._network, self._model
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -120,19 +130,18 @@ class Encoder:
             tokens[0, line, own], tokens[1, line, own] = row, 1
         return tokens
 
-    @torch.no_grad()
-    def _exported(self, entry: _Entry, model: Any, threads: int) -> onnx.Run:
+    def _exported(self, as_read: Callable[[Outputs], npt.NDArray[np.floating[Any]]]) -> onnx.Run:
         """The network in ONNX Runtime, once it has said what PyTorch says of batches of several shapes."""
         one, other, long = (self.pieces([text])[0][0].ids for text in (*_TRIAL, _LONG))
-        network = onnx.exported(model, self._padded([one, other]), threads)
+        network = onnx.exported(self._model, self._padded([one, other]), self._threads)
         for rows in ([one, other], [other], [long], [other, long]):
             tokens = self._padded(rows)
-            expected, found = (_as_read(entry, run(tokens)) for run in (self._network, network))
-            if not torch.allclose(found, expected, rtol=0, atol=_CLOSE, equal_nan=True):
-                off = float((found - expected).abs().max())
+            expected, found = (as_read(run(tokens).float().numpy()) for run in (self._network, network))
+            if not np.allclose(found, expected, rtol=0, atol=_CLOSE, equal_nan=True):
+                off = float(np.abs(found - expected).max())
                 raise ReaderDown(
-                    f"{_named(entry)} reads otherwise in ONNX Runtime (by {off:.1g} where {_CLOSE:g} is allowed); "
-                    "take runtime: torch"
+                    f"{_named(self._entry)} reads otherwise in ONNX Runtime (by {off:.1g} where {_CLOSE:g} is "
+                    "allowed); take runtime: torch"
                 )
         return network
 
@@ -142,15 +151,6 @@ def _eagerly(model: Any, tokens: onnx.Tokens) -> torch.Tensor:
     both = torch.from_numpy(tokens).to(model.device, non_blocking=True)
     logits: torch.Tensor = model(input_ids=both[0], attention_mask=both[1]).logits
     return logits
-
-
-def _as_read(entry: _Entry, outputs: torch.Tensor) -> torch.Tensor:
-    """Raw outputs in units of readings, so that the two ways of running a network can be compared in them."""
-    if isinstance(entry, RegressorReader):
-        said = outputs.sigmoid() if entry.activation == "sigmoid" else outputs
-        return 2.0 * said / (entry.range[1] - entry.range[0])
-    logits = outputs / entry.temperature
-    return torch.cat([logits.softmax(-1), logits.sigmoid()], dim=-1)
 
 
 def batches(lengths: Sequence[int], most_tokens: int, most_texts: int) -> Iterator[list[int]]:

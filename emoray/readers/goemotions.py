@@ -29,6 +29,7 @@ class GoEmotions:
         self._labels, self._order = _labels(entry, dict(self._encoder.config.id2label))
         self._sigmoid = _is_sigmoid(entry, self._encoder.config)
         self._temperature = entry.temperature
+        self._encoder.hasten(self._probabilities)
 
     def read(self, texts: Sequence[str]) -> list[Reading]:
         """Readings in the order of the texts."""

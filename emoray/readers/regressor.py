@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emoray.readers import ReaderDown, Reading
-from emoray.readers.encoder import Encoder, averaged
+from emoray.readers.encoder import Encoder, Outputs, averaged
 from emoray.spec import RegressorReader
 from emoray.study.circumplex import Affect
 from emoray.study.goemotions import plain_label
@@ -26,20 +26,21 @@ class Regressor:
         self._columns = [_column(entry, self._encoder.config, name) for name in (entry.valence, entry.arousal)]
         self._low, self._high = entry.range
         self._sigmoid = entry.activation == "sigmoid"
+        self._encoder.hasten(self._affects)
 
     def read(self, texts: Sequence[str]) -> list[Reading]:
         """Readings in the order of the texts, each with an affect."""
         pieces, truncated = self._encoder.pieces(texts)
-        said = self._encoder.outputs(pieces)[:, self._columns].astype(np.float64)
-        rows = averaged(self._affects(said), pieces, len(texts))
+        rows = averaged(self._affects(self._encoder.outputs(pieces)), pieces, len(texts))
         return [_reading(row, cut) for row, cut in zip(rows, truncated, strict=True)]
 
     def close(self) -> None:
         self._encoder.close()
         del self._encoder
 
-    def _affects(self, said: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """(rows, 2) of valence and arousal in the model's range -> -1 … 1."""
+    def _affects(self, outputs: Outputs) -> npt.NDArray[np.float64]:
+        """(rows, 2) of valence and arousal, moved from the model's range to -1 … 1."""
+        said = outputs[:, self._columns].astype(np.float64)
         if self._sigmoid:
             said = 0.5 * (1.0 + np.tanh(0.5 * said))
         share = (said - self._low) / (self._high - self._low)

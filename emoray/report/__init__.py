@@ -34,15 +34,16 @@ def write_report(
     shuffles: int = 1000,
     seed: int = 0,
     own_maps: Mapping[str, LabelMap] | None = None,
+    moved: Mapping[str, LabelMap] | None = None,
     human_text: Mapping[str, HumanReads] | None = None,
     human_labels: Mapping[str, Affect | None] | None = None,
 ) -> Summary:
     """Write summary.json, tables/, figures/ and report.html of a run; returns what they show.
 
     Scores are computed anew from the stored probabilities, under the run's own label map and neutral rule or others;
-    `own_maps` are those of readers with other labels, by name. `human_text` is what readers made of labelled human
-    text, by name; `human_labels` what people read in some answers, by key. Unusable, with nothing written, where these
-    do not fit the run.
+    `own_maps` are the run's of readers with other labels, by name, `moved` those that stand in their place here.
+    `human_text` is what readers made of labelled human text, by name; `human_labels` what people read in some answers,
+    by key. Unusable, with nothing written, where these do not fit the run.
     """
     manifest = source.manifest() or {}
     own = Settings(_labels_of(manifest), _neutral_of(manifest), level, shuffles, seed, own_maps or {})
@@ -50,6 +51,7 @@ def write_report(
         own,
         label_map=labels or own.label_map,
         neutral=neutral or own.neutral,
+        own_maps={**own.own_maps, **(moved or {})},
         human_text=human_text or {},
         human_labels=human_labels or {},
     )
@@ -99,7 +101,8 @@ def _write_figure(name: str, figure: Figure, write: Writer) -> None:
 
 def _rules(settings: Settings) -> tuple[Any, ...]:
     """What two settings must share to give the same scores."""
-    return settings.neutral, [(place.label, place.affect) for place in settings.label_map.places]
+    own = {name: label_map.affects for name, label_map in settings.own_maps.items()}
+    return settings.neutral, settings.label_map.affects, own
 
 
 def _labels_of(manifest: Mapping[str, Any]) -> LabelMap:

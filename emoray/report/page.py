@@ -474,6 +474,10 @@ def _provenance(summary: Summary) -> list[dict[str, str]]:
     design, chosen = summary.design, summary.settings
     lines = [
         ("Label map", chosen.label_map.name, chosen.label_map.mark, chosen.label_map.source),
+        *(
+            ("Label map", f"of {name}", own.mark, f"{own.source}{'; moved' if name in chosen.moved else ''}")
+            for name, own in chosen.own_maps.items()
+        ),
         ("Neutral rule", f"a neutral reading {neutral(chosen)}", "ours", "the paper's rule is unknown"),
         ("Russell's angles", f"28 terms; disputed: {_disputed()}", "secondary", russell.SOURCE),
     ]

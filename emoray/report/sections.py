@@ -19,6 +19,7 @@ from emoray.report.words import (
     UNKNOWN,
     count,
     hours,
+    label_maps,
     listed,
     named,
     neutral,
@@ -214,4 +215,4 @@ def _panel(summary: Summary, name: str, first: str, second: str) -> Markup:
 
 
 def _rules(settings: Settings) -> str:
-    return f"label map {settings.label_map.name}, a neutral reading {neutral(settings)}"
+    return f"{label_maps(settings)}, a neutral reading {neutral(settings)}"

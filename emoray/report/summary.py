@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,7 @@ from emoray.rows import ANSWERED, OtherLabels
 from emoray.study import families, prompts
 from emoray.study.circumplex import Affect, Array, cosines
 from emoray.study.experiment import Sampling
-from emoray.study.goemotions import LabelMap
+from emoray.study.goemotions import DIRECT, LabelMap
 from emoray.study.scoring import NeutralRule
 
 FORMAT = 1  # of summary.json
@@ -56,6 +56,12 @@ class Settings:
 
     def map_of(self, reader: str) -> LabelMap:
         return self.own_maps.get(reader, self.label_map)
+
+    @property
+    def moved(self) -> list[str]:
+        """The readers whose own labels lie elsewhere than the run says."""
+        before = {} if self.beside is None else self.beside.own_maps
+        return [name for name, own in self.own_maps.items() if own.affects != before.get(name, own).affects]
 
 
 @dataclass(frozen=True)
@@ -208,6 +214,11 @@ class Summary:
         label_map = self.settings.label_map
         settings = {
             "label_map": {"name": label_map.name, "mark": label_map.mark, "source": label_map.source},
+            "own_maps": {
+                name: {label: affect and asdict(affect) for label, affect in own.affects}
+                for name, own in self.settings.own_maps.items()
+                if own is not DIRECT
+            },
             **{name: getattr(self.settings, name) for name in ("neutral", "level", "shuffles", "seed")},
             "human_text": sorted(self.settings.human_text),
             "human_labels": len(self.settings.human_labels),

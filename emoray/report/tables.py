@@ -19,6 +19,7 @@ from emoray.report.summary import ModelSummary, Scores, Summary, exact
 from emoray.report.words import (
     count,
     hours,
+    label_maps,
     neutral,
     number,
     p_value,
@@ -136,10 +137,7 @@ def _terminal_line(one: ModelSummary, several: bool) -> tuple[str, ...]:
 def _terminal_note(summary: Summary) -> str:
     chosen = summary.settings
     reader = f"read by {summary.readers[0]}, " if len(summary.readers) == 1 else ""
-    return (
-        f"[{percent(chosen.level)} over questions], {reader}label map {chosen.label_map.name} "
-        f"({chosen.label_map.mark}), neutral {neutral(chosen)}"
-    )
+    return f"[{percent(chosen.level)} over questions], {reader}{label_maps(chosen)}, neutral {neutral(chosen)}"
 
 
 def _fitting(widths: list[int], names: int) -> list[int]:

@@ -49,11 +49,15 @@ def neutral(settings: Settings) -> str:
     return "scores 0" if settings.neutral == "zero" else "is left out"
 
 
+def label_maps(settings: Settings) -> str:
+    moved = f", the labels of {' and '.join(settings.moved)} moved" if settings.moved else ""
+    return f"label map {settings.label_map.name} ({settings.label_map.mark}){moved}"
+
+
 def settings_line(settings: Settings) -> str:
     """What every number depends on, in one line."""
-    chosen = settings.label_map
     return (
-        f"label map {chosen.name} ({chosen.mark}), a neutral reading {neutral(settings)}, "
+        f"{label_maps(settings)}, a neutral reading {neutral(settings)}, "
         f"{percent(settings.level)} intervals over questions (Student's t), {settings.shuffles:,} shuffles"
     )
 

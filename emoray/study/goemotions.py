@@ -50,6 +50,11 @@ class LabelMap:
     def labels(self) -> tuple[str, ...]:
         return tuple(place.label for place in self.places)
 
+    @property
+    def affects(self) -> tuple[tuple[str, Affect | None], ...]:
+        """All that a score knows of the map."""
+        return tuple((place.label, place.affect) for place in self.places)
+
     def vectors(self) -> Array:
         """(labels, 2) of (valence, arousal); NaN rows where a label has no direction."""
         return np.array(
@@ -97,14 +102,15 @@ def label_map_from(
 
     An entry says where the label lies in one of four ways: `term` (one of Russell's, or several whose circular
     midpoint is meant), `angle` (degrees), `valence` and `arousal`, or `none = true`; `reason` is optional.
-    All 28 GoEmotions labels must be there, no other; with `labels=None` the map is of another set of labels, its own.
+    All `labels` must be there, and no other; with None the map is of a set of its own.
     """
     labels = tuple(entries) if labels is None else labels
     missing = [label for label in labels if label not in entries]
     extra = [label for label in entries if label not in labels]
     if missing or extra:
         what = f"misses {', '.join(missing)}" if missing else f"has the unknown label {extra[0]!r}"
-        raise BadLabelMap(f"label map {name!r} {what}; it must place exactly the 28 GoEmotions labels")
+        wanted = "the 28 GoEmotions labels" if labels == LABELS else ", ".join(labels)
+        raise BadLabelMap(f"label map {name!r} {what}; it must place exactly {wanted}")
     places = tuple(Place(label, _place(name, label, entries[label]), _reason(entries[label])) for label in labels)
     if all(place.affect is None for place in places):
         raise BadLabelMap(f"label map {name!r} gives no label a direction")

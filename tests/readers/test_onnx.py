@@ -11,7 +11,7 @@ import sys
 import tempfile
 import weakref
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -32,10 +32,10 @@ from transformers import (
 )
 
 from emoray.embedded import reader_path
-from emoray.readers import ReaderDown
+from emoray.readers import ReaderDown, onnx
 from emoray.readers.goemotions import GoEmotions
 from emoray.readers.regressor import Regressor
-from emoray.spec import GoEmotionsReader, RegressorReader
+from emoray.spec import GoEmotionsReader, RegressorReader, readers_of
 from emoray.study.goemotions import LABELS
 from tests import tiny_models
 
@@ -203,12 +203,21 @@ def test_a_network_that_cannot_be_exported_is_a_sentence(tmp_path: Path, capfd: 
     assert logging.root.manager.disable == 0
 
 
-def test_a_network_that_reads_otherwise_is_refused(tmp_path: Path) -> None:
-    """So small a range makes a difference of what is left of float32's last digits."""
-    folder = tiny_models.classifier(tmp_path, ["valence", "arousal"], problem_type="regression")
-    entry = RegressorReader(kind="regressor", name="r", model=folder, range=[0.0, 1e-9], runtime="onnx")
+@pytest.mark.parametrize("kind", ["goemotions", "regressor"])
+def test_a_network_that_reads_otherwise_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    exported = onnx.exported
+
+    def astray(*arguments: Any) -> onnx.Run:
+        run, nudge = exported(*arguments), torch.zeros(len(LABELS))
+        nudge[LABELS.index("joy")] = 1e-2
+        return lambda tokens: run(tokens) + nudge
+
+    monkeypatch.setattr(onnx, "exported", astray)
+    folder = tiny_models.classifier(tmp_path, LABELS)
+    regressor = {"valence": "joy", "arousal": "anger", "range": [-9.0, 9.0]} if kind == "regressor" else {}
+    (entry,) = readers_of([{"kind": kind, "name": "r", "model": folder, "runtime": "onnx"} | regressor])
     with pytest.raises(ReaderDown) as told:
-        Regressor(entry)
+        Regressor(entry) if isinstance(entry, RegressorReader) else GoEmotions(cast(GoEmotionsReader, entry))
     said = str(told.value)
     assert said.startswith(f"reader 'r' ({folder}) reads otherwise in ONNX Runtime (by ")
     assert said.endswith(" where 1e-05 is allowed); take runtime: torch")

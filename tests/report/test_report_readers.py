@@ -379,8 +379,8 @@ def test_under_another_rule_both_readings_are_shown(two: Run, written: tuple[dic
         assert one.here.estimate == pytest.approx(here[one.reader, one.model].estimate)
         assert one.own.estimate != one.here.estimate
     text = " ".join(Structure(files["report.html"].decode()).text.split())
-    assert "Here: label map octants, a neutral reading is left out" in text
-    assert "The run’s own: label map russell, a neutral reading scores 0" in text
+    assert "Here: label map octants (ours), a neutral reading is left out" in text
+    assert "The run’s own: label map russell (ours), a neutral reading scores 0" in text
 
 
 def test_the_runs_own_rule_said_once_more_is_no_other(two: Run) -> None:
