@@ -40,7 +40,7 @@ from emoray.store import RunFolder, StoreError
 from emoray.stream import cluster
 from emoray.stream.conduct import Conductor
 from emoray.stream.lane import Lane, LaneEnd
-from emoray.stream.means import check_budgets, check_keys, kept_readers
+from emoray.stream.means import check_budgets, check_keys
 from emoray.study.goemotions import LabelMap
 from emoray.study.outcomes import FailureKind
 from emoray.study.scoring import NeutralRule
@@ -114,7 +114,7 @@ def report(
 
     kept = folder.manifest()
     study = manifest.study(kept, folder.shown)
-    readers = kept_readers(kept)
+    readers = manifest.readers(kept)
     labels, placed = _placed(label_maps, readers, study.label_map)
     validated = [human_text(path, list(placed.values()), labels) for path in ceilings]
     target = RunFolder(out) if out else folder
@@ -175,7 +175,7 @@ def _described(folder: RunFolder, study: Study, *, extend: bool) -> dict[str, An
     if kept is None:
         return manifest.fresh(study) | {"extended": extend}
     _check_same(study, folder, kept, extend=extend)
-    read, known = folder.readers(), kept_readers(kept)
+    read, known = folder.readers(), manifest.readers(kept)
     for reader in study.spec.readers:
         if reader.name in read:
             _check_reader(known, reader)
@@ -188,11 +188,11 @@ def _described(folder: RunFolder, study: Study, *, extend: bool) -> dict[str, An
 def _with_reader(folder: RunFolder, reader: ReaderEntry) -> dict[str, Any]:
     """The manifest that also knows a reader which the spec does not have; SpecError where another has its name."""
     kept = folder.manifest() or {}
-    known = kept_readers(kept)
+    known = manifest.readers(kept)
     _check_reader(known, reader)
     if reader.name in {entry.name for entry in manifest.study(kept, folder.shown).spec.readers}:
         return kept
-    later = kept_readers({"more_readers": kept.get("more_readers", [])}) | {reader.name: reader}
+    later = manifest.readers({"more_readers": kept.get("more_readers", [])}) | {reader.name: reader}
     return kept | {"more_readers": _dumped(later.values())}
 
 

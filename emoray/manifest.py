@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from emoray import __version__
-from emoray.spec import Spec, SpecError, Study
+from emoray.spec import ReaderEntry, Spec, SpecError, Study, readers_of
 from emoray.study import paper
 from emoray.study.goemotions import LabelMap, label_map_from
 
@@ -58,6 +58,13 @@ def study(manifest: Mapping[str, Any] | None, where: str) -> Study:
     except (KeyError, TypeError, ValueError) as wrong:  # of another version, or edited by hand
         reason = next(iter(str(wrong).splitlines()))
         raise SpecError(f"{where}: run.json cannot be used by emoray {__version__} ({reason})") from None
+
+
+def readers(manifest: Mapping[str, Any] | None) -> dict[str, ReaderEntry]:
+    """Every reader that a folder knows, by name: those of its spec, and those that came before or after."""
+    kept = manifest or {}
+    entries = readers_of([*kept.get("spec", {}).get("readers", []), *kept.get("more_readers", [])])
+    return {entry.name: entry for entry in entries}
 
 
 def attempt(command: Sequence[str]) -> dict[str, Any]:

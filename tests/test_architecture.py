@@ -37,7 +37,9 @@ ROOMS: dict[str, set[str]] = {
     "hosts": ASKING | {"parent"},
     "readers": {"study", "spec", "embedded", "hosts"},  # a judge speaks through a host
     "rehearsal": ASKING | {"hosts", "readers"},
-    "stream": ASKING | STORE | {"journal", "compact", "lease", "parent", "batches", "hosts", "readers", "rehearsal"},
+    "stream": ASKING
+    | STORE
+    | {"journal", "compact", "lease", "parent", "manifest", "batches", "hosts", "readers", "rehearsal"},
     "report": {"study", "analysis", "rows", "store"},
     "progress": set(),
     "exit_codes": set(),

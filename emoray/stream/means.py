@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
+from emoray import manifest
 from emoray.batches import FolderBook
 from emoray.governor import Governor
 from emoray.governor.local import Both
 from emoray.hosts.batch_book import BatchBook
 from emoray.prices import unpriced
-from emoray.spec import Account, Hosted, JudgeReader, ModelEntry, ReaderEntry, Retry, Spec, SpecError, readers_of
+from emoray.spec import Account, Hosted, JudgeReader, ModelEntry, ReaderEntry, Retry, Spec, SpecError
 from emoray.store import RunFolder
 from emoray.stream.governor_actor import account_governor, purse
 
@@ -71,13 +71,6 @@ def means_of(spec: Spec, entry: ModelEntry, folder: RunFolder) -> Means | None:
     return Means(account, spec.retry, governor, run, FolderBook(folder), money)
 
 
-def kept_readers(whole: Mapping[str, Any] | None) -> dict[str, ReaderEntry]:
-    """Every reader that a manifest knows, by name: those of its spec, and those that came before or after."""
-    kept = whole or {}
-    entries = readers_of([*kept.get("spec", {}).get("readers", []), *kept.get("more_readers", [])])
-    return {entry.name: entry for entry in entries}
-
-
 def _spent(spec: Spec, folder: RunFolder) -> defaultdict[str, float]:
     """US dollars that the run has spent before, by the name of the account."""
     spent: defaultdict[str, float] = defaultdict(float)
@@ -88,7 +81,7 @@ def _spent(spec: Spec, folder: RunFolder) -> defaultdict[str, float]:
 
 def _payments(spec: Spec, folder: RunFolder) -> Iterator[tuple[str, float]]:
     """What each model and judge in the folder has cost, also those that the spec does not have."""
-    readers = kept_readers(folder.manifest()) | {reader.name: reader for reader in spec.readers}
+    readers = manifest.readers(folder.manifest()) | {reader.name: reader for reader in spec.readers}
     of_readers = {reader.name: _account(reader) for reader in readers.values()}
     of_models = {model.name: _account(model) for model in spec.models}
     models = folder.models()
