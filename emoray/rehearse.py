@@ -230,6 +230,8 @@ class _Stage:
             began = time.monotonic()
             if not self._killed(driver, due.target, victim):
                 continue
+            for provider in self._providers:
+                provider.catch_up()  # what the dead had sent was sent before
             ended = time.monotonic()
             self._kills.append(Kill(str(due.target), began, ended, self._in_flight(ended)))
             if due.target is Target.NODE and self._nodes:

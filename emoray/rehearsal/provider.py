@@ -52,6 +52,7 @@ _REFUSALS = (
     "As an AI language model, I don't have feelings or emotions.",
     "I must decline to answer in that way.",
 )
+_TURNS = 20  # more than a request takes from the kernel to the counter
 _UNUSABLE = frozenset({Fault.NO_CHOICES, Fault.EMPTY, Fault.NULL, Fault.FILTERED})
 _HTML = "<!DOCTYPE html>\n<html><head><title>{0}</title></head><body><h1>{0}</h1><hr>nginx</body></html>\n"
 
@@ -135,6 +136,12 @@ class _Limit:
         }
 
 
+async def _turns() -> None:
+    """In each turn of a loop all sockets that can be read are: one turn accepts, another reads, a third answers."""
+    for _ in range(_TURNS):
+        await asyncio.sleep(0)
+
+
 class Provider:
     """The server; `start` and `stop` (or `with`) run it in a thread of its own."""
 
@@ -177,6 +184,11 @@ class Provider:
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(self._stopping.set)
             self._thread.join(timeout=30)
+
+    def catch_up(self) -> None:
+        """Returns when what lay in this server's sockets is counted: on a busy machine some of it waits for seconds."""
+        assert self._loop is not None
+        asyncio.run_coroutine_threadsafe(_turns(), self._loop).result()
 
     def __enter__(self) -> Self:
         return self.start()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
+import socket
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
 from collections import Counter
@@ -13,6 +16,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import given
@@ -20,7 +24,7 @@ from hypothesis import strategies as st
 
 from emoray.hosts.scripted import ScriptedHost
 from emoray.rehearsal.faults import HOPELESS, STORM, Fault, Plan, storm
-from emoray.rehearsal.provider import Manners, Provider, speaker_of
+from emoray.rehearsal.provider import Manners, Provider, _turns, speaker_of
 from emoray.spec import Scripted
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "What is freedom?"}], "seed": 3, "max_tokens": 50}
@@ -44,6 +48,39 @@ def post(provider: Provider, key: str = "a", body: dict[str, Any] = BODY, **head
 def showing(fault: Fault, **manners: Any) -> Iterator[Provider]:
     with Provider(Manners(Plan(schedule=[(1, None, fault)]), **manners)) as provider:
         yield provider
+
+
+@pytest.mark.parametrize("connected", [True, False], ids=["connected before", "not accepted yet"])
+def test_what_was_sent_before_its_sender_died_is_counted_before_anything_later(connected: bool) -> None:
+    """However busy the provider is meanwhile."""
+    busy, go = threading.Event(), threading.Event()
+
+    def hold_up() -> None:
+        busy.set()
+        go.wait(30)
+
+    async def counted_when_it_has_caught_up() -> int:
+        await _turns()
+        return len(provider.counters.asked)
+
+    with Provider(Manners(latency_s=30)) as provider:
+        assert provider._loop is not None
+        address = urlsplit(provider.base_url)
+        senders = [socket.create_connection((address.hostname, address.port)) for _ in range(30 if connected else 0)]
+        if connected:
+            provider.catch_up()
+        provider._loop.call_soon_threadsafe(hold_up)
+        busy.wait(30)
+        senders = senders or [socket.create_connection((address.hostname, address.port)) for _ in range(30)]
+        body = json.dumps(BODY)
+        for number, sender in enumerate(senders):
+            head = f"Host: x\r\nContent-Length: {len(body)}\r\nX-Emoray-Key: {number}"
+            sender.sendall(f"POST /v1/chat/completions HTTP/1.1\r\n{head}\r\n\r\n{body}".encode())
+        counted = asyncio.run_coroutine_threadsafe(counted_when_it_has_caught_up(), provider._loop)
+        go.set()
+        assert counted.result(30) == 30
+        for sender in senders:
+            sender.close()
 
 
 def test_it_answers_like_a_provider_and_counts_by_key() -> None:
