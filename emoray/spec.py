@@ -792,7 +792,7 @@ def moved(reader: ReaderEntry, name: str) -> GoEmotionsReader:
         goemotions.label_map_from(entries, name=path.stem, labels=tuple(reader.places))
     except BadLabelMap as wrong:
         raise SpecError(f"{path.name}: {wrong}") from None
-    return reader.model_copy(update={"label_map": entries})
+    return reader.model_copy(update={"label_map": {label: entries[label] for label in reader.places}})
 
 
 def _map_entries(path: Path) -> Mapping[str, Any]:

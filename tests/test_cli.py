@@ -461,8 +461,9 @@ def test_a_readers_own_labels_are_moved_by_its_name_and_no_others(plural: Path, 
     assert found["settings"]["own_maps"] == {
         "own": {"glad": {"valence": pytest.approx(0), "arousal": 1}, "Un-glad": {"valence": 1, "arousal": 0}}
     }
-    moved = {one["reader"]: one["here"] != one["own"] for one in found["beside"]}
-    assert moved == {"own": True, "r": False}
+    means = {one["reader"]: (one["own"]["estimate"], one["here"]["estimate"]) for one in found["beside"]}
+    assert means["own"] == pytest.approx((2 / 3, -1 / 3))
+    assert means["r"][0] == means["r"][1]
 
 
 @pytest.mark.parametrize(
