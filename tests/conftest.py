@@ -14,6 +14,8 @@ from tests.programs import Start, starting
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that needs the network is not a test
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+# Ray's own is 15: beside another test that computes, an actor would get a thirtieth of a core and take minutes to start
+os.environ.setdefault("RAY_worker_niceness", "5")
 
 settings.register_profile("emoray", deadline=None, derandomize=True)  # the same examples on every machine
 settings.load_profile("emoray")
