@@ -30,11 +30,11 @@ class Backoff:
 
 def retry_after_s(headers: Mapping[str, str], now: datetime) -> float | None:
     """What a response says of waiting: `retry-after-ms`, or `retry-after` in seconds or as a date; None if nothing."""
-    in_ms = _number(headers.get("retry-after-ms"))
+    in_ms = number(headers.get("retry-after-ms"))
     if in_ms is not None:
         return in_ms / 1000.0
     text = headers.get("retry-after")
-    in_s = _number(text)
+    in_s = number(text)
     if in_s is not None or text is None:
         return in_s
     try:
@@ -45,8 +45,8 @@ def retry_after_s(headers: Mapping[str, str], now: datetime) -> float | None:
     return max(0.0, (when - now).total_seconds())
 
 
-def _number(text: str | None) -> float | None:
-    """A number that can be waited for: finite and not negative; None for anything else."""
+def number(text: str | None) -> float | None:
+    """A number in a header: finite and not negative; None for anything else."""
     try:
         value = float(text) if text is not None else -1.0
     except ValueError:

@@ -32,7 +32,7 @@ ROOMS: dict[str, set[str]] = {
     "lease": STORE,
     "embedded": set(),
     "retry": set(),
-    "governor": {"spec"},
+    "governor": {"spec", "retry"},  # both read headers
     "prices": {"spec"},
     "hosts": ASKING | {"parent"},
     "readers": {"study", "spec", "embedded", "hosts"},  # a judge speaks through a host

@@ -120,11 +120,6 @@ class Bucket:
         return {name: value for name, value in told.items() if value is not None} | {"spent_usd": self.spent_usd}
 
     @property
-    def holders(self) -> int:
-        """How many it knows, alive or not."""
-        return len(self._holders)
-
-    @property
     def spent_usd(self) -> float:
         return sum(self._before_usd.values()) + sum(h.ledger.spent_usd for h in self._holders.values())
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 
 from emoray.governor import Heard
+from emoray.retry import number
 
 
 def heard(headers: Mapping[str, str]) -> Heard | None:
@@ -18,16 +19,8 @@ def heard(headers: Mapping[str, str]) -> Heard | None:
 
 def _told(headers: Mapping[str, str], of: str) -> tuple[float | None, float | None]:
     """(limit, remaining); some servers tell a limit of 0 where they have none."""
-    limit, remaining = (_number(headers.get(f"x-ratelimit-{what}-{of}")) for what in ("limit", "remaining"))
+    limit, remaining = (number(headers.get(f"x-ratelimit-{what}-{of}")) for what in ("limit", "remaining"))
     return (None, None) if limit == 0 else (limit, remaining)
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        value = float(text) if text is not None else -1.0
-    except ValueError:
-        return None
-    return value if 0 <= value < float("inf") else None
 
 
 _UNITS_S = {"d": 86_400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
@@ -36,4 +29,4 @@ _UNITS_S = {"d": 86_400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 def duration_s(text: str | None) -> float | None:
     """OpenAI's "6m0s", "8.64s", "12ms", or a plain number of seconds (Azure)."""
     parts = re.findall(r"(\d+(?:\.\d+)?)(ms|[dhms])", text or "")
-    return sum(float(n) * _UNITS_S[unit] for n, unit in parts) if parts else _number(text)
+    return sum(float(n) * _UNITS_S[unit] for n, unit in parts) if parts else number(text)

@@ -31,6 +31,7 @@ from emoray.spec import GoEmotionsReader, RegressorReader
 
 _Entry = GoEmotionsReader | RegressorReader
 Outputs = npt.NDArray[np.float32]
+_AsRead = Callable[[Outputs], npt.NDArray[np.floating[Any]]]  # raw outputs in units of readings
 _CPU_TOKENS, _GPU_TOKENS = 256, 32_768  # of a batch: more costs a CPU more in padding than it gains in speed
 _OVERLAP = 8  # a window begins this part of its length before the last one ended
 _CLOSE = 1e-5  # what is promised of readings in float32, whatever runs the network
@@ -80,7 +81,7 @@ class Encoder:
             self.outputs(self.pieces(_TRIAL)[0])
 
     @torch.no_grad()
-    def hasten(self, as_read: Callable[[Outputs], npt.NDArray[np.floating[Any]]]) -> None:
+    def hasten(self, as_read: _AsRead) -> None:
         """Moves the network to ONNX Runtime, where the entry asks for it; `as_read` makes readings of outputs.
 
         ReaderDown, in a sentence, where it cannot go there, or reads otherwise there.
@@ -130,7 +131,7 @@ class Encoder:
             tokens[0, line, own], tokens[1, line, own] = row, 1
         return tokens
 
-    def _exported(self, as_read: Callable[[Outputs], npt.NDArray[np.floating[Any]]]) -> onnx.Run:
+    def _exported(self, as_read: _AsRead) -> onnx.Run:
         """The network in ONNX Runtime, once it has said what PyTorch says of batches of several shapes."""
         one, other, long = (self.pieces([text])[0][0].ids for text in (*_TRIAL, _LONG))
         network = onnx.exported(self._model, self._padded([one, other]), self._threads)
