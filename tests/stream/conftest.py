@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 import pytest
 import ray
@@ -17,8 +18,9 @@ from emoray.stream import cluster
 
 @pytest.fixture(scope="package")
 def two_cpus() -> Iterator[None]:
-    """A Ray cluster that has two CPUs and no GPU, whatever this machine has."""
-    ray.init(address="local", num_cpus=2, num_gpus=0, include_dashboard=False, log_to_driver=False)
+    """A Ray cluster that has two CPUs, one `slot` and no GPU, whatever this machine has."""
+    has: dict[str, Any] = {"num_cpus": 2, "num_gpus": 0, "resources": {"slot": 1}}
+    ray.init(address="local", include_dashboard=False, log_to_driver=False, **has)
     cluster.connect()
     yield
     ray.shutdown()

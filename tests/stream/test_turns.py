@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -54,7 +56,7 @@ def model(name: str, latency_s: float, more: str = ", resources: {slot: 1}") -> 
 def test_two_models_take_turns_an_api_runs_meanwhile_and_who_has_asked_all_holds_nothing(
     begin: Callable[..., subprocess.Popen[str]], tmp_path: Path
 ) -> None:
-    run = begin(model("first", 0.2), model("second", 0.02), model("api", 0.5, ""), repetitions=8, readers=SLOW_JUDGE)
+    run = begin(model("first", 0.2), model("second", 0.02), model("api", 1.0, ""), repetitions=8, readers=SLOW_JUDGE)
 
     seen, read_early = watched(run, tmp_path, lambda: read(tmp_path, "first") > 0)
 
@@ -72,7 +74,7 @@ def test_two_models_take_turns_an_api_runs_meanwhile_and_who_has_asked_all_holds
 def test_a_lane_that_waits_starts_on_a_node_that_joins(
     begin: Callable[..., subprocess.Popen[str]], cluster: Nodes, tmp_path: Path
 ) -> None:
-    run = begin(model("first", 0.05), model("second", 0.01), repetitions=100)
+    run = begin(model("first", 0.1), model("second", 0.01), repetitions=100)
     until(lambda: "held by first" in standing(tmp_path).get("second", ""), run)
 
     cluster.add(resources={"slot": 1})
@@ -111,21 +113,26 @@ def test_what_no_node_has_is_refused_before_anything_is_written(
 
 
 def test_a_lane_stops_asking_at_its_deadline_keeps_everything_and_says_so(
-    begin: Callable[..., subprocess.Popen[str]], tmp_path: Path
+    run: Run, folder: RunFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    waits = model("waits", 0.1, ", resources: {slot: 1}, deadline: 1s, priority: -1")
-    run = begin(model("asks", 0.1, ", resources: {slot: 1}, deadline: 8s"), waits, repetitions=100)
+    def monotonic() -> float:
+        """Three hours pass with the first answer."""
+        return time.monotonic() + 3 * 3600 * bool(folder.answers("asks").settled())
 
-    _, said = run.communicate(timeout=PATIENCE_S)
+    monkeypatch.setattr(conduct, "time", SimpleNamespace(monotonic=monotonic, sleep=time.sleep))
+    asks = model("asks", 0.1, ", resources: {slot: 1}, deadline: 2h")
+    waits = model("waits", 0.1, ", resources: {slot: 1}, deadline: 1h, priority: -1")
 
-    assert run.returncode == 3
-    assert "asks: asked no more: its deadline (8s) has passed" in said
-    assert "waits: asked no more: its deadline (1s) has passed" in said
+    assert run(study(f"{asks}\n{waits}", repetitions=100)) == 3
+
+    said = capsys.readouterr().err
+    assert "asks: asked no more: its deadline (2h) has passed" in said
+    assert "waits: asked no more: its deadline (1h) has passed" in said
     assert "waits: 600 cells are still owed" in said
-    settled = len(asked_at(tmp_path, "asks"))
+    settled = len(folder.answers("asks").settled())
     assert 0 < settled < 600
     assert f"asks: {600 - settled} cells are still owed" in said
-    assert RunFolder(str(tmp_path / "run")).rows("r", "asks").counts().answered == settled
+    assert folder.rows("r", "asks").counts().answered == settled
 
 
 def test_the_weights_of_the_lane_that_is_next_are_fetched_while_another_asks(
