@@ -49,7 +49,7 @@ from emoray.study.scoring import NeutralRule
 _GATHER_S = 0.05  # replies that come within this time become one table
 _RELEASE_S = 2.0  # what is durable of a block goes on together so often: each table costs Ray milliseconds
 _SEATS = 2  # threads inside a reader: one computes, the other tokenizes
-_TOGETHER = 4096  # rows that a reader gets at once, where so many wait
+_TOGETHER = 2048  # rows that a reader gets at once, where so many wait: more would only idle a GPU at the start
 _COMMIT_S = 0.4  # the most a commit waits: with a slow disk's own time, an answer is durable within a second
 
 
@@ -132,11 +132,11 @@ class Speaker:
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
         """What cannot go on ends its lane without an exception: Ray would tear down what is still in flight."""
-        if self._host is None:
+        if self._host is None or not block.num_rows:
             return
         try:
             with self._turnstile.turn(self._host.in_flight, block.num_rows) as turn:
-                yield from self._speak(self._host, self._owed(block), turn)
+                yield from self._speak(self._host, self._owed(block), _name(block), turn)
         except (HostDown, StoreError) as wrong:
             ray.get(self._work.ledger.down.remote(str(wrong)))
 
@@ -154,7 +154,7 @@ class Speaker:
         ledger.ready.remote()
         return host
 
-    def _speak(self, host: Host, owed: pa.Table, turn: _Turn) -> Iterator[pa.Table]:
+    def _speak(self, host: Host, owed: pa.Table, block: str, turn: _Turn) -> Iterator[pa.Table]:
         """What is durable, as it becomes so. While Ray does not pull, what is said becomes durable all the same."""
         turn.asks(owed.num_rows)
         said: queue.SimpleQueue[_Kept | BaseException | None] = queue.SimpleQueue()
@@ -172,7 +172,7 @@ class Speaker:
             durable = kept if over else list(takewhile(lambda one: one.durable.done(), kept)) if late else []
             if durable:
                 kept = kept[len(durable) :]
-                yield self._release(durable)
+                yield self._release(block, durable)
                 release_at = time.monotonic() + _RELEASE_S
 
     def _hear(
@@ -195,17 +195,19 @@ class Speaker:
 
     def _owed(self, block: pa.Table) -> pa.Table:
         """What of the block is to be asked."""
-        if not block.num_rows:
-            return block
-        verdict = ray.get(self._work.ledger.begin.remote(block["key"][0].as_py(), block.num_rows))
-        return _owed(block, verdict, self._part)
+        ledger, name = self._work.ledger, _name(block)
+        verdict = ray.get(ledger.begin.remote(name, block.num_rows))
+        owed = _owed(block, verdict, self._part)
+        if verdict is Verdict.RESUME:
+            ledger.resumed.remote(name, owed.num_rows)
+        return owed
 
-    def _release(self, kept: Sequence[_Kept]) -> pa.Table:
+    def _release(self, block: str, kept: Sequence[_Kept]) -> pa.Table:
         """Waits until all of it is durable; StoreError where something is not."""
         for one in kept:
             one.durable.result()
         table = pa.concat_tables([one.table for one in kept])
-        self._work.ledger.said.remote(_counts(table))
+        self._work.ledger.said.remote(block, _counts(table))
         return table
 
 
@@ -310,7 +312,7 @@ class Listener:
         """What of the block is to be read."""
         if not self._careful:
             return block
-        verdict = ray.get(self._work.ledger.begin_reading.remote(reader.name, block["key"][0].as_py()))
+        verdict = ray.get(self._work.ledger.begin_reading.remote(reader.name, _name(block)))
         return _owed(block, verdict, self._part)
 
     def _kept(self, reader: Reader, block: pa.Table) -> list[Future[None]]:
@@ -382,6 +384,12 @@ def _check_node(work: Work) -> None:
     node = f"{socket.gethostname()} ({ray.util.get_node_ip_address()})"
     if sentence := missing_mark(RunFolder(work.run), work.mark, node=node):
         raise StoreError(sentence)
+
+
+def _name(block: pa.Table) -> str:
+    """Its first key: the same when Ray makes the block anew."""
+    name: str = block["key"][0].as_py()
+    return name
 
 
 def _owed(block: pa.Table, verdict: Verdict, part: Part) -> pa.Table:

@@ -163,6 +163,7 @@ class Lane:
             answered = known(self._answers)
             if answered.count >= self.cells and not self._owes(answered):
                 return
+            self.ledger.another_pass.remote()
             before = self.tally()
             sample = rows.asked(list(prompts(self._grid, 0, self._pool.block_rows)))
             whole = _went_through(self._stream(answered), sample.nbytes, left)

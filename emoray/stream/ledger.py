@@ -52,23 +52,60 @@ class Tally:
         return self.answered + sum(self.failed.values())
 
 
+@dataclass
+class _Block:
+    """What has been counted of a block that a speaker began."""
+
+    cells: int
+    answered: int = 0
+    failed: Counter[str] = field(default_factory=Counter)
+
+
 class LaneLedger:
-    """The state behind the actor; see `open_ledger`."""
+    """The state behind the actor; see `open_ledger`.
+
+    What Ray runs twice, for a killed actor or a lost node, counts once: or `asked_out` would never come true, and a
+    lane would hold its engines' GPUs until all is read.
+    """
 
     def __init__(self) -> None:
-        self._begun: set[str] = set()
+        self._pass = 0
+        self._begun: dict[str, int] = {}  # blocks, and in which pass the last time
+        self._open: dict[str, _Block] = {}  # of the blocks begun, those with cells that have no answer yet
+        self._before = 0  # cells settled in earlier passes
+        self._found: dict[int, int] = {}  # owed cells by slice of the grid
         self._searched: set[int] = set()
         self._starts: defaultdict[str, Counter[str]] = defaultdict(Counter)  # by reader; "": the speakers
         self._last_failure = ""
         self._tally = Tally()
 
-    def begin(self, block: str, rows: int) -> Verdict:
+    def another_pass(self) -> None:
+        """The grid is gone through from its start; what is still owed will be found again."""
+        self._before = self._tally.owed = self._tally.begun = self._tally.settled
+        self._tally.unsearched = None
+        self._pass += 1
+        for of_one_pass in (self._open, self._found, self._searched):
+            of_one_pass.clear()
+
+    def begin(self, block: str, cells: int) -> Verdict:
         """A Speaker takes up the block of so many cells that starts with this key."""
         if self._tally.stopping or self._tally.down:
             return Verdict.STOP
+        known = self._begun.get(block) == self._pass
         verdict = self._begin(block)
-        self._tally.begun += rows if verdict is Verdict.BEGIN else 0
+        if not known:
+            self._tally.begun += cells
+            self._open[block] = _Block(cells)
         return verdict
+
+    def resumed(self, block: str, owed: int) -> None:
+        """So many cells of a block that was begun before have no answer yet, and are asked again. The others have one,
+        which whoever died may not have told; what failed is asked again.
+        """
+        if one := self._open.pop(block, None):
+            self._tally.failed -= one.failed
+            self._open[block] = _Block(one.cells, answered=one.answered)
+            self._count(block, one.cells - owed - one.answered, {})
 
     def begin_reading(self, reader: str, block: str) -> Verdict:
         """A Listener takes up the block that starts with this key."""
@@ -78,9 +115,12 @@ class LaneLedger:
         """Whether answers that were there before are still to be read."""
         return not self._tally.closed
 
-    def found(self, owed: int) -> bool:
-        """A block of so many owed cells; False where the lane asks nothing more: a stop must not walk all the grid."""
-        self._tally.owed += owed
+    def found(self, slice_: int, owed: int) -> bool:
+        """So many owed cells so far in a slice of the grid; False where the lane asks nothing more, and the rest of the
+        slice need not be walked.
+        """
+        self._found[slice_] = max(owed, self._found.get(slice_, 0))
+        self._tally.owed = self._before + sum(self._found.values())
         return not (self._tally.stopping or self._tally.down)
 
     def starting(self, actor: str, reader: str = "") -> bool:
@@ -110,11 +150,10 @@ class LaneLedger:
     def ready(self) -> None:
         self._tally.speakers += 1
 
-    def said(self, counts: Mapping[str, Any]) -> None:
-        """Replies that are durable: `answered`, `failed` by kind, tokens and money."""
+    def said(self, block: str, counts: Mapping[str, Any]) -> None:
+        """Replies to a block that are durable: `answered`, `failed` by kind, tokens and money."""
         self._starts[""].clear()
-        self._tally.answered += counts["answered"]
-        self._tally.failed.update(counts["failed"])
+        self._count(block, counts["answered"], counts["failed"])
         self._tally.prompt_tokens += counts["prompt_tokens"]
         self._tally.completion_tokens += counts["completion_tokens"]
         self._tally.cost_usd += counts["cost_usd"]
@@ -137,9 +176,18 @@ class LaneLedger:
     def tally(self) -> Tally:
         return self._tally
 
+    def _count(self, block: str, answered: int, failed: Mapping[str, int]) -> None:
+        self._tally.answered += answered
+        self._tally.failed.update(failed)
+        if one := self._open.get(block):
+            one.answered += answered
+            one.failed.update(failed)
+            if one.answered >= one.cells:
+                del self._open[block]
+
     def _begin(self, block: str) -> Verdict:
         verdict = Verdict.RESUME if block in self._begun else Verdict.BEGIN
-        self._begun.add(block)
+        self._begun[block] = self._pass
         return verdict
 
 

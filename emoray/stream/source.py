@@ -46,11 +46,13 @@ class GridSource(Datasource):  # type: ignore[misc]
 
         def asked() -> Iterator[pa.Table]:
             fresh = owed(prompts(grid, start, stop), ray.get(settled))
+            found = 0
             goes_on = None  # what the ledger said when it heard of the block before: nobody waits for its answer
             while block := list(itertools.islice(fresh, block_rows)):
                 if goes_on is not None and not ray.get(goes_on):
                     return
-                goes_on = ledger.found.remote(len(block))
+                found += len(block)
+                goes_on = ledger.found.remote(start, found)
                 yield rows.asked(block)
             ledger.searched.remote(start, of)
 

@@ -18,7 +18,7 @@ from emoray.journal import Journal
 from emoray.store import RunFolder, StoreError, leave_mark
 from emoray.stream import actors
 from emoray.stream.actors import Speaker, Work, _check_node, _owed, _Together, _Turnstile
-from emoray.stream.ledger import Verdict
+from emoray.stream.ledger import LaneLedger, Verdict
 from emoray.study.outcomes import Answer
 from tests import runs
 
@@ -132,11 +132,11 @@ class OneIsSlow:
         return Reply(ask.key, Answer("said", "stop", 1, 1), datetime.now(UTC), 0.0)
 
 
-def speaker_in(folder: RunFolder, told: list[dict[str, int]]) -> Speaker:
+def speaker_in(folder: RunFolder, ledger: LaneLedger) -> Speaker:
     """Outside Ray, and so without what it starts there."""
     speaker = Speaker.__new__(Speaker)
     speaker._journal = Journal(folder.answers("a"), "w", schema=rows.SAID)
-    speaker._work = Work(folder.uri, "a", "t", SimpleNamespace(said=SimpleNamespace(remote=told.append)))
+    speaker._work = Work(folder.uri, "a", "t", SimpleNamespace(said=SimpleNamespace(remote=ledger.said)))
     return speaker
 
 
@@ -145,7 +145,7 @@ def test_what_is_said_while_nobody_takes_it_on_becomes_durable(tmp_path: Path, m
     monkeypatch.setattr(actors, "_RELEASE_S", 0.01)
     folder, host = RunFolder(str(tmp_path)), OneIsSlow()
     with _Turnstile().turn(host.in_flight, 6) as turn:
-        speaking = speaker_in(folder, [])._speak(host, rows.asked(runs.asked()[:6]), turn)
+        speaking = speaker_in(folder, LaneLedger())._speak(host, rows.asked(runs.asked()[:6]), "block", turn)
         some = next(speaking).num_rows
         host.go.set()
         until(lambda: len(folder.answers("a").settled()) == 6)
@@ -154,16 +154,16 @@ def test_what_is_said_while_nobody_takes_it_on_becomes_durable(tmp_path: Path, m
 
 def test_a_slow_answer_does_not_hold_back_those_that_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(actors, "_RELEASE_S", 0.01)
-    folder, host, told = RunFolder(str(tmp_path)), OneIsSlow(), list[dict[str, int]]()
+    folder, host, ledger = RunFolder(str(tmp_path)), OneIsSlow(), LaneLedger()
     with _Turnstile().turn(host.in_flight, 6) as turn:
-        speaking = speaker_in(folder, told)._speak(host, rows.asked(runs.asked()[:6]), turn)
+        speaking = speaker_in(folder, ledger)._speak(host, rows.asked(runs.asked()[:6]), "block", turn)
         first = next(speaking)
         while first.num_rows < 5:
             first = pa.concat_tables([first, next(speaking)])
         assert len(folder.answers("a").settled()) == 5
         host.go.set()
         assert sum(table.num_rows for table in speaking) == 1
-    assert sum(counts["answered"] for counts in told) == 6
+    assert ledger.tally().answered == 6
 
 
 def test_of_a_block_that_is_run_again_only_what_has_no_reading_is_read_again(tmp_path: Path) -> None:

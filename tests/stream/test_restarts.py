@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import psutil
 import pytest
@@ -32,7 +33,7 @@ def test_a_speaker_may_die_as_often_as_it_likes_while_cells_are_settled() -> Non
 
     for _ in range(50):
         assert ledger.starting("a")
-        ledger.said(SAID)
+        ledger.said("first", SAID)
 
 
 def test_a_replica_that_cannot_start_again_is_tried_again_and_one_that_never_could_ends_the_lane() -> None:
@@ -52,7 +53,7 @@ def test_a_reader_that_dies_at_every_start_ends_its_lane_and_the_others_readers_
     ledger = LaneLedger()
     for _ in range(5):
         assert ledger.starting("a", "judge")
-        ledger.said(SAID)  # what is answered meanwhile does not help it
+        ledger.said("first", SAID)  # what is answered meanwhile does not help it
 
     assert not ledger.starting("a", "judge")
     assert ledger.tally().down == (
@@ -63,16 +64,75 @@ def test_a_reader_that_dies_at_every_start_ends_its_lane_and_the_others_readers_
 
 def test_a_lane_that_is_stopped_has_asked_all_as_soon_as_what_was_begun_is_settled() -> None:
     ledger = LaneLedger()
-    ledger.found(8)
+    ledger.found(0, 8)
     ledger.begin("first", 2)
     ledger.begin("first", 2)  # Ray runs it again
 
     ledger.stop("its deadline has passed")
 
     assert ledger.begin("second", 2) is Verdict.STOP
-    ledger.said(SAID)
+    ledger.said("first", SAID)
     assert not ledger.tally().asked_out
-    ledger.said(SAID)
+    ledger.said("first", SAID)
+    assert ledger.tally().asked_out
+
+
+def told(answered: int, **failed: int) -> dict[str, Any]:
+    return SAID | {"answered": answered, "failed": failed}
+
+
+def test_what_a_killed_speaker_had_written_and_not_told_counts_once_it_is_found() -> None:
+    """Or its lane would hold the engines' GPUs until all is read."""
+    ledger = LaneLedger()
+    ledger.another_pass()
+    ledger.found(0, 8)
+    ledger.searched(0, 1)
+    ledger.begin("block", 8)
+    ledger.said("block", told(2, empty=1))
+
+    assert ledger.begin("block", 8) is Verdict.RESUME
+    ledger.resumed("block", 3)  # five have an answer, and three of them nobody had told of
+
+    assert (ledger.tally().answered, ledger.tally().failed) == (5, {})
+    assert not ledger.tally().asked_out
+    ledger.said("block", told(2, empty=1))
+    assert (ledger.tally().answered, ledger.tally().failed) == (7, {"empty": 1})
+    assert ledger.tally().asked_out
+
+
+def test_a_block_whose_cells_all_have_an_answer_counts_nothing_when_ray_makes_it_anew() -> None:
+    ledger = LaneLedger()
+    ledger.begin("block", 2)
+    ledger.said("block", told(2))
+
+    assert ledger.begin("block", 2) is Verdict.RESUME
+    ledger.resumed("block", 0)
+
+    assert ledger.tally().answered == ledger.tally().begun == 2
+
+
+def test_a_slice_of_the_grid_that_a_lost_node_had_gone_through_counts_once() -> None:
+    ledger = LaneLedger()
+    for slice_, owed in [(0, 64), (0, 128), (512, 64), (0, 64), (0, 128)]:
+        ledger.found(slice_, owed)
+
+    assert ledger.tally().owed == 192
+
+
+def test_in_another_pass_a_lane_has_asked_all_when_what_was_left_is_settled() -> None:
+    """Ray gave up the first."""
+    ledger = LaneLedger()
+    for left in (8, 3):
+        ledger.another_pass()
+        assert not ledger.tally().asked_out  # nobody has looked yet
+        ledger.found(0, left)
+        ledger.searched(0, 1)
+        ledger.begin("block", left)
+        ledger.resumed("block", left)
+        assert not ledger.tally().asked_out
+        ledger.said("block", told(min(left, 5)))
+
+    assert (ledger.tally().answered, ledger.tally().begun) == (8, 8)
     assert ledger.tally().asked_out
 
 
