@@ -11,6 +11,7 @@ the setting `runtime: onnx`; bfloat16 2.4 to 3.6 times, the setting `dtype` and 
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import threading
@@ -29,10 +30,12 @@ from emoray import embedded
 from emoray.readers import ReaderDown, onnx
 from emoray.spec import GoEmotionsReader, RegressorReader
 
+_log = logging.getLogger(__name__)
 _Entry = GoEmotionsReader | RegressorReader
 Outputs = npt.NDArray[np.float32]
 _AsRead = Callable[[Outputs], npt.NDArray[np.floating[Any]]]  # raw outputs in units of readings
 _CPU_TOKENS, _GPU_TOKENS = 256, 32_768  # of a batch: more costs a CPU more in padding than it gains in speed
+_TOKENIZERS = 4  # threads beside a GPU, where `cpus` are fewer: one hardly tokenizes as fast as an H200 reads
 _OVERLAP = 8  # a window begins this part of its length before the last one ended
 _CLOSE = 1e-5  # what is promised of readings in float32, whatever runs the network
 _NEEDS = "a reader needs a fast tokenizer, and a network that reads token ids and their mask in padded batches"
@@ -57,7 +60,8 @@ class Encoder:
     def __init__(self, entry: _Entry) -> None:
         """Loads the network and tries it; ReaderDown, in a sentence, where it cannot be used."""
         threads = max(1, math.ceil(entry.cpus))
-        os.environ.setdefault("RAYON_NUM_THREADS", str(threads))  # the tokenizer's: by default one per core of the node
+        tokenizers = max(threads, _TOKENIZERS) if entry.gpus else threads
+        os.environ.setdefault("RAYON_NUM_THREADS", str(tokenizers))  # by default one per core of the node
         torch.set_num_threads(threads)
         if entry.runtime == "onnx" and (missing := onnx.missing()):
             wants = f"runtime: onnx, for which {' and '.join(missing)} must be installed"
@@ -79,6 +83,9 @@ class Encoder:
             self._tokenizer = _tokenizer(entry, tokenizer, longest(entry, tokenizer, self.config))
             self._pad, self._left = int(tokenizer.pad_token_id or 0), tokenizer.padding_side == "left"
             self.outputs(self.pieces(_TRIAL)[0])
+            if self.device.type == "cuda":  # loads the kernels of full batches, and finds out whether they fit
+                long = self.pieces([_LONG])[0][0]
+                self.outputs([long] * max(1, self._most_tokens // len(long.ids)))
 
     @torch.no_grad()
     def hasten(self, as_read: _AsRead) -> None:
@@ -100,21 +107,39 @@ class Encoder:
             found += [Piece(text, one.ids, len(one.ids) - sum(one.special_tokens_mask)) for one in windows]
         return found, [bool(one.overflowing) and not self._windows for one in encodings]
 
-    @torch.inference_mode()
     def outputs(self, pieces: Sequence[Piece]) -> Outputs:
-        """(pieces, outputs) in the order of the pieces; inside, pieces of like length share a batch."""
+        """(pieces, outputs) in the order of the pieces; inside, pieces of like length share a batch.
+
+        ReaderDown where a GPU has no room even for the longest alone.
+        """
         if not pieces:
             return np.zeros((0, int(self.config.num_labels)), dtype=np.float32)
-        places: list[int] = []
-        found: list[torch.Tensor] = []
+        lengths = [len(piece.ids) for piece in pieces]
+        while True:
+            most_tokens = self._most_tokens
+            together = list(batches(lengths, most_tokens, self._most_texts))
+            try:
+                return self._computed(pieces, together)
+            except torch.OutOfMemoryError as wrong:
+                self._shrink(most_tokens, max(lengths), wrong)
+
+    @torch.inference_mode()
+    def _computed(self, pieces: Sequence[Piece], together: Sequence[list[int]]) -> Outputs:
+        padded = [self._padded([pieces[place].ids for place in batch]) for batch in together]
         with self._computing:
-            for batch in batches([len(piece.ids) for piece in pieces], self._most_tokens, self._most_texts):
-                places += batch
-                found.append(self._network(self._padded([pieces[place].ids for place in batch])))
-            rows: Outputs = torch.cat(found).float().cpu().numpy()  # the first wait for a GPU
+            rows: Outputs = torch.cat([self._network(batch) for batch in padded]).float().cpu().numpy()
         ordered = np.empty_like(rows)
-        ordered[places] = rows
+        ordered[np.concatenate(together)] = rows
         return ordered
+
+    def _shrink(self, most_tokens: int, longest: int, wrong: Exception) -> None:
+        """Batches of so many tokens were too many: half from now on."""
+        if most_tokens <= longest:
+            room = f"its share of a GPU (gpus: {self._entry.gpus:g}) has no room for a text of {longest} tokens"
+            raise ReaderDown(f"{_named(self._entry)}: {room}; give it more of the GPU, or lower max_tokens") from wrong
+        torch.cuda.empty_cache()
+        self._most_tokens = min(self._most_tokens, most_tokens // 2)
+        _log.info("%s: no room for batches of %d tokens, half of it from now on", self._entry.name, most_tokens)
 
     def close(self) -> None:
         del self._network, self._model
@@ -149,7 +174,9 @@ class Encoder:
 
 def _eagerly(model: Any, tokens: onnx.Tokens) -> torch.Tensor:
     """(2, texts, width) -> (texts, outputs) as PyTorch runs it."""
-    both = torch.from_numpy(tokens).to(model.device, non_blocking=True)
+    both = torch.from_numpy(tokens)
+    if model.device.type == "cuda":  # from pinned memory a GPU fetches it while it computes the batch before
+        both = both.pin_memory().to(model.device, non_blocking=True)
     logits: torch.Tensor = model(input_ids=both[0], attention_mask=both[1]).logits
     return logits
 
