@@ -117,11 +117,12 @@ class Encoder:
         lengths = [len(piece.ids) for piece in pieces]
         while True:
             most_tokens = self._most_tokens
-            together = list(batches(lengths, most_tokens, self._most_texts))
             try:
-                return self._computed(pieces, together)
+                return self._computed(pieces, list(batches(lengths, most_tokens, self._most_texts)))
             except torch.OutOfMemoryError as wrong:
-                self._shrink(most_tokens, max(lengths), wrong)
+                if most_tokens <= max(lengths):
+                    raise ReaderDown(self._no_room(max(lengths))) from wrong
+            self._halve(most_tokens)  # not in the handler, whose exception still holds what was allocated
 
     @torch.inference_mode()
     def _computed(self, pieces: Sequence[Piece], together: Sequence[list[int]]) -> Outputs:
@@ -132,14 +133,15 @@ class Encoder:
         ordered[np.concatenate(together)] = rows
         return ordered
 
-    def _shrink(self, most_tokens: int, longest: int, wrong: Exception) -> None:
-        """Batches of so many tokens were too many: half from now on."""
-        if most_tokens <= longest:
-            room = f"its share of a GPU (gpus: {self._entry.gpus:g}) has no room for a text of {longest} tokens"
-            raise ReaderDown(f"{_named(self._entry)}: {room}; give it more of the GPU, or lower max_tokens") from wrong
+    def _halve(self, most_tokens: int) -> None:
+        """From now on, where another thread has not done it yet."""
         torch.cuda.empty_cache()
         self._most_tokens = min(self._most_tokens, most_tokens // 2)
-        _log.info("%s: no room for batches of %d tokens, half of it from now on", self._entry.name, most_tokens)
+        _log.info("%s: no room for batches of %d tokens, half of it from now on", _named(self._entry), most_tokens)
+
+    def _no_room(self, tokens: int) -> str:
+        share = f"its share of a GPU (gpus: {self._entry.gpus:g}) has no room for a text of {tokens} tokens"
+        return f"{_named(self._entry)}: {share}; give it more of the GPU, or lower max_tokens"
 
     def close(self) -> None:
         del self._network, self._model

@@ -129,7 +129,7 @@ def test_two_runs_on_one_folder_at_once_the_second_says_who_holds_it(
     spec: Callable[..., Path], nodes: Nodes, start: Start, tmp_path: Path
 ) -> None:
     folder = RunFolder(str(tmp_path / "run"))
-    command = [*EMORAY, "run", str(spec(repetitions=100, latency_s=0.4)), "--out", folder.uri]
+    command = [*EMORAY, "run", str(spec(repetitions=100, latency_s=0.4, in_flight=16)), "--out", folder.uri]
     first = start([*command, "--address", nodes.address], **nodes.environment)
     until(lambda: folder.exists() and folder.answers("a").counts().answered > 0, first)
 
