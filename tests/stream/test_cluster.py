@@ -23,7 +23,7 @@ HUGE = study("- {name: huge, host: vllm, id: x, tensor_parallel_size: 8}").spec
 def test_the_nodes_are_known_by_what_they_have(two_cpus: None) -> None:
     (node,) = cluster.nodes()
 
-    assert (node.cpus, node.gpus, dict(node.others)) == (2, 0, {})
+    assert (node.cpus, node.gpus, dict(node.others)) == (2, 0, {"slot": 1})
     assert len(node.name) == 56  # Ray's id, by which an actor is sent there
 
 
