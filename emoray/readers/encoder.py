@@ -60,8 +60,7 @@ class Encoder:
     def __init__(self, entry: _Entry) -> None:
         """Loads the network and tries it; ReaderDown, in a sentence, where it cannot be used."""
         threads = max(1, math.ceil(entry.cpus))
-        tokenizers = max(threads, _TOKENIZERS) if entry.gpus else threads
-        os.environ.setdefault("RAYON_NUM_THREADS", str(tokenizers))  # by default one per core of the node
+        os.environ.setdefault("RAYON_NUM_THREADS", str(tokenizer_threads(threads, entry.gpus)))
         torch.set_num_threads(threads)
         if entry.runtime == "onnx" and (missing := onnx.missing()):
             wants = f"runtime: onnx, for which {' and '.join(missing)} must be installed"
@@ -219,6 +218,11 @@ def longest(entry: _Entry, tokenizer: Any, config: Any) -> int:
     if getattr(config, "model_type", "") in _LIKE_ROBERTA:
         positions -= int(config.pad_token_id or 0) + 1
     return min(positions, int(tokenizer.model_max_length), entry.max_tokens or positions)
+
+
+def tokenizer_threads(threads: int, gpus: float) -> int:
+    """For a network with so many threads of its own, or on (a part of) a GPU; unset, one per core of the node."""
+    return max(threads, _TOKENIZERS) if gpus else threads
 
 
 def _loaded(entry: _Entry) -> tuple[Any, Any]:

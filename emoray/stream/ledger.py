@@ -72,8 +72,7 @@ class LaneLedger:
         self._pass = 0
         self._begun: dict[str, int] = {}  # blocks, and in which pass the last time
         self._open: dict[str, _Block] = {}  # of the blocks begun, those with cells that have no answer yet
-        self._before = 0  # cells settled in earlier passes
-        self._found: dict[int, int] = {}  # owed cells by slice of the grid
+        self._found = Counter[int]()  # owed cells by slice of the grid
         self._searched: set[int] = set()
         self._starts: defaultdict[str, Counter[str]] = defaultdict(Counter)  # by reader; "": the speakers
         self._last_failure = ""
@@ -81,7 +80,7 @@ class LaneLedger:
 
     def another_pass(self) -> None:
         """The grid is gone through from its start; what is still owed will be found again."""
-        self._before = self._tally.owed = self._tally.begun = self._tally.settled
+        self._tally.owed = self._tally.begun = self._tally.settled
         self._tally.unsearched = None
         self._pass += 1
         for of_one_pass in (self._open, self._found, self._searched):
@@ -102,9 +101,9 @@ class LaneLedger:
         """So many cells of a block that was begun before have no answer yet, and are asked again. The others have one,
         which whoever died may not have told; what failed is asked again.
         """
-        if one := self._open.pop(block, None):
+        if one := self._open.get(block):
             self._tally.failed -= one.failed
-            self._open[block] = _Block(one.cells, answered=one.answered)
+            one.failed.clear()
             self._count(block, one.cells - owed - one.answered, {})
 
     def begin_reading(self, reader: str, block: str) -> Verdict:
@@ -119,8 +118,9 @@ class LaneLedger:
         """So many owed cells so far in a slice of the grid; False where the lane asks nothing more, and the rest of the
         slice need not be walked.
         """
-        self._found[slice_] = max(owed, self._found.get(slice_, 0))
-        self._tally.owed = self._before + sum(self._found.values())
+        new = max(0, owed - self._found[slice_])
+        self._found[slice_] += new
+        self._tally.owed += new
         return not (self._tally.stopping or self._tally.down)
 
     def starting(self, actor: str, reader: str = "") -> bool:

@@ -42,6 +42,7 @@ from transformers import (
 )
 
 from emoray import manifest
+from emoray.readers.encoder import tokenizer_threads
 from emoray.spec import Study, parse
 from emoray.store import RunFolder
 from emoray.stream import cluster
@@ -60,7 +61,7 @@ def _capacity() -> list[Node]:
 def run(short: int = 640, long: int = 128, rounds: int = 1, cpus: int = 1, gpus: int = 0) -> dict[str, float]:
     """`short` and `long` are how many texts of each length (0: none); with `gpus` 1 all run on one GPU in bfloat16."""
     torch.set_num_threads(cpus)
-    os.environ["RAYON_NUM_THREADS"] = str(4 if gpus else cpus)  # tokenizers of all three; the reader's own choice
+    os.environ["RAYON_NUM_THREADS"] = str(tokenizer_threads(cpus, gpus))  # of all three, as the reader takes them
     os.environ |= {"RAY_worker_niceness": "0"}  # by default whoever else is on the machine goes first, as the loop does
     ray.init(address="local", num_cpus=cpus + 2, include_dashboard=False, log_to_driver=False, logging_level="error")
     cluster.connect()
