@@ -14,7 +14,8 @@ from emoray.hosts import Ask, Reply
 from emoray.spec import Scripted
 from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome
 
-GROUP = 64  # asks that are answered together
+_GROUP = 64  # asks that are answered together, at most
+_PLACES = 8  # at least: what comes in a small block takes a place as long as a whole group would
 
 
 class ScriptedHost:
@@ -29,9 +30,9 @@ class ScriptedHost:
         self._lines = tuple(entry.lines)
         self._latency_s = entry.latency_s
         self._fails = entry.fails
-        places = -(-entry.in_flight // GROUP)
-        self._size = entry.in_flight // places
-        self._free_at = [0.0] * places  # of each place, the time (monotonic, s) at which it is free again: a heap
+        self._size = min(_GROUP, max(1, entry.in_flight // _PLACES))
+        # of each place, the time (monotonic, s) at which it is free again: a heap
+        self._free_at = [0.0] * (entry.in_flight // self._size)
         self._lock = threading.Lock()
 
     def generate(self, asks: Iterable[Ask]) -> Iterator[Reply]:

@@ -8,11 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from emoray.embedded import generator_path
-from emoray.hosts import Ask, Host, Reply
+from emoray.hosts import Ask, Host, Reply, scripted
 from emoray.hosts.embedded import EmbeddedHost
 from emoray.hosts.scripted import ScriptedHost
 from emoray.hosts.transformers import TransformersHost
@@ -222,6 +223,22 @@ def test_a_scripted_speaker_fails_as_often_as_it_is_told_and_always_at_the_same_
     assert 0.2 < len(failed) / len(many) < 0.3
     assert {outcome.kind for outcome in failed} == {"overloaded"}
     assert first == second
+
+
+@pytest.mark.parametrize("in_flight", [1, 16, 20, 64, 1000])
+def test_a_scripted_speaker_is_kept_busy_by_blocks_as_small_as_a_lane_makes_them(
+    in_flight: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a clock that stands still: what does not begin with the first has waited for it."""
+    monkeypatch.setattr(scripted, "time", SimpleNamespace(monotonic=lambda: 0.0, sleep=lambda _: None))
+    host = ScriptedHost(Scripted(host="scripted", name="m", latency_s=1000.0, in_flight=in_flight))
+    everything, block = asks(1) * 2 * in_flight, max(1, in_flight // 8)
+
+    replies = [reply for at in range(0, len(everything), block) for reply in host.generate(everything[at : at + block])]
+
+    first = min(reply.asked_at for reply in replies)
+    at_once = sum((reply.asked_at - first).total_seconds() < 500 for reply in replies)
+    assert 0.9 * in_flight <= at_once <= in_flight
 
 
 def test_a_scripted_speaker_takes_its_time(tmp_path: Path) -> None:
