@@ -26,6 +26,7 @@ from emoray.exit_codes import OK, WRONG
 from emoray.rehearsal import audit, engine
 from emoray.rehearsal.audit import Audit, Event, Heard, Kept, Kill
 from emoray.rehearsal.faults import Fault, Plan, storm
+from emoray.rehearsal.heartbeat import Stall
 from emoray.rehearsal.killer import Due, Target, schedule
 from emoray.rehearsal.provider import Counters, Manners, Provider
 from emoray.rehearsal.spec import ENGINES, accounts_of, rehearsed
@@ -98,6 +99,7 @@ def rehearse(study: Study, folder: Path, options: Options, say: Callable[[str], 
         stage = _Stage(Study(spec), options, list(providers.values()), nodes, place / "rehearsal.yaml", say)
         with stage.joined():
             stage.play()
+            stage.rest()
         return stage.ledger()
 
 
@@ -151,6 +153,7 @@ class _Stage:
         self._due = schedule(self._targets(), options.kills, cells, options.seed)
         self._chance = random.Random(options.seed)
         self._kills: list[Kill] = []
+        self._stalls: list[list[Stall]] = []
 
     @contextmanager
     def joined(self) -> Iterator[None]:
@@ -179,10 +182,14 @@ class _Stage:
             tries = tries + 1 if ended is not None and settled == before else 0
         self._say("the run does not get further")
 
+    def rest(self) -> None:
+        """Notes when the cluster's machines stood still, while they can be asked."""
+        self._stalls = self._hunter.stalls()
+
     def ledger(self) -> Audit:
         """What the providers counted and what is on disk."""
         heard = Heard(self._events("asked"), self._events("answered"))
-        return audit.audit(heard, self._kills, self._kept())
+        return audit.audit(heard, self._kills, self._kept(), self._stalls)
 
     # ── running and killing ────────────────────────────────────────────────────────────────────────────────────────
 

@@ -2,7 +2,7 @@
 
 Pure: event logs and sets in, verdict out. A call is *repeated* when the provider answers a cell once more; what the
 cell was answered before was paid and thrown away. Each must be explained by a kill: it was in flight then, or
-answered within the last second, which a journal may hold back. Anything else is *lost*.
+answered within the last second of a machine that runs, which a journal may hold back. Anything else is *lost*.
 """
 
 from __future__ import annotations
@@ -11,6 +11,9 @@ import bisect
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from emoray.rehearsal.heartbeat import Stall, stood_still_s
 
 BEHIND_S = 1.0  # by how much an answer may be not yet durable
 
@@ -58,6 +61,7 @@ class Audit:
     answered: int
     lost: int
     oldest_lost_s: float  # of all answers that had to be asked again: how long before its kill the oldest was given
+    oldest_stalled_s: float  # for how long of that time its machine stood still
     repeated: int
     unexplained: int
     in_flight: int  # summed over the kills
@@ -73,7 +77,7 @@ class Audit:
         """What is wrong, a sentence each; [] for a clean ledger."""
         checks = [
             (self.settled != self.cells, f"{self.cells - self.settled:,} cells have no answer"),
-            (self.lost > 0, f"{self.lost:,} answers were lost that had been there for more than {BEHIND_S:g} s"),
+            (self.lost > 0, f"{self.lost:,} answers were lost that a running machine had had for over {BEHIND_S:g} s"),
             (self.unexplained > 0, f"{self.unexplained:,} calls were repeated though nothing was killed"),
             (
                 self.repeated > self.in_flight,
@@ -103,6 +107,7 @@ class Audit:
             ("  of these without a kill", f"{self.unexplained:,}"),
             (f"answers lost (older than {BEHIND_S:g} s)", f"{self.lost:,}"),
             ("the oldest answer asked again", f"{self.oldest_lost_s:.2f} s before its kill"),
+            ("  for which the machine stood still", f"{self.oldest_stalled_s:.2f} s"),
             ("answers doubled in the results", f"{self.doubled:,}"),
             ("spare copies on disk", f"{self.spare:,}"),
             ("torn files", f"{self.torn:,}"),
@@ -116,13 +121,15 @@ class Audit:
         return {**self.__dict__, "read": dict(self.read), "kills": dict(self.kills), "wrong": self.wrong}
 
 
-def audit(heard: Heard, kills: Sequence[Kill], kept: Kept) -> Audit:
-    """Compares what was paid for with what is there."""
+def audit(heard: Heard, kills: Sequence[Kill], kept: Kept, stalls: Sequence[Sequence[Stall]] = ()) -> Audit:
+    """Compares what was paid for with what is there; `stalls` are those of each machine on which actors ran."""
     asked, answered = _by_key(heard.asked), _by_key(heard.answered)
     thrown = [(key, place) for key, times in answered.items() for place in range(len(times) - 1)]
     causes = {one: _causes(asked[one[0]], answered[one[0]], one[1], kills) for one in thrown}
     gone = [key for key in answered if not kept.answers.get(key)]
-    lost = [one for one, found in causes.items() if found and _age(answered[one[0]][one[1]], found) > BEHIND_S]
+    ages = [_age(answered[key][place], found, stalls) for (key, place), found in causes.items() if found]
+    lost = [age for age in ages if age.running_s > BEHIND_S]
+    oldest = max(ages, key=lambda age: age.s, default=_Age(0.0, 0.0))
     return Audit(
         cells=kept.cells,
         settled=len(kept.answers),
@@ -130,7 +137,8 @@ def audit(heard: Heard, kills: Sequence[Kill], kept: Kept) -> Audit:
         calls=len(heard.asked),
         answered=len(heard.answered),
         lost=len(lost) + len(gone),
-        oldest_lost_s=max([0.0, *(_age(answered[key][at], found) for (key, at), found in causes.items() if found)]),
+        oldest_lost_s=oldest.s,
+        oldest_stalled_s=oldest.stalled_s,
         repeated=len(thrown),
         unexplained=sum(1 for found in causes.values() if not found),
         in_flight=sum(kill.in_flight for kill in kills),
@@ -164,9 +172,22 @@ def _last(times: list[float], until: float) -> int:
     return max(0, bisect.bisect_right(times, until) - 1)
 
 
-def _age(answered: float, kills: Sequence[Kill]) -> float:
-    """How long before the first kill that explains it an answer was given; 0 where it came afterwards."""
-    return max(0.0, min(kill.began for kill in kills) - answered)
+class _Age(NamedTuple):
+    """How long an answer had been there, and for how much of that its machine stood still."""
+
+    s: float
+    stalled_s: float
+
+    @property
+    def running_s(self) -> float:
+        return self.s - self.stalled_s
+
+
+def _age(answered: float, kills: Sequence[Kill], stalls: Sequence[Sequence[Stall]]) -> _Age:
+    """At the first kill that explains it; 0 where it came afterwards. Nobody knows which machine had it: the worst."""
+    killed = min(kill.began for kill in kills)
+    stalled_s = max((stood_still_s(one, answered, killed) for one in stalls), default=0.0)
+    return _Age(max(0.0, killed - answered), stalled_s)
 
 
 def _more_than_one(found: Mapping[str, int]) -> int:

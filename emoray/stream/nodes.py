@@ -80,12 +80,16 @@ class Nodes:
             _end(node)
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def add(self, before: tuple[str, ...] = (), resources: Mapping[str, float] | None = None) -> None:
-        """One more worker, on its way. `before` are words to put before the command; `resources` are custom ones."""
+    def add(self, before: tuple[str, ...] = (), resources: Mapping[str, float] | None = None) -> int:
+        """One more worker, on its way: its number. `before` are words to put before the command; `resources` are
+        custom ones.
+        """
         self.wait()  # two that start at once would take the same names for their sockets
         special = f"--resources={json.dumps(dict(resources or {}))}"
         place = next(self._places, Place(before=before))
-        self._start(place, f"--address={self.address}", f"--num-cpus={self._cpus}", special)
+        unheard = "--include-log-monitor=false"  # the head's reads the logs of all on this machine
+        self._start(place, f"--address={self.address}", f"--num-cpus={self._cpus}", special, unheard)
+        return len(self._started) - 1
 
     def kill(self, number: int) -> None:
         """A node with all its processes, at once; 0 is the head, workers count from 1 in the order they were added."""
@@ -93,8 +97,7 @@ class Nodes:
 
     def commands(self, number: int) -> list[str]:
         """What the processes of a node call themselves (Linux)."""
-        there = [Path(f"/proc/{pid}/cmdline") for pid in descendants(self._started[number].pid)]
-        return [_text(path).replace("\0", " ") for path in there]
+        return [command_of(pid) for pid in descendants(self._started[number].pid)]
 
     def _dashboard_flags(self) -> list[str]:
         if not self._jobs:
@@ -142,10 +145,10 @@ def _end(node: subprocess.Popen[bytes]) -> None:
     node.wait()
 
 
-def _text(path: Path) -> str:
-    """Nothing, of a process that has just ended."""
+def command_of(pid: int) -> str:
+    """What a process was started as; "" where there is none, or only its remains (Linux)."""
     with suppress(OSError):
-        return path.read_text(errors="replace")
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     return ""
 
 

@@ -7,7 +7,6 @@ import signal
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -15,8 +14,9 @@ from ray._private import state  # the public state API needs a dashboard
 from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from emoray.rehearsal.heartbeat import Heartbeat, Stall
 from emoray.stream import cluster
-from emoray.stream.nodes import descendants
+from emoray.stream.nodes import command_of, descendants
 
 _PATIENCE_S = 20.0
 _SLOW_S = 5.0  # until a reaper that was patient could say so
@@ -42,6 +42,7 @@ class Hunter:
         while len(self.workers()) < workers and time.monotonic() < deadline:
             time.sleep(0.1)
         self._reapers: dict[str, Any] = {}
+        self._stalls: dict[str, list[Stall]] = {}
         for node in self._nodes():
             self._reaper(node)
 
@@ -75,6 +76,7 @@ class Hunter:
 
     def kill_node(self, node: str) -> bool:
         """A node's raylet and everything that it started; returns when the cluster knows."""
+        self._ask_for_stalls(node)
         with suppress(RayError):
             ray.get(self._reaper(node).fell.remote(), timeout=_PATIENCE_S)
         deadline = time.monotonic() + _PATIENCE_S
@@ -89,6 +91,21 @@ class Hunter:
         """Until the processes of these actors are dead; Ray calls an actor dead a little before."""
         for node in {one.node for one in actors}:
             self._told(node, "gone", *(one.pid for one in actors if one.node == node))
+
+    def stalls(self) -> list[list[Stall]]:
+        """When each node stood still since it was joined, by the monotonic clock here; of a dead one until its end."""
+        for node in self._nodes():
+            self._ask_for_stalls(node)
+        return list(self._stalls.values())
+
+    def _ask_for_stalls(self, node: str) -> None:
+        asked = time.monotonic()
+        told = self._told(node, "stalls")
+        if told is None:
+            return
+        now_there, stalls = told
+        ahead_s = now_there - (asked + time.monotonic()) / 2  # each machine counts from its own start
+        self._stalls[node] = [Stall(began - ahead_s, ended - ahead_s) for began, ended in stalls]
 
     def workers(self) -> list[str]:
         """The living nodes that are neither the head nor the one that a driver of this machine joins."""
@@ -113,7 +130,14 @@ class Hunter:
 
 
 class _Reaper:
-    """Kills on one node (Linux)."""
+    """Kills on one node (Linux), and knows when that stood still: it is as nice as the actors that are killed."""
+
+    def __init__(self) -> None:
+        self._heartbeat = Heartbeat().start()
+
+    def stalls(self) -> tuple[float, list[Stall]]:
+        """With the time on this machine's monotonic clock."""
+        return time.monotonic(), self._heartbeat.stalls
 
     def kill(self, pid: int, title: str) -> bool:
         """False where there is no such process, or another one has its number by now."""
@@ -143,10 +167,3 @@ class _Reaper:
         for pid in [raylet, *(pid for pid in descendants(raylet) if pid != me), me]:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-
-
-def command_of(pid: int) -> str:
-    """What a process was started as; "" where there is none (or only its remains)."""
-    with suppress(OSError):
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-    return ""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from emoray.rehearsal.audit import Audit, Event, Heard, Kept, Kill, audit
+from emoray.rehearsal.heartbeat import Stall
 from emoray.rehearsal.killer import Target, schedule
 
 
@@ -15,9 +16,10 @@ def ledger(
     kept: Mapping[str, int] | None = None,
     rows: Mapping[str, int] | None = None,
     cells: int = 1,
+    stalls: Sequence[Sequence[Stall]] = (),
 ) -> Audit:
     there = {"a": 1} if kept is None else kept
-    return audit(Heard(asked, answered), kills, Kept(cells, there, {"r": rows or there}, cost_usd={"a": 0.5}))
+    return audit(Heard(asked, answered), kills, Kept(cells, there, {"r": rows or there}, cost_usd={"a": 0.5}), stalls)
 
 
 def kill(at: float, in_flight: int = 1) -> Kill:
@@ -48,7 +50,21 @@ def test_an_older_answer_that_is_asked_again_was_lost() -> None:
     found = ledger([(0.0, "a"), (6.0, "a")], [(0.5, "a"), (7.0, "a")], kill(5.0))
 
     assert found.lost == 1
-    assert found.wrong == ["1 answers were lost that had been there for more than 1 s"]
+    assert found.wrong == ["1 answers were lost that a running machine had had for over 1 s"]
+
+
+def test_what_a_machine_stood_still_does_not_count_against_the_second_and_is_told() -> None:
+    """Given at 0.5, killed at 2.0: 1.5 s, of which one machine stood still for 0.75 and another for 0.25."""
+    events = [(0.0, "a"), (6.0, "a")], [(0.5, "a"), (7.0, "a")]
+    stalls = [[Stall(0.0, 0.75), Stall(1.25, 1.75), Stall(3.0, 9.0)], [Stall(0.75, 1.0)]]
+
+    found = ledger(*events, kill(2.0), stalls=stalls)
+
+    assert (found.lost, found.oldest_lost_s, found.oldest_stalled_s) == (0, 1.5, 0.75)
+    assert "the oldest answer asked again      1.50 s before its kill" in found.text()
+    assert "  for which the machine stood still 0.75 s" in found.text()
+    assert ledger(*events, kill(2.0), stalls=stalls[1:]).lost == 1  # 1.25 s of a machine that ran
+    assert ledger(*events, kill(2.0)).lost == 1
 
 
 def test_an_earlier_kill_explains_nothing() -> None:
