@@ -1,21 +1,28 @@
 # Two commands on a fresh machine, with Python 3.11+, pip and make:
 #   make run     the quickstart: a real experiment on the embedded models, then its report
-#   make test    ruff, mypy and every test
+#   make test    ruff, mypy, and every test but the campaigns; BUSY=2 runs two busy loops beside them
+# and, for who changes it, `make test-all` (the campaigns too) and `make coverage`; CONTRIBUTING.md says more
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --prefer-binary
 SPEC ?= jobs/quickstart.yaml
 GOEMOTIONS ?= ../shared/goemotions
-# many tests wait for processes to start or to die, so two files run at once, the slowest first (as they are collected)
-SIDE_BY_SIDE ?= -n 2 --dist loadfile --no-loadscope-reorder
+# many tests wait for processes to start or to die, so more run at once than there are cores; what shares a cluster stays
+# with one worker (tests/conftest.py)
+SIDE_BY_SIDE ?= -n 3 --dist loadgroup
+BUSY ?= 0
 
-.PHONY: run test lint types pytest schema train clean
+.PHONY: run test test-all lint types pytest coverage schema train clean
 
 run: $(VENV)/.installed
 	$(BIN)/emoray run $(SPEC)
 
 test: lint types pytest
+
+# and what is long by nature: twenty kills in one rehearsal, ten of a driver, a second engine, limits by the clock
+test-all: lint types
+	$(MAKE) pytest TESTS='-m "" $(TESTS)'
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -25,7 +32,15 @@ types: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 pytest: $(VENV)/.installed-no-deps
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(TESTS)
+	$(BIN)/python tests/busy.py $(BUSY) $(BIN)/python -m pytest $(SIDE_BY_SIDE) $(TESTS)
+
+# of lines and branches of emoray/, in all processes that the tests start and do not kill
+coverage: $(VENV)/.installed-no-deps
+	rm -rf runs/coverage
+	mkdir -p runs/coverage
+	$(BIN)/python -m coverage run -m pytest $(SIDE_BY_SIDE) $(TESTS)
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report
 
 # what editors check specs against
 schema: $(VENV)/.installed

@@ -112,7 +112,7 @@ def test_plan_warns_of_models_that_bring_code(settings: str, warned: bool, host:
 
     done = subprocess.run(
         [sys.executable, "-m", "emoray", "plan", str(spec), "--out", str(tmp_path / "run")],
-        capture_output=True, text=True, timeout=60, check=True, cwd=ROOT,
+        capture_output=True, text=True, check=True, cwd=ROOT,
     )  # fmt: skip
 
     assert ("runs the Python code that comes with some/model" in done.stderr) == warned

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-import ray
 
 from emoray import rows
 from emoray.cli import main
+from emoray.spec import Study, load
 from emoray.store import RunFolder
-from emoray.stream import cluster
 from emoray.stream.nodes import Nodes
-from tests.programs import EMORAY, PATIENCE_S, Start, until
+from tests.programs import EMORAY, Start, until
 
 pytestmark = [pytest.mark.chaos, pytest.mark.cluster]
+ON_NODES = pytest.mark.xdist_group("nodes")
 
 SPEC = """
 name: t
@@ -31,29 +31,31 @@ readers: [{{kind: scripted, name: r}}]
 CELLS = 40
 
 
-@pytest.fixture(scope="module")
-def two_cpus() -> Iterator[None]:
-    """A Ray cluster in this process."""
-    ray.init(address="local", num_cpus=2, num_gpus=0, include_dashboard=False, log_to_driver=False)
-    cluster.connect()
-    yield
-    ray.shutdown()
-
-
 Run = Callable[..., int]
 
 
 @pytest.fixture
-def run(two_cpus: None, tmp_path: Path) -> Run:
-    """`emoray run` in this process, into a folder of this test."""
-    spec = tmp_path / "spec.yaml"
-    spec.write_text(SPEC.format(repetitions=5, latency_s=0.0))
-    return lambda out=tmp_path / "run": main(["run", "--verbose", str(spec), "--out", str(out)])
+def spec(tmp_path: Path) -> Path:
+    path = tmp_path / "spec.yaml"
+    path.write_text(SPEC.format(repetitions=5, latency_s=0.0))
+    return path
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> RunFolder:
-    return RunFolder(str(tmp_path / "run"))
+def run(two_cpus: str, spec: Path) -> Run:
+    """`emoray run` in this process, into a folder of this test."""
+
+    def call(out: Path | None = None) -> int:
+        return main(["run", "--verbose", str(spec), "--out", str(out or spec.with_name("run"))])
+
+    return call
+
+
+@pytest.fixture
+def folder(run_once: Callable[[Study, Path], None], spec: Path) -> RunFolder:
+    """Where a run has just ended well."""
+    run_once(load(str(spec)), spec.with_name("run"))
+    return RunFolder(str(spec.with_name("run")))
 
 
 def files(folder: RunFolder) -> list[Path]:
@@ -69,7 +71,6 @@ def settled_once(folder: RunFolder) -> bool:
 def test_a_torn_file_is_set_aside_and_its_cells_are_asked_again(
     keeps: float, run: Run, folder: RunFolder, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert run() == 0
     torn = files(folder)[0]
     torn.write_bytes(torn.read_bytes()[: int(keeps * torn.stat().st_size)])
 
@@ -83,7 +84,6 @@ def test_a_torn_file_is_set_aside_and_its_cells_are_asked_again(
 def test_a_foreign_file_does_not_count_and_does_no_harm(
     run: Run, folder: RunFolder, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert run() == 0
     place = Path(folder.path("answers/model=a"))
     (place / "notes.txt").write_text("remember the milk")
     (place / "table.parquet").write_text("no Parquet at all")
@@ -100,7 +100,6 @@ def test_a_foreign_file_does_not_count_and_does_no_harm(
 def test_a_file_of_another_schema_version_is_refused_before_anything_is_written(
     run: Run, folder: RunFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run() == 0
     file = files(folder)[0]
     table = pq.read_table(file)
     pq.write_table(table.replace_schema_metadata({"emoray.schema_version": "99"}), file)
@@ -114,7 +113,6 @@ def test_a_file_of_another_schema_version_is_refused_before_anything_is_written(
 
 
 def test_of_a_half_deleted_folder_only_what_is_missing_is_made_again(run: Run, folder: RunFolder) -> None:
-    assert run() == 0
     answers = folder.answers("a").read()
     shutil.rmtree(folder.path("rows"))
     shutil.rmtree(folder.path("report"))
@@ -131,7 +129,6 @@ def test_of_a_half_deleted_folder_only_what_is_missing_is_made_again(run: Run, f
 
 
 def test_a_folder_without_its_manifest_keeps_its_answers(run: Run, folder: RunFolder) -> None:
-    assert run() == 0
     answers = folder.answers("a").read()
     Path(folder.path("run.json")).unlink()
 
@@ -143,7 +140,6 @@ def test_a_folder_without_its_manifest_keeps_its_answers(run: Run, folder: RunFo
 def test_a_broken_manifest_is_said_and_nothing_is_touched(
     run: Run, folder: RunFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run() == 0
     manifest = Path(folder.path("run.json"))
     manifest.write_text(manifest.read_text()[:100])
     capsys.readouterr()
@@ -188,6 +184,7 @@ def test_a_disk_without_room_is_said_before_anything_is_asked(
     assert not (mounted / "run" / "run.json").exists()
 
 
+@ON_NODES
 def test_a_disk_that_fills_up_ends_the_run_with_a_sentence_and_room_lets_it_go_on(
     mounted: Path, nodes: Nodes, start: Start, tmp_path: Path
 ) -> None:
@@ -198,7 +195,7 @@ def test_a_disk_that_fills_up_ends_the_run_with_a_sentence_and_room_lets_it_go_o
     until(lambda: folder.exists() and folder.answers("a").counts().answered > 0, full)
 
     fill(mounted / "filler")
-    _, said = full.communicate(timeout=PATIENCE_S)
+    _, said = full.communicate()
 
     assert full.returncode == 3, said
     assert "there is no space left to write" in said
@@ -208,7 +205,7 @@ def test_a_disk_that_fills_up_ends_the_run_with_a_sentence_and_room_lets_it_go_o
 
     (mounted / "filler").unlink()
     again = start(command, **nodes.environment)
-    assert again.wait(PATIENCE_S) == 0, again.communicate()
+    assert again.wait() == 0, again.communicate()
     counts = folder.answers("a").counts()
     assert (counts.answered, counts.spare) == (800, 0)
     assert folder.answers("a").settled().has(kept.keys()).all()
@@ -223,6 +220,7 @@ def fill(path: Path) -> None:
             return
 
 
+@ON_NODES
 def test_a_folder_that_not_every_node_sees_is_said_before_anything_is_asked(
     start: Start, nodes: Nodes, tmp_path: Path
 ) -> None:
@@ -236,7 +234,7 @@ def test_a_folder_that_not_every_node_sees_is_said_before_anything_is_asked(
     run = start(
         [*EMORAY, "run", str(spec), "--out", str(tmp_path / "run"), "--address", nodes.address], **nodes.environment
     )
-    _, said = run.communicate(timeout=PATIENCE_S)
+    _, said = run.communicate()
 
     assert run.returncode == 2
     assert "does not see" in said

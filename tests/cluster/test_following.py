@@ -16,7 +16,7 @@ from ray.dashboard.modules.job.pydantic_models import JobDetails
 from submission.following import DIED, Ending, Jobs, connect, ending, stem
 from submission.parcel import parcel
 
-from tests.programs import PATIENCE_S, ROOT
+from tests.programs import ROOT
 
 QUICKSTART = ROOT / "jobs/quickstart.yaml"
 
@@ -105,7 +105,7 @@ class Cluster:
         return list(self.jobs.values())
 
     def submit_job(self, *, submission_id: str, **_: Any) -> str:
-        self._looked.wait(timeout=PATIENCE_S)
+        self._looked.wait()
         with self._one_at_a_time:
             if submission_id in self.jobs:  # as Ray says it
                 raise RuntimeError(f"Request failed with status code 400: {submission_id} already exists.")
@@ -113,7 +113,7 @@ class Cluster:
         return submission_id
 
 
-def followed(address: str, patience_s: float = PATIENCE_S) -> tuple[Ending, str]:
+def followed(address: str, patience_s: float = 3600.0) -> tuple[Ending, str]:
     """What became of a job of a head, and what was shown of its log."""
     client, shown = connect(address), list[str]()
     client.answer_s = patience_s
@@ -163,7 +163,7 @@ def head(logs: list[list[str]], answers: list[Answer]) -> Iterator[str]:
     thread.start()
     yield f"http://127.0.0.1:{runner.addresses[0][1]}"
     loop.call_soon_threadsafe(over.set)
-    asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(timeout=30)
+    asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result()
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     loop.close()

@@ -53,7 +53,7 @@ def test_what_travels_is_enough_for_a_driver_and_holds_nothing_else(
 
     done = subprocess.run(
         [sys.executable, "-P", "jobs/run.py", "--help"],
-        cwd=tmp_path, env={"PATH": "/usr/bin:/bin", "PYTHONPATH": "jobs"}, capture_output=True, text=True, timeout=60,
+        cwd=tmp_path, env={"PATH": "/usr/bin:/bin", "PYTHONPATH": "jobs"}, capture_output=True, text=True,
     )  # fmt: skip
 
     assert done.returncode == 0, done.stderr

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from emoray.store import RunFolder
-from tests.programs import PATIENCE_S, ROOT, Start, until
+from tests.programs import EMORAY, ROOT, Start, until
 
 pytestmark = pytest.mark.cluster
 SRUN = """#!/bin/sh
@@ -57,6 +57,10 @@ class Allocation:
     def run(self, job: int, nodes: str) -> subprocess.Popen[str]:
         return self.sbatch(job, nodes, ROOT, str(self._spec), "--out", self.folder.uri)
 
+    def resumed(self, begin: Start) -> subprocess.Popen[str]:
+        """The same run, wherever it goes on."""
+        return begin([*EMORAY, "run", str(self._spec), "--out", self.folder.uri])
+
     def sbatch(self, job: int, nodes: str, checkout: Path, *words: str) -> subprocess.Popen[str]:
         return self._start(
             ["bash", str(ROOT / "cluster/slurm.sh"), *words],
@@ -76,41 +80,39 @@ def slurm(tmp_path: Path, start: Start) -> Allocation:
     return Allocation(tmp_path, start)
 
 
-def test_a_run_that_is_told_to_end_is_queued_again_and_goes_on(slurm: Allocation) -> None:
+def test_a_run_that_is_told_to_end_is_queued_again_and_goes_on(slurm: Allocation, join: Start) -> None:
     job = slurm.run(4711, "n1,n2")
     until(lambda: slurm.settled() > 20, job)
     job.send_signal(signal.SIGUSR1)  # its time is nearly up
-    out, err = job.communicate(timeout=PATIENCE_S)
-    assert job.returncode == 130, out + err
-    assert slurm.calls() == ["requeue 4711"]
-    before = slurm.settled()
-
-    job = slurm.run(4712, "n1")
-    until(lambda: slurm.settled() > before, job)
-    job.send_signal(signal.SIGTERM)  # scancel --batch --signal=TERM
-    out, err = job.communicate(timeout=PATIENCE_S)
+    out, err = job.communicate()
     assert job.returncode == 130, out + err
     assert slurm.calls() == ["requeue 4711"]
 
-    job = slurm.run(4713, "n1")
-    out, err = job.communicate(timeout=PATIENCE_S)
-    assert job.returncode == 0, out + err
+    again = slurm.resumed(join)
+    assert again.wait() == 0, again.communicate()
     attempts = (slurm.folder.manifest() or {})["attempts"]
-    assert [attempt["end"].partition(":")[0] for attempt in attempts] == ["stopped", "stopped", "finished"]
-    assert attempts[1]["settled_before"]["a"] == before
+    assert [attempt["end"].partition(":")[0] for attempt in attempts] == ["stopped", "finished"]
+    assert attempts[1]["settled_before"]["a"] > 20
     counts = slurm.folder.answers("a").counts()
     assert (counts.answered, counts.spare) == (CELLS, 0)
 
 
-@pytest.mark.parametrize(("code", "again"), [(0, False), (2, False), (3, False), (130, True), (143, True), (1, True)])
-def test_a_run_whose_time_is_up_is_queued_again_unless_it_ended_by_itself(
-    code: int, again: bool, slurm: Allocation, tmp_path: Path
+@pytest.mark.parametrize(
+    ("told", "code", "again"),
+    [
+        *((signal.SIGUSR1, code, again) for code, again in ((0, False), (2, False), (3, False))),
+        *((signal.SIGUSR1, code, True) for code in (130, 143, 1)),
+        (signal.SIGTERM, 130, False),  # scancel --batch --signal=TERM
+    ],
+)
+def test_a_run_whose_time_is_up_is_queued_again_unless_it_ended_by_itself_or_was_called_off(
+    told: signal.Signals, code: int, again: bool, slurm: Allocation, tmp_path: Path
 ) -> None:
     job = slurm.sbatch(4714, "n1", checkout(tmp_path), str(code))
     until((tmp_path / "checkout/began").exists, job)
 
-    job.send_signal(signal.SIGUSR1)
-    out, err = job.communicate(timeout=PATIENCE_S)
+    job.send_signal(told)
+    out, err = job.communicate()
 
     assert job.returncode == code, out + err
     assert slurm.calls() == ["requeue 4714"] * again
@@ -141,7 +143,7 @@ def test_what_is_wrong_is_said_before_anything_starts(
 ) -> None:
     done = subprocess.run(
         ["bash", str(ROOT / "cluster/slurm.sh"), *words],
-        env={"PATH": "/usr/bin:/bin", **environment}, cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        env={"PATH": "/usr/bin:/bin", **environment}, cwd=tmp_path, capture_output=True, text=True,
     )  # fmt: skip
 
     assert done.returncode == 2

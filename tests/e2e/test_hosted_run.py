@@ -7,24 +7,24 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from emoray import rows
 from emoray.store import RunFolder
-from tests.programs import EMORAY, PATIENCE_S, Start
+from tests.programs import EMORAY, KEY, KEY_ENV, Start
 
 pytestmark = pytest.mark.cluster
-KEY = "sk-canary-6f1d2c9b8a7e"  # no key of anybody's
 
 SPEC = """
 name: hosted
-accounts: {{fake: {{base_url: "{base_url}", key_env: EMORAY_TEST_KEY}}}}
+accounts: {{fake: {{base_url: "{base_url}", key_env: {key_env}}}}}
 models: [{{name: a, host: {host}, account: fake, id: gpt-4o}}]
 states: 3
 repetitions: 4
-retry: {{attempts: 2, timeout_s: 1, first_wait_s: 0.05, longest_wait_s: 0.2}}
+retry: {{attempts: 2, timeout_s: {timeout_s}, first_wait_s: 0.05, longest_wait_s: 0.2}}
 readers: [{{kind: scripted, name: r}}]
 """
 CELLS = 120
@@ -37,34 +37,46 @@ def provider(start: Start, *flags: str) -> str:
     return str(json.loads(process.stdout.readline())["base_url"])
 
 
-def run(spec: Path, folder: RunFolder, *flags: str, key: str | None = KEY) -> subprocess.CompletedProcess[str]:
-    env = {"PATH": "/usr/bin:/bin", "HOME": str(spec.parent)} | ({"EMORAY_TEST_KEY": key} if key else {})
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def run(two_cpus: str) -> Run:
+    """Runs a spec into a folder until the end; no process may show the key meanwhile."""
+    return partial(ended, two_cpus)
+
+
+def ended(
+    address: str, spec: Path, folder: RunFolder, *flags: str, key: str | None = KEY
+) -> subprocess.CompletedProcess[str]:
+    env = {"PATH": "/usr/bin:/bin", "HOME": str(spec.parent), "RAY_ADDRESS": address} | ({KEY_ENV: key} if key else {})
     command = [*EMORAY, "run", str(spec), "--out", folder.uri, *flags]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as process:
-        for _ in range(int(PATIENCE_S)):
-            with suppress(subprocess.TimeoutExpired):
-                said, complained = process.communicate(timeout=1.0)
-                return subprocess.CompletedProcess(command, process.returncode, said, complained)
-            assert KEY not in subprocess.run(["ps", "-ewwo", "args"], capture_output=True, text=True, check=True).stdout
-        process.kill()
-    raise AssertionError("the run did not end")
+        try:
+            while True:
+                with suppress(subprocess.TimeoutExpired):
+                    said, complained = process.communicate(timeout=1.0)
+                    return subprocess.CompletedProcess(command, process.returncode, said, complained)
+                assert KEY not in subprocess.run(["ps", "-ewwo", "args"], capture_output=True, text=True).stdout
+        finally:
+            process.kill()
 
 
 @pytest.fixture
 def spec(tmp_path: Path) -> Callable[..., Path]:
-    def write(base_url: str, host: str = "hosted_api") -> Path:
+    def write(base_url: str, host: str = "hosted_api", timeout_s: float = 600.0) -> Path:
         path = tmp_path / "spec.yaml"
-        path.write_text(SPEC.format(base_url=base_url, host=host))
+        path.write_text(SPEC.format(base_url=base_url, host=host, key_env=KEY_ENV, timeout_s=timeout_s))
         return path
 
     return write
 
 
 def test_a_storm_leaves_answers_and_typed_failures_and_the_next_run_settles_the_rest(
-    start: Start, spec: Callable[..., Path], tmp_path: Path
+    run: Run, start: Start, spec: Callable[..., Path], tmp_path: Path
 ) -> None:
     folder = RunFolder(str(tmp_path / "run"))
-    stormy = run(spec(provider(start, "--storm", "0.3")), folder, "-v")
+    stormy = run(spec(provider(start, "--storm", "0.3"), timeout_s=1.0), folder, "-v")  # some of it hangs
 
     table = folder.answers("a").read()
     assert stormy.returncode == 3, stormy.stderr
@@ -87,7 +99,7 @@ def test_a_storm_leaves_answers_and_typed_failures_and_the_next_run_settles_the_
 
 
 def test_a_wrong_key_ends_the_lane_with_one_sentence_that_does_not_hold_the_key(
-    start: Start, spec: Callable[..., Path], tmp_path: Path
+    run: Run, start: Start, spec: Callable[..., Path], tmp_path: Path
 ) -> None:
     folder = RunFolder(str(tmp_path / "run"))
     done = run(spec(provider(start, "--fault", "auth=1")), folder)
@@ -98,7 +110,9 @@ def test_a_wrong_key_ends_the_lane_with_one_sentence_that_does_not_hold_the_key(
     _no_key_in(tmp_path, done.stdout + done.stderr)
 
 
-def test_a_key_that_is_not_set_is_said_before_anything_is_written(spec: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_key_that_is_not_set_is_said_before_anything_is_written(
+    run: Run, spec: Callable[..., Path], tmp_path: Path
+) -> None:
     done = run(spec("http://127.0.0.1:9/v1"), RunFolder(str(tmp_path / "run")), key=None)
 
     assert done.returncode == 2
@@ -107,7 +121,7 @@ def test_a_key_that_is_not_set_is_said_before_anything_is_written(spec: Callable
 
 
 def test_money_runs_out_before_the_cap_is_passed_and_more_money_goes_on(
-    start: Start, spec: Callable[..., Path], tmp_path: Path
+    run: Run, start: Start, spec: Callable[..., Path], tmp_path: Path
 ) -> None:
     folder, path = RunFolder(str(tmp_path / "run")), spec(provider(start))
     poor = run(path, folder, "--max-cost", "0.03")
@@ -125,7 +139,7 @@ def test_money_runs_out_before_the_cap_is_passed_and_more_money_goes_on(
     assert folder.answers("a").counts().spare == 0
 
 
-def test_a_batch_brings_the_same_rows(start: Start, spec: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_batch_brings_the_same_rows(run: Run, start: Start, spec: Callable[..., Path], tmp_path: Path) -> None:
     folder = RunFolder(str(tmp_path / "run"))
     done = run(spec(provider(start), host="batch_api"), folder)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from emoray.exit_codes import INTERRUPTED
 from emoray.lease import Lease
 from emoray.store import RunFolder
 from tests import runs
-from tests.programs import EMORAY, PATIENCE_S, until
+from tests.programs import EMORAY, Start, until
 
 pytestmark = pytest.mark.cluster
 JUDGE = """
@@ -29,20 +28,19 @@ model:
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("number", "begin"), [(signal.SIGINT, "start"), (signal.SIGTERM, "join")], ids=["with a Ray of its own", "joined"]
+)
 def test_a_run_that_is_told_to_stop_drains_and_says_how_to_go_on(
-    number: signal.Signals,
-    spec: Callable[..., Path],
-    start: Callable[..., subprocess.Popen[str]],
-    tmp_path: Path,
+    number: signal.Signals, begin: str, spec: Callable[..., Path], join: Start, request: pytest.FixtureRequest
 ) -> None:
     path = spec(repetitions=200, latency_s=0.2, in_flight=8)
-    folder = RunFolder(str(tmp_path / "run"))
-    process = start([*EMORAY, "run", str(path), "--out", folder.uri])
+    folder = RunFolder(str(path.with_name("run")))
+    process = request.getfixturevalue(begin)([*EMORAY, "run", str(path), "--out", folder.uri])
     until(lambda: folder.exists() and folder.answers("a").counts().answered > 0, process)
 
     process.send_signal(number)
-    out, err = process.communicate(timeout=PATIENCE_S)
+    out, err = process.communicate()
 
     assert process.returncode == 130, err
     assert f"resume with: emoray run {path} --out {folder.uri}" in err
@@ -52,10 +50,8 @@ def test_a_run_that_is_told_to_stop_drains_and_says_how_to_go_on(
     assert "Traceback" not in out + err
 
     path.write_text(path.read_text().replace("latency_s: 0.2", "latency_s: 0.0"))
-    again = subprocess.run(
-        [*EMORAY, "run", str(path), "--out", folder.uri], capture_output=True, text=True, timeout=PATIENCE_S
-    )
-    assert again.returncode == 0, again.stderr
+    again = join([*EMORAY, "run", str(path), "--out", folder.uri])
+    assert again.wait() == 0, again.communicate()
     finished = folder.answers("a").counts()
     assert (finished.answered, finished.spare) == (1200, 0)
 
@@ -90,24 +86,24 @@ def test_a_run_whose_folder_is_another_runs_by_now_leaves_its_manifest_alone(tmp
 
 
 def test_a_score_that_is_told_to_stop_asks_its_judge_no_more_and_the_same_command_finishes(
-    spec: Callable[..., Path], start: Callable[..., subprocess.Popen[str]], tmp_path: Path
+    spec: Callable[..., Path], join: Start, tmp_path: Path
 ) -> None:
     folder, judge = RunFolder(str(tmp_path / "run")), tmp_path / "judge.yaml"
-    asked = [*EMORAY, "run", str(spec(repetitions=100)), "--out", folder.uri]
-    assert subprocess.run(asked, capture_output=True, timeout=PATIENCE_S).returncode == 0
+    asked = join([*EMORAY, "run", str(spec(repetitions=100)), "--out", folder.uri])
+    assert asked.wait() == 0, asked.communicate()
     judge.write_text(JUDGE.format(latency_s=0.2))
     command = [*EMORAY, "score", folder.uri, "--reader", str(judge)]
-    process = start(command)
+    process = join(command)
     until(lambda: folder.rows("j", "a").counts().answered > 0, process)
 
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=PATIENCE_S)
+    _, err = process.communicate()
 
     assert process.returncode == INTERRUPTED, err
     assert f"resume with: emoray score {folder.uri} --reader {judge}" in err
     assert 0 < folder.rows("j", "a").counts().answered < 600
 
     judge.write_text(JUDGE.format(latency_s=0.0))
-    again = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
-    assert again.returncode == 0, again.stderr
+    again = join(command)
+    assert again.wait() == 0, again.communicate()
     assert folder.rows("j", "a").counts().answered == 600

@@ -17,7 +17,7 @@ import pytest
 from emoray.rehearsal.provider import Manners, Provider
 from emoray.store import RunFolder
 from emoray.stream.nodes import Nodes
-from tests.programs import PATIENCE_S, ROOT, Start, until
+from tests.programs import ROOT, Start, until
 
 pytestmark = pytest.mark.cluster
 RAY = [sys.executable, "-m", "ray.scripts.scripts"]
@@ -169,7 +169,7 @@ def ends(process: subprocess.Popen[str]) -> int:
 @cache
 def said(process: subprocess.Popen[str]) -> str:
     """Everything that a program has written when it has ended."""
-    out, err = process.communicate(timeout=PATIENCE_S)
+    out, err = process.communicate()
     return out + err
 
 

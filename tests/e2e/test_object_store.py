@@ -10,7 +10,7 @@ import pytest
 
 from emoray.store import RunFolder
 from tests.buckets import bucket
-from tests.programs import EMORAY, PATIENCE_S, Start, until
+from tests.programs import EMORAY, Start, until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.chaos]
 SECRET = "canary-5b1e77d0"
@@ -24,15 +24,15 @@ def s3() -> Iterator[str]:
 
 
 def test_a_run_on_an_object_store_is_killed_resumed_compacted_and_told_of(
-    s3: str, spec: Callable[..., Path], start: Start
+    s3: str, spec: Callable[..., Path], start: Start, join: Start
 ) -> None:
     path, folder = spec(repetitions=100, latency_s=3.0, in_flight=32), RunFolder(s3 % "night")
     command = [*EMORAY, "run", str(path), "--out", folder.uri]
-    killed = start(command)
+    killed = join(command)
     until(lambda: folder.exists() and folder.answers("a").counts().answered > 50, killed, every_s=0.1)
 
-    second = start(command)
-    _, refused = second.communicate(timeout=PATIENCE_S)
+    second = join(command)
+    _, refused = second.communicate()
     assert second.returncode == 2
     assert f"s3://bucket/night/ is being written by process {killed.pid} on" in refused
 
@@ -42,8 +42,8 @@ def test_a_run_on_an_object_store_is_killed_resumed_compacted_and_told_of(
     assert 50 < len(before) < CELLS
 
     path.write_text(path.read_text().replace("latency_s: 3.0", "latency_s: 0.0"))
-    resumed = start(command)
-    said, progress = resumed.communicate(timeout=PATIENCE_S)
+    resumed = join(command)
+    said, progress = resumed.communicate()
     assert resumed.returncode == 0, progress
     counts = folder.answers("a").counts()
     assert (counts.answered, counts.spare, counts.torn) == (CELLS, 0, 0)
@@ -52,7 +52,7 @@ def test_a_run_on_an_object_store_is_killed_resumed_compacted_and_told_of(
     attempts = (folder.manifest() or {})["attempts"]
     assert [attempt["end"].split(":")[0] for attempt in attempts] == ["died", "finished"]
 
-    told = {what: start([*EMORAY, what, folder.uri]).communicate(timeout=PATIENCE_S) for what in COMMANDS}
+    told = {what: start([*EMORAY, what, folder.uri]).communicate() for what in COMMANDS}
     assert f"settled {CELLS} of {CELLS}" in told["status"][0]
     assert "1 files are now 1" in told["compact"][0]
     assert "report: s3://bucket/night/report/report.html" in told["report"][0]

@@ -15,7 +15,7 @@ from emoray.spec import load
 from emoray.store import RunFolder
 from emoray.study.goemotions import LABELS
 from emoray.study.prompts import prompts
-from tests.programs import EMORAY, PATIENCE_S, ROOT
+from tests.programs import EMORAY, ROOT
 
 pytestmark = pytest.mark.cluster
 SPEC = str(ROOT / "jobs" / "quickstart.yaml")
@@ -29,7 +29,7 @@ Quickstart = tuple[RunFolder, subprocess.CompletedProcess[str]]
 def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Quickstart:
     folder = RunFolder(str(tmp_path_factory.mktemp("quickstart") / "run"))
     command = [*EMORAY, "run", SPEC, *ONCE, "--out", folder.uri]
-    return folder, subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, cwd=ROOT)
+    return folder, subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
 
 
 def test_it_ends_with_a_table_and_a_report_and_keeps_ray_quiet(quickstart: Quickstart) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ import pytest
 from emoray.embedded import reader_path
 from emoray.rehearsal.provider import Manners, Provider
 from emoray.store import RunFolder
-from tests.programs import EMORAY, PATIENCE_S, until
+from tests.programs import EMORAY, Start, until
 
 pytestmark = [
     pytest.mark.cluster,
@@ -59,11 +57,11 @@ def command(path: Path, folder: RunFolder) -> list[str]:
 
 
 def test_a_killed_run_goes_on_and_asks_no_answer_and_hardly_a_judgement_again(
-    provider: Any, start: Callable[..., subprocess.Popen[str]], tmp_path: Path
+    provider: Any, join: Start, tmp_path: Path
 ) -> None:
     path, folder = tmp_path / "spec.yaml", RunFolder(str(tmp_path / "run"))
     path.write_text(SPEC.format(url=provider.base_url))
-    process = start(command(path, folder))
+    process = join(command(path, folder))
     until(lambda: folder.exists() and folder.rows("judge", "a").counts().answered >= 32, process)
 
     process.kill()
@@ -73,11 +71,12 @@ def test_a_killed_run_goes_on_and_asks_no_answer_and_hardly_a_judgement_again(
     judged = folder.rows("judge", "a").counts().answered
     assert 32 <= judged < CELLS
     for _ in range(6):  # what could not be parsed is owed, and the next run asks it again
-        again = subprocess.run(command(path, folder), capture_output=True, text=True, timeout=2 * PATIENCE_S)
-        assert again.returncode in (0, 3), again.stderr
+        again = join(command(path, folder))
+        _, said = again.communicate()
+        assert again.returncode in (0, 3), said
         if again.returncode == 0:
             break
-        assert "cells are still owed" in again.stderr
+        assert "cells are still owed" in said
 
     assert again.returncode == 0
     answers = {row["key"]: row for row in folder.answers("a").read().to_pylist()}

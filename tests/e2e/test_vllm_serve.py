@@ -18,7 +18,7 @@ import pytest
 from emoray import rows
 from emoray.store import RunFolder
 from tests.hosts.vllm_tiny import tiny_llama
-from tests.programs import EMORAY, PATIENCE_S, until
+from tests.programs import EMORAY, KEY, KEY_ENV, Start, until
 
 pytestmark = [
     pytest.mark.cluster,
@@ -27,14 +27,13 @@ pytestmark = [
         None in map(importlib.util.find_spec, ("vllm", "uvicorn")), reason="vLLM is not installed, or not its server"
     ),
 ]
-KEY = "sk-canary-0b7e4d5a9c31"  # no key of anybody's
 SERVED = "tiny-llama"
 SERVER = "vllm.entrypoints.openai.api_server"  # what `vllm serve` starts; that looks for a package of another name
 
 # a random model may end its turn at once, so it is held to four tokens
 SPEC = """
 name: served
-accounts: {{mine: {{base_url: "{base_url}", key_env: EMORAY_TEST_KEY}}}}
+accounts: {{mine: {{base_url: "{base_url}", key_env: {key_env}}}}}
 models: [{{name: a, host: hosted_api, account: mine, id: {id}, extra_body: {{min_tokens: 4}}}}]
 states: 3
 questions: [freedom, art]
@@ -69,7 +68,7 @@ def base_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/v1"
     finally:
         server.terminate()
-        server.wait(PATIENCE_S)
+        server.wait()
 
 
 def _healthy(address: str) -> bool:
@@ -80,12 +79,13 @@ def _healthy(address: str) -> bool:
         return False
 
 
-def run(base_url: str, folder: Path, model: str = SERVED) -> subprocess.CompletedProcess[str]:
+def run(join: Start, base_url: str, folder: Path, model: str = SERVED) -> tuple[int, str]:
+    """Its exit code, and what it said of what went wrong."""
     spec = folder.with_suffix(".yaml")
-    spec.write_text(SPEC.format(base_url=base_url, id=model))
-    command = [*EMORAY, "run", str(spec), "--out", str(folder)]
-    env = os.environ | {"EMORAY_TEST_KEY": KEY}
-    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, env=env)
+    spec.write_text(SPEC.format(base_url=base_url, id=model, key_env=KEY_ENV))
+    running = join([*EMORAY, "run", str(spec), "--out", str(folder)], **{KEY_ENV: KEY})
+    _, said = running.communicate()
+    return running.returncode, said
 
 
 def said(folder: Path) -> dict[str, dict[str, Any]]:
@@ -96,11 +96,11 @@ def said(folder: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def test_every_cell_is_answered_and_its_seed_says_the_same_again(base_url: str, tmp_path: Path) -> None:
+def test_every_cell_is_answered_and_its_seed_says_the_same_again(join: Start, base_url: str, tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
-    done = [run(base_url, folder) for folder in (first, second)]
+    done = [run(join, base_url, folder) for folder in (first, second)]
 
-    assert [one.returncode for one in done] == [0, 0], done[0].stderr + done[1].stderr
+    assert [code for code, _ in done] == [0, 0], done
     answers = said(first)
     assert len(answers) == CELLS
     for row in answers.values():
@@ -117,10 +117,12 @@ def test_every_cell_is_answered_and_its_seed_says_the_same_again(base_url: str, 
         assert not file.is_file() or KEY.encode() not in file.read_bytes(), file
 
 
-def test_a_model_that_the_server_does_not_have_ends_the_lane_in_one_sentence(base_url: str, tmp_path: Path) -> None:
-    done = run(base_url, tmp_path / "run", model="no-such-model")
+def test_a_model_that_the_server_does_not_have_ends_the_lane_in_one_sentence(
+    join: Start, base_url: str, tmp_path: Path
+) -> None:
+    code, complained = run(join, base_url, tmp_path / "run", model="no-such-model")
 
-    assert done.returncode == 3
-    assert f"{base_url} has no model 'no-such-model'" in done.stderr
-    assert "correct the id of model 'a'" in done.stderr
+    assert code == 3
+    assert f"{base_url} has no model 'no-such-model'" in complained
+    assert "correct the id of model 'a'" in complained
     assert RunFolder(str(tmp_path / "run")).answers("a").counts().answered == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,9 @@ import psutil
 import pytest
 
 from emoray.spec import Vllm
+from emoray.stream.nodes import command_of
 from tests.hosts.vllm_tiny import tiny_llama
+from tests.programs import until
 
 
 @pytest.fixture(scope="session")
@@ -33,14 +34,9 @@ def vllm_host(vllm_model: Path) -> Iterator[Any]:
     yield host
     host.close()
     assert started
-    assert gone(started), "an engine that is closed leaves no process"
+    until(lambda: gone(started))  # an engine that is closed leaves no process
 
 
-def gone(pids: set[int], within_s: float = 15.0) -> bool:
-    """Whether all these processes end."""
-    end = time.monotonic() + within_s
-    while time.monotonic() < end:
-        if not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in pids):
-            return True
-        time.sleep(0.2)
-    return False
+def gone(pids: set[int]) -> bool:
+    """Whether all these processes have ended."""
+    return not any(map(command_of, pids))

@@ -38,7 +38,7 @@ def post(provider: Provider, key: str = "a", body: dict[str, Any] = BODY, **head
         {"Content-Type": "application/json", "X-Emoray-Key": key, **headers},
     )
     try:
-        with urllib.request.urlopen(request, timeout=30) as reply:
+        with urllib.request.urlopen(request) as reply:
             return reply.status, reply.headers, reply.read()
     except urllib.error.HTTPError as refused:
         return refused.code, refused.headers, refused.read()
@@ -57,7 +57,7 @@ def test_what_was_sent_before_its_sender_died_is_counted_before_anything_later(c
 
     def hold_up() -> None:
         busy.set()
-        go.wait(30)
+        go.wait()
 
     async def counted_when_it_has_caught_up() -> int:
         await _turns()
@@ -70,7 +70,7 @@ def test_what_was_sent_before_its_sender_died_is_counted_before_anything_later(c
         if connected:
             provider.catch_up()
         provider._loop.call_soon_threadsafe(hold_up)
-        busy.wait(30)
+        busy.wait()
         senders = senders or [socket.create_connection((address.hostname, address.port)) for _ in range(30)]
         body = json.dumps(BODY)
         for number, sender in enumerate(senders):
@@ -200,18 +200,18 @@ def test_a_storm_has_every_fault_that_leaves_hope() -> None:
 
 
 def test_a_limit_admits_so_many_says_so_in_headers_and_tells_the_rest_to_wait() -> None:
-    with Provider(Manners(requests_per_minute=60, burst_s=5.0)) as provider, ThreadPoolExecutor(20) as crowd:
+    slowly = Manners(requests_per_minute=1, burst_s=300.0)  # another one after a minute
+    with Provider(slowly) as provider, ThreadPoolExecutor(20) as crowd:
         replies = list(crowd.map(lambda i: post(provider, str(i)), range(20)))
     statuses = Counter(status for status, _, _ in replies)
-    assert 5 <= statuses[200] <= 8
-    assert statuses[429] == 20 - statuses[200]
+    assert statuses == {200: 5, 429: 15}
     for status, headers, _ in replies:
-        assert headers["x-ratelimit-limit-requests"] == "60"
-        assert status == 200 or 0 < float(headers["retry-after-ms"]) <= 1001
+        assert headers["x-ratelimit-limit-requests"] == "1"
+        assert status == 200 or 0 < float(headers["retry-after-ms"]) <= 60_001
 
 
 def test_a_limit_of_tokens_counts_prompt_and_answer() -> None:
-    with Provider(Manners(tokens_per_minute=60, burst_s=60.0)) as provider:
+    with Provider(Manners(tokens_per_minute=0.06, burst_s=60_000.0)) as provider:
         statuses = [post(provider, str(i))[0] for i in range(4)]
     assert statuses[0] == 200
     assert statuses[-1] == 429
@@ -220,7 +220,7 @@ def test_a_limit_of_tokens_counts_prompt_and_answer() -> None:
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
 def test_a_limit_of_tokens_may_count_what_a_request_reserves(name: str) -> None:
     body = {key: value for key, value in BODY.items() if key != "max_tokens"} | {name: 1000}
-    with Provider(Manners(tokens_per_minute=1500, burst_s=60.0, counts_reserved=True)) as provider:
+    with Provider(Manners(tokens_per_minute=1.5, burst_s=60_000.0, counts_reserved=True)) as provider:
         assert [post(provider, body=body)[0] for _ in range(2)] == [200, 429]
 
 
@@ -249,8 +249,8 @@ def test_it_runs_as_a_program_and_tells_where_and_what_it_counted() -> None:
         provider = Provider()
         provider.base_url = json.loads(process.stdout.readline())["base_url"]
         assert post(provider)[0] == 503
-        with urllib.request.urlopen(provider.base_url.removesuffix("/v1") + "/emoray/counters", timeout=30) as reply:
+        with urllib.request.urlopen(provider.base_url.removesuffix("/v1") + "/emoray/counters") as reply:
             counters = json.loads(reply.read())
-        process.communicate(timeout=30)
+        process.communicate()
     assert counters["statuses"] == {"503": 1}
     assert process.returncode == 0

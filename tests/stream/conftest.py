@@ -1,36 +1,23 @@
-"""One small Ray cluster for all tests of the stream in this process; it ends with the last of them."""
+"""Runs in this process, on the cluster that it has joined."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
-from typing import Any
 
 import pytest
-import ray
 
 from emoray import job
 from emoray.spec import Study, parse
 from emoray.store import RunFolder
-from emoray.stream import cluster
-
-
-@pytest.fixture(scope="package")
-def two_cpus() -> Iterator[None]:
-    """A Ray cluster that has two CPUs, one `slot` and no GPU, whatever this machine has."""
-    has: dict[str, Any] = {"num_cpus": 2, "num_gpus": 0, "resources": {"slot": 1}}
-    ray.init(address="local", include_dashboard=False, log_to_driver=False, **has)
-    cluster.connect()
-    yield
-    ray.shutdown()
-
 
 Run = Callable[..., int]
+Settled = Callable[[Study], RunFolder]
 
 
 @pytest.fixture
-def run(two_cpus: None, tmp_path: Path) -> Run:
+def run(two_cpus: str, tmp_path: Path) -> Run:
     """Runs a study into a folder of this test, and returns the exit code."""
 
     def call(study: Study, *, out: Path | None = None, limit: int | None = None, extend: bool = False) -> int:
@@ -38,6 +25,17 @@ def run(two_cpus: None, tmp_path: Path) -> Run:
         return job.run(study, uri, command="again", limit=limit, extend=extend, address=None, verbose=False)
 
     return call
+
+
+@pytest.fixture
+def settled(run_once: Callable[[Study, Path], None], folder: RunFolder) -> Settled:
+    """The folder of this test, in which a run of a study has just ended well."""
+
+    def begun(study: Study) -> RunFolder:
+        run_once(study, Path(folder.uri))
+        return folder
+
+    return begun
 
 
 @pytest.fixture

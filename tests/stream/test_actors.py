@@ -22,8 +22,6 @@ from emoray.stream.ledger import LaneLedger, Verdict
 from emoray.study.outcomes import Answer
 from tests import runs
 
-PATIENCE_S = 30.0
-
 
 def until(there: Callable[[], bool]) -> None:
     """Lets the other threads go on."""
@@ -44,7 +42,7 @@ def test_a_block_goes_in_as_soon_as_those_inside_no_longer_keep_the_host_full() 
         until(lambda: len(turnstile._outside) == 1)
         assert not inside.is_set()
         first.answered()
-        assert inside.wait(PATIENCE_S)
+        assert inside.wait()
     thread.join()
 
 
@@ -84,7 +82,7 @@ def test_blocks_that_wait_for_the_reader_are_read_as_one() -> None:
 
     def read(table: pa.Table) -> Future[None]:
         sizes.append(table.num_rows)
-        go.wait(PATIENCE_S)
+        go.wait()
         done: Future[None] = Future()
         done.set_result(None)
         return done
@@ -98,7 +96,7 @@ def test_blocks_that_wait_for_the_reader_are_read_as_one() -> None:
         until(lambda: len(together._waiting) == 4)
         go.set()
         for call in calls:
-            call.result(PATIENCE_S).result(PATIENCE_S)
+            call.result().result()
     assert sizes == [1] * actors._SEATS + [40]
 
 
@@ -122,7 +120,7 @@ class OneIsSlow:
         *others, last = asks
         for ask in others:
             yield self._reply(ask)
-        assert self.go.wait(PATIENCE_S)
+        assert self.go.wait()
         yield self._reply(last)
 
     def close(self) -> None: ...

@@ -20,14 +20,14 @@ GPU = Bundle(1, 1)
 HUGE = study("- {name: huge, host: vllm, id: x, tensor_parallel_size: 8}").spec
 
 
-def test_the_nodes_are_known_by_what_they_have(two_cpus: None) -> None:
+def test_the_nodes_are_known_by_what_they_have(two_cpus: str) -> None:
     (node,) = cluster.nodes()
 
     assert (node.cpus, node.gpus, dict(node.others)) == (2, 0, {"slot": 1})
     assert len(node.name) == 56  # Ray's id, by which an actor is sent there
 
 
-def test_only_a_cluster_that_grows_may_have_tomorrow_what_it_has_not_today(two_cpus: None) -> None:
+def test_only_a_cluster_that_grows_may_have_tomorrow_what_it_has_not_today(two_cpus: str) -> None:
     with pytest.raises(SpecError, match="model 'huge' needs 1 CPUs and 8 GPUs, but the cluster has 2 CPUs"):
         cluster.check(HUGE, HUGE.models[0], cluster.nodes())
 

@@ -15,7 +15,7 @@ from emoray.store import RunFolder
 from emoray.stream import cluster
 from emoray.stream.conduct import Conductor
 from emoray.study.prompts import prompts
-from tests.stream.conftest import Run, study
+from tests.stream.conftest import Run, Settled, study
 
 pytestmark = pytest.mark.cluster
 
@@ -37,9 +37,9 @@ def test_every_cell_of_the_grid_becomes_one_row_that_recomputes(run: Run, folder
         np.testing.assert_array_equal(before, after)
 
 
-def test_running_twice_asks_nothing_twice(run: Run, folder: RunFolder) -> None:
+def test_running_twice_asks_nothing_twice(run: Run, settled: Settled) -> None:
     asked = study(ONE, repetitions=2)
-    run(asked)
+    folder = settled(asked)
     before = folder.answers("a").read()
 
     assert run(asked) == 0
@@ -50,8 +50,8 @@ def test_running_twice_asks_nothing_twice(run: Run, folder: RunFolder) -> None:
     assert [lane["answered"] for attempt in attempts for lane in attempt["lanes"]] == [12, 0]
 
 
-def test_raising_repetitions_asks_only_the_new_cells(run: Run, folder: RunFolder) -> None:
-    run(study(ONE, repetitions=2))
+def test_raising_repetitions_asks_only_the_new_cells(run: Run, settled: Settled) -> None:
+    folder = settled(study(ONE, repetitions=2))
     before = {row["key"]: row for row in folder.answers("a").read().to_pylist()}
 
     assert run(study(ONE, repetitions=5)) == 0
@@ -119,23 +119,23 @@ def test_what_the_cluster_cannot_hold_is_refused_at_once_and_nothing_is_written(
 
 
 def test_a_spec_that_leaves_answers_aside_must_say_so(
-    run: Run, folder: RunFolder, capsys: pytest.CaptureFixture[str]
+    run: Run, settled: Settled, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run(study(ONE))
+    folder = settled(study(ONE, repetitions=2))
     changed = study(ONE, more="sampling: {temperature: 0.3}")
 
-    with pytest.raises(SpecError, match="holds 6 answers that this spec does not ask for"):
+    with pytest.raises(SpecError, match="holds 12 answers that this spec does not ask for"):
         run(changed)
 
     assert run(changed, extend=True) == 0
-    assert folder.answers("a").counts().answered == 12
+    assert folder.answers("a").counts().answered == 18
     said = capsys.readouterr().out
-    assert "left out: 6 answers in the folder that the spec does not ask for" in said
+    assert "left out: 12 answers in the folder that the spec does not ask for" in said
 
 
-def test_the_manifest_tells_what_ran_and_keeps_every_attempt(run: Run, folder: RunFolder) -> None:
-    asked = study(ONE)
-    run(asked)
+def test_the_manifest_tells_what_ran_and_keeps_every_attempt(run: Run, settled: Settled) -> None:
+    asked = study(ONE, repetitions=2)
+    folder = settled(asked)
     run(asked)
 
     kept = folder.manifest() or {}
@@ -145,9 +145,9 @@ def test_the_manifest_tells_what_ran_and_keeps_every_attempt(run: Run, folder: R
     assert kept["attempts"][0]["versions"]["ray"] == "2.60.0"
 
 
-def test_an_attempt_that_ended_while_this_one_was_starting_is_kept(run: Run, folder: RunFolder) -> None:
-    asked = study(ONE)
-    run(asked)
+def test_an_attempt_that_ended_while_this_one_was_starting_is_kept(settled: Settled) -> None:
+    asked = study(ONE, repetitions=2)
+    folder = settled(asked)
 
     def joined_late(attempt: str) -> Conductor:
         kept = folder.manifest() or {}
@@ -180,18 +180,18 @@ def test_status_tells_what_is_settled_read_and_owed(run: Run, folder: RunFolder)
     assert found.read == {"r": found.settled}
 
 
-def test_a_reader_catches_up_on_answers_that_it_has_not_read(run: Run, folder: RunFolder) -> None:
-    run(study(ONE, repetitions=3))
+def test_a_reader_catches_up_on_answers_that_it_has_not_read(run: Run, settled: Settled) -> None:
+    folder = settled(study(ONE, repetitions=2))
     before = folder.answers("a").read()
 
-    assert run(study(ONE, repetitions=3, readers="r second")) == 0
+    assert run(study(ONE, repetitions=2, readers="r second")) == 0
 
     assert folder.answers("a").read().equals(before)
     assert folder.rows("second", "a").read()["key"].equals(before["key"])
 
 
-def test_scoring_a_run_with_another_reader_asks_nothing(run: Run, folder: RunFolder) -> None:
-    run(study(ONE, repetitions=3))
+def test_scoring_a_run_with_another_reader_asks_nothing(settled: Settled) -> None:
+    folder = settled(study(ONE, repetitions=2))
     before = folder.answers("a").read()
 
     assert job.score(folder.uri, ScriptedReader(kind="scripted", name="third"), command="again") == 0
