@@ -26,6 +26,7 @@ from aiohttp import web
 
 from emoray.hosts import Ask, Host
 from emoray.hosts.chat import KEY_HEADER
+from emoray.rehearsal.batches import Batches, BatchManners
 from emoray.rehearsal.faults import Fault, Plan, storm
 from emoray.study.outcomes import Answer
 
@@ -73,6 +74,7 @@ class Manners:
     models: tuple[str, ...] = ()  # none: every id is known
     api_key: str | None = None  # any other is refused
     batch_polls: int = 2  # a batch is done when it was asked for so often
+    batches: BatchManners = field(default_factory=BatchManners)
 
 
 @dataclass
@@ -213,8 +215,6 @@ class Provider:
             await runner.cleanup()
 
     def _app(self) -> web.Application:
-        from emoray.rehearsal.batches import Batches
-
         app = web.Application(client_max_size=256 * 1024**2)
         app.router.add_post("/v1/chat/completions", self._chat)
         app.router.add_get("/v1/models", self._models)
