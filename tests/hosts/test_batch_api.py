@@ -528,7 +528,7 @@ def test_a_small_file_waits_for_the_accounts_other_batches(start: Start, tmp_pat
                         list(other.generate(asks(20)))
             return list_batches(**asked)
 
-        waiting._client.batches.list = watched  # type: ignore[method-assign,assignment]
+        waiting._client.batches.list = watched  # type: ignore[method-assign]
         assert kinds(list(waiting.generate(asks(20)))) == {"answer": 20}
     assert [(batch.waits_for, len(batch.keys)) for batch in listed[1]] == [("room in the provider's queue", 20)]
     assert [len(batch.keys) for batch in book(tmp_path) if batch.model == "gpt"] == [20]
