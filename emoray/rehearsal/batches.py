@@ -192,16 +192,18 @@ class Batches:
         return web.json_response(self._shown(batch))
 
     async def _finish(self, batch: _Batch) -> None:
-        good: list[Body] = []
-        bad: list[Body] = []
+        good: list[bytes] = []
+        bad: list[bytes] = []
         for line in batch.lines:
-            result = self._manners.lines(await self._result(line))
-            (good if _is_good(result) else bad).append(result)
+            result, fault = await self._result(line)
+            told = self._manners.lines(result)
+            text = json.dumps(told).encode()
+            (good if _is_good(told) else bad).append(text[: len(text) // 2] if fault is Fault.CUT_JSON else text)
         batch.status = "completed"
-        batch.output_file_id = self._keep("output.jsonl", _jsonl(good)) if good else None
-        batch.error_file_id = self._keep("errors.jsonl", _jsonl(bad)) if bad else None
+        batch.output_file_id = self._keep("output.jsonl", b"\n".join(good)) if good else None
+        batch.error_file_id = self._keep("errors.jsonl", b"\n".join(bad)) if bad else None
 
-    async def _result(self, line: Body) -> Body:
+    async def _result(self, line: Body) -> tuple[Body, Fault | None]:
         key = str(line["custom_id"])
         counters = self._provider.counters
         counters.asked[key] += 1
@@ -210,8 +212,9 @@ class Batches:
         if fault is not None:
             counters.faults[fault] += 1
         if fault is Fault.HANG:
-            return _line(key, None, {"code": "batch_expired", "message": "This request was not done in time."})
-        return _line(key, {"status_code": status, "request_id": f"req_{key[:8]}", "body": body}, None)
+            error = {"code": "batch_expired", "message": "This request was not done in time."}
+            return _line(key, None, error), fault
+        return _line(key, {"status_code": status, "request_id": f"req_{key[:8]}", "body": body}, None), fault
 
     def _shown(self, batch: _Batch) -> Any:
         done = batch.status == "completed"
@@ -240,10 +243,6 @@ class Batches:
 
 def _line(key: str, response: Body | None, error: Body | None) -> Body:
     return {"id": f"batch_req_{key[:8]}", "custom_id": key, "response": response, "error": error}
-
-
-def _jsonl(lines: list[Body]) -> bytes:
-    return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
 
 
 def _is_good(result: Body) -> bool:

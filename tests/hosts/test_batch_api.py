@@ -188,6 +188,8 @@ def test_failed_lines_are_typed_and_asked_anew_by_the_next_run(start: Start) -> 
         (Fault.CONTEXT_LENGTH, FailureKind.CONTEXT_LENGTH),
         (Fault.EMPTY, FailureKind.EMPTY),
         (Fault.NO_CHOICES, FailureKind.MALFORMED),
+        (Fault.OK_HTML, FailureKind.MALFORMED),
+        (Fault.CUT_JSON, FailureKind.MALFORMED),
         (Fault.HANG, FailureKind.TIMEOUT),  # the batch expired before this line was done
     ],
 )
@@ -696,6 +698,25 @@ def test_a_batch_in_trouble_leaves_what_others_bring(start: Start) -> None:
         replies, stopped = until_down(start(provider, most_lines=5), asks(15))
     assert kinds(replies) == {"answer": 10}
     assert "cannot be asked for batches" in str(stopped)
+
+
+def test_a_passing_401_is_not_believed(start: Start) -> None:
+    with Provider() as provider:
+        host = start(provider)
+        retrieve, polls = host._client.batches.retrieve, [0]
+
+        def refusing(id: str) -> Any:
+            polls[0] += 1
+            if polls[0] == 2:
+                request = httpx2.Request("GET", provider.base_url)
+                said = {"error": {"message": "Incorrect API key provided.", "code": "invalid_api_key"}}
+                refused = httpx2.Response(401, json=said, request=request)
+                raise openai.AuthenticationError("401", response=refused, body=said["error"])
+            return retrieve(id)
+
+        host._client.batches.retrieve = refusing  # type: ignore[method-assign,assignment]
+        assert kinds(list(host.generate(asks(5)))) == {"answer": 5}
+    assert once_each(provider)
 
 
 def test_a_passing_404_is_not_believed(start: Start) -> None:
