@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections import Counter, defaultdict
+from dataclasses import asdict, dataclass, field, fields
 
 from emoray.hosts.batch_book import NotedBatch
 from emoray.store import RunFolder
 
 _FOLDER = "batches"
+_FIELDS = frozenset(each.name for each in fields(NotedBatch))
 
 
 @dataclass(frozen=True)
@@ -34,5 +36,32 @@ class FolderBook:
 
 
 def _batch(raw: bytes) -> NotedBatch:
-    data = json.loads(raw)
+    """What a later version wrote beside these fields is left out."""
+    data = {name: value for name, value in json.loads(raw).items() if name in _FIELDS}
     return NotedBatch(**{**data, "keys": tuple(data["keys"])})
+
+
+@dataclass
+class Standing:
+    """How the batches of a model stand."""
+
+    open: int = 0  # submitted and not ended
+    waits: Counter[str] = field(default_factory=Counter)  # of them, those that something keeps from going on: for what
+    cells: Counter[str] = field(default_factory=Counter)  # not submitted yet: how many wait for what
+    aside: int = 0  # lines of results that are no cell's
+
+    def count(self, batch: NotedBatch) -> None:
+        self.aside += batch.aside
+        if batch.made and not batch.ended:
+            self.open += 1
+            self.waits.update([batch.waits_for] if batch.waits_for else [])
+        elif batch.waits_for and not batch.made:
+            self.cells[batch.waits_for] += len(batch.keys)
+
+
+def standings(folder: RunFolder) -> dict[str, Standing]:
+    """By model."""
+    found: defaultdict[str, Standing] = defaultdict(Standing)
+    for batch in FolderBook(folder).noted():
+        found[batch.model].count(batch)
+    return dict(found)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from emoray import manifest
-from emoray.batches import FolderBook
+from emoray.batches import Standing, standings
 from emoray.belonging import Belonging, as_asked, unread
 from emoray.lease import holder
 from emoray.progress import by_kind, duration
@@ -29,6 +28,9 @@ class ModelStatus:
     spare: int  # answers beyond the first of their key, which never reach a result
     torn: int  # files that cannot be read
     batches: int  # submitted to a batch endpoint and not ended
+    batches_wait: dict[str, int]  # of them, those that something keeps from going on: how many wait for what
+    waiting_cells: dict[str, int]  # not submitted yet: how many wait for what
+    lines_aside: int  # of batches' results, which are no cell's
     prompt_tokens: int
     completion_tokens: int
     cost_usd: float
@@ -77,11 +79,11 @@ def status(folder: RunFolder, *, now: datetime | None = None) -> Status:
     attempts = list((whole or {}).get("attempts", []))
     cells, last = int((whole or {})["cells_per_model"]), attempts[-1] if attempts else {}
     now = now or datetime.now(UTC)
-    batches = Counter(batch.model for batch in FolderBook(folder).noted() if not batch.ended)
+    under_way = standings(folder)
     held = holder(folder, now.timestamp())
     standing: dict[str, str] = json.loads(folder.read_bytes(LANES) or b"{}") if held else {}
     models = tuple(
-        _model(seen, entry.name, cells, last, now, batches[entry.name], standing.get(entry.name))
+        _model(seen, entry.name, cells, last, now, under_way.get(entry.name, Standing()), standing.get(entry.name))
         for entry in study.spec.models
     )
     writer = f"process {held.pid} on {held.host}" if held else None
@@ -94,7 +96,7 @@ def _model(
     cells: int,
     last: dict[str, Any],
     now: datetime,
-    batches: int,
+    batches: Standing,
     standing: str | None,
 ) -> ModelStatus:
     said = folder.answers(name).counts()
@@ -112,7 +114,10 @@ def _model(
         unread={reader: kinds for reader, kinds in unreadable.items() if kinds},
         spare=said.spare,
         torn=said.torn,
-        batches=batches,
+        batches=batches.open,
+        batches_wait=dict(batches.waits),
+        waiting_cells=dict(batches.cells),
+        lines_aside=batches.aside,
         prompt_tokens=said.prompt_tokens,
         completion_tokens=said.completion_tokens,
         cost_usd=said.cost_usd,
@@ -139,10 +144,19 @@ def _line(model: ModelStatus, width: int) -> str:
         f"${model.read_cost_usd:,.2f} for judges" if model.read_cost_usd else "",
         f"{model.spare:,} spare copies" if model.spare else "",
         f"{model.torn} torn files" if model.torn else "",
-        f"{model.batches} batches open" if model.batches else "",
+        _batches(model),
+        *(f"{n:,} cells wait for {what}" for what, n in model.waiting_cells.items()),
+        f"{model.lines_aside:,} result lines set aside" if model.lines_aside else "",
     ]
     if model.standing and model.standing.startswith("waits"):
         words.append(model.standing)
     if model.per_minute:
         words += [f"{model.per_minute:,.0f}/min", f"{duration(60 * model.owed / model.per_minute)} left"]
     return "  ".join(word for word in words if word)
+
+
+def _batches(model: ModelStatus) -> str:
+    """`3 batches open, of which 1 waits for its output file`"""
+    waits = [f"{n} {'waits' if n == 1 else 'wait'} for {what}" for what, n in model.batches_wait.items()]
+    open_ = f"{model.batches} {'batch' if model.batches == 1 else 'batches'} open" if model.batches else ""
+    return f"{open_}, of which {', '.join(waits)}" if waits else open_

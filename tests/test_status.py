@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -52,6 +53,31 @@ def test_an_answer_that_came_twice_is_counted_once_and_its_copy_is_told(tmp_path
     runs.say(folder, cells[:3])
     assert (of(folder).settled, of(folder).spare) == (4, 3)
     assert "3 spare copies" in status(folder).text()
+
+
+def test_what_batches_wait_for_is_told(tmp_path: Path) -> None:
+    folder = runs.begun(tmp_path)
+    book, noted = FolderBook(folder), NotedBatch("1", "a", ("k1", "k2"), "2026-11-30T04:00:00+00:00")
+    book.note(replace(noted, id="b1"))
+    book.note(replace(noted, token="2", id="b2", waits_for="its output file"))
+    book.note(replace(noted, token="3", id="b3", waits_for="its output file"))
+    book.note(replace(noted, token="4", waits_for="room in the provider's queue"))
+    book.note(replace(noted, token="5", id="b5", ended=True, aside=3))
+    found = of(folder)
+    assert (found.batches, found.batches_wait) == (3, {"its output file": 2})
+    assert (found.waiting_cells, found.lines_aside) == ({"room in the provider's queue": 2}, 3)
+    text = status(folder).text()
+    assert "3 batches open, of which 2 wait for its output file" in text
+    assert "2 cells wait for room in the provider's queue" in text
+    assert "3 result lines set aside" in text
+    assert (of(folder, "b b").batches, of(folder, "b b").waiting_cells) == (0, {})
+
+
+def test_a_batch_that_a_later_version_noted_is_read(tmp_path: Path) -> None:
+    folder = runs.begun(tmp_path)
+    noted = {"token": "1", "model": "a", "keys": ["k"], "noted_at": "2026-11-30T04:00:00+00:00", "new": 1}
+    folder.write_text("batches/1.json", json.dumps(noted))
+    assert [batch.keys for batch in FolderBook(folder).noted()] == [("k",)]
 
 
 def test_what_each_reader_has_read_is_told(tmp_path: Path) -> None:

@@ -17,6 +17,14 @@ class NotedBatch:
     id: str | None = None  # the provider's; None: about to be made
     ended: bool = False  # all its replies were handed on once, or the provider no longer knows it
     usd: float = 0.0  # the most that it may cost
+    file: str | None = None  # the id of its input file
+    waits_for: str | None = None  # where something keeps it from going on; without an id: it was not made yet
+    aside: int = 0  # lines of its results that are no cell's
+
+    @property
+    def made(self) -> bool:
+        """Whether there is such a batch, as far as is known."""
+        return self.id is not None or self.waits_for is None
 
 
 class BatchBook(Protocol):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,37 @@ if TYPE_CHECKING:
 Body = dict[str, Any]
 
 
+def _as_it_is(said: Any) -> Any:
+    return said
+
+
+@dataclass(frozen=True)
+class BatchManners:
+    """How the batch endpoint behaves, where it does not do as OpenAI's does on a good day."""
+
+    words: Mapping[str, str] = field(default_factory=dict)  # its own spelling of a status
+    file_polls: int = 0  # an input file is pending until it was asked for so often
+    strict_files: bool = False  # that is not said when it comes, but no batch can be made of it
+    late_polls: int = 0  # so many polls after its end a batch does not name its files
+    late_contents: int = 0  # so many times the content of a file of results is not there
+    finalizing_polls: int = 0  # so many polls it is finalizing before it is completed
+    unknown_polls: int = 0  # so many polls a batch is unknown after it was made
+    most_enqueued: int | None = None  # lines of all open batches; one more fails, as token_limit_exceeded
+    no_queue: bool = False  # that is said with a 429 when it is made instead
+    lost_creates: int = 0  # so many times a batch is made and the answer is an error
+    endpoints: bool = True  # False: 404 for everything
+    lists: bool = True
+    one_page: bool = True  # False: the same page for ever
+    echoes: bool = True  # metadata
+    spoils: Callable[[bytes], bytes] = _as_it_is  # a file of results, as it is fetched
+    says: Callable[[Body], Any] = _as_it_is  # a batch, as it is told; may be anything
+    lines: Callable[[Body], Body] = _as_it_is  # each result
+
+
+_OVER = frozenset({"completed", "failed", "cancelled", "expired"})
+_FULL = "Enqueued token limit reached. Please try again once some in_progress batches have been completed."
+
+
 @dataclass
 class _Batch:
     id: str
@@ -27,6 +60,8 @@ class _Batch:
     output_file_id: str | None = None
     error_file_id: str | None = None
     status: str = "validating"
+    full: bool = False  # the queue had no room for it
+    since: int = 0  # polls since its end
     created_at: int = field(default_factory=lambda: int(time.time()))
 
 
@@ -37,8 +72,15 @@ class Batches:
         self._provider = provider
         self._files: dict[str, tuple[str, bytes]] = {}  # id -> name, content
         self._batches: dict[str, _Batch] = {}
+        self._seen = Counter[str]()  # how often each thing was asked for
+
+    @property
+    def _manners(self) -> BatchManners:
+        return self._provider.manners.batches
 
     def routes(self, app: web.Application) -> None:
+        if not self._manners.endpoints:
+            return
         app.router.add_post("/v1/files", self._upload)
         app.router.add_get("/v1/files/{id}", self._file)
         app.router.add_delete("/v1/files/{id}", self._delete)
@@ -63,11 +105,21 @@ class Batches:
 
     def _describe(self, id: str) -> Body:
         name, content = self._files[id]
-        size = len(content)
-        return {"id": id, "object": "file", "bytes": size, "created_at": 0, "filename": name, "purpose": "batch"}
+        told = self._seen[id] or not self._manners.strict_files
+        waits = told and self._seen[id] < self._manners.file_polls
+        return {
+            "id": id,
+            "object": "file",
+            "bytes": len(content),
+            "created_at": 0,
+            "filename": name,
+            "purpose": "batch",
+            "status": "pending" if waits else "processed",
+        }
 
     async def _file(self, request: web.Request) -> web.Response:
         id = request.match_info["id"]
+        self._seen[id] += 1
         return web.json_response(self._describe(id)) if id in self._files else _missing(id)
 
     async def _delete(self, request: web.Request) -> web.Response:
@@ -77,52 +129,81 @@ class Batches:
 
     async def _content(self, request: web.Request) -> web.Response:
         id = request.match_info["id"]
-        return web.Response(body=self._files[id][1]) if id in self._files else _missing(id)
+        self._seen[f"{id}/content"] += 1
+        if id not in self._files or self._seen[f"{id}/content"] <= self._manners.late_contents:
+            return _missing(id)
+        return web.Response(body=self._manners.spoils(self._files[id][1]))
 
     async def _create(self, request: web.Request) -> web.Response:
         refused = self._provider.refused(request)
         if refused is not None:
             return refused
         asked: Body = await request.json()
-        if asked["input_file_id"] not in self._files:
-            return _missing(asked["input_file_id"])
-        lines = [json.loads(line) for line in self._files[asked["input_file_id"]][1].splitlines() if line.strip()]
-        batch = _Batch(f"batch_{len(self._batches) + 1}", asked["input_file_id"], lines, asked.get("metadata") or {})
+        id = asked["input_file_id"]
+        if id not in self._files:
+            return _missing(id)
+        if self._manners.strict_files and self._seen[id] < self._manners.file_polls:
+            return _refused(400, "The file is not processed yet.", "invalidPayload")
+        lines = [json.loads(line) for line in self._files[id][1].splitlines() if line.strip()]
+        most = self._manners.most_enqueued
+        full = most is not None and self._enqueued() + len(lines) > most
+        if full and self._manners.no_queue:
+            return _refused(429, _FULL, "token_limit_exceeded")
+        batch = _Batch(f"batch_{len(self._batches) + 1}", id, lines, asked.get("metadata") or {})
+        batch.full = full
         self._batches[batch.id] = batch
-        return web.json_response(_shown(batch))
+        self._seen["creates"] += 1
+        if self._seen["creates"] <= self._manners.lost_creates:
+            return _refused(503, "The server is overloaded.", None)
+        return web.json_response(self._shown(batch))
+
+    def _enqueued(self) -> int:
+        taken = [batch for batch in self._batches.values() if batch.status not in _OVER and not batch.full]
+        return sum(len(batch.lines) for batch in taken)
 
     async def _list(self, request: web.Request) -> web.Response:
         del request
-        batches = [_shown(batch) for batch in reversed(self._batches.values())]
-        return web.json_response({"object": "list", "data": batches, "has_more": False})
+        if not self._manners.lists:
+            return _missing("batches")
+        batches = [self._shown(batch) for batch in reversed(self._batches.values())]
+        return web.json_response({"object": "list", "data": batches, "has_more": not self._manners.one_page})
 
     async def _poll(self, request: web.Request) -> web.Response:
         batch = self._batches.get(request.match_info["id"])
-        if batch is None:
+        if batch is None or batch.polls < self._manners.unknown_polls:
+            if batch is not None:
+                batch.polls += 1
             return _missing(request.match_info["id"])
         batch.polls += 1
-        if batch.status in ("validating", "in_progress"):
-            batch.status = "in_progress"
-            if batch.polls >= self._provider.manners.batch_polls:
-                await self._finish(batch)
-        return web.json_response(_shown(batch))
+        if batch.status in _OVER:
+            batch.since += 1
+        elif batch.full:
+            batch.status = "failed"
+        elif batch.polls >= self._provider.manners.batch_polls + self._manners.finalizing_polls:
+            await self._finish(batch)
+        else:
+            through = batch.polls >= self._provider.manners.batch_polls
+            batch.status = "finalizing" if through else "in_progress"
+        return web.json_response(self._shown(batch))
 
     async def _cancel(self, request: web.Request) -> web.Response:
         batch = self._batches[request.match_info["id"]]
         batch.status = "cancelled"
-        return web.json_response(_shown(batch))
+        return web.json_response(self._shown(batch))
 
     async def _finish(self, batch: _Batch) -> None:
-        good: list[Body] = []
-        bad: list[Body] = []
+        good: list[bytes] = []
+        bad: list[bytes] = []
         for line in batch.lines:
-            result = await self._result(line)
-            (good if result["error"] is None and result["response"]["status_code"] == 200 else bad).append(result)
+            result, fault = await self._result(line)
+            told = self._manners.lines(result)
+            text = json.dumps(told).encode()
+            (good if _is_good(told) else bad).append(text[: len(text) // 2] if fault is Fault.CUT_JSON else text)
         batch.status = "completed"
-        batch.output_file_id = self._keep("output.jsonl", _jsonl(good)) if good else None
-        batch.error_file_id = self._keep("errors.jsonl", _jsonl(bad)) if bad else None
+        batch.output_file_id = self._keep("output.jsonl", b"\n".join(good)) if good else None
+        batch.error_file_id = self._keep("errors.jsonl", b"\n".join(bad)) if bad else None
 
-    async def _result(self, line: Body) -> Body:
+    async def _result(self, line: Body) -> tuple[Body, Fault | None]:
         key = str(line["custom_id"])
         counters = self._provider.counters
         counters.asked[key] += 1
@@ -131,40 +212,51 @@ class Batches:
         if fault is not None:
             counters.faults[fault] += 1
         if fault is Fault.HANG:
-            return _line(key, None, {"code": "batch_expired", "message": "This request was not done in time."})
-        return _line(key, {"status_code": status, "request_id": f"req_{key[:8]}", "body": body}, None)
+            error = {"code": "batch_expired", "message": "This request was not done in time."}
+            return _line(key, None, error), fault
+        return _line(key, {"status_code": status, "request_id": f"req_{key[:8]}", "body": body}, None), fault
+
+    def _shown(self, batch: _Batch) -> Any:
+        done = batch.status == "completed"
+        named = batch.since >= self._manners.late_polls
+        return self._manners.says(
+            {
+                "id": batch.id,
+                "object": "batch",
+                "endpoint": "/v1/chat/completions",
+                "errors": {"object": "list", "data": [_error(_FULL, "token_limit_exceeded")]} if batch.full else None,
+                "input_file_id": batch.input_file_id if self._manners.echoes else None,
+                "completion_window": "24h",
+                "status": self._manners.words.get(batch.status, batch.status),
+                "output_file_id": batch.output_file_id if named else None,
+                "error_file_id": batch.error_file_id if named else None,
+                "created_at": batch.created_at,
+                "request_counts": {
+                    "total": len(batch.lines),
+                    "completed": len(batch.lines) if done else 0,
+                    "failed": 0,
+                },
+                "metadata": batch.metadata if self._manners.echoes else None,
+            }
+        )
 
 
 def _line(key: str, response: Body | None, error: Body | None) -> Body:
     return {"id": f"batch_req_{key[:8]}", "custom_id": key, "response": response, "error": error}
 
 
-def _jsonl(lines: list[Body]) -> bytes:
-    return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
-
-
-def _shown(batch: _Batch) -> Body:
-    done = batch.status == "completed"
-    return {
-        "id": batch.id,
-        "object": "batch",
-        "endpoint": "/v1/chat/completions",
-        "errors": None,
-        "input_file_id": batch.input_file_id,
-        "completion_window": "24h",
-        "status": batch.status,
-        "output_file_id": batch.output_file_id,
-        "error_file_id": batch.error_file_id,
-        "created_at": batch.created_at,
-        "request_counts": {
-            "total": len(batch.lines),
-            "completed": len(batch.lines) if done else 0,
-            "failed": 0,
-        },
-        "metadata": batch.metadata,
-    }
+def _is_good(result: Body) -> bool:
+    response = result.get("response")
+    return response is not None and (not isinstance(response, dict) or response.get("status_code", 200) == 200)
 
 
 def _missing(what: str) -> web.Response:
-    error = {"message": f"No such object: {what}", "type": "invalid_request_error", "param": "id", "code": None}
-    return web.json_response({"error": error}, status=404)
+    return _refused(404, f"No such object: {what}", None)
+
+
+def _refused(status: int, message: str, code: str | None) -> web.Response:
+    return web.json_response({"error": _error(message, code) | {"type": "invalid_request_error"}}, status=status)
+
+
+def _error(message: str, code: str | None) -> Body:
+    return {"message": message, "param": None, "code": code, "line": None}

@@ -26,6 +26,7 @@ from aiohttp import web
 
 from emoray.hosts import Ask, Host
 from emoray.hosts.chat import KEY_HEADER
+from emoray.rehearsal.batches import Batches, BatchManners
 from emoray.rehearsal.faults import Fault, Plan, storm
 from emoray.study.outcomes import Answer
 
@@ -54,6 +55,7 @@ _REFUSALS = (
 )
 _TURNS = 20  # more than a request takes from the kernel to the counter
 _UNUSABLE = frozenset({Fault.NO_CHOICES, Fault.EMPTY, Fault.NULL, Fault.FILTERED})
+_NO_LINE = frozenset({Fault.HANG, Fault.CUT_JSON})  # in a batch: expired, and half a line
 _HTML = "<!DOCTYPE html>\n<html><head><title>{0}</title></head><body><h1>{0}</h1><hr>nginx</body></html>\n"
 
 
@@ -73,6 +75,7 @@ class Manners:
     models: tuple[str, ...] = ()  # none: every id is known
     api_key: str | None = None  # any other is refused
     batch_polls: int = 2  # a batch is done when it was asked for so often
+    batches: BatchManners = field(default_factory=BatchManners)
 
 
 @dataclass
@@ -213,8 +216,6 @@ class Provider:
             await runner.cleanup()
 
     def _app(self) -> web.Application:
-        from emoray.rehearsal.batches import Batches
-
         app = web.Application(client_max_size=256 * 1024**2)
         app.router.add_post("/v1/chat/completions", self._chat)
         app.router.add_get("/v1/models", self._models)
@@ -333,8 +334,10 @@ class Provider:
             return self._ok(json.dumps(good).encode())
         return self._answer(key, good)
 
-    async def line(self, body: Body, key: str, fault: Fault | None) -> tuple[int, Body]:
+    async def line(self, body: Body, key: str, fault: Fault | None) -> tuple[int, Body | str]:
         """Status and body of one line of a batch; faults of the connection do not happen inside a batch."""
+        if fault is Fault.OK_HTML:
+            return 200, _HTML.format("Welcome to the hotel network")
         error = self._error_of(fault, body) if fault is not None else None
         if error is not None and error.content_type == "application/json":
             return error.status, json.loads(error.body if isinstance(error.body, bytes) else b"{}")
@@ -343,7 +346,7 @@ class Provider:
         good = completion(body, await self._speak(body), key)
         if fault is not None:
             _spoil(good, fault, self.manners.plan.draw("refusal", key))
-        self.counters.answered[key] += fault not in _UNUSABLE and fault is not Fault.HANG
+        self.counters.answered[key] += fault not in _UNUSABLE | _NO_LINE
         return 200, good
 
     def _error_of(self, fault: Fault, body: Body) -> web.Response | None:

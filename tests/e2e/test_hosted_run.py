@@ -6,13 +6,18 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from threading import Event
+from typing import Any
 
 import pytest
 
 from emoray import rows
+from emoray.rehearsal.batches import BatchManners
+from emoray.rehearsal.provider import Manners, Provider
 from emoray.store import RunFolder
 from tests.programs import EMORAY, KEY, KEY_ENV, Start
 
@@ -147,6 +152,37 @@ def test_a_batch_brings_the_same_rows(run: Run, start: Start, spec: Callable[...
     assert folder.rows("r", "a").counts().answered == CELLS
     assert set(folder.answers("a").read(["host"])["host"].to_pylist()) == {"batch_api"}
     _no_key_in(tmp_path, done.stdout + done.stderr)
+
+
+def test_a_batch_that_is_completed_before_its_answers_are_there_is_waited_for_and_status_says_so(
+    spec: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = RunFolder(str(tmp_path / "run"))
+    withheld, given = [0], Event()
+    looked = Event()
+
+    def withhold(batch: dict[str, Any]) -> dict[str, Any]:
+        if batch["status"] != "completed" or given.is_set():
+            return batch
+        withheld[0] += 1
+        if withheld[0] > 1:  # whoever asks again has written down what it waits for
+            looked.set()
+        return batch | {"output_file_id": None}
+
+    manners = Manners(batch_polls=1, batches=BatchManners(says=withhold))
+    with Provider(manners) as server, ThreadPoolExecutor(1) as thread:
+        running = thread.submit(run, spec(server.base_url, host="batch_api"), folder)
+        try:
+            assert looked.wait(PATIENCE_S)
+            said = subprocess.run([*EMORAY, "status", folder.uri], capture_output=True, text=True, check=True).stdout
+        finally:
+            given.set()
+        done = running.result()
+
+    assert "1 batch open, of which 1 waits for its output file" in said
+    assert done.returncode == 0, done.stderr
+    assert folder.answers("a").counts().answered == CELLS
+    assert set(server.counters.asked.values()) == {1}
 
 
 def _no_key_in(folder: Path, said: str) -> None:

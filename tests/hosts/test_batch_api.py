@@ -8,7 +8,9 @@ import pickle
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from emoray.hosts.asking import Guess
 from emoray.hosts.batch_api import BatchApi
 from emoray.hosts.batch_book import NotedBatch
 from emoray.prices import price_of
+from emoray.rehearsal.batches import BatchManners
 from emoray.rehearsal.faults import Fault, Plan, storm
 from emoray.rehearsal.provider import Manners, Provider
 from emoray.spec import Account, Hosted, Retry
@@ -185,6 +188,8 @@ def test_failed_lines_are_typed_and_asked_anew_by_the_next_run(start: Start) -> 
         (Fault.CONTEXT_LENGTH, FailureKind.CONTEXT_LENGTH),
         (Fault.EMPTY, FailureKind.EMPTY),
         (Fault.NO_CHOICES, FailureKind.MALFORMED),
+        (Fault.OK_HTML, FailureKind.MALFORMED),
+        (Fault.CUT_JSON, FailureKind.MALFORMED),
         (Fault.HANG, FailureKind.TIMEOUT),  # the batch expired before this line was done
     ],
 )
@@ -290,12 +295,15 @@ def test_lines_say_what_the_cells_say(start: Start) -> None:
 def test_the_key_is_in_no_file_no_log_and_no_repr(
     start: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def indiscreet(body: dict[str, Any]) -> str:
-        del body
-        return f"Your key is {CANARY}."
+    def indiscreet(result: dict[str, Any]) -> dict[str, Any]:
+        return result | {"response": None, "error": {"message": f"Your key is {CANARY}."}}
+
+    def nobodys(content: bytes) -> bytes:
+        return content + f"Your key is {CANARY}.\n".encode()
 
     caplog.set_level(logging.DEBUG)
-    with Provider(Manners(api_key=CANARY), indiscreet) as provider:
+    manners = BatchManners(lines=indiscreet, spoils=nobodys)
+    with Provider(Manners(api_key=CANARY, batches=manners)) as provider:
         host = start(provider)
         replies = list(host.generate(asks(3)))
         with pytest.raises(TypeError) as refused:
@@ -303,5 +311,435 @@ def test_the_key_is_in_no_file_no_log_and_no_repr(
     written = "".join(path.read_text() for path in tmp_path.rglob("*") if path.is_file())
     everything = "".join([written, caplog.text, repr(host), repr(replies), str(refused.value)])
     assert json.loads(next(tmp_path.rglob("*.json")).read_text())["id"] == "batch_1"
-    assert "[key]" in everything
+    assert everything.count("Your key is [key].") == 4
     assert CANARY not in everything
+
+
+def test_nothing_of_an_answer_is_rewritten_whatever_the_key(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def speak(body: dict[str, Any]) -> str:
+        del body
+        return "I feel joy and anger, prompt and EMPTY."
+
+    with Provider(speaker=speak) as provider:
+        for key in ("joy", "EMPTY", "x", "prompt"):
+            monkeypatch.setenv("LAB_KEY", key)
+            named = ENTRY.model_copy(update={"name": f"with-{key}"})
+            for reply in start(provider, entry=named).generate(asks(2)):
+                assert isinstance(reply.outcome, Answer)
+                assert reply.outcome.text == "I feel joy and anger, prompt and EMPTY."
+                assert reply.outcome.prompt_tokens is not None
+
+
+# ── results that are odd, late or partly there ─────────────────────────────────────────────────────────────────────
+
+
+def batches(**manners: Any) -> Manners:
+    return Manners(batches=BatchManners(**manners))
+
+
+def once_each(provider: Provider) -> bool:
+    """Whether nothing was asked, so nothing paid, twice."""
+    return set(provider.counters.asked.values()) == {1}
+
+
+def test_one_odd_line_leaves_all_others(start: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def odd(content: bytes) -> bytes:
+        lines = content.split(b"\n")
+        lines[1], lines[3], lines[5] = lines[1][:200], b"<html>502</html>", lines[5].replace(b"assistant", b"\xff")
+        return b"\n".join(lines)
+
+    with Provider(batches(spoils=odd)) as provider:
+        replies = list(start(provider).generate(asks(20)))
+    assert kinds(replies) == {"answer": 17, "malformed": 3}
+    assert {reply.key for reply in replies} == {ask.key for ask in asks(20)}
+    assert "1 lines of its results are no cell's" in caplog.text
+    assert [batch.aside for batch in book(tmp_path)] == [1]
+
+
+def test_what_an_odd_line_may_have_cost_is_booked(start: Start) -> None:
+    with Provider(batches(spoils=lambda content: content.replace(b'"assistant"', b"assistant", 1))) as provider:
+        replies = list(start(provider).generate(asks(4)))
+    assert kinds(replies) == {"answer": 3, "malformed": 1}
+    most = Guess(price_of(ENTRY)).of(asks(1)[0])[1]
+    odd = next(reply.outcome for reply in replies if isinstance(reply.outcome, Failure))
+    assert odd.cost_usd == pytest.approx(most)
+
+
+@pytest.mark.parametrize(
+    "manners",
+    [
+        pytest.param({"late_polls": 12}, id="its files are not named yet"),
+        pytest.param({"late_contents": 12}, id="their content is not there yet"),
+        pytest.param({"finalizing_polls": 12}, id="it is finalizing"),
+        pytest.param({"unknown_polls": 2}, id="it is not known yet"),
+    ],
+)
+def test_answers_that_come_late_are_waited_for_and_never_asked_again(start: Start, manners: dict[str, int]) -> None:
+    with Provider(batches(**manners)) as provider:
+        replies = list(start(provider).generate(asks(5)))
+    assert kinds(replies) == {"answer": 5}
+    assert once_each(provider)
+
+
+def late_content(contents: list[bytes]) -> Callable[[bytes], bytes]:
+    """A file of results that is each of these before it is whole."""
+    return lambda whole: contents.pop(0) if contents else whole
+
+
+@pytest.mark.parametrize("early", [b"", b"<html>soon</html>", b'{"error": {"message": "soon", "code": "not_ready"}}'])
+def test_what_comes_in_place_of_a_file_is_no_file(start: Start, early: bytes) -> None:
+    with Provider(batches(spoils=late_content([early] * 12))) as provider:
+        assert kinds(list(start(provider).generate(asks(5)))) == {"answer": 5}
+    assert once_each(provider)
+
+
+def test_a_file_that_is_still_being_written_is_looked_at_again(start: Start) -> None:
+    cut: list[bytes] = []
+
+    def growing(whole: bytes) -> bytes:
+        cut.append(whole)
+        return whole if len(cut) > 1 else whole[: len(whole) // 2]
+
+    with Provider(batches(spoils=growing)) as provider:
+        assert kinds(list(start(provider).generate(asks(8)))) == {"answer": 8}
+    assert once_each(provider)
+
+
+def test_a_file_that_stays_short_is_read_as_far_as_it_goes(start: Start) -> None:
+    with Provider(batches(spoils=lambda whole: whole[: len(whole) // 2])) as provider:
+        replies = list(start(provider).generate(asks(8)))
+    assert kinds(replies)["answer"] == 3 or kinds(replies)["answer"] == 4
+    assert len(replies) == 8
+
+
+def test_answers_that_never_come_end_the_lane_in_a_sentence_and_are_asked_by_no_run(start: Start) -> None:
+    now = [datetime.now(UTC)]
+
+    def later() -> datetime:
+        now[0] += timedelta(hours=4)
+        return now[0]
+
+    with Provider(batches(late_polls=10**9)) as provider:
+        for _ in range(3):
+            replies, stopped = until_down(start(provider, clock=later), asks(5))
+            assert replies == []
+            assert "batch_1" in str(stopped)
+            assert "results of 5 cells never came; they are not asked again" in str(stopped)
+    assert once_each(provider)
+
+
+def test_a_batch_that_never_ends_its_finalizing_gives_what_is_there(start: Start) -> None:
+    def stuck(batch: dict[str, Any]) -> dict[str, Any]:
+        return batch | {"status": "finalizing" if batch["status"] == "completed" else batch["status"]}
+
+    def days_ago(batch: dict[str, Any]) -> dict[str, Any]:
+        return stuck(batch) | {"created_at": batch["created_at"] - 3 * 86_400}
+
+    def half(whole: bytes) -> bytes:
+        return b"\n".join(whole.split(b"\n")[:4])
+
+    with Provider(
+        batches(says=days_ago, spoils=half),
+    ) as provider:
+        first, stopped = until_down(start(provider), asks(8))
+        again, stopped = until_down(start(provider), [ask for ask in asks(8) if ask.key not in {r.key for r in first}])
+    assert kinds(first) == {"answer": 4}
+    assert again == []
+    assert "results of 4 cells never came" in str(stopped)
+    assert once_each(provider)
+
+
+def test_the_next_run_waits_for_the_same_answers(start: Start, tmp_path: Path) -> None:
+    with Provider(batches(late_polls=6)) as provider:
+        first = start(provider, poll_s=60.0)
+        first._closed.set()
+        for _ in range(5):
+            until_down(first, asks(5))
+        assert [batch.waits_for for batch in book(tmp_path)] == ["its output file"]
+        assert kinds(list(start(provider).generate(asks(5)))) == {"answer": 5}
+    assert once_each(provider)
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [(Fault.BAD_REQUEST, "failed alike (400: Unsupported value: 'temperature'.)"), (Fault.QUOTA, "is exhausted")],
+)
+def test_a_batch_whose_lines_all_fail_alike_ends_the_lane_with_the_providers_own_text(
+    start: Start, fault: Fault, says: str
+) -> None:
+    with Provider(Manners(Plan(schedule=[(1, None, fault)]))) as provider:
+        replies, stopped = until_down(start(provider), asks(20))
+    assert len(replies) == 20
+    assert says in str(stopped)
+
+
+def test_results_in_a_foreign_format_end_the_lane_before_another_batch_is_paid(start: Start) -> None:
+    def foreign(result: dict[str, Any]) -> dict[str, Any]:
+        return {"request": "…", "prediction": result["response"]["body"]["choices"][0]["message"]["content"]}
+
+    with Provider(batches(lines=foreign)) as provider:
+        replies, stopped = until_down(start(provider), asks(20))
+    assert kinds(replies) == {"malformed": 20}
+    assert "do not say whose they are" in str(stopped)
+
+
+def test_a_completed_batch_whose_lines_all_failed_has_no_answers_to_wait_for(start: Start) -> None:
+    def honest(batch: dict[str, Any]) -> dict[str, Any]:
+        done = batch["status"] == "completed"
+        return batch | {"request_counts": {"total": 3, "completed": 0, "failed": 3 if done else 0}}
+
+    fault = Plan(schedule=[(1, None, Fault.UNAVAILABLE)])
+    with Provider(Manners(fault, batches=BatchManners(says=honest))) as provider:
+        assert kinds(list(start(provider).generate(asks(3)))) == {"overloaded": 3}
+
+
+# ── a queue that is full ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("no_queue", [False, True], ids=["a batch that failed", "a 429 when it is made"])
+def test_files_shrink_until_the_queue_takes_them(start: Start, no_queue: bool) -> None:
+    with Provider(batches(most_enqueued=7, no_queue=no_queue)) as provider:
+        replies = list(start(provider).generate(asks(40)))
+    assert kinds(replies) == {"answer": 40}
+    assert len(replies) == 40
+    assert once_each(provider)
+
+
+def test_files_that_fit_one_by_one_wait_for_one_another(start: Start, tmp_path: Path) -> None:
+    with Provider(batches(most_enqueued=20)) as provider:
+        replies = list(start(provider, most_lines=10).generate(asks(60)))
+    assert kinds(replies) == {"answer": 60}
+    assert once_each(provider)
+    assert {len(batch.keys) for batch in book(tmp_path)} == {10}
+
+
+def test_a_small_file_waits_for_the_accounts_other_batches(start: Start, tmp_path: Path) -> None:
+    with Provider(Manners(batch_polls=3, batches=BatchManners(most_enqueued=20))) as provider:
+        other = start(provider, entry=ENTRY.model_copy(update={"name": "other"}), poll_s=60.0)
+        other._closed.set()
+        until_down(other, asks(20))  # it is under way when its submitter dies
+        waiting = start(provider)
+        listed: list[list[NotedBatch]] = []
+        list_batches = waiting._client.batches.list
+
+        def watched(**asked: Any) -> Any:
+            listed.append([batch for batch in book(tmp_path) if batch.waits_for])
+            if len(listed) == 3:
+                for _ in range(2):  # its second and third poll: then it is through
+                    with suppress(HostDown):
+                        list(other.generate(asks(20)))
+            return list_batches(**asked)
+
+        waiting._client.batches.list = watched  # type: ignore[method-assign]
+        assert kinds(list(waiting.generate(asks(20)))) == {"answer": 20}
+    assert [(batch.waits_for, len(batch.keys)) for batch in listed[1]] == [("room in the provider's queue", 20)]
+    assert [len(batch.keys) for batch in book(tmp_path) if batch.model == "gpt"] == [20]
+    assert all(batch.waits_for is None for batch in book(tmp_path))
+
+
+def test_a_queue_without_room_for_one_line_ends_the_lane_in_a_sentence(start: Start, tmp_path: Path) -> None:
+    with Provider(batches(most_enqueued=0)) as provider:
+        replies, stopped = until_down(start(provider), asks(6))
+        assert replies == []
+        assert "no room for another file" in str(stopped)
+        assert "6 cells stay owed" in str(stopped)
+        assert book(tmp_path) == []
+    assert provider.counters.requests == 0
+
+
+def test_a_batch_that_was_refused_reserves_no_money(start: Start) -> None:
+    most = Guess(price_of(ENTRY)).of(asks(1)[0])[1]
+    purse = LocalGovernor(Limits(budget_usd=41 * most))
+    with Provider(batches(most_enqueued=7)) as provider:
+        assert kinds(list(start(provider, purse=purse).generate(asks(40)))) == {"answer": 40}
+
+
+@pytest.mark.parametrize("strict", [False, True], ids=["it says so", "it refuses a batch of it"])
+def test_an_input_file_that_is_pending_is_waited_for(start: Start, tmp_path: Path, strict: bool) -> None:
+    with Provider(batches(file_polls=5, strict_files=strict)) as provider:
+        host = start(provider)
+        asked: list[list[str | None]] = []
+        retrieve = host._client.files.retrieve
+
+        def watched(id: str) -> Any:
+            asked.append([batch.waits_for for batch in book(tmp_path)])
+            return retrieve(id)
+
+        host._client.files.retrieve = watched  # type: ignore[method-assign,assignment]
+        assert kinds(list(host.generate(asks(5)))) == {"answer": 5}
+    assert len(asked) == 5
+    assert strict or asked[0] == ["their input file to be processed"]
+    assert once_each(provider)
+
+
+def test_the_lines_that_a_batch_failed_for_are_left_out_the_next_time(start: Start) -> None:
+    def picky(batch: dict[str, Any]) -> dict[str, Any]:
+        if batch["request_counts"]["total"] < 5:
+            return batch
+        wrong = {"code": "invalid_request", "message": "This line is odd.", "line": 2, "param": None}
+        return batch | {"status": "failed", "errors": {"object": "list", "data": [wrong]}}
+
+    with Provider(batches(says=picky)) as provider:
+        replies = {reply.key: reply for reply in start(provider).generate(asks(5))}
+    assert kinds(list(replies.values())) == {"answer": 4, "bad_request": 1}
+    assert isinstance(replies[asks(5)[1].key].outcome, Failure)
+
+
+# ── other dialects ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("completed", ["COMPLETED", "success", "SUCCEEDED", "JOB_STATE_SUCCEEDED", "ended", "Done"])
+@pytest.mark.parametrize("running", ["in-progress", "IN_PROGRESS", "JOB_STATE_RUNNING", "a new word"])
+def test_a_status_in_another_spelling_ends_a_batch_too(start: Start, completed: str, running: str) -> None:
+    with Provider(batches(words={"completed": completed, "in_progress": running, "validating": running})) as provider:
+        assert kinds(list(start(provider).generate(asks(3)))) == {"answer": 3}
+    assert once_each(provider)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"created_at": "yesterday", "completed_at": "today"},
+        {"created_at": None, "request_counts": None},
+        {"created_at": 1e300, "completed_at": -1, "request_counts": {"completed": "many"}},
+        {"errors": "none", "metadata": "none", "object": 7, "error_file_id": ""},
+        {"request_counts": [], "metadata": None, "endpoint": None, "usage": {"input_tokens": "?"}},
+    ],
+)
+def test_fields_that_are_odd_do_no_harm(start: Start, odd: dict[str, Any]) -> None:
+    with Provider(batches(says=lambda batch: batch | odd)) as provider:
+        replies = list(start(provider).generate(asks(3)))
+    assert kinds(replies) == {"answer": 3}
+    assert all(reply.latency_s >= 0 and reply.asked_at.tzinfo is UTC for reply in replies)
+
+
+# ── answers that are lost, and places that are none ────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("manners", [{}, {"echoes": True, "one_page": False}], ids=["a list", "one page for ever"])
+def test_a_batch_whose_answer_was_lost_is_found_in_the_list(start: Start, manners: dict[str, bool]) -> None:
+    with Provider(batches(lost_creates=2, **manners)) as provider:
+        host = start(provider)
+        assert kinds(list(host.generate(asks(5)))) == {"answer": 5}
+    assert once_each(provider)
+
+
+def test_a_batch_is_found_by_its_file_where_metadata_is_not_echoed(start: Start) -> None:
+    def forgetful(batch: dict[str, Any]) -> dict[str, Any]:
+        return batch | {"metadata": None}
+
+    with Provider(batches(lost_creates=1, says=forgetful)) as provider:
+        assert kinds(list(start(provider).generate(asks(5)))) == {"answer": 5}
+    assert once_each(provider)
+
+
+def test_where_nothing_is_listed_a_batch_that_may_have_been_made_is_not_made_again(
+    start: Start, tmp_path: Path
+) -> None:
+    with Provider(batches(lost_creates=1, lists=False)) as provider:
+        for _ in range(2):
+            replies, stopped = until_down(start(provider), asks(5))
+            assert replies == []
+            assert "does not list its batches" in str(stopped)
+            assert book(tmp_path)[0].token in str(stopped)
+        for batch in book(tmp_path):  # as the sentence says
+            FolderBook(RunFolder(str(tmp_path))).forget(batch)
+        assert kinds(list(start(provider).generate(asks(5)))) == {"answer": 5}
+
+
+def test_a_place_without_batches_ends_the_lane_in_a_sentence(start: Start) -> None:
+    with Provider(batches(endpoints=False)) as provider:
+        replies, stopped = until_down(start(provider), asks(3))
+    assert replies == []
+    assert "has no batch endpoint (404" in str(stopped)
+    assert "base_url" in str(stopped)
+
+
+@pytest.mark.parametrize("odd", ["<html></html>", None, [], 7, {}, {"error": {"message": "not now"}}])
+def test_what_is_no_batch_ends_the_lane_in_a_sentence_and_its_answers_come_next_time(start: Start, odd: Any) -> None:
+    told: list[Any] = []
+
+    def pages(batch: dict[str, Any]) -> Any:
+        told.append(batch)
+        return batch if len(told) == 1 or len(told) > 1 + PATIENCE.attempts**2 else odd
+
+    with Provider(batches(says=pages)) as provider:
+        replies, stopped = until_down(start(provider), asks(5))
+        assert replies == []
+        assert "cannot be asked for batches" in str(stopped)
+        assert kinds(list(start(provider).generate(asks(5)))) == {"answer": 5}
+    assert once_each(provider)
+
+
+def test_a_provider_that_is_away_for_a_while_is_asked_again(start: Start, tmp_path: Path) -> None:
+    with Provider() as provider:
+        host = start(provider)
+        retrieve, polls = host._client.batches.retrieve, [0]
+        noted: list[str | None] = []
+
+        def away(id: str) -> Any:
+            polls[0] += 1
+            noted.append(book(tmp_path)[0].waits_for)
+            if polls[0] <= 2 * PATIENCE.attempts:
+                raise openai.APIConnectionError(request=httpx2.Request("GET", provider.base_url))
+            return retrieve(id)
+
+        host._client.batches.retrieve = away  # type: ignore[method-assign,assignment]
+        assert kinds(list(host.generate(asks(5)))) == {"answer": 5}
+    assert once_each(provider)
+    assert noted[PATIENCE.attempts] == "word of the provider"
+
+
+def test_a_batch_in_trouble_leaves_what_others_bring(start: Start) -> None:
+    def one_is_odd(batch: dict[str, Any]) -> Any:
+        return "no batch" if batch["id"] == "batch_2" and batch["status"] != "validating" else batch
+
+    with Provider(batches(says=one_is_odd)) as provider:
+        replies, stopped = until_down(start(provider, most_lines=5), asks(15))
+    assert kinds(replies) == {"answer": 10}
+    assert "cannot be asked for batches" in str(stopped)
+
+
+def test_a_passing_401_is_not_believed(start: Start) -> None:
+    with Provider() as provider:
+        host = start(provider)
+        retrieve, polls = host._client.batches.retrieve, [0]
+
+        def refusing(id: str) -> Any:
+            polls[0] += 1
+            if polls[0] == 2:
+                request = httpx2.Request("GET", provider.base_url)
+                said = {"error": {"message": "Incorrect API key provided.", "code": "invalid_api_key"}}
+                refused = httpx2.Response(401, json=said, request=request)
+                raise openai.AuthenticationError("401", response=refused, body=said["error"])
+            return retrieve(id)
+
+        host._client.batches.retrieve = refusing  # type: ignore[method-assign,assignment]
+        assert kinds(list(host.generate(asks(5)))) == {"answer": 5}
+    assert once_each(provider)
+
+
+def test_a_passing_404_is_not_believed(start: Start) -> None:
+    with Provider() as provider:
+        host = start(provider)
+        retrieve, polls = host._client.batches.retrieve, [0]
+
+        def flickering(id: str) -> Any:
+            polls[0] += 1
+            return retrieve(id if polls[0] % 3 == 2 else "batch_that_is_not_there")
+
+        host._client.batches.retrieve = flickering  # type: ignore[method-assign,assignment]
+        assert kinds(list(host.generate(asks(5)))) == {"answer": 5}
+    assert once_each(provider)
+
+
+def test_what_nobody_foresaw_ends_the_lane_in_a_sentence_with_its_type_and_place(start: Start) -> None:
+    with Provider() as provider:
+        host = start(provider)
+
+        def strange(id: str) -> Any:
+            raise LookupError(f"strange: {id} {CANARY}")
+
+        host._client.batches.retrieve = strange  # type: ignore[method-assign,assignment]
+        _, stopped = until_down(host, asks(2))
+    assert "LookupError: strange: batch_1 [key] (test_batch_api.py:" in str(stopped)

@@ -1,0 +1,197 @@
+"""The lines of a batch's result files: pure, and no line can spoil another or raise.
+
+Each line is read by itself. What is no result is `malformed` of its own cell where the line still tells which cell
+that is, and is counted where it does not.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from emoray.hosts.chat import refusal_kind, refusal_of, shown
+from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome
+
+_BOM = b"\xef\xbb\xbf"
+_QUOTED = re.compile(r'"([^"\\]{1,200})"')
+_ERROR = re.compile(rb'\{\s*"(error|errors|detail|message)"')
+_NO_BODY: tuple[Any, ...] = (None, "", {}, [])
+_DECODER = json.JSONDecoder()
+Parse = Callable[[Any], Outcome]  # what the body of a response with status 200 means
+
+
+class Result(NamedTuple):
+    outcome: Outcome
+    billable: bool  # the provider may have counted it
+
+
+@dataclass
+class Results:
+    """What the files of a batch say, by key."""
+
+    by_key: dict[str, Result] = field(default_factory=dict)
+    lines: int = 0  # that were not empty
+    aside: int = 0  # that are nobody's: what they say is no cell of this batch, or cannot be told
+    sample: str = ""  # the first of these, cut
+    has_output: bool = False  # whether the file of answers was there at all
+
+    def add(self, key: str, result: Result) -> None:
+        """An answer stands, whatever else comes for its cell; of failures the first."""
+        before = self.by_key.get(key)
+        better = isinstance(result.outcome, Answer) and not (before and isinstance(before.outcome, Answer))
+        if before is None or better:
+            self.by_key[key] = result
+
+    def set_aside(self, line: str) -> None:
+        self.aside += 1
+        self.sample = self.sample or ascii(shown(line))[1:-1]
+
+
+def is_file(content: bytes) -> bool:
+    """Whether it is a file of results: not empty, no page, and no error object instead of one."""
+    text = content.removeprefix(_BOM).strip()
+    if not text or text.startswith(b"<"):
+        return False
+    return b"\n" in text or b"custom_id" in text or _ERROR.match(text) is None
+
+
+def read(results: Results, content: bytes, keys: Collection[str], parse: Parse) -> None:
+    """Adds what a file says of the cells `keys`. Lines end with \\n alone: a text may hold any other separator."""
+    for line in content.removeprefix(_BOM).split(b"\n"):
+        for piece in _pieces(line):
+            results.lines += 1
+            key = _key_of(piece, keys)
+            if key is None:
+                results.set_aside(piece.text)
+            else:
+                results.add(key, _result(piece, parse))
+
+
+class _Piece(NamedTuple):
+    """One JSON value of a line; `value` is None for what is none."""
+
+    text: str
+    value: Any
+
+
+def _pieces(line: bytes) -> Iterator[_Piece]:
+    """One as a rule; two where a line break was lost; none of an empty line."""
+    try:
+        text = line.decode()
+    except UnicodeDecodeError:
+        yield _Piece(line.decode("utf-8", "backslashreplace"), None)
+        return
+    at = _next(text, 0)
+    while at < len(text):
+        try:
+            value, end = _DECODER.raw_decode(text, at)
+        except (ValueError, RecursionError):  # cut, a number of thousands of digits, nested without end
+            yield _Piece(text[at:], None)
+            return
+        yield _Piece(text[at:end], value)
+        at = _next(text, end)
+
+
+def _next(text: str, at: int) -> int:
+    """Where the next thing begins that is no space, and no padding of a file that was joined or cut."""
+    while at < len(text) and (text[at].isspace() or text[at] in "\0\ufeff"):
+        at += 1
+    return at
+
+
+def _key_of(piece: _Piece, keys: Collection[str]) -> str | None:
+    """The cell of a result; where it has no custom_id, the only cell that it names at all."""
+    own = piece.value.get("custom_id") if isinstance(piece.value, dict) else None
+    if isinstance(own, str):
+        return own if own in keys else None
+    named = {quoted for quoted in _QUOTED.findall(piece.text) if quoted in keys}
+    return named.pop() if len(named) == 1 else None
+
+
+def _result(piece: _Piece, parse: Parse) -> Result:
+    if not isinstance(piece.value, dict):
+        return _malformed(f"the batch's line is no result: {_said(piece.text)}")
+    try:
+        return outcome_of_line(piece.value, parse)
+    except Exception as strange:  # whatever nobody thought of is this cell's alone
+        return _malformed(f"the batch's line cannot be read ({type(strange).__name__}): {_said(piece.text)}")
+
+
+def _malformed(detail: str) -> Result:
+    return Result(Failure(FailureKind.MALFORMED, detail), billable=True)
+
+
+def outcome_of_line(result: dict[str, Any], parse: Parse) -> Result:
+    """What one result says of its cell; classified as the same response to a single request would be."""
+    response, error = result.get("response"), result.get("error")
+    if not isinstance(response, dict):
+        return _without_response(response, error)
+    body = _parsed(response.get("body", response if "choices" in response else None))
+    status = _status(response.get("status_code", response.get("status")))
+    if status is None and isinstance(body, dict) and body:
+        status = 200  # a body that is an error is one whatever the status
+    if status is not None and 200 <= status < 300:
+        return _answered(parse(body), error)
+    if body in _NO_BODY and (error or status == 0):
+        return Result(_refused(error, status), billable=False)
+    if not status or status < 400:
+        return _malformed(f"the batch's line has no usable status: {_said(response)}")
+    return Result(refusal_of(status, _bytes(body)), billable=False)
+
+
+def _answered(outcome: Outcome, error: Any) -> Result:
+    """A good status; an error beside it counts where there is no answer."""
+    if isinstance(outcome, Failure) and error:
+        return Result(_refused(error, None), billable=True)
+    return Result(outcome, billable=True)
+
+
+def _without_response(response: Any, error: Any) -> Result:
+    if response not in (None, "", []):
+        return _malformed(f"the batch's response is no object: {_said(response)}")
+    return Result(_refused(error, None), billable=False)
+
+
+def _refused(error: Any, status: int | None) -> Failure:
+    """What the error of a line says. Without a status of its own, nothing says that the ask is at fault."""
+    said = error if isinstance(error, dict) else {"message": _said(error) if error else None}
+    if said.get("code") == "batch_expired":
+        return Failure(FailureKind.TIMEOUT, _said(said.get("message") or "the batch expired before this line was done"))
+    known = status or _status(said.get("status_code")) or _status(said.get("status")) or _status(said.get("code"))
+    kind = refusal_kind(known or 400, said)
+    if known is None and kind is FailureKind.BAD_REQUEST:
+        kind = FailureKind.OVERLOADED
+    message = said.get("message") or said.get("code") or "the batch did not answer this line"
+    return Failure(kind, f"{known}: {_said(message)}" if known else _said(message))
+
+
+def _status(value: Any) -> int | None:
+    """An HTTP status, also as a text or a float."""
+    try:
+        status = int(value) if isinstance(value, str) and len(value) < 9 else value
+    except ValueError:
+        return None
+    number = isinstance(status, int | float) and not isinstance(status, bool) and 0 <= status < 1000
+    return int(status) if number else None
+
+
+def _parsed(body: Any) -> Any:
+    """A body that came as a text, parsed where it is JSON."""
+    if not isinstance(body, str):
+        return body
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return body
+
+
+def _bytes(body: Any) -> bytes:
+    return body.encode("utf-8", "replace") if isinstance(body, str) else json.dumps(body).encode()
+
+
+def _said(value: Any) -> str:
+    """A provider's text, cut, and valid whatever it held."""
+    return shown(value).encode("utf-8", "replace").decode()
