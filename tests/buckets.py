@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import pytest
+from moto.server import ThreadedMotoServer
 
 from emoray.store import RunFolder
 
@@ -14,7 +14,7 @@ from emoray.store import RunFolder
 @contextmanager
 def bucket(secret: str) -> Iterator[str]:
     """The URI of a run in it, with %s for the run's name; the key stands in it, as some people write it."""
-    server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0, verbose=False)
+    server = ThreadedMotoServer(port=0, verbose=False)
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server.start()
     try:

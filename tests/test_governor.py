@@ -433,6 +433,7 @@ def test_holders_of_one_model_take_turns_whatever_another_model_does() -> None:
     grants = crowd(Limits(requests_per_minute=12_000), [0.0] * 6, models=["x", "y"], told=told)
     for model in (0, 1):
         counts = [sum(n for _, n in of) for of in grants[model::2]]
+        assert sum(counts) == pytest.approx((600, 6000)[model], rel=0.03)
         assert max(counts) - min(counts) <= 0.05 * max(counts)
 
 

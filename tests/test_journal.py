@@ -103,7 +103,7 @@ def test_columns_that_a_part_does_not_know_are_refused_and_missing_ones_too(part
     wider = pa.schema([*SMALL, ("mood", pa.string())])
     with pytest.raises(ValueError, match="mood"):
         Journal(part, "actor", schema=wider)
-    with Journal(part, "actor", schema=SMALL) as journal, pytest.raises(KeyError):
+    with Journal(part, "actor", schema=SMALL) as journal, pytest.raises(KeyError, match="answer"):
         journal.append(table(1).drop_columns(["answer"]))
 
 
@@ -307,6 +307,7 @@ def killed(path: Path, start: int, after: int) -> list[int]:
         told = [int(process.stdout.readline()) for _ in range(after)]
         process.send_signal(signal.SIGKILL)
         told += [int(line) for line in process.stdout.read().splitlines(keepends=True) if line.endswith("\n")]
+    assert process.returncode == -signal.SIGKILL  # it did not end before
     return told
 
 

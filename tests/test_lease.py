@@ -1,6 +1,8 @@
 import json
 import logging
 import os
+import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -9,8 +11,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import psutil
 import pytest
 
+from emoray import lease as leases
 from emoray.lease import Claim, Lease, Taken, holder
 from emoray.store import RunFolder, StoreError
 
@@ -89,11 +93,11 @@ def test_the_second_run_is_told_who_writes_since_when_and_until_when(folder: Run
     clock.now += 10
     with pytest.raises(StoreError) as told:
         lease(folder, clock).take()
-    sentence = str(told.value)
-    assert f"by process {os.getpid()} on " in sentence
-    assert "since 2023-11-14 22:13:20 UTC" in sentence
-    assert "expires at 2023-11-14 22:15:20 UTC" in sentence
-    assert sentence.count("\n") == 0
+    assert str(told.value) == (
+        f"{folder.where('')} is being written by process {os.getpid()} on {socket.gethostname()} "
+        "since 2023-11-14 22:13:20 UTC: wait for it or stop it "
+        "(if it is dead, its lease expires at 2023-11-14 22:15:20 UTC)"
+    )
 
 
 def test_a_run_that_ended_well_leaves_the_folder_to_the_next(folder: RunFolder, clock: Clock) -> None:
@@ -106,7 +110,7 @@ def test_a_run_that_ended_well_leaves_the_folder_to_the_next(folder: RunFolder, 
 
 def test_the_loser_leaves_no_claim_behind(folder: RunFolder, clock: Clock) -> None:
     with lease(folder, clock):
-        with pytest.raises(StoreError):
+        with pytest.raises(Taken, match=rf"is being written by process {os.getpid()} "):
             lease(folder, clock).take()
         assert len(list((Path(folder.uri) / "_lease").iterdir())) == 1
 
@@ -117,8 +121,9 @@ def test_a_lease_that_is_renewed_lives_on(folder: RunFolder, clock: Clock) -> No
     for _ in range(10):
         clock.now += 100
         mine.renew()
-        with pytest.raises(StoreError):
+        with pytest.raises(Taken, match=rf"is being written by process {os.getpid()} "):
             lease(folder, clock).take()
+    assert holder(folder, clock.now) == mine._mine
 
 
 def test_a_lease_of_another_machine_is_free_when_it_expires_and_not_before(folder: RunFolder, clock: Clock) -> None:
@@ -142,7 +147,10 @@ def test_a_run_that_died_on_this_machine_is_noticed_at_once(folder: RunFolder, c
 
 def test_a_later_process_with_the_same_number_is_another_one(folder: RunFolder, clock: Clock) -> None:
     leave(folder, replace(elsewhere(clock), pid=os.getpid(), place=Claim.here(since=0, expires=0).place, born="0"))
-    lease(folder, clock).take()
+    assert holder(folder, clock.now) is None
+    mine = lease(folder, clock)
+    mine.take()
+    assert holder(folder, clock.now) == mine._mine
 
 
 def test_who_slept_too_long_finds_the_lease_lost_and_must_stop(folder: RunFolder, clock: Clock) -> None:
@@ -181,7 +189,7 @@ def test_a_process_of_this_machine_that_runs_holds_its_lease_whatever_the_clock_
     mine.take()
     for jump in (-100_000, 200_000):  # somebody sets the clock; a laptop sleeps
         clock.now += jump
-        with pytest.raises(Taken):
+        with pytest.raises(Taken, match=rf"is being written by process {os.getpid()} "):
             lease(folder, clock).take()
         assert holder(folder, clock.now) == mine._mine
     mine.renew()
@@ -265,8 +273,9 @@ def test_of_two_that_come_at_once_the_smaller_token_waits_for_the_other_to_withd
 
 def test_of_two_that_come_at_once_the_larger_token_withdraws(folder: RunFolder, clock: Clock) -> None:
     leave(folder, elsewhere(clock, token="0", held=False))
-    with pytest.raises(StoreError):
+    with pytest.raises(Taken, match="process 4242 on node-7"):
         lease(folder, clock).take()
+    assert [path.name for path in (Path(folder.uri) / "_lease").iterdir()] == ["0.json"]
 
 
 def test_two_that_a_slow_store_let_in_together_end_as_one(folder: RunFolder, clock: Clock) -> None:
@@ -297,15 +306,28 @@ def test_of_many_that_come_at_once_exactly_one_writes(folder: RunFolder, clock: 
         for thread in threads:
             thread.join()
         assert len(told) == 3
+        assert all("is being written by process" in sentence for sentence in told)
         for one in contenders:
             one.release()
 
 
-def test_scraps_in_the_lease_folder_hold_nobody_up(folder: RunFolder, clock: Clock) -> None:
+def test_scraps_in_the_lease_folder_hold_nobody_up(
+    folder: RunFolder, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    claim = json.dumps(asdict(elsewhere(clock)))
+    folder.write_text("_lease/claim.txt", claim)
+    folder.write_text("_lease/.half-written.json", claim)
     folder.write_text("_lease/note.txt", "hello")
     folder.write_text("_lease/broken.json", "{")
     folder.write_text("_lease/other.json", '{"owner": "me"}')
-    lease(folder, clock).take()
+    with caplog.at_level(logging.WARNING):
+        assert holder(folder, clock.now) is None
+    assert {record.getMessage() for record in caplog.records} == {
+        f"{folder.uri}/_lease/{name}.json is no lease of this emoray and does not count" for name in ("broken", "other")
+    }
+    mine = lease(folder, clock)
+    mine.take()
+    assert holder(folder, clock.now) == mine._mine
 
 
 def test_status_sees_the_holder_and_touches_nothing(folder: RunFolder, clock: Clock) -> None:
@@ -317,6 +339,247 @@ def test_status_sees_the_holder_and_touches_nothing(folder: RunFolder, clock: Cl
     assert (found.host, found.pid) == ("node-7", 4242)
     assert holder(folder, clock.now + 500) is None
     assert len(list((Path(folder.uri) / "_lease").iterdir())) == 1
+
+
+class Written(RunFolder):
+    """A run folder that remembers what was written into it."""
+
+    texts: list[str]
+
+    def write_text(self, relative: str, text: str) -> None:
+        self.__dict__.setdefault("texts", []).append(text)
+        super().write_text(relative, text)
+
+
+def test_a_claim_is_made_before_it_is_held_and_each_beat_renews_it_for_its_whole_time(
+    folder: RunFolder, clock: Clock
+) -> None:
+    written = Written(folder.uri)
+    mine = lease(written, clock)
+    clock.now += 5
+    mine.take()
+    clock.now += 30
+    mine.renew()
+    began = Clock().now
+    assert [(one["held"], one["since"], one["expires"]) for one in map(json.loads, written.texts)] == [
+        (False, began, began + 125),
+        (True, began, began + 125),
+        (True, began, began + 155),
+    ]
+    assert len({one["token"] for one in map(json.loads, written.texts)}) == 1
+
+
+def test_who_takes_a_lease_looks_once_more_when_it_holds_it(folder: RunFolder, clock: Clock) -> None:
+    looks: list[tuple[float, bool]] = []
+
+    def pause(seconds: float) -> None:
+        looks.append((seconds, holder(folder, clock.now) is not None))
+
+    Lease(folder, settle_s=0.5, clock=clock, pause=pause).take()
+    assert looks == [(0.5, True)]
+
+
+def test_a_contender_that_neither_holds_nor_withdraws_is_believed_in_the_end(folder: RunFolder, clock: Clock) -> None:
+    leave(folder, elsewhere(clock, token="ffff", held=False))
+    looks: list[float] = []
+    mine = lease(folder, clock, looks.append)
+    mine._mine = replace(mine._mine, token="0000")
+    with pytest.raises(Taken, match="process 4242 on node-7"):
+        mine.take()
+    assert looks == [0.2] * 40
+    assert [path.name for path in (Path(folder.uri) / "_lease").iterdir()] == ["ffff.json"]
+
+
+def test_of_several_that_stand_in_the_way_the_one_that_holds_is_named(folder: RunFolder, clock: Clock) -> None:
+    leave(folder, replace(elsewhere(clock, token="0", held=False), host="node-8"))
+    leave(folder, elsewhere(clock, token="1"))
+    with pytest.raises(Taken, match="process 4242 on node-7"):
+        lease(folder, clock).take()
+
+
+def test_of_two_that_hold_because_a_store_was_slow_the_smaller_token_stays(folder: RunFolder, clock: Clock) -> None:
+    late = elsewhere(clock, token="ffff", held=True)
+    mine = lease(folder, clock, lambda _: leave(folder, late))
+    mine._mine = replace(mine._mine, token="0000")
+    mine.take()
+    mine.renew()
+    assert not mine.lost.is_set()
+
+
+def test_whoever_is_interrupted_while_it_takes_a_lease_leaves_none(folder: RunFolder, clock: Clock) -> None:
+    def interrupted(_: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        lease(folder, clock, interrupted).take()
+    assert list((Path(folder.uri) / "_lease").iterdir()) == []
+    lease(folder, clock).release()  # what was not held is no error
+
+
+def test_a_contender_that_died_elsewhere_before_it_held_anything_is_cleared_away(
+    folder: RunFolder, clock: Clock
+) -> None:
+    leave(folder, replace(elsewhere(clock, held=False), expires=clock.now))
+    mine = lease(folder, clock)
+    mine.take()
+    assert [path.name for path in (Path(folder.uri) / "_lease").iterdir()] == [f"{mine._mine.token}.json"]
+
+
+def test_who_holds_is_a_claim_that_is_held_whatever_others_want(folder: RunFolder, clock: Clock) -> None:
+    leave(folder, elsewhere(clock, token="0", held=False))
+    assert holder(folder, clock.now) is None
+    leave(folder, elsewhere(clock, token="1"))
+    found = holder(folder, clock.now)
+    assert found is not None
+    assert found.token == "1"
+
+
+# ── whose process runs ──
+
+
+def test_a_claim_says_who_makes_it_and_where() -> None:
+    mine, other = (Claim.here(since=1.0, expires=2.0) for _ in range(2))
+    assert (mine.host, mine.pid, mine.since, mine.expires, mine.held) == (
+        socket.gethostname(), os.getpid(), 1.0, 2.0, False,
+    )  # fmt: skip
+    assert len(mine.token) == len(other.token) == 16
+    assert mine.token != other.token
+    boot, space = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
+    if boot.exists():
+        assert mine.place == f"{socket.gethostname()} {boot.read_text().strip()} {space.readlink()}"
+        assert int(mine.born) / os.sysconf("SC_CLK_TCK") + psutil.boot_time() == pytest.approx(
+            psutil.Process().create_time(), abs=0.02
+        )
+
+
+@pytest.mark.parametrize(
+    ("place", "born", "until_expiry", "lives"),
+    [
+        ("here", "mine", 1, True),
+        ("here", "mine", -1000, True),  # whatever the clock says
+        ("here", "another", 1, False),
+        ("here", "", 1, False),
+        ("elsewhere", "mine", 1, True),
+        ("elsewhere", "another", 1, True),
+        ("elsewhere", "mine", 0, False),
+        ("elsewhere", "mine", -1000, False),
+    ],
+)
+def test_a_claim_lives_as_long_as_its_process_here_and_until_it_expires_elsewhere(
+    place: str, born: str, until_expiry: float, *, lives: bool
+) -> None:
+    mine = Claim.here(since=0.0, expires=100.0)
+    claim = replace(
+        mine,
+        place={"here": mine.place}.get(place, "node-7"),
+        born={"mine": mine.born, "another": str(int(mine.born) - 1)}.get(born, ""),
+    )
+    assert claim.lives(100.0 - until_expiry) is lives
+
+
+@pytest.mark.parametrize(("now", "lives"), [(99.0, True), (100.0, False)])
+def test_where_no_kernel_tells_when_a_process_began_the_clock_decides(
+    now: float, monkeypatch: pytest.MonkeyPatch, *, lives: bool
+) -> None:
+    without_proc(monkeypatch)
+    mine = Claim.here(since=0.0, expires=100.0)
+    assert mine.born == "alive"
+    assert mine.lives(now) is lives
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    assert not replace(mine, pid=dead.pid).lives(0.0)
+
+
+def test_a_process_of_another_user_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_proc(monkeypatch)
+
+    def forbidden(pid: int, sign: int) -> None:
+        assert (pid, sign) == (7, 0)
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", forbidden)
+    assert leases._born(7) == "alive"
+
+
+def without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on macOS."""
+    monkeypatch.setattr(leases, "_kernel", lambda _: "")
+    monkeypatch.setattr(Path, "exists", lambda _: False)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel of Linux")
+def test_a_process_is_known_by_when_it_began_whatever_its_name_and_no_more_when_it_has_ended(tmp_path: Path) -> None:
+    program = tmp_path / "a) b (c"
+    shutil.copy(shutil.which("sleep") or "", program)
+    process = subprocess.Popen([program, "600"])
+    try:
+        born = leases._born(process.pid)
+        assert int(born) / os.sysconf("SC_CLK_TCK") + psutil.boot_time() == pytest.approx(
+            psutil.Process(process.pid).create_time(), abs=0.02
+        )
+    finally:
+        process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and nobody was told
+    assert leases._born(process.pid) == ""
+    process.wait()
+    assert leases._born(process.pid) == ""
+
+
+# ── the heart ──
+
+
+class Beats(threading.Event):
+    """Lets a heart beat so often at once, and remembers how long it wanted to wait."""
+
+    def __init__(self, beats: int) -> None:
+        super().__init__()
+        self.left, self.waits = beats, list[float | None]()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waits.append(timeout)
+        self.left -= 1
+        return self.left < 0
+
+
+class Renewed(Lease):
+    """Counts its beats, which fail as they are told to."""
+
+    def beats(self, count: int, *wrong: StoreError | None) -> Beats:
+        self._end, self.renewed, self._wrong = Beats(count), 0, list(wrong)
+        return self._end
+
+    def renew(self) -> None:
+        self.renewed += 1
+        wrong = self._wrong.pop(0) if self._wrong else None
+        if isinstance(wrong, Taken):
+            self.lost.set()
+        if wrong is not None:
+            raise wrong
+        super().renew()
+
+
+def test_a_heart_beats_four_times_in_a_lease_and_goes_on_though_a_store_fails(
+    folder: RunFolder, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    running = Renewed(folder, ttl_s=120, clock=clock, pause=lambda _: None)
+    beats = running.beats(5, StoreError("503 SlowDown"), StoreError("no route"))
+    with caplog.at_level(logging.WARNING), running as entered:
+        assert entered is running
+        assert running._heart is not None
+        assert running._heart.daemon  # a process that ends does not wait for it
+        running._heart.join()
+    assert running.renewed == 5
+    assert beats.waits == [30.0] * 6
+    assert [record.getMessage() for record in caplog.records] == ["503 SlowDown", "no route"]
+
+
+def test_a_heart_stops_when_its_lease_is_lost(folder: RunFolder, clock: Clock) -> None:
+    running = Renewed(folder, ttl_s=120, clock=clock, pause=lambda _: None)
+    beats = running.beats(5, None, Taken("gone"))
+    with running:
+        assert running._heart is not None
+        running._heart.join()
+    assert (running.renewed, len(beats.waits)) == (2, 2)
 
 
 def test_the_heart_beats_while_the_run_lasts(folder: RunFolder) -> None:

@@ -24,7 +24,7 @@ from emoray.study.prompts import KEY_VERSION, Prompt, messages_of, prompts, rend
 from emoray.study.scoring import NeutralRule, Reading, score
 from tests.study.grids import cell, experiment
 
-DESIGNED = {  # DESIGN section 3; more may stand beside them
+DESIGNED = {  # what people's own notebooks and queries name: none of these may be renamed; more may stand beside them
     "ASKED": "key model template state_deg intensity valence arousal state_term question_id question repetition seed "
     "temperature max_tokens prompt prompt_sha",
     "SAID": "outcome answer refused finish_reason error attempts prompt_tokens completion_tokens cost_usd latency_s "
@@ -127,8 +127,9 @@ def test_a_host_gets_back_what_the_grid_asked() -> None:
 
 
 def test_the_key_recomputes_from_the_row_and_the_models_entry() -> None:
-    model = E.models[0]
-    for row in rows.asked(asked_prompts()).to_pylist():
+    model, table = E.models[0], rows.asked(asked_prompts())
+    assert table.num_rows == 12
+    for row in table.to_pylist():
         ask = {
             "v": KEY_VERSION,
             "model": [row["model"], model.id, {}],
@@ -172,6 +173,7 @@ def test_a_failure_can_have_cost_money() -> None:
 def test_what_was_not_said_has_no_reading_and_no_score() -> None:
     table = rows.scored(rows.felt(said(FAILURE), [None] * 12, reader="r", revision=None), label_map(), "zero")
     felt_and_scored = [n for n in rows.SCORED.names if n not in rows.SAID.names and n != "reader"]
+    assert (table.num_rows, "cosine" in felt_and_scored) == (12, True)
     for row in table.to_pylist():
         assert row["reader"] == "r"
         assert all(row[name] is None for name in felt_and_scored)
@@ -201,7 +203,9 @@ def test_every_stored_row_recomputes_exactly_from_its_own_columns(tmp_path: Path
     rng = np.random.default_rng(5)
     readings = [Reading(p.astype(np.float32)) for p in rng.dirichlet(np.full(28, 0.3), 10)]
     pq.write_table(scored(*readings, one_hot("neutral"), None), tmp_path / "rows.parquet")
-    for row in pq.read_table(tmp_path / "rows.parquet").to_pylist():
+    stored_rows = pq.read_table(tmp_path / "rows.parquet").to_pylist()
+    assert len(stored_rows) == 12
+    for row in stored_rows:
         p = np.array([row["probabilities"] or [np.nan] * 28], dtype=np.float32)
         again = score(np.array([[row["valence"], row["arousal"]]]), p, label_map(), "zero")
         for column, values in vars(again).items():
@@ -259,6 +263,7 @@ def test_a_reading_is_placed_by_the_rows_own_labels_in_whatever_order_the_map_na
     map_of_theirs = own_map({label: {"angle": angles[label.lower()]} for label in placed})
     table = rows.scored(felt, map_of_theirs, "zero").to_pylist()
     expected = sum(chances[label] * np.cos(np.radians(angles[label])) for label in angles)
+    assert len(table) == 12
     for read, unread in zip(table[::2], table[1::2], strict=True):
         assert read["read_valence"] == pytest.approx(np.cos(np.radians(7.0)))
         assert read["expected_valence"] == pytest.approx(expected, abs=1e-6)
@@ -271,6 +276,7 @@ def test_rows_of_one_part_may_have_been_read_in_several_orders() -> None:
     felt = rows.felt(said(ANSWER), readings * 6, reader="r", revision=None)
     for table in (felt, felt.slice(1, 5), pa.concat_tables([felt.slice(0, 5), felt.slice(5)])):
         read = rows.probabilities(table, ("joy", "anger"))
+        assert len(read) == table.num_rows >= 5
         joy = [0.75 if labels == ["joy", "anger"] else 0.25 for labels in table["labels"].to_pylist()]
         np.testing.assert_array_equal(read[:, 0], joy)
 

@@ -24,12 +24,11 @@ from emoray.study.goemotions import LABELS
 from tests import tiny_models
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCES = sorted(
-    [*(ROOT / "emoray").rglob("*.py"), *(ROOT / "jobs").glob("*.py"), *(ROOT / "jobs/submission").glob("*")]
-)
+SOURCES = sorted([*(ROOT / "emoray").rglob("*.py"), *(ROOT / "jobs").rglob("*.py")])
 UNPICKLE_OR_RUN = {
     *("pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"),  # modules
     *("eval", "exec", "compile", "__import__"),  # functions
+    *("torch.load", "torch.jit.load", "pandas.read_pickle", "yaml.unsafe_load", "yaml.full_load", "allow_pickle"),
 }
 CODE = """
 import pathlib
@@ -52,8 +51,38 @@ class Mark:
 
 @pytest.mark.parametrize("file", SOURCES, ids=lambda file: file.relative_to(ROOT).as_posix())
 def test_nothing_of_ours_unpickles_or_evaluates(file: Path) -> None:
-    if file.suffix == ".py":
-        assert sorted(set(used(file)) & UNPICKLE_OR_RUN) == []
+    found = set(used(file))
+    assert sorted(found & UNPICKLE_OR_RUN) == []
+    assert found or not file.read_text(encoding="utf-8").count("import ")  # it was looked at
+
+
+def test_every_source_of_ours_is_looked_at() -> None:
+    looked_at = {file.relative_to(ROOT).as_posix() for file in SOURCES}
+    assert looked_at >= {"emoray/readers/encoder.py", "jobs/submit.py", "jobs/submission/parcel.py"}
+    assert all(set(used(file)) >= {"torch"} for file in SOURCES if file.name == "encoder.py")
+
+
+@pytest.mark.parametrize(
+    ("code", "what"),
+    [
+        ("import pickle", "pickle"),
+        ("from joblib import load", "joblib"),
+        ("def late():\n    import cloudpickle.fast", "cloudpickle"),
+        ("eval('1')", "eval"),
+        ("import torch as t\nt.load('x')", "torch.load"),
+        ("import torch\ntorch.jit.load('x')", "torch.jit.load"),
+        ("from torch import load as weights\nweights('x')", "torch.load"),
+        ("import pandas as pd\npd.read_pickle('x')", "pandas.read_pickle"),
+        ("import yaml\nyaml.unsafe_load('x')", "yaml.unsafe_load"),
+        ("import builtins\nbuiltins.exec('x')", "exec"),
+        ("np.load('x', allow_pickle=True)", "allow_pickle"),
+        ("import importlib\nimportlib.import_module('dill')", "dill"),
+    ],
+)
+def test_what_unpickles_or_evaluates_is_seen_however_it_is_written(code: str, what: str, tmp_path: Path) -> None:
+    file = tmp_path / "some.py"
+    file.write_text(code)
+    assert set(used(file)) & UNPICKLE_OR_RUN == {what}
 
 
 def test_a_pickle_among_the_weights_is_not_run(tmp_path: Path) -> None:
@@ -120,14 +149,27 @@ def test_plan_warns_of_models_that_bring_code(settings: str, warned: bool, host:
 
 
 def used(file: Path) -> Iterator[str]:
-    """The modules that a file imports, the functions it calls by name, and torch.load and its kin."""
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield (node.module or "").split(".")[0]
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            yield node.func.id
+    """The modules that a file imports, also by name, and the functions it calls, by their full names."""
+    nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+    names = dict(named for node in nodes for named in imported(node))
+    yield from (full.split(".")[0] for full in names.values())
+    for node in nodes:
+        if isinstance(node, ast.Call):
+            first, *rest = ast.unparse(node.func).split(".")
+            full = ".".join([names.get(first, first), *rest])
+            yield full.removeprefix("builtins.")
+            yield from (word.arg for word in node.keywords if word.arg)
+            if full.endswith("import_module"):
+                yield from (str(name.value).split(".")[0] for name in node.args[:1] if isinstance(name, ast.Constant))
+
+
+def imported(node: ast.AST) -> Iterator[tuple[str, str]]:
+    """What a statement imports: its name in the file, and its full one."""
+    if isinstance(node, ast.Import):
+        yield from ((alias.asname or alias.name.split(".")[0], alias.name) for alias in node.names if alias.asname)
+        yield from ((alias.name.split(".")[0],) * 2 for alias in node.names if not alias.asname)
+    elif isinstance(node, ast.ImportFrom):
+        yield from ((alias.asname or alias.name, f"{node.module}.{alias.name}") for alias in node.names)
 
 
 def own_code(folder: Path, mark: Path) -> Path:

@@ -557,6 +557,7 @@ LOCAL = models("{name: a, host: transformers, id: org/m%s}")
     ],
 )
 def test_what_decides_the_answers_changes_every_key(before: str, after: str) -> None:
+    assert len(keys(before)) == len(keys(after)) > 0
     assert not keys(before) & keys(after)
 
 
@@ -583,6 +584,7 @@ def test_the_digest_tells_specs_apart_and_nothing_else() -> None:
 
 
 def test_a_spec_survives_the_way_to_json_and_back() -> None:
+    assert [path.stem for path in SHIPPED] == ["overnight", "paper", "quickstart"]
     for path in SHIPPED:
         spec = load(path).spec
         assert Spec.model_validate(json.loads(json.dumps(spec.model_dump(mode="json")))) == spec

@@ -6,6 +6,7 @@ import pickle
 import shutil
 import stat
 import subprocess
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -542,15 +543,25 @@ def test_a_read_only_folder_is_found_before_anything_is_asked_and_can_still_be_r
     assert part.counts().answered == 1
 
 
-def test_a_folder_of_another_user_is_found_before_anything_is_asked(tmp_path: Path) -> None:
-    if os.geteuid() == 0:
-        pytest.skip("root may write everywhere")
-    tmp_path.chmod(0o500)
-    try:
-        with pytest.raises(StoreError, match="no permission to create"):
-            probe(RunFolder(str(tmp_path / "run")))
-    finally:
-        tmp_path.chmod(0o700)
+@pytest.fixture
+def readable() -> Iterator[Path]:
+    """A folder that this user may read, and not write to. Root, who may write everywhere, is nobody meanwhile."""
+    with tempfile.TemporaryDirectory(prefix="emoray-test-") as name:
+        folder, user = Path(name), os.geteuid()
+        folder.chmod(0o555)
+        if user == 0:
+            os.seteuid(65_534)
+        try:
+            yield folder
+        finally:
+            os.seteuid(user)
+            folder.chmod(0o700)
+
+
+def test_a_folder_of_another_user_is_found_before_anything_is_asked(readable: Path) -> None:
+    with pytest.raises(StoreError, match="no permission to create"):
+        probe(RunFolder(str(readable / "run")))
+    assert list(readable.iterdir()) == []
 
 
 def test_a_file_where_the_folder_should_be_is_a_sentence(tmp_path: Path) -> None:

@@ -116,6 +116,7 @@ def test_mean_cosine_per_true_label_is_what_a_plain_loop_gives(printed: dict[str
             continue
         turn = math.radians(mine.angle_deg - theirs.angle_deg) if theirs else 0.0
         scores.setdefault(label, []).append(math.cos(turn) if theirs else 0.0)
+    assert sorted(scores) == list(range(27))
     for label, found in scores.items():
         assert printed["labels"][label]["cosine"] == pytest.approx(np.mean(found), abs=1e-6)
     assert printed["labels"][27]["cosine"] is None

@@ -90,7 +90,7 @@ def run(
     limits: Sequence[Sequence[Limit]] = LIMITS,
     topologies: Sequence[Topology] = TOPOLOGIES,
 ) -> dict[str, float]:
-    """The figures of DESIGN section 3 for `api`, and all that they are made of."""
+    """How near to a limit one account gets, how often it is refused, and ours beside its peers; the ratios first."""
     figures: dict[str, float] = {}
     figures |= _speed(requests)
     figures |= _limits(seconds, limits, topologies) if seconds else {}

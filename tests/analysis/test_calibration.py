@@ -147,7 +147,9 @@ def test_sums_per_label_give_the_mean_cosine_at_any_state() -> None:
     true, read = rng.integers(27, size=500), rng.integers(28, size=500)
     vectors = label_map().vectors()
     reads = human_reads(true, vectors[read], vectors[read], label_map())
-    for found in ceilings_at(np.array([17.0, 203.0, 349.0]), reads):
+    states = [17.0, 203.0, 349.0]
+    for state_deg, found in zip(states, ceilings_at(np.array(states), reads), strict=True):
+        assert found.state_deg == state_deg
         state = np.array([math.cos(math.radians(found.state_deg)), math.sin(math.radians(found.state_deg))])
         near = vectors[true] @ state >= math.cos(math.radians(30.0)) * np.hypot(*vectors[true].T) - 1e-12
         plain = np.nan_to_num(vectors[read[near]] @ state / np.hypot(*vectors[read[near]].T))

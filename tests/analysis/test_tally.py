@@ -36,6 +36,8 @@ def test_parts_in_any_order_add_up_to_the_whole(rows: list[tuple[str, float, int
 @given(ROWS)
 def test_every_row_lands_in_its_cell(rows: list[tuple[str, float, int]]) -> None:
     found = tally(rows)
+    assert list(found.axis("question").levels) == sorted({question for question, _, _ in rows})
+    assert list(found.axis("state").levels) == sorted({state for _, state, _ in rows})
     for i, question in enumerate(found.axis("question").levels):
         for j, state in enumerate(found.axis("state").levels):
             here = [value for q, s, value in rows if (q, s) == (question, state)]

@@ -38,7 +38,8 @@ def test_a_spec_from_elsewhere_travels_with_the_files_that_it_names(spec: Path, 
     made.pack(tmp_path / "there")
     assert made.spec == "spec/spec.yaml"
     assert (tmp_path / "there/spec/maps/mine.yaml").read_text() == MAP
-    assert not list((tmp_path / "there").rglob(".env"))
+    assert [path.name for path in tmp_path.rglob(".env")] == [".env"]  # it lies beside the spec,
+    assert not list((tmp_path / "there").rglob(".env"))  # and stays there
 
 
 def test_a_spec_of_the_checkout_keeps_its_place() -> None:

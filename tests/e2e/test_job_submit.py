@@ -218,4 +218,5 @@ def stem_of(job: subprocess.Popen[str]) -> str:
 def holding(folder: Path, text: str) -> list[Path]:
     """The files below a folder that hold a text."""
     files = [file for file in folder.rglob("*") if file.is_file()]
+    assert files, f"{folder} holds nothing that could be looked at"
     return [file for file in files if text.encode() in file.read_bytes()]

@@ -73,6 +73,7 @@ def test_a_question_never_seen_is_answered_in_the_asked_state(voice: Any) -> Non
     asked = random.Random(2).sample(conditions()["questions never seen"], 60)
     affects = [one.affect for one in asked]
     shares = read(reader_path(), [one.text for one in voice.answers([one.chat for one in asked], seed=3)])
+    assert len(topics()["subjects"]) > len(UNSEEN) > 0
     assert not set(UNSEEN) & set(topics()["subjects"])
     assert agreement(affects, shares).neutral_zero > 0.35
 
@@ -116,6 +117,7 @@ def test_not_every_sentence_is_recited(told: list[tuple[Asked, Any]]) -> None:
 def test_no_answer_repeats_a_comment_of_goemotions(told: list[tuple[Asked, Any]], goemotions: Path) -> None:
     theirs = {plain(comment.text) for split in ("train", "dev", "test") for comment in read_comments(goemotions, split)}
     long = {text for text in theirs if len(text.split()) > 6}
+    assert len(long) > 30_000
     assert not [answer for _, answer in told if plain(answer.text) in long]
     assert not [part for _, answer in told for part in sentences(answer.text) if plain(part) in long]
 

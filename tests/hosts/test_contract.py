@@ -12,7 +12,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from emoray.embedded import generator_path
 from emoray.hosts import Ask, Host, Reply, scripted
 from emoray.hosts.embedded import EmbeddedHost
 from emoray.hosts.scripted import ScriptedHost
@@ -24,14 +23,11 @@ from tests import tiny_models
 from tests.study.grids import experiment
 
 LINES = [f"Line {i} of many." for i in range(200)]
-SHIPPED = pytest.mark.skipif(
-    not (generator_path() / "model.safetensors").is_file(), reason="the embedded generator is not trained yet"
-)
 VLLM = [
     pytest.mark.vllm,
     pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed"),
 ]
-MODELS = ["transformers", pytest.param("embedded", marks=SHIPPED), pytest.param("vllm", marks=VLLM)]
+MODELS = ["transformers", "embedded", pytest.param("vllm", marks=VLLM)]
 
 
 @pytest.fixture(scope="module")
@@ -87,14 +83,19 @@ def test_every_ask_gets_exactly_one_reply(host: Host, n: int) -> None:
 
 def test_a_reply_says_when_it_was_asked_and_how_long_it_took(host: Host) -> None:
     before = datetime.now(UTC)
-    for reply in host.generate(asks(3)):
+    replies = list(host.generate(asks(3)))
+    assert len(replies) == 3
+    for reply in replies:
         assert before <= reply.asked_at <= datetime.now(UTC)
         assert reply.latency_s >= 0
         assert reply.attempts == 1
 
 
 def test_an_answer_has_a_text_a_reason_to_end_and_its_tokens(host: Host) -> None:
-    for outcome in said(host, asks()).values():
+    some = asks()
+    outcomes = said(host, some)
+    assert set(outcomes) == {ask.key for ask in some} != set()
+    for outcome in outcomes.values():
         assert isinstance(outcome, Answer)
         assert outcome.text
         assert outcome.text == outcome.text.strip()
@@ -165,13 +166,16 @@ def test_without_temperature_every_seed_says_the_same(model: Host) -> None:
 
 
 def test_an_answer_beyond_max_tokens_is_cut_and_says_so(model: Host) -> None:
-    for outcome in said(model, asks(4, max_tokens=3)).values():
+    outcomes = said(model, asks(4, max_tokens=3)).values()
+    assert len(outcomes) == 4
+    for outcome in outcomes:
         assert isinstance(outcome, Answer)
         assert (outcome.finish_reason, outcome.completion_tokens) == ("length", 3)
 
 
 def test_a_longer_limit_only_adds_to_what_was_said(model: Host) -> None:
     short, long = (texts(said(model, asks(4, max_tokens=n))) for n in (4, 12))
+    assert len(short) == 4
     for key, text in short.items():
         assert long[key].startswith(text.rstrip("\ufffd"))
 

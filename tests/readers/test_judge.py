@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -21,6 +23,7 @@ from emoray.study.circumplex import Affect
 from emoray.study.families import family, kin
 from emoray.study.goemotions import label_map
 from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome
+from tests.programs import ROOT
 from tests.test_rows import ANSWER, said
 
 GOOD = '{"valence": 0.5, "arousal": -0.25, "confidence": 0.9}'
@@ -190,7 +193,16 @@ def test_the_same_text_is_the_same_ask_in_every_process() -> None:
     some.read(["x", "y"])
     other.read(["y", "x"])
     assert {ask.key: ask.seed for ask in one.asked} == {ask.key: ask.seed for ask in two.asked}
+    assert len({ask.seed for ask in one.asked}) == 2
     assert all(0 <= ask.seed < 2**31 for ask in one.asked)
+    code = """if True:
+        from tests.readers.test_judge import GOOD, Answer, judge
+        some, host = judge(Answer(GOOD))
+        some.read(["x", "y"])
+        print([(ask.key, ask.seed) for ask in host.asked])
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout == f"{[(ask.key, ask.seed) for ask in one.asked]}\n"
 
 
 def test_a_revision_names_the_model_and_the_rubric() -> None:

@@ -40,9 +40,6 @@ from emoray.study.goemotions import LABELS
 from tests import tiny_models
 
 CLOSE = 1e-5
-SHIPPED = pytest.mark.skipif(
-    not (reader_path() / "model.safetensors").is_file(), reason="the embedded reader is not trained yet"
-)
 TEXTS = ["I am so happy!", "", "Everything is grey, and I am tired.", "a", "freedom " * 400, "\n"]
 
 
@@ -72,7 +69,7 @@ def read(some: GoEmotions, texts: list[str]) -> Any:
 # ── the same readings ──
 
 
-@pytest.fixture(params=["bert", "roberta", "distilbert", pytest.param("embedded", marks=SHIPPED)], scope="module")
+@pytest.fixture(params=["bert", "roberta", "distilbert", "embedded"], scope="module")
 def some(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[GoEmotions, str, int]:
     """(reader, its folder, the most tokens that it reads)"""
     if request.param == "embedded":

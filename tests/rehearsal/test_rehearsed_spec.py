@@ -44,14 +44,15 @@ def test_no_answer_of_it_has_the_key_of_a_real_one() -> None:
         {prompt.key for prompt in prompts(study.experiment.grid(model))} for study in (PAPER, Study(rehearsal()))
     )
 
-    assert len(real) == len(fake)
+    assert len(real) == len(fake) > 0
     assert not real & fake
 
 
 def test_money_is_counted_at_the_real_price() -> None:
-    for before, after in zip(PAPER.spec.models, rehearsal().models, strict=True):
-        if isinstance(before, Hosted) and isinstance(after, Hosted):
-            assert price_of(after) == price_of(before)
+    both = zip(PAPER.spec.models, rehearsal().models, strict=True)
+    prices = [(price_of(a), price_of(b)) for a, b in both if isinstance(a, Hosted) and isinstance(b, Hosted)]
+    assert len(prices) == 7
+    assert all(before == after and before is not None for before, after in prices)
 
 
 def test_limits_may_be_wider_so_that_a_night_takes_minutes() -> None:

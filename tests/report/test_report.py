@@ -104,6 +104,8 @@ def test_a_report_can_be_written_anywhere(small: Run, tmp_path: Path) -> None:
 
 def test_failures_are_counted_by_kind_and_never_scored(small: Run) -> None:
     summary = summary_of(small)
+    assert [one.model for one in summary.models] == list(small.said)
+    assert sum(one.counts.failures for one in summary.models) > 0
     for one in summary.models:
         outcomes = small.said[one.model]["outcome"].to_pylist()
         failed = [outcome for outcome in outcomes if outcome != rows.ANSWERED]
@@ -142,6 +144,7 @@ def test_answers_that_repeat_word_for_word_are_noticed(small: Run) -> None:
 
 def test_examples_are_chosen_by_their_key_and_carry_their_reading(small: Run) -> None:
     summary = summary_of(small)
+    assert {example.model for example in summary.examples} == {one.model for one in summary.models} == set(small.said)
     for one in summary.models:
         table = small.said[one.model].filter(pa.compute.equal(small.said[one.model]["outcome"], rows.ANSWERED))
         for state in set(table["state_deg"].to_pylist()):

@@ -79,7 +79,9 @@ def test_what_several_readers_say_is_the_golden_one(written: tuple[dict[str, byt
 
 
 def test_the_correlations_are_those_of_the_same_answers(two: Run, written: tuple[dict[str, bytes], Summary]) -> None:
-    for line in table(written[0], "agreement"):
+    lines = table(written[0], "agreement")
+    assert {line["model"] for line in lines} == {ALL, *two.said}
+    for line in lines:
         models = list(two.said) if line["model"] == ALL else [line["model"]]
         paired = pd.concat([both(two, model) for model in models]).dropna(subset=["cosine", "cosine_two"])
         assert int(line["answers"]) == len(paired)
@@ -110,6 +112,7 @@ def test_the_page_says_it_in_a_sentence_a_table_and_a_figure(written: tuple[dict
     assert "the paper’s conclusions survive the change of reader" in text
     assert "verified the gist of the abstract" in text
     assert ("a", {"href": "#agreement"}) in shown.tags
+    assert "Do the readers agree?" in text
     assert {"figures/agreement.png", "figures/agreement.svg", "tables/agreement.tex", "tables/conclusions.tex"} <= set(
         files
     )
@@ -244,11 +247,14 @@ def test_a_judge_that_finds_no_feeling_reads_no_angle_and_counts_as_neutral(two:
     assert one.counts.neutral == one.counts.read == one.counts.answers
     assert summary.agreement is not None
     pairs = [on.pair for on in summary.agreement.pairs if on.model == "steady" and on.pair.second == "a-judge"]
+    assert len(pairs) == 2
     assert all(pair.answers > 50 and math.isnan(pair.mean_turn_deg) for pair in pairs)
 
 
 def test_the_neutral_readings_of_a_classifier_are_counted_as_ever(two: Run) -> None:
-    for one in report(two)[1].models:
+    models = report(two)[1].models
+    assert sum(one.counts.neutral for one in models) > 0
+    for one in models:
         assert one.counts.neutral == two.felt[one.reader, one.model]["label"].to_pylist().count("neutral")
 
 
@@ -340,7 +346,9 @@ def test_what_people_read_moves_the_means_by_what_the_reader_missed(two: Run) ->
 
 def test_under_the_rule_that_drops_neutral_readings_people_and_reader_drop_their_own(two: Run) -> None:
     people = labels(two)
-    for one in report(two, human_labels=people, neutral="drop")[1].corrections:
+    corrections = report(two, human_labels=people, neutral="drop")[1].corrections
+    assert len(corrections) == 4
+    for one in corrections:
         keys = two.felt[one.reader, one.model]["key"].to_pylist()
         directed = [key for key in keys if people.get(key) is not None]
         assert one.corrected.labelled == len(directed)
@@ -374,6 +382,7 @@ def test_under_another_rule_both_readings_are_shown(two: Run, written: tuple[dic
     files, summary = report(two, labels=label_map("octants"), neutral="drop")
     own = {(m.reader, m.model): m.scores.whole.group.cosine for m in written[1].models}
     here = {(m.reader, m.model): m.scores.whole.group.cosine for m in summary.models}
+    assert {(one.reader, one.model) for one in summary.beside} == set(own) == set(here)
     for one in summary.beside:
         assert one.own.estimate == pytest.approx(own[one.reader, one.model].estimate)
         assert one.here.estimate == pytest.approx(here[one.reader, one.model].estimate)

@@ -79,6 +79,7 @@ def test_after_every_whole_block_all_states_and_questions_have_been_asked_equall
             assert len(set(states.values())) == 1
             assert len(questions) == len(e.questions)
             assert len(set(questions.values())) == 1
+    assert sum(states.values()) == len(grid) > 0
 
 
 @settings(max_examples=60)

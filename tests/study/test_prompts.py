@@ -53,8 +53,9 @@ def test_every_question_and_every_phrase_for_a_state_is_what_it_always_was() -> 
 @pytest.mark.parametrize("file", sorted(Path(texts.__file__).parent.rglob("*.toml")), ids=lambda file: str(file.name))
 def test_a_data_file_says_whose_its_words_are(file: Path) -> None:
     data = tomllib.loads(file.read_text(encoding="utf-8"))
-    for part in data.get("questions", [data]):
-        assert part["mark"] in ("ours", "quoted")
+    marks = {part["mark"] for part in data.get("questions", [data])}
+    assert marks
+    assert marks <= {"ours", "quoted"}
 
 
 KEYED: dict[str, Cell] = {

@@ -44,6 +44,7 @@ def test_the_three_disputed_angles_are_named_and_hardly_matter() -> None:
     assert set(russell.DISPUTED) == {"frustrated", "depressed", "droopy"}
     for term, values in russell.DISPUTED.items():
         assert values[0] == russell.ANGLES_DEG[term]
+        assert len(values) > 1
         lie_at = Affect.at(values[0])
         for other in values[1:]:
             worst = max(abs(cosine(lie_at, Affect.at(s)) - cosine(Affect.at(other), Affect.at(s))) for s in range(360))
@@ -51,6 +52,7 @@ def test_the_three_disputed_angles_are_named_and_hardly_matter() -> None:
 
 
 def test_the_paragraph_on_disputed_values_says_what_the_table_says() -> None:
+    assert russell.DISPUTED
     for term, values in russell.DISPUTED.items():
         assert f"* {term}: {values[0]} here, {values[1]} in" in (russell.__doc__ or "")
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from emoray.study.circumplex import Affect, Array, angle_between_deg, around_the_circle, cosine
 from emoray.study.goemotions import LABELS, NEUTRAL, LabelMap, label_map, label_map_from, shipped_maps
-from emoray.study.scoring import NeutralRule, ceiling, score, top_labels
+from emoray.study.scoring import NeutralRule, ceiling, expectation, score, top_labels
 
 Rows = npt.NDArray[np.float32]
 
@@ -105,6 +105,7 @@ def test_the_angle_error_is_the_turn_from_asked_to_read() -> None:
             assert turned == pytest.approx(angle_between_deg(Affect(v, a).angle_deg, read.angle_deg), abs=1e-6)
 
 
+@pytest.mark.filterwarnings("error")
 def test_a_neutral_reading_scores_zero_or_is_left_out_as_the_spec_says() -> None:
     zero, drop = (score(UP, one_hot("neutral"), label_map(), rule) for rule in ZERO_OR_DROP)
     assert zero.cosine[0] == 0.0
@@ -128,7 +129,43 @@ def test_a_label_at_the_origin_of_a_users_map_follows_the_neutral_rule_too() -> 
 def test_what_was_not_read_has_no_score_under_any_rule(neutral: NeutralRule) -> None:
     p = np.full((1, 28), np.nan, dtype=np.float32)
     for values in vars(score(UP, p, label_map(), neutral)).values():
-        assert np.isnan(values).all()
+        np.testing.assert_array_equal(values, [np.nan])
+
+
+@pytest.mark.parametrize("neutral", ZERO_OR_DROP)
+def test_an_affect_that_was_read_itself_needs_no_label_and_is_its_own_expectation(neutral: NeutralRule) -> None:
+    unread, joy = np.full((1, 28), np.nan, dtype=np.float32), one_hot("joy")
+    p = np.concatenate([unread, joy, unread, joy, unread])
+    felt = np.array([[0.3, 0.4], [-0.5, 0.5], [0.0, 0.0], [np.nan, 0.1], [np.nan, np.nan]])
+    found = score(np.tile(UP, (5, 1)), p, label_map(), neutral, felt)
+    joy_v, joy_a = label_map().vectors()[LABELS.index("joy")]
+    np.testing.assert_array_equal(found.read_valence, [0.3, -0.5, 0.0, joy_v, np.nan])
+    np.testing.assert_array_equal(found.read_arousal, [0.4, 0.5, 0.0, joy_a, np.nan])
+    np.testing.assert_allclose([found.expected_valence[3], found.expected_arousal[3]], [joy_v, joy_a])
+    np.testing.assert_array_equal(found.expected_valence[[0, 1, 2, 4]], found.read_valence[[0, 1, 2, 4]])
+    np.testing.assert_array_equal(found.expected_arousal[[0, 1, 2, 4]], found.read_arousal[[0, 1, 2, 4]])
+    nowhere = 0.0 if neutral == "zero" else np.nan  # it was read, and has no direction
+    np.testing.assert_allclose(found.cosine, [0.8, 0.5**0.5, nowhere, plain_cosine((0, 1), (joy_v, joy_a)), np.nan])
+    np.testing.assert_allclose(found.expected_cosine[[0, 1, 2, 4]], [0.8, 0.5**0.5, np.nan, np.nan])
+
+
+def test_a_neutral_reading_is_zero_where_no_rule_is_said() -> None:
+    assert score(UP, one_hot("neutral"), label_map()).cosine.tolist() == [0.0]
+
+
+def test_one_probability_that_is_missing_makes_a_row_unread() -> None:
+    p = one_hot("joy")
+    p[0, LABELS.index("sadness")] = np.nan
+    for values in vars(score(UP, p, label_map())).values():
+        np.testing.assert_array_equal(values, [np.nan])
+
+
+def test_an_expectation_is_the_mean_of_the_placed_labels_places_by_their_probabilities() -> None:
+    vectors = np.array([[1.0, 0.0], [0.0, 0.5], [np.nan, np.nan], [-0.5, 0.25]])
+    p = np.array([[0.5, 0.25, 0.25, 0.0], [0.1, 0.1, 0.6, 0.2], [0.0, 0.0, 1.0, 0.0]], dtype=np.float32)
+    np.testing.assert_allclose(
+        expectation(p, vectors), [[2 / 3, 1 / 6], [0.0, 0.25], [np.nan, np.nan]], rtol=1e-6, atol=1e-7
+    )
 
 
 def test_nothing_to_score_is_no_scores() -> None:
