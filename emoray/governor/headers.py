@@ -26,15 +26,16 @@ def heard(headers: Mapping[str, str], now: datetime | None = None) -> Heard | No
     return None if says == Heard() else says
 
 
-def until_reset_s(headers: Mapping[str, str], now: datetime) -> float | None:
-    """For how long nothing is left, by the headers of a refusal: a day's requests, or whatever its limit is; None where
-    they do not say.
+def until_reset_s(headers: Mapping[str, str], now: datetime, told_s: float | None) -> float | None:
+    """How long a limit lasts that a refusal speaks of, by its headers: a day's, of which nothing is left, or where
+    nothing else was told (`told_s`) whatever limit it is; None where they do not say.
     """
     now = their_now(headers, now)
     for of in ("requests-day", "tokens-day"):
         if number(headers.get(f"x-ratelimit-remaining-{of}")) == 0:
             return _first(wait_s(headers.get(f"x-ratelimit-reset-{of}"), now), _DAY_S)
-    return _first(wait_s(headers.get("x-ratelimit-reset"), now), wait_s(headers.get("ratelimit-reset"), now))
+    resets = [wait_s(headers.get(name), now) for name in ("x-ratelimit-reset", "ratelimit-reset")]
+    return _first(*resets) if told_s is None else None
 
 
 _OF = ("limit", "remaining")

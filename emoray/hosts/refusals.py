@@ -127,7 +127,7 @@ def refusal_kind(status: int, error: Any) -> FailureKind:
 def status_in(error: Mapping[str, Any]) -> int | None:
     """The HTTP status that an error object tells, as a number, as a numeral or in words."""
     told = [error.get(name) for name in ("code", "status", "status_code", "statusCode", "http_status", "error_code")]
-    numbers = [int(one) for one in told if _is_whole(one)]
+    numbers = [int(one) for one in told if isinstance(one, int | str) and _is_whole(one)]
     in_words = [_plain(one) for one in (*told, error.get("type"), error.get("reason")) if isinstance(one, str)]
     found = (status for word in in_words for status, pattern in _STATUS_WORDS if re.search(pattern, word))
     return next((n for n in numbers if 400 <= n <= 599), None) or next(found, None)
@@ -158,6 +158,26 @@ def error_of(said: dict[str, Any]) -> dict[str, Any]:
         code = minimax["status_code"]
         return {"message": minimax.get("status_msg"), "code": _MINIMAX.get(code, code) if _is_whole(code) else code}
     return said
+
+
+def error_in_reply(body: bytes) -> dict[str, Any] | None:
+    """The error object that a reply with status 200 consists of; None where it has choices, or nothing of an error."""
+    try:
+        said = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(said, list) and said:
+        said = said[0]
+    if not isinstance(said, dict) or said.get("choices"):
+        return None
+    error = error_of(said)
+    marked = said.get("object") == "error" or said.get("type") == "error" or "promptFeedback" in said
+    return error if error and (error is not said or marked or ("code" in said and message_in(said))) else None
+
+
+def is_stream(body: bytes) -> bool:
+    """Whether a reply is a stream of server-sent events."""
+    return body.lstrip()[:6] in (b"data: ", b"event:") or body.lstrip().startswith((b"data:", b": "))
 
 
 def message_in(error: Any) -> str:

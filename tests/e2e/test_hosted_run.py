@@ -8,10 +8,12 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
 from emoray import rows
+from emoray.status import status
 from emoray.store import RunFolder
 from tests.programs import EMORAY, PATIENCE_S, Start
 
@@ -37,8 +39,10 @@ def provider(start: Start, *flags: str) -> str:
     return str(json.loads(process.stdout.readline())["base_url"])
 
 
-def run(spec: Path, folder: RunFolder, *flags: str, key: str | None = KEY) -> subprocess.CompletedProcess[str]:
-    env = {"PATH": "/usr/bin:/bin", "HOME": str(spec.parent)} | ({"EMORAY_TEST_KEY": key} if key else {})
+def run(
+    spec: Path, folder: RunFolder, *flags: str, key: str | None = KEY, **more: str
+) -> subprocess.CompletedProcess[str]:
+    env = {"PATH": "/usr/bin:/bin", "HOME": str(spec.parent)} | ({"EMORAY_TEST_KEY": key} if key else {}) | more
     command = [*EMORAY, "run", str(spec), "--out", folder.uri, *flags]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as process:
         for _ in range(int(PATIENCE_S)):
@@ -95,6 +99,44 @@ def test_a_wrong_key_ends_the_lane_with_one_sentence_that_does_not_hold_the_key(
     assert done.returncode == 3
     assert "refuses the key in EMORAY_TEST_KEY" in done.stderr
     assert folder.answers("a").counts().answered == 0
+    _no_key_in(tmp_path, done.stdout + done.stderr)
+
+
+def test_a_model_that_refuses_every_ask_ends_its_lane_soon_and_all_say_why(
+    start: Start, spec: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder, url = RunFolder(str(tmp_path / "run")), provider(start, "--fault", "bad_request=1")
+    done = run(spec(url), folder)
+
+    assert done.returncode == 3
+    said = "Unsupported value: 'temperature'."
+    assert f"refused the first 20 asks of model 'a' alike (400: {said}); check sampling" in done.stderr
+    assert f"a: bad_request, for example: 400: {said}" in done.stderr
+    with urlopen(url.replace("/v1", "/emoray/counters")) as counters:
+        assert 20 <= json.load(counters)["requests"] < CELLS
+    told = status(folder).text()
+    assert "asked no more: " in told
+    assert f"bad_request, for example: 400: {said}" in told
+    page = (tmp_path / "run" / "report" / "report.html").read_text()
+    assert "Unsupported value: &#39;temperature&#39;." in page
+
+
+def test_a_key_with_a_line_break_at_its_end_works(start: Start, spec: Callable[..., Path], tmp_path: Path) -> None:
+    done = run(spec(provider(start)), RunFolder(str(tmp_path / "run")), key=f"{KEY}\n")
+
+    assert done.returncode == 0, done.stderr
+    _no_key_in(tmp_path, done.stdout + done.stderr)
+
+
+def test_an_ask_that_raises_ends_its_lane_in_a_sentence_and_the_run_ends(
+    start: Start, spec: Callable[..., Path], tmp_path: Path
+) -> None:
+    # the SDK puts it into a header of every request, and no header can carry it
+    done = run(spec(provider(start)), RunFolder(str(tmp_path / "run")), OPENAI_ORG_ID=f"{KEY}\n2")
+
+    assert done.returncode == 3
+    assert "an ask ended in what emoray does not foresee" in done.stderr
+    assert "resume with" in done.stderr
     _no_key_in(tmp_path, done.stdout + done.stderr)
 
 
