@@ -75,13 +75,21 @@ _STATUS_WORDS = (  # of a status in words, where a reply has none in numbers
     (404, r"notfound|nosuch|doesnotexist"),
     (400, r"invalidrequest|badrequest|invalidargument|invalidparam|unsupported|validation"),
 )
-_ONLY_SAID = (
+_SAYS_NOTHING = re.compile(  # a code that leaves it to the words
+    r"|[45]\d\d|invalidrequest(?:error)?|badrequest(?:error)?|(?:api|unknown)?error|permission(?:denied|error)|forbidden"
+)
+_ONLY_SAID = (  # read only where no code says anything
     (FailureKind.CONTENT_FILTERED, "content exists risk"),  # DeepSeek
     (FailureKind.CONTENT_FILTERED, "blocked by content filtering policy"),  # Anthropic
     (FailureKind.CONTENT_FILTERED, "content violates usage guidelines"),  # xAI
+    (FailureKind.CONTENT_FILTERED, "input was flagged"),
+    (FailureKind.CONTENT_FILTERED, "content management policy"),  # Azure behind a gateway
     (FailureKind.QUOTA_EXHAUSTED, "credit balance is too low"),  # Anthropic
     (FailureKind.QUOTA_EXHAUSTED, "used all available credits"),  # xAI
     (FailureKind.QUOTA_EXHAUSTED, "free-models-per-day"),  # OpenRouter
+    (FailureKind.QUOTA_EXHAUSTED, "insufficient credit"),
+    (FailureKind.QUOTA_EXHAUSTED, "insufficient balance"),
+    (FailureKind.QUOTA_EXHAUSTED, "insufficient funds"),
 )
 _MINIMAX = {1002: "rate_limit", 1004: "unauthorized", 1008: "insufficient_balance", 1026: "sensitive_content"} | {
     1027: "sensitive_content",
@@ -120,8 +128,13 @@ def refusal_kind(status: int, error: Any) -> FailureKind:
     if by_code is not None:
         return by_code
     kind = _of_status(status if status >= 300 else status_in(error) or 500)
-    text = message_in(error).lower()
+    text = message_in(error).lower() if _leaves_it_to_words(error) else ""
     return next((told for told, words in _ONLY_SAID if words in text), kind)
+
+
+def _leaves_it_to_words(error: dict[str, Any]) -> bool:
+    codes = [error[name] for name in ("code", "type") if isinstance(error.get(name), str)]
+    return all(" " in code or _SAYS_NOTHING.fullmatch(_plain(code)) for code in codes)
 
 
 def status_in(error: Mapping[str, Any]) -> int | None:
@@ -188,7 +201,8 @@ def message_in(error: Any) -> str:
     text = told if isinstance(told, str) else json.dumps(told, ensure_ascii=False)
     metadata = error.get("metadata")
     behind = metadata.get("raw") if isinstance(metadata, dict) else None  # OpenRouter
-    return f"{text}: {behind}" if isinstance(behind, str) and behind else text
+    whole = f"{text}: {behind}" if isinstance(behind, str) and behind else text
+    return whole.encode("utf-8", "replace").decode()  # half an emoji is no text
 
 
 def told_to_wait_s(body: bytes, now: datetime | None = None) -> float | None:

@@ -99,6 +99,8 @@ SPENT: list[tuple[int, Any]] = [
     (403, {"error": {"code": "AccountOverdueError", "message": "no"}}),  # Volcengine
     (403, {"code": 30001, "message": "no", "data": None}),  # SiliconFlow
     (400, openai_error("Your credit balance is too low to access the API.")),  # Anthropic, whose code says nothing
+    (400, {"error": {"code": 400, "message": "Insufficient credits"}}),  # of some gateway, whose code says nothing
+    (429, {"code": "Some resource has been exhausted", "error": "Your team has used all available credits or"}),  # xAI
     (400, openai_error(type="billing_error")),
     (400, openai_error(code="credit_balance_too_low")),
     (429, {"error": {"code": 429, "message": "no", "metadata": {"limit_source": "openrouter_free_tier_daily"}}}),
@@ -116,6 +118,9 @@ OTHERS: list[tuple[int, Any, str]] = [
     (429, {"error": {"code": "1302", "message": "too many at once"}}, "rate_limited"),
     (403, openai_error(code="unsupported_country_region_territory"), "auth"),
     (403, {"error": {"code": "PERMISSION_DENIED", "message": "no"}}, "auth"),
+    (400, openai_error("no more insufficient credits", code="invalid_value"), "bad_request"),
+    (429, openai_error("Insufficient credits of this minute", code="rate_limit_exceeded"), "rate_limited"),
+    (403, openai_error("the input was flagged", code="account_suspended"), "auth"),
     (424, openai_error(), "overloaded"),
     (498, openai_error(), "overloaded"),
     (499, "", "overloaded"),
@@ -152,6 +157,10 @@ def test_what_a_provider_says_for_people_is_the_detail_wherever_it_says_it() -> 
     assert "too warm" in behind.detail
     assert of(404, {"detail": "Not Found"}).detail == "404: Not Found"
     assert "not permitted" in of(422, {"detail": [{"msg": "not permitted"}]}).detail
+
+
+def test_half_an_emoji_in_an_errors_message_does_no_harm() -> None:
+    assert of(400, '{"error": {"message": "no \\ud83d"}}').detail.encode().startswith(b"400: no ")
 
 
 def test_one_flagged_ask_is_a_failure_of_its_own_and_the_lane_goes_on() -> None:
