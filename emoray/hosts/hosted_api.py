@@ -296,13 +296,16 @@ def _remedy(failure: Failure, entry: Hosted) -> str:
     """What to change of a model whose every ask is refused: what the refusal speaks of first."""
     text = failure.detail.lower()
     hints = [hint for words, hint in _REMEDIES if any(word in text for word in words)]
-    hints += [f"extra_body, which sends {name!r}" for name in entry.extra_body if name.lower() in text]
+    hints += [
+        f"extra_body, which sends {name!r}{_OF_A_JUDGE.get(name, '')}" for name in entry.extra_body if name in text
+    ]
     if not hints or failure.kind is FailureKind.MALFORMED or text.startswith(("404", "405")):
         hints.insert(0, f"id ({entry.id!r}) and base_url (mostly it ends in /v1)")
     others = ", ".join(hint.split(" ")[0].rstrip(":") for _, hint in _REMEDIES if hint not in hints)
     return f"check {'; '.join(hints)}" + (f"; else {others}, extra_body" if others else "")
 
 
+_OF_A_JUDGE = {"response_format": " (of a judge: structured)"}
 _REMEDIES = (  # what a text speaks of, and the setting that sends it
     (("max_tokens", "max_completion_tokens"), "max_tokens_as: max_completion_tokens or max_tokens, and how many"),
     (("seed",), "sends_seed: false"),
