@@ -218,7 +218,8 @@ def key_of(account: Account) -> str:
 def client_of(
     account: Account, key: str, plain: Callable[..., _Client], azure: Callable[..., _Client], **settings: Any
 ) -> _Client:
-    """One of the SDK's clients, the plain one or Azure's, without its retries."""
+    """One of the SDK's clients, the plain one or Azure's, without its retries; HostDown where none can be made."""
+    proxy_of(account.base_url)  # the SDK's own transport finds it, too
     if account.kind == "azure":
         place = {"azure_endpoint": account.base_url, "api_version": account.api_version}
         return azure(**place, api_key=key, max_retries=0, **settings)

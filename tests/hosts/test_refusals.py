@@ -40,7 +40,7 @@ class Scripted:
     asked: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
 
-    async def answer(self, request: web.Request) -> web.StreamResponse:
+    async def answer(self, request: web.Request) -> web.Response:
         self.asked.append(await request.json())
         self.headers.append(dict(request.headers))
         said = self.says.pop(0) if self.says else self.always() if self.always else None
@@ -49,7 +49,7 @@ class Scripted:
 
 @contextmanager
 def lane(
-    says: Scripted | Callable[[web.Request], Awaitable[Any]], retry: Retry | None = None, **settings: Any
+    says: Scripted | Callable[[web.Request], Awaitable[web.Response]], retry: Retry | None = None, **settings: Any
 ) -> Iterator[HostedApi]:
     with serving(says if not isinstance(says, Scripted) else says.answer) as url:
         host = HostedApi(entry(**settings), Account(base_url=f"{url}/v1"), retry or patient(), LocalGovernor())

@@ -248,8 +248,7 @@ def test_a_judge_whose_every_ask_is_refused_alike_ends_and_says_what_to_change()
         return web.json_response({"error": {"message": "'response_format' is not supported", "code": 400}}, status=400)
 
     with serving(refuses) as url:
-        host = HostedApi(asked_of(judging), Account(base_url=f"{url}/v1"), PATIENT, LocalGovernor())
-        some = Judge(judging, host, PATIENT)
+        some = Judge(judging, hosted(judging, url), PATIENT)
         first = some.read([f"text {number}" for number in range(60)])
         assert any(str(reading.error).startswith("bad_request: 400") for reading in first)
         with pytest.raises(ReaderDown, match="response_format") as down:
@@ -268,7 +267,7 @@ def test_what_is_flagged_of_a_judges_asks_is_an_error_of_that_reading_alone() ->
         return web.json_response(completion(asked, GOOD, ""))
 
     with serving(flags_two) as url:
-        some = Judge(judging, HostedApi(asked_of(judging), Account(base_url=f"{url}/v1"), PATIENT, LocalGovernor()))
+        some = Judge(judging, hosted(judging, url))
         readings = some.read([f"text {number}" for number in range(5)])
         some.close()
     assert [reading.error is None for reading in readings] == [True, True, False, True, True]
@@ -276,6 +275,12 @@ def test_what_is_flagged_of_a_judges_asks_is_an_error_of_that_reading_alone() ->
 
 
 PATIENT = Retry(attempts=3, first_wait_s=0.01, longest_wait_s=0.05)
+
+
+def hosted(judging: JudgeReader, url: str) -> HostedApi:
+    model = asked_of(judging)
+    assert isinstance(model, Hosted)
+    return HostedApi(model, Account(base_url=f"{url}/v1"), PATIENT, LocalGovernor())
 
 
 def hosted_judge() -> JudgeReader:
