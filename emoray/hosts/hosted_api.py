@@ -117,6 +117,13 @@ class HostedApi:
 
     def _said(self, status: int, body: bytes) -> tuple[Outcome, bool]:
         """What came, and whether it is an error of the provider's instead of a reply: that is not billed."""
+        try:
+            return self._read(status, body)
+        except Exception as odd:  # no body, however odd, is more than a matter of its own ask
+            unread = f"{status}: the reply cannot be read ({type(odd).__name__}): {shown(body)}"
+            return Failure(FailureKind.MALFORMED, unread), not 200 <= status < 300
+
+    def _read(self, status: int, body: bytes) -> tuple[Outcome, bool]:
         if not 200 <= status < 300:
             return refusal_of(status, body), True
         outcome = outcome_of(body, self._price)

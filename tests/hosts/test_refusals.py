@@ -488,6 +488,16 @@ def test_openrouter_says_in_the_body_when_its_limit_ends() -> None:
 # ── an ask that raises ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.parametrize("status", [200, 400])
+def test_a_body_that_cannot_be_read_at_all_is_a_matter_of_its_own_ask(status: int) -> None:
+    deep = "[" * 200_000
+    says = Scripted([None, *[web.Response(status=status, text=deep) for _ in range(3)]])
+    with lane(says, retry=patient(attempts=3), in_flight=1) as host:
+        replies = list(host.generate(asks(5)))
+    assert kinds(replies)["answer"] >= 4
+    assert len(replies) == 5
+
+
 def test_a_key_from_a_file_is_sent_without_the_line_break_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAB_KEY", " sk-canary-1\r\n")
     says = Scripted()
