@@ -40,6 +40,20 @@ def unread(part: Rows) -> dict[str, int]:
     return dict(sorted(kinds.items()))
 
 
+def failure_texts(part: Rows) -> dict[str, str]:
+    """What was said of one failure of each kind; reads no further than to the first of the last kind."""
+    owed = set(part.counts().failed)
+    found: dict[str, str] = {}
+    for table in part.tables(["outcome", "error"]) if owed else ():
+        failed = table.filter(pc.and_(pc.is_in(table["outcome"], pa.array(sorted(owed))), pc.is_valid(table["error"])))
+        for kind in set(failed["outcome"].unique().to_pylist()):
+            found[kind] = failed["error"][pc.index(failed["outcome"], kind).as_py()].as_py()
+            owed.remove(kind)
+        if not owed:
+            break
+    return dict(sorted(found.items()))
+
+
 class Belonging:
     """The models of a study and the rows of its grid; reads like the folder itself."""
 

@@ -263,6 +263,7 @@ def _rehearse(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
         faults=arguments.faults,
         latency_s=arguments.latency,
+        slots=arguments.slots,
         faster=arguments.faster,
         limit=arguments.limit,
         address=arguments.address,
@@ -358,8 +359,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     rehearse.add_argument("--kills", type=int, default=10, metavar="N", help="how many, spread over these (10)")
     rehearse.add_argument("--seed", type=int, default=0, help="decides who is killed when, and every fault (0)")
-    rehearse.add_argument("--faults", default="", metavar="FAULT=SHARE,…", help="of requests; storm=0.3 is all kinds")
+    rehearse.add_argument(
+        "--faults",
+        default="",
+        metavar="FAULT=SHARE,…",
+        help="of requests; storm=0.3 is all kinds that leave hope, auth=0.001 a passing 401; an unknown one names all",
+    )
     rehearse.add_argument("--latency", type=float, default=0.3, metavar="S", help="seconds before an answer (0.3)")
+    rehearse.add_argument("--slots", type=_at_least_one, metavar="N", help="answers worked on at once; others queue")
     rehearse.add_argument("--faster", type=float, default=60.0, metavar="X", help="the accounts' limits, times X (60)")
     rehearse.add_argument("--limit", type=_at_least_one, metavar="N", help="only the first N cells of each model")
     rehearse.add_argument("--listen", default="127.0.0.1", metavar="HOST", help="where the nodes reach this machine")

@@ -17,7 +17,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from emoray import manifest
-from emoray.belonging import Belonging, as_asked, unread
+from emoray.belonging import Belonging, as_asked, failure_texts, unread
 from emoray.compact import compact
 from emoray.exit_codes import INTERRUPTED, OK, OWED
 from emoray.human import human_labels
@@ -421,6 +421,8 @@ def _say_end(
             failed = folder.answers(model).counts().failed
             kinds = f" ({by_kind(failed)})" if failed else ""
             print(f"{model}: {cells:,} cells are still owed{kinds}", file=sys.stderr)
+            for kind, text in failure_texts(folder.answers(model)).items():
+                print(f"{model}: {kind}, for example: {text}", file=sys.stderr)
             for sentence in [*_alike(study.spec.model(model), failed), *_not_read(folder, study, model)]:
                 print(f"{model}: {sentence}", file=sys.stderr)
     if not any(left.values()) and not any(end.error for end in ends):

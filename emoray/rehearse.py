@@ -52,6 +52,7 @@ class Options:
     seed: int = 0
     faults: Mapping[Fault, float] = field(default_factory=dict)
     latency_s: float = 0.3
+    slots: int | None = None  # answers that a provider works on at once; all others queue
     faster: float = 60.0  # how much wider than in the spec the accounts' limits are
     limit: int | None = None
     address: str | None = None  # of the user's cluster; None starts one here
@@ -123,6 +124,7 @@ def _provider(options: Options, account: Account | None) -> Iterator[Provider]:
         manners = Manners(
             Plan(options.seed, options.faults),
             latency_s=options.latency_s,
+            slots=options.slots,
             requests_per_minute=account.requests_per_minute,
             tokens_per_minute=account.tokens_per_minute,
         )

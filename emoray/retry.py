@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,20 +30,52 @@ class Backoff:
 
 
 def retry_after_s(headers: Mapping[str, str], now: datetime) -> float | None:
-    """What a response says of waiting: `retry-after-ms`, or `retry-after` in seconds or as a date; None if nothing."""
+    """What a response says of waiting: `retry-after-ms`, or `retry-after` in any of the forms of `wait_s`."""
     in_ms = number(headers.get("retry-after-ms"))
-    if in_ms is not None:
-        return in_ms / 1000.0
-    text = headers.get("retry-after")
-    in_s = number(text)
-    if in_s is not None or text is None:
-        return in_s
-    try:
-        when = email.utils.parsedate_to_datetime(text)
-    except ValueError:
+    return in_ms / 1000.0 if in_ms is not None else wait_s(headers.get("retry-after"), now)
+
+
+def their_now(headers: Mapping[str, str], now: datetime) -> datetime:
+    """What time it is by the clock of who answered, which may be off; `now` where it does not say."""
+    return _date(headers.get("date")) or now
+
+
+def wait_s(text: str | None, now: datetime) -> float | None:
+    """Seconds from `now`: of a number of seconds, a duration ("6m0s", "12ms", "1h"), a date (of HTTP, or ISO 8601), or
+    a moment in seconds or milliseconds since 1970. None for anything else; 0 for what is past.
+    """
+    if text is None:
         return None
-    when = when if when.tzinfo else when.replace(tzinfo=UTC)
-    return max(0.0, (when - now).total_seconds())
+    plain = number(text)
+    if plain is not None:
+        return plain if plain < _EPOCH_S else max(0.0, _since_1970(plain) - now.timestamp())
+    if _DURATION.fullmatch(text.strip()):
+        return sum(float(n) * _UNITS_S[unit] for n, unit in _PART.findall(text))
+    when = _date(text)
+    return None if when is None else max(0.0, (when - now).total_seconds())
+
+
+_EPOCH_S = 1e9  # 2001 in seconds since 1970, or a wait of 31 years: nobody asks for that
+_UNITS_S = {"d": 86_400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|[dhms])")
+_DURATION = re.compile(rf"(?:{_PART.pattern}\s*)+")
+
+
+def _since_1970(value: float) -> float:
+    """In seconds, whatever finer unit it is in: a moment of this century has ten digits before the point."""
+    while value >= 100 * _EPOCH_S:
+        value /= 1000.0
+    return value
+
+
+def _date(text: str | None) -> datetime | None:
+    for read in (email.utils.parsedate_to_datetime, datetime.fromisoformat):
+        try:
+            when = read(text or "")
+        except (ValueError, TypeError, OverflowError):
+            continue
+        return when if when.tzinfo else when.replace(tzinfo=UTC)
+    return None
 
 
 def number(text: str | None) -> float | None:

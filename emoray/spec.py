@@ -18,6 +18,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import (
@@ -121,6 +122,21 @@ class Price(_Section):
     output: Annotated[float, Field(ge=0)]
 
 
+def _address(url: str) -> str:
+    """A base URL, without blanks around it; ValueError where it is none."""
+    url = url.strip()
+    try:
+        parts = urlsplit(url)
+        known = parts.hostname is not None and parts.port != 0 and url.isprintable() and " " not in url
+    except ValueError:  # brackets that do not close, a port beyond all ports
+        known = False
+    if not known:
+        raise ValueError("is no address; write it as https://host/v1")
+    if url.rstrip("/").endswith("/chat/completions"):
+        raise ValueError("ends in /chat/completions, which is added to it; leave that out")
+    return url
+
+
 class Account(_Section):
     """A contract with a provider: its limits hold for all actors, lanes and jobs together."""
 
@@ -149,7 +165,7 @@ class Account(_Section):
     def _without_key(cls, value: str) -> str:
         if "@" in value:  # said without the address
             raise ValueError("holds a name or key before its @; put the key in the variable that key_env names")
-        return value
+        return _address(value)
 
     @property
     def reserves_tokens(self) -> bool:
@@ -164,7 +180,9 @@ class Retry(_Section):
 
     attempts: Positive = 8
     refused_attempts: Positive = 3
-    """Of these, as many may end in a refusal of this one ask (bad_request, context_length, content_filtered, empty)."""
+    """Of these, as many may end in a refusal of this one ask (bad_request, context_length, content_filtered, empty), or
+    in a reply that cannot be read, which is paid all the same.
+    """
     timeout_s: Annotated[float, Field(gt=0)] = 120.0
     """For one request."""
     first_wait_s: Annotated[float, Field(gt=0)] = 0.5
@@ -311,7 +329,7 @@ class Hosted(_ModelEntry):
     """One of `accounts`."""
     actors: Positive = 1
     in_flight: Positive = 256
-    """Requests at once per actor."""
+    """Requests at once per actor, at the most: fewer where a server that queues them would answer late."""
     sends_seed: bool = True
     """False for a model that refuses `seed`."""
     max_tokens_as: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"

@@ -9,7 +9,7 @@ from typing import Any
 
 from emoray import manifest
 from emoray.batches import Standing, standings
-from emoray.belonging import Belonging, as_asked, unread
+from emoray.belonging import Belonging, as_asked, failure_texts, unread
 from emoray.lease import holder
 from emoray.progress import by_kind, duration
 from emoray.store import LANES, RunFolder
@@ -23,6 +23,7 @@ class ModelStatus:
     cells: int
     settled: int
     failed: dict[str, int]  # by kind
+    failure_texts: dict[str, str]  # what was said of one of each kind
     read: dict[str, int]  # by reader
     unread: dict[str, dict[str, int]]  # what a reader could not read: by reader, then by kind
     spare: int  # answers beyond the first of their key, which never reach a result
@@ -35,6 +36,7 @@ class ModelStatus:
     completion_tokens: int
     cost_usd: float
     read_cost_usd: float  # of judges
+    ended: str | None  # why its lane could not go on, the last time
     standing: str | None  # what its lane does or waits for; None where nobody is writing
     per_minute: float | None  # settled, since the last attempt began; None where it is not being worked on
     last_write: str | None
@@ -59,9 +61,8 @@ class Status:
     def text(self) -> str:
         """For a terminal."""
         width = max(len(model.model) for model in self.models)
-        return "\n".join(
-            [f"{self.name} in {self.folder}", *(_line(model, width) for model in self.models), self._last()]
-        )
+        lines = [line for model in self.models for line in _lines(model, width)]
+        return "\n".join([f"{self.name} in {self.folder}", *lines, self._last()])
 
     def _last(self) -> str:
         if not self.attempts:
@@ -110,6 +111,7 @@ def _model(
         cells=cells,
         settled=said.answered,
         failed=dict(said.failed),
+        failure_texts=failure_texts(folder.answers(name)),
         read={reader: counts.answered for reader, counts in felt.items()},
         unread={reader: kinds for reader, kinds in unreadable.items() if kinds},
         spare=said.spare,
@@ -122,6 +124,7 @@ def _model(
         completion_tokens=said.completion_tokens,
         cost_usd=said.cost_usd,
         read_cost_usd=sum(counts.read_cost_usd for counts in felt.values()),
+        ended=next((lane["error"] for lane in last.get("lanes", ()) if lane["model"] == name), None),
         standing=standing,
         per_minute=_rate(said.answered, before, last["began"], now) if alive else None,
         last_write=said.last_write.isoformat(timespec="seconds") if said.last_write else None,
@@ -130,6 +133,14 @@ def _model(
 
 def _rate(answered: int, before: int, began: str, now: datetime) -> float:
     return 60.0 * (answered - before) / max(1.0, (now - datetime.fromisoformat(began)).total_seconds())
+
+
+def _lines(model: ModelStatus, width: int) -> list[str]:
+    return [
+        _line(model, width),
+        *([f"    asked no more: {model.ended}"] if model.ended and not model.standing else []),
+        *(f"    {kind}, for example: {text}" for kind, text in model.failure_texts.items()),
+    ]
 
 
 def _line(model: ModelStatus, width: int) -> str:

@@ -15,6 +15,7 @@ from emoray.lease import Lease
 from emoray.spec import SpecError
 from emoray.status import ModelStatus, status
 from emoray.store import LANES, RunFolder
+from emoray.study.outcomes import Failure, FailureKind
 from tests import runs
 
 
@@ -196,3 +197,24 @@ def test_for_programs_it_is_json(tmp_path: Path) -> None:
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="is no run folder"):
         status(RunFolder(str(tmp_path)))
+
+
+def test_of_each_kind_of_failure_one_text_is_shown_and_why_the_lane_could_not_go_on(tmp_path: Path) -> None:
+    refusal = Failure(FailureKind.BAD_REQUEST, "400: Unsupported parameter: 'max_tokens'")
+    lanes = [{"model": "a", "error": "the provider refused all"}, {"model": "b b", "error": None}]
+    folder, cells = runs.begun(tmp_path, lanes=lanes), runs.asked()
+    runs.say(folder, cells[:2])
+    runs.say(folder, cells[2:4], runs.FAILURE)
+    runs.say(folder, cells[4:6], refusal)
+    assert of(folder).failure_texts == {"bad_request": refusal.detail, "overloaded": "503"}
+    assert (of(folder).ended, of(folder, "b b").ended) == ("the provider refused all", None)
+    said = status(folder).text()
+    assert f"    bad_request, for example: {refusal.detail}\n" in said
+    assert "    asked no more: the provider refused all\n" in said
+
+
+def test_a_failure_that_was_answered_since_is_shown_no_more(tmp_path: Path) -> None:
+    folder, cells = runs.begun(tmp_path), runs.asked()
+    runs.say(folder, cells[:2], runs.FAILURE)
+    runs.say(folder, cells[:2])
+    assert of(folder).failure_texts == {}

@@ -1,7 +1,8 @@
 """Many asks at once: a loop in a thread of its own, permits, retries, and replies as they come.
 
-What one attempt is, the vendor's edge says (`hosted_api`). A slow ask keeps its own slot and nobody else's; one that
-waits to be asked again keeps none.
+What one attempt is, the vendor's edge says (`hosted_api`). A slow ask keeps its own place and nobody else's; one that
+waits to be asked again keeps none. How many places there are, the server's answers say (`places`); whether what it
+refuses ends the lane, what it did before (`belief`).
 """
 
 from __future__ import annotations
@@ -11,13 +12,17 @@ import contextlib
 import queue
 import random
 import threading
+import traceback
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
+from pathlib import Path
 
 from emoray.hosts import Ask, BudgetSpent, HostDown, Reply
+from emoray.hosts.belief import Belief, Verdict
 from emoray.hosts.permits import NoMorePermits, Permit, Permits
+from emoray.hosts.places import Places
 from emoray.retry import Backoff
 from emoray.spec import Price, Retry
 from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome
@@ -26,8 +31,10 @@ MOST_TOKENS = 4096  # assumed longest answer where the spec sets no max_tokens
 _REFUSED = frozenset(
     {FailureKind.BAD_REQUEST, FailureKind.CONTEXT_LENGTH, FailureKind.CONTENT_FILTERED, FailureKind.EMPTY}
 )  # perhaps a whim of the provider's, perhaps for good
+_GENERATED = frozenset({FailureKind.EMPTY, FailureKind.CONTENT_FILTERED, FailureKind.MALFORMED})
 _CHUNK = 64  # asks handed to the loop at once
 _CLOSE_S = 10.0
+_PACKAGE = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +46,18 @@ class Tried:
     latency_s: float
     told_s: float | None = None
     billable: bool = True  # False: the provider refused it, or never saw it
+    late: bool = False  # our patience has ended, or a gateway's
+
+    @property
+    def generated(self) -> bool:
+        """Whether the model said something, of whatever use."""
+        return isinstance(self.outcome, Answer) or (self.billable and self.outcome.kind in _GENERATED)
+
+    @property
+    def refused(self) -> bool:
+        """Whether asking again is likely to bring the same: each of these costs an attempt, and some cost money."""
+        outcome = self.outcome
+        return isinstance(outcome, Failure) and (outcome.kind in _REFUSED or self.generated)
 
 
 class Asking:
@@ -60,10 +79,12 @@ class Asking:
         self._in_flight, self._retry, self._chance = in_flight, retry, chance
         self._backoff = Backoff(retry.first_wait_s, retry.longest_wait_s)
         self._guess = guess
+        self._belief = Belief(retry.attempts)
+        self._places = Places(in_flight, retry.timeout_s)
         self._down: HostDown | None = None
         self._closed = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._slots, self._stopped = asyncio.Semaphore(in_flight), asyncio.Event()
+        self._stopped = asyncio.Event()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="asking", daemon=True)
         self._thread.start()
@@ -113,8 +134,10 @@ class Asking:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         self._start(self._permits.keep())
-        self._loop.run_forever()
-        self._loop.close()
+        try:
+            self._loop.run_forever()
+        finally:  # whoever still waits must see that it is over
+            self._loop.close()
 
     def _admit(self, asks: list[Ask], inbox: _Inbox) -> None:
         for ask in asks:
@@ -133,22 +156,25 @@ class Asking:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._permits.leave()
         await self._at_end()
 
     async def _settle(self, ask: Ask, inbox: _Inbox) -> None:
-        """Ends in exactly one thing put into the inbox: a reply, None (never asked), or what is broken."""
+        """Ends in exactly one thing put into the inbox: a reply, or None (never asked, or nobody knows)."""
+        reply = None
         try:
-            inbox.put(await self._ask(ask, inbox))
-        except asyncio.CancelledError:
-            inbox.put(None)
-            raise
-        except Exception as bug:  # raised again where generate was called
-            inbox.put(bug)
+            reply = await self._ask(ask, inbox)
+        except HostDown as down:
+            self._halt(down)
+        except Exception as bug:
+            self._halt(HostDown(unforeseen(bug)))
+        finally:
+            inbox.put(reply)
 
     async def _ask(self, ask: Ask, inbox: _Inbox) -> Reply | None:
         made: list[Tried] = []
         while not (self._stopped.is_set() or inbox.abandoned):
-            tried = await self._once(ask)
+            tried = await self._once(ask, inbox)
             if tried is None:
                 break
             made.append(tried)
@@ -159,44 +185,77 @@ class Asking:
 
     def _again(self, made: Sequence[Tried]) -> bool:
         """Whether another attempt may bring an answer, and the spec allows it."""
-        kinds = [tried.outcome.kind for tried in made if isinstance(tried.outcome, Failure)]
-        if len(kinds) < len(made) or kinds[-1].hopeless or len(made) >= self._retry.attempts:
+        if isinstance(made[-1].outcome, Answer) or self._stopped.is_set() or len(made) >= self._retry.attempts:
             return False
-        return kinds[-1] not in _REFUSED or sum(kind in _REFUSED for kind in kinds) < self._retry.refused_attempts
+        return not made[-1].refused or sum(tried.refused for tried in made) < self._retry.refused_attempts
 
-    async def _once(self, ask: Ask) -> Tried | None:
-        """One attempt, in a slot and with a permit; None where the lane stopped before."""
-        async with self._slots:
-            try:
-                permit = await self._permits.take(*self._guess.of(ask))
-            except NoMorePermits as spent:
-                self._halt(BudgetSpent(str(spent)))
+    async def _once(self, ask: Ask, inbox: _Inbox) -> Tried | None:
+        """One attempt, in a place and with a permit; None where the lane stopped before."""
+        await self._places.enter()
+        try:
+            if self._stopped.is_set() or inbox.abandoned:
                 return None
-            if self._stopped.is_set():
-                self._permits.unused(permit)
-                return None
+            permit = await self._permits.take(*self._guess.of(ask))
+            return await self._permitted(ask, permit)
+        except NoMorePermits as spent:
+            self._halt(BudgetSpent(str(spent)))
+            return None
+        finally:
+            self._places.leave()
+
+    async def _permitted(self, ask: Ask, permit: Permit) -> Tried | None:
+        """The attempt; whatever happens in it, the permit comes back."""
+        if self._stopped.is_set():
+            self._permits.unused(permit)
+            return None
+        asked_at = self._loop.time()
+        self._places.asked()
+        try:
             tried = await self._attempt(ask)
-        if tried.billable and tried.outcome.cost_usd is None:
-            tried = replace(tried, outcome=self._guess.billed(ask, tried.outcome))
-        self._book(ask, permit, tried)
+            if tried.billable and tried.outcome.cost_usd is None:
+                tried = replace(tried, outcome=self._guess.billed(ask, tried.outcome))
+            tokens = self._guess.counted(ask, tried.outcome) if tried.billable else 0.0
+        except BaseException:  # it was perhaps sent
+            self._permits.finish(permit, None, None)
+            raise
+        finally:
+            self._places.over()
+        self._permits.finish(permit, tokens, tried.outcome.cost_usd or 0.0)
+        self._hear(ask, tried, asked_at)
         return tried
 
-    def _book(self, ask: Ask, permit: Permit, tried: Tried) -> None:
-        outcome = tried.outcome
-        tokens = self._guess.counted(ask, outcome) if tried.billable else 0.0
-        self._permits.finish(permit, tokens, outcome.cost_usd or 0.0)
+    def _hear(self, ask: Ask, tried: Tried, asked_at: float) -> None:
+        """What an attempt teaches."""
+        outcome, now = tried.outcome, self._loop.time()
         if isinstance(outcome, Answer):
             self._guess.learn(ask, outcome)
             self._permits.expect(self._guess.of(ask)[0])
         elif outcome.kind is FailureKind.RATE_LIMITED:
             self._permits.throttled(tried.told_s)
-        elif outcome.kind.hopeless:
-            self._halt(HostDown(self._hopeless(outcome)))
+        if tried.generated:
+            self._places.answered(asked_at, now)
+        elif tried.late:
+            self._places.late(asked_at, now)
+        self._judge(ask, outcome, asked_at, now)
+
+    def _judge(self, ask: Ask, outcome: Outcome, asked_at: float, now: float) -> None:
+        """Whether the lane goes on."""
+        if isinstance(outcome, Answer):
+            self._belief.answered()
+            return
+        match self._belief.refused(ask.key, outcome, asked_at, now):
+            case Verdict.END:
+                self._halt(HostDown(self._hopeless(outcome)))
+            case Verdict.DOUBT:
+                self._places.hold(now + self._backoff.wait_s(self._belief.doubts, self._chance.random()))
+            case Verdict.GO_ON:
+                pass
 
     def _halt(self, wrong: HostDown) -> None:
         if self._down is None:
             self._down = wrong
             self._stopped.set()
+            self._places.go_on()
             self._permits.end(NoMorePermits(str(wrong)))
 
     async def _nap(self, wait_s: float) -> None:
@@ -259,10 +318,10 @@ class _Inbox:
         self.expected = 0  # the caller's count
         self.abandoned = False
         self._loop = loop
-        self._arrived: list[Reply | Exception | None] = []
-        self._queue: queue.SimpleQueue[list[Reply | Exception | None]] = queue.SimpleQueue()
+        self._arrived: list[Reply | None] = []
+        self._queue: queue.SimpleQueue[list[Reply | None]] = queue.SimpleQueue()
 
-    def put(self, reply: Reply | Exception | None) -> None:
+    def put(self, reply: Reply | None) -> None:
         if not self._arrived:
             self._loop.call_soon(self._flush)
         self._arrived.append(reply)
@@ -275,18 +334,27 @@ class _Inbox:
         """The next replies; waits for at least one."""
         arrived = self._next()
         self.expected -= len(arrived)
-        for broken in arrived:
-            if isinstance(broken, Exception):
-                raise broken
-        return [reply for reply in arrived if isinstance(reply, Reply)]
+        return [reply for reply in arrived if reply is not None]
 
-    def _next(self) -> list[Reply | Exception | None]:
+    def _next(self) -> list[Reply | None]:
         while True:
             try:
                 return self._queue.get(timeout=5.0)
             except queue.Empty:
                 if self._loop.is_closed():
                     raise RuntimeError("this host was closed while it was asked") from None
+
+
+def unforeseen(bug: BaseException) -> str:
+    """Type and place of an exception: its text may hold what nobody should see."""
+    frames = traceback.extract_tb(bug.__traceback__)
+    ours = [frame for frame in frames if Path(frame.filename).is_relative_to(_PACKAGE)]
+    places = [f"{Path(frame.filename).relative_to(_PACKAGE.parent)}:{frame.lineno}" for frame in ours[-1:]]
+    if frames and (not ours or frames[-1] is not ours[-1]):
+        path = Path(frames[-1].filename)
+        places.append(f"{path.parent.name}/{path.name}:{frames[-1].lineno}")
+    where = ", from ".join(reversed(places)) or "a place that is not known"
+    return f"an ask ended in what emoray does not foresee, a {type(bug).__name__} at {where}: please report it"
 
 
 def _reply(key: str, made: Sequence[Tried]) -> Reply:

@@ -5,10 +5,25 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from emoray.governor.headers import duration_s
 from emoray.hosts import Ask
+from emoray.hosts.refusals import error_in, error_of, message_in, refusal_kind, status_in, told_to_wait_s
 from emoray.spec import Hosted, Price
 from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome
+
+__all__ = [
+    "KEY_HEADER",
+    "cost_usd",
+    "error_in",
+    "error_of",
+    "error_outcome",
+    "outcome_of",
+    "parsed_outcome",
+    "refusal_kind",
+    "refusal_of",
+    "request_body",
+    "shown",
+    "told_to_wait_s",
+]
 
 KEY_HEADER = "X-Emoray-Key"  # tells a rehearsal's server which cell is asked; other servers do not know it
 _SHOWN = 200  # characters of a provider's text in a failure's detail
@@ -73,71 +88,19 @@ def parsed_outcome(said: Any, price: Price | None) -> Outcome:
     )
 
 
-_QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
-_FILTER_CODES = frozenset({"content_filter", "content_policy_violation"})
-_TOO_LONG_CODES = frozenset({"context_length_exceeded", "string_above_max_length"})
-_TOO_LONG_PARAMS = frozenset({"input_tokens", "input_text"})  # how vLLM says it
-_BY_STATUS = {
-    401: FailureKind.AUTH,
-    402: FailureKind.QUOTA_EXHAUSTED,
-    403: FailureKind.AUTH,
-    404: FailureKind.NO_SUCH_MODEL,
-    408: FailureKind.TIMEOUT,
-    409: FailureKind.OVERLOADED,
-    413: FailureKind.CONTEXT_LENGTH,
-    425: FailureKind.OVERLOADED,
-    429: FailureKind.RATE_LIMITED,
-}
-
-
-def refusal_kind(status: int, error: Any) -> FailureKind:
-    """What a response with another status than 200 means; `error` is the error object of its body, if there is one."""
-    if status >= 500:
-        return FailureKind.OVERLOADED
-    if not isinstance(error, dict):
-        # a page instead of an error object comes from something in between, and goes away; a 401 asks for a key
-        page = status in (403, 404)
-        return FailureKind.MALFORMED if page else _BY_STATUS.get(status, FailureKind.BAD_REQUEST)
-    codes = {error.get(name) for name in ("code", "type") if isinstance(error.get(name), str)}
-    if codes & _QUOTA_CODES:
-        return FailureKind.QUOTA_EXHAUSTED
-    if codes & _FILTER_CODES:
-        return FailureKind.CONTENT_FILTERED
-    if codes & _TOO_LONG_CODES or error.get("param") in _TOO_LONG_PARAMS:
-        return FailureKind.CONTEXT_LENGTH
-    if any(detail.get("reason") == "API_KEY_INVALID" for detail in _details(error)):  # Gemini, with a 400
-        return FailureKind.AUTH
-    return _BY_STATUS.get(status, FailureKind.BAD_REQUEST)
-
-
 def refusal_of(status: int, body: bytes) -> Failure:
     """What a response with another status than 200 says."""
     error = error_in(body)
-    message = None if error is None else error.get("message")
-    return Failure(refusal_kind(status, error), f"{status}: {shown(message or body)}")
+    return Failure(refusal_kind(status, error), f"{status}: {shown(message_in(error) or body)}")
 
 
-def error_in(body: bytes) -> dict[str, Any] | None:
-    """The error object of a body: OpenAI puts it under `error`, Gemini that into a list, vLLM sends a text there."""
-    try:
-        said = json.loads(body)
-    except ValueError:
-        return None
-    if isinstance(said, list) and said:
-        said = said[0]
-    error = said.get("error", said) if isinstance(said, dict) else None
-    return {"message": error} if isinstance(error, str) else error if isinstance(error, dict) else None
+def error_outcome(error: Any, status: int = 200) -> Failure:
+    """What an error object says that came instead of an answer, by the code in it where the status is none (200).
 
-
-def told_to_wait_s(body: bytes) -> float | None:
-    """What the body of a refusal says of waiting, as Gemini does in place of a header (RetryInfo)."""
-    told = [duration_s(_string(detail.get("retryDelay"))) for detail in _details(error_in(body) or {})]
-    return next((wait_s for wait_s in told if wait_s is not None), None)
-
-
-def _details(error: dict[str, Any]) -> list[dict[str, Any]]:
-    details = error.get("details")
-    return [detail for detail in details if isinstance(detail, dict)] if isinstance(details, list) else []
+    What a provider calls an error it does not bill.
+    """
+    told = status if status >= 300 or not isinstance(error, dict) else status_in(error) or status
+    return Failure(refusal_kind(status, error), f"{told}: {shown(message_in(error) or error)}")
 
 
 def cost_usd(price: Price | None, prompt_tokens: int | None, completion_tokens: int | None) -> float | None:

@@ -9,36 +9,40 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
+import ssl
 import time
-import urllib.request
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeVar
-from urllib.parse import urlsplit
 
 import aiohttp
 import httpx2
 import openai
 
 from emoray.governor import Governor
-from emoray.governor.headers import heard
-from emoray.hosts import Ask, HostDown, Reply
+from emoray.governor.headers import heard, until_reset_s
+from emoray.hosts import Ask, HostDown, Reply, access
+from emoray.hosts.access import Proxy, proxy_of
 from emoray.hosts.asking import Asking, Guess, Tried
-from emoray.hosts.chat import KEY_HEADER, outcome_of, refusal_of, request_body, shown, told_to_wait_s
+from emoray.hosts.belief import ALIKE
+from emoray.hosts.chat import KEY_HEADER, error_outcome, outcome_of, refusal_of, request_body, shown
 from emoray.hosts.permits import Permits
+from emoray.hosts.refusals import error_in_reply, is_stream, told_to_wait_s
 from emoray.prices import price_of, unpriced
-from emoray.retry import retry_after_s
+from emoray.retry import retry_after_s, their_now
 from emoray.spec import Account, Hosted, Retry
-from emoray.study.outcomes import Failure, FailureKind
+from emoray.study.outcomes import Failure, FailureKind, Outcome
 
 _NO_KEY = "no-key"  # the SDK wants one even for a server that does not
 _SET_BY_AIOHTTP = frozenset({"content-length", "host", "accept-encoding"})
 _ENCODINGS = {"Accept-Encoding": "gzip, deflate"}  # what aiohttp reads without further packages
 _Client = TypeVar("_Client")
-_LONGEST_TOLD_S = 3600.0  # a provider that wants to be left alone for longer ends the lane
+_UNASKED = {"stream": False}  # some gateways stream unless they are told not to
+_LONGEST_TOLD_S = 3600.0  # a provider whose limit holds for longer ends the lane; nobody else is left alone so long
+_LATE = frozenset({408, 504, 522, 524})  # a gateway's patience has ended
 _LISTEN_EVERY_S = 0.1  # the headers of every response in between tell nothing new
 
 
@@ -60,7 +64,7 @@ class HostedApi:
         why = unpriced(entry, account.budget_usd)
         if why is not None:
             raise HostDown(why)
-        self._wire = Wire(connections=entry.in_flight)
+        self._wire = Wire(connections=entry.in_flight, proxy=proxy_of(account.base_url))
         transport = httpx2.AsyncClient(transport=self._wire, trust_env=False, follow_redirects=True)
         self._client = client_of(
             account, self._key, openai.AsyncOpenAI, openai.AsyncAzureOpenAI, timeout=None, http_client=transport
@@ -95,17 +99,43 @@ class HostedApi:
         began, asked_at = time.perf_counter(), datetime.now(UTC)
         try:
             async with asyncio.timeout(self._timeout_s):
-                status, headers, body = await self._sent(request_body(self._entry, ask), ask.key)
+                status, headers, body = await self._sent(_UNASKED | request_body(self._entry, ask), ask.key)
         except (openai.APIError, aiohttp.ClientError, TimeoutError, OSError) as wrong:
             took_s = time.perf_counter() - began
-            return Tried(failure_of(wrong, self._key), asked_at, took_s, billable=not _never_sent(wrong))
+            foreseen(wrong)
+            failure, sent = failure_of(wrong, self._key), not _never_sent(wrong)
+            late = sent and failure.kind is FailureKind.TIMEOUT
+            return Tried(failure, asked_at, took_s, billable=sent, late=late)
         took_s = time.perf_counter() - began
         self._listen(headers)
         text = without_key(body, self._key)
-        if status == 200:
-            return Tried(outcome_of(text, self._price), asked_at, took_s)
-        told_s = retry_after_s(headers, datetime.now(UTC)) or told_to_wait_s(text)
-        return Tried(_for_long(refusal_of(status, text), told_s), asked_at, took_s, told_s, billable=False)
+        outcome, is_error = self._said(status, text)
+        if not is_error:
+            return Tried(outcome, asked_at, took_s)
+        outcome, told_s = _patience(outcome, headers, text)
+        return Tried(outcome, asked_at, took_s, told_s, billable=False, late=status in _LATE)
+
+    def _said(self, status: int, body: bytes) -> tuple[Outcome, bool]:
+        """What came, and whether it is an error of the provider's instead of a reply: that is not billed."""
+        try:
+            return self._read(status, body)
+        except Exception as odd:  # no body, however odd, is more than a matter of its own ask
+            unread = f"{status}: the reply cannot be read ({type(odd).__name__}): {shown(body)}"
+            return Failure(FailureKind.MALFORMED, unread), not 200 <= status < 300
+
+    def _read(self, status: int, body: bytes) -> tuple[Outcome, bool]:
+        if not 200 <= status < 300:
+            return refusal_of(status, body), True
+        outcome = outcome_of(body, self._price)
+        if not isinstance(outcome, Failure):
+            return outcome, False
+        error = error_in_reply(body)
+        if error is not None:
+            return error_outcome(error, status), True
+        if is_stream(body):
+            said = "a stream of events came, which was not asked for (stream: false was sent)"
+            return replace(outcome, detail=f"{said}: {shown(body)}"), False
+        return outcome, False
 
     async def _sent(self, body: dict[str, Any], key: str) -> Received:
         if self._wire.pattern is not None:
@@ -134,9 +164,10 @@ class Received(NamedTuple):
 class Wire(httpx2.AsyncBaseTransport):
     """What the SDK's client sends through. Keeps its latest chat request as a pattern, and sends like it by itself."""
 
-    def __init__(self, *, connections: int) -> None:
+    def __init__(self, *, connections: int, proxy: Proxy | None = None) -> None:
         self.pattern: tuple[str, dict[str, str]] | None = None  # address and headers; holds the key
-        self._connections = connections
+        self._connections, self._proxy = connections, proxy
+        self._for_proxy = None if proxy is None or proxy.login is None else {"Authorization": proxy.login}
         self._session: aiohttp.ClientSession | None = None
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
@@ -160,45 +191,42 @@ class Wire(httpx2.AsyncBaseTransport):
             await self._session.close()
 
     async def _send(self, method: str, url: str, headers: dict[str, str], body: bytes) -> Received:
-        session = self._session = self._session or self._opened(url)
-        async with session.request(method, url, headers=headers, data=body, allow_redirects=False) as response:
+        session = self._session = self._session or self._opened()
+        proxy = self._for_proxy
+        async with session.request(
+            method, url, headers=headers, data=body, allow_redirects=False, proxy_headers=proxy
+        ) as response:
             return Received(response.status, response.headers, await response.read())
 
-    def _opened(self, url: str) -> aiohttp.ClientSession:
-        connections = self._connections + 8
+    def _opened(self) -> aiohttp.ClientSession:
+        connections, proxy = self._connections + 8, self._proxy
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=connections, keepalive_timeout=30.0, ssl=httpx2.create_ssl_context()),
+            connector=aiohttp.TCPConnector(limit=connections, keepalive_timeout=30.0, ssl=_certificates()),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None),  # the caller has one over all
-            proxy=_proxy_of(url),  # once: aiohttp's trust_env asks a thread before every request
+            proxy=proxy.url if proxy else None,  # known from the start: trust_env asks a thread before every request
         )
 
 
-def _proxy_of(url: str) -> str | None:
-    """The proxy that the environment names for an address (HTTPS_PROXY, NO_PROXY, …)."""
-    there = urlsplit(url)
-    if urllib.request.proxy_bypass(there.hostname or ""):
-        return None
-    return urllib.request.getproxies().get(there.scheme)
+def _certificates() -> ssl.SSLContext:
+    """Those of SSL_CERT_FILE or SSL_CERT_DIR, or the usual ones; HostDown where they cannot be read."""
+    try:
+        return httpx2.create_ssl_context()
+    except OSError as wrong:
+        said = f"the certificates that SSL_CERT_FILE or SSL_CERT_DIR names cannot be read ({shown(wrong)})"
+        raise HostDown(f"{said}; correct the variable, or unset it") from None
 
 
 def key_of(account: Account) -> str:
-    """The key in the environment; HostDown where the variable is not set. The error names only the variable."""
-    if account.key_env is None:
-        return _NO_KEY
-    key = os.environ.get(account.key_env, "")
-    if not key:
-        raise HostDown(
-            f"the environment variable {account.key_env}, which holds the key for {account.base_url}, is not set; "
-            "set it where the run's actors start"
-        )
-    return key
+    """The key in the environment; HostDown where there is none that can be sent. The error names only the variable."""
+    return access.key_of(account) or _NO_KEY
 
 
 def client_of(
     account: Account, key: str, plain: Callable[..., _Client], azure: Callable[..., _Client], **settings: Any
 ) -> _Client:
-    """One of the SDK's clients, the plain one or Azure's, without its retries."""
+    """One of the SDK's clients, the plain one or Azure's, without its retries; HostDown where none can be made."""
+    proxy_of(account.base_url)  # the SDK's own transport finds it, too
     if account.kind == "azure":
         place = {"azure_endpoint": account.base_url, "api_version": account.api_version}
         return azure(**place, api_key=key, max_retries=0, **settings)
@@ -213,11 +241,32 @@ def failure_of(wrong: Exception, key: str) -> Failure:
     return Failure(FailureKind.TIMEOUT if _is_timeout(wrong) else FailureKind.CONNECTION, detail)
 
 
-def _for_long(refused: Failure, told_s: float | None) -> Failure:
-    """A 429 that says to come back in hours is no matter of pace: what is over is the day's quota."""
-    if refused.kind is not FailureKind.RATE_LIMITED or told_s is None or told_s <= _LONGEST_TOLD_S:
-        return refused
-    return Failure(FailureKind.QUOTA_EXHAUSTED, f"{refused.detail}; it says to come back in {told_s / 3600:.1f} h")
+def foreseen(wrong: BaseException) -> None:
+    """Raises what is no trouble of the network's: the SDK makes one of whatever its transport raised."""
+    last: BaseException | None = wrong
+    while last is not None:
+        if isinstance(last, openai.APIStatusError | aiohttp.ClientError | httpx2.TransportError | OSError):
+            return
+        wrong, last = last, last.__cause__
+    raise wrong
+
+
+def _patience(refused: Outcome, headers: Mapping[str, str], body: bytes) -> tuple[Outcome, float | None]:
+    """The refusal, and for how long the provider wants to be left alone.
+
+    A limit that holds for hours is no matter of pace: what is over is the day's quota. Anybody else who wants to be
+    left alone for so long is asked again as if he had said nothing.
+    """
+    now = datetime.now(UTC)
+    there = their_now(headers, now)
+    told_s = retry_after_s(headers, there) or told_to_wait_s(body, there)
+    if not isinstance(refused, Failure) or refused.kind is not FailureKind.RATE_LIMITED:
+        return refused, None if told_s is None or told_s > _LONGEST_TOLD_S else told_s
+    told_s = max(filter(None, (told_s, until_reset_s(headers, now, told_s))), default=None)
+    if told_s is None or told_s <= _LONGEST_TOLD_S:
+        return refused, told_s
+    detail = f"{refused.detail}; it says to come back in {told_s / 3600:.1f} h"
+    return replace(refused, kind=FailureKind.QUOTA_EXHAUSTED, detail=detail), told_s
 
 
 def _never_sent(wrong: BaseException | None) -> bool:
@@ -241,10 +290,36 @@ def hopeless_sentence(failure: Failure, entry: Hosted, account: Account) -> str:
         case FailureKind.AUTH:
             return f"{account.base_url} refuses the key in {account.key_env or 'no variable'} {said}; correct it there"
         case FailureKind.NO_SUCH_MODEL:
-            return f"{account.base_url} has no model {entry.id!r} {said}; correct the id of model {entry.name!r}"
-        case _:
+            remedy = f"correct the id of model {entry.name!r}, or base_url where the path is what is not found"
+            return f"{account.base_url} has no model {entry.id!r} {said}; {remedy}"
+        case FailureKind.QUOTA_EXHAUSTED:
             where = f"the quota of account {entry.account!r} at {account.base_url}"
             return f"{where} is exhausted {said}; top it up, or run again once it is renewed"
+        case _:
+            first = f"{account.base_url} refused the first {ALIKE} asks of model {entry.name!r} alike"
+            return f"{first} {said}; {_remedy(failure, entry)}"
+
+
+def _remedy(failure: Failure, entry: Hosted) -> str:
+    """What to change of a model whose every ask is refused: what the refusal speaks of first."""
+    text = failure.detail.lower()
+    hints = [hint for words, hint in _REMEDIES if any(word in text for word in words)]
+    hints += [
+        f"extra_body, which sends {name!r}{_OF_A_JUDGE.get(name, '')}" for name in entry.extra_body if name in text
+    ]
+    if not hints or failure.kind is FailureKind.MALFORMED or text.startswith(("404", "405")):
+        hints.insert(0, f"id ({entry.id!r}) and base_url (mostly it ends in /v1)")
+    others = ", ".join(hint.split(" ")[0].rstrip(":") for _, hint in _REMEDIES if hint not in hints)
+    return f"check {'; '.join(hints)}" + (f"; else {others}, extra_body" if others else "")
+
+
+_OF_A_JUDGE = {"response_format": " (of a judge: structured)"}
+_REMEDIES = (  # what a text speaks of, and the setting that sends it
+    (("max_tokens", "max_completion_tokens"), "max_tokens_as: max_completion_tokens or max_tokens, and how many"),
+    (("seed",), "sends_seed: false"),
+    (("temperature", "top_p"), "sampling: temperature and top_p, null leaves them out"),
+    (("role", "system", "developer"), "system_role: system, developer or user"),
+)
 
 
 def without_key(text: bytes, key: str) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import Collection
@@ -12,6 +13,8 @@ from typing import NamedTuple
 from emoray.governor import SPEAK_S, Governor, Heard, Ledger, News, Want
 
 _SHORTEST_TURN_S = 0.04  # so a host calls the governor at most 25 times a second
+
+_LEAVE_S = 2.0
 
 
 class Permit(NamedTuple):
@@ -32,7 +35,7 @@ class Permits:
         self._governor = governor
         self._holder = holder
         self._model = model
-        self._ledger = Ledger()
+        self._ledger = self._told = Ledger()  # `_told` is what the governor knows of it
         self._news = News()
         self._heard_at = 0.0
         self._waiting: deque[tuple[asyncio.Future[Permit], float]] = deque()  # with the US dollars it may cost
@@ -106,17 +109,18 @@ class Permits:
             self._give_back(self._free)
             self._free = deque()
         self._needed.clear()
-        if self._ledger.held or self._waiting or self._news != News():
+        if self._ledger.held or self._waiting or self._news != News() or self._ledger != self._told:
             await asyncio.sleep(max(_SHORTEST_TURN_S, await self._lease()))
 
     async def _lease(self) -> float:
         """Ask once; returns seconds until it makes sense to ask again."""
-        ahead = 0 if self._short else max(0, 2 * self._taken - len(self._free))
+        ahead = 0 if self._short or self._ended is not None else max(0, 2 * self._taken - len(self._free))
         news, self._news, self._taken = self._news, News(), 0
         if news.heard is not None:
             news = replace(news, heard_age_s=time.monotonic() - self._heard_at)
         wanted = len(self._waiting) + ahead
         want = Want(wanted, self._tokens_each, self._largest_usd, self._model)
+        self._told = self._ledger
         lease = await self._governor.lease(self._holder, self._ledger, want, news)
         if lease.stop is not None:
             self.end(NoMorePermits(lease.stop))
@@ -163,3 +167,12 @@ class Permits:
             if not granted.done():
                 granted.set_exception(wrong)
         self._waiting.clear()
+        self._needed.set()  # nobody waits for what this one holds
+
+    async def leave(self) -> None:
+        """Tells the governor at last how it all ended: nothing is in flight any more, so others need not wait."""
+        self._give_back(self._free)
+        self._free = deque()
+        with contextlib.suppress(Exception):  # it may be gone, and notices a silence, too
+            async with asyncio.timeout(_LEAVE_S):
+                await self._governor.lease(self._holder, self._ledger, Want(0, model=self._model), self._news)

@@ -33,8 +33,11 @@ class Fault(StrEnum):
     BAD_REQUEST = "bad_request"  # 400
     CONTEXT_LENGTH = "context_length"  # 400, code context_length_exceeded
     NO_SUCH_MODEL = "no_such_model"  # 404
-    AUTH = "auth"  # 401
+    AUTH = "auth"  # 401; now and then only, it is a proxy's
     QUOTA = "quota"  # 429, code insufficient_quota
+    MODERATED = "moderated"  # 403 that says which input was flagged, as OpenRouter does
+    OK_ERROR = "ok_error"  # 200 with an error object, whose code is 502
+    STREAM = "stream"  # 200, a stream of events
 
 
 HOPELESS = frozenset({Fault.AUTH, Fault.QUOTA, Fault.NO_SUCH_MODEL})

@@ -56,6 +56,7 @@ _REFUSALS = (
 _TURNS = 20  # more than a request takes from the kernel to the counter
 _UNUSABLE = frozenset({Fault.NO_CHOICES, Fault.EMPTY, Fault.NULL, Fault.FILTERED})
 _NO_LINE = frozenset({Fault.HANG, Fault.CUT_JSON})  # in a batch: expired, and half a line
+_STREAM = 'data: {"object":"chat.completion.chunk","choices":[{"delta":{"content":"I"}}]}\n\ndata: [DONE]\n\n'
 _HTML = "<!DOCTYPE html>\n<html><head><title>{0}</title></head><body><h1>{0}</h1><hr>nginx</body></html>\n"
 
 
@@ -72,6 +73,7 @@ class Manners:
     tells_limits: bool = True  # x-ratelimit-* headers
     retry_after_s: float = 0.05  # of the faults; a real limit says what it means
     slow_s: float = 1.0
+    slots: int | None = None  # answers that are worked on at once; all others queue, also those nobody waits for now
     models: tuple[str, ...] = ()  # none: every id is known
     api_key: str | None = None  # any other is refused
     batch_polls: int = 2  # a batch is done when it was asked for so often
@@ -166,6 +168,7 @@ class Provider:
             if per_minute is not None
         }
         self._recent: deque[bytes] = deque(maxlen=16)
+        self._slots = asyncio.Semaphore(self.manners.slots) if self.manners.slots else contextlib.nullcontext()
         self._began = time.monotonic()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -248,8 +251,9 @@ class Provider:
         busy = self._over_limit(body, text)
         if busy is not None:
             return busy
-        if self.manners.latency_s:
-            await asyncio.sleep(self.manners.latency_s)
+        async with self._slots:
+            if self.manners.latency_s:
+                await asyncio.sleep(self.manners.latency_s)
         if fault is not None:
             self.counters.faults[fault] += 1
             return await self._misbehave(fault, request, body, key, text)
@@ -374,6 +378,14 @@ class Provider:
                 return _no_such_model(body)
             case Fault.AUTH:
                 return _error(401, "Incorrect API key provided.", "invalid_api_key")
+            case Fault.MODERATED:
+                flagged = {"reasons": ["violence"], "flagged_input": "…", "provider_name": "rehearsal"}
+                error = {"code": 403, "message": "Your input was flagged.", "metadata": flagged}
+                return web.json_response({"error": error}, status=403)
+            case Fault.OK_ERROR:
+                return web.json_response({"error": {"code": 502, "message": "Provider returned error"}})
+            case Fault.STREAM:
+                return web.Response(text=_STREAM, content_type="text/event-stream")
             case Fault.QUOTA:
                 return _error(429, "You exceeded your current quota.", "insufficient_quota", kind="insufficient_quota")
             case _:
@@ -483,6 +495,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--tpm", type=float, help="tokens per minute")
     parser.add_argument("--reserved", action="store_true", help="count prompt + max_tokens, not what was used")
     parser.add_argument("--burst", type=float, default=1.0, help="seconds' worth of a limit that may come at once")
+    parser.add_argument("--slots", type=int, help="answers that are worked on at once; all others queue")
     parser.add_argument("--storm", type=float, default=0.0, help="share of requests that meet a fault, of all kinds")
     parser.add_argument("--fault", action="append", default=[], metavar="NAME=CHANCE", help=", ".join(Fault))
     parser.add_argument("--embedded", action="store_true", help="the embedded generator's answers, not fixed lines")
@@ -494,6 +507,7 @@ def main(argv: list[str] | None = None) -> None:
     manners = Manners(
         Plan(flags.seed, chances),
         latency_s=flags.latency,
+        slots=flags.slots,
         requests_per_minute=flags.rpm,
         tokens_per_minute=flags.tpm,
         burst_s=flags.burst,

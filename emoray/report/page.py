@@ -357,6 +357,11 @@ def _failures(summary: Summary) -> dict[str, Any]:
             {"name": kind.replace("_", " "), "cells": [f"{one.failures.get(kind, 0):,}" for one in models]}
             for kind in kinds
         ],
+        "said": [
+            {"model": model, "kind": kind.replace("_", " "), "text": text}
+            for model, texts in summary.failure_texts.items()
+            for kind, text in sorted(texts.items())
+        ],
     }
 
 

@@ -30,8 +30,8 @@ _COLUMN_OF = {"template": "template", "intensity": "intensity", "state": "state_
 _SAMPLING = tuple(column.name for column in fields(Sampling))
 _SAID = (
     "key", "prompt_sha", "template", "intensity", "state_deg", "question_id", "question", "state_term",
-    "outcome", "answer", "refused", "role_break", "finish_reason", "host", "model_revision", "cost_usd", *_SAMPLING,
-    *SAID_COLUMNS,
+    "outcome", "answer", "refused", "role_break", "finish_reason", "host", "model_revision", "cost_usd", "error",
+    *_SAMPLING, *SAID_COLUMNS,
 )  # fmt: skip
 _FELT = (
     "key", "prompt_sha", "template", "intensity", "state_deg", "question_id", "valence", "arousal", "outcome",
@@ -131,6 +131,7 @@ class Said:
     samplings: set[Sampling] = field(default_factory=set)
     sample: Sampled = field(default_factory=Sampled)  # words
     labelled: dict[str, str] = field(default_factory=dict)  # key -> question id of answers that people have labelled
+    failure_texts: dict[str, str] = field(default_factory=dict)  # what was said of one failure of each kind
 
     @property
     def identical(self) -> float:
@@ -159,6 +160,7 @@ def said(model: str, source: Rows, closely: Closely = Closely()) -> Said:
         found.outcomes += _count_outcomes(batch)
         found.questions |= _pairs(batch, "question_id", "question")
         found.terms |= _pairs(batch, "state_deg", "state_term")
+        found.failure_texts = _failure_texts(batch) | found.failure_texts
         found.hosts |= _distinct(batch, "host")
         found.revisions |= _distinct(batch, "model_revision")
         found.samplings |= {
@@ -213,6 +215,15 @@ def _measured(batch: pa.Table) -> pa.Table:
     """Without the canaries, which count in no mean."""
     canary = canaries(batch)
     return batch.filter(pc.invert(canary)) if pc.any(canary).as_py() else batch
+
+
+def _failure_texts(batch: pa.Table) -> dict[str, str]:
+    """By kind."""
+    failed = batch.select(["outcome", "error"]).filter(pc.is_valid(batch["error"]))
+    if not failed.num_rows:
+        return {}
+    firsts = failed.group_by("outcome", use_threads=False).aggregate([("error", "first")])
+    return dict(zip(firsts["outcome"].to_pylist(), firsts["error_first"].to_pylist(), strict=True))
 
 
 def _count_outcomes(batch: pa.Table) -> Tally:

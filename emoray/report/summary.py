@@ -196,6 +196,7 @@ class Summary:
     nights: tuple[Night, ...] = ()  # a model each, by name
     watched: tuple[Watched, ...] = ()  # in the order of the models
     left_out: Mapping[str, str] = field(default_factory=dict)  # reader -> why its readings cannot be placed
+    failure_texts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # model -> kind -> one of them
 
     @property
     def readers(self) -> tuple[str, ...]:
@@ -270,6 +271,7 @@ def summarize(source: Source, settings: Settings) -> Summary:
         nights=tuple(night(model, one.heard, _rng(settings, model)) for model, one in sorted(heard.items())),
         watched=tuple(read[who].rounds.watched(who[1], who[0], _rng(settings, "/".join(who))) for who in order),
         left_out=left_out,
+        failure_texts={model: one.failure_texts for model, one in sorted(heard.items()) if one.failure_texts},
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from emoray import manifest
 from emoray.batches import FolderBook
 from emoray.governor import Governor
 from emoray.governor.local import Both
+from emoray.hosts.access import key_in
 from emoray.hosts.batch_book import BatchBook
 from emoray.prices import unpriced
 from emoray.spec import Account, Hosted, JudgeReader, ModelEntry, ReaderEntry, Retry, Spec, SpecError
@@ -34,13 +34,19 @@ class Means:
 
 
 def check_keys(spec: Spec) -> None:
-    """SpecError where the environment lacks a key that the models need."""
+    """SpecError where the environment lacks a key that the models need, or holds one that cannot be sent."""
     for name in dict.fromkeys(entry.account for entry in spec.asked if isinstance(entry, Hosted)):
         variable = spec.accounts[name].key_env
-        if variable and not os.environ.get(variable):
+        if variable is None:
+            continue
+        named = f"accounts.{name}.key_env names the environment variable {variable}"
+        try:
+            key = key_in(variable)
+        except ValueError as wrong:
+            raise SpecError(f"{named}, {wrong}") from None
+        if not key:
             raise SpecError(
-                f"accounts.{name}.key_env names the environment variable {variable}, which is not set; "
-                "export the key under that name (on a cluster: where its nodes are started)"
+                f"{named}, which is not set; export the key under that name (on a cluster: where its nodes are started)"
             )
 
 

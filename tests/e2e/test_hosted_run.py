@@ -12,12 +12,14 @@ from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
 from emoray import rows
 from emoray.rehearsal.batches import BatchManners
 from emoray.rehearsal.provider import Manners, Provider
+from emoray.status import status
 from emoray.store import RunFolder
 from tests.programs import EMORAY, KEY, KEY_ENV, Start
 
@@ -48,13 +50,14 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 @pytest.fixture
 def run(two_cpus: str) -> Run:
     """Runs a spec into a folder until the end; no process may show the key meanwhile."""
-    return partial(ended, two_cpus)
+    return partial(ended, RAY_ADDRESS=two_cpus)
 
 
 def ended(
-    address: str, spec: Path, folder: RunFolder, *flags: str, key: str | None = KEY
+    spec: Path, folder: RunFolder, *flags: str, key: str | None = KEY, **more: str
 ) -> subprocess.CompletedProcess[str]:
-    env = {"PATH": "/usr/bin:/bin", "HOME": str(spec.parent), "RAY_ADDRESS": address} | ({KEY_ENV: key} if key else {})
+    """Of a run that starts a Ray of its own, or joins the one that `more` of the environment names."""
+    env = {"PATH": "/usr/bin:/bin", "HOME": str(spec.parent)} | ({KEY_ENV: key} if key else {}) | more
     command = [*EMORAY, "run", str(spec), "--out", folder.uri, *flags]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as process:
         try:
@@ -115,6 +118,44 @@ def test_a_wrong_key_ends_the_lane_with_one_sentence_that_does_not_hold_the_key(
     _no_key_in(tmp_path, done.stdout + done.stderr)
 
 
+def test_a_model_that_refuses_every_ask_ends_its_lane_soon_and_all_say_why(
+    run: Run, start: Start, spec: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder, url = RunFolder(str(tmp_path / "run")), provider(start, "--fault", "bad_request=1")
+    done = run(spec(url), folder)
+
+    assert done.returncode == 3
+    said = "Unsupported value: 'temperature'."
+    assert f"refused the first 20 asks of model 'a' alike (400: {said}); check sampling" in done.stderr
+    assert f"a: bad_request, for example: 400: {said}" in done.stderr
+    with urlopen(url.replace("/v1", "/emoray/counters")) as counters:
+        assert 20 <= json.load(counters)["requests"] < CELLS
+    told = status(folder).text()
+    assert "asked no more: " in told
+    assert f"bad_request, for example: 400: {said}" in told
+    page = (tmp_path / "run" / "report" / "report.html").read_text()
+    assert "Unsupported value: &#39;temperature&#39;." in page
+
+
+def test_a_key_with_a_line_break_at_its_end_works(start: Start, spec: Callable[..., Path], tmp_path: Path) -> None:
+    done = ended(spec(provider(start)), RunFolder(str(tmp_path / "run")), key=f"{KEY}\n")
+
+    assert done.returncode == 0, done.stderr
+    _no_key_in(tmp_path, done.stdout + done.stderr)
+
+
+def test_an_ask_that_raises_ends_its_lane_in_a_sentence_and_the_run_ends(
+    start: Start, spec: Callable[..., Path], tmp_path: Path
+) -> None:
+    # the SDK puts it into a header of every request, and no header can carry it
+    done = ended(spec(provider(start)), RunFolder(str(tmp_path / "run")), OPENAI_ORG_ID=f"{KEY}\n2")
+
+    assert done.returncode == 3
+    assert "an ask ended in what emoray does not foresee" in done.stderr
+    assert "resume with" in done.stderr
+    _no_key_in(tmp_path, done.stdout + done.stderr)
+
+
 def test_a_key_that_is_not_set_is_said_before_anything_is_written(
     run: Run, spec: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -155,7 +196,7 @@ def test_a_batch_brings_the_same_rows(run: Run, start: Start, spec: Callable[...
 
 
 def test_a_batch_that_is_completed_before_its_answers_are_there_is_waited_for_and_status_says_so(
-    spec: Callable[..., Path], tmp_path: Path
+    run: Run, spec: Callable[..., Path], tmp_path: Path
 ) -> None:
     folder = RunFolder(str(tmp_path / "run"))
     withheld, given = [0], Event()
@@ -173,7 +214,7 @@ def test_a_batch_that_is_completed_before_its_answers_are_there_is_waited_for_an
     with Provider(manners) as server, ThreadPoolExecutor(1) as thread:
         running = thread.submit(run, spec(server.base_url, host="batch_api"), folder)
         try:
-            assert looked.wait(PATIENCE_S)
+            looked.wait()
             said = subprocess.run([*EMORAY, "status", folder.uri], capture_output=True, text=True, check=True).stdout
         finally:
             given.set()

@@ -195,15 +195,18 @@ LASTING = {
     Fault.ERROR_HTML: FailureKind.OVERLOADED,
     Fault.GATEWAY_HTML: FailureKind.OVERLOADED,
     Fault.UNAVAILABLE: FailureKind.OVERLOADED,
+    Fault.OK_ERROR: FailureKind.OVERLOADED,
+    Fault.HANG: FailureKind.TIMEOUT,
+    Fault.RESET: FailureKind.CONNECTION,
+}
+FINAL = {  # perhaps; of some each attempt is paid
     Fault.OK_HTML: FailureKind.MALFORMED,
     Fault.CUT_JSON: FailureKind.MALFORMED,
     Fault.NO_CHOICES: FailureKind.MALFORMED,
-    Fault.HANG: FailureKind.TIMEOUT,
-    Fault.RESET: FailureKind.CONNECTION,
+    Fault.STREAM: FailureKind.MALFORMED,
     Fault.EMPTY: FailureKind.EMPTY,
     Fault.NULL: FailureKind.EMPTY,
-}
-FINAL = {  # perhaps
+    Fault.MODERATED: FailureKind.CONTENT_FILTERED,
     Fault.FILTERED: FailureKind.CONTENT_FILTERED,
     Fault.FILTERED_400: FailureKind.CONTENT_FILTERED,
     Fault.BAD_REQUEST: FailureKind.BAD_REQUEST,

@@ -11,18 +11,23 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from emoray import rows
+from emoray.governor.local import LocalGovernor
 from emoray.hosts import Ask, HostDown, Reply
 from emoray.hosts.chat import request_body
+from emoray.hosts.hosted_api import HostedApi
 from emoray.hosts.scripted import ScriptedHost
 from emoray.readers import ReaderDown, SlowReader
 from emoray.readers.judge import Judge, asked_of, parsed, rubric
-from emoray.spec import Hosted, JudgeReader, Retry, Scripted, SpecError, parse
+from emoray.rehearsal.provider import completion
+from emoray.spec import Account, Hosted, JudgeReader, Retry, Scripted, SpecError, parse
 from emoray.study.circumplex import Affect
 from emoray.study.families import family, kin
 from emoray.study.goemotions import label_map
 from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome
+from tests.hosts.test_hosted_api import serving
 from tests.programs import ROOT
 from tests.test_rows import ANSWER, said
 
@@ -246,6 +251,53 @@ def test_a_judge_speaks_through_any_host() -> None:
     model = Scripted(host="scripted", name="m", lines=lines)
     some = Judge(JudgeReader(kind="judge", name="j", model=model), ScriptedHost(model))
     assert [reading.affect for reading in some.read(["a", "b"])] == [Affect(0.1, 0.2)] * 2
+
+
+def test_a_judge_whose_every_ask_is_refused_alike_ends_and_says_what_to_change() -> None:
+    judging = hosted_judge()
+
+    async def refuses(_: web.Request) -> web.Response:
+        return web.json_response({"error": {"message": "'response_format' is not supported", "code": 400}}, status=400)
+
+    with serving(refuses) as url:
+        some = Judge(judging, hosted(judging, url), PATIENT)
+        first = some.read([f"text {number}" for number in range(60)])
+        assert any(str(reading.error).startswith("bad_request: 400") for reading in first)
+        with pytest.raises(ReaderDown, match="response_format") as down:
+            some.read(["one more"])
+        some.close()
+    assert "structured" in str(down.value)
+
+
+def test_what_is_flagged_of_a_judges_asks_is_an_error_of_that_reading_alone() -> None:
+    judging = hosted_judge()
+
+    async def flags_two(request: web.Request) -> web.Response:
+        asked = await request.json()
+        if "text 2" in asked["messages"][-1]["content"]:
+            return web.json_response({"error": {"message": "no", "metadata": {"flagged_input": "text 2"}}}, status=403)
+        return web.json_response(completion(asked, GOOD, ""))
+
+    with serving(flags_two) as url:
+        some = Judge(judging, hosted(judging, url))
+        readings = some.read([f"text {number}" for number in range(5)])
+        some.close()
+    assert [reading.error is None for reading in readings] == [True, True, False, True, True]
+    assert str(readings[2].error).startswith("content_filtered: 403: no")
+
+
+PATIENT = Retry(attempts=3, first_wait_s=0.01, longest_wait_s=0.05)
+
+
+def hosted(judging: JudgeReader, url: str) -> HostedApi:
+    model = asked_of(judging)
+    assert isinstance(model, Hosted)
+    return HostedApi(model, Account(base_url=f"{url}/v1"), PATIENT, LocalGovernor())
+
+
+def hosted_judge() -> JudgeReader:
+    model = Hosted(host="hosted_api", name="m", id="gpt-4o", account="lab")
+    return JudgeReader(kind="judge", name="j", model=model)
 
 
 def test_a_spec_refuses_a_judge_that_cannot_judge() -> None:

@@ -242,3 +242,10 @@ def test_figures_are_pictures_of_some_size(small: Run) -> None:
         assert width > 600
         assert height > 250
         assert b"<svg" in figures.svg(figure)
+
+
+def test_of_each_kind_of_failure_one_text_is_shown(small: Run, shown: str) -> None:
+    told = summarize(small, _SETTINGS).failure_texts
+    assert told.keys() == {"steady", "blank"}
+    assert set(told["steady"].values()) == {"the provider said no"}
+    assert Structure(shown).text.count("the provider said no") == sum(map(len, told.values()))

@@ -1,0 +1,66 @@
+"""Whether a lane believes what it is refused with. Pure: time is an argument.
+
+A lane that never had an answer believes at once that its key or its model is none, and after twenty asks that all are
+refused alike. One that had answers does not: a proxy in between says such things in passing. It asks again, one ask at
+a time after growing pauses, and believes what it hears each time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from enum import Enum, auto
+
+from emoray.study.outcomes import Failure, FailureKind
+
+ALIKE = 20  # asks; or twice as many refusals of a few that are asked again and again
+_A_FEW = 5
+_FEWEST_DOUBTS = 3
+_PASSING = frozenset({FailureKind.AUTH, FailureKind.NO_SUCH_MODEL})
+_OF_THE_REQUEST = frozenset({FailureKind.BAD_REQUEST, FailureKind.CONTEXT_LENGTH, FailureKind.MALFORMED})
+
+
+class Verdict(Enum):
+    GO_ON = auto()
+    DOUBT = auto()  # hold the others back, and ask again after a pause
+    END = auto()
+
+
+class Belief:
+    """Of one lane."""
+
+    def __init__(self, attempts: int) -> None:
+        self.doubts = 0  # refusals of the whole lane, one after the other
+        self._most_doubts = max(_FEWEST_DOUBTS, attempts)
+        self._doubted_at = float("-inf")
+        self._had_answers = False
+        self._alike: dict[tuple[FailureKind, str], Counter[str]] = {}  # how often each key was refused alike
+
+    def answered(self) -> None:
+        self._had_answers, self.doubts = True, 0
+        self._alike.clear()
+
+    def refused(self, key: str, failure: Failure, asked_at: float, now: float) -> Verdict:
+        """What to make of the failure of an ask that was sent at `asked_at`."""
+        if failure.kind.hopeless:
+            return self._hopeless(failure.kind, asked_at, now)
+        if self._had_answers or failure.kind not in _OF_THE_REQUEST:
+            return Verdict.GO_ON
+        asks = self._alike.setdefault((failure.kind, _gist(failure.detail)), Counter())
+        asks[key] += 1
+        enough = len(asks) >= ALIKE or (len(asks) >= _A_FEW and asks.total() >= 2 * ALIKE)
+        return Verdict.END if enough else Verdict.GO_ON
+
+    def _hopeless(self, kind: FailureKind, asked_at: float, now: float) -> Verdict:
+        if not self._had_answers or kind not in _PASSING:
+            return Verdict.END
+        if asked_at < self._doubted_at:  # it was under way when the last one was refused
+            return Verdict.GO_ON
+        self.doubts, self._doubted_at = self.doubts + 1, now
+        return Verdict.END if self.doubts >= self._most_doubts else Verdict.DOUBT
+
+
+def _gist(detail: str) -> str:
+    """A refusal's text without what differs from one to the next: numbers, ids, times."""
+    status, *words = detail.lower().split() or [""]
+    return " ".join([status, *("#" if re.search(r"\d", word) else word for word in words)])

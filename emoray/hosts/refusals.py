@@ -1,0 +1,278 @@
+"""What a provider means by not answering, in the dialects of those who speak OpenAI's protocol. Pure.
+
+A code, a type, a status or a field decides, wherever a vendor puts it. Its words do so only for the few vendors whose
+code says nothing (`_ONLY_SAID`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from emoray.retry import wait_s
+from emoray.study.outcomes import FailureKind
+
+_BY_STATUS = {
+    401: FailureKind.AUTH,
+    402: FailureKind.QUOTA_EXHAUSTED,
+    403: FailureKind.AUTH,
+    404: FailureKind.NO_SUCH_MODEL,
+    408: FailureKind.TIMEOUT,
+    409: FailureKind.OVERLOADED,
+    410: FailureKind.NO_SUCH_MODEL,
+    413: FailureKind.CONTEXT_LENGTH,
+    424: FailureKind.OVERLOADED,  # what stands behind a gateway has failed (Azure, Hugging Face)
+    425: FailureKind.OVERLOADED,
+    429: FailureKind.RATE_LIMITED,
+    451: FailureKind.CONTENT_FILTERED,  # StepFun
+    498: FailureKind.OVERLOADED,  # Groq: no capacity in the flex tier
+    499: FailureKind.OVERLOADED,  # Google: cancelled
+}
+_BY_CODE = {  # whole codes
+    "invalidprompt": FailureKind.CONTENT_FILTERED,  # OpenAI: flagged
+    "1301": FailureKind.CONTENT_FILTERED,  # Zhipu
+    "1113": FailureKind.QUOTA_EXHAUSTED,  # Zhipu: in arrears; then: a day's calls, a plan's
+    "1304": FailureKind.QUOTA_EXHAUSTED,
+    "1308": FailureKind.QUOTA_EXHAUSTED,
+    "1309": FailureKind.QUOTA_EXHAUSTED,
+    "1310": FailureKind.QUOTA_EXHAUSTED,
+    "30001": FailureKind.QUOTA_EXHAUSTED,  # SiliconFlow
+    "1261": FailureKind.CONTEXT_LENGTH,  # Zhipu
+    "apikeyinvalid": FailureKind.AUTH,  # Gemini, with a 400
+}
+_IN_CODES = (  # parts of codes, without case and punctuation
+    (
+        FailureKind.CONTENT_FILTERED,
+        r"contentfilter|contentpolicy|contentmoderation|contentblocked|moderation|sensitivecontent|datainspection"
+        r"|inspectionfailed|responsibleai|policyviolation|prohibitedcontent|promptblocked|censor|unsafe|guardrail"
+        r"|safety(?!identifier)|flagged|riskcontrol|blocklist",
+    ),
+    (
+        FailureKind.QUOTA_EXHAUSTED,
+        r"insufficientquota|currentquota|quotaexhausted|billing|insufficientfund|credit|balance(?!r)|arrear|overdue"
+        r"|paymentrequired|spend(?:ing)?limit|daily|perday|byday|weekly|perweek|monthly|permonth",
+    ),
+    (
+        FailureKind.CONTEXT_LENGTH,
+        r"contextlength|contextwindow|stringabovemaxlength|prompttoolong|inputtoolong|tokenstoolong|characterstoolong",
+    ),
+)
+_FLAGGED = frozenset(
+    {"flaggedinput", "reasons", "contentfilterresult", "contentfilterresults", "blockreason", "promptfeedback"}
+)
+"""Fields that stand only where an ask was flagged (OpenRouter, Azure, Gemini)."""
+_TOO_LONG_PARAMS = frozenset({"input_tokens", "input_text"})  # how vLLM says it
+_A_DAYS = re.compile(r"1/(?:d|mo|w)(?:/|$)")  # Google's unit of a quota
+_STATUS_WORDS = (  # of a status in words, where a reply has none in numbers
+    (429, r"ratelimit|toomanyrequests|throttl|resourceexhausted"),
+    (408, r"timeout|timedout|deadlineexceeded"),
+    (503, r"overload|unavailable|capacity|servererror|internal|upstream|badgateway|^apierror"),
+    (401, r"authenticat|unauthori|apikey|invalidtoken"),
+    (403, r"permission|forbidden|accessdenied"),
+    (404, r"notfound|nosuch|doesnotexist"),
+    (400, r"invalidrequest|badrequest|invalidargument|invalidparam|unsupported|validation"),
+)
+_SAYS_NOTHING = re.compile(  # a code that leaves it to the words
+    r"|[45]\d\d|invalidrequest(?:error)?|badrequest(?:error)?|(?:api|unknown)?error|permission(?:denied|error)|forbidden"
+)
+_ONLY_SAID = (  # read only where no code says anything
+    (FailureKind.CONTENT_FILTERED, "content exists risk"),  # DeepSeek
+    (FailureKind.CONTENT_FILTERED, "blocked by content filtering policy"),  # Anthropic
+    (FailureKind.CONTENT_FILTERED, "content violates usage guidelines"),  # xAI
+    (FailureKind.CONTENT_FILTERED, "input was flagged"),
+    (FailureKind.CONTENT_FILTERED, "content management policy"),  # Azure behind a gateway
+    (FailureKind.QUOTA_EXHAUSTED, "credit balance is too low"),  # Anthropic
+    (FailureKind.QUOTA_EXHAUSTED, "used all available credits"),  # xAI
+    (FailureKind.QUOTA_EXHAUSTED, "free-models-per-day"),  # OpenRouter
+    (FailureKind.QUOTA_EXHAUSTED, "insufficient credit"),
+    (FailureKind.QUOTA_EXHAUSTED, "insufficient balance"),
+    (FailureKind.QUOTA_EXHAUSTED, "insufficient funds"),
+)
+_MINIMAX = {1002: "rate_limit", 1004: "unauthorized", 1008: "insufficient_balance", 1026: "sensitive_content"} | {
+    1027: "sensitive_content",
+    1039: "rate_limit",
+    2049: "unauthorized",
+}
+_CODED = frozenset(
+    [
+        "code",
+        "type",
+        "status",
+        "reason",
+        "errorcode",
+        "errortype",
+        "providercode",
+        "limitsource",
+        "quotaid",
+        "quotametric",
+        "quotalimit",
+    ]
+)
+_TEXTS = ("message", "msg", "error_msg", "status_msg", "detail", "title")
+_DEEP = 6  # levels of an error that are looked through
+
+
+def refusal_kind(status: int, error: Any) -> FailureKind:
+    """What a response means that is no answer; `error` is the error object of its body, if there is one.
+
+    With a status that is none (200) the code in the error stands for it; an error that tells none is the provider's.
+    """
+    if not isinstance(error, dict):
+        # a page instead of an error object comes from something in between, and goes away; a 401 asks for a key
+        page = status in (403, 404)
+        return FailureKind.MALFORMED if page else _of_status(status)
+    by_code = _by_code(error)
+    if by_code is not None:
+        return by_code
+    kind = _of_status(status if status >= 300 else status_in(error) or 500)
+    text = message_in(error).lower() if _leaves_it_to_words(error) else ""
+    return next((told for told, words in _ONLY_SAID if words in text), kind)
+
+
+def _leaves_it_to_words(error: dict[str, Any]) -> bool:
+    codes = [error[name] for name in ("code", "type") if isinstance(error.get(name), str)]
+    return all(" " in code or _SAYS_NOTHING.fullmatch(_plain(code)) for code in codes)
+
+
+def status_in(error: Mapping[str, Any]) -> int | None:
+    """The HTTP status that an error object tells, as a number, as a numeral or in words."""
+    told = [error.get(name) for name in ("code", "status", "status_code", "statusCode", "http_status", "error_code")]
+    numbers = [int(one) for one in told if isinstance(one, int | str) and _is_whole(one)]
+    in_words = [_plain(one) for one in (*told, error.get("type"), error.get("reason")) if isinstance(one, str)]
+    found = (status for word in in_words for status, pattern in _STATUS_WORDS if re.search(pattern, word))
+    return next((n for n in numbers if 400 <= n <= 599), None) or next(found, None)
+
+
+def error_in(body: bytes) -> dict[str, Any] | None:
+    """The error object of a body: OpenAI puts it under `error`, Gemini that into a list, vLLM sends a text there."""
+    try:
+        said = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(said, list) and said:
+        said = said[0]
+    return error_of(said) if isinstance(said, dict) else None
+
+
+def error_of(said: dict[str, Any]) -> dict[str, Any]:
+    """The same of a body that is parsed already; the whole of it where nothing in it is an error object."""
+    error = said.get("error", said.get("errors"))
+    if isinstance(error, list) and error:  # Cloudflare
+        error = error[0]
+    if isinstance(error, dict):
+        return error
+    if isinstance(error, str):  # beside its code: xAI, Spring
+        return {**{name: value for name, value in said.items() if name != "error"}, "message": error}
+    minimax = said.get("base_resp")
+    if isinstance(minimax, dict) and minimax.get("status_code"):
+        code = minimax["status_code"]
+        return {"message": minimax.get("status_msg"), "code": _MINIMAX.get(code, code) if _is_whole(code) else code}
+    return said
+
+
+def error_in_reply(body: bytes) -> dict[str, Any] | None:
+    """The error object that a reply with status 200 consists of; None where it has choices, or nothing of an error."""
+    try:
+        said = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(said, list) and said:
+        said = said[0]
+    if not isinstance(said, dict) or said.get("choices"):
+        return None
+    error = error_of(said)
+    marked = said.get("object") == "error" or said.get("type") == "error" or "promptFeedback" in said
+    return error if error and (error is not said or marked or ("code" in said and message_in(said))) else None
+
+
+def is_stream(body: bytes) -> bool:
+    """Whether a reply is a stream of server-sent events."""
+    return body.lstrip()[:6] in (b"data: ", b"event:") or body.lstrip().startswith((b"data:", b": "))
+
+
+def message_in(error: Any) -> str:
+    """What an error object says for people, with what stood behind a gateway; empty where it says nothing."""
+    if not isinstance(error, dict):
+        return error if isinstance(error, str) else ""
+    told = next((error[name] for name in _TEXTS if error.get(name)), "")
+    text = told if isinstance(told, str) else json.dumps(told, ensure_ascii=False)
+    metadata = error.get("metadata")
+    behind = metadata.get("raw") if isinstance(metadata, dict) else None  # OpenRouter
+    whole = f"{text}: {behind}" if isinstance(behind, str) and behind else text
+    return whole.encode("utf-8", "replace").decode()  # half an emoji is no text
+
+
+def told_to_wait_s(body: bytes, now: datetime | None = None) -> float | None:
+    """What the body of a refusal says of waiting, in place of a header: Gemini's RetryInfo, or OpenRouter's headers."""
+    error = error_in(body) or {}
+    now = now or datetime.now(UTC)
+    delays = [wait_s(_string(detail.get("retryDelay")), now) for detail in _details(error)]
+    metadata = error.get("metadata")
+    headers = metadata.get("headers") if isinstance(metadata, dict) else None
+    resets = (
+        [_string(value) for name, value in headers.items() if name.lower() == "x-ratelimit-reset"]
+        if (isinstance(headers, dict))
+        else []
+    )
+    told = [*delays, *(wait_s(reset, now) for reset in resets)]
+    return next((wait for wait in told if wait is not None), None)
+
+
+def _by_code(error: dict[str, Any]) -> FailureKind | None:
+    told = list(_told(error))
+    codes = [_plain(value) for name, value in told if name in _CODED]
+    if any(name in _FLAGGED for name, _ in told):
+        return FailureKind.CONTENT_FILTERED
+    for kind, pattern in _IN_CODES:
+        if any(_BY_CODE.get(code) is kind or re.search(pattern, code) for code in codes):
+            return kind
+    if any(name == "quotaunit" and _A_DAYS.match(value) for name, value in told):
+        return FailureKind.QUOTA_EXHAUSTED
+    if error.get("param") in tuple(_TOO_LONG_PARAMS):
+        return FailureKind.CONTEXT_LENGTH
+    return FailureKind.AUTH if any(_BY_CODE.get(code) is FailureKind.AUTH for code in codes) else None
+
+
+def _told(value: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, str]]:
+    """All names and texts of an error object, however deep; a JSON text of a gateway's is looked through, too."""
+    if isinstance(value, dict) and depth < _DEEP:
+        for key, inner in value.items():
+            if inner not in (None, "", [], {}):
+                yield _plain(key), ""
+                yield from _told(inner, _plain(key), depth + 1)
+    elif isinstance(value, list) and depth < _DEEP:
+        for inner in value[:20]:
+            yield from _told(inner, name, depth + 1)
+    elif isinstance(value, str):
+        yield name, value
+        if value.startswith("{") and depth < _DEEP:
+            yield from _told(error_in(value.encode("utf-8", "replace")), "", depth + 1)
+    elif _is_whole(value):
+        yield name, str(int(value))
+
+
+def _of_status(status: int) -> FailureKind:
+    return FailureKind.OVERLOADED if status >= 500 else _BY_STATUS.get(status, FailureKind.BAD_REQUEST)
+
+
+def _plain(text: Any) -> str:
+    """Without case and punctuation: insufficient_quota, InsufficientQuota and insufficient-quota are one code."""
+    return re.sub(r"[^0-9a-z]", "", str(text).lower())
+
+
+def _is_whole(value: Any) -> bool:
+    if isinstance(value, str):
+        return value.strip().isdecimal() and len(value) < 10
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _details(error: dict[str, Any]) -> list[dict[str, Any]]:
+    details = error.get("details")
+    return [detail for detail in details if isinstance(detail, dict)] if isinstance(details, list) else []
+
+
+def _string(value: Any) -> str | None:
+    return str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else None

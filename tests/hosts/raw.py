@@ -1,0 +1,44 @@
+"""A server that writes what it is told to, headers that lie included."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+
+@contextmanager
+def raw_server(reply: Callable[[], tuple[bytes, int]]) -> Iterator[tuple[str, Callable[[], int]]]:
+    """Its address, and how many requests it had; `reply` gives the body of each and the length that it announces."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+    requests: list[int] = []
+    lock = threading.Lock()
+
+    def serve(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            stream = connection.makefile("rb")
+            while line := stream.readline():
+                length = 0
+                while line.strip():
+                    name, _, text = line.partition(b":")
+                    length = int(text) if name.lower() == b"content-length" else length
+                    line = stream.readline()
+                stream.read(length)
+                with lock:
+                    requests.append(length)
+                    body, announced = reply()
+                head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {announced}\r\n\r\n"
+                connection.sendall(head.encode() + body)
+                if announced > len(body):
+                    return
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                threading.Thread(target=serve, args=(connection,), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}", lambda: len(requests)
+    listener.close()

@@ -1,0 +1,584 @@
+"""What a lane makes of being refused: whose trouble it is, whether it passes, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from emoray.governor.headers import heard
+from emoray.governor.local import LocalGovernor
+from emoray.hosts import HostDown
+from emoray.hosts.belief import ALIKE, Belief, Verdict
+from emoray.hosts.chat import error_outcome, refusal_of
+from emoray.hosts.hosted_api import HostedApi
+from emoray.hosts.refusals import error_in_reply, told_to_wait_s
+from emoray.rehearsal.provider import completion
+from emoray.retry import retry_after_s, their_now
+from emoray.spec import Account, Retry
+from emoray.study.outcomes import Failure, FailureKind
+from tests.hosts.raw import raw_server
+from tests.hosts.test_hosted_api import asks, entry, kinds, only, patient, serving, until_down
+
+NOON = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
+
+
+@dataclass
+class Scripted:
+    """A provider that says these one after the other, and then answers; it keeps what it was asked."""
+
+    says: list[web.Response | None] = field(default_factory=list)
+    always: Callable[[], web.Response] | None = None
+    asked: list[dict[str, Any]] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+
+    async def answer(self, request: web.Request) -> web.Response:
+        self.asked.append(await request.json())
+        self.headers.append(dict(request.headers))
+        said = self.says.pop(0) if self.says else self.always() if self.always else None
+        return said or web.json_response(completion(self.asked[-1], "Yes.", ""))
+
+
+@contextmanager
+def lane(
+    says: Scripted | Callable[[web.Request], Awaitable[web.Response]], retry: Retry | None = None, **settings: Any
+) -> Iterator[HostedApi]:
+    with serving(says if not isinstance(says, Scripted) else says.answer) as url:
+        host = HostedApi(entry(**settings), Account(base_url=f"{url}/v1"), retry or patient(), LocalGovernor())
+        yield host
+        host.close()
+
+
+def refused(status: int, error: Any, **headers: str) -> web.Response:
+    return web.json_response(error, status=status, headers={name.replace("_", "-"): of for name, of in headers.items()})
+
+
+def openai_error(message: str = "no", **more: Any) -> dict[str, Any]:
+    return {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": None} | more}
+
+
+# ── whose trouble it is ────────────────────────────────────────────────────────────────────────────────────────────
+
+FLAGGED: list[tuple[int, Any]] = [
+    (403, {"error": {"code": 403, "message": "no", "metadata": {"reasons": ["violence"], "flagged_input": "kill"}}}),
+    (403, {"error": {"code": 403, "message": "no", "metadata": {"raw": '{"error": {"code": "content_filter"}}'}}}),
+    (400, openai_error(innererror={"code": "ResponsibleAIPolicyViolation", "content_filter_result": {"hate": {}}})),
+    (400, openai_error(innererror={"content_filter_result": {"hate": {"filtered": True}}})),
+    (400, openai_error(code="content_policy_violation")),
+    (400, openai_error(code="moderation_blocked", type="image_generation_user_error")),
+    (400, openai_error(code="invalid_prompt")),
+    (400, {"error": {"code": "1301", "message": "unsafe"}}),  # Zhipu
+    (400, {"error": {"code": "data_inspection_failed", "message": "no", "type": "data_inspection_failed"}}),  # Alibaba
+    (400, {"code": "DataInspectionFailed", "message": "no", "request_id": "1"}),
+    (400, {"error": {"type": "content_filter", "message": "high risk"}}),  # Moonshot
+    (400, {"error": {"code": "InputTextSensitiveContentDetected", "message": "no"}}),  # Volcengine
+    (400, {"error": {"type": "unsafe_request", "code": "input_text_unsafe", "message": "no"}}),  # Baidu
+    (400, openai_error("Content Exists Risk", code="invalid_request_error")),  # DeepSeek, whose code says nothing
+    (403, {"code": "permission-denied", "error": "Content violates usage guidelines. Failed check: SAFETY_CHECK_1"}),
+    (451, {"error": {"type": "censorship_blocked", "message": "no"}}),
+    (451, "<html>"),
+    (500, openai_error(code="content_filter")),
+]
+SPENT: list[tuple[int, Any]] = [
+    (402, {"error": {"message": "Insufficient Balance", "type": "unknown_error", "code": "invalid_request_error"}}),
+    (402, "<html>"),
+    (429, openai_error(code="insufficient_quota", type="insufficient_quota")),
+    (429, openai_error(type="exceeded_current_quota_error")),  # Moonshot
+    (429, {"error": {"code": "1113", "message": "in arrears"}}),  # Zhipu
+    (429, {"error": {"code": 1304, "message": "today's calls"}}),
+    (429, {"error": {"code": "QUOTA_USER_DAILY_REQUEST", "message": "no"}}),  # Baidu
+    (400, {"error": {"code": "Arrearage", "type": "Arrearage", "message": "no"}}),  # Alibaba
+    (403, {"error": {"code": "AccountOverdueError", "message": "no"}}),  # Volcengine
+    (403, {"code": 30001, "message": "no", "data": None}),  # SiliconFlow
+    (400, openai_error("Your credit balance is too low to access the API.")),  # Anthropic, whose code says nothing
+    (400, {"error": {"code": 400, "message": "Insufficient credits"}}),  # of some gateway, whose code says nothing
+    (429, {"code": "Some resource has been exhausted", "error": "Your team has used all available credits or"}),  # xAI
+    (400, openai_error(type="billing_error")),
+    (400, openai_error(code="credit_balance_too_low")),
+    (429, {"error": {"code": 429, "message": "no", "metadata": {"limit_source": "openrouter_free_tier_daily"}}}),
+    (429, {"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "no", "details": [
+        {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [
+            {"quotaId": "GenerateRequestsPerMinutePerProjectPerModel-FreeTier"},
+            {"quotaId": "GenerateRequestsPerDayPerProjectPerModel-FreeTier"}]},
+        {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "27s"}]}}),
+    (429, {"error": {"code": 429, "message": "no", "details": [{"metadata": {"quota_unit": "1/d/{project}"}}]}}),
+]  # fmt: skip
+OTHERS: list[tuple[int, Any, str]] = [
+    (429, {"error": {"code": 429, "message": "no", "details": [{"violations": [
+        {"quotaId": "GenerateRequestsPerMinutePerProjectPerModel-FreeTier"}]}]}}, "rate_limited"),
+    (429, openai_error(type="tokens", code="rate_limit_exceeded"), "rate_limited"),
+    (429, {"error": {"code": "1302", "message": "too many at once"}}, "rate_limited"),
+    (403, openai_error(code="unsupported_country_region_territory"), "auth"),
+    (403, {"error": {"code": "PERMISSION_DENIED", "message": "no"}}, "auth"),
+    (400, openai_error("no more insufficient credits", code="invalid_value"), "bad_request"),
+    (429, openai_error("Insufficient credits of this minute", code="rate_limit_exceeded"), "rate_limited"),
+    (403, openai_error("the input was flagged", code="account_suspended"), "auth"),
+    (424, openai_error(), "overloaded"),
+    (498, openai_error(), "overloaded"),
+    (499, "", "overloaded"),
+    *((status, "", "overloaded") for status in (520, 522, 524, 529, 530)),
+    (400, {"error": {"message": ["a"], "code": ["b"], "param": {"c": 1}, "type": 3}}, "bad_request"),
+    (400, openai_error(code="load_balancer_error"), "bad_request"),
+    (400, {"error": {"code": "1261", "message": "too long"}}, "context_length"),
+    (422, {"detail": [{"loc": ["body", "seed"], "msg": "not permitted"}]}, "bad_request"),
+]  # fmt: skip
+
+
+def of(status: int, body: Any) -> Failure:
+    return refusal_of(status, (body if isinstance(body, str) else json.dumps(body)).encode())
+
+
+@pytest.mark.parametrize(("status", "body"), FLAGGED)
+def test_what_was_flagged_is_a_matter_of_that_ask_in_every_dialect(status: int, body: Any) -> None:
+    assert of(status, body).kind is FailureKind.CONTENT_FILTERED
+
+
+@pytest.mark.parametrize(("status", "body"), SPENT)
+def test_a_quota_that_is_spent_is_hopeless_in_every_dialect(status: int, body: Any) -> None:
+    assert of(status, body).kind is FailureKind.QUOTA_EXHAUSTED
+
+
+@pytest.mark.parametrize(("status", "body", "kind"), OTHERS)
+def test_what_only_resembles_them_is_neither(status: int, body: Any, kind: str) -> None:
+    assert of(status, body).kind == kind
+
+
+def test_what_a_provider_says_for_people_is_the_detail_wherever_it_says_it() -> None:
+    raw = '{"error": {"message": "too warm"}}'
+    behind = of(400, {"error": {"code": 400, "message": "Provider returned error", "metadata": {"raw": raw}}})
+    assert "too warm" in behind.detail
+    assert of(404, {"detail": "Not Found"}).detail == "404: Not Found"
+    assert "not permitted" in of(422, {"detail": [{"msg": "not permitted"}]}).detail
+
+
+def test_half_an_emoji_in_an_errors_message_does_no_harm() -> None:
+    assert of(400, '{"error": {"message": "no \\ud83d"}}').detail.encode().startswith(b"400: no ")
+
+
+def test_one_flagged_ask_is_a_failure_of_its_own_and_the_lane_goes_on() -> None:
+    status, body = FLAGGED[0]
+
+    async def flags_seed_7(request: web.Request) -> web.Response:
+        asked = await request.json()
+        return refused(status, body) if asked["seed"] == 7 else web.json_response(completion(asked, "Yes.", ""))
+
+    with lane(flags_seed_7) as host:
+        replies = list(host.generate(asks(40)))
+    assert kinds(replies) == {"answer": 39, "content_filtered": 1}
+    assert [reply.key for reply in replies if isinstance(reply.outcome, Failure)] == [asks(8)[7].key]
+
+
+@pytest.mark.parametrize(("status", "body"), [SPENT[0], SPENT[-2]])
+def test_a_quota_that_is_spent_ends_the_lane(status: int, body: Any) -> None:
+    says = Scripted(always=lambda: refused(status, body))
+    with lane(says, in_flight=4) as host:
+        replies, stopped = until_down(host, asks(200))
+    assert "is exhausted" in str(stopped)
+    assert kinds(replies).keys() == {"quota_exhausted"}
+    assert len(says.asked) <= 4
+
+
+# ── a 200 that is none ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        ({"code": 502, "message": "Provider returned error"}, "overloaded"),
+        ({"code": "429", "message": "slow down"}, "rate_limited"),
+        ({"code": "rate_limit_exceeded", "message": "slow down"}, "rate_limited"),
+        ({"code": 402, "message": "Insufficient credits"}, "quota_exhausted"),
+        ({"code": 401, "message": "no"}, "auth"),
+        ({"code": 400, "message": "no"}, "bad_request"),
+        ({"type": "overloaded_error", "message": "no"}, "overloaded"),
+        ({"status": "UNAVAILABLE", "message": "no"}, "overloaded"),
+        ({"code": "content_filter", "message": "no"}, "content_filtered"),
+        ({"code": True, "message": "no"}, "overloaded"),
+        ("something went wrong", "overloaded"),
+    ],
+)
+def test_an_error_object_means_what_its_code_says_also_with_a_200(error: Any, kind: str) -> None:
+    body = {"error": error}
+    told = error_in_reply(json.dumps(body).encode())
+    assert told is not None
+    assert error_outcome(told).kind == kind
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"choices": [{}], "error": {"code": 502}},
+        {},
+        [],
+        "x",
+        {"error": None},
+        {"choices": [], "error": None},
+        {"id": 1},
+    ],
+)
+def test_what_has_choices_or_no_error_is_no_error(body: Any) -> None:
+    assert error_in_reply(json.dumps(body).encode()) is None
+
+
+def test_an_error_with_a_200_is_asked_again_and_not_billed() -> None:
+    says = Scripted(
+        [web.json_response({"error": {"code": 429, "message": "slow down"}}, headers={"retry-after": "0.01"})]
+    )
+    with lane(says) as host:
+        reply = only(list(host.generate(asks(1))))
+    alone = Scripted()
+    with lane(alone) as host:
+        cost = only(list(host.generate(asks(1)))).outcome.cost_usd
+    assert reply.attempts == 2
+    assert reply.outcome.cost_usd == cost
+
+
+def test_insufficient_credits_with_a_200_end_the_lane_and_cost_nothing() -> None:
+    says = Scripted(always=lambda: web.json_response({"error": {"code": 402, "message": "Insufficient credits"}}))
+    with lane(says, in_flight=4) as host:
+        replies, stopped = until_down(host, asks(100))
+    assert "Insufficient credits" in str(stopped)
+    assert {reply.outcome.cost_usd for reply in replies} == {None}
+    assert len(says.asked) <= 4
+
+
+def test_it_is_said_that_no_stream_is_wanted() -> None:
+    says = Scripted()
+    with lane(says) as host:
+        list(host.generate(asks(2)))
+        list(host.generate(asks(3)[2:]))
+    assert [asked["stream"] for asked in says.asked] == [False] * 3
+
+
+def test_a_stream_that_comes_all_the_same_is_said_to_be_one_and_not_paid_for_again_and_again() -> None:
+    events = 'data: {"choices": [{"delta": {"content": "I"}}]}\n\ndata: [DONE]\n\n'
+    says = Scripted(always=lambda: web.Response(text=events, content_type="text/event-stream"))
+    with lane(says) as host:
+        failure = only(list(host.generate(asks(1)))).outcome
+    assert isinstance(failure, Failure)
+    assert failure.kind is FailureKind.MALFORMED
+    assert "a stream of events came" in failure.detail
+    assert len(says.asked) == patient().refused_attempts
+
+
+# ── what passes ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_passing_refusal_in_the_middle_of_good_answers_is_not_believed(status: int) -> None:
+    some: list[web.Response | None] = [None] * 10
+    says = Scripted([*some, *(refused(status, openai_error()) for _ in range(3)), *some])
+    with lane(says, in_flight=4) as host:
+        assert kinds(list(host.generate(asks(60)))) == {"answer": 60}
+    assert len(says.asked) == 63
+
+
+def test_a_refusal_that_stays_is_believed_after_some_doubt_and_few_requests() -> None:
+    says = Scripted([None] * 30, always=lambda: refused(401, openai_error("revoked")))
+    with lane(says, in_flight=10) as host:
+        replies, stopped = until_down(host, asks(2000))
+    assert "refuses the key" in str(stopped)
+    assert "revoked" in str(stopped)
+    assert kinds(replies)["answer"] == 30
+    assert sum(reply.attempts for reply in replies) == len(says.asked) <= 30 + 10 + patient().attempts
+
+
+def test_a_lane_that_never_had_an_answer_believes_at_once() -> None:
+    says = Scripted(always=lambda: refused(404, openai_error()))
+    with lane(says) as host:
+        replies, _ = until_down(host, asks(1))
+    assert only(replies).attempts == len(says.asked) == 1
+
+
+def test_what_was_under_way_when_a_lane_began_to_doubt_is_no_further_doubt() -> None:
+    belief = Belief(attempts=3)
+    no_key = Failure(FailureKind.AUTH, "401: no")
+    belief.answered()
+    assert belief.refused("a", no_key, asked_at=1.0, now=2.0) is Verdict.DOUBT
+    assert [belief.refused(key, no_key, asked_at=1.5, now=2.5) for key in "bcdefgh"] == [Verdict.GO_ON] * 7
+    assert belief.refused("i", no_key, asked_at=3.0, now=3.5) is Verdict.DOUBT
+    assert belief.refused("j", no_key, asked_at=4.0, now=4.5) is Verdict.END
+
+
+def test_an_answer_ends_all_doubt() -> None:
+    belief = Belief(attempts=3)
+    no_key = Failure(FailureKind.AUTH, "401: no")
+    for now in range(20):
+        belief.answered()
+        assert belief.refused("a", no_key, asked_at=float(now), now=now + 0.5) is Verdict.DOUBT
+
+
+# ── the same refusal everywhere ────────────────────────────────────────────────────────────────────────────────────
+
+PAGE = "<html><title>Welcome</title></html>"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "remedy"),
+    [
+        (400, openai_error("Unsupported parameter: 'max_tokens'", param="max_tokens"), "max_tokens_as"),
+        (400, openai_error("Unknown parameter: 'seed'."), "sends_seed"),
+        (400, openai_error("'temperature' does not support 0.7"), "sampling"),
+        (
+            422,
+            {"detail": [{"loc": ["body", "messages", 0, "role"], "msg": "not 'system'"}]},
+            "system_role",
+        ),
+        (405, {"detail": "Method Not Allowed"}, "base_url"),
+        (404, PAGE, "base_url"),
+        (200, PAGE, "base_url"),
+        (400, PAGE, "base_url"),
+    ],
+)
+def test_a_lane_whose_first_asks_are_all_refused_alike_ends_and_says_what_to_change(
+    status: int, body: Any, remedy: str
+) -> None:
+    def says_no() -> web.Response:
+        if isinstance(body, str):
+            return web.Response(status=status, text=body, content_type="text/html")
+        return refused(status, body)
+
+    says = Scripted(always=says_no)
+    with lane(says, in_flight=8) as host:
+        replies, stopped = until_down(host, asks(5000))
+    assert f"check {remedy}" in str(stopped) or f"and {remedy}" in str(stopped)
+    assert (body[:20] if isinstance(body, str) else json.dumps(body)[12:30].split('"')[-1]) in str(stopped)
+    assert "\n" not in str(stopped)
+    assert kinds(replies).keys() < {"bad_request", "malformed"}
+    assert len(says.asked) <= 2 * (ALIKE + 8)
+
+
+def test_a_path_that_is_not_there_ends_the_lane_and_says_that_it_may_be_the_path() -> None:
+    says = Scripted(always=lambda: refused(404, {"detail": "Not Found"}))
+    with lane(says) as host:
+        _, stopped = until_down(host, asks(100))
+    assert "(404: Not Found)" in str(stopped)
+    assert "base_url" in str(stopped)
+
+
+def test_refusals_are_alike_though_their_numbers_and_ids_are_not() -> None:
+    count = iter(range(10**6))
+    says = Scripted(always=lambda: refused(400, openai_error(f"refused, request id req_{next(count):x}0a at 12:00:01")))
+    with lane(says, in_flight=8) as host:
+        until_down(host, asks(5000))
+    assert len(says.asked) <= 2 * (ALIKE + 8)
+
+
+def test_refusals_that_differ_end_no_lane() -> None:
+    belief = Belief(attempts=3)
+    said = [Failure(FailureKind.BAD_REQUEST, f"400: {word} is unknown") for word in "abcdefghij"]
+    assert {belief.refused(f"{n}", said[n % 10], 0.0, 0.0) for n in range(10 * (ALIKE - 1))} == {Verdict.GO_ON}
+
+
+def test_one_ask_that_is_refused_again_and_again_is_one() -> None:
+    belief, no = Belief(attempts=3), Failure(FailureKind.BAD_REQUEST, "400: no")
+    assert {belief.refused("a", no, 0.0, 0.0) for _ in range(5 * ALIKE)} == {Verdict.GO_ON}
+
+
+def test_one_answer_is_enough_for_a_lane_to_go_on() -> None:
+    async def likes_seed_3(request: web.Request) -> web.Response:
+        asked = await request.json()
+        good = asked["seed"] == 3
+        return web.json_response(completion(asked, "Yes.", "")) if good else refused(400, openai_error())
+
+    with lane(likes_seed_3, in_flight=4, retry=patient(attempts=1)) as host:
+        assert kinds(list(host.generate(asks(100)))) == {"answer": 1, "bad_request": 99}
+
+
+# ── waits ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("told", ["86400", "Fri, 01 Jan 2100 00:00:00 GMT", "24h"])
+def test_an_overloaded_server_that_wants_a_day_is_asked_again_as_if_it_had_said_nothing(told: str) -> None:
+    says = Scripted([refused(503, openai_error(), retry_after=told)])
+    with lane(says) as host:
+        assert only(list(host.generate(asks(1)))).attempts == 2
+
+
+def test_a_date_is_meant_by_the_clock_of_who_says_it() -> None:
+    theirs = datetime.now(UTC) + timedelta(hours=30)
+    headers = {"Date": format_datetime(theirs, usegmt=True), "retry_after": format_datetime(theirs, usegmt=True)}
+    says = Scripted([refused(429, openai_error(), **headers)])
+    with lane(says) as host:
+        assert only(list(host.generate(asks(1)))).attempts == 2
+    assert retry_after_s({"retry-after": headers["retry_after"]}, their_now({"date": headers["Date"]}, NOON)) == 0.0
+    assert their_now({}, NOON) == their_now({"date": "soon"}, NOON) == NOON
+
+
+EPOCH_S = NOON.timestamp() + 30.0
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        (f"{EPOCH_S:.0f}", 30.0),
+        (f"{EPOCH_S * 1000:.0f}", 30.0),
+        (f"{EPOCH_S * 1e6:.0f}", 30.0),
+        ("2026-01-01T12:00:30Z", 30.0),
+        ("2026-01-01T13:00:30+01:00", 30.0),
+        ("6m0s", 360.0),
+        ("1h", 3600.0),
+        ("120ms", 0.12),
+        ("59", 59.0),
+    ],
+)
+def test_a_minutes_limit_stays_a_minutes_however_its_end_is_told(text: str, seconds: float) -> None:
+    told = heard({"x-ratelimit-limit-requests": "60", "x-ratelimit-reset-requests": text}, NOON)
+    assert told is not None
+    assert told.reset_requests_s == pytest.approx(seconds, abs=0.01)
+    assert told.daily == (seconds > 120)
+    assert retry_after_s({"retry-after": text}, NOON) == pytest.approx(seconds, abs=0.01)
+
+
+def test_limits_of_a_day_and_of_a_minute_are_told_apart_by_the_names_of_their_headers() -> None:
+    both = {"x-ratelimit-limit-requests-day": "14400", "x-ratelimit-limit-tokens-minute": "60000"}
+    told = heard(both, NOON)
+    assert told is not None
+    assert (told.limit_requests, told.daily, told.limit_tokens) == (14400, True, 60000)
+
+
+LEFT = "x-ratelimit"
+
+
+@pytest.mark.parametrize(
+    ("error", "headers", "kind"),
+    [
+        (
+            openai_error(),
+            {"x-ratelimit-remaining-requests-day": "0", "x-ratelimit-reset-requests-day": "33011.1"},
+            "quota",
+        ),
+        (openai_error(), {"x-ratelimit-remaining-requests-day": "0"}, "quota"),
+        (
+            openai_error(),
+            {"x-ratelimit-remaining-requests-day": "7", "x-ratelimit-reset-requests-day": "33011.1"},
+            "rate",
+        ),
+        (openai_error(), {"x-ratelimit-reset": "DAY"}, "quota"),
+        (openai_error(), {"x-ratelimit-reset": "DAY", "retry-after": "0.01"}, "rate"),
+        ({"error": {"code": 429, "message": "no", "metadata": {"headers": {"X-RateLimit-Reset": "DAY"}}}}, {}, "quota"),
+    ],
+)
+def test_a_429_whose_limit_lasts_for_hours_is_a_days_quota(error: Any, headers: dict[str, str], kind: str) -> None:
+    tomorrow = f"{(datetime.now(UTC) + timedelta(hours=20)).timestamp() * 1000:.0f}"
+    body = json.loads(json.dumps(error).replace("DAY", tomorrow))
+    headers = {name: text.replace("DAY", tomorrow) for name, text in headers.items()}
+    says = Scripted([refused(429, body, **headers)])
+    with lane(says, retry=patient(attempts=1)) as host:
+        if kind == "quota":
+            _, stopped = until_down(host, asks(1))
+            assert "is exhausted" in str(stopped)
+        else:
+            assert kinds(list(host.generate(asks(1)))) == {"rate_limited": 1}
+
+
+def test_openrouter_says_in_the_body_when_its_limit_ends() -> None:
+    error = {"code": 429, "metadata": {"headers": {"X-RateLimit-Reset": f"{EPOCH_S * 1000:.0f}"}}}
+    assert told_to_wait_s(json.dumps({"error": error}).encode(), NOON) == pytest.approx(30.0)
+
+
+# ── an ask that raises ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("status", [200, 400])
+def test_a_body_that_cannot_be_read_at_all_is_a_matter_of_its_own_ask(status: int) -> None:
+    deep = "[" * 200_000
+    says = Scripted([None, *[web.Response(status=status, text=deep) for _ in range(3)]])
+    with lane(says, retry=patient(attempts=3), in_flight=1) as host:
+        replies = list(host.generate(asks(5)))
+    assert kinds(replies)["answer"] >= 4
+    assert len(replies) == 5
+
+
+def test_a_key_from_a_file_is_sent_without_the_line_break_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAB_KEY", " sk-canary-1\r\n")
+    says = Scripted()
+    with serving(says.answer) as url:
+        host = HostedApi(entry(), Account(base_url=f"{url}/v1", key_env="LAB_KEY"), patient(), LocalGovernor())
+        list(host.generate(asks(1)))
+        list(host.generate(asks(2)[1:]))
+        host.close()
+    assert [headers["Authorization"] for headers in says.headers] == ["Bearer sk-canary-1"] * 2
+
+
+@pytest.mark.parametrize("key", ["sk-canary\n-1", "sk-canary\x00-1", "sk-canary-é", "ключ-canary", "\ufeffsk-canary-1"])
+def test_a_key_that_no_header_can_carry_is_refused_by_the_name_of_its_variable(
+    key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "\x00" in key:
+        key = key.replace("\x00", "\x7f")  # no environment holds a zero
+    monkeypatch.setenv("LAB_KEY", key)
+    with pytest.raises(HostDown, match="LAB_KEY") as wrong:
+        HostedApi(entry(), Account(key_env="LAB_KEY"), patient(), LocalGovernor())
+    assert "canary" not in str(wrong.value)
+
+
+@pytest.mark.parametrize("n", [1, 40])
+def test_an_exception_that_nobody_foresees_ends_the_lane_with_its_type_and_place_and_nothing_hangs(
+    n: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_ORG_ID", "org\n-canary")  # which the SDK puts into a header of every request
+    says = Scripted()
+    with lane(says) as host:
+        replies, stopped = until_down(host, asks(n))
+        again, still = until_down(host, asks(n))
+    assert (replies, again, says.asked) == ([], [], [])
+    assert "Error at" in str(stopped)
+    assert ".py:" in str(stopped)
+    assert str(still) == str(stopped)
+    assert "canary" not in str(stopped)
+
+
+def test_a_permit_comes_back_whatever_happens_to_its_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_ORG_ID", "org\n-canary")
+    governor, says = LocalGovernor(), Scripted()
+    with serving(says.answer) as url:
+        account = Account(base_url=f"{url}/v1")
+        for _ in range(3):  # eight permits are all there are before the first answer
+            broken = HostedApi(entry(), account, patient(), governor, run="broken")
+            until_down(broken, asks(20))
+            broken.close()
+        monkeypatch.delenv("OPENAI_ORG_ID")
+        sound = HostedApi(entry(), account, patient(), governor, run="sound")
+        assert kinds(list(sound.generate(asks(20)))) == {"answer": 20}
+        sound.close()
+
+
+def test_a_text_that_no_request_can_carry_ends_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    halved = asks(1, chat=[{"role": "user", "content": "half an emoji \ud83d"}])
+    with lane(Scripted()) as host:
+        ended = threading.Event()
+
+        def ask() -> None:
+            with suppress(HostDown):
+                list(host.generate(halved))
+            ended.set()
+
+        threading.Thread(target=ask, daemon=True).start()
+        assert ended.wait(60)
+
+
+def test_certificates_that_are_not_there_end_the_lane_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/canary.pem")
+    with lane(Scripted()) as host:
+        _, stopped = until_down(host, asks(3))
+    assert "SSL_CERT_FILE" in str(stopped)
+
+
+@pytest.mark.parametrize("off_by", [-5, 5])
+def test_a_body_that_is_not_as_long_as_announced_is_asked_again(off_by: int) -> None:
+    body = json.dumps(completion({"model": "m", "messages": []}, "Yes.", "")).encode()
+    replies = iter([len(body) + off_by, *[len(body)] * 50])
+    with raw_server(lambda: (body, next(replies))) as (url, count):
+        host = HostedApi(entry(), Account(base_url=f"{url}/v1"), patient(), LocalGovernor())
+        assert kinds(list(host.generate(asks(5)))) == {"answer": 5}
+        host.close()
+    assert count() >= 6
