@@ -25,7 +25,8 @@ from emoray.hosts import Ask, BudgetSpent, HostDown, Reply
 from emoray.hosts.asking import Guess
 from emoray.hosts.batch_book import BatchBook, NotedBatch
 from emoray.hosts.chat import parsed_outcome, refusal_kind, request_body, shown
-from emoray.hosts.hosted_api import client_of, failure_of, hopeless_sentence, key_of, without_key
+from emoray.hosts.hosted_api import client_of, failure_of, hopeless_sentence, key_of
+from emoray.hosts.reasoning import tags_of
 from emoray.prices import price_of, unpriced
 from emoray.retry import Backoff
 from emoray.spec import Account, Hosted, Retry
@@ -70,6 +71,8 @@ class BatchApi:
         self._most_lines, self._most_bytes, self._poll_s = most_lines, most_bytes, poll_s
         self._price = price_of(entry)
         self._key = key_of(account)
+        self._secret = self._key if account.key_env else ""
+        self._tags = tags_of(entry.reasoning_tags)
         why = unpriced(entry, account.budget_usd)
         if why is not None:
             raise HostDown(why)
@@ -85,7 +88,7 @@ class BatchApi:
         try:
             yield from self._generate({ask.key: ask for ask in asks})
         except openai.APIError as wrong:
-            failure = failure_of(wrong, self._key)
+            failure = failure_of(wrong, self._secret)
             if failure.kind.hopeless:
                 raise HostDown(hopeless_sentence(failure, self._entry, self._account)) from None
             where = f"{self._account.base_url} cannot be asked for batches ({failure.detail})"
@@ -150,7 +153,7 @@ class BatchApi:
         try:
             return self._retrieve(batch)
         except openai.NotFoundError as wrong:
-            if failure_of(wrong, self._key).kind is not FailureKind.NO_SUCH_MODEL:  # a page of somebody in between
+            if failure_of(wrong, self._secret).kind is not FailureKind.NO_SUCH_MODEL:  # a page of somebody in between
                 raise
         _log.warning("%s no longer knows batch %s", self._account.base_url, batch.id)
         self._book.note(replace(batch, ended=True))
@@ -199,7 +202,7 @@ class BatchApi:
         except HostDown as spent:
             return [], [], spent
         except openai.APIError as wrong:
-            failure = failure_of(wrong, self._key)
+            failure = failure_of(wrong, self._secret)
         now = datetime.now(UTC)
         replies = [Reply(line.ask.key, failure, now, 0.0, self._retry.attempts) for line in lines]
         if not failure.kind.hopeless:
@@ -285,7 +288,7 @@ class BatchApi:
 
     def _results(self, file_id: str) -> Iterator[tuple[str, Outcome]]:
         text = self._insist(lambda: self._client.files.content(file_id).content)
-        for line in without_key(text, self._key).splitlines():
+        for line in text.splitlines():
             if line.strip():
                 result = json.loads(line)
                 yield result["custom_id"], self._outcome(result)
@@ -294,11 +297,11 @@ class BatchApi:
         response, error = result.get("response"), result.get("error") or {}
         if response is None:
             kind = FailureKind.TIMEOUT if error.get("code") == "batch_expired" else FailureKind.OVERLOADED
-            return Failure(kind, shown(error.get("message") or "the batch did not answer this line"))
+            return Failure(kind, shown(error.get("message") or "the batch did not answer this line", self._secret))
         if response["status_code"] == 200:
-            return parsed_outcome(response["body"], self._price)
+            return parsed_outcome(response["body"], self._price, tags=self._tags, key=self._secret)
         wrong = (response.get("body") or {}).get("error") or {}
-        detail = f"{response['status_code']}: {shown(wrong.get('message') or 'no message')}"
+        detail = f"{response['status_code']}: {shown(wrong.get('message') or 'no message', self._secret)}"
         return Failure(refusal_kind(response["status_code"], wrong), detail)
 
     def _insist(self, call: Callable[[], _T], again: Callable[[], _T] | None = None) -> _T:
@@ -307,7 +310,7 @@ class BatchApi:
             try:
                 return call()
             except (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError) as wrong:
-                if failure_of(wrong, self._key).kind.hopeless:
+                if failure_of(wrong, self._secret).kind.hopeless:
                     raise
             call = again or call
             self._closed.wait(self._backoff.wait_s(attempt, self._chance.random()))

@@ -27,12 +27,21 @@ from emoray.governor import Governor
 from emoray.governor.headers import heard
 from emoray.hosts import Ask, HostDown, Reply
 from emoray.hosts.asking import Asking, Guess, Tried
-from emoray.hosts.chat import KEY_HEADER, outcome_of, refusal_of, request_body, shown, told_to_wait_s
+from emoray.hosts.chat import (
+    KEY_HEADER,
+    is_rehearsal,
+    outcome_of,
+    refusal_of,
+    request_body,
+    shown,
+    told_to_wait_s,
+)
 from emoray.hosts.permits import Permits
+from emoray.hosts.reasoning import tags_of
 from emoray.prices import price_of, unpriced
 from emoray.retry import retry_after_s
 from emoray.spec import Account, Hosted, Retry
-from emoray.study.outcomes import Failure, FailureKind
+from emoray.study.outcomes import Failure, FailureKind, Outcome
 
 _NO_KEY = "no-key"  # the SDK wants one even for a server that does not
 _SET_BY_AIOHTTP = frozenset({"content-length", "host", "accept-encoding"})
@@ -57,9 +66,12 @@ class HostedApi:
         self._entry, self._account, self._timeout_s = entry, account, retry.timeout_s
         self._price = price_of(entry)
         self._key = key_of(account)
+        self._secret = self._key if account.key_env else ""
+        self._tags = tags_of(entry.reasoning_tags)
         why = unpriced(entry, account.budget_usd)
         if why is not None:
             raise HostDown(why)
+        self._names_cells = is_rehearsal(account.base_url)
         self._wire = Wire(connections=entry.in_flight)
         transport = httpx2.AsyncClient(transport=self._wire, trust_env=False, follow_redirects=True)
         self._client = client_of(
@@ -98,21 +110,27 @@ class HostedApi:
                 status, headers, body = await self._sent(request_body(self._entry, ask), ask.key)
         except (openai.APIError, aiohttp.ClientError, TimeoutError, OSError) as wrong:
             took_s = time.perf_counter() - began
-            return Tried(failure_of(wrong, self._key), asked_at, took_s, billable=not _never_sent(wrong))
+            return Tried(failure_of(wrong, self._secret), asked_at, took_s, billable=not _never_sent(wrong))
         took_s = time.perf_counter() - began
         self._listen(headers)
-        text = without_key(body, self._key)
+        outcome = self._outcome(status, body)
+        if not (isinstance(outcome, Failure) and outcome.refused):
+            return Tried(outcome, asked_at, took_s)
+        told_s = retry_after_s(headers, datetime.now(UTC)) or told_to_wait_s(body)
+        return Tried(_for_long(outcome, told_s), asked_at, took_s, told_s, billable=False)
+
+    def _outcome(self, status: int, body: bytes) -> Outcome:
         if status == 200:
-            return Tried(outcome_of(text, self._price), asked_at, took_s)
-        told_s = retry_after_s(headers, datetime.now(UTC)) or told_to_wait_s(text)
-        return Tried(_for_long(refusal_of(status, text), told_s), asked_at, took_s, told_s, billable=False)
+            return outcome_of(body, self._price, tags=self._tags, key=self._secret)
+        return refusal_of(status, body, self._secret)
 
     async def _sent(self, body: dict[str, Any], key: str) -> Received:
+        name = {KEY_HEADER: key} if self._names_cells else {}
         if self._wire.pattern is not None:
-            return await self._wire.post(body, key)
+            return await self._wire.post(body, name)
         try:
             response = await self._client.post(
-                "/chat/completions", cast_to=httpx2.Response, body=body, options={"headers": {KEY_HEADER: key}}
+                "/chat/completions", cast_to=httpx2.Response, body=body, options={"headers": name}
             )
         except openai.APIStatusError as refused:
             response = refused.response
@@ -149,11 +167,11 @@ class Wire(httpx2.AsyncBaseTransport):
         decoded = [(name, text) for name, text in received.headers.items() if name.lower() != "content-encoding"]
         return httpx2.Response(received.status, headers=decoded, content=received.body, request=request)
 
-    async def post(self, body: dict[str, Any], key: str) -> Received:
-        """The same request with another body; aiohttp's errors and TimeoutError as they come."""
+    async def post(self, body: dict[str, Any], name: dict[str, str]) -> Received:
+        """The same request with another body and name; aiohttp's errors and TimeoutError as they come."""
         assert self.pattern is not None
         url, headers = self.pattern
-        return await self._send("POST", url, {**headers, KEY_HEADER: key}, json.dumps(body).encode())
+        return await self._send("POST", url, headers | name, json.dumps(body).encode())
 
     async def aclose(self) -> None:
         if self._session is not None:
@@ -207,9 +225,9 @@ def client_of(
 
 def failure_of(wrong: Exception, key: str) -> Failure:
     """The kind of what went wrong, from its type, status and code; the detail is the provider's text, less the key."""
-    detail = shown(str(wrong).replace(key, "[key]")) or type(wrong).__name__
     if isinstance(wrong, openai.APIStatusError):
-        return refusal_of(wrong.status_code, without_key(wrong.response.content, key))
+        return refusal_of(wrong.status_code, wrong.response.content, key)
+    detail = shown(wrong, key) or type(wrong).__name__
     return Failure(FailureKind.TIMEOUT if _is_timeout(wrong) else FailureKind.CONNECTION, detail)
 
 
@@ -245,9 +263,3 @@ def hopeless_sentence(failure: Failure, entry: Hosted, account: Account) -> str:
         case _:
             where = f"the quota of account {entry.account!r} at {account.base_url}"
             return f"{where} is exhausted {said}; top it up, or run again once it is renewed"
-
-
-def without_key(text: bytes, key: str) -> bytes:
-    """A server may echo what it was sent."""
-    secret = key.encode()
-    return text.replace(secret, b"[key]") if secret in text else text

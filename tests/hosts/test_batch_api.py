@@ -305,3 +305,26 @@ def test_the_key_is_in_no_file_no_log_and_no_repr(
     assert json.loads(next(tmp_path.rglob("*.json")).read_text())["id"] == "batch_1"
     assert "[key]" in everything
     assert CANARY not in everything
+
+
+@pytest.mark.parametrize("fault", [Fault.SURROGATE, Fault.ODD_USAGE, Fault.THINK])
+def test_an_odd_answer_of_a_batch_is_read_as_any_other(start: Start, fault: Fault) -> None:
+    with Provider(Manners(Plan(schedule=[(1, None, fault)]))) as provider:
+        (reply,) = start(provider).generate(asks(1))
+    answer = reply.outcome
+    assert isinstance(answer, Answer)
+    assert answer.text.isprintable()
+    assert "think" not in answer.text
+    assert (answer.prompt_tokens is None, answer.completion_tokens is None) == (False, False)
+    assert answer.reasoning == ("How would that feel?" if fault is Fault.THINK else None)
+
+
+def test_a_short_key_changes_nothing_of_what_a_batch_brought(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def joyful(_: dict[str, Any]) -> str:
+        return "I feel joy and anger, x EMPTY."
+
+    monkeypatch.setenv("LAB_KEY", "joy")
+    with Provider(Manners(), joyful) as provider:
+        (reply,) = start(provider).generate(asks(1))
+    assert isinstance(reply.outcome, Answer)
+    assert reply.outcome.text == "I feel joy and anger, x EMPTY."
