@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import astuple
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import astuple, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,17 @@ from emoray.study import russell
 from emoray.study.circumplex import Array
 from emoray.study.experiment import Cell
 from emoray.study.goemotions import LABELS, LabelMap, plain_label
-from emoray.study.outcomes import REFUSAL_HINT, ROLE_BREAK_HINT, Answer, Reply, breaks_role, is_refusal
+from emoray.study.outcomes import (
+    REFUSAL_HINT,
+    ROLE_BREAK_HINT,
+    Answer,
+    Failure,
+    FailureKind,
+    Reply,
+    breaks_role,
+    is_refusal,
+    valid,
+)
 from emoray.study.prompts import Ask, Prompt
 from emoray.study.scoring import NeutralRule, Reading, score
 
@@ -56,7 +67,8 @@ _SAID = pa.schema(
         ("answer", pa.string()),
         ("refused", pa.bool_()),
         ("role_break", pa.bool_()),
-        ("finish_reason", pa.string()),
+        ("finish_reason", pa.string()),  # "stop" or "length"
+        ("finish_reason_raw", pa.string()),  # in the provider's own word, of failures too
         ("error", pa.string()),
         ("attempts", pa.int64()),
         ("prompt_tokens", pa.int64()),
@@ -114,6 +126,7 @@ _OF_ANSWERS: dict[str, Callable[[Answer], object]] = {  # null for a failure
     "reasoning": lambda answer: answer.reasoning,
 }
 _NOT_READ = Reading(None)
+_UNFIT = (UnicodeError, OverflowError, TypeError, ValueError, pa.ArrowException)  # by which Arrow says that a value is
 ANSWERED = "answer"  # the outcome of a row that has an answer; any other is a failure's kind
 
 
@@ -181,11 +194,30 @@ def said(table: pa.Table, replies: Sequence[Reply], *, host: str, revision: str 
     if [reply.key for reply in replies] != table["key"].to_pylist():
         raise ValueError("replies and rows do not belong together")
     same = {"host": host, "model_revision": revision, "engine": engine}
+    try:
+        return _gain(table, _said(replies, same))
+    except _UNFIT:  # one of them cannot become a row: its neighbours can
+        return _gain(table, pa.concat_tables([_SAID.empty_table(), *(_said_alone(reply, same) for reply in replies)]))
+
+
+def _said_alone(reply: Reply, same: Mapping[str, str | None]) -> pa.Table:
+    """The row of a reply, or of the failure that it is where it cannot become one."""
+    try:
+        return _said([reply], same)
+    except _UNFIT as wrong:
+        detail = f"what the host said cannot become a row: {valid(str(wrong))}"
+        cost = reply.outcome.cost_usd
+        cost = cost if isinstance(cost, float) and math.isfinite(cost) else None
+        return _said([replace(reply, outcome=Failure(FailureKind.MALFORMED, detail, cost))], same)
+
+
+def _said(replies: Sequence[Reply], same: Mapping[str, str | None]) -> pa.Table:
     outcomes = [reply.outcome for reply in replies]
     columns: dict[str, list[object]] = {
         "outcome": [ANSWERED if isinstance(one, Answer) else one.kind.value for one in outcomes],
         "error": [None if isinstance(one, Answer) else one.detail for one in outcomes],
         "cost_usd": [one.cost_usd for one in outcomes],
+        "finish_reason_raw": [one.finish_reason_raw for one in outcomes],
         **{name: [getattr(reply, name) for reply in replies] for name in _OF_REPLIES},
         **{name: [value] * len(replies) for name, value in same.items()},
     }
@@ -195,7 +227,7 @@ def said(table: pa.Table, replies: Sequence[Reply], *, host: str, revision: str 
     texts = columns["answer"]
     columns["refused"] = _flagged(texts, REFUSAL_HINT, is_refusal)
     columns["role_break"] = _flagged(texts, ROLE_BREAK_HINT, breaks_role)
-    return _gain(table, pa.table(columns, schema=_SAID))
+    return pa.table(columns, schema=_SAID)
 
 
 def _flagged(texts: list[Any], hint: str, flag: Callable[[str], bool]) -> list[object]:
@@ -206,6 +238,22 @@ def _flagged(texts: list[Any], hint: str, flag: Callable[[str], bool]) -> list[o
 
 def felt(table: pa.Table, readings: Sequence[Reading | None], *, reader: str, revision: str | None) -> pa.Table:
     """SAID rows and what a reader read in each (None where there was nothing to read): + FELT."""
+    try:
+        return _gain(table, _felt(readings, reader, revision))
+    except _UNFIT:
+        alone = (_felt_alone(reading, reader, revision) for reading in readings)
+        return _gain(table, pa.concat_tables([_FELT.empty_table(), *alone]))
+
+
+def _felt_alone(reading: Reading | None, reader: str, revision: str | None) -> pa.Table:
+    """The columns of a reading, or of the error that it is where it cannot become some."""
+    try:
+        return _felt([reading], reader, revision)
+    except _UNFIT as wrong:
+        return _felt([Reading(None, error=f"malformed: cannot become a row: {valid(str(wrong))}")], reader, revision)
+
+
+def _felt(readings: Sequence[Reading | None], reader: str, revision: str | None) -> pa.Table:
     read = [_NOT_READ if reading is None else reading for reading in readings]
     good = [_NOT_READ if one.error is not None else one for one in read]
     tops = [_top(one) for one in good]
@@ -223,7 +271,7 @@ def felt(table: pa.Table, readings: Sequence[Reading | None], *, reader: str, re
         "confidence": [None if one.affect is None else one.confidence for one in good],
         "read_cost_usd": [one.cost_usd for one in read],
     }
-    return _gain(table, pa.table(columns, schema=_FELT))
+    return pa.table(columns, schema=_FELT)
 
 
 def scored(table: pa.Table, label_map: LabelMap, neutral: NeutralRule) -> pa.Table:

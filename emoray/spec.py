@@ -191,6 +191,7 @@ class Retry(_Section):
 
 _DEADLINE = r"^(\d+(\.\d+)?(s|min|h|d)|([01]?\d|2[0-3]):[0-5]\d)$"
 Resources = dict[Name, Annotated[float, Field(gt=0)]]
+TagPair = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=2, max_length=2)]
 
 
 class _ModelEntry(_Section):
@@ -204,6 +205,17 @@ class _ModelEntry(_Section):
     """Asking stops then and all is kept: a time from the start of the command (90min, 6h), or "07:00" on its clock."""
     resources: Resources = {}
     """Of the cluster's custom resources, per actor: `{big_disk: 1}` goes where `ray start --resources` has them."""
+    reasoning_tags: Literal["known", "none"] | TagPair = "known"
+    """What marks reasoning in a text, to be kept apart: known families' tags, none, or your own [opening, closing]."""
+
+    @field_validator("reasoning_tags", mode="before")
+    @classmethod
+    def _told_apart(cls, value: Any) -> Any:
+        tags = value if isinstance(value, list) else []
+        texts = {tag.casefold() for tag in tags if isinstance(tag, str) and tag.strip()}
+        if value in ("known", "none") or len(tags) == len(texts) == 2:
+            return value
+        raise ValueError(f"must be known, none, or two different tags such as ['<think>', '</think>'], got {value!r}")
 
     @field_serializer("sampling")
     def _differing(self, sampling: SamplingSpec | None) -> dict[str, Any] | None:
@@ -212,7 +224,7 @@ class _ModelEntry(_Section):
 
     def decides(self) -> dict[str, str]:
         """What of this entry decides the answers, beside id and sampling: part of every key."""
-        return {}
+        return {} if self.reasoning_tags == "known" else {"reasoning_tags": json.dumps(self.reasoning_tags)}
 
 
 class Embedded(_ModelEntry):
@@ -229,7 +241,7 @@ class Embedded(_ModelEntry):
         return "emoray/embedded-generator"
 
     def decides(self) -> dict[str, str]:
-        return {"weights": embedded.CHECKSUMS["generator"][:12]}
+        return super().decides() | {"weights": embedded.CHECKSUMS["generator"][:12]}
 
 
 class Local(_ModelEntry):
@@ -248,7 +260,7 @@ class Local(_ModelEntry):
     gpus: Annotated[float, Field(ge=0)] = 0.0
 
     def decides(self) -> dict[str, str]:
-        return _set(self, "revision", "dtype")
+        return super().decides() | _set(self, "revision", "dtype")
 
 
 # of vLLM's own settings, those that change what a model says
@@ -317,7 +329,7 @@ class Vllm(_ModelEntry):
             "structured_outputs": self.structured_outputs,
             "chat_template": self.chat_template,
         }
-        return decides | {name: _digest(value) for name, value in digested.items() if value}
+        return super().decides() | decides | {name: _digest(value) for name, value in digested.items() if value}
 
 
 class Hosted(_ModelEntry):
@@ -342,7 +354,7 @@ class Hosted(_ModelEntry):
     """Sent with every request as it is."""
 
     def decides(self) -> dict[str, str]:
-        decides = {} if self.system_role == "system" else {"system_role": self.system_role}
+        decides = super().decides() | _set(self, "system_role")
         return decides | ({"extra_body": json.dumps(self.extra_body, sort_keys=True)} if self.extra_body else {})
 
 
@@ -364,7 +376,7 @@ class Scripted(_ModelEntry):
         return "emoray/scripted"
 
     def decides(self) -> dict[str, str]:
-        return {"lines": _digest(self.lines)} if self.lines else {}
+        return super().decides() | ({"lines": _digest(self.lines)} if self.lines else {})
 
 
 class Rehearsed(_ModelEntry):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -16,6 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emoray import rows
+from emoray.compact import compact
+from emoray.store import Name, RunFolder, encoded
 from emoray.study.circumplex import Affect
 from emoray.study.experiment import Experiment
 from emoray.study.goemotions import LABELS, LabelMap, label_map, label_map_from
@@ -56,8 +61,8 @@ def one_hot(label: str) -> Reading:
     return Reading(np.eye(28, dtype=np.float32)[LABELS.index(label)])
 
 
-ANSWER = Answer("The sea.", "length", 12, 3, 0.001, "thinking", "m-2024", "fp")
-FAILURE = Failure(FailureKind.CONTENT_FILTERED, "the provider's filter", cost_usd=0.002)
+ANSWER = Answer("The sea.", "length", 12, 3, 0.001, "thinking", "m-2024", "fp", "MAX_TOKENS")
+FAILURE = Failure(FailureKind.CONTENT_FILTERED, "the provider's filter", 0.002, "SAFETY")
 
 
 def scored(*readings: Reading | None) -> pa.Table:
@@ -341,3 +346,76 @@ def test_a_row_is_flagged_as_its_answer_is(text: str) -> None:
 
     assert set(table["refused"].to_pylist()) == {is_refusal(text)}
     assert set(table["role_break"].to_pylist()) == {breaks_role(text)}
+
+
+UNFIT = {  # of which Arrow says so, each in its way
+    "text": Answer("half an emoji \ud83d", "stop", 1, 1, 0.5),
+    "reasoning": Answer("fine", reasoning="\ud83d", cost_usd=0.5),
+    "fingerprint": Answer("fine", system_fingerprint="\ude00", cost_usd=0.5),
+    "beyond 64 bits": Answer("fine", prompt_tokens=2**70, cost_usd=0.5),
+    "no number": Answer("fine", completion_tokens="many", cost_usd=0.5),  # type: ignore[arg-type]
+    "no text": Answer(7, cost_usd=0.5),  # type: ignore[arg-type]
+    "detail": Failure(FailureKind.BAD_REQUEST, "no \ud83d", 0.5),
+}
+
+
+@pytest.mark.parametrize("unfit", UNFIT.values(), ids=UNFIT)
+def test_what_cannot_become_a_row_is_a_typed_failure_of_its_own_cell(unfit: Outcome) -> None:
+    found = said(ANSWER, unfit, FAILURE)
+    whole = said(ANSWER, FAILURE, FAILURE)
+    assert found.schema.equals(rows.SAID)
+    for place, (row, other) in enumerate(zip(found.to_pylist(), whole.to_pylist(), strict=True)):
+        if place % 3 != 1:
+            assert row == other
+            continue
+        assert (row["outcome"], row["answer"], row["cost_usd"]) == ("malformed", None, 0.5)
+        assert "cannot become a row" in row["error"]
+        assert row["key"] == other["key"]
+
+
+def test_the_cost_of_what_cannot_become_a_row_is_none_where_it_is_no_number() -> None:
+    row = said(Answer("\ud83d", cost_usd=math.nan)).to_pylist()[0]
+    assert (row["outcome"], row["cost_usd"]) == ("malformed", None)
+
+
+@pytest.mark.parametrize(
+    "unfit",
+    [
+        Reading(None, error="says \ud83d"),
+        Reading(None, affect=Affect(0.5, 0.5), confidence="much"),  # type: ignore[arg-type]
+        Reading(np.eye(2, dtype=np.float32)[0], labels=("\ud83d", "b")),
+    ],
+    ids=["error", "confidence", "label"],
+)
+def test_what_cannot_become_columns_of_a_reading_is_an_error_of_its_own_row(unfit: Reading) -> None:
+    table = said(ANSWER)
+    found = rows.felt(table, [unfit, *[one_hot("joy")] * (table.num_rows - 1)], reader="r", revision=None)
+    whole = rows.felt(table, [None, *[one_hot("joy")] * (table.num_rows - 1)], reader="r", revision=None)
+    assert found.slice(1).equals(whole.slice(1))
+    row = found.to_pylist()[0]
+    assert "cannot become a row" in row["read_error"]
+    assert row["label"] is row["felt_valence"] is row["confidence"] is None
+
+
+def test_the_providers_own_word_for_the_end_stands_in_the_row_of_an_answer_and_of_a_failure() -> None:
+    words = [(row["finish_reason"], row["finish_reason_raw"]) for row in said(ANSWER, FAILURE).to_pylist()[:2]]
+    assert words == [("length", "MAX_TOKENS"), (None, "SAFETY")]
+
+
+def test_folders_from_before_a_column_are_read_beside_new_ones(tmp_path: Path) -> None:
+    def older(table: pa.Table) -> pa.Table:
+        return table.drop_columns(["finish_reason_raw"])
+
+    folder = RunFolder(str(tmp_path))
+    part, new = folder.answers("m0"), said(ANSWER)
+    part.write(str(Name(1, "old", 0)), lambda sink: sink.write(encoded(older(new.slice(0, 5)))))
+    assert part.read(["finish_reason_raw"]).to_pydict() == {"finish_reason_raw": [None] * 5}
+    part.write(str(Name(2, "new", 0)), lambda sink: sink.write(encoded(new.slice(5))))
+    assert part.counts().answered == new.num_rows
+    words = part.read(["finish_reason_raw"])["finish_reason_raw"]
+    assert (words.null_count, len(words)) == (5, new.num_rows)
+    frame: Any = pd.read_parquet(tmp_path / "answers", partitioning=None)
+    assert len(frame) == new.num_rows
+    assert set(frame["answer"]) == {"The sea."}
+    compact(part)
+    assert part.read().schema.names == [*rows.SAID.names]

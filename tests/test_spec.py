@@ -42,6 +42,7 @@ JOBS = Path(__file__).resolve().parent.parent / "jobs"
 SHIPPED = sorted(JOBS.glob("*.yaml"))
 
 
+TAGS = "models[0].reasoning_tags: must be known, none, or two different tags such as ['<think>', '</think>'], got "
 HOSTS = "embedded, transformers, vllm, hosted_api, batch_api, scripted"
 KINDS = "goemotions, regressor, judge, scripted"
 READER = "readers: [{kind: scripted, name: r}]\n"
@@ -94,7 +95,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "a setting of another host": (
         models("{name: a, host: scripted}", "{name: b, host: scripted, tensor_parallel_size: 2}"),
         "models[1].tensor_parallel_size is not a setting; there are name, sampling, priority, deadline, resources, "
-        "host, lines, latency_s, fails, in_flight, actors, cpus",
+        "reasoning_tags, host, lines, latency_s, fails, in_flight, actors, cpus",
     ),
     "a misspelt setting that is required": (
         BASE + "states: [{valence: 1, arousl: 1}]",
@@ -205,6 +206,20 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "none of a resource": (
         models("{name: a, host: scripted, resources: {slot: 0}}"),
         "models[0].resources.slot must be more than 0, got 0",
+    ),
+    "one tag of two": (
+        models("{name: a, host: scripted, reasoning_tags: ['<think>']}"),
+        TAGS + "['<think>']",
+    ),
+    "tags that nothing tells apart": (
+        models("{name: a, host: scripted, reasoning_tags: ['***', '***']}"),
+        TAGS + "['***', '***']",
+    ),
+    "no tags, as YAML says nothing": (models("{name: a, host: scripted, reasoning_tags: null}"), TAGS + "None"),
+    "an empty tag": (models("{name: a, host: scripted, reasoning_tags: ['', 'x']}"), TAGS + "['', 'x']"),
+    "a family of tags that is none": (
+        models("{name: a, host: scripted, reasoning_tags: all}"),
+        TAGS + "'all'",
     ),
     "a judge with a deadline": (
         models("{name: a, host: scripted}")
@@ -554,6 +569,12 @@ LOCAL = models("{name: a, host: transformers, id: org/m%s}")
         (HOSTED + "}]", HOSTED + ", system_role: user}]"),
         (HOSTED + "}]", HOSTED + ", extra_body: {a: 1}}]"),
         (BASE, BASE.replace("scripted}", "scripted, lines: [hi]}", 1)),
+        (BASE, BASE.replace("scripted}", "scripted, reasoning_tags: none}", 1)),
+        (LOCAL % "", LOCAL % ", reasoning_tags: ['<a>', '</a>']"),
+        (LOCAL % ", reasoning_tags: none", LOCAL % ", reasoning_tags: ['<a>', '</a>']"),
+        (HOSTED + "}]", HOSTED + ", reasoning_tags: none}]"),
+        (models("{name: a, host: vllm, id: x}"), models("{name: a, host: vllm, id: x, reasoning_tags: none}")),
+        (models("{name: a, host: embedded}"), models("{name: a, host: embedded, reasoning_tags: none}")),
     ],
 )
 def test_what_decides_the_answers_changes_every_key(before: str, after: str) -> None:
@@ -567,7 +588,7 @@ def test_what_decides_the_answers_changes_every_key(before: str, after: str) -> 
         (LOCAL % "", LOCAL % ", gpus: 1, batch_size: 3, actors: 2"),
         (LOCAL % "", LOCAL % ", priority: 2, deadline: 6h, resources: {rack: 1}"),
         (models("{name: a, host: embedded}"), models("{name: a, host: embedded, gpus: 1}")),
-        (LOCAL % "", LOCAL % ", dtype: auto"),
+        (LOCAL % "", LOCAL % ", dtype: auto, reasoning_tags: known"),
         (LOCAL % "", (LOCAL % "") + "seed: 9\nlabel_map: octants\nneutral: drop\nretry: {attempts: 2}"),
         (HOSTED + "}]", HOSTED + ", actors: 9, in_flight: 4, sends_seed: false}]"),
         (HOSTED + "}]", HOSTED.replace("OPENAI_API_KEY", "OTHER") + "}]"),
@@ -686,6 +707,7 @@ def test_a_rubric_that_cannot_be_used_gets_a_sentence(tmp_path: Path, rubric: st
         "{name: m, host: vllm, id: x, revision: abc}",
         "{name: m, host: vllm, id: x, quantization: fp8}",
         "{name: m, host: hosted_api, id: x, account: o, extra_body: {reasoning_effort: low}}",
+        "{name: m, host: hosted_api, id: x, account: o, reasoning_tags: none}",
     ],
 )
 def test_judges_are_the_same_where_all_that_decides_their_readings_is(model: str) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
@@ -67,6 +68,41 @@ def generator(folder: Path, *, chat_template: str | None = WITH_SYSTEM, position
     )
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     words.save_pretrained(folder)
+    return str(folder)
+
+
+def sayer(folder: Path, words: Sequence[str], *, special: Sequence[str] = ()) -> str:
+    """A Llama that says these words, one after the other, whatever it is asked, and ends its turn.
+
+    Each word is a token; those in `special` are special ones, which a decoder leaves out. No word may come twice.
+    """
+    known = tokenizer()
+    known.add_tokens([AddedToken(word, special=word in special, normalized=False) for word in words])
+    known.chat_template = WITH_SYSTEM
+    says = [*known.convert_tokens_to_ids(list(words)), known.eos_token_id]
+    size = 64 * -(-len(known) // 64)
+    config = LlamaConfig(
+        vocab_size=len(known),
+        hidden_size=size,  # a direction for every token
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=size // 64,
+        num_key_value_heads=size // 64,
+        max_position_embeddings=2048,
+        bos_token_id=1,
+        eos_token_id=[2, 5],
+        pad_token_id=0,
+    )
+    model = AutoModelForCausalLM.from_config(config)
+    with torch.no_grad():
+        for weights in model.parameters():
+            weights.mul_(weights.ndim == 1)  # nothing but the norms: what comes in goes out
+        model.get_input_embeddings().weight.copy_(torch.eye(len(known), size))
+        first, *_ = known.convert_tokens_to_ids(["\u010a"])  # the line feed with which every prompt ends
+        for before, after in pairwise([first, *says]):
+            model.get_output_embeddings().weight[after, before] = 10.0
+    model.save_pretrained(folder)
+    known.save_pretrained(folder)
     return str(folder)
 
 

@@ -21,6 +21,7 @@ import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, TypeVar
 
 import openai
@@ -32,12 +33,14 @@ from emoray.hosts.batch_book import BatchBook, NotedBatch
 from emoray.hosts.batch_purse import Purse
 from emoray.hosts.batch_round import LONGEST_POLL_S, NONE_THERE, Refused, Round, Setting, endpoint_of
 from emoray.hosts.batch_told import Stage, Told, ToldFile, file_of, told_of
-from emoray.hosts.chat import shown
+from emoray.hosts.chat import parsed_outcome, shown
+from emoray.hosts.discretion import without_key
 from emoray.hosts.hosted_api import client_of, failure_of, hopeless_sentence, key_of
+from emoray.hosts.reasoning import tags_of
 from emoray.prices import price_of, unpriced
 from emoray.retry import Backoff
 from emoray.spec import Account, Hosted, Retry
-from emoray.study.outcomes import Failure, FailureKind
+from emoray.study.outcomes import Failure, FailureKind, valid
 
 MOST_LINES = 50_000  # per file, OpenAI's limits
 MOST_BYTES = 190_000_000
@@ -84,7 +87,8 @@ class BatchApi:
             raise HostDown(why)
         self._client = client_of(account, key, openai.OpenAI, openai.AzureOpenAI, timeout=retry.timeout_s)
         self._closed = threading.Event()
-        self._desk = _Desk(self._client, entry, account, retry, key, self._closed, poll_s)
+        secret = key if account.key_env else ""
+        self._desk = _Desk(self._client, entry, account, retry, secret, self._closed, poll_s)
         self._at = Setting(
             desk=self._desk,
             entry=entry,
@@ -93,6 +97,8 @@ class BatchApi:
             book=book,
             purse=Purse(purse, f"{run}/{uuid.uuid4().hex}"),
             guess=Guess(price),
+            parse=partial(parsed_outcome, price=price, tags=tags_of(entry.reasoning_tags), key=secret),
+            secret=secret,
             closed=self._closed,
             clock=clock,
             most_lines=most_lines,
@@ -109,7 +115,7 @@ class BatchApi:
         except Refused as wrong:
             raise self._desk.trouble(wrong) from None
         except Exception as bug:
-            said = f"{type(bug).__name__}: {self._desk.scrubbed(shown(bug))} ({_place(bug)})"
+            said = f"{type(bug).__name__}: {self._desk.shown(bug)} ({_place(bug)})"
             raise HostDown(f"the batches at {self._account.base_url} met what nobody foresaw: {said}") from bug
 
     def close(self) -> None:
@@ -137,12 +143,12 @@ class _Desk:
         entry: Hosted,
         account: Account,
         retry: Retry,
-        key: str,
+        secret: str,  # the key; empty where there is none to hide
         closed: threading.Event,
         poll_s: float,
     ) -> None:
         self._client, self._entry, self._account, self._retry = client, entry, account, retry
-        self._key, self._closed, self._poll_s = key, closed, poll_s
+        self._secret, self._closed, self._poll_s = secret, closed, poll_s
         self._backoff, self._chance = Backoff(retry.first_wait_s, retry.longest_wait_s), random.Random(0)
         self._welcome = False  # whether the provider has answered anything yet
         self._has_batches = False  # whether it has told of a batch yet
@@ -150,7 +156,7 @@ class _Desk:
     def uploaded(self, content: bytes, waits: Callable[[ToldFile], None]) -> str:
         """The id of an input file, once a batch can be made of it; `waits` is told where that takes a while."""
         sent = ("emoray.jsonl", content)
-        file = self._insist(lambda: _there(file_of, self._client.files.create(file=sent, purpose="batch")))
+        file = self._insist(lambda: self._told_file(self._client.files.create(file=sent, purpose="batch")))
         if file.waits:
             waits(file)
             file = self._processed(file)
@@ -174,7 +180,13 @@ class _Desk:
         return file
 
     def _file(self, id: str) -> ToldFile:
-        return _there(file_of, self._client.files.retrieve(id))
+        return self._told_file(self._client.files.retrieve(id))
+
+    def _told_file(self, said: Any) -> ToldFile:
+        return _there(file_of(said, self._secret), said)
+
+    def _told(self, said: Any) -> Told | None:
+        return told_of(said, self._secret)
 
     def made(self, batch: NotedBatch) -> Told:
         """Makes it of its file; where an answer was lost, the batch that it may have been about is looked for first."""
@@ -207,9 +219,9 @@ class _Desk:
                 metadata={"emoray": batch.token},
             )
         )
-        told = told_of(made)
+        told = self._told(made)
         if told is None or told.id is None:
-            raise Refused(Failure(FailureKind.MALFORMED, f"what was made has no id: {self.scrubbed(shown(made))}"), 200)
+            raise Refused(Failure(FailureKind.MALFORMED, f"what was made has no id: {self.shown(made)}"), 200)
         return self._known(told)
 
     def _waited_for(self, batch: NotedBatch) -> bool:
@@ -238,7 +250,7 @@ class _Desk:
         seen: set[str] = set()
         try:
             for one in self._client.batches.list(limit=100):
-                told = told_of(one)
+                told = self._told(one)
                 if told is None or told.id is None:
                     continue
                 if told.id in seen or len(seen) >= _MOST_LISTED:
@@ -257,9 +269,12 @@ class _Desk:
             return frozenset()
 
     def retrieved(self, batch: NotedBatch) -> Told:
-        id = str(batch.id)
-        told = self._insist(lambda: _there(told_of, self._client.batches.retrieve(id)), final=NONE_THERE)
+        told = self._insist(lambda: self._stands(str(batch.id)), final=NONE_THERE)
         return self._known(told)
+
+    def _stands(self, id: str) -> Told:
+        said = self._client.batches.retrieve(id)
+        return _there(self._told(said), said)
 
     def _known(self, told: Told) -> Told:
         self._has_batches = True
@@ -300,9 +315,9 @@ class _Desk:
         status = getattr(wrong, "status_code", None)
         code = getattr(wrong, "code", None)
         if isinstance(wrong, ValueError | openai.APIResponseValidationError):
-            detail = f"{self._account.base_url} answered with no JSON object: {shown(wrong)}"
-            return Refused(Failure(FailureKind.MALFORMED, self.scrubbed(detail)), 200)
-        return Refused(failure_of(wrong, self._key), status, code if isinstance(code, str) else None)
+            detail = f"{self._account.base_url} answered with no JSON object: {self.shown(wrong)}"
+            return Refused(Failure(FailureKind.MALFORMED, detail), 200)
+        return Refused(failure_of(wrong, self._secret), status, code if isinstance(code, str) else None)
 
     def _may_pass(self, refused: Refused) -> bool:
         """Whether another attempt may help. Who was welcome before is not refused by one 401 or 404."""
@@ -332,19 +347,19 @@ class _Desk:
         )
 
     def valid(self, failure: Failure) -> Failure:
-        return replace(failure, detail=self.scrubbed(failure.detail))
-
-    def scrubbed(self, text: str) -> str:
         """What we write ourselves: without the key, and without halves of characters."""
-        return text.encode("utf-8", "replace").decode().replace(self._key, "[key]")
+        return replace(failure, detail=without_key(valid(failure.detail), self._secret))
+
+    def shown(self, value: Any) -> str:
+        """A provider's text in one of ours: on one line, cut, without the key."""
+        return shown(value, self._secret)
 
 
-def _there(parse: Callable[[Any], _T | None], said: Any) -> _T:
+def _there(told: _T | None, said: Any) -> _T:
     """What a response says; _NoObject for a page."""
-    parsed = parse(said)
-    if parsed is None:
-        raise _NoObject(shown(said))
-    return parsed
+    if told is None:
+        raise _NoObject(said)
+    return told
 
 
 def _is_ours(told: Told, batch: NotedBatch) -> bool:

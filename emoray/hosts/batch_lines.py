@@ -12,7 +12,8 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from emoray.hosts.chat import refusal_kind, refusal_of, shown
+from emoray.hosts.chat import refusal_of, shown
+from emoray.hosts.refusals import refusal_kind
 from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome
 
 _BOM = b"\xef\xbb\xbf"
@@ -45,9 +46,9 @@ class Results:
         if before is None or better:
             self.by_key[key] = result
 
-    def set_aside(self, line: str) -> None:
+    def set_aside(self, line: str, key: str) -> None:
         self.aside += 1
-        self.sample = self.sample or ascii(shown(line))[1:-1]
+        self.sample = self.sample or ascii(shown(line, key))[1:-1]
 
 
 def is_file(content: bytes) -> bool:
@@ -58,16 +59,19 @@ def is_file(content: bytes) -> bool:
     return b"\n" in text or b"custom_id" in text or _ERROR.match(text) is None
 
 
-def read(results: Results, content: bytes, keys: Collection[str], parse: Parse) -> None:
-    """Adds what a file says of the cells `keys`. Lines end with \\n alone: a text may hold any other separator."""
+def read(results: Results, content: bytes, keys: Collection[str], parse: Parse, secret: str = "") -> None:
+    """Adds what a file says of the cells `keys`. Lines end with \\n alone: a text may hold any other separator.
+
+    `secret`, the account's key, is in no text of ours.
+    """
     for line in content.removeprefix(_BOM).split(b"\n"):
         for piece in _pieces(line):
             results.lines += 1
             key = _key_of(piece, keys)
             if key is None:
-                results.set_aside(piece.text)
+                results.set_aside(piece.text, secret)
             else:
-                results.add(key, _result(piece, parse))
+                results.add(key, _result(piece, parse, secret))
 
 
 class _Piece(NamedTuple):
@@ -111,61 +115,63 @@ def _key_of(piece: _Piece, keys: Collection[str]) -> str | None:
     return named.pop() if len(named) == 1 else None
 
 
-def _result(piece: _Piece, parse: Parse) -> Result:
+def _result(piece: _Piece, parse: Parse, secret: str) -> Result:
     if not isinstance(piece.value, dict):
-        return _malformed(f"the batch's line is no result: {_said(piece.text)}")
+        return _malformed(f"the batch's line is no result: {shown(piece.text, secret)}")
     try:
-        return outcome_of_line(piece.value, parse)
+        return outcome_of_line(piece.value, parse, secret)
     except Exception as strange:  # whatever nobody thought of is this cell's alone
-        return _malformed(f"the batch's line cannot be read ({type(strange).__name__}): {_said(piece.text)}")
+        what = f"the batch's line cannot be read ({type(strange).__name__})"
+        return _malformed(f"{what}: {shown(piece.text, secret)}")
 
 
 def _malformed(detail: str) -> Result:
     return Result(Failure(FailureKind.MALFORMED, detail), billable=True)
 
 
-def outcome_of_line(result: dict[str, Any], parse: Parse) -> Result:
+def outcome_of_line(result: dict[str, Any], parse: Parse, secret: str = "") -> Result:
     """What one result says of its cell; classified as the same response to a single request would be."""
     response, error = result.get("response"), result.get("error")
     if not isinstance(response, dict):
-        return _without_response(response, error)
+        return _without_response(response, error, secret)
     body = _parsed(response.get("body", response if "choices" in response else None))
     status = _status(response.get("status_code", response.get("status")))
     if status is None and isinstance(body, dict) and body:
         status = 200  # a body that is an error is one whatever the status
     if status is not None and 200 <= status < 300:
-        return _answered(parse(body), error)
+        return _answered(parse(body), error, secret)
     if body in _NO_BODY and (error or status == 0):
-        return Result(_refused(error, status), billable=False)
+        return Result(_refused(error, status, secret), billable=False)
     if not status or status < 400:
-        return _malformed(f"the batch's line has no usable status: {_said(response)}")
-    return Result(refusal_of(status, _bytes(body)), billable=False)
+        return _malformed(f"the batch's line has no usable status: {shown(response, secret)}")
+    return Result(refusal_of(status, _bytes(body), secret), billable=False)
 
 
-def _answered(outcome: Outcome, error: Any) -> Result:
-    """A good status; an error beside it counts where there is no answer."""
-    if isinstance(outcome, Failure) and error:
-        return Result(_refused(error, None), billable=True)
-    return Result(outcome, billable=True)
+def _answered(outcome: Outcome, error: Any, secret: str) -> Result:
+    """A good status; an error beside it counts where there is no answer. One in place of the answer is not billed."""
+    if not isinstance(outcome, Failure):
+        return Result(outcome, billable=True)
+    return Result(_refused(error, None, secret) if error else outcome, billable=not outcome.refused)
 
 
-def _without_response(response: Any, error: Any) -> Result:
+def _without_response(response: Any, error: Any, secret: str) -> Result:
     if response not in (None, "", []):
-        return _malformed(f"the batch's response is no object: {_said(response)}")
-    return Result(_refused(error, None), billable=False)
+        return _malformed(f"the batch's response is no object: {shown(response, secret)}")
+    return Result(_refused(error, None, secret), billable=False)
 
 
-def _refused(error: Any, status: int | None) -> Failure:
+def _refused(error: Any, status: int | None, secret: str) -> Failure:
     """What the error of a line says. Without a status of its own, nothing says that the ask is at fault."""
-    said = error if isinstance(error, dict) else {"message": _said(error) if error else None}
+    said = error if isinstance(error, dict) else {"message": shown(error, secret) if error else None}
     if said.get("code") == "batch_expired":
-        return Failure(FailureKind.TIMEOUT, _said(said.get("message") or "the batch expired before this line was done"))
+        late = said.get("message") or "the batch expired before this line was done"
+        return Failure(FailureKind.TIMEOUT, shown(late, secret))
     known = status or _status(said.get("status_code")) or _status(said.get("status")) or _status(said.get("code"))
     kind = refusal_kind(known or 400, said)
     if known is None and kind is FailureKind.BAD_REQUEST:
         kind = FailureKind.OVERLOADED
-    message = said.get("message") or said.get("code") or "the batch did not answer this line"
-    return Failure(kind, f"{known}: {_said(message)}" if known else _said(message))
+    message = shown(said.get("message") or said.get("code") or "the batch did not answer this line", secret)
+    return Failure(kind, f"{known}: {message}" if known else message)
 
 
 def _status(value: Any) -> int | None:
@@ -190,8 +196,3 @@ def _parsed(body: Any) -> Any:
 
 def _bytes(body: Any) -> bytes:
     return body.encode("utf-8", "replace") if isinstance(body, str) else json.dumps(body).encode()
-
-
-def _said(value: Any) -> str:
-    """A provider's text, cut, and valid whatever it held."""
-    return shown(value).encode("utf-8", "replace").decode()

@@ -15,16 +15,17 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from math import inf
-from typing import Any, Protocol
+from typing import Protocol
 
 from emoray.hosts import Ask, HostDown, Reply
 from emoray.hosts.asking import Guess
 from emoray.hosts.batch_book import BatchBook, NotedBatch
-from emoray.hosts.batch_lines import Result, Results, is_file, read
+from emoray.hosts.batch_lines import Parse, Result, Results, is_file, read
 from emoray.hosts.batch_purse import Purse
 from emoray.hosts.batch_told import Stage, Told, ToldFile, Wrong
-from emoray.hosts.chat import parsed_outcome, refusal_kind, request_body, shown
+from emoray.hosts.chat import request_body, shown
 from emoray.hosts.hosted_api import hopeless_sentence
+from emoray.hosts.refusals import refusal_kind
 from emoray.prices import price_of
 from emoray.spec import Account, Hosted, Retry
 from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome
@@ -110,10 +111,6 @@ class Desk(Protocol):
         """The same, with a detail that may be written down."""
         ...
 
-    def scrubbed(self, text: str) -> str:
-        """A text without the key."""
-        ...
-
 
 @dataclass(frozen=True)
 class Setting:
@@ -126,6 +123,8 @@ class Setting:
     book: BatchBook
     purse: Purse
     guess: Guess
+    parse: Parse  # of the body of a response
+    secret: str  # the key; empty where there is none to hide
     closed: threading.Event
     clock: Callable[[], datetime]  # UTC
     most_lines: int  # of a file
@@ -558,14 +557,11 @@ class Round:
             content = self._desk.content(id)
             if content is not None and is_file(content):
                 results.has_output |= id == told.output
-                read(results, content, keys, self._parsed)
+                read(results, content, keys, self._at.parse, self._at.secret)
         if results.aside:
             what = "%s: batch %s: %d lines of its results are no cell's and were set aside; the first: %s"
-            _log.warning(what, self._at.entry.name, batch.id, results.aside, self._desk.scrubbed(results.sample))
+            _log.warning(what, self._at.entry.name, batch.id, results.aside, results.sample)
         return results
-
-    def _parsed(self, body: Any) -> Outcome:
-        return parsed_outcome(body, self._price)
 
     def _replies(self, told: Told, batch: NotedBatch, results: Results) -> list[Reply]:
         """One reply per key of a batch."""

@@ -103,8 +103,8 @@ class ToldFile:
     broken: str | None = None  # it never will be: why
 
 
-def told_of(said: Any) -> Told | None:
-    """The batch of a response; None where it is none, such as a page or an error."""
+def told_of(said: Any, key: str = "") -> Told | None:
+    """The batch of a response, without the key; None where it is none, such as a page or an error."""
     fields = _fields(said)
     if fields is None:
         return None
@@ -119,26 +119,26 @@ def told_of(said: Any) -> Told | None:
     return Told(
         id=id,
         stage=_stage(word, fields, completed, failed),
-        word=shown(word) or "without a status",
+        word=shown(word, key) or "without a status",
         output=_text(fields.get("output_file_id")) or _text(fields.get("output_file")),
         errors_file=_text(fields.get("error_file_id")) or _text(fields.get("error_file")),
         completed=completed,
         failed=failed,
         began=when(fields.get("created_at")),
         ended=next((time for name in _ENDS if (time := when(fields.get(name)))), None),
-        errors=_errors(fields.get("errors") or fields.get("error")),
+        errors=_errors(fields.get("errors") or fields.get("error"), key),
         token=_text((_fields(fields.get("metadata")) or {}).get("emoray")),
         input_file=_text(fields.get("input_file_id")),
     )
 
 
-def file_of(said: Any) -> ToldFile | None:
+def file_of(said: Any, key: str = "") -> ToldFile | None:
     """The file of a response; None where it is none, or has no id."""
     fields = _fields(said) or {}
     id, word = _text(fields.get("id")), _bare(_text(fields.get("status")) or "")
     if id is None:
         return None
-    why = shown(fields.get("status_details") or f"its status is {word}") if word in _BROKEN else None
+    why = shown(fields.get("status_details") or f"its status is {word}", key) if word in _BROKEN else None
     return ToldFile(id, waits=word in _WAITS, broken=why)
 
 
@@ -210,22 +210,22 @@ def _number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _errors(said: Any) -> tuple[Wrong, ...]:
+def _errors(said: Any, key: str) -> tuple[Wrong, ...]:
     """OpenAI has a list under `data`; others a list, one object or a text."""
     fields = _fields(said)
     if fields is not None and isinstance(fields.get("data"), list):
         said = fields["data"]
     several = said if isinstance(said, list) else [said] if said else []
-    return tuple(_wrong(one) for one in several)
+    return tuple(_wrong(one, key) for one in several)
 
 
-def _wrong(said: Any) -> Wrong:
+def _wrong(said: Any, key: str) -> Wrong:
     fields = _fields(said)
     if fields is None:
-        return Wrong(shown(said))
+        return Wrong(shown(said, key))
     code = fields.get("code") or fields.get("type")
     message = fields.get("message") or code or "no reason given"
-    return Wrong(shown(message), str(code) if code else None, _count(fields.get("line")))
+    return Wrong(shown(message, key), str(code) if code else None, _count(fields.get("line")))
 
 
 def _fields(said: Any) -> Mapping[str, Any] | None:

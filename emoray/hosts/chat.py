@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import json
+import math
+import re
+from dataclasses import replace
 from typing import Any
+from urllib.parse import urlsplit
 
 from emoray.hosts import Ask
-from emoray.hosts.refusals import error_in, error_of, message_in, refusal_kind, status_in, told_to_wait_s
+from emoray.hosts.discretion import HIDDEN, tells_key, without_key
+from emoray.hosts.reasoning import KNOWN, Tags, no_answer
+from emoray.hosts.refusals import error_in, error_of, error_within, has_error, message_in, refusal_kind, status_in
 from emoray.spec import Hosted, Price
-from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome
+from emoray.study.endings import Ending, ending_of
+from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome, valid
 
-__all__ = [
-    "KEY_HEADER",
-    "cost_usd",
-    "error_in",
-    "error_of",
-    "error_outcome",
-    "outcome_of",
-    "parsed_outcome",
-    "refusal_kind",
-    "refusal_of",
-    "request_body",
-    "shown",
-    "told_to_wait_s",
-]
-
-KEY_HEADER = "X-Emoray-Key"  # tells a rehearsal's server which cell is asked; other servers do not know it
+KEY_HEADER = "X-Emoray-Key"  # tells a rehearsal's server which cell is asked; no other is sent it
+REHEARSAL = "/emoray"  # what the path of a rehearsal's server begins with
 _SHOWN = 200  # characters of a provider's text in a failure's detail
+_DIGITS = 20  # a longer number is none of ours
+_MOST_TOKENS = 10**9  # no model reads or says as many at once: a larger number counts nothing
+_COUNT = re.compile(r"\+?[0-9]{1,10}(?:\.0*)?", re.ASCII)
+_THOUGHTS = ("reasoning_content", "reasoning", "reasoning_details", "thinking", "thinking_blocks")
+_TEXTS = ("text", "refusal", "thinking", "reasoning", "summary", "content")
+
+
+def is_rehearsal(base_url: str) -> bool:
+    """Whether an address is that of a rehearsal's server."""
+    return urlsplit(base_url).path.startswith(f"{REHEARSAL}/")
 
 
 def request_body(entry: Hosted, ask: Ask) -> dict[str, Any]:
@@ -51,56 +54,103 @@ def _messages(chat: list[dict[str, str]], system_role: str) -> list[dict[str, st
     return [{**system, "role": system_role}, *rest]
 
 
-def outcome_of(body: bytes, price: Price | None) -> Outcome:
-    """What a response with status 200 says: an answer, or why it is none."""
+def outcome_of(body: bytes, price: Price | None, *, tags: Tags = KNOWN, key: str = "") -> Outcome:
+    """What a response with status 200 says: an answer, or why it is none.
+
+    `tags` mark reasoning in the text; `key` is in no text of ours, and in no answer where it is a secret.
+    """
     try:
-        said = json.loads(body)
+        said = _parsed(body)
     except ValueError:
-        return Failure(FailureKind.MALFORMED, f"the reply is not JSON: {shown(body)}")
-    return parsed_outcome(said, price)
+        return Failure(FailureKind.MALFORMED, f"the reply is not JSON: {shown(body, key)}")
+    return parsed_outcome(said, price, tags=tags, key=key)
 
 
-def parsed_outcome(said: Any, price: Price | None) -> Outcome:
-    """The same of a body that is parsed already."""
+def _parsed(body: bytes) -> Any:
+    """ValueError where a body is no JSON even if a letter cut in two and a number without end are forgiven."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        return _FORGIVING.decode(body.decode("utf-8", "replace").removeprefix("\ufeff").strip())
+    except RecursionError:
+        raise ValueError("nested without end") from None
+
+
+def _number(digits: str) -> int | float:
+    return int(digits) if len(digits) <= _DIGITS else math.inf
+
+
+_FORGIVING = json.JSONDecoder(strict=False, parse_int=_number)
+
+
+def parsed_outcome(said: Any, price: Price | None, *, tags: Tags = KNOWN, key: str = "") -> Outcome:
+    """The same of a body that is parsed already. An error in place of an answer is that error, whatever the status."""
+    error = error_within(said)
+    if error is not None:
+        return _refused(error, key)
     if not isinstance(said, dict):
-        return Failure(FailureKind.MALFORMED, f"the reply is no JSON object: {shown(said)}")
-    prompt_tokens, completion_tokens = _usage(said.get("usage"))
-    cost = cost_usd(price, prompt_tokens, completion_tokens)
-    choice = _first_choice(said)
-    if choice is None:
-        return Failure(FailureKind.MALFORMED, f"the reply has no choices: {shown(said)}", cost)
-    message, finish = choice["message"], choice.get("finish_reason")
-    if finish == "content_filter":
-        return Failure(FailureKind.CONTENT_FILTERED, "the provider's filter stopped the answer", cost)
-    text = _text(message.get("content")) or _text(message.get("refusal"))
+        return Failure(FailureKind.MALFORMED, f"the reply is no JSON object: {shown(said, key)}")
+    tokens = _usage(said.get("usage"))
+    cost, choice = cost_usd(price, *tokens), _first_choice(said)
+    word, ending = _ended(choice)
+    message = choice.get("message")
+    failure = _broken_off(choice, word, ending, key) or (None if isinstance(message, dict) else _no_choice(said, key))
+    if failure is not None:
+        return replace(failure, cost_usd=cost, finish_reason_raw=word)
+    text, thought = _said(message or {}, tags)
     if not text.strip():
-        hint = "; all of max_tokens went into reasoning: raise it" if finish == "length" else ""
-        return Failure(FailureKind.EMPTY, f"the reply has no text (finish_reason {finish}){hint}", cost)
-    return Answer(
+        return no_answer(thought, cut=ending is Ending.LENGTH, word=word, cost_usd=cost)
+    answer = Answer(
         text,
-        "length" if finish == "length" else "stop",
-        prompt_tokens,
-        completion_tokens,
+        "length" if ending is Ending.LENGTH else "stop",
+        *tokens,
         cost,
-        reasoning=_text(message.get("reasoning_content") or message.get("reasoning")) or None,
+        reasoning=thought,
         returned_model=_string(said.get("model")),
         system_fingerprint=_string(said.get("system_fingerprint")),
+        finish_reason_raw=word,
     )
+    return _without_secret(answer, key) if key else answer
 
 
-def refusal_of(status: int, body: bytes) -> Failure:
-    """What a response with another status than 200 says."""
+def _broken_off(choice: dict[str, Any], word: str | None, ending: Ending, key: str) -> Failure | None:
+    """Why a choice is no answer, whatever its text."""
+    for said in (choice, choice.get("message")):
+        if has_error(said):
+            return _refused(error_of(said), key)
+    if ending is Ending.FILTERED:
+        detail = f"the provider's filter stopped the answer (finish_reason {shown(word, key)})"
+        return Failure(FailureKind.CONTENT_FILTERED, detail)
+    if ending is Ending.FAILED:
+        return Failure(FailureKind.OVERLOADED, f"the provider broke off the answer (finish_reason {shown(word, key)})")
+    return None
+
+
+def _no_choice(said: dict[str, Any], key: str) -> Failure:
+    return Failure(FailureKind.MALFORMED, f"the reply has no choices: {shown(said, key)}")
+
+
+def _without_secret(answer: Answer, key: str) -> Outcome:
+    """A server can repeat what it was sent. Nothing of an answer is rewritten, so such a one is none."""
+    texts = (answer.text, answer.reasoning, answer.returned_model, answer.system_fingerprint, answer.finish_reason_raw)
+    if not any(tells_key(text, key) for text in texts):
+        return answer
+    detail = f"the answer holds the account's {HIDDEN}, which no file may: it is not kept"
+    return Failure(FailureKind.MALFORMED, detail, answer.cost_usd)
+
+
+def _refused(error: dict[str, Any], key: str) -> Failure:
+    """An error that came with status 200: what the code in it says. What a provider calls an error it does not bill."""
+    detail = f"{status_in(error) or 200}: {shown(message_in(error) or error, key)}"
+    return Failure(refusal_kind(200, error), detail, refused=True)
+
+
+def refusal_of(status: int, body: bytes, key: str = "") -> Failure:
+    """What a response with another status than 200 says; `key` is not in what we say of it."""
     error = error_in(body)
-    return Failure(refusal_kind(status, error), f"{status}: {shown(message_in(error) or body)}")
-
-
-def error_outcome(error: Any, status: int = 200) -> Failure:
-    """What an error object says that came instead of an answer, by the code in it where the status is none (200).
-
-    What a provider calls an error it does not bill.
-    """
-    told = status if status >= 300 or not isinstance(error, dict) else status_in(error) or status
-    return Failure(refusal_kind(status, error), f"{told}: {shown(message_in(error) or error)}")
+    return Failure(refusal_kind(status, error), f"{status}: {shown(message_in(error) or body, key)}", refused=True)
 
 
 def cost_usd(price: Price | None, prompt_tokens: int | None, completion_tokens: int | None) -> float | None:
@@ -110,38 +160,129 @@ def cost_usd(price: Price | None, prompt_tokens: int | None, completion_tokens: 
     return (prompt_tokens * price.input + completion_tokens * price.output) / 1e6
 
 
-def shown(value: Any) -> str:
-    """A provider's text on one line, cut."""
-    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-    line = " ".join(text.split())
+def shown(value: Any, key: str = "") -> str:
+    """A provider's text on one line, cut, without the key and without what a terminal would take for orders."""
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else _written(value)
+    line = without_key(" ".join(valid(text).split()), key)
+    line = line if line.isprintable() else "".join(letter if letter.isprintable() else "\ufffd" for letter in line)
     return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}…"
 
 
-def _first_choice(said: dict[str, Any]) -> dict[str, Any] | None:
+def _written(value: Any) -> str:
+    try:
+        return str(value)
+    except RecursionError:
+        return type(value).__name__
+
+
+def _first_choice(said: dict[str, Any]) -> dict[str, Any]:
+    """Empty where there is none."""
     choices = said.get("choices")
     first = choices[0] if isinstance(choices, list) and choices else None
-    return first if isinstance(first, dict) and isinstance(first.get("message"), dict) else None
+    return first if isinstance(first, dict) else {}
+
+
+def _ended(choice: dict[str, Any]) -> tuple[str | None, Ending]:
+    """Why a choice ended, in the provider's word and in ours.
+
+    A gateway may say "stop" for what went wrong behind it, and hand the word from there on beside it.
+    """
+    word = _word(choice.get("finish_reason"))
+    ending = ending_of(word)
+    native = _native(choice)
+    if native is not None and ending in (Ending.STOP, Ending.UNKNOWN):
+        behind = ending_of(native)
+        if behind in (Ending.LENGTH, Ending.FILTERED, Ending.FAILED):
+            return native, behind
+    return word, ending
+
+
+def _native(choice: dict[str, Any]) -> str | None:
+    """As OpenRouter hands it on, or LiteLLM."""
+    fields = choice.get("provider_specific_fields")
+    beside = fields.get("native_finish_reason") if isinstance(fields, dict) else None
+    return _word(choice.get("native_finish_reason") or beside)
+
+
+def _word(reason: Any) -> str | None:
+    if reason is None or isinstance(reason, str):
+        return None if reason is None else valid(reason)
+    return valid(_written(reason))
 
 
 def _usage(usage: Any) -> tuple[int | None, int | None]:
     """(prompt, completion) tokens; what some count in the total alone is reasoning, billed as completion."""
     if not isinstance(usage, dict):
         return None, None
-    prompt, completion, total = (
-        count if isinstance(count := usage.get(f"{of}_tokens"), int) else None
-        for of in ("prompt", "completion", "total")
-    )
-    if prompt is None or completion is None or total is None:
+    prompt = _first_count(usage, "prompt_tokens", "input_tokens")
+    completion = _first_count(usage, "completion_tokens", "output_tokens")
+    total = count_of(usage.get("total_tokens"))
+    if prompt is None or total is None:
         return prompt, completion
-    return prompt, max(completion, total - prompt)
+    rest = total - prompt
+    if completion is None:
+        return prompt, rest if rest >= 0 else None
+    return prompt, max(completion, rest)
 
 
-def _text(content: Any) -> str:
-    """A text, or the texts of a list of parts."""
+def _first_count(usage: dict[str, Any], *names: str) -> int | None:
+    for name in names:
+        if name in usage and (count := count_of(usage[name])) is not None:
+            return count
+    return None
+
+
+def count_of(value: Any) -> int | None:
+    """A number of tokens, however it is written (12, 12.0, "12"); None for what is no count."""
+    if type(value) is int:  # as nearly always, and no bool
+        return value if 0 <= value <= _MOST_TOKENS else None
+    if isinstance(value, str):
+        value = float(value) if _COUNT.fullmatch(value.strip()) else None
+    if isinstance(value, float):
+        value = int(value) if value.is_integer() else None
+    return count_of(value) if type(value) is int else None
+
+
+def _said(message: dict[str, Any], tags: Tags) -> tuple[str, str | None]:
+    """(the text, the reasoning) of a message: reasoning comes in fields, in parts, or between tags."""
+    text, thought = _parts(message.get("content"))
+    text = valid(text if text.strip() else _text(message.get("refusal")))
+    fields = [_text(message[name]) for name in _THOUGHTS if name in message]
+    marked, text = tags.split(text)
+    thoughts = [one for one in (thought, next(filter(None, fields), ""), marked) if one]
+    return text, valid("\n\n".join(thoughts)) if thoughts else None
+
+
+def _parts(content: Any) -> tuple[str, str]:
+    """(the text, the reasoning) of a text, or of a list of parts."""
+    if not isinstance(content, list):
+        return _text(content), ""
+    kinds: tuple[list[str], list[str]] = ([], [])
+    for part in content:
+        kinds[_thinks(part)].append(_text(part))
+    return "".join(kinds[False]), "".join(kinds[True])
+
+
+def _thinks(part: Any) -> bool:
+    """Whether a part of a message is reasoning: Mistral's and Anthropic's say `thinking`, others `reasoning`."""
+    if not isinstance(part, dict):
+        return False
+    kind = part.get("type")
+    return part.get("thought") is True or (isinstance(kind, str) and ("think" in kind or "reasoning" in kind))
+
+
+def _text(content: Any, depth: int = 4) -> str:
+    """A text, or the texts of parts, as deep as anybody nests them."""
+    if isinstance(content, str):
+        return content
+    if not depth:
+        return ""
     if isinstance(content, list):
-        return "".join(_text(part.get("text")) for part in content if isinstance(part, dict))
-    return content if isinstance(content, str) else ""
+        return "".join(_text(part, depth - 1) for part in content)
+    if isinstance(content, dict):
+        return next(filter(None, (_text(content.get(name), depth - 1) for name in _TEXTS)), "")
+    return ""
 
 
 def _string(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
+    return valid(value) if isinstance(value, str) else None

@@ -13,6 +13,6 @@ class EmbeddedHost(TransformersHost):
     name = "embedded"
 
     def __init__(self, entry: Embedded) -> None:
-        alike = entry.model_dump(include={"name", "batch_size", "cpus", "gpus"})
+        alike = entry.model_dump(include={"name", "batch_size", "cpus", "gpus", "reasoning_tags"})
         super().__init__(Local(host="transformers", id=str(embedded.generator_path()), **alike))
         self.revision = embedded.CHECKSUMS["generator"][:12]

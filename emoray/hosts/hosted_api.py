@@ -28,9 +28,10 @@ from emoray.hosts import Ask, HostDown, Reply, access
 from emoray.hosts.access import Proxy, proxy_of
 from emoray.hosts.asking import Asking, Guess, Tried
 from emoray.hosts.belief import ALIKE
-from emoray.hosts.chat import KEY_HEADER, error_outcome, outcome_of, refusal_of, request_body, shown
+from emoray.hosts.chat import KEY_HEADER, is_rehearsal, outcome_of, refusal_of, request_body, shown
 from emoray.hosts.permits import Permits
-from emoray.hosts.refusals import error_in_reply, is_stream, told_to_wait_s
+from emoray.hosts.reasoning import tags_of
+from emoray.hosts.refusals import is_stream, told_to_wait_s
 from emoray.prices import price_of, unpriced
 from emoray.retry import retry_after_s, their_now
 from emoray.spec import Account, Hosted, Retry
@@ -61,9 +62,12 @@ class HostedApi:
         self._entry, self._account, self._timeout_s = entry, account, retry.timeout_s
         self._price = price_of(entry)
         self._key = key_of(account)
+        self._secret = self._key if account.key_env else ""
+        self._tags = tags_of(entry.reasoning_tags)
         why = unpriced(entry, account.budget_usd)
         if why is not None:
             raise HostDown(why)
+        self._names_cells = is_rehearsal(account.base_url)
         self._wire = Wire(connections=entry.in_flight, proxy=proxy_of(account.base_url))
         transport = httpx2.AsyncClient(transport=self._wire, trust_env=False, follow_redirects=True)
         self._client = client_of(
@@ -103,46 +107,41 @@ class HostedApi:
         except (openai.APIError, aiohttp.ClientError, TimeoutError, OSError) as wrong:
             took_s = time.perf_counter() - began
             foreseen(wrong)
-            failure, sent = failure_of(wrong, self._key), not _never_sent(wrong)
+            failure, sent = failure_of(wrong, self._secret), not _never_sent(wrong)
             late = sent and failure.kind is FailureKind.TIMEOUT
             return Tried(failure, asked_at, took_s, billable=sent, late=late)
         took_s = time.perf_counter() - began
         self._listen(headers)
-        text = without_key(body, self._key)
-        outcome, is_error = self._said(status, text)
-        if not is_error:
+        outcome = self._said(status, body)
+        if not (isinstance(outcome, Failure) and outcome.refused):
             return Tried(outcome, asked_at, took_s)
-        outcome, told_s = _patience(outcome, headers, text)
+        outcome, told_s = _patience(outcome, headers, body)
         return Tried(outcome, asked_at, took_s, told_s, billable=False, late=status in _LATE)
 
-    def _said(self, status: int, body: bytes) -> tuple[Outcome, bool]:
-        """What came, and whether it is an error of the provider's instead of a reply: that is not billed."""
+    def _said(self, status: int, body: bytes) -> Outcome:
+        """What came; no body, however odd, is more than a matter of its own ask."""
         try:
             return self._read(status, body)
-        except Exception as odd:  # no body, however odd, is more than a matter of its own ask
-            unread = f"{status}: the reply cannot be read ({type(odd).__name__}): {shown(body)}"
-            return Failure(FailureKind.MALFORMED, unread), not 200 <= status < 300
+        except Exception as odd:
+            unread = f"{status}: the reply cannot be read ({type(odd).__name__}): {shown(body, self._secret)}"
+            return Failure(FailureKind.MALFORMED, unread, refused=not _is_good(status))
 
-    def _read(self, status: int, body: bytes) -> tuple[Outcome, bool]:
-        if not 200 <= status < 300:
-            return refusal_of(status, body), True
-        outcome = outcome_of(body, self._price)
-        if not isinstance(outcome, Failure):
-            return outcome, False
-        error = error_in_reply(body)
-        if error is not None:
-            return error_outcome(error, status), True
-        if is_stream(body):
+    def _read(self, status: int, body: bytes) -> Outcome:
+        if not _is_good(status):
+            return refusal_of(status, body, self._secret)
+        outcome = outcome_of(body, self._price, tags=self._tags, key=self._secret)
+        if isinstance(outcome, Failure) and is_stream(body):
             said = "a stream of events came, which was not asked for (stream: false was sent)"
-            return replace(outcome, detail=f"{said}: {shown(body)}"), False
-        return outcome, False
+            return replace(outcome, detail=f"{said}: {shown(body, self._secret)}")
+        return outcome
 
     async def _sent(self, body: dict[str, Any], key: str) -> Received:
+        name = {KEY_HEADER: key} if self._names_cells else {}
         if self._wire.pattern is not None:
-            return await self._wire.post(body, key)
+            return await self._wire.post(body, name)
         try:
             response = await self._client.post(
-                "/chat/completions", cast_to=httpx2.Response, body=body, options={"headers": {KEY_HEADER: key}}
+                "/chat/completions", cast_to=httpx2.Response, body=body, options={"headers": name}
             )
         except openai.APIStatusError as refused:
             response = refused.response
@@ -180,11 +179,11 @@ class Wire(httpx2.AsyncBaseTransport):
         decoded = [(name, text) for name, text in received.headers.items() if name.lower() != "content-encoding"]
         return httpx2.Response(received.status, headers=decoded, content=received.body, request=request)
 
-    async def post(self, body: dict[str, Any], key: str) -> Received:
-        """The same request with another body; aiohttp's errors and TimeoutError as they come."""
+    async def post(self, body: dict[str, Any], name: dict[str, str]) -> Received:
+        """The same request with another body and name; aiohttp's errors and TimeoutError as they come."""
         assert self.pattern is not None
         url, headers = self.pattern
-        return await self._send("POST", url, {**headers, KEY_HEADER: key}, json.dumps(body).encode())
+        return await self._send("POST", url, headers | name, json.dumps(body).encode())
 
     async def aclose(self) -> None:
         if self._session is not None:
@@ -235,9 +234,9 @@ def client_of(
 
 def failure_of(wrong: Exception, key: str) -> Failure:
     """The kind of what went wrong, from its type, status and code; the detail is the provider's text, less the key."""
-    detail = shown(str(wrong).replace(key, "[key]")) or type(wrong).__name__
     if isinstance(wrong, openai.APIStatusError):
-        return refusal_of(wrong.status_code, without_key(wrong.response.content, key))
+        return refusal_of(wrong.status_code, wrong.response.content, key)
+    detail = shown(wrong, key) or type(wrong).__name__
     return Failure(FailureKind.TIMEOUT if _is_timeout(wrong) else FailureKind.CONNECTION, detail)
 
 
@@ -267,6 +266,10 @@ def _patience(refused: Outcome, headers: Mapping[str, str], body: bytes) -> tupl
         return refused, told_s
     detail = f"{refused.detail}; it says to come back in {told_s / 3600:.1f} h"
     return replace(refused, kind=FailureKind.QUOTA_EXHAUSTED, detail=detail), told_s
+
+
+def _is_good(status: int) -> bool:
+    return 200 <= status < 300
 
 
 def _never_sent(wrong: BaseException | None) -> bool:
@@ -320,9 +323,3 @@ _REMEDIES = (  # what a text speaks of, and the setting that sends it
     (("temperature", "top_p"), "sampling: temperature and top_p, null leaves them out"),
     (("role", "system", "developer"), "system_role: system, developer or user"),
 )
-
-
-def without_key(text: bytes, key: str) -> bytes:
-    """A server may echo what it was sent."""
-    secret = key.encode()
-    return text.replace(secret, b"[key]") if secret in text else text

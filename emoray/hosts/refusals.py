@@ -10,10 +10,10 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeGuard
 
 from emoray.retry import wait_s
-from emoray.study.outcomes import FailureKind
+from emoray.study.outcomes import FailureKind, valid
 
 _BY_STATUS = {
     401: FailureKind.AUTH,
@@ -173,19 +173,26 @@ def error_of(said: dict[str, Any]) -> dict[str, Any]:
     return said
 
 
-def error_in_reply(body: bytes) -> dict[str, Any] | None:
-    """The error object that a reply with status 200 consists of; None where it has choices, or nothing of an error."""
-    try:
-        said = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    if isinstance(said, list) and said:
+def error_within(said: Any) -> dict[str, Any] | None:
+    """The error object of a body that came as a success, for which it stands whatever else is there; None without."""
+    if isinstance(said, list) and said:  # Gemini's
         said = said[0]
-    if not isinstance(said, dict) or said.get("choices"):
+    if not isinstance(said, dict):
         return None
-    error = error_of(said)
-    marked = said.get("object") == "error" or said.get("type") == "error" or "promptFeedback" in said
-    return error if error and (error is not said or marked or ("code" in said and message_in(said))) else None
+    base = said.get("base_resp")  # MiniMax'
+    if has_error(said) or (isinstance(base, dict) and base.get("status_code")):
+        return error_of(said)
+    if said.get("choices"):
+        return None
+    coded = said.get("code") not in (None, 0, 200, "0", "200", "")
+    marked = "error" in (said.get("type"), said.get("object")) or "promptFeedback" in said
+    return error_of(said) if coded or marked or said.get("errors") else None
+
+
+def has_error(said: Any) -> TypeGuard[dict[str, Any]]:
+    """Whether an error stands under `error`: null and emptiness are none."""
+    error = said.get("error") if isinstance(said, dict) else None
+    return any(error.values()) if isinstance(error, dict) else isinstance(error, str | list) and any(error)
 
 
 def is_stream(body: bytes) -> bool:
@@ -202,7 +209,7 @@ def message_in(error: Any) -> str:
     metadata = error.get("metadata")
     behind = metadata.get("raw") if isinstance(metadata, dict) else None  # OpenRouter
     whole = f"{text}: {behind}" if isinstance(behind, str) and behind else text
-    return whole.encode("utf-8", "replace").decode()  # half an emoji is no text
+    return valid(whole)
 
 
 def told_to_wait_s(body: bytes, now: datetime | None = None) -> float | None:

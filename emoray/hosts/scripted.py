@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 
 from emoray.hosts import Ask, Reply
+from emoray.hosts.reasoning import no_answer, tags_of
 from emoray.spec import Scripted
 from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome
 
@@ -30,6 +31,7 @@ class ScriptedHost:
         self._lines = tuple(entry.lines)
         self._latency_s = entry.latency_s
         self._fails = entry.fails
+        self._tags = tags_of(entry.reasoning_tags)
         self._size = min(_GROUP, max(1, entry.in_flight // _PLACES))
         # of each place, the time (monotonic, s) at which it is free again: a heap
         self._free_at = [0.0] * (entry.in_flight // self._size)
@@ -70,4 +72,8 @@ class ScriptedHost:
         prompt_tokens = words.get(id(ask.chat))
         if prompt_tokens is None:
             prompt_tokens = words[id(ask.chat)] = sum(len(turn["content"].split()) for turn in ask.chat)
-        return Answer(text, "stop", prompt_tokens, text.count(" ") + 1)
+        reasoning, answer = self._tags.split(text)
+        if not answer.strip():
+            return no_answer(reasoning, cut=False, word="stop")
+        tokens = text.count(" ") + 1
+        return Answer(answer, "stop", prompt_tokens, tokens, reasoning=reasoning, finish_reason_raw="stop")

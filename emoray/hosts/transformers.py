@@ -25,6 +25,7 @@ from transformers import (
 
 from emoray.hosts import Ask, HostDown, Reply
 from emoray.hosts.chat_template import ChatTemplate, turn_ends
+from emoray.hosts.reasoning import Wording, no_answer, tags_of
 from emoray.spec import Local
 from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome
 
@@ -46,6 +47,8 @@ class TransformersHost:
         self._model.generation_config = GenerationConfig()
         self.revision = getattr(self._model.config, "_commit_hash", None) or entry.revision
         self._template = ChatTemplate(self._tokenizer)
+        self._tags = tags_of(entry.reasoning_tags)
+        self._wording = Wording(self._tokenizer, self._tags)
         self._longest = int(getattr(self._model.config, "max_position_embeddings", 0) or 2**31)
         self._one_at_a_time = threading.Lock()
 
@@ -108,10 +111,12 @@ class TransformersHost:
 
     def _outcome(self, said: list[int], prompt_tokens: int) -> Outcome:
         end = next((i for i, token in enumerate(said) if token in self._ends), None)
-        text = self._tokenizer.decode(said[:end], skip_special_tokens=True).strip()
+        reasoning, text = self._tags.split(self._wording.text(said[:end]).strip())
+        word = "length" if end is None else "stop"
         if not text:
-            return Failure(FailureKind.EMPTY, "the model ended its turn without a word")
-        return Answer(text, "length" if end is None else "stop", prompt_tokens, len(said) if end is None else end + 1)
+            return no_answer(reasoning, cut=end is None, word=word)
+        tokens = len(said) if end is None else end + 1
+        return Answer(text, word, prompt_tokens, tokens, reasoning=reasoning, finish_reason_raw=word)
 
 
 class _Draw(LogitsProcessor):  # type: ignore[misc]

@@ -32,8 +32,10 @@ from typing import Any, NoReturn
 
 from emoray.hosts import Ask, HostDown, Reply
 from emoray.hosts.chat_template import ChatTemplate, turn_ends
+from emoray.hosts.reasoning import Wording, no_answer, tags_of
 from emoray.parent import die_with
 from emoray.spec import Vllm
+from emoray.study.endings import Ending, ending_of
 from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome
 
 _log = logging.getLogger(__name__)
@@ -82,6 +84,8 @@ class VllmHost:
         self._tokenizer, self._template = tokenizer, ChatTemplate(tokenizer, entry.chat_template)
         self._reasoning = _Reasoning(entry.reasoning_parser, tokenizer) if entry.reasoning_parser else None
         self._skips_special = self._reasoning is None or self._reasoning.skips_special_tokens
+        self._tags = tags_of(entry.reasoning_tags)
+        self._wording = Wording(tokenizer, self._tags)
         self._tokenizing = threading.Lock()  # a tokenizer is not made for several threads
         self._tokens = functools.lru_cache(maxsize=1024)(self._tokenized)
 
@@ -134,20 +138,31 @@ class VllmHost:
 
     def _said(self, out: Any) -> Outcome:
         said = out.outputs[0]
-        if said.finish_reason not in ("stop", "length"):
-            return Failure(FailureKind.ENGINE, f"the engine gave up this answer ({said.finish_reason})")
-        written = self._text(said.token_ids[:-1] if said.finish_reason == "stop" else said.token_ids)
-        reasoning, text = self._reasoning.split(written) if self._reasoning else (None, written)
+        word = said.finish_reason
+        ending = ending_of(word)
+        if ending not in (Ending.STOP, Ending.LENGTH):
+            detail = f"the engine gave up this answer ({word})"
+            return Failure(FailureKind.ENGINE, detail, finish_reason_raw=word)
+        written = self._text(said.token_ids[:-1] if ending is Ending.STOP else said.token_ids)
+        reasoning, text = self._split(written)
         if not text.strip():
-            detail = "the reasoning never came to an answer" if reasoning else "the model ended its turn without a word"
-            return Failure(FailureKind.EMPTY, detail)
-        prompt_tokens, completion_tokens = len(out.prompt_token_ids), len(said.token_ids)
-        return Answer(text.strip(), said.finish_reason, prompt_tokens, completion_tokens, reasoning=reasoning)
+            return no_answer(reasoning, cut=ending is Ending.LENGTH, word=word)
+        tokens = (len(out.prompt_token_ids), len(said.token_ids))
+        return Answer(text.strip(), ending.value, *tokens, reasoning=reasoning, finish_reason_raw=word)
+
+    def _split(self, written: str) -> tuple[str | None, str]:
+        """(the reasoning, the answer): by the parser where the spec names one, and by what it leaves of tags."""
+        parsed, text = self._reasoning.split(written) if self._reasoning else (None, written)
+        marked, text = self._tags.split(text)
+        return "\n\n".join(filter(None, (parsed, marked))) or None, text
 
     def _text(self, tokens: Sequence[int]) -> str:
         """The whole answer at once; vLLM itself would turn token by token into text, for those who watch it grow."""
         with self._tokenizing:
-            text: str = self._tokenizer.decode(list(tokens), skip_special_tokens=self._skips_special)
+            if self._skips_special:
+                text = self._wording.text(tokens)
+            else:  # the parser wants all of them
+                text = self._tokenizer.decode(list(tokens), skip_special_tokens=False)
         return text.rstrip("\ufffd")  # a character that max_tokens cut in two
 
 

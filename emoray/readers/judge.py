@@ -28,6 +28,7 @@ _RETRY = Retry()  # where the run does not say
 _GROUP = 16  # readings that are handed on together
 _SHOWN = 120  # characters of a reply in an error
 _UNPARSED = "unparsed"
+_ENDLESS = (math.inf, -math.inf)
 _SCHEMA = {
     "type": "object",
     "properties": {name: {"type": "number"} for name in _SCALES},  # bounds are checked here: few providers know them
@@ -176,7 +177,7 @@ def _object(text: str) -> dict[str, Any]:
     while start >= 0:
         try:
             found, _ = decoder.raw_decode(text, start)
-        except ValueError:
+        except (ValueError, RecursionError):
             start = text.find("{", start + 1)
         else:
             return dict(found)
@@ -185,10 +186,11 @@ def _object(text: str) -> dict[str, Any]:
 
 def _number(said: dict[str, Any], name: str) -> float:
     value, (low, high) = said.get(name), _SCALES[name]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"has no number for {name}" if name not in said else f"says {name} {value!r}")
+    told = f"says {name} {value!r}"[:_SHOWN]
+    if isinstance(value, bool) or not isinstance(value, int | float) or value in _ENDLESS or value != value:
+        raise ValueError(told if name in said else f"has no number for {name}")
     if not low <= value <= high:
-        raise ValueError(f"says {name} {value:g}, outside {low:g} … {high:g}")
+        raise ValueError(f"{told}, outside {low:g} … {high:g}")
     return float(value)
 
 

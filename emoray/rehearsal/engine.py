@@ -23,6 +23,7 @@ import aiohttp
 
 from emoray.hosts import Ask, HostDown, Reply
 from emoray.hosts.chat import KEY_HEADER
+from emoray.hosts.reasoning import Tags, no_answer, tags_of
 from emoray.spec import Rehearsed
 from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome
 
@@ -39,6 +40,7 @@ class RehearsedHost:
 
     def __init__(self, entry: Rehearsed) -> None:
         self.in_flight = entry.in_flight
+        self._tags = tags_of(entry.reasoning_tags)
         self._closed = False
         self._lock = threading.Lock()
         self._waiting: dict[str, tuple[queue.SimpleQueue[Reply], float, datetime]] = {}
@@ -76,15 +78,19 @@ class RehearsedHost:
         for line in self._process.stdout or ():
             said = json.loads(line)
             replies, began, asked_at = self._waiting.pop(said["key"])
-            replies.put(Reply(said["key"], _outcome(said), asked_at, time.monotonic() - began))
+            replies.put(Reply(said["key"], _outcome(said, self._tags), asked_at, time.monotonic() - began))
         if not self._closed:
             os._exit(1)  # a dead engine is a dead process: Ray starts another, and asks again what is owed
 
 
-def _outcome(said: dict[str, Any]) -> Outcome:
-    if "text" in said:
-        return Answer(said["text"], said["finish"], said["prompt_tokens"], said["completion_tokens"])
-    return Failure(FailureKind.ENGINE, said["wrong"])
+def _outcome(said: dict[str, Any], tags: Tags) -> Outcome:
+    if "text" not in said:
+        return Failure(FailureKind.ENGINE, said["wrong"])
+    reasoning, text = tags.split(said["text"])
+    word, tokens = said["finish"], (said["prompt_tokens"], said["completion_tokens"])
+    if not text.strip():
+        return no_answer(reasoning, cut=word == "length", word=word)
+    return Answer(text, word, *tokens, reasoning=reasoning, finish_reason_raw=word)
 
 
 # ── inside the engine's process ────────────────────────────────────────────────────────────────────────────────────

@@ -38,6 +38,12 @@ class Fault(StrEnum):
     MODERATED = "moderated"  # 403 that says which input was flagged, as OpenRouter does
     OK_ERROR = "ok_error"  # 200 with an error object, whose code is 502
     STREAM = "stream"  # 200, a stream of events
+    SURROGATE = "surrogate"  # an answer, a model id and a reason to end with half an emoji, as JSON can spell it
+    ODD_USAGE = "odd_usage"  # tokens as a float, as text, as a truth
+    THINK = "think"  # reasoning between tags, then the answer
+    THINK_CUT = "think_cut"  # reasoning until max_tokens, and no answer
+    ABORTED = "aborted"  # 200, finish_reason abort, half an answer
+    ERROR_200 = "error_200"  # 200, an error object in place of an answer
 
 
 HOPELESS = frozenset({Fault.AUTH, Fault.QUOTA, Fault.NO_SUCH_MODEL})

@@ -2,8 +2,8 @@
 
     python -m emoray.rehearsal.provider --port 0 --rpm 600 --storm 0.3
 
-prints one JSON line with its `base_url`, and counts every request by key (header `X-Emoray-Key`, harmless to real
-providers). `GET /emoray/counters` tells the counts; in a process, `with Provider(Manners(…)) as provider:`.
+prints one JSON line with its `base_url`, and counts every request by key (header `X-Emoray-Key`, which a host sends to
+an address like this alone). `GET /emoray/counters` tells the counts; in a process, `with Provider(Manners(…)) as …:`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any, Self
 from aiohttp import web
 
 from emoray.hosts import Ask, Host
-from emoray.hosts.chat import KEY_HEADER
+from emoray.hosts.chat import KEY_HEADER, REHEARSAL
 from emoray.rehearsal.batches import Batches, BatchManners
 from emoray.rehearsal.faults import Fault, Plan, storm
 from emoray.study.outcomes import Answer
@@ -54,9 +54,12 @@ _REFUSALS = (
     "I must decline to answer in that way.",
 )
 _TURNS = 20  # more than a request takes from the kernel to the counter
-_UNUSABLE = frozenset({Fault.NO_CHOICES, Fault.EMPTY, Fault.NULL, Fault.FILTERED})
 _NO_LINE = frozenset({Fault.HANG, Fault.CUT_JSON})  # in a batch: expired, and half a line
 _STREAM = 'data: {"object":"chat.completion.chunk","choices":[{"delta":{"content":"I"}}]}\n\ndata: [DONE]\n\n'
+_UNUSABLE = frozenset(
+    {Fault.NO_CHOICES, Fault.EMPTY, Fault.NULL, Fault.FILTERED, Fault.THINK_CUT, Fault.ABORTED, Fault.ERROR_200}
+)
+_HALF = "\ud83d"  # of an emoji
 _HTML = "<!DOCTYPE html>\n<html><head><title>{0}</title></head><body><h1>{0}</h1><hr>nginx</body></html>\n"
 
 
@@ -210,7 +213,7 @@ class Provider:
         try:
             site = web.TCPSite(runner, self._host, port, backlog=2048)
             await site.start()
-            self.base_url = f"http://{self._host}:{runner.addresses[0][1]}/v1"
+            self.base_url = f"http://{self._host}:{runner.addresses[0][1]}{REHEARSAL}/v1"
             opened.set_result(None)
             await self._stopping.wait()
         except OSError as wrong:
@@ -224,6 +227,9 @@ class Provider:
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/emoray/counters", self._counters)
         Batches(self).routes(app)
+        for route in list(app.router.routes()):  # under the address by which a host knows us, and bare
+            assert route.resource is not None
+            app.router.add_route(route.method, REHEARSAL + route.resource.canonical, route.handler)
         return app
 
     # ── the endpoints ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -442,6 +448,27 @@ def _spoil(answer: Body, fault: Fault, draw: float) -> None:
             choice["message"]["content"], choice["finish_reason"] = None, "content_filter"
         case Fault.WRONG_MODEL:
             answer["model"] = "some-other-model"
+        case Fault.SURROGATE:
+            choice["message"]["content"] += _HALF
+            answer["model"] += _HALF
+            choice["finish_reason"] += _HALF
+        case Fault.ODD_USAGE:
+            usage = answer["usage"]
+            answer["usage"] = {
+                "prompt_tokens": float(usage["prompt_tokens"]),
+                "completion_tokens": str(usage["completion_tokens"]),
+                "total_tokens": True,
+            }
+        case Fault.THINK:
+            choice["message"]["content"] = f"<think>\nHow would that feel?\n</think>\n\n{choice['message']['content']}"
+        case Fault.THINK_CUT:
+            choice["message"]["content"] = f"<think>\nHow would that feel? {choice['message']['content']}"
+            choice["finish_reason"] = "length"
+        case Fault.ABORTED:
+            choice["finish_reason"] = "abort"
+        case Fault.ERROR_200:
+            answer.clear()
+            answer["error"] = {"message": "Provider returned error", "code": 503}
         case _:
             pass
 

@@ -64,6 +64,7 @@ def _model(entry: ModelEntry, urls: Mapping[str, str]) -> ModelEntry:
         id=id,
         sampling=entry.sampling,
         priority=entry.priority,
+        reasoning_tags=entry.reasoning_tags,
         base_url=urls[ENGINES],
         actors=_actors(entry),
         in_flight=_in_flight(entry),

@@ -65,6 +65,7 @@ def page(summary: Summary) -> str:
         "spread": [_spread(summary, one) for one in summary.models],
         "planning": sections.planning(summary),
         "failures": _failures(summary),
+        "endings": _endings(summary),
         "flags": _flags(summary),
         "examples": _examples(summary),
         "paper": _paper(summary),
@@ -363,6 +364,14 @@ def _failures(summary: Summary) -> dict[str, Any]:
             for kind, text in sorted(texts.items())
         ],
     }
+
+
+def _endings(summary: Summary) -> list[dict[str, Any]]:
+    models = [one.model for one in _once(summary)]
+    return [
+        {"name": _excerpt(word), "cells": [f"{counts.get(model, 0):,}" for model in models]}
+        for word, counts in summary.odd_endings.items()
+    ]
 
 
 def _flags(summary: Summary) -> dict[str, Any]:

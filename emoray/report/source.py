@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Protocol
@@ -30,8 +31,8 @@ _COLUMN_OF = {"template": "template", "intensity": "intensity", "state": "state_
 _SAMPLING = tuple(column.name for column in fields(Sampling))
 _SAID = (
     "key", "prompt_sha", "template", "intensity", "state_deg", "question_id", "question", "state_term",
-    "outcome", "answer", "refused", "role_break", "finish_reason", "host", "model_revision", "cost_usd", "error",
-    *_SAMPLING, *SAID_COLUMNS,
+    "outcome", "answer", "refused", "role_break", "finish_reason", "finish_reason_raw", "host", "model_revision",
+    "cost_usd", "error", *_SAMPLING, *SAID_COLUMNS,
 )  # fmt: skip
 _FELT = (
     "key", "prompt_sha", "template", "intensity", "state_deg", "question_id", "valence", "arousal", "outcome",
@@ -129,6 +130,7 @@ class Said:
     hosts: set[str] = field(default_factory=set)
     revisions: set[str] = field(default_factory=set)
     samplings: set[Sampling] = field(default_factory=set)
+    endings: Counter[str] = field(default_factory=Counter)  # answers by the provider's own word for why they ended
     sample: Sampled = field(default_factory=Sampled)  # words
     labelled: dict[str, str] = field(default_factory=dict)  # key -> question id of answers that people have labelled
     failure_texts: dict[str, str] = field(default_factory=dict)  # what was said of one failure of each kind
@@ -167,6 +169,7 @@ def said(model: str, source: Rows, closely: Closely = Closely()) -> Said:
             Sampling(**one) for one in batch.select(_SAMPLING).group_by(_SAMPLING).aggregate([]).to_pylist()
         }
         answers = batch.filter(pc.equal(batch["outcome"], rows.ANSWERED))
+        found.endings.update(_counted(answers, "finish_reason_raw"))
         found.hashes.append(_hashes(answers))
         found.examples = _few([*found.examples, *_candidates(model, answers)])
         found.labelled |= _pairs(_with_keys(answers, closely.human), "key", "question_id") if closely.human else {}
@@ -270,6 +273,11 @@ def _pairs(batch: pa.Table, key: str, value: str) -> dict[Any, Any]:
 
 def _distinct(batch: pa.Table, name: str) -> set[str]:
     return {value for value in pc.unique(batch[name]).to_pylist() if value is not None}
+
+
+def _counted(batch: pa.Table, name: str) -> dict[str, int]:
+    counts = pc.value_counts(batch[name].drop_null())
+    return {one["values"]: one["counts"] for one in counts.to_pylist()}
 
 
 def _hashes(answers: pa.Table) -> npt.NDArray[np.uint64]:

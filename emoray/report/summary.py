@@ -33,6 +33,7 @@ from emoray.report.source import Closely, Example, Felt, HumanRead, Said, Source
 from emoray.rows import ANSWERED, OtherLabels
 from emoray.study import families, prompts
 from emoray.study.circumplex import Affect, Array, cosines
+from emoray.study.endings import Ending, ending_of
 from emoray.study.experiment import Sampling
 from emoray.study.goemotions import DIRECT, LabelMap
 from emoray.study.scoring import NeutralRule
@@ -197,6 +198,8 @@ class Summary:
     watched: tuple[Watched, ...] = ()  # in the order of the models
     left_out: Mapping[str, str] = field(default_factory=dict)  # reader -> why its readings cannot be placed
     failure_texts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # model -> kind -> one of them
+    odd_endings: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Finish reason that nobody here knows -> model -> answers that ended so."""
 
     @property
     def readers(self) -> tuple[str, ...]:
@@ -229,6 +232,8 @@ class Summary:
             "watched", "left_out", "examples",
         )  # fmt: skip
         rest = {name: getattr(self, name) for name in names}
+        if self.odd_endings:
+            rest["odd_endings"] = self.odd_endings
         whole = {"format": FORMAT, "emoray": emoray.__version__, "run": self.run, "settings": settings, **rest}
         return dict(plain(whole))
 
@@ -272,6 +277,7 @@ def summarize(source: Source, settings: Settings) -> Summary:
         watched=tuple(read[who].rounds.watched(who[1], who[0], _rng(settings, "/".join(who))) for who in order),
         left_out=left_out,
         failure_texts={model: one.failure_texts for model, one in sorted(heard.items()) if one.failure_texts},
+        odd_endings=_odd_endings(heard),
     )
 
 
@@ -364,6 +370,15 @@ def _beside(source: Source, tallies: Mapping[Who, Tally], settings: Settings) ->
         here, there = (moments(one.without("refused"), "cosine").interval(settings.level) for one in (tally, own))
         found.append(Beside(reader, model, here, there))
     return found
+
+
+def _odd_endings(heard: Mapping[str, Said]) -> dict[str, dict[str, int]]:
+    words = sorted({word for one in heard.values() for word in one.endings if ending_of(word) is Ending.UNKNOWN})
+    return {
+        word: {model: one.endings[word] for model, one in sorted(heard.items()) if one.endings[word]}
+        for word in words
+        if word
+    }
 
 
 def _kinships(manifest: Mapping[str, Any], readers: Sequence[str]) -> list[Kinship]:

@@ -47,6 +47,7 @@ class Answer:
     reasoning: str | None = None  # kept apart: a reader never sees it
     returned_model: str | None = None  # the model id that the provider says it used
     system_fingerprint: str | None = None
+    finish_reason_raw: str | None = None  # why the answer ended, in the provider's own word
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,8 @@ class Failure:
     kind: FailureKind
     detail: str  # one line for a person; never a key
     cost_usd: float | None = None  # a failed ask can be billed
+    finish_reason_raw: str | None = None  # where the provider said one
+    refused: bool = False  # by the provider with an error: where nobody says what that cost, it cost nothing
 
 
 Outcome = Answer | Failure
@@ -69,6 +72,20 @@ class Reply:
     latency_s: float  # of the last attempt
     attempts: int = 1
     chat_template_sha: str | None = None
+
+
+def valid(text: str) -> str:
+    """The text as UTF-8 can bear it: halves of a character become it where they stand side by side, else U+FFFD.
+
+    JSON can spell half a character (an answer cut in the middle of an emoji), and Arrow and files can not.
+    """
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
 
 
 # The two hints find at least what the functions below find, and are within what RE2 understands (nothing looks ahead):

@@ -14,6 +14,7 @@ from threading import Event
 from typing import Any
 from urllib.request import urlopen
 
+import pandas as pd
 import pytest
 
 from emoray import rows
@@ -183,6 +184,43 @@ def test_money_runs_out_before_the_cap_is_passed_and_more_money_goes_on(
     assert rich.returncode == 0, rich.stderr
     assert folder.answers("a").counts().answered == CELLS
     assert folder.answers("a").counts().spare == 0
+
+
+def test_odd_replies_become_rows_at_the_first_attempt_and_reasoning_is_in_no_answer(
+    run: Run, start: Start, spec: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Half an emoji as JSON can spell it, tokens that are no numbers, and reasoning between tags."""
+    folder = RunFolder(str(tmp_path / "run"))
+    odd = ("--fault", "surrogate=0.3", "--fault", "odd_usage=0.3", "--fault", "think=0.3")
+    done = run(spec(provider(start, *odd)), folder)
+
+    assert done.returncode == 0, done.stderr
+    table = folder.answers("a").read()
+    assert (table.num_rows, set(table["outcome"].to_pylist())) == (CELLS, {rows.ANSWERED})
+    assert set(table["attempts"].to_pylist()) == {1}
+    assert table["prompt_tokens"].null_count == table["cost_usd"].null_count == 0
+    assert any(answer.endswith("\ufffd") for answer in table["answer"].to_pylist())
+    assert not any("think" in answer for answer in table["answer"].to_pylist())
+    assert set(table["reasoning"].to_pylist()) == {None, "How would that feel?"}
+    assert set(table["finish_reason_raw"].to_pylist()) == {"stop", "stop\ufffd"}
+    assert folder.rows("r", "a").counts().answered == CELLS
+    assert len(pd.read_parquet(tmp_path / "run" / "answers", partitioning=None)) == CELLS
+
+
+def test_what_is_no_answer_is_a_typed_failure_with_the_providers_word_for_it(
+    run: Run, start: Start, spec: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = RunFolder(str(tmp_path / "run"))
+    broken = provider(start, "--fault", "aborted=0.2", "--fault", "think_cut=0.2", "--fault", "error_200=0.2")
+    done = run(spec(broken), folder, "--set", "retry.attempts=1")
+
+    assert done.returncode == 3, done.stderr
+    table = folder.answers("a").read().to_pylist()
+    found = {(row["outcome"], row["finish_reason_raw"]) for row in table}
+    assert found == {(rows.ANSWERED, "stop"), ("overloaded", "abort"), ("empty", "length"), ("overloaded", None)}
+    for row in table:
+        assert (row["answer"] is None) == (row["outcome"] != rows.ANSWERED)
+        assert (row["cost_usd"] is None) == ("Provider returned error" in (row["error"] or ""))
 
 
 def test_a_batch_brings_the_same_rows(run: Run, start: Start, spec: Callable[..., Path], tmp_path: Path) -> None:

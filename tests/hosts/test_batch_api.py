@@ -745,3 +745,15 @@ def test_what_nobody_foresaw_ends_the_lane_in_a_sentence_with_its_type_and_place
         host._client.batches.retrieve = strange  # type: ignore[method-assign,assignment]
         _, stopped = until_down(host, asks(2))
     assert "LookupError: strange: batch_1 [key] (test_batch_api.py:" in str(stopped)
+
+
+@pytest.mark.parametrize("fault", [Fault.SURROGATE, Fault.ODD_USAGE, Fault.THINK])
+def test_an_odd_answer_of_a_batch_is_read_as_any_other(start: Start, fault: Fault) -> None:
+    with Provider(Manners(Plan(schedule=[(1, None, fault)]))) as provider:
+        (reply,) = start(provider).generate(asks(1))
+    answer = reply.outcome
+    assert isinstance(answer, Answer)
+    assert answer.text.isprintable()
+    assert "think" not in answer.text
+    assert (answer.prompt_tokens is None, answer.completion_tokens is None) == (False, False)
+    assert answer.reasoning == ("How would that feel?" if fault is Fault.THINK else None)

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from emoray import embedded
+from emoray.batches import FolderBook
+from emoray.governor.local import LocalGovernor
 from emoray.hosts import Ask, Host, Reply, scripted
+from emoray.hosts.batch_api import BatchApi
 from emoray.hosts.embedded import EmbeddedHost
+from emoray.hosts.hosted_api import HostedApi
 from emoray.hosts.scripted import ScriptedHost
 from emoray.hosts.transformers import TransformersHost
-from emoray.spec import Embedded, Local, Scripted
-from emoray.study.outcomes import Answer, Failure
+from emoray.rehearsal.provider import Provider
+from emoray.spec import Account, Embedded, Hosted, Local, Retry, Scripted
+from emoray.store import RunFolder
+from emoray.study.outcomes import Answer, Failure, FailureKind
 from emoray.study.prompts import prompts
 from tests import tiny_models
 from tests.study.grids import experiment
@@ -150,6 +159,88 @@ def test_a_host_says_what_it_is(host: Host) -> None:
     assert host.name in ("scripted", "transformers", "embedded", "vllm")
     assert host.in_flight >= 1
     assert host.engine is None or host.engine.startswith(("transformers 5", "vllm 0."))
+
+
+# ── reasoning in the answer: one rule for all ──
+
+ANSWER = "I am glad."
+SPEECHES: dict[str, tuple[list[str], tuple[str | None, str] | None]] = {  # what is said, as tokens; (reasoning, answer)
+    "closed": (["<think>", "Would it hurt?", "</think>", ANSWER], ("Would it hurt?", ANSWER)),
+    "only closed": (["Would it hurt?", "</think>", ANSWER], ("Would it hurt?", ANSWER)),
+    "never closed": (["<think>", "Would it hurt?"], None),
+    "Mistral's": (["[THINK]", "Would it hurt?", "[/THINK]", ANSWER], ("Would it hurt?", ANSWER)),
+    "channels": (["<|channel|>", "analysis", "<|message|>", "Would it hurt?", "<|end|>"], None),
+    "mentioned": (["Some write <think> first.", ANSWER], (None, f"Some write <think> first.{ANSWER}")),
+}
+KINDS = ["scripted", "transformers", "embedded", "hosted_api", "batch_api"]
+SPECIAL = ("[THINK]", "[/THINK]", "<|channel|>", "<|message|>", "<|end|>", "<|start|>")  # left out by a decoder
+
+
+@pytest.fixture
+def speak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Answer | Failure]]:
+    """What becomes of a speech."""
+    with ExitStack() as stack:
+
+        def spoken(kind: str, words: list[str], tags: Any = "known") -> Answer | Failure:
+            async def say(_: object) -> str:
+                return "".join(words)
+
+            settings = {"name": "m", "reasoning_tags": tags}
+            host: Host
+            match kind:
+                case "scripted":
+                    host = ScriptedHost(Scripted(host="scripted", lines=["".join(words)], **settings))
+                case "transformers":
+                    model = tiny_models.sayer(tmp_path, words, special=SPECIAL)
+                    host = TransformersHost(Local(host="transformers", id=model, **settings))
+                case "embedded":
+                    model = tiny_models.sayer(tmp_path, words, special=SPECIAL)
+                    monkeypatch.setattr(embedded, "generator_path", lambda: Path(model))
+                    host = EmbeddedHost(Embedded(host="embedded", **settings))
+                case _:
+                    account = Account(base_url=stack.enter_context(Provider(speaker=say)).base_url)
+                    host = hosted(kind, account, RunFolder(str(tmp_path)), settings)
+            (outcome,) = said(host, asks(1, max_tokens=64)).values()
+            host.close()
+            return outcome
+
+        yield spoken
+
+
+def hosted(kind: str, account: Account, folder: RunFolder, settings: dict[str, Any]) -> Host:
+    entry = Hosted(host=kind, id="m", account="a", **settings)  # type: ignore[arg-type]
+    if kind == "batch_api":
+        return BatchApi(entry, account, Retry(), FolderBook(folder), poll_s=0.001)
+    return HostedApi(entry, account, Retry(first_wait_s=0.01, longest_wait_s=0.02), LocalGovernor())
+
+
+@pytest.mark.parametrize("speech", SPEECHES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_reasoning_is_never_in_the_answer_whoever_speaks(
+    kind: str, speech: str, speak: Callable[..., Answer | Failure]
+) -> None:
+    words, parts = SPEECHES[speech]
+    outcome = speak(kind, words)
+    if parts is None:
+        assert isinstance(outcome, Failure)
+        assert outcome.kind is FailureKind.EMPTY
+        assert "the reasoning never came to an answer" in outcome.detail
+    else:
+        assert isinstance(outcome, Answer)
+        assert (outcome.reasoning, outcome.text) == parts
+    assert outcome.finish_reason_raw == "stop"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_model_may_say_that_it_has_no_tags_or_which_they_are(
+    kind: str, speak: Callable[..., Answer | Failure]
+) -> None:
+    words = ["<think>", "Would it hurt?", "</think>", ANSWER]
+    plain, own = speak(kind, words, "none"), speak(kind, words, ["<think>Would", "hurt?</think>"])
+    assert isinstance(plain, Answer)
+    assert isinstance(own, Answer)
+    assert (plain.reasoning, plain.text) == (None, "".join(words))
+    assert (own.reasoning, own.text) == ("it", ANSWER)
 
 
 # ── only of models ──

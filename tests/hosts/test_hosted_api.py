@@ -115,16 +115,19 @@ def test_every_ask_gets_its_own_answer_with_what_the_provider_returned(start: St
 
 
 def test_hundreds_are_in_flight_at_once_and_never_more_than_the_entry_says(start: Start) -> None:
+    """A lane begins with a few and sends more as answers come; so the first ones come at once."""
     full = asyncio.Event()
 
-    async def when_all_are_there(_: dict[str, Any]) -> str:
+    async def at_last_when_all_are_there(body: dict[str, Any]) -> str:
         if provider.counters.peak_in_flight >= 120:
             full.set()
-        await full.wait()
+        if body["seed"] >= 400:
+            await full.wait()
         return "yes"
 
-    host, provider = start(speaker=when_all_are_there, in_flight=120)
-    list(host.generate(asks(600)))
+    endless = Retry(timeout_s=86_400.0)  # of which no machine is so slow as to take a part worth mentioning
+    host, provider = start(speaker=at_last_when_all_are_there, in_flight=120, retry=endless)
+    list(host.generate(asks(800)))
     assert provider.counters.peak_in_flight == 120
 
 
@@ -196,6 +199,8 @@ LASTING = {
     Fault.GATEWAY_HTML: FailureKind.OVERLOADED,
     Fault.UNAVAILABLE: FailureKind.OVERLOADED,
     Fault.OK_ERROR: FailureKind.OVERLOADED,
+    Fault.ERROR_200: FailureKind.OVERLOADED,
+    Fault.ABORTED: FailureKind.OVERLOADED,
     Fault.HANG: FailureKind.TIMEOUT,
     Fault.RESET: FailureKind.CONNECTION,
 }
@@ -206,6 +211,7 @@ FINAL = {  # perhaps; of some each attempt is paid
     Fault.STREAM: FailureKind.MALFORMED,
     Fault.EMPTY: FailureKind.EMPTY,
     Fault.NULL: FailureKind.EMPTY,
+    Fault.THINK_CUT: FailureKind.EMPTY,
     Fault.MODERATED: FailureKind.CONTENT_FILTERED,
     Fault.FILTERED: FailureKind.CONTENT_FILTERED,
     Fault.FILTERED_400: FailureKind.CONTENT_FILTERED,
@@ -217,7 +223,10 @@ HOPELESS = {
     Fault.QUOTA: FailureKind.QUOTA_EXHAUSTED,
     Fault.NO_SUCH_MODEL: FailureKind.NO_SUCH_MODEL,
 }
-ANSWERED = {Fault.REFUSAL, Fault.LENGTH, Fault.WRONG_MODEL, Fault.DUPLICATE, Fault.SLOW_FIRST_BYTE}
+ANSWERED = {
+    *(Fault.REFUSAL, Fault.LENGTH, Fault.WRONG_MODEL, Fault.DUPLICATE, Fault.SLOW_FIRST_BYTE),
+    *(Fault.SURROGATE, Fault.ODD_USAGE, Fault.THINK),
+}
 
 
 def test_the_tests_below_know_the_whole_menu() -> None:
@@ -288,7 +297,51 @@ def test_an_odd_answer_is_an_answer(start: Start, fault: Fault) -> None:
     answer = only(list(host.generate(asks(1)))).outcome
     assert isinstance(answer, Answer)
     assert answer.finish_reason == ("length" if fault is Fault.LENGTH else "stop")
-    assert answer.returned_model == ("some-other-model" if fault is Fault.WRONG_MODEL else "gpt-4o-rehearsal")
+    models = {Fault.WRONG_MODEL: "some-other-model", Fault.SURROGATE: "gpt-4o-rehearsal\ufffd"}
+    assert answer.returned_model == models.get(fault, "gpt-4o-rehearsal")
+    assert answer.prompt_tokens is not None
+    assert answer.completion_tokens is not None
+    assert answer.reasoning == ("How would that feel?" if fault is Fault.THINK else None)
+    assert "think" not in answer.text
+
+
+def test_a_success_that_carries_an_error_is_not_paid_for(start: Start) -> None:
+    host, provider = start(Manners(Plan(schedule=[(1, None, Fault.ERROR_200)])), retry=patient(attempts=3))
+    reply = only(list(host.generate(asks(1))))
+    assert (reply.outcome.cost_usd, reply.attempts, provider.counters.requests) == (None, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        ({"message": "Insufficient credits", "code": 402}, "the quota of account 'lab' .* is exhausted"),
+        ({"message": "No auth credentials found", "code": 401}, "refuses the key"),
+    ],
+)
+def test_a_success_that_carries_what_is_hopeless_ends_the_lane(error: dict[str, Any], sentence: str) -> None:
+    asked: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        return web.json_response({"error": error})
+
+    with serving(answer) as url:
+        host = HostedApi(entry(in_flight=1), Account(base_url=f"{url}/v1"), Retry(), LocalGovernor())
+        with pytest.raises(HostDown, match=sentence):
+            list(host.generate(asks(50)))
+        host.close()
+    assert len(asked) < 50
+
+
+@pytest.mark.parametrize(("setting", "text"), [("none", "<think>Hm.</think>Yes."), (["<think>", "</think>"], "Yes.")])
+def test_a_model_names_the_tags_of_its_reasoning(start: Start, setting: Any, text: str) -> None:
+    async def thinking(_: dict[str, Any]) -> str:
+        return "<think>Hm.</think>Yes."
+
+    host, _ = start(speaker=thinking, reasoning_tags=setting)
+    answer = only(list(host.generate(asks(1)))).outcome
+    assert isinstance(answer, Answer)
+    assert (answer.text, answer.reasoning) == (text, None if setting == "none" else "Hm.")
 
 
 def test_a_server_that_is_not_there_is_a_connection_failure_and_costs_nothing(start: Start) -> None:
@@ -630,8 +683,7 @@ def test_the_key_is_sent_and_appears_nowhere_else(
     start: Start, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     async def indiscreet(body: dict[str, Any]) -> str:
-        del body
-        return f"Your key is {CANARY}."
+        return f"Your key is {CANARY}." if body["seed"] else "I keep it to myself."
 
     caplog.set_level(logging.DEBUG)
     produced: list[object] = []
@@ -647,6 +699,7 @@ def test_the_key_is_sent_and_appears_nowhere_else(
         with pytest.raises(TypeError) as refused:
             pickle.dumps(host)
         produced.append(str(refused.value))
+    assert any(isinstance(one, Reply) and isinstance(one.outcome, Answer) for one in produced)
     streams = capfd.readouterr()
     everything = "\n".join([*map(repr, produced), caplog.text, streams.out, streams.err])
     assert "[key]" in everything  # the provider did tell it
@@ -689,6 +742,40 @@ def test_requests_without_the_sdk_say_what_its_first_one_said(monkeypatch: pytes
     assert first == second
     assert first["authorization"] == f"Bearer {CANARY}"
     assert [sent["x-emoray-key"] for sent in provider.headers] == [ask.key for ask in asks(2)]
+
+
+def test_only_a_rehearsals_server_is_told_which_cell_is_asked() -> None:
+    sent: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        sent.extend(name.lower() for name in request.headers)
+        return web.json_response(completion(await request.json(), "Yes.", ""))
+
+    with serving(answer) as url:
+        host = HostedApi(entry(), Account(base_url=f"{url}/v1"), Retry(), LocalGovernor())
+        assert kinds(list(host.generate(asks(1)))) == {"answer": 1}  # through the SDK
+        assert kinds(list(host.generate(asks(1)))) == {"answer": 1}
+        host.close()
+    assert not [name for name in sent if "emoray" in name or "key" in name]
+
+
+@pytest.mark.parametrize("key", ["EMPTY", "x", "joy", "e"])
+def test_a_short_key_changes_nothing_of_what_is_said(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAB_KEY", key)
+
+    async def joyful(_: dict[str, Any]) -> str:
+        return "I feel joy and anger, x EMPTY."
+
+    with Provider(Manners(api_key=key), joyful) as provider:
+        account = Account(base_url=provider.base_url, key_env="LAB_KEY")
+        host = HostedApi(entry(), account, Retry(), LocalGovernor())
+        answer = only(list(host.generate(asks(1)))).outcome
+        host.close()
+    assert isinstance(answer, Answer)
+    assert answer.text == "I feel joy and anger, x EMPTY."
+    assert (answer.returned_model, answer.system_fingerprint) == ("gpt-4o-rehearsal", "fp_rehearsal")
+    assert answer.prompt_tokens is not None
+    assert answer.cost_usd is not None
 
 
 def test_an_azure_account_is_asked_at_its_deployment_with_its_own_header(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,9 +18,9 @@ from emoray.governor.headers import heard
 from emoray.governor.local import LocalGovernor
 from emoray.hosts import HostDown
 from emoray.hosts.belief import ALIKE, Belief, Verdict
-from emoray.hosts.chat import error_outcome, refusal_of
+from emoray.hosts.chat import outcome_of, refusal_of
 from emoray.hosts.hosted_api import HostedApi
-from emoray.hosts.refusals import error_in_reply, told_to_wait_s
+from emoray.hosts.refusals import told_to_wait_s
 from emoray.rehearsal.provider import completion
 from emoray.retry import retry_after_s, their_now
 from emoray.spec import Account, Retry
@@ -206,16 +206,16 @@ def test_a_quota_that_is_spent_ends_the_lane(status: int, body: Any) -> None:
     ],
 )
 def test_an_error_object_means_what_its_code_says_also_with_a_200(error: Any, kind: str) -> None:
-    body = {"error": error}
-    told = error_in_reply(json.dumps(body).encode())
-    assert told is not None
-    assert error_outcome(told).kind == kind
+    for body in ({"error": error}, {"error": error, "choices": [{"message": {"content": "I am"}}]}):
+        told = outcome_of(json.dumps(body).encode(), None)
+        assert isinstance(told, Failure)
+        assert (told.kind, told.refused) == (kind, True)
 
 
 @pytest.mark.parametrize(
     "body",
     [
-        {"choices": [{}], "error": {"code": 502}},
+        {"choices": [{}], "code": 502},
         {},
         [],
         "x",
@@ -225,7 +225,9 @@ def test_an_error_object_means_what_its_code_says_also_with_a_200(error: Any, ki
     ],
 )
 def test_what_has_choices_or_no_error_is_no_error(body: Any) -> None:
-    assert error_in_reply(json.dumps(body).encode()) is None
+    told = outcome_of(json.dumps(body).encode(), None)
+    assert isinstance(told, Failure)
+    assert (told.kind, told.refused) == (FailureKind.MALFORMED, False)
 
 
 def test_an_error_with_a_200_is_asked_again_and_not_billed() -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from textwrap import dedent
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -22,7 +23,7 @@ from emoray.hosts import Ask, HostDown, Reply
 from emoray.hosts.chat_template import ChatTemplate
 from emoray.readers.judge import Judge, asked_of
 from emoray.spec import JudgeReader, SpecError, Vllm, parse, with_reader
-from emoray.study.outcomes import Answer, FailureKind
+from emoray.study.outcomes import Answer, Failure, FailureKind
 from tests.hosts.conftest import gone, vllm_entry
 from tests.hosts.vllm_tiny import POSITIONS
 from tests.programs import until
@@ -123,6 +124,29 @@ def test_reasoning_is_kept_apart_and_only_the_answer_is_the_text(vllm_host: Any)
 
     assert reasoning.split("<think>I am told to be sad.</think>Rain again.") == ("I am told to be sad.", "Rain again.")
     assert reasoning.split("still thinking") == ("still thinking", "")
+
+
+def spoken(vllm_host: Any, text: str, finish: str) -> Any:
+    """What the engine hands out of an answer that it has written."""
+    tokens = vllm_host._tokenizer.encode(text) + [vllm_host._tokenizer.eos_token_id] * (finish == "stop")
+    return SimpleNamespace(prompt_token_ids=[0] * 5, outputs=[SimpleNamespace(finish_reason=finish, token_ids=tokens)])
+
+
+def test_reasoning_between_tags_is_kept_apart_without_a_parser_too(vllm_host: Any) -> None:
+    answer = vllm_host._said(spoken(vllm_host, "<think>Hm.</think>\n\nYes.", "stop"))
+    assert (answer.text, answer.reasoning, answer.finish_reason_raw) == ("Yes.", "Hm.", "stop")
+    cut = vllm_host._said(spoken(vllm_host, "<think>Hm.", "length"))
+    assert (cut.kind, cut.finish_reason_raw) == ("empty", "length")
+    assert "raise it" in cut.detail
+
+
+@pytest.mark.parametrize(
+    ("word", "becomes"), [("repetition", "length"), ("abort", "engine"), ("error", "engine"), ("whim", "engine")]
+)
+def test_what_the_engine_says_of_an_end_is_known_by_its_word(vllm_host: Any, word: str, becomes: str) -> None:
+    outcome = vllm_host._said(spoken(vllm_host, "Yes. Yes. Yes.", word))
+    assert outcome.finish_reason_raw == word
+    assert (outcome.kind if isinstance(outcome, Failure) else outcome.finish_reason) == becomes
 
 
 @pytest.mark.parametrize("name", ["nonsense", "openai_gptoss"], ids=["unknown", "finds the end of reasoning only"])

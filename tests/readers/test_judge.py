@@ -95,6 +95,8 @@ def test_a_judge_sees_the_text_and_the_rubric_and_nothing_else() -> None:
         ('{"valence": 0.5, "arousal": 3, "confidence": 1}', "says arousal 3, outside -1 … 1"),
         ('{"valence": 0.5, "arousal": 0, "confidence": -0.1}', "says confidence -0.1, outside 0 … 1"),
         ("[0.5, 0.1, 1]", "holds no JSON object"),
+        ('{"valence": Infinity, "arousal": 0.1, "confidence": 1}', "says valence inf"),
+        ('{"valence": "\ufffd", "arousal": 0.1, "confidence": 1}', "says valence '\ufffd'"),
     ],
 )
 def test_what_is_no_reading_is_an_error_and_never_a_zero(said_by_it: str, reason: str) -> None:
@@ -147,6 +149,23 @@ def test_what_was_paid_for_no_reading_is_kept_where_the_money_ends_before_the_ne
     assert (reading.error, reading.cost_usd) == ("unparsed: the judge's reply holds no JSON object: Hm.", 0.1)
     with pytest.raises(ReaderDown, match="the budget is spent"):
         some.read(["hm"])
+
+
+@pytest.mark.parametrize("number", ["1" + "0" * 400, "-" + "9" * 5000, "[" * 5000, '{"valence":' * 5000])
+def test_a_number_without_end_is_no_reading(number: str) -> None:
+    some, _ = judge(Answer(f'{{"valence": {number}, "arousal": 0.1, "confidence": 1}}'))
+    (reading,) = some.read(["hm"])
+    assert reading.affect is None
+    assert str(reading.error).startswith("unparsed: the judge's reply ")
+    assert len(str(reading.error)) < 400
+
+
+def test_what_a_judge_thinks_aloud_is_no_part_of_its_reading() -> None:
+    """Thoughts hold numbers, too."""
+    thinking = f'<think>Perhaps {{"valence": -1, "arousal": -1, "confidence": 1}}?</think>{GOOD}'
+    model = Scripted(host="scripted", name="m", lines=[thinking])
+    some = Judge(entry().model_copy(update={"model": model}), ScriptedHost(model))
+    assert some.read(["hm"])[0].affect == Affect(0.5, -0.25)
 
 
 @pytest.mark.parametrize("around", ["```json\n{}\n```", "Here you are: {}", "{} I hope this helps.", "{{sad}} {}"])

@@ -159,6 +159,12 @@ def test_a_reset_comes_in_the_middle_of_the_body() -> None:
         (Fault.FILTERED, lambda answer: answer["choices"][0]["finish_reason"] == "content_filter"),
         (Fault.LENGTH, lambda answer: answer["choices"][0]["finish_reason"] == "length"),
         (Fault.WRONG_MODEL, lambda answer: answer["model"] == "some-other-model"),
+        (Fault.SURROGATE, lambda answer: answer["choices"][0]["message"]["content"].endswith("\ud83d")),
+        (Fault.ODD_USAGE, lambda answer: isinstance(answer["usage"]["completion_tokens"], str)),
+        (Fault.THINK, lambda answer: answer["choices"][0]["message"]["content"].startswith("<think>")),
+        (Fault.THINK_CUT, lambda answer: "</think>" not in answer["choices"][0]["message"]["content"]),
+        (Fault.ABORTED, lambda answer: answer["choices"][0]["finish_reason"] == "abort"),
+        (Fault.ERROR_200, lambda answer: answer["error"]["code"] == 503),
     ],
 )
 def test_each_odd_answer_is_odd_in_its_way(fault: Fault, spoiled: Any) -> None:

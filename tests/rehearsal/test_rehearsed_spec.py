@@ -28,6 +28,13 @@ def test_the_grid_and_the_names_stay() -> None:
     assert spec.name == "paper-rehearsal"
 
 
+def test_what_marks_reasoning_stays() -> None:
+    tags = "{name: %s, host: %s, id: x, reasoning_tags: none%s}"
+    models = ", ".join([tags % ("a", "transformers", ""), tags % ("b", "hosted_api", ", account: openai")])
+    text = f"name: t\nmodels: [{models}]\naccounts: {{openai: {{key_env: K}}}}\nreaders: [{{kind: scripted, name: r}}]"
+    assert [entry.reasoning_tags for entry in rehearsal(parse(text)).models] == ["none", "none"]
+
+
 def test_nothing_of_it_reaches_a_real_provider_or_wants_a_key() -> None:
     spec = rehearsal()
 

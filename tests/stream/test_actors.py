@@ -164,6 +164,25 @@ def test_a_slow_answer_does_not_hold_back_those_that_are_there(tmp_path: Path, m
     assert ledger.tally().answered == 6
 
 
+class OneIsOdd(OneIsSlow):
+    """What it says to one ask cannot become a row."""
+
+    @staticmethod
+    def _reply(ask: Ask) -> Reply:
+        odd = Answer("half an emoji \ud83d", "stop", 2**70, 1, 0.25)
+        return Reply(ask.key, odd if ask.key == runs.asked()[2].key else Answer("said"), datetime.now(UTC), 0.0)
+
+
+def test_a_reply_that_cannot_become_a_row_is_one_failure_and_its_neighbours_are_kept(tmp_path: Path) -> None:
+    folder, host, ledger = RunFolder(str(tmp_path)), OneIsOdd(), LaneLedger()
+    host.go.set()
+    with _Turnstile().turn(host.in_flight, 6) as turn:
+        said = pa.concat_tables(speaker_in(folder, ledger)._speak(host, rows.asked(runs.asked()[:6]), "block", turn))
+    assert sorted(said["outcome"].to_pylist()) == [*["answer"] * 5, "malformed"]
+    counts = folder.answers("a").counts()
+    assert (counts.answered, dict(counts.failed), counts.cost_usd) == (5, {"malformed": 1}, 0.25)
+
+
 def test_of_a_block_that_is_run_again_only_what_has_no_reading_is_read_again(tmp_path: Path) -> None:
     folder, cells = runs.begun(tmp_path), runs.asked()
     runs.feel(folder, cells[:3])

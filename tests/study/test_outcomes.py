@@ -1,10 +1,12 @@
-"""Refusals and role breaks: machines in many voices count, people in dark moods do not."""
+"""Refusals and role breaks: machines in many voices count, people in dark moods do not. And texts that are none."""
 
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from emoray.study.outcomes import FailureKind, breaks_role, is_refusal
+from emoray.study.outcomes import FailureKind, breaks_role, is_refusal, valid
 
 REFUSALS = [
     "I'm sorry, but I can't assist with that request.",
@@ -142,3 +144,26 @@ def test_only_what_no_further_ask_can_mend_is_hopeless() -> None:
         FailureKind.QUOTA_EXHAUSTED,
     }
     assert "answer" not in list(FailureKind)  # it is the outcome of an answer
+
+
+@pytest.mark.parametrize(
+    ("text", "made_valid"),
+    [
+        ("I am glad \ud83d", "I am glad \ufffd"),
+        ("\ude00 glad", "\ufffd glad"),
+        ("\ud83d\ud83d\ude00\ude00", "\ufffd😀\ufffd"),
+        ("\ud83d" + "\ude00", "😀"),  # two halves that came one after the other
+        ("schön 😀\x00", "schön 😀\x00"),
+    ],
+)
+def test_half_a_character_becomes_a_whole_one_or_its_replacement(text: str, made_valid: str) -> None:
+    assert valid(text) == made_valid
+
+
+@given(st.text(st.characters(exclude_categories=())))
+def test_whatever_text_comes_can_be_written_and_what_could_be_is_left_as_it_is(text: str) -> None:
+    made = valid(text)
+    made.encode()
+    assert valid(made) == made
+    if not any(0xD800 <= ord(letter) <= 0xDFFF for letter in text):
+        assert made == text

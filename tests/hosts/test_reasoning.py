@@ -1,0 +1,133 @@
+"""Reasoning between tags, by the ways of the families that write it; and texts that are none."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from emoray.hosts.reasoning import _KNOWN, KNOWN, NONE, no_answer, tags_of
+
+JOY = "I am glad.\n\nThe sun is out."
+
+
+@pytest.mark.parametrize(("opened", "closed"), _KNOWN)
+def test_what_stands_between_the_tags_of_a_family_is_reasoning(opened: str, closed: str) -> None:
+    assert KNOWN.split(f"{opened}\nHow would that feel?\n{closed}\n\n{JOY}") == ("How would that feel?", JOY)
+
+
+@pytest.mark.parametrize(("opened", "closed"), _KNOWN)
+def test_what_never_closes_leaves_no_answer(opened: str, closed: str) -> None:
+    assert closed
+    assert KNOWN.split(f"{opened}How would that feel? I coul") == ("How would that feel? I coul", "")
+
+
+@pytest.mark.parametrize(("opened", "closed"), _KNOWN)
+def test_what_stands_before_a_tag_that_only_closes_is_reasoning(opened: str, closed: str) -> None:
+    assert opened
+    assert KNOWN.split(f"How would that feel?{closed}{JOY}") == ("How would that feel?", JOY)
+
+
+@pytest.mark.parametrize(
+    ("text", "reasoning", "answer"),
+    [
+        ("<think>\n\n</think>\n\nYes.", None, "Yes."),  # Qwen, told not to think
+        ("</think>Yes.", None, "Yes."),
+        ("<think></think>", None, ""),
+        ("\n <THINK>Hm.</Think> Yes.", "Hm.", "Yes."),
+        ("<think>One.</think>\n<think>Two.</think>Yes.", "One.\n\nTwo.", "Yes."),
+        ("<think>One <think>two</think> three.</think>Yes.", "One <think>two\n\nthree.", "Yes."),
+        ("One.</think>Two.</think>Yes.", "One.\n\nTwo.", "Yes."),
+        (
+            "<thinking>A<reflection>B</reflection></thinking><output>Yes.</output>",
+            "A<reflection>B</reflection>",
+            "Yes.",
+        ),
+        ("<think>Hm.</think>\n<answer>\nYes.\n</answer>", "Hm.", "Yes."),
+        ("<|START_THINKING|>Hm.<|END_THINKING|><|START_RESPONSE|>Yes.<|END_RESPONSE|>", "Hm.", "Yes."),
+        ("Yes.\n<think>\nOr no?\n</think>\nYes, I say.", "Or no?", "Yes.\n\nYes, I say."),
+    ],
+)
+def test_tags_come_in_many_ways(text: str, reasoning: str | None, answer: str) -> None:
+    assert KNOWN.split(text) == (reasoning, answer)
+
+
+@pytest.mark.parametrize(
+    ("text", "reasoning", "answer"),
+    [
+        (
+            "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>Yes.<|return|>",
+            "Hm.",
+            "Yes.",
+        ),
+        ("Hm.<|end|><|start|>assistant<|channel|>final<|message|>Yes.", "Hm.", "Yes."),
+        ("<|channel|>final<|message|>Yes.", None, "Yes."),
+        ("<|channel|>final <|constrain|>json<|message|>{}", None, "{}"),
+        ("<|channel|>analysis<|message|>Hm. I cou", "Hm. I cou", ""),
+        (
+            "<|start|>assistant<|channel|>commentary<|message|>So.<|end|>"
+            "<|start|>assistant<|channel|>analysis<|message|>Hm.",
+            "So.\nHm.",
+            "",
+        ),
+        ("analysisWe need to be glad.assistantfinalYes.", "We need to be glad.", "Yes."),  # its tokens were skipped
+        ("analysisWe need to be gl", "We need to be gl", ""),
+    ],
+)
+def test_of_channels_only_the_final_one_is_the_answer(text: str, reasoning: str | None, answer: str) -> None:
+    assert KNOWN.split(text) == (reasoning, answer)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I am glad.",
+        "I < 3 you [and you].",
+        "Models write <think> when they begin.",
+        "They write <think> and </think>, which I never do.",
+        "One ends with `</think>`, they say.",
+        'One ends with "</think>", they say.',
+        "I [THINK] so.",
+        "<thınk>Hm.</thınk>Yes.",  # without its dot
+        "analysis of my joy: none.",
+        "Analysis: I am glad.",
+        "  <b>glad</b>",
+        "<answer>Yes.</answer>",
+        "",
+    ],
+)
+def test_an_answer_that_mentions_a_tag_is_left_as_it_is(text: str) -> None:
+    assert KNOWN.split(text) == (None, text)
+
+
+def test_a_pair_of_ones_own_is_the_only_one() -> None:
+    own = tags_of(["<<", ">>"])
+    assert own.split("<<Hm.>>Yes.") == ("Hm.", "Yes.")
+    assert tags_of(["<Дума>", "</ДУМА>"]).split("<Дума>Hm.</ДУМА>Yes.") == ("Hm.", "Yes.")
+    assert own.split("<think>Hm.</think>Yes.") == (None, "<think>Hm.</think>Yes.")
+    assert own.split("analysisWe need.assistantfinalYes.") == (None, "analysisWe need.assistantfinalYes.")
+
+
+@given(st.text() | st.sampled_from(["<think>Hm.</think>Yes.", "</think>", "analysisHm.assistantfinalYes."]))
+def test_none_leaves_every_text_alone(text: str) -> None:
+    assert tags_of("none") is NONE
+    assert NONE.split(text) == (None, text)
+
+
+@given(st.lists(st.sampled_from([*(tag for pair in _KNOWN for tag in pair), "*", "\n", " . ", "`"])))
+def test_of_what_stands_between_tags_nothing_is_lost(parts: list[str]) -> None:
+    reasoning, answer = KNOWN.split("".join(parts))
+    assert ((reasoning or "") + answer).count("*") == "".join(parts).count("*")
+
+
+@pytest.mark.parametrize("text", ["x\n<think>", "</think>x", "x<think>", "<think>x</think>", "\n<think>x</think>"])
+def test_a_text_full_of_tags_is_split_in_reasonable_time(text: str) -> None:
+    """By whoever wants a run to stand still: what grows with the square would take hours."""
+    reasoning, answer = KNOWN.split(text * 20_000)
+    assert ((reasoning or "") + answer).count("x") == 20_000
+
+
+def test_a_reply_without_an_answer_says_what_to_change() -> None:
+    assert "raise it" in no_answer("Hm.", cut=True, word="length").detail
+    assert "never came to an answer" in no_answer("Hm.", cut=False, word="stop").detail
+    assert "without a word" in no_answer(None, cut=False, word=None).detail
