@@ -7,7 +7,7 @@ answer, flagged; so is an answer that leaves the role.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -56,7 +56,8 @@ class Failure:
     detail: str  # one line for a person; never a key
     cost_usd: float | None = None  # a failed ask can be billed
     finish_reason_raw: str | None = None  # where the provider said one
-    refused: bool = False  # by the provider with an error: where nobody says what that cost, it cost nothing
+    refused: bool = field(default=False, compare=False)
+    """By the provider, with an error: where nobody says what that cost, it cost nothing."""
 
 
 Outcome = Answer | Failure
