@@ -52,7 +52,8 @@ def test_who_got_all_it_wanted_may_ask_at_once() -> None:
 
 def test_who_got_less_asks_again_when_a_tenth_of_a_seconds_worth_is_there() -> None:
     found = ask(Bucket(Limits(requests_per_minute=600)), 100, 0.0)
-    assert (found.granted, found.wait_s) == (4, pytest.approx((1 - 0.95) / 9.9, abs=0.05))
+    assert found.granted == 4
+    assert found.wait_s == pytest.approx(0.05)  # there is almost one more
     slow = ask(Bucket(Limits(requests_per_minute=6)), 2, 0.0)
     assert (slow.granted, slow.wait_s) == (1, 5.0)  # never longer than five seconds
 

@@ -199,7 +199,6 @@ def test_of_what_is_stated_and_what_is_heard_the_less_holds() -> None:
 
 def test_a_limit_that_was_seen_to_be_a_days_stays_one_and_is_no_rate() -> None:
     model = Model("life")
-    assert model.per_day is None
     told(model, Heard(limit_requests=200.0, remaining_requests=0.0, reset_requests_s=121.0))
     told(model, Heard(limit_requests=200.0, remaining_requests=0.0, reset_requests_s=3.0))  # the end of the day
     assert (model.per_day, model.rates.requests.per_s) == (200.0, None)
