@@ -28,10 +28,9 @@ from emoray.rehearsal.provider import Manners, Provider
 from emoray.status import status
 from emoray.store import RunFolder
 from tests.hosts.vllm_tiny import tiny_llama
-from tests.programs import EMORAY, PATIENCE_S, until
+from tests.programs import EMORAY, KEY, KEY_ENV, until
 
 LITELLM = os.environ.get("EMORAY_LITELLM") or shutil.which("litellm")
-KEY = "sk-canary-51c7d2e9f043"  # no key of anybody's
 pytestmark = [pytest.mark.cluster, pytest.mark.peers]
 needs_litellm = pytest.mark.skipif(LITELLM is None, reason="LiteLLM is not installed (pip install 'litellm[proxy]')")
 needs_serve = pytest.mark.skipif(
@@ -55,9 +54,9 @@ readers: [{{kind: scripted, name: r}}]
 def run(base_url: str, folder: Path, model: str, repetitions: int = 1) -> subprocess.CompletedProcess[str]:
     spec = folder.with_suffix(".yaml")
     spec.write_text(SPEC.format(base_url=base_url, id=model, repetitions=repetitions))
-    env = os.environ | {"EMORAY_TEST_KEY": f"{KEY}\n"}
+    env = os.environ | {KEY_ENV: f"{KEY}\n"}
     command = [*EMORAY, "run", str(spec), "--out", str(folder)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, env=env)
+    return subprocess.run(command, capture_output=True, text=True, env=env)
 
 
 def free_port() -> int:
@@ -76,7 +75,7 @@ def served(command: list[str], health: str, log: Path, **env: str) -> Iterator[N
         yield
     finally:
         server.terminate()
-        server.wait(PATIENCE_S)
+        server.wait()
 
 
 def _healthy(address: str) -> bool:

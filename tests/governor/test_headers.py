@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from emoray.governor import Heard
-from emoray.governor.headers import duration_s, heard
+from emoray.governor.headers import heard
+from emoray.retry import wait_s
 
 
 def test_each_header_is_read_into_its_place() -> None:
@@ -36,4 +39,4 @@ def test_what_is_left_of_a_limit_of_zero_is_of_no_limit() -> None:
     [("1d2h3m4.5s6ms", 86_400 + 7200 + 180 + 4.5 + 0.006), ("0.5", 0.5), ("", None), (None, None)],
 )
 def test_a_duration_is_the_sum_of_its_parts(text: str | None, seconds: float | None) -> None:
-    assert duration_s(text) == (None if seconds is None else pytest.approx(seconds))
+    assert wait_s(text, datetime.now(UTC)) == (None if seconds is None else pytest.approx(seconds))

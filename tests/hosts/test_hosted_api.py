@@ -20,9 +20,10 @@ from emoray.governor import Lease, Ledger, Limits, News, Want
 from emoray.governor.local import LocalGovernor
 from emoray.hosts import Ask, BudgetSpent, HostDown, Reply
 from emoray.hosts.asking import Guess
-from emoray.hosts.chat import outcome_of, refusal_of, request_body, told_to_wait_s
+from emoray.hosts.chat import outcome_of, refusal_of, request_body
 from emoray.hosts.hosted_api import HostedApi
 from emoray.hosts.permits import Permits
+from emoray.hosts.refusals import told_to_wait_s
 from emoray.prices import price_of
 from emoray.rehearsal.faults import STORM, Fault, Plan, storm
 from emoray.rehearsal.provider import Manners, Provider, completion
