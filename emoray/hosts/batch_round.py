@@ -11,7 +11,7 @@ import logging
 import threading
 import uuid
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from math import inf
@@ -430,7 +430,7 @@ class Round:
             self._backlog.append(self._file_of(way.batch))
             return
         gone = Failure(FailureKind.OVERLOADED, f"{self._at.account.base_url} no longer knows batch {way.batch.id}")
-        yield from (Reply(key, gone, self._at.clock(), 0.0) for key in way.batch.keys if key in self._owed)
+        yield from self._handed(Reply(key, gone, self._at.clock(), 0.0) for key in way.batch.keys)
 
     def _open(self, way: _UnderWay, told: Told) -> Iterator[Reply]:
         """One that is under way for too long gives what is there."""
@@ -442,7 +442,7 @@ class Round:
             return
         results = self._results(told, way.batch)
         replies = self._replies(told, way.batch, results)
-        yield from (r for r in replies if r.key in self._owed and isinstance(r.outcome, Answer))
+        yield from self._handed(reply for reply in replies if isinstance(reply.outcome, Answer))
         self._never_came(way, told, results)
 
     def _over(self, way: _UnderWay, told: Told) -> Iterator[Reply]:
@@ -453,7 +453,7 @@ class Round:
             lacks = _lacks(told, way.batch, results)
             if lacks == _OUTPUT and self._late(way.batch, told):
                 there = [r for r in self._replies(told, way.batch, results) if r.key in results.by_key]
-                yield from (reply for reply in there if reply.key in self._owed)
+                yield from self._handed(there)
                 self._never_came(way, told, results)
                 return
             way.short += lacks == _REST
@@ -468,7 +468,7 @@ class Round:
         self._under_way.remove(way)
         self._at.purse.settle(way.batch.token, sum(reply.outcome.cost_usd or 0.0 for reply in replies))
         good = self._sifted(way, told)
-        yield from (reply for reply in replies if reply.key in self._owed and reply.key not in good)
+        yield from self._handed(reply for reply in replies if reply.key not in good)
         self._at.book.note(replace(way.batch, ended=True, waits_for=None, aside=aside))
         self._taken()
         why = self._hopeless([reply.outcome for reply in replies])
@@ -518,6 +518,12 @@ class Round:
                 f"more, or delete batches/{way.batch.token}.json of the run's folder to ask them anew"
             ),
         )
+
+    def _handed(self, replies: Iterable[Reply]) -> Iterator[Reply]:
+        """Those that are owed, each cell's once: two batches may have asked it."""
+        for reply in replies:
+            if self._owed.pop(reply.key, None) is not None:
+                yield reply
 
     def _stands(self, way: _UnderWay, waits_for: str | None) -> None:
         """Writes down what it waits for, when that has changed."""

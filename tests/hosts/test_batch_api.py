@@ -263,6 +263,21 @@ def test_what_the_open_batches_of_a_dead_submitter_may_cost_is_set_aside_by_whoe
     assert sum(len(batch.keys) for batch in book(tmp_path)) == 10
 
 
+def test_a_cell_that_two_batches_ask_has_one_reply(start: Start, tmp_path: Path) -> None:
+    with Provider(Manners(batch_polls=3)) as provider:
+        for some in (asks(10), asks(15)):
+            first = start(provider, poll_s=60.0)
+            first._closed.set()
+            noted = book(tmp_path)
+            for batch in noted:
+                FolderBook(RunFolder(str(tmp_path))).forget(batch)
+            until_down(first, some)
+            for batch in noted:
+                FolderBook(RunFolder(str(tmp_path))).note(batch)
+        replies = list(start(provider).generate(asks(15)))
+    assert Counter(reply.key for reply in replies) == Counter(ask.key for ask in asks(15))
+
+
 def test_a_batch_that_two_calls_wait_for_is_paid_once(start: Start) -> None:
     purse = LocalGovernor(Limits(budget_usd=1.0))
     with Provider(Manners(batch_polls=2)) as provider:
