@@ -135,17 +135,18 @@ def test_what_was_not_read_has_no_score_under_any_rule(neutral: NeutralRule) -> 
 @pytest.mark.parametrize("neutral", ZERO_OR_DROP)
 def test_an_affect_that_was_read_itself_needs_no_label_and_is_its_own_expectation(neutral: NeutralRule) -> None:
     unread, joy = np.full((1, 28), np.nan, dtype=np.float32), one_hot("joy")
-    p = np.concatenate([unread, joy, unread, joy, unread])
-    felt = np.array([[0.3, 0.4], [-0.5, 0.5], [0.0, 0.0], [np.nan, 0.1], [np.nan, np.nan]])
-    found = score(np.tile(UP, (5, 1)), p, label_map(), neutral, felt)
+    p = np.concatenate([unread, joy, unread, joy, unread, one_hot("neutral")])
+    felt = np.array([[0.3, 0.4], [-0.5, 0.5], [0.0, 0.0], [np.nan, 0.1], [np.nan, np.nan], [np.nan, np.nan]])
+    found = score(np.tile(UP, (6, 1)), p, label_map(), neutral, felt)
     joy_v, joy_a = label_map().vectors()[LABELS.index("joy")]
-    np.testing.assert_array_equal(found.read_valence, [0.3, -0.5, 0.0, joy_v, np.nan])
-    np.testing.assert_array_equal(found.read_arousal, [0.4, 0.5, 0.0, joy_a, np.nan])
+    np.testing.assert_array_equal(found.read_valence, [0.3, -0.5, 0.0, joy_v, np.nan, np.nan])
+    np.testing.assert_array_equal(found.read_arousal, [0.4, 0.5, 0.0, joy_a, np.nan, np.nan])
     np.testing.assert_allclose([found.expected_valence[3], found.expected_arousal[3]], [joy_v, joy_a])
     np.testing.assert_array_equal(found.expected_valence[[0, 1, 2, 4]], found.read_valence[[0, 1, 2, 4]])
     np.testing.assert_array_equal(found.expected_arousal[[0, 1, 2, 4]], found.read_arousal[[0, 1, 2, 4]])
     nowhere = 0.0 if neutral == "zero" else np.nan  # it was read, and has no direction
-    np.testing.assert_allclose(found.cosine, [0.8, 0.5**0.5, nowhere, plain_cosine((0, 1), (joy_v, joy_a)), np.nan])
+    of_joy = plain_cosine((0, 1), (joy_v, joy_a))
+    np.testing.assert_allclose(found.cosine, [0.8, 0.5**0.5, nowhere, of_joy, np.nan, nowhere])
     np.testing.assert_allclose(found.expected_cosine[[0, 1, 2, 4]], [0.8, 0.5**0.5, np.nan, np.nan])
 
 
