@@ -88,6 +88,17 @@ def flaky(folder: RunFolder) -> Iterator[Flaky]:
     Flaky.broken = frozenset()
 
 
+@pytest.fixture
+def tokyo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine whose own time is not UTC."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("tokyo")
 def test_the_second_run_is_told_who_writes_since_when_and_until_when(folder: RunFolder, clock: Clock) -> None:
     lease(folder, clock).take()
     clock.now += 10
@@ -170,8 +181,9 @@ def test_who_slept_too_long_while_another_came_and_went_must_stop_too(folder: Ru
     clock.now += 121
     with lease(folder, clock):
         pass
-    with pytest.raises(Taken, match="was lost"):
+    with pytest.raises(Taken) as told:
         sleeper.renew()
+    assert str(told.value) == f"the lease on {folder.where('')} was lost: another run came and went meanwhile"
 
 
 def test_who_slept_while_nobody_came_goes_on(folder: RunFolder, clock: Clock) -> None:
@@ -322,9 +334,10 @@ def test_scraps_in_the_lease_folder_hold_nobody_up(
     folder.write_text("_lease/other.json", '{"owner": "me"}')
     with caplog.at_level(logging.WARNING):
         assert holder(folder, clock.now) is None
-    assert {record.getMessage() for record in caplog.records} == {
+        assert leases._read(folder, "gone.json") is None  # between the listing and the look
+    assert sorted(record.getMessage() for record in caplog.records) == [
         f"{folder.uri}/_lease/{name}.json is no lease of this emoray and does not count" for name in ("broken", "other")
-    }
+    ]
     mine = lease(folder, clock)
     mine.take()
     assert holder(folder, clock.now) == mine._mine
@@ -487,7 +500,14 @@ def test_where_no_kernel_tells_when_a_process_began_the_clock_decides(
     assert mine.lives(now) is lives
     dead = subprocess.Popen(["true"])
     dead.wait()
+    assert leases._born(dead.pid) == ""
     assert not replace(mine, pid=dead.pid).lives(0.0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel of Linux")
+def test_a_kernel_that_tells_of_processes_and_not_of_this_one_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "_kernel", lambda _: "")
+    assert leases._born(os.getpid()) == ""
 
 
 def test_a_process_of_another_user_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -580,6 +600,20 @@ def test_a_heart_stops_when_its_lease_is_lost(folder: RunFolder, clock: Clock) -
         assert running._heart is not None
         running._heart.join()
     assert (running.renewed, len(beats.waits)) == (2, 2)
+
+
+def test_a_lease_is_handed_back_when_the_heart_has_stopped_or_it_would_claim_it_once_more(
+    folder: RunFolder, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deeds: list[str] = []
+    with lease(folder, clock) as running:
+        heart = running._heart
+        assert heart is not None
+        join, release = heart.join, running.release
+        monkeypatch.setattr(heart, "join", lambda: (deeds.append("join"), join()))
+        monkeypatch.setattr(running, "release", lambda: (deeds.append("release"), release()))
+    assert deeds == ["join", "release"]
+    assert not heart.is_alive()
 
 
 def test_the_heart_beats_while_the_run_lasts(folder: RunFolder) -> None:
