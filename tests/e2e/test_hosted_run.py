@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -49,8 +50,7 @@ def run(two_cpus: str) -> Run:
 def ended(
     address: str, spec: Path, folder: RunFolder, *flags: str, key: str | None = KEY
 ) -> subprocess.CompletedProcess[str]:
-    env = {"PATH": "/usr/bin:/bin", "HOME": str(Path.home()), "RAY_ADDRESS": address}  # Ray's token lies at home
-    env |= {KEY_ENV: key} if key else {}
+    env = os.environ | {"RAY_ADDRESS": address} | ({KEY_ENV: key} if key else {})
     command = [*EMORAY, "run", str(spec), "--out", folder.uri, *flags]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as process:
         try:
