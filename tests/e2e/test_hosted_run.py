@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -58,8 +59,7 @@ def ended(
     spec: Path, folder: RunFolder, *flags: str, key: str | None = KEY, **more: str
 ) -> subprocess.CompletedProcess[str]:
     """Of a run that starts a Ray of its own, or joins the one that `more` of the environment names."""
-    env = {"PATH": "/usr/bin:/bin", "HOME": str(Path.home())} | more  # a shared Ray's token lies at home
-    env |= {KEY_ENV: key} if key else {}
+    env = os.environ | more | ({KEY_ENV: key} if key else {})
     command = [*EMORAY, "run", str(spec), "--out", folder.uri, *flags]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as process:
         try:
