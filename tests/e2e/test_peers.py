@@ -1,6 +1,6 @@
 """Runs against servers that nobody here wrote, out of the box: the LiteLLM proxy, and `transformers serve`.
 
-    pytest -m peers tests/e2e/test_peers.py
+    make pytest TESTS="-m peers tests/e2e/test_peers.py"
 
 LiteLLM is no part of this package's environment: `EMORAY_LITELLM` names its program where it is not on the path.
 """
@@ -31,7 +31,7 @@ from tests.hosts.vllm_tiny import tiny_llama
 from tests.programs import EMORAY, KEY, KEY_ENV, until
 
 LITELLM = os.environ.get("EMORAY_LITELLM") or shutil.which("litellm")
-pytestmark = [pytest.mark.cluster, pytest.mark.peers]
+pytestmark = [pytest.mark.cluster, pytest.mark.peers, pytest.mark.campaign]
 needs_litellm = pytest.mark.skipif(LITELLM is None, reason="LiteLLM is not installed (pip install 'litellm[proxy]')")
 needs_serve = pytest.mark.skipif(
     None in map(find_spec, ("transformers", "fastapi", "uvicorn", "rich")),
