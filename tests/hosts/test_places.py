@@ -29,18 +29,28 @@ def lanes(provider: Provider, *, timeout_s: float, actors: int = 1, in_flight: i
         host.close()
 
 
-@pytest.mark.parametrize(("slots", "latency_s", "n"), [(4, 0.1, 120), (1, 0.1, 30), (4, 0.4, 40)])
+@pytest.mark.parametrize(
+    ("slots", "latency_s", "n", "timeout_s"),
+    [
+        (4, 0.25, 120, 3.0),  # in all 7.5 s
+        *(
+            pytest.param(*close, 1.0, marks=pytest.mark.campaign)
+            for close in ((4, 0.1, 120), (1, 0.1, 30), (4, 0.4, 40))
+        ),
+    ],
+)
 def test_a_server_with_few_slots_is_asked_no_more_than_twice_as_often_as_need_be_and_answers_everything(
-    slots: int, latency_s: float, n: int
+    slots: int, latency_s: float, n: int, timeout_s: float
 ) -> None:
     with (
         Provider(Manners(slots=slots, latency_s=latency_s)) as provider,
-        lanes(provider, timeout_s=1.0) as (host,),
+        lanes(provider, timeout_s=timeout_s) as (host,),
     ):
         assert kinds(list(host.generate(asks(n)))) == {"answer": n}
         assert provider.counters.requests <= 2 * n
 
 
+@pytest.mark.campaign
 def test_a_server_that_hangs_for_a_while_gets_few_at_once_then_and_as_many_as_before_when_it_is_back() -> None:
     plan = Plan(schedule=[(101, 170, Fault.HANG)])
     with Provider(Manners(plan)) as provider, lanes(provider, timeout_s=0.5, in_flight=64) as (host,):
