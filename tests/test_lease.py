@@ -609,9 +609,16 @@ def test_a_lease_is_handed_back_when_the_heart_has_stopped_or_it_would_claim_it_
     with lease(folder, clock) as running:
         heart = running._heart
         assert heart is not None
-        join, release = heart.join, running.release
-        monkeypatch.setattr(heart, "join", lambda: (deeds.append("join"), join()))
-        monkeypatch.setattr(running, "release", lambda: (deeds.append("release"), release()))
+
+        def noted(deed: str, done: Callable[[], None]) -> Callable[[], None]:
+            def call() -> None:
+                deeds.append(deed)
+                done()
+
+            return call
+
+        monkeypatch.setattr(heart, "join", noted("join", heart.join))
+        monkeypatch.setattr(running, "release", noted("release", running.release))
     assert deeds == ["join", "release"]
     assert not heart.is_alive()
 
