@@ -8,9 +8,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --prefer-binary
 SPEC ?= jobs/quickstart.yaml
 GOEMOTIONS ?= ../shared/goemotions
-# many tests wait for processes to start or to die, so more run at once than there are cores; what shares a cluster stays
-# with one worker (tests/conftest.py)
-SIDE_BY_SIDE ?= -n 3 --dist loadgroup --no-loadscope-reorder
+# many tests wait for processes to start or to die, so two run at once; what shares a cluster stays with one worker
+# (tests/conftest.py)
+SIDE_BY_SIDE ?= -n 2 --dist loadgroup --no-loadscope-reorder
 BUSY ?= 0
 
 .PHONY: run test test-all lint types pytest coverage mutants schema train clean

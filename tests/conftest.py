@@ -94,12 +94,12 @@ def nodes() -> Iterator[Nodes]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that share what takes long to start stay with one worker: those of a file, or of a group that they name.
 
-    The longest group comes first, then what has clusters and engines: workers end together.
+    The longest group comes first, so that no worker ends long after the others.
     """
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
-    items.sort(key=lambda item: [item.get_closest_marker(mark) is None for mark in ("chaos", "vllm", "cluster")])
+    items.sort(key=lambda item: [mark.args for mark in item.iter_markers("xdist_group")] != [("nodes",)])
 
 
 Tell = Callable[[str], None]
