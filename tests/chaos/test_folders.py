@@ -189,7 +189,7 @@ def test_a_disk_that_fills_up_ends_the_run_with_a_sentence_and_room_lets_it_go_o
     mounted: Path, nodes: Nodes, start: Start, tmp_path: Path
 ) -> None:
     folder, spec = RunFolder(str(mounted / "run")), tmp_path / "spec.yaml"
-    spec.write_text(SPEC.format(repetitions=100, latency_s=0.3))
+    spec.write_text(SPEC.format(repetitions=100, latency_s=2.0))
     command = [*EMORAY, "run", str(spec), "--out", folder.uri, "--address", nodes.address]
     full = start(command, **nodes.environment)
     until(lambda: folder.exists() and folder.answers("a").counts().answered > 0, full)
@@ -204,6 +204,7 @@ def test_a_disk_that_fills_up_ends_the_run_with_a_sentence_and_room_lets_it_go_o
     kept = folder.answers("a").settled()
 
     (mounted / "filler").unlink()
+    spec.write_text(SPEC.format(repetitions=100, latency_s=0.0))
     again = start(command, **nodes.environment)
     assert again.wait() == 0, again.communicate()
     counts = folder.answers("a").counts()

@@ -25,13 +25,13 @@ esac
 """
 SPEC = """
 name: t
-models: [{name: a, host: scripted, latency_s: 0.3, in_flight: 16}]
+models: [{name: a, host: scripted, latency_s: 1.0, in_flight: 16}]
 states: 3
 questions: [freedom, art]
-repetitions: 70
+repetitions: 35
 readers: [{kind: scripted, name: r}]
 """
-CELLS = 420
+CELLS = 210
 ENDING = """
 import pathlib, signal, sys
 code = int(sys.argv[1])

@@ -36,7 +36,7 @@ readers: [{{kind: scripted, name: r}}]
 """
 SLOW = """
 name: slow
-models: [{{name: a, host: scripted, latency_s: 0.3, in_flight: 16}}]
+models: [{{name: a, host: scripted, latency_s: 1.5, in_flight: 16}}]
 states: 3
 questions: [freedom, art]
 repetitions: {repetitions}

@@ -26,7 +26,7 @@ def s3() -> Iterator[str]:
 def test_a_run_on_an_object_store_is_killed_resumed_compacted_and_told_of(
     s3: str, spec: Callable[..., Path], start: Start, join: Start
 ) -> None:
-    path, folder = spec(repetitions=100, latency_s=3.0, in_flight=32), RunFolder(s3 % "night")
+    path, folder = spec(repetitions=100, latency_s=15.0, in_flight=64), RunFolder(s3 % "night")
     command = [*EMORAY, "run", str(path), "--out", folder.uri]
     killed = join(command)
     until(lambda: folder.exists() and folder.answers("a").counts().answered > 50, killed, every_s=0.1)
@@ -41,7 +41,7 @@ def test_a_run_on_an_object_store_is_killed_resumed_compacted_and_told_of(
     before = folder.answers("a").settled()
     assert 50 < len(before) < CELLS
 
-    path.write_text(path.read_text().replace("latency_s: 3.0", "latency_s: 0.0"))
+    path.write_text(path.read_text().replace("latency_s: 15.0", "latency_s: 0.0"))
     resumed = join(command)
     said, progress = resumed.communicate()
     assert resumed.returncode == 0, progress
