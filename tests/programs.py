@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -54,3 +57,19 @@ def until(what: Callable[[], bool], process: subprocess.Popen[str] | None = None
     while not what():
         assert process is None or process.poll() is None, process.communicate()
         time.sleep(every_s)
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+def healthy(address: str) -> bool:
+    """Whether a server says so of itself."""
+    try:
+        with urllib.request.urlopen(address, timeout=1.0) as response:
+            return bool(response.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False

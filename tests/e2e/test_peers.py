@@ -10,11 +10,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -28,7 +25,7 @@ from emoray.rehearsal.provider import Manners, Provider
 from emoray.status import status
 from emoray.store import RunFolder
 from tests.hosts.vllm_tiny import tiny_llama
-from tests.programs import EMORAY, KEY, KEY_ENV, until
+from tests.programs import EMORAY, KEY, KEY_ENV, free_port, healthy, until
 
 LITELLM = os.environ.get("EMORAY_LITELLM") or shutil.which("litellm")
 pytestmark = [pytest.mark.cluster, pytest.mark.peers, pytest.mark.campaign]
@@ -59,31 +56,16 @@ def run(base_url: str, folder: Path, model: str, repetitions: int = 1) -> subpro
     return subprocess.run(command, capture_output=True, text=True, env=env)
 
 
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
-
-
 @contextmanager
 def served(command: list[str], health: str, log: Path, **env: str) -> Iterator[None]:
     with log.open("w") as said:
         server = subprocess.Popen(command, env=os.environ | env, stdout=said, stderr=subprocess.STDOUT, text=True)
     try:
-        until(lambda: _healthy(health), server, every_s=0.2)
+        until(lambda: healthy(health), server, every_s=0.2)
         yield
     finally:
         server.terminate()
         server.wait()
-
-
-def _healthy(address: str) -> bool:
-    try:
-        with urllib.request.urlopen(address, timeout=1.0) as response:
-            return bool(response.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
 
 
 @pytest.fixture

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import socket
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +15,7 @@ import pytest
 from emoray import rows
 from emoray.store import RunFolder
 from tests.hosts.vllm_tiny import tiny_llama
-from tests.programs import EMORAY, KEY, KEY_ENV, Start, until
+from tests.programs import EMORAY, KEY, KEY_ENV, Start, free_port, healthy, until
 
 pytestmark = [
     pytest.mark.cluster,
@@ -48,9 +45,7 @@ CELLS = 24
 def base_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server that lives as long as this file's tests; it demands the key."""
     place = tmp_path_factory.mktemp("served")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     settings = ["--host", "127.0.0.1", "--port", str(port), "--served-model-name", SERVED]
     settings += ["--dtype", "float32", "--enforce-eager", "--max-num-seqs", "16", "--kv-cache-memory-bytes", "1G"]
     settings += ["--no-enable-chunked-prefill"]  # with it, vLLM 0.29 dies of a seed on a CPU; see hosts/vllm.py
@@ -64,19 +59,11 @@ def base_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             text=True,
         )
     try:
-        until(lambda: _healthy(f"http://127.0.0.1:{port}/health"), server)
+        until(lambda: healthy(f"http://127.0.0.1:{port}/health"), server)
         yield f"http://127.0.0.1:{port}/v1"
     finally:
         server.terminate()
         server.wait()
-
-
-def _healthy(address: str) -> bool:
-    try:
-        with urllib.request.urlopen(address, timeout=1.0) as response:
-            return bool(response.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
 
 
 def run(join: Start, base_url: str, folder: Path, model: str = SERVED) -> tuple[int, str]:
