@@ -40,6 +40,7 @@ _FOLDER = "_lease"
 _BEATS = 4  # in a lease
 _WATCHED = 1.5  # beats without a change, after which a holder is not only late
 _ROUNDS = 40  # looks at contenders that neither withdraw nor hold
+_ALIVE = "alive"  # in place of when a process began
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,17 @@ class Claim:
     @property
     def ended(self) -> bool:
         """Whether its process is known to have ended: one of this machine."""
-        return self.place == _place() and _born(self.pid) != self.born
+        return self.place == _place() and _born(self.pid) != self.born and not self._untold
 
     def lives(self, now: float) -> bool:
         """Not ended as far as we know, and not expired, which does not matter where its process is known to run."""
-        return not self.ended and (now < self.expires or (self.place == _place() and self.born.isdigit()))
+        runs = self.place == _place() and not self._untold
+        return not self.ended and (now < self.expires or runs)
+
+    @property
+    def _untold(self) -> bool:
+        """Whether the kernel tells no more of its process, then or now, than that there is one of this number."""
+        return _ALIVE in {self.born, _born(self.pid)}
 
 
 class Taken(StoreError):
@@ -248,29 +255,26 @@ def _place() -> str:
 
 
 def _born(pid: int) -> str:
-    """When a process began, in ticks of its kernel; "" when there is none, or no telling."""
+    """When a process began, in ticks of its kernel; "" when there is none, _ALIVE when there is no telling.
+
+    There is none where there is no /proc (macOS), where it hides the processes of others (hidepid), and where it
+    cannot be read for a moment (too many open files).
+    """
     stat = _kernel(f"/proc/{pid}/stat")
     if stat:
         fields = stat.rpartition(")")[2].split()
         return "" if fields[0] in "ZX" else fields[19]
-    return _alive(pid)
-
-
-def _alive(pid: int) -> str:
-    """Where there is no /proc (macOS): whether the process is there at all."""
-    if Path("/proc/self").exists():
-        return ""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return ""
     except PermissionError:
         pass
-    return "alive"
+    return _ALIVE
 
 
 def _kernel(path: str) -> str:
     try:
-        return Path(path).read_text().strip()
+        return Path(path).read_text(errors="replace").strip()
     except OSError:
         return ""

@@ -17,6 +17,7 @@ import pytest
 from emoray import lease as leases
 from emoray.lease import Claim, Lease, Taken, holder
 from emoray.store import RunFolder, StoreError
+from tests.programs import until
 
 
 class Clock:
@@ -317,8 +318,7 @@ def test_of_many_that_come_at_once_exactly_one_writes(folder: RunFolder, clock: 
             thread.start()
         for thread in threads:
             thread.join()
-        assert len(told) == 3
-        assert all("is being written by process" in sentence for sentence in told)
+        assert ["is being written by process" in sentence for sentence in told] == [True] * 3, told
         for one in contenders:
             one.release()
 
@@ -505,9 +505,39 @@ def test_where_no_kernel_tells_when_a_process_began_the_clock_decides(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel of Linux")
-def test_a_kernel_that_tells_of_processes_and_not_of_this_one_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leases, "_kernel", lambda _: "")
-    assert leases._born(os.getpid()) == ""
+@pytest.mark.parametrize("told", ["when it was made", "when it is looked at"])
+@pytest.mark.parametrize(("now", "lives"), [(99.0, True), (100.0, False)])
+def test_a_kernel_that_does_not_tell_of_a_process_that_runs_leaves_it_to_the_clock(
+    told: str, now: float, monkeypatch: pytest.MonkeyPatch, *, lives: bool
+) -> None:
+    """It hides the processes of other users, or has no file to open at the moment."""
+    mine = Claim.here(since=0.0, expires=100.0)
+    with monkeypatch.context() as silent:
+        silent.setattr(leases, "_kernel", hiding(mine.pid))
+        hidden = Claim.here(since=0.0, expires=100.0)
+        if told == "when it was made":
+            assert (mine.lives(now), mine.ended) == (lives, False)
+    if told == "when it is looked at":
+        assert (hidden.lives(now), hidden.ended) == (lives, False)
+
+
+def hiding(pid: int) -> Callable[[str], str]:
+    """A kernel that tells nothing of one process."""
+    kernel = leases._kernel
+    return lambda path: "" if path == f"/proc/{pid}/stat" else kernel(path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel of Linux")
+def test_a_process_whose_name_is_no_text_is_known_too(tmp_path: Path) -> None:
+    program = os.fsencode(tmp_path) + b"/\xff"
+    shutil.copy(os.fsencode(shutil.which("sleep") or ""), program)
+    process = subprocess.Popen([program, "600"])
+    try:
+        until(lambda: b"\xff" in Path(f"/proc/{process.pid}/comm").read_bytes())
+        assert leases._born(process.pid).isdigit()
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_a_process_of_another_user_is_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from emoray.governor import Heard, Lease, Ledger, News, Told, Want
 from emoray.governor.rates import HEADROOM
 from emoray.spec import Account
 from emoray.stream.governor_actor import SharedGovernor, account_governor, purse
+from tests.programs import until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("two_cpus")]
 
@@ -80,10 +81,10 @@ def test_a_handle_can_be_sent_and_its_name_tells_no_key() -> None:
 
 
 def revived(governor: SharedGovernor, holder: str, ledger: Ledger) -> None:
-    """The governor dies; a holder notices, and it is started again."""
+    """The governor dies, which takes a moment; a holder notices, and it is started again."""
     ray.kill(governor._handle())
-    while ask(governor, holder, Want(0), ledger).wait_s == 0.5:
-        pass
+    until(lambda: ask(governor, holder, Want(0), ledger).wait_s == 0.5)
+    until(lambda: ask(governor, holder, Want(0), ledger).wait_s != 0.5)
 
 
 def test_a_governor_that_died_is_born_again_and_told_what_matters() -> None:
@@ -116,8 +117,7 @@ def test_whoever_starts_a_purse_again_tells_it_what_was_spent() -> None:
 
 
 def wait_for_death(governor: SharedGovernor) -> None:
-    while any(named["name"] == governor.name for named in ray.util.list_named_actors(all_namespaces=True)):
-        pass
+    until(lambda: governor.name not in {named["name"] for named in ray.util.list_named_actors(all_namespaces=True)})
 
 
 def test_a_colleague_without_a_budget_does_not_lift_mine() -> None:
