@@ -421,7 +421,7 @@ def _say_end(
             failed = folder.answers(model).counts().failed
             kinds = f" ({by_kind(failed)})" if failed else ""
             print(f"{model}: {cells:,} cells are still owed{kinds}", file=sys.stderr)
-            for kind, text in failure_texts(folder.answers(model)).items():
+            for kind, text in failure_texts(folder.answers(model)).items() if failed else ():
                 print(f"{model}: {kind}, for example: {text}", file=sys.stderr)
             for sentence in [*_alike(study.spec.model(model), failed), *_not_read(folder, study, model)]:
                 print(f"{model}: {sentence}", file=sys.stderr)

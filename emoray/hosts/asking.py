@@ -74,12 +74,13 @@ class Asking:
         hopeless: Callable[[Failure], str],  # the sentence that ends the lane
         at_end: Callable[[], Awaitable[None]],
         chance: random.Random,  # for jitter only
+        had_answers: Callable[[], bool] = lambda: False,  # the lane, from whichever actor
     ) -> None:
         self._attempt, self._permits, self._hopeless, self._at_end = attempt, permits, hopeless, at_end
         self._in_flight, self._retry, self._chance = in_flight, retry, chance
         self._backoff = Backoff(retry.first_wait_s, retry.longest_wait_s)
         self._guess = guess
-        self._belief = Belief(retry.attempts)
+        self._belief = Belief(retry.attempts, had_answers)
         self._places = Places(in_flight, retry.timeout_s)
         self._down: HostDown | None = None
         self._closed = False

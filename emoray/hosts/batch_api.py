@@ -35,7 +35,7 @@ from emoray.hosts.batch_round import LONGEST_POLL_S, NONE_THERE, Refused, Round,
 from emoray.hosts.batch_told import Stage, Told, ToldFile, file_of, told_of
 from emoray.hosts.chat import parsed_outcome, shown
 from emoray.hosts.discretion import without_key
-from emoray.hosts.hosted_api import client_of, failure_of, hopeless_sentence, key_of
+from emoray.hosts.hosted_api import client_of, failure_of, hopeless_sentence, key_of, patience
 from emoray.hosts.reasoning import tags_of
 from emoray.prices import price_of, unpriced
 from emoray.retry import Backoff
@@ -89,6 +89,7 @@ class BatchApi:
         self._closed = threading.Event()
         secret = key if account.key_env else ""
         self._desk = _Desk(self._client, entry, account, retry, secret, self._closed, poll_s)
+        self._desk.welcome = any(batch.id is not None and batch.model == entry.name for batch in book.noted())
         self._at = Setting(
             desk=self._desk,
             entry=entry,
@@ -150,7 +151,7 @@ class _Desk:
         self._client, self._entry, self._account, self._retry = client, entry, account, retry
         self._secret, self._closed, self._poll_s = secret, closed, poll_s
         self._backoff, self._chance = Backoff(retry.first_wait_s, retry.longest_wait_s), random.Random(0)
-        self._welcome = False  # whether the provider has answered anything yet
+        self.welcome = False  # whether the provider has answered anything yet, whoever asked
         self._has_batches = False  # whether it has told of a batch yet
 
     def uploaded(self, content: bytes, waits: Callable[[ToldFile], None]) -> str:
@@ -205,7 +206,9 @@ class _Desk:
                 waited = True
                 if self._waited_for(batch):  # Azure refuses a file that is not processed
                     continue
-            if not (in_doubt or self._may_pass(refused)) or attempt == self._retry.attempts or self.pause(attempt):
+            if not (in_doubt or self._may_pass(refused)) or attempt == self._retry.attempts:
+                break
+            if self.pause(attempt, refused.told_s):
                 break
         raise refused
 
@@ -298,7 +301,7 @@ class _Desk:
                 refused = wrong
             if refused.status in final or not self._may_pass(refused):
                 break
-            if attempt == self._retry.attempts or self.pause(attempt):
+            if attempt == self._retry.attempts or self.pause(attempt, refused.told_s):
                 break
         raise refused
 
@@ -307,7 +310,7 @@ class _Desk:
             result = call()
         except (openai.APIError, ValueError, OSError) as wrong:
             raise self._refusal(wrong) from None
-        self._welcome = True
+        self.welcome = True
         return result
 
     def _refusal(self, wrong: Exception) -> Refused:
@@ -317,18 +320,21 @@ class _Desk:
         if isinstance(wrong, ValueError | openai.APIResponseValidationError):
             detail = f"{self._account.base_url} answered with no JSON object: {self.shown(wrong)}"
             return Refused(Failure(FailureKind.MALFORMED, detail), 200)
-        return Refused(failure_of(wrong, self._secret), status, code if isinstance(code, str) else None)
+        failure, told_s = failure_of(wrong, self._secret), None
+        if isinstance(wrong, openai.APIStatusError):
+            failure, told_s = patience(failure, wrong.response.headers, wrong.response.content)
+        return Refused(failure, status, code if isinstance(code, str) else None, told_s)
 
     def _may_pass(self, refused: Refused) -> bool:
         """Whether another attempt may help. Who was welcome before is not refused by one 401 or 404."""
         kind = refused.failure.kind
         if refused.full:
             return False
-        return kind in _PASSING or (self._welcome and kind in (FailureKind.AUTH, FailureKind.NO_SUCH_MODEL))
+        return kind in _PASSING or (self.welcome and kind in (FailureKind.AUTH, FailureKind.NO_SUCH_MODEL))
 
-    def pause(self, attempt: int) -> bool:
-        """Waits before the next attempt; True where the host was closed meanwhile."""
-        return self._closed.wait(self._backoff.wait_s(attempt, self._chance.random()))
+    def pause(self, attempt: int, told_s: float | None = None) -> bool:
+        """Waits before the next attempt, as long as was told; True where the host was closed meanwhile."""
+        return self._closed.wait(self._backoff.wait_s(attempt, self._chance.random(), told_s))
 
     def trouble(self, wrong: Refused) -> HostDown:
         failure = self.valid(wrong.failure)

@@ -57,9 +57,12 @@ def endpoint_of(account: Account) -> str:
 class Refused(Exception):
     """A request that brought nothing."""
 
-    def __init__(self, failure: Failure, status: int | None = None, code: str | None = None) -> None:
+    def __init__(
+        self, failure: Failure, status: int | None = None, code: str | None = None, told_s: float | None = None
+    ) -> None:
+        """`told_s`: for how long the provider wants to be left alone, if it says so."""
         super().__init__(failure.detail)
-        self.failure, self.status, self.code = failure, status, code
+        self.failure, self.status, self.code, self.told_s = failure, status, code, told_s
         self.in_doubt = False  # whether it may have made a batch all the same
 
     @property
@@ -99,8 +102,8 @@ class Desk(Protocol):
         """The account's open batches that are younger; none where nobody tells."""
         ...
 
-    def pause(self, attempt: int) -> bool:
-        """Waits before the next attempt; True where the host was closed meanwhile."""
+    def pause(self, attempt: int, told_s: float | None = None) -> bool:
+        """Waits before the next attempt, as long as was told; True where the host was closed meanwhile."""
         ...
 
     def trouble(self, wrong: Refused) -> HostDown:
@@ -323,6 +326,7 @@ class Round:
             self._refused_for_room(file, alone=not self._under_way)
         elif kind is FailureKind.RATE_LIMITED:
             self._backlog.appendleft(file)
+            self._wait_s = max(self._wait_s, wrong.told_s or 0.0)
             self._wait_for_room()
         elif wrong.status == 413 and len(file.asks) > 1:
             self._shrink(file)

@@ -1,6 +1,6 @@
 """Whether a lane believes what it is refused with. Pure: time is an argument.
 
-A lane that never had an answer believes at once that its key or its model is none, and after twenty asks that all are
+A lane that never had an answer, from any of its actors, believes at once that its key or its model is none, and after twenty asks that all are
 refused alike. One that had answers does not: a proxy in between says such things in passing. It asks again, one ask at
 a time after growing pauses, and believes what it hears each time.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from enum import Enum, auto
 
 from emoray.study.outcomes import Failure, FailureKind
@@ -27,9 +28,13 @@ class Verdict(Enum):
 
 
 class Belief:
-    """Of one lane."""
+    """Of one actor of a lane."""
 
-    def __init__(self, attempts: int) -> None:
+    def __init__(self, attempts: int, elsewhere: Callable[[], bool] = lambda: False) -> None:
+        """`elsewhere`: whether another actor of the lane had answers, or this one before Ray started it again; asked
+        only where the lane would end.
+        """
+        self._elsewhere = elsewhere
         self.doubts = 0  # refusals of the whole lane, one after the other
         self._most_doubts = max(_FEWEST_DOUBTS, attempts)
         self._doubted_at = float("-inf")
@@ -49,15 +54,19 @@ class Belief:
         asks = self._alike.setdefault((failure.kind, _gist(failure.detail)), Counter())
         asks[key] += 1
         enough = len(asks) >= ALIKE or (len(asks) >= _A_FEW and asks.total() >= 2 * ALIKE)
-        return Verdict.END if enough else Verdict.GO_ON
+        return Verdict.END if enough and not self._lane_had_answers() else Verdict.GO_ON
 
     def _hopeless(self, kind: FailureKind, asked_at: float, now: float) -> Verdict:
-        if not self._had_answers or kind not in _PASSING:
+        if kind not in _PASSING or not self._lane_had_answers():
             return Verdict.END
         if asked_at < self._doubted_at:  # it was under way when the last one was refused
             return Verdict.GO_ON
         self.doubts, self._doubted_at = self.doubts + 1, now
         return Verdict.END if self.doubts >= self._most_doubts else Verdict.DOUBT
+
+    def _lane_had_answers(self) -> bool:
+        self._had_answers = self._had_answers or self._elsewhere()
+        return self._had_answers
 
 
 def _gist(detail: str) -> str:

@@ -55,9 +55,19 @@ class HostedApi:
     engine = None
 
     def __init__(
-        self, entry: Hosted, account: Account, retry: Retry, governor: Governor, *, run: str = "run", seed: int = 0
+        self,
+        entry: Hosted,
+        account: Account,
+        retry: Retry,
+        governor: Governor,
+        *,
+        run: str = "run",
+        seed: int = 0,
+        had_answers: Callable[[], bool] = lambda: False,
     ) -> None:
-        """HostDown without a key, or for a budget without a price. `run` is its name to governors; `seed`: jitter."""
+        """HostDown without a key, or for a budget without a price. `run` is its name to governors; `seed`: jitter;
+        `had_answers`: whether the lane had any, from whichever actor.
+        """
         self.in_flight = entry.in_flight
         self._entry, self._account, self._timeout_s = entry, account, retry.timeout_s
         self._price = price_of(entry)
@@ -84,6 +94,7 @@ class HostedApi:
             hopeless=lambda failure: hopeless_sentence(failure, entry, account),
             at_end=self._client.close,
             chance=random.Random(seed),
+            had_answers=had_answers,
         )
 
     def generate(self, asks: Iterable[Ask]) -> Iterator[Reply]:
@@ -115,7 +126,7 @@ class HostedApi:
         outcome = self._said(status, body)
         if not (isinstance(outcome, Failure) and outcome.refused):
             return Tried(outcome, asked_at, took_s)
-        outcome, told_s = _patience(outcome, headers, body)
+        outcome, told_s = patience(outcome, headers, body)
         return Tried(outcome, asked_at, took_s, told_s, billable=False, late=status in _LATE)
 
     def _said(self, status: int, body: bytes) -> Outcome:
@@ -250,7 +261,7 @@ def foreseen(wrong: BaseException) -> None:
     raise wrong
 
 
-def _patience(refused: Outcome, headers: Mapping[str, str], body: bytes) -> tuple[Outcome, float | None]:
+def patience(refused: Failure, headers: Mapping[str, str], body: bytes) -> tuple[Failure, float | None]:
     """The refusal, and for how long the provider wants to be left alone.
 
     A limit that holds for hours is no matter of pace: what is over is the day's quota. Anybody else who wants to be
@@ -259,7 +270,7 @@ def _patience(refused: Outcome, headers: Mapping[str, str], body: bytes) -> tupl
     now = datetime.now(UTC)
     there = their_now(headers, now)
     told_s = retry_after_s(headers, there) or told_to_wait_s(body, there)
-    if not isinstance(refused, Failure) or refused.kind is not FailureKind.RATE_LIMITED:
+    if refused.kind is not FailureKind.RATE_LIMITED:
         return refused, None if told_s is None or told_s > _LONGEST_TOLD_S else told_s
     told_s = max(filter(None, (told_s, until_reset_s(headers, now, told_s))), default=None)
     if told_s is None or told_s <= _LONGEST_TOLD_S:

@@ -36,7 +36,6 @@ class Fault(StrEnum):
     AUTH = "auth"  # 401; now and then only, it is a proxy's
     QUOTA = "quota"  # 429, code insufficient_quota
     MODERATED = "moderated"  # 403 that says which input was flagged, as OpenRouter does
-    OK_ERROR = "ok_error"  # 200 with an error object, whose code is 502
     STREAM = "stream"  # 200, a stream of events
     SURROGATE = "surrogate"  # an answer, a model id and a reason to end with half an emoji, as JSON can spell it
     ODD_USAGE = "odd_usage"  # tokens as a float, as text, as a truth

@@ -388,8 +388,6 @@ class Provider:
                 flagged = {"reasons": ["violence"], "flagged_input": "…", "provider_name": "rehearsal"}
                 error = {"code": 403, "message": "Your input was flagged.", "metadata": flagged}
                 return web.json_response({"error": error}, status=403)
-            case Fault.OK_ERROR:
-                return web.json_response({"error": {"code": 502, "message": "Provider returned error"}})
             case Fault.STREAM:
                 return web.Response(text=_STREAM, content_type="text/event-stream")
             case Fault.QUOTA:

@@ -11,7 +11,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import takewhile
 from typing import Any, NamedTuple
@@ -41,7 +41,7 @@ from emoray.spec import (
     Vllm,
 )
 from emoray.store import Part, RunFolder, StoreError, missing_mark
-from emoray.stream.ledger import Verdict
+from emoray.stream.ledger import Tally, Verdict
 from emoray.stream.means import Means
 from emoray.study.goemotions import LabelMap
 from emoray.study.scoring import NeutralRule
@@ -90,7 +90,8 @@ def host_of(entry: ModelEntry, means: Means | None = None) -> Host:
         case Hosted(host="hosted_api") if means:
             from emoray.hosts.hosted_api import HostedApi
 
-            return HostedApi(entry, means.account, means.retry, means.governor, run=means.run)
+            told = {"run": means.run, "had_answers": means.had_answers}
+            return HostedApi(entry, means.account, means.retry, means.governor, **told)
         case Hosted(host="batch_api") if means:
             from emoray.hosts.batch_api import BatchApi
 
@@ -146,7 +147,7 @@ class Speaker:
             return None
         try:
             _check_node(self._work)
-            host = host_of(entry, self._work.means)
+            host = host_of(entry, _means(self._work, lambda lane: lane.answered))
         except (HostDown, StoreError) as wrong:
             if not ray.get(ledger.cannot_start.remote(str(wrong))):
                 os._exit(1)  # Ray starts it again, where it may do better
@@ -303,7 +304,7 @@ class Listener:
             return None
         try:
             _check_node(self._work)
-            return reader_of(entry, self._work.means)
+            return reader_of(entry, _means(self._work, lambda lane: lane.read.get(entry.name, 0)))
         except (HostDown, ReaderDown, StoreError) as wrong:
             ray.get(ledger.down.remote(str(wrong)))
             return None
@@ -375,6 +376,12 @@ def _read_as_one(together: list[_Waiting], read: Callable[[pa.Table], Future[Non
 def _me() -> str:
     """The same for an actor and for what Ray starts in its place."""
     return str(ray.get_runtime_context().get_actor_id())
+
+
+def _means(work: Work, answers: Callable[[Tally], int]) -> Means | None:
+    """Those of the lane, with what its ledger knows of answers."""
+    ledger = work.ledger
+    return work.means and replace(work.means, had_answers=lambda: answers(ray.get(ledger.tally.remote())) > 0)
 
 
 def _check_node(work: Work) -> None:

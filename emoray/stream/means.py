@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from emoray import manifest
@@ -31,6 +31,7 @@ class Means:
     run: str  # the run's name towards governors, the same whenever it is resumed
     batches: BatchBook
     purse: Governor | None = None  # money alone, for batches, which have no rate: the same that `governor` asks
+    had_answers: Callable[[], bool] = lambda: False  # the lane, from whichever actor; set where that is known
 
 
 def check_keys(spec: Spec) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import pickle
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -734,6 +735,44 @@ def test_a_passing_401_is_not_believed(start: Start) -> None:
         host._client.batches.retrieve = refusing  # type: ignore[method-assign,assignment]
         assert kinds(list(host.generate(asks(5)))) == {"answer": 5}
     assert once_each(provider)
+
+
+def test_whose_batches_are_noted_is_welcome_from_the_start(start: Start, tmp_path: Path) -> None:
+    """Whoever is started again in the middle of the night does not believe one 401."""
+    noted = NotedBatch("token", ENTRY.name, ("k",), "2025-11-01T00:00:00+00:00")
+    with Provider() as provider:
+        FolderBook(RunFolder(str(tmp_path))).note(noted)
+        assert not start(provider)._desk.welcome
+        FolderBook(RunFolder(str(tmp_path))).note(replace(noted, id="batch_1"))
+        assert start(provider)._desk.welcome
+        assert not start(provider, entry=ENTRY.model_copy(update={"name": "other"}))._desk.welcome
+
+
+def test_a_provider_that_says_how_long_to_wait_is_obeyed(start: Start) -> None:
+    class Waits(threading.Event):
+        """Nobody waits; how long they would have is written down."""
+
+        def wait(self, timeout: float | None = None) -> bool:
+            waited.append(timeout or 0.0)
+            return False
+
+    waited: list[float] = []
+    with Provider() as provider:
+        host = start(provider)
+        host._desk._closed = Waits()
+        retrieve = host._client.batches.retrieve
+
+        def busy(id: str) -> Any:
+            if not waited:
+                request = httpx2.Request("GET", provider.base_url)
+                refused = httpx2.Response(503, headers={"Retry-After": "70"}, request=request)
+                raise openai.InternalServerError("503", response=refused, body=None)
+            return retrieve(id)
+
+        host._client.batches.retrieve = busy  # type: ignore[method-assign,assignment]
+        assert kinds(list(host.generate(asks(5)))) == {"answer": 5}
+    assert len(waited) == 1
+    assert 70 <= waited[0] <= 70.02
 
 
 def test_a_passing_404_is_not_believed(start: Start) -> None:

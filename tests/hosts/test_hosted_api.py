@@ -199,7 +199,6 @@ LASTING = {
     Fault.ERROR_HTML: FailureKind.OVERLOADED,
     Fault.GATEWAY_HTML: FailureKind.OVERLOADED,
     Fault.UNAVAILABLE: FailureKind.OVERLOADED,
-    Fault.OK_ERROR: FailureKind.OVERLOADED,
     Fault.ERROR_200: FailureKind.OVERLOADED,
     Fault.ABORTED: FailureKind.OVERLOADED,
     Fault.HANG: FailureKind.TIMEOUT,

@@ -49,10 +49,14 @@ class Scripted:
 
 @contextmanager
 def lane(
-    says: Scripted | Callable[[web.Request], Awaitable[web.Response]], retry: Retry | None = None, **settings: Any
+    says: Scripted | Callable[[web.Request], Awaitable[web.Response]],
+    retry: Retry | None = None,
+    had_answers: Callable[[], bool] = lambda: False,
+    **settings: Any,
 ) -> Iterator[HostedApi]:
     with serving(says if not isinstance(says, Scripted) else says.answer) as url:
-        host = HostedApi(entry(**settings), Account(base_url=f"{url}/v1"), retry or patient(), LocalGovernor())
+        account, governor = Account(base_url=f"{url}/v1"), LocalGovernor()
+        host = HostedApi(entry(**settings), account, retry or patient(), governor, had_answers=had_answers)
         yield host
         host.close()
 
@@ -298,6 +302,19 @@ def test_a_lane_that_never_had_an_answer_believes_at_once() -> None:
     with lane(says) as host:
         replies, _ = until_down(host, asks(1))
     assert only(replies).attempts == len(says.asked) == 1
+
+
+def test_a_lane_whose_other_actors_had_answers_believes_no_passing_refusal() -> None:
+    """So it is with one that Ray started again in the middle of the night."""
+    says = Scripted(always=lambda: refused(401, openai_error()))
+    with lane(says, had_answers=lambda: True) as host:
+        replies, _ = until_down(host, asks(1))
+    assert only(replies).attempts == len(says.asked) > 1
+
+
+def test_a_lane_whose_other_actors_had_answers_does_not_end_for_asks_that_are_refused_alike() -> None:
+    belief, no = Belief(attempts=3, elsewhere=lambda: True), Failure(FailureKind.BAD_REQUEST, "400: no")
+    assert {belief.refused(str(key), no, asked_at=1.0, now=2.0) for key in range(50)} == {Verdict.GO_ON}
 
 
 def test_what_was_under_way_when_a_lane_began_to_doubt_is_no_further_doubt() -> None:
