@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -155,15 +154,6 @@ def test_a_clock_that_jumps_back_loses_nothing_and_doubles_nothing(part: Part) -
     assert part.read(["answer"])["answer"].to_pylist() == ["first"] * 3
     assert part.counts().spare == 3
     assert len(part.files()) == 4
-
-
-def test_a_thousand_rows_at_a_time_flow_at_more_than_twenty_thousand_a_second(part: Part) -> None:
-    tables = [table(*range(1000 * n, 1000 * n + 1000), answer="a word or two " * 20) for n in range(40)]
-    began = time.perf_counter()
-    with Journal(part, "actor", schema=SMALL) as journal:
-        for done in [journal.append(some) for some in tables]:
-            done.result(SOON_S)
-    assert 40_000 / (time.perf_counter() - began) > 20_000
 
 
 # ---- a store that fails

@@ -1,8 +1,8 @@
 """Whether a lane believes what it is refused with. Pure: time is an argument.
 
-A lane that never had an answer, from any of its actors, believes at once that its key or its model is none, and after twenty asks that all are
-refused alike. One that had answers does not: a proxy in between says such things in passing. It asks again, one ask at
-a time after growing pauses, and believes what it hears each time.
+A lane that never had an answer, from any of its actors, believes at once that its key or its model is none, and after
+twenty asks that are all refused alike. One that had answers does not: a proxy in between says such things in passing.
+It asks again, one ask at a time after growing pauses, and believes what it hears each time.
 """
 
 from __future__ import annotations

@@ -8,17 +8,11 @@ from typing import Any
 
 import pytest
 
-from emoray.embedded import reader_path
 from emoray.rehearsal.provider import Manners, Provider
 from emoray.store import RunFolder
 from tests.programs import EMORAY, Start, until
 
-pytestmark = [
-    pytest.mark.cluster,
-    pytest.mark.skipif(
-        not (reader_path() / "model.safetensors").is_file(), reason="the embedded reader is not trained yet"
-    ),
-]
+pytestmark = pytest.mark.cluster
 SPEC = """
 name: t
 models: [{{name: a, host: scripted, latency_s: 0.02, in_flight: 64}}]

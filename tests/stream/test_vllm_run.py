@@ -41,7 +41,6 @@ def test_an_engine_that_cannot_start_ends_its_lane_with_a_sentence_and_the_other
     assert folder.answers("lost").counts().answered == 0
 
 
-@pytest.mark.skipif(not (generator_path() / "model.safetensors").is_file(), reason="the generator is not trained yet")
 def test_two_models_that_do_not_fit_together_take_turns_while_another_lane_runs(
     run: Run, folder: RunFolder, model: Path
 ) -> None:
