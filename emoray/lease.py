@@ -40,7 +40,7 @@ _FOLDER = "_lease"
 _BEATS = 4  # in a lease
 _WATCHED = 1.5  # beats without a change, after which a holder is not only late
 _ROUNDS = 40  # looks at contenders that neither withdraw nor hold
-_ALIVE = "alive"  # in place of when a process began
+_ALIVE = "alive"  # in place of when a process began: there is one of this number, and no more is known
 
 
 @dataclass(frozen=True)
@@ -64,17 +64,15 @@ class Claim:
     @property
     def ended(self) -> bool:
         """Whether its process is known to have ended: one of this machine."""
-        return self.place == _place() and _born(self.pid) != self.born and not self._untold
+        if self.place != _place():
+            return False
+        found = _born(self.pid)
+        return not found or (found != self.born and _ALIVE not in {found, self.born})
 
     def lives(self, now: float) -> bool:
         """Not ended as far as we know, and not expired, which does not matter where its process is known to run."""
-        runs = self.place == _place() and not self._untold
+        runs = self.place == _place() and self.born == _born(self.pid) != _ALIVE
         return not self.ended and (now < self.expires or runs)
-
-    @property
-    def _untold(self) -> bool:
-        """Whether the kernel tells no more of its process, then or now, than that there is one of this number."""
-        return _ALIVE in {self.born, _born(self.pid)}
 
 
 class Taken(StoreError):
