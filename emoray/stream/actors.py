@@ -90,8 +90,8 @@ def host_of(entry: ModelEntry, means: Means | None = None) -> Host:
         case Hosted(host="hosted_api") if means:
             from emoray.hosts.hosted_api import HostedApi
 
-            told = {"run": means.run, "had_answers": means.had_answers}
-            return HostedApi(entry, means.account, means.retry, means.governor, **told)
+            account, retry, governor, had_answers = means.account, means.retry, means.governor, means.had_answers
+            return HostedApi(entry, account, retry, governor, run=means.run, had_answers=had_answers)
         case Hosted(host="batch_api") if means:
             from emoray.hosts.batch_api import BatchApi
 
