@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
+import ray
 
 from emoray import rows
 from emoray.hosts import Ask, Reply
@@ -200,7 +201,7 @@ def test_a_fault_of_a_reader_that_nobody_foresaw_ends_its_lane_in_a_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Outside Ray, where what a call returns is there at once."""
-    monkeypatch.setattr(actors.ray, "get", lambda said: said)
+    monkeypatch.setattr(ray, "get", lambda said: said)
     ledger, listener = LaneLedger(), Listener.__new__(Listener)
     listener._reader, listener._careful, listener._together = Odd(), False, _Together()
     listener._work = Work(str(tmp_path), "a", "t", SimpleNamespace(down=SimpleNamespace(remote=ledger.down)))
