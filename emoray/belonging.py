@@ -40,6 +40,17 @@ def unread(part: Rows) -> dict[str, int]:
     return dict(sorted(kinds.items()))
 
 
+def unread_texts(part: Rows) -> dict[str, str]:
+    """What was said of one answer of each kind that a reader could not read."""
+    found: dict[str, str] = {}
+    for table in part.tables(["read_error"]) if part.counts().failed else ():
+        for error in table["read_error"].drop_null().unique().to_pylist():
+            kind, _, said = error.partition(": ")
+            if said:
+                found.setdefault(kind, said)
+    return dict(sorted(found.items()))
+
+
 def failure_texts(part: Rows) -> dict[str, str]:
     """What was said of one failure of each kind; reads no further than to the first of the last kind."""
     owed = set(part.counts().failed)

@@ -17,7 +17,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from emoray import manifest
-from emoray.belonging import Belonging, as_asked, failure_texts, unread
+from emoray.belonging import Belonging, as_asked, failure_texts, unread, unread_texts
 from emoray.compact import compact
 from emoray.exit_codes import INTERRUPTED, OK, OWED
 from emoray.human import human_labels
@@ -43,7 +43,7 @@ from emoray.stream.lane import Lane, LaneEnd
 from emoray.stream.means import check_budgets, check_keys
 from emoray.study.goemotions import LabelMap
 from emoray.study.outcomes import FailureKind
-from emoray.study.scoring import NeutralRule
+from emoray.study.scoring import UNREADABLE, NeutralRule
 from emoray.validate import human_text
 
 
@@ -431,19 +431,22 @@ def _say_end(
     return INTERRUPTED if conductor.stopping else OWED
 
 
-def _not_read(folder: RunFolder, study: Study, model: str) -> list[str]:
+def _not_read(folder: RunFolder, study: Study, model: str) -> Iterator[str]:
     """Which readers could not read some of the answers, and why."""
-    kinds = {reader.name: unread(folder.rows(reader.name, model)) for reader in study.spec.readers}
-    return [
-        f"reader {name} could not read {by_kind(some)}{_SAYS_AGAIN if 'unparsed' in some else ''}"
-        for name, some in kinds.items()
-        if some
-    ]
+    for name in (reader.name for reader in study.spec.readers):
+        part = folder.rows(name, model)
+        if kinds := unread(part):
+            hints = "".join(hint for kind, hint in _READS_ALIKE.items() if kind in kinds)
+            yield f"reader {name} could not read {by_kind(kinds)}{hints}"
+            yield from (f"{kind}, for example: {text}" for kind, text in unread_texts(part).items())
 
 
 _FITS = "shorten the template or lower max_tokens, or give the engine more room (max_model_len)"
 _SPEAKS = "raise temperature or max_tokens, or change the template"
-_SAYS_AGAIN = "; a judge that says the same each time will fail alike: change its rubric, structured or sampling"
+_READS_ALIKE = {
+    "unparsed": "; a judge that says the same each time will fail alike: change its rubric, structured or sampling",
+    UNREADABLE: "; a network that fails on a text will fail alike: lower its max_tokens, or take another reader",
+}
 
 
 def _alike(entry: ModelEntry, failed: Mapping[str, int]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from emoray import manifest
 from emoray.batches import Standing, standings
-from emoray.belonging import Belonging, as_asked, failure_texts, unread
+from emoray.belonging import Belonging, as_asked, failure_texts, unread, unread_texts
 from emoray.lease import holder
 from emoray.progress import by_kind, duration
 from emoray.store import LANES, RunFolder
@@ -26,6 +26,7 @@ class ModelStatus:
     failure_texts: dict[str, str]  # what was said of one of each kind
     read: dict[str, int]  # by reader
     unread: dict[str, dict[str, int]]  # what a reader could not read: by reader, then by kind
+    unread_texts: dict[str, dict[str, str]]  # what was said of one of each of these kinds
     spare: int  # answers beyond the first of their key, which never reach a result
     torn: int  # files that cannot be read
     batches: int  # submitted to a batch endpoint and not ended
@@ -114,6 +115,7 @@ def _model(
         failure_texts=failure_texts(folder.answers(name)),
         read={reader: counts.answered for reader, counts in felt.items()},
         unread={reader: kinds for reader, kinds in unreadable.items() if kinds},
+        unread_texts={reader: unread_texts(part) for reader, part in rows.items() if unreadable[reader]},
         spare=said.spare,
         torn=said.torn,
         batches=batches.open,
@@ -140,6 +142,7 @@ def _lines(model: ModelStatus, width: int) -> list[str]:
         _line(model, width),
         *([f"    asked no more: {model.ended}"] if model.ended and not model.standing else []),
         *(f"    {kind}, for example: {text}" for kind, text in model.failure_texts.items()),
+        *(f"    {kind}, for example: {text}" for texts in model.unread_texts.values() for kind, text in texts.items()),
     ]
 
 

@@ -106,7 +106,9 @@ def test_what_a_reader_could_not_read_is_named_by_its_kind(tmp_path: Path) -> No
     runs.feel(folder, cells[2:5], error="unparsed: holds no JSON object: I: cannot say")
     runs.feel(folder, cells[5:6], error="content_filtered: no")
     assert (of(folder).read, of(folder).unread) == ({"r": 2}, {"r": {"content_filtered": 1, "unparsed": 3}})
-    assert "read by r 2  not read by r 1 content_filtered, 3 unparsed" in status(folder).text()
+    text = status(folder).text()
+    assert "read by r 2  not read by r 1 content_filtered, 3 unparsed" in text
+    assert "    unparsed, for example: holds no JSON object: I: cannot say\n" in text
 
 
 def test_answers_that_another_spec_asked_for_settle_nothing(tmp_path: Path) -> None:

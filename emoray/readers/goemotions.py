@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emoray.readers import ReaderDown, Reading
-from emoray.readers.encoder import Encoder, Outputs, averaged
+from emoray.readers.encoder import Encoder, Outputs, averaged, numbers
 from emoray.spec import GoEmotionsReader
 from emoray.study.goemotions import LABELS, canonical_label, plain_label
 
@@ -29,10 +29,13 @@ class GoEmotions:
         self._labels, self._order = _labels(entry, dict(self._encoder.config.id2label))
         self._sigmoid = _is_sigmoid(entry, self._encoder.config)
         self._temperature = entry.temperature
-        self._encoder.hasten(self._probabilities)
+        self._encoder.settle(self._probabilities)
 
     def read(self, texts: Sequence[str]) -> list[Reading]:
-        """Readings in the order of the texts."""
+        """Readings in the order of the texts; an error for one that the classifier cannot read."""
+        return self._encoder.narrowed(self._read, texts)
+
+    def _read(self, texts: Sequence[str]) -> list[Reading]:
         pieces, truncated = self._encoder.pieces(texts)
         chances = self._probabilities(self._encoder.outputs(pieces))
         rows = averaged(chances, pieces, len(texts)) if len(pieces) > len(texts) else chances
@@ -49,7 +52,7 @@ class GoEmotions:
 
     def _probabilities(self, outputs: Outputs) -> npt.NDArray[np.float64]:
         """(rows, labels), in the order of the labels."""
-        logits = outputs[:, self._order].astype(np.float64) / self._temperature
+        logits = numbers(outputs[:, self._order]) / self._temperature
         if self._sigmoid:
             return np.asarray(0.5 * (1.0 + np.tanh(0.5 * logits)), dtype=np.float64)  # never overflows
         powers = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))

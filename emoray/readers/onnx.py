@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-Tokens = npt.NDArray[np.int64]  # (2, texts, width): ids and their mask
+Tokens = npt.NDArray[np.int64]  # (2 or 3, texts, width): ids, their mask, and their types where the network reads them
+PLANES = ("input_ids", "attention_mask", "token_type_ids")
 Run = Callable[[Tokens], torch.Tensor]  # a padded batch through a network: (texts, outputs)
 _PACKAGES = ("onnxruntime", "onnxscript", "onnx")  # the latter two are what torch exports with
 _FATAL = 4  # the level of ONNX Runtime's own log: what goes wrong is raised as well
@@ -31,7 +32,7 @@ def missing() -> list[str]:
 
 
 def exported(model: Any, example: Tokens, threads: int) -> Run:
-    """The network as ONNX Runtime runs it: (2, texts, width) -> (texts, outputs), for any number and width.
+    """The network as ONNX Runtime runs it: (2 or 3, texts, width) -> (texts, outputs), for any number and width.
 
     Raises whatever the exporter or ONNX Runtime raises.
     """
@@ -50,7 +51,7 @@ def exported(model: Any, example: Tokens, threads: int) -> Run:
         session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
     def run(tokens: Tokens) -> torch.Tensor:
-        (logits,) = session.run(None, {"ids": tokens[0], "mask": tokens[1]})
+        (logits,) = session.run(None, dict(zip(PLANES, tokens, strict=False)))
         return torch.from_numpy(logits)
 
     return run
@@ -63,8 +64,9 @@ class _Logits(torch.nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.model(input_ids=ids, attention_mask=mask).logits
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor, types: torch.Tensor | None = None) -> torch.Tensor:
+        more = {} if types is None else {"token_type_ids": types}
+        logits: torch.Tensor = self.model(input_ids=ids, attention_mask=mask, **more).logits
         return logits
 
 
@@ -75,8 +77,8 @@ def _export(model: Any, example: Tokens, file: Path) -> None:
             program = torch.onnx.export(
                 _Logits(model).eval(),
                 tuple(torch.from_numpy(example)),
-                input_names=["ids", "mask"],
-                dynamic_shapes=(any_shape, any_shape),
+                input_names=list(PLANES[: len(example)]),
+                dynamic_shapes=(any_shape,) * len(example),
                 dynamo=True,
                 verbose=False,
             )

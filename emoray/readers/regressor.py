@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emoray.readers import ReaderDown, Reading
-from emoray.readers.encoder import Encoder, Outputs, averaged
+from emoray.readers.encoder import Encoder, Outputs, averaged, numbers
 from emoray.spec import RegressorReader
 from emoray.study.circumplex import Affect
 from emoray.study.goemotions import plain_label
@@ -26,10 +26,13 @@ class Regressor:
         self._columns = [_column(entry, self._encoder.config, name) for name in (entry.valence, entry.arousal)]
         self._low, self._high = entry.range
         self._sigmoid = entry.activation == "sigmoid"
-        self._encoder.hasten(self._affects)
+        self._encoder.settle(self._affects)
 
     def read(self, texts: Sequence[str]) -> list[Reading]:
-        """Readings in the order of the texts, each with an affect."""
+        """Readings in the order of the texts, each with an affect; an error for one that the network cannot read."""
+        return self._encoder.narrowed(self._read, texts)
+
+    def _read(self, texts: Sequence[str]) -> list[Reading]:
         pieces, truncated = self._encoder.pieces(texts)
         rows = averaged(self._affects(self._encoder.outputs(pieces)), pieces, len(texts))
         return [_reading(row, cut) for row, cut in zip(rows, truncated, strict=True)]
@@ -40,7 +43,7 @@ class Regressor:
 
     def _affects(self, outputs: Outputs) -> npt.NDArray[np.float64]:
         """(rows, 2) of valence and arousal, moved from the model's range to -1 … 1."""
-        said = outputs[:, self._columns].astype(np.float64)
+        said = numbers(outputs[:, self._columns])
         if self._sigmoid:
             said = 0.5 * (1.0 + np.tanh(0.5 * said))
         share = (said - self._low) / (self._high - self._low)

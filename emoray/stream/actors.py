@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import queue
 import socket
@@ -19,11 +20,13 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
+from ray.exceptions import RayError
 
 from emoray import rows
 from emoray.hosts import Ask, Host, HostDown, Reply
 from emoray.journal import Journal
 from emoray.readers import Reader, ReaderDown, Reading, SlowReader
+from emoray.readers.failing import cause, is_failure, raised_at
 from emoray.resume import owed_rows
 from emoray.spec import (
     Embedded,
@@ -46,6 +49,7 @@ from emoray.stream.means import Means
 from emoray.study.goemotions import LabelMap
 from emoray.study.scoring import NeutralRule
 
+_log = logging.getLogger(__name__)
 _GATHER_S = 0.05  # replies that come within this time become one table
 _RELEASE_S = 2.0  # what is durable of a block goes on together so often: each table costs Ray milliseconds
 _SEATS = 2  # threads inside a reader: one computes, the other tokenizes
@@ -294,6 +298,8 @@ class Listener:
                 durable.result()
         except (ReaderDown, StoreError) as wrong:
             ray.get(self._work.ledger.down.remote(str(wrong)))
+        except BaseException as wrong:  # which nobody foresaw
+            ray.get(self._work.ledger.down.remote(_unforeseen(self._reader.name, wrong)))
         else:
             self._work.ledger.read.remote(self._reader.name, owed.num_rows)
         return block
@@ -307,7 +313,9 @@ class Listener:
             return reader_of(entry, _means(self._work, lambda lane: lane.read.get(entry.name, 0)))
         except (HostDown, ReaderDown, StoreError) as wrong:
             ray.get(ledger.down.remote(str(wrong)))
-            return None
+        except BaseException as wrong:  # which nobody foresaw
+            ray.get(ledger.down.remote(_unforeseen(entry.name, wrong)))
+        return None
 
     def _owed(self, reader: Reader, block: pa.Table) -> pa.Table:
         """What of the block is to be read."""
@@ -371,6 +379,16 @@ def _read_as_one(together: list[_Waiting], read: Callable[[pa.Table], Future[Non
         return
     for one in together:
         one.durable.set_result(durable)
+
+
+def _unforeseen(reader: str, wrong: BaseException) -> str:
+    """In a sentence; raises what is Ray's own, or an order to end."""
+    if isinstance(wrong, RayError) or not is_failure(wrong):
+        raise wrong
+    _log.error("reader %r failed", reader, exc_info=wrong)
+    return (
+        f"reader {reader!r} failed: {cause(wrong)} (at {raised_at(wrong)}); this is a fault of emoray: please report it"
+    )
 
 
 def _me() -> str:

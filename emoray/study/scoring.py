@@ -16,6 +16,7 @@ import numpy.typing as npt
 from emoray.study.circumplex import Affect, Array, angle_errors_deg, cosines
 from emoray.study.goemotions import LabelMap
 
+UNREADABLE = "unreadable"  # the kind, before the colon of an error: this text makes the reader fail, others do not
 NeutralRule = Literal["zero", "drop"]  # a reading without a direction scores 0, or is left out of every mean
 
 
@@ -24,8 +25,8 @@ class Reading:
     """What a reader found in one text: probabilities of labels, or an affect; neither where the reading failed."""
 
     probabilities: npt.NDArray[np.float32] | None  # (28,) in GoEmotions order, or in the order of `labels`
-    truncated: bool = False  # the text was longer than the reader can read, and only its beginning was read
-    error: str | None = None  # why the reading failed, in one line
+    truncated: bool = False  # longer than the reader can read, and cut at its end, or where the tokenizer cuts
+    error: str | None = None  # why the reading failed, in one line: its kind, a colon, and what was said
     labels: tuple[str, ...] | None = None  # the reader's own, where they are not GoEmotions'
     affect: Affect | None = None  # of a reader that knows no labels
     confidence: float | None = None  # 0 … 1, as a judge says it

@@ -261,11 +261,17 @@ def test_cut_weights_are_said_in_one_sentence(tmp_path: Path) -> None:
     assert "cannot be loaded: " in complaint(folder)
 
 
-def test_a_network_that_cannot_read_two_texts_together_is_said_before_it_reads_one(tmp_path: Path) -> None:
+def test_a_network_that_has_no_id_for_padding_reads_all_the_same(tmp_path: Path) -> None:
     folder = saved(tmp_path, GPT2Config(n_embd=32, n_layer=1, n_head=2, **SHAPE))
+    row, said = read(reader(folder), ["No.", "I am so happy!"])[1], plain(folder, "I am so happy!", sigmoid=False)
+    assert {label: row[LABELS.index(label)] for label in said} == pytest.approx(said, abs=1e-6)
+
+
+def test_a_network_that_cannot_read_at_all_is_said_before_it_reads_one(tmp_path: Path) -> None:
+    folder = saved(tmp_path, GPT2Config(n_embd=32, n_layer=1, n_head=2, **SHAPE | {"vocab_size": 2}))
     assert complaint(folder) == (
-        f"reader 'r' ({folder}) cannot be used: Cannot handle batch sizes > 1 if no padding token is defined; "
-        "a reader needs a fast tokenizer, and a network that reads token ids and their mask in padded batches"
+        f"reader 'r' ({folder}) cannot be used: the text has token 226, and the network knows 2; "
+        "a reader needs a fast tokenizer, and a network that reads token ids and their mask"
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,13 +12,15 @@ from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
+import ray
 
 from emoray import rows
 from emoray.hosts import Ask, Reply
 from emoray.journal import Journal
+from emoray.readers import Reading
 from emoray.store import RunFolder, StoreError, leave_mark
 from emoray.stream import actors
-from emoray.stream.actors import Speaker, Work, _check_node, _owed, _Together, _Turnstile
+from emoray.stream.actors import Listener, Speaker, Work, _check_node, _owed, _Together, _Turnstile
 from emoray.stream.ledger import LaneLedger, Verdict
 from emoray.study.outcomes import Answer
 from tests import runs
@@ -181,6 +184,38 @@ def test_a_reply_that_cannot_become_a_row_is_one_failure_and_its_neighbours_are_
     assert sorted(said["outcome"].to_pylist()) == [*["answer"] * 5, "malformed"]
     counts = folder.answers("a").counts()
     assert (counts.answered, dict(counts.failed), counts.cost_usd) == (5, {"malformed": 1}, 0.25)
+
+
+class Odd:
+    """A reader with a fault that nobody foresaw."""
+
+    name, revision = "odd", None
+
+    def read(self, texts: Sequence[str]) -> list[Reading]:
+        return [Reading(None, labels=self.labels) for _ in texts]  # type: ignore[attr-defined]
+
+    def close(self) -> None: ...
+
+
+def test_a_fault_of_a_reader_that_nobody_foresaw_ends_its_lane_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Outside Ray, where what a call returns is there at once."""
+    monkeypatch.setattr(ray, "get", lambda said: said)
+    ledger, listener = LaneLedger(), Listener.__new__(Listener)
+    listener._reader, listener._careful, listener._together = Odd(), False, _Together()
+    listener._work = Work(str(tmp_path), "a", "t", SimpleNamespace(down=SimpleNamespace(remote=ledger.down)))
+    answers = pa.table({"key": ["0" * 32], "answer": ["hello"]})
+
+    assert listener(answers) is answers
+
+    said = ledger.tally().down
+    assert said is not None
+    assert re.fullmatch(
+        r"reader 'odd' failed: AttributeError: 'Odd' object has no attribute 'labels' \(at test_actors.py:\d+\); "
+        "this is a fault of emoray: please report it",
+        said,
+    )
 
 
 def test_of_a_block_that_is_run_again_only_what_has_no_reading_is_read_again(tmp_path: Path) -> None:
