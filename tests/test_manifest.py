@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
@@ -134,3 +135,17 @@ def test_a_manifest_that_lost_a_part_is_refused_in_a_sentence() -> None:
     torn = written()
     del torn["label_map"]
     assert "run.json cannot be used" in complaint(torn)
+
+
+def test_a_run_has_one_day_however_often_it_is_resumed() -> None:
+    began = written()
+    assert began["day"] == datetime.now(UTC).date().isoformat()
+    assert manifest.day(began | {"day": "2026-03-09"}) == date(2026, 3, 9)
+    attempts = [{"began": "2026-03-08T23:59:59+00:00"}, {"began": "2026-03-10T08:00:00+00:00"}]
+    before_that_was_kept = {name: value for name, value in began.items() if name != "day"} | {"attempts": attempts}
+    assert manifest.day(before_that_was_kept) == date(2026, 3, 8)
+
+
+@pytest.mark.parametrize("kept", [None, {}, {"day": "someday"}, {"day": 7}, {"attempts": [{}]}])
+def test_where_no_day_is_kept_there_is_none(kept: dict[str, Any] | None) -> None:
+    assert manifest.day(kept) is None

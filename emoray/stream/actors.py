@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import date
 from functools import partial
 from itertools import takewhile
 from typing import Any, NamedTuple
@@ -20,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
-from emoray import rows
+from emoray import manifest, rows
 from emoray.hosts import Ask, Host, HostDown, Reply
 from emoray.journal import Journal
 from emoray.readers import Reader, ReaderDown, Reading, SlowReader
@@ -64,17 +65,20 @@ class Work(NamedTuple):
     mark: str = ""  # what the driver left in the run folder, for every node to see
 
 
-def host_of(entry: ModelEntry, means: Means | None = None) -> Host:
-    """The host of a model entry; imports come late, so that nobody needs a library he does not use."""
+def host_of(entry: ModelEntry, means: Means | None = None, day: date | None = None) -> Host:
+    """The host of a model entry; imports come late, so that nobody needs a library he does not use.
+
+    `day` is today to chat templates that tell the date: a run asks on all its days what it asked on its first.
+    """
     match entry:
         case Embedded():
             from emoray.hosts.embedded import EmbeddedHost
 
-            return EmbeddedHost(entry)
+            return EmbeddedHost(entry, day=day)
         case Local():
             from emoray.hosts.transformers import TransformersHost
 
-            return TransformersHost(entry)
+            return TransformersHost(entry, day=day)
         case Scripted():
             from emoray.hosts.scripted import ScriptedHost
 
@@ -86,7 +90,7 @@ def host_of(entry: ModelEntry, means: Means | None = None) -> Host:
         case Vllm():
             from emoray.hosts.vllm import VllmHost
 
-            return VllmHost(entry, across_nodes=ray.util.get_current_placement_group() is not None)
+            return VllmHost(entry, across_nodes=ray.util.get_current_placement_group() is not None, day=day)
         case Hosted(host="hosted_api") if means:
             from emoray.hosts.hosted_api import HostedApi
 
@@ -99,8 +103,8 @@ def host_of(entry: ModelEntry, means: Means | None = None) -> Host:
             raise HostDown(f"model {entry.name!r}: host {entry.host!r} is not there yet")
 
 
-def reader_of(entry: ReaderEntry, means: Means | None = None) -> Reader:
-    """The reader of an entry; `means` are those of a hosted judge."""
+def reader_of(entry: ReaderEntry, means: Means | None = None, day: date | None = None) -> Reader:
+    """The reader of an entry; `means` are those of a hosted judge, `day` is today to a judge's chat template."""
     match entry:
         case GoEmotionsReader():
             from emoray.readers.goemotions import GoEmotions
@@ -113,7 +117,7 @@ def reader_of(entry: ReaderEntry, means: Means | None = None) -> Reader:
         case JudgeReader():
             from emoray.readers.judge import Judge, asked_of
 
-            return Judge(entry, host_of(asked_of(entry), means), means.retry if means else Retry())
+            return Judge(entry, host_of(asked_of(entry), means, day), means.retry if means else Retry())
         case ScriptedReader():
             from emoray.readers.scripted import ScriptedReading
 
@@ -146,7 +150,7 @@ class Speaker:
             return None
         try:
             _check_node(self._work)
-            host = host_of(entry, self._work.means)
+            host = host_of(entry, self._work.means, _day(self._work))
         except (HostDown, StoreError) as wrong:
             if not ray.get(ledger.cannot_start.remote(str(wrong))):
                 os._exit(1)  # Ray starts it again, where it may do better
@@ -303,7 +307,7 @@ class Listener:
             return None
         try:
             _check_node(self._work)
-            return reader_of(entry, self._work.means)
+            return reader_of(entry, self._work.means, _day(self._work))
         except (HostDown, ReaderDown, StoreError) as wrong:
             ray.get(ledger.down.remote(str(wrong)))
             return None
@@ -375,6 +379,11 @@ def _read_as_one(together: list[_Waiting], read: Callable[[pa.Table], Future[Non
 def _me() -> str:
     """The same for an actor and for what Ray starts in its place."""
     return str(ray.get_runtime_context().get_actor_id())
+
+
+def _day(work: Work) -> date | None:
+    """The day on which the run began."""
+    return manifest.day(RunFolder(work.run).manifest())
 
 
 def _check_node(work: Work) -> None:
