@@ -33,7 +33,7 @@ from typing import Any, NoReturn
 from emoray.hosts import Ask, HostDown, Reply
 from emoray.hosts.chat_template import ChatTemplate
 from emoray.hosts.reasoning import Wording, no_answer, tags_of
-from emoray.hosts.weights import adapter_of, commit_of, unusual
+from emoray.hosts.weights import adapter_of, commit_of
 from emoray.parent import die_with
 from emoray.spec import Vllm
 from emoray.study.endings import Ending, ending_of
@@ -435,7 +435,7 @@ def _no_model(entry: Vllm) -> str | None:
     """What an engine would take minutes to say, or never: beside whole weights it passes an adapter over."""
     adapter = adapter_of(entry.id, entry.revision)
     if adapter is None:
-        return unusual(entry.id) if "quantization" not in entry.engine_kwargs and entry.quantization != "gguf" else None
+        return None
     base = adapter.get("base_model_name_or_path") or "a model that it does not name"
     merge = "merge it into those weights (peft: merge_and_unload, save_pretrained) and give that folder"
     return f"it is an adapter of {base}; {merge}, or take host: transformers"

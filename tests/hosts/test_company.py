@@ -114,6 +114,17 @@ def test_which_token_fills_up_changes_nothing_that_is_said(
     assert speaker._company is Company.ANY
 
 
+@pytest.mark.parametrize(
+    ("kind", "company"), [("mistral", Company.ANY), ("bart", Company.ALIKE), ("rwkv", Company.NONE)]
+)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_also_in_half_precision_a_model_is_asked_in_the_company_that_it_does_not_mind(
+    tmp_path: Path, kind: str, company: Company, dtype: str
+) -> None:
+    """What rounding moves is at most 0.005 of the logits' spread here, and what padding does at least 0.2."""
+    assert host(tiny_models.speaker(tmp_path, kind), dtype=dtype)._company is company
+
+
 # ── the trial itself ──
 
 

@@ -62,6 +62,23 @@ def test_of_a_wrapper_the_limit_is_that_of_the_part_that_speaks(part: str) -> No
     assert longest(model, ENDLESS) == 120
 
 
+def test_a_model_that_also_sees_speaks_to_the_end_of_what_it_can_hold_and_no_further(tmp_path: Path) -> None:
+    """A Gemma 3, whose config tells nothing of the text's length but in its text_config."""
+    words = tiny_models.tokenizer()
+    words.chat_template = tiny_models.WITH_SYSTEM
+    words.save_pretrained(tmp_path)
+    tokens = {"vocab_size": len(words), "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    text = {**tiny_models.SHAPE, **tokens, "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 90}
+    sees = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28, "patch_size": 14}
+    config = AutoConfig.for_model("gemma3", text_config=text, vision_config=sees)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    speaker = TransformersHost(Local(host="transformers", name="m", id=str(tmp_path)))
+    speaker._ends = []  # it never ends by itself
+    reply = next(iter(speaker.generate([Ask("0" * 32, [{"role": "user", "content": "Why?"}], 0, 1.0, None, None)])))
+    assert isinstance(reply.outcome, Answer)
+    assert (reply.outcome.prompt_tokens or 0) + (reply.outcome.completion_tokens or 0) == 90
+
+
 def test_where_a_part_tells_no_limit_its_wrapper_does() -> None:
     outer = SimpleNamespace(text_config=AutoConfig.for_model("mamba"), max_position_embeddings=64)
     model: Any = SimpleNamespace(config=outer, named_modules=dict[str, Any]().items)
