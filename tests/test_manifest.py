@@ -49,6 +49,20 @@ def test_a_run_folder_tells_the_study_that_it_is_a_run_of() -> None:
     assert (after.label_map.name, after.label_map.mark, after.spec.neutral) == ("octants", "ours", "drop")
 
 
+def test_a_run_has_one_day_however_often_it_is_resumed() -> None:
+    began = written()
+    assert began["day"] == datetime.now(UTC).date().isoformat()
+    assert manifest.day(began | {"day": "2026-03-09"}) == date(2026, 3, 9)
+    attempts = [{"began": "2026-03-08T23:59:59+00:00"}, {"began": "2026-03-10T08:00:00+00:00"}]
+    before_that_was_kept = {name: value for name, value in began.items() if name != "day"} | {"attempts": attempts}
+    assert manifest.day(before_that_was_kept) == date(2026, 3, 8)
+
+
+@pytest.mark.parametrize("kept", [None, {}, {"day": "someday"}, {"day": 7}, {"attempts": [{}]}])
+def test_where_no_day_is_kept_there_is_none(kept: dict[str, Any] | None) -> None:
+    assert manifest.day(kept) is None
+
+
 def test_the_keys_of_a_folders_study_are_those_that_were_asked() -> None:
     def keys(study: Study) -> set[str]:
         return {p.key for model in study.experiment.models for p in prompts(study.experiment.grid(model.name))}
@@ -135,17 +149,3 @@ def test_a_manifest_that_lost_a_part_is_refused_in_a_sentence() -> None:
     torn = written()
     del torn["label_map"]
     assert "run.json cannot be used" in complaint(torn)
-
-
-def test_a_run_has_one_day_however_often_it_is_resumed() -> None:
-    began = written()
-    assert began["day"] == datetime.now(UTC).date().isoformat()
-    assert manifest.day(began | {"day": "2026-03-09"}) == date(2026, 3, 9)
-    attempts = [{"began": "2026-03-08T23:59:59+00:00"}, {"began": "2026-03-10T08:00:00+00:00"}]
-    before_that_was_kept = {name: value for name, value in began.items() if name != "day"} | {"attempts": attempts}
-    assert manifest.day(before_that_was_kept) == date(2026, 3, 8)
-
-
-@pytest.mark.parametrize("kept", [None, {}, {"day": "someday"}, {"day": 7}, {"attempts": [{}]}])
-def test_where_no_day_is_kept_there_is_none(kept: dict[str, Any] | None) -> None:
-    assert manifest.day(kept) is None

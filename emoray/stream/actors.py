@@ -21,9 +21,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
-from emoray import manifest, rows
+from emoray import rows
 from emoray.hosts import Ask, Host, HostDown, Reply
 from emoray.journal import Journal
+from emoray.manifest import day as day_of
 from emoray.readers import Reader, ReaderDown, Reading, SlowReader
 from emoray.resume import owed_rows
 from emoray.spec import (
@@ -383,7 +384,7 @@ def _me() -> str:
 
 def _day(work: Work) -> date | None:
     """The day on which the run began."""
-    return manifest.day(RunFolder(work.run).manifest())
+    return day_of(RunFolder(work.run).manifest())
 
 
 def _check_node(work: Work) -> None:
