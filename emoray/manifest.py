@@ -9,8 +9,9 @@ import socket
 import subprocess
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,8 @@ FORMAT = 1
 
 def fresh(study: Study) -> dict[str, Any]:
     """The manifest of a run that begins."""
-    return {"format": FORMAT, "name": study.spec.name, **described(study), "attempts": []}
+    began = datetime.now(UTC).date().isoformat()
+    return {"format": FORMAT, "name": study.spec.name, "day": began, **described(study), "attempts": []}
 
 
 def described(study: Study) -> dict[str, Any]:
@@ -58,6 +60,15 @@ def study(manifest: Mapping[str, Any] | None, where: str) -> Study:
     except (KeyError, TypeError, ValueError) as wrong:  # of another version, or edited by hand
         reason = next(iter(str(wrong).splitlines()))
         raise SpecError(f"{where}: run.json cannot be used by emoray {__version__} ({reason})") from None
+
+
+def day(manifest: Mapping[str, Any] | None) -> date | None:
+    """The UTC day on which a run began, which is today to chat templates as long as the run is resumed."""
+    kept = manifest or {}
+    began = [kept.get("day"), *(one.get("began") for one in kept.get("attempts", [])[:1])]
+    with suppress(StopIteration, TypeError, ValueError):  # of another version, or edited by hand
+        return date.fromisoformat(next(filter(None, began))[:10])
+    return None
 
 
 def readers(manifest: Mapping[str, Any] | None) -> dict[str, ReaderEntry]:

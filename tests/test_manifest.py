@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
@@ -46,6 +47,20 @@ def test_a_run_folder_tells_the_study_that_it_is_a_run_of() -> None:
     assert [place.affect for place in after.label_map.places] == [place.affect for place in before.label_map.places]
     assert [place.reason for place in after.label_map.places] == [place.reason for place in before.label_map.places]
     assert (after.label_map.name, after.label_map.mark, after.spec.neutral) == ("octants", "ours", "drop")
+
+
+def test_a_run_has_one_day_however_often_it_is_resumed() -> None:
+    began = written()
+    assert began["day"] == datetime.now(UTC).date().isoformat()
+    assert manifest.day(began | {"day": "2026-03-09"}) == date(2026, 3, 9)
+    attempts = [{"began": "2026-03-08T23:59:59+00:00"}, {"began": "2026-03-10T08:00:00+00:00"}]
+    before_that_was_kept = {name: value for name, value in began.items() if name != "day"} | {"attempts": attempts}
+    assert manifest.day(before_that_was_kept) == date(2026, 3, 8)
+
+
+@pytest.mark.parametrize("kept", [None, {}, {"day": "someday"}, {"day": 7}, {"attempts": [{}]}])
+def test_where_no_day_is_kept_there_is_none(kept: dict[str, Any] | None) -> None:
+    assert manifest.day(kept) is None
 
 
 def test_the_keys_of_a_folders_study_are_those_that_were_asked() -> None:

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     BertConfig,
@@ -149,3 +150,57 @@ def break_bias(folder: Path, output: int) -> None:
     weights = load_file(folder / "model.safetensors")
     weights["classifier.bias"][output] = float("nan")
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
+
+
+SHAPE: Mapping[str, Any] = {  # of most families; each takes what it knows
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "initializer_range": 0.3,
+}
+_OTHER_SHAPES: Mapping[str, Mapping[str, Any]] = {
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256},
+    "gpt_bigcode": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256},
+    "openai-gpt": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256},
+    "gptj": {"n_embd": 32, "n_layer": 2, "n_head": 4, "rotary_dim": 4, "n_positions": 256},
+    "codegen": {"n_embd": 32, "n_layer": 2, "n_head": 4, "rotary_dim": 4, "n_positions": 256, "n_ctx": 256},
+    "gpt_neo": {"hidden_size": 32, "num_layers": 2, "num_heads": 4, "attention_types": [[["global", "local"], 1]],
+                "window_size": 8, "max_position_embeddings": 256},
+    "bloom": {"n_layer": 2, "n_head": 4},
+    "mpt": {"d_model": 32, "n_layers": 2, "n_heads": 4, "max_seq_len": 256},
+    "opt": {"ffn_dim": 64, "word_embed_proj_dim": 32, "max_position_embeddings": 256},
+    "xglm": {"d_model": 32, "num_layers": 2, "attention_heads": 4, "ffn_dim": 64, "max_position_embeddings": 256},
+    "biogpt": {"max_position_embeddings": 256},
+    "bart": {"d_model": 32, "decoder_layers": 2, "decoder_attention_heads": 4, "decoder_ffn_dim": 64,
+             "encoder_layers": 1, "encoder_attention_heads": 4, "encoder_ffn_dim": 64, "max_position_embeddings": 256,
+             "init_std": 0.3, "is_decoder": True, "is_encoder_decoder": False},
+    "roberta": {"is_decoder": True, "max_position_embeddings": 130, "type_vocab_size": 1},
+    "bert": {"is_decoder": True, "max_position_embeddings": 128},
+    "ctrl": {"n_embd": 32, "n_layer": 2, "n_head": 4, "dff": 64, "n_positions": 256},
+    "gemma2": {"num_key_value_heads": 2, "head_dim": 8, "sliding_window": 16},
+    "mistral": {"num_key_value_heads": 2, "sliding_window": 16},
+    "mixtral": {"num_key_value_heads": 2, "num_local_experts": 4},
+    "mamba": {"state_size": 8},
+    "mamba2": {"state_size": 8, "num_heads": 8, "head_dim": 8, "n_groups": 2, "chunk_size": 8},
+    "rwkv": {"attention_hidden_size": 32, "context_length": 256},
+    "recurrent_gemma": {"num_key_value_heads": 2, "lru_width": 32, "attention_window_size": 16, "num_hidden_layers": 3},
+    "falcon": {"alibi": False},
+    "qwen2": {"num_key_value_heads": 2},
+}  # fmt: skip
+
+
+def speaker(folder: Path, kind: str, *, seed: int = 3, **settings: Any) -> str:
+    """A small model of any family that says something else to every prompt, with WITH_SYSTEM as its template."""
+    torch.manual_seed(seed)
+    words = tokenizer()
+    words.chat_template = WITH_SYSTEM
+    known = {"vocab_size": len(words), "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    config = AutoConfig.for_model(kind, **{**known, **SHAPE, **_OTHER_SHAPES.get(kind, {}), **settings})
+    model = AutoModelForCausalLM.from_config(config)
+    with torch.no_grad():  # what starts as zeros or ones says the same to everything
+        for weights in model.parameters():
+            weights.add_((0.3 if weights.ndim > 1 else 0.02) * torch.randn_like(weights))
+    model.save_pretrained(folder)
+    words.save_pretrained(folder)
+    return str(folder)

@@ -1,15 +1,27 @@
-"""A model's chat template: what turns messages into the tokens that the model was taught to answer."""
+"""A model's chat template: what turns messages into the tokens that the model was taught to answer.
+
+A template is a program by another hand, and nothing tells what it does with a text but to look: at the start probes
+are written by it, and what does not come out again is given in another form, or the model is refused.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import re
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, date, datetime, time
+from itertools import dropwhile, takewhile
 from typing import Any
 
 from emoray.hosts import HostDown
 
-_PROBE = "kindly-sagacious-ostrich"  # no template says this of itself
-_QUESTION = [{"role": "user", "content": "?"}]
+_PROBE, _OTHER = "kindly-sagacious-ostrich", "boldly-taciturn-heron"  # no template says these of itself
 _TURN_ENDS = ("<|eot_id|>", "<|im_end|>", "<end_of_turn>")  # Llama 3's, ChatML's, Gemma's
+_PARTS_AS_TEXT = re.compile(r"""['"]type['"]\s*:\s*['"]text['"]""")  # a list written as Python or JSON has it
+
+_Chat = list[dict[str, Any]]
+_Form = Callable[[str], Any]
 
 
 class ChatTemplate:
@@ -17,51 +29,173 @@ class ChatTemplate:
     DeepSeek V3.2's); a base model has neither and is given the bare texts.
     """
 
-    def __init__(self, tokenizer: Any, text: str | None = None) -> None:
-        """`text` stands in for the model's own template; HostDown where no question can be written."""
+    def __init__(self, tokenizer: Any, text: str | None = None, *, day: date | None = None) -> None:
+        """`text` stands in for the model's own template; HostDown where no question can be written.
+
+        `day` is today to templates that tell the date, so that a run asks on each of its days what it asked on its
+        first; None for the day of the call.
+        """
         self._tokenizer = tokenizer
         self._template = text or _own_template(tokenizer)
+        self._now = datetime.combine(day or datetime.now(UTC).date(), time.min)
         self._by_code = not getattr(tokenizer, "chat_template", None) and _has_code(tokenizer)
         if self._by_code and text:
             raise HostDown(f"{_class(tokenizer)} writes chats by code of its own; leave chat_template out")
         self._bare = not self._template and not self._by_code
-        self._knows_system = not self._bare and self._shows_system()
+        self._by_example = False  # whether prompts end as an assistant's turn begins, where the template does not say
+        self.notes: list[str] = []  # sentences that whoever runs it should read
+        if not self._bare:
+            self._learn()
         self.sha = None if self._bare else hashlib.sha256(self._identity().encode()).hexdigest()[:16]
 
     def tokens(self, chat: list[dict[str, str]]) -> list[int]:
         """The prompt, up to where the model's turn begins."""
         if self._bare:
-            return list(self._tokenizer.encode(_joined(chat)))
-        return self._applied(chat if self._knows_system else [{"role": "user", "content": _joined(chat)}])
+            return self._alone(_joined(chat))
+        return self._begun_once(self._applied(self._shaped(chat)))
 
-    def _applied(self, chat: list[dict[str, str]]) -> list[int]:
+    def ends(self) -> list[int]:
+        """The tokens that end a turn: known ones that this vocabulary has, and what stands behind an answer."""
+        return list(dict.fromkeys([*turn_ends(self._tokenizer), *self._behind_answers()]))
+
+    def _learn(self) -> None:
+        """In which form each role's text comes out, and whether the model's turn is begun."""
+        self._user = self._user_form()
+        heard = _said("user", self._user(_OTHER))
+        self._system = self._form(lambda text: [_said("system", text), heard])
+        self._assistant = self._form(lambda text: [heard, _said("assistant", text)])
+        with suppress(Exception):  # not every template writes a chat that it is not to go on with
+            self._by_example = self._lacks_beginning()
+        if self._by_example:
+            self.notes.append(
+                f"its chat template begins no answer; prompts end with {self._begun()!r}, as its answers begin"
+            )
+
+    def _user_form(self) -> _Form:
+        form = self._form(lambda text: [_said("user", text)])
+        if form is not None:
+            return form
+        try:
+            self._rendered([_said("user", _PROBE)], add_generation_prompt=True)
+        except Exception as wrong:  # a template is a program: it refuses by whatever it raises
+            told = " ".join(str(wrong).split())
+            raise HostDown(f"its chat template cannot write a question ({told}); correct it") from wrong
+        raise HostDown(
+            "its chat template leaves out what the user says, given as a text and as a list of parts; correct it"
+        )
+
+    def _form(self, chat: Callable[[Any], _Chat]) -> _Form | None:
+        """The form in which the probe comes out of a chat: some templates refuse a role, others drop a text unsaid."""
+        for form in (_as_text, _as_parts):
+            with suppress(Exception):  # a template is a program: it refuses a role by whatever it raises
+                tried = chat(form(_PROBE))
+                written = self._rendered(tried, add_generation_prompt=tried[-1]["role"] == "user")
+                wanted = [_PROBE, _OTHER][: len(tried)]
+                if all(probe in written for probe in wanted) and not _PARTS_AS_TEXT.search(written):
+                    return form
+        return None
+
+    def _lacks_beginning(self) -> bool:
+        """Whether an answer begins with something that the template does not write when told to begin one."""
+        if self._by_code or self._assistant is None:
+            return False
+        chat = self._question()
+        plain = self._rendered(chat)
+        if plain != self._rendered(chat, add_generation_prompt=True):
+            return False
+        return self._up_to_answer(chat) != plain.rstrip(" ")
+
+    def _shaped(self, chat: list[dict[str, str]]) -> _Chat:
+        if self._system is None:
+            return [_said("user", self._user(_joined(chat)))]
+        forms = {"system": self._system, "user": self._user}
+        return [_said(message["role"], forms[message["role"]](message["content"])) for message in chat]
+
+    def _applied(self, chat: _Chat) -> list[int]:
+        if self._by_example:
+            return self._ids(self._up_to_answer(chat))
         return list(self._written(chat, add_generation_prompt=True, return_dict=False))
 
-    def _written(self, chat: list[dict[str, str]], **how: bool) -> Any:
-        given = {} if self._by_code else {"chat_template": self._template}
+    def _up_to_answer(self, chat: _Chat) -> str:
+        """A chat that is answered, up to the answer. A space goes: in most vocabularies it is part of the next word."""
+        return self._answered(chat).rpartition(_PROBE)[0].rstrip(" ")
+
+    def _answered(self, chat: _Chat) -> str:
+        assert self._assistant is not None
+        return self._rendered([*chat, _said("assistant", self._assistant(_PROBE))])
+
+    def _begun(self) -> str:
+        """What is written to begin an answer."""
+        chat = self._question()
+        begun = self._up_to_answer(chat) if self._by_example else self._rendered(chat, add_generation_prompt=True)
+        shared = takewhile(lambda pair: pair[0] == pair[1], zip(begun, self._rendered(chat), strict=False))
+        return begun[len(list(shared)) :]
+
+    def _behind_answers(self) -> list[int]:
+        """The special tokens right after an answer, but for those that begin one."""
+        if self._bare or self._by_code or self._assistant is None:
+            return []
+        behind = dropwhile(self._is_blank, self._ids(self._answered(self._question()).rpartition(_PROBE)[2]))
+        special = {*self._tokenizer.all_special_ids, *getattr(self._tokenizer, "added_tokens_decoder", {})}
+        begins = set(self._ids(self._begun()))
+        return [token for token in takewhile(special.__contains__, behind) if token not in begins]
+
+    def _is_blank(self, token: int) -> bool:
+        return not str(self._tokenizer.decode([token])).strip()
+
+    def _question(self) -> _Chat:
+        return [_said("user", self._user(_OTHER))]
+
+    def _rendered(self, chat: _Chat, **how: bool) -> str:
+        return str(self._written(chat, tokenize=False, **how))
+
+    def _written(self, chat: _Chat, **how: bool) -> Any:
+        given = {} if self._by_code else {"chat_template": self._template, "strftime_now": self._now.strftime}
         return self._tokenizer.apply_chat_template(chat, **given, **how)
 
-    def _shows_system(self) -> bool:
-        """Whether a system text reaches the model: some templates refuse the role, others drop it without a word."""
-        try:
-            return _PROBE in self._written([{"role": "system", "content": _PROBE}, *_QUESTION], tokenize=False)
-        except Exception:  # a template is a program: it refuses a role by whatever it raises
-            return False
+    def _ids(self, text: str) -> list[int]:
+        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _alone(self, text: str) -> list[int]:
+        """A bare text. Some tokenizers write an end behind it, after which a model has nothing to say."""
+        tokens = list(self._tokenizer.encode(text))
+        ends = {getattr(self._tokenizer, f"{name}_token_id", None) for name in ("eos", "sep")}
+        while len(tokens) > 1 and tokens[-1] in ends:
+            tokens.pop()
+        return tokens
+
+    def _begun_once(self, tokens: list[int]) -> list[int]:
+        """Where the template writes a beginning of the text and something else writes another, one is left."""
+        begin = getattr(self._tokenizer, "bos_token_id", None)
+        while begin is not None and tokens[:2] == [begin, begin]:
+            tokens = tokens[1:]
+        return tokens
 
     def _identity(self) -> str:
         """What decides how chats are written: the template, or whose code it is and how that writes a question."""
-        try:
-            question = self._applied(_QUESTION)
-        except Exception as wrong:
-            told = " ".join(str(wrong).split())
-            raise HostDown(f"its chat template cannot write a question ({told}); correct it") from wrong
-        return f"{_class(self._tokenizer)} {question}" if self._by_code else str(self._template)
+        if self._by_code:
+            return f"{_class(self._tokenizer)} {self._applied([_said('user', '?')])}"
+        unusual = [form.__name__ for form in (self._user, self._system or _as_text) if form is not _as_text]
+        return "\n".join([str(self._template), *unusual, *(["by example"] if self._by_example else [])])
 
 
 def turn_ends(tokenizer: Any) -> list[int]:
     """The tokens that end a turn in families of chat models, where this vocabulary has them."""
     known = tokenizer.get_vocab()
     return [known[token] for token in _TURN_ENDS if token in known]
+
+
+def _said(role: str, content: Any) -> dict[str, Any]:
+    return {"role": role, "content": content}
+
+
+def _as_text(text: str) -> str:
+    return text
+
+
+def _as_parts(text: str) -> list[dict[str, str]]:
+    """As templates of models that also see want it."""
+    return [{"type": "text", "text": text}]
 
 
 def _own_template(tokenizer: Any) -> str | None:
@@ -84,5 +218,5 @@ def _class(tokenizer: Any) -> str:
     return type(tokenizer).__qualname__.rpartition(".")[2]
 
 
-def _joined(chat: list[dict[str, str]]) -> str:
+def _joined(chat: Sequence[dict[str, str]]) -> str:
     return "\n\n".join(message["content"] for message in chat)

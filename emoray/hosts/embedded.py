@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 from emoray import embedded
 from emoray.hosts.transformers import TransformersHost
 from emoray.spec import Embedded, Local
@@ -12,7 +14,7 @@ class EmbeddedHost(TransformersHost):
 
     name = "embedded"
 
-    def __init__(self, entry: Embedded) -> None:
+    def __init__(self, entry: Embedded, *, day: date | None = None) -> None:
         alike = entry.model_dump(include={"name", "batch_size", "cpus", "gpus", "reasoning_tags"})
-        super().__init__(Local(host="transformers", id=str(embedded.generator_path()), **alike))
+        super().__init__(Local(host="transformers", id=str(embedded.generator_path()), **alike), day=day)
         self.revision = embedded.CHECKSUMS["generator"][:12]

@@ -6,28 +6,34 @@ beside it; up to floating point, where a near-tie can fall either way in a batch
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import torch
 import transformers
 from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
 )
 
 from emoray.hosts import Ask, HostDown, Reply
-from emoray.hosts.chat_template import ChatTemplate, turn_ends
+from emoray.hosts.chat_template import ChatTemplate
+from emoray.hosts.checkpoint import load, reason_of
+from emoray.hosts.company import STEPS, Company, Thought, tried
+from emoray.hosts.context import longest
 from emoray.hosts.reasoning import Wording, no_answer, tags_of
 from emoray.spec import Local
 from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome
+
+_log = logging.getLogger(__name__)
+_ENDLESS = 2**31  # tokens, of a model whose context nothing ends
+_TRIAL = [{"role": "user", "content": "Would you mind telling me what it is like?"}]
 
 
 class TransformersHost:
@@ -35,22 +41,26 @@ class TransformersHost:
 
     name = "transformers"
 
-    def __init__(self, entry: Local) -> None:
-        """Loads the model; HostDown where that cannot be done."""
+    def __init__(self, entry: Local, *, day: date | None = None) -> None:
+        """Loads the model; HostDown where that cannot be done. `day` is today to its chat template."""
         torch.set_num_threads(max(1, math.ceil(entry.cpus)))
         self.in_flight = entry.batch_size
         self.engine = f"transformers {transformers.__version__}"
-        self._tokenizer, self._model = _load(entry)
+        self._tokenizer, self._model, self.revision = load(entry)
         self._device = self._model.device
-        self._ends = _ends(self._tokenizer, self._model)
+        self._template = _template(entry, self._tokenizer, day)
+        self._ends = _ends(self._tokenizer, self._model, self._template)
+        self._pad = _padding(self._tokenizer, self._model)
         # what the spec says is all that shapes an answer: nothing is inherited, such as a repetition penalty
         self._model.generation_config = GenerationConfig()
-        self.revision = getattr(self._model.config, "_commit_hash", None) or entry.revision
-        self._template = ChatTemplate(self._tokenizer)
         self._tags = tags_of(entry.reasoning_tags)
         self._wording = Wording(self._tokenizer, self._tags)
-        self._longest = int(getattr(self._model.config, "max_position_embeddings", 0) or 2**31)
+        self._longest = longest(self._model, self._tokenizer) or _ENDLESS
         self._one_at_a_time = threading.Lock()
+        self._company = self._tried(entry)
+        self.notes = [*self._template.notes, *_notes(self._company)]
+        for note in self.notes:
+            _log.warning("model %r: %s", entry.name, note)
 
     def generate(self, asks: Iterable[Ask]) -> Iterator[Reply]:
         """Replies a batch at a time; only asks that are sampled alike, and may answer as long, share a batch."""
@@ -62,16 +72,48 @@ class TransformersHost:
                 yield self._too_long(ask, len(tokens))
                 continue
             most = room if ask.max_tokens is None else min(ask.max_tokens, room)
-            alike.setdefault((ask.temperature, ask.top_p, most), []).append((ask, tokens))
-        for (_, _, most), group in alike.items():
+            length = None if self._company is Company.ANY else len(tokens)
+            alike.setdefault((ask.temperature, ask.top_p, most, length), []).append((ask, tokens))
+        together = 1 if self._company is Company.NONE else self.in_flight
+        for (_, _, most, _), group in alike.items():
             group.sort(key=lambda pair: len(pair[1]))  # equal lengths together: less padding
-            for start in range(0, len(group), self.in_flight):
-                yield from self._batch(group[start : start + self.in_flight], most)
+            for start in range(0, len(group), together):
+                yield from self._batch(group[start : start + together], most)
 
     def close(self) -> None:
         del self._model
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
+
+    def _tried(self, entry: Local) -> Company:
+        """How its prompts may stand together; HostDown where it cannot answer one."""
+        try:
+            return self._trial(entry)
+        except HostDown:
+            raise
+        except Exception as wrong:  # somebody's code, or a vocabulary that is not the tokenizer's
+            raise HostDown(f"model {entry.name!r} ({entry.id}) cannot answer a question: {reason_of(wrong)}") from wrong
+
+    def _trial(self, entry: Local) -> Company:
+        prompt = self._template.tokens(_TRIAL)[: self._longest - STEPS]
+        if len(prompt) < 2:
+            return Company.ALIKE
+        self._check_vocabulary(entry, prompt)
+        return tried(self._thoughts, prompt[len(prompt) // 2 :], prompt, self._model.dtype)
+
+    def _check_vocabulary(self, entry: Local, tokens: Sequence[int]) -> None:
+        known = _vocabulary(self._model)
+        if max(tokens) >= known:
+            raise HostDown(
+                f"model {entry.name!r} ({entry.id}): its tokenizer writes token {max(tokens)} and the model knows "
+                f"{known}; give the tokenizer that belongs to its weights"
+            )
+
+    def _thoughts(self, prompts: Sequence[list[int]]) -> list[Thought]:
+        config = GenerationConfig(do_sample=False, max_new_tokens=STEPS, pad_token_id=self._pad)
+        said = self._generated(prompts, config, return_dict_in_generate=True, output_logits=True)
+        logits = torch.stack(said.logits, dim=1).float()
+        return [Thought(*row) for row in zip(said.sequences[:, -STEPS:], logits, strict=True)]
 
     def _too_long(self, ask: Ask, tokens: int) -> Reply:
         detail = f"the prompt has {tokens} tokens, the model reads {self._longest} together with its answer"
@@ -86,28 +128,25 @@ class TransformersHost:
         for (ask, _), outcome in zip(batch, outcomes, strict=True):
             yield Reply(ask.key, outcome, began, took, chat_template_sha=self._template.sha)
 
-    @torch.inference_mode()
     def _speak(self, batch: Sequence[tuple[Ask, list[int]]], most: int) -> list[Outcome]:
-        width = max(len(tokens) for _, tokens in batch)
-        pad = self._tokenizer.pad_token_id
-        pad = next(iter(self._ends), 0) if pad is None else pad
-        ids = torch.tensor([[pad] * (width - len(tokens)) + tokens for _, tokens in batch], device=self._device)
-        mask = torch.tensor([[0] * (width - len(t)) + [1] * len(t) for _, t in batch], device=self._device)
+        asks, prompts = zip(*batch, strict=True)
         config = GenerationConfig(
             do_sample=False,  # the draw is ours: see _Draw
             max_new_tokens=most,
-            pad_token_id=pad,
+            pad_token_id=self._pad,
             eos_token_id=self._ends or None,
         )
-        draw = LogitsProcessorList([_Draw([ask for ask, _ in batch], self._device, self._model.generation_config)])
-        out = self._model.generate(
-            input_ids=ids,
-            attention_mask=mask,
-            generation_config=config,
-            logits_processor=draw,
-        )
-        said = out[:, width:].tolist()
-        return [self._outcome(row, len(tokens)) for row, (_, tokens) in zip(said, batch, strict=True)]
+        draw = LogitsProcessorList([_Draw(asks, self._device, self._model.generation_config)])
+        said = self._generated(prompts, config, logits_processor=draw)[:, max(map(len, prompts)) :].tolist()
+        return [self._outcome(row, len(tokens)) for row, tokens in zip(said, prompts, strict=True)]
+
+    @torch.inference_mode()
+    def _generated(self, prompts: Sequence[list[int]], config: GenerationConfig, **how: Any) -> Any:
+        """What `generate` returns for prompts that are filled up on their left."""
+        width = max(map(len, prompts))
+        ids = torch.tensor([[self._pad] * (width - len(p)) + p for p in prompts], device=self._device)
+        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=self._device)
+        return self._model.generate(input_ids=ids, attention_mask=mask, generation_config=config, **how)
 
     def _outcome(self, said: list[int], prompt_tokens: int) -> Outcome:
         end = next((i for i, token in enumerate(said) if token in self._ends), None)
@@ -156,24 +195,31 @@ def _nucleus(scores: torch.Tensor, top_p: float) -> torch.Tensor:
     return scores.masked_fill((before >= top_p).scatter(1, order, before >= top_p), -math.inf)
 
 
-def _ends(tokenizer: Any, model: Any) -> list[int]:
+def _template(entry: Local, tokenizer: Any, day: date | None) -> ChatTemplate:
+    try:
+        return ChatTemplate(tokenizer, day=day)
+    except HostDown as wrong:
+        raise HostDown(f"model {entry.name!r} ({entry.id}): {wrong}") from wrong
+
+
+def _ends(tokenizer: Any, model: Any, template: ChatTemplate) -> list[int]:
     """The tokens that end a turn: a family may have several (Llama 3's <|eot_id|> beside <|end_of_text|>)."""
     configured = model.generation_config.eos_token_id
     ends = configured if isinstance(configured, list) else [configured]
-    known = [*ends, tokenizer.eos_token_id, *turn_ends(tokenizer)]
+    known = [*ends, tokenizer.eos_token_id, *template.ends()]
     return list(dict.fromkeys(end for end in known if end is not None))
 
 
-def _load(entry: Local) -> tuple[Any, Any]:
-    device = "cuda" if entry.gpus and torch.cuda.is_available() else "cpu"
-    auto = "bfloat16" if device == "cuda" else "float32"  # half precision is several times slower on most CPUs
-    dtype = getattr(torch, auto if entry.dtype == "auto" else entry.dtype)
-    options = {"revision": entry.revision, "trust_remote_code": entry.trust_remote_code}
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(entry.id, **options)
-        model = AutoModelForCausalLM.from_pretrained(entry.id, dtype=dtype, **options)
-    except Exception as wrong:  # somebody's files, somebody's code: a cut file, a missing library, too little memory
-        reason = next(iter(str(wrong).strip().splitlines()), type(wrong).__name__).rstrip(".")
-        hint = "give a hub id, or a folder with config.json, the tokenizer and the weights"
-        raise HostDown(f"model {entry.name!r} ({entry.id}) cannot be loaded: {reason}; {hint}") from wrong
-    return tokenizer, model.to(device).eval()
+def _padding(tokenizer: Any, model: Any) -> int:
+    """The token that fills up: the model's own, by which some count positions, where its vocabulary has it."""
+    known = [getattr(model.config, "pad_token_id", None), tokenizer.pad_token_id, tokenizer.eos_token_id]
+    return next((token for token in known if isinstance(token, int) and 0 <= token < _vocabulary(model)), 0)
+
+
+def _vocabulary(model: Any) -> int:
+    """How many tokens it knows."""
+    return int(model.get_input_embeddings().weight.shape[0])
+
+
+def _notes(company: Company) -> list[str]:
+    return [] if company is Company.ANY else [f"it answers otherwise beside others, so it is asked {company.value}"]

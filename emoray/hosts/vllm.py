@@ -26,13 +26,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
 from emoray.hosts import Ask, HostDown, Reply
-from emoray.hosts.chat_template import ChatTemplate, turn_ends
+from emoray.hosts.chat_template import ChatTemplate
 from emoray.hosts.reasoning import Wording, no_answer, tags_of
+from emoray.hosts.weights import adapter_of, commit_of
 from emoray.parent import die_with
 from emoray.spec import Vllm
 from emoray.study.endings import Ending, ending_of
@@ -53,8 +54,14 @@ class VllmHost:
 
     name = "vllm"
 
-    def __init__(self, entry: Vllm, *, across_nodes: bool = False) -> None:
-        """Starts the engine; HostDown says why it cannot. `across_nodes`: its GPUs are a Ray placement group."""
+    def __init__(self, entry: Vllm, *, across_nodes: bool = False, day: date | None = None) -> None:
+        """Starts the engine; HostDown says why it cannot. `across_nodes`: its GPUs are a Ray placement group.
+
+        `day` is today to its chat template.
+        """
+        self._day = day
+        if why := _no_model(entry):
+            raise HostDown(f"model {entry.name!r} ({entry.id}): the vLLM engine cannot start: {why}")
         self.in_flight = math.ceil(_AHEAD * entry.max_num_seqs)
         with tempfile.TemporaryDirectory(prefix="emoray-vllm-") as folder:
             errors = Path(folder) / "errors.log"
@@ -75,13 +82,15 @@ class VllmHost:
 
         config, tokenizer = engine.model_config, engine.get_tokenizer()
         self.engine = f"vllm {vllm.__version__}"
-        self.revision = getattr(config.hf_config, "_commit_hash", None) or _folder_revision(entry)
+        self.revision = _folder_revision(entry) if Path(entry.id).is_dir() else commit_of(entry.id, entry.revision)
         self._longest = int(config.max_model_len)
         # a family's end of turn may stand in generation_config.json alone, which not every copy of a model has
-        self._defaults = config.get_diff_sampling_param() | {"stop_token_ids": turn_ends(tokenizer)}
+        self._tokenizer, self._template = tokenizer, ChatTemplate(tokenizer, entry.chat_template, day=self._day)
+        for note in self._template.notes:
+            _log.warning("model %r: %s", entry.name, note)
+        self._defaults = config.get_diff_sampling_param() | {"stop_token_ids": self._template.ends()}
         if entry.structured_outputs:
             self._defaults["structured_outputs"] = StructuredOutputsParams(**entry.structured_outputs)
-        self._tokenizer, self._template = tokenizer, ChatTemplate(tokenizer, entry.chat_template)
         self._reasoning = _Reasoning(entry.reasoning_parser, tokenizer) if entry.reasoning_parser else None
         self._skips_special = self._reasoning is None or self._reasoning.skips_special_tokens
         self._tags = tags_of(entry.reasoning_tags)
@@ -420,6 +429,16 @@ def _line(wrong: object) -> str:
     """What was said, on one line, cut."""
     words = " ".join(str(wrong).split())
     return words if len(words) <= 300 else f"{words[:300]}…"
+
+
+def _no_model(entry: Vllm) -> str | None:
+    """What an engine would take minutes to say, or never: beside whole weights it passes an adapter over."""
+    adapter = adapter_of(entry.id, entry.revision)
+    if adapter is None:
+        return None
+    base = adapter.get("base_model_name_or_path") or "a model that it does not name"
+    merge = "merge it into those weights (peft: merge_and_unload, save_pretrained) and give that folder"
+    return f"it is an adapter of {base}; {merge}, or take host: transformers"
 
 
 def _folder_revision(entry: Vllm) -> str | None:

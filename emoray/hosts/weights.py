@@ -1,14 +1,18 @@
-"""A model's weights on a machine before the engine that loads them: downloaded, and read into the page cache."""
+"""A model's weights on a machine before the engine that loads them: downloaded, read into the page cache, and told
+apart where they are no model by themselves.
+"""
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 from emoray.spec import Local, ModelEntry, Vllm
 
 _FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken")
+_ADAPTER = "adapter_config.json"  # PEFT's
 _PIECE = 1 << 24  # bytes read at once
 _SHARE = 0.5  # of the memory that is free; more would push out what is wanted sooner
 
@@ -28,6 +32,55 @@ def fetch(model: str, revision: str | None) -> int:
     if sum(file.stat().st_size for file in weights) > _SHARE * _free_bytes():
         return 0
     return sum(_read(file) for file in weights)
+
+
+def adapter_of(model: str, revision: str | None) -> dict[str, Any] | None:
+    """What a LoRA or another PEFT adapter says of itself, such as `base_model_name_or_path`; None of a whole model."""
+    folder = Path(model)
+    file = _found(model, revision) if not folder.exists() else folder / _ADAPTER
+    if file is None or not file.is_file() or not _has_adapter_weights(file.parent, downloaded=not folder.exists()):
+        return None
+    with suppress(ValueError):
+        told = json.loads(file.read_text(encoding="utf-8"))
+        return told if isinstance(told, dict) else {}
+    return {}
+
+
+def commit_of(model: str, revision: str | None) -> str | None:
+    """The commit that a revision of a hub id is now; the revision itself of a folder, or where no hub can be asked."""
+    if "://" in model or Path(model).exists():
+        return revision
+    with suppress(Exception):  # no network, no such model: who loads it meets the same, and tells
+        from huggingface_hub import HfApi, constants
+
+        return HfApi().resolve_revision(model, revision=revision, local_files_only=constants.HF_HUB_OFFLINE).resolved
+    return revision
+
+
+def unusual(model: str) -> str | None:
+    """Why a path is nothing that PyTorch's engines load, as the end of a sentence; None where it may be."""
+    path = Path(model)
+    ggufs = path.suffix == ".gguf" or (any(path.glob("*.gguf")) and not any(path.glob("*.safetensors")))
+    if ggufs:
+        return "it is a GGUF file of llama.cpp's; give the model that it was made of, or serve it (host: hosted_api)"
+    return None
+
+
+def _found(model: str, revision: str | None) -> Path | None:
+    """Of a hub id."""
+    if "://" in model:
+        return None
+    with suppress(Exception):
+        from huggingface_hub import hf_hub_download
+
+        return Path(hf_hub_download(model, _ADAPTER, revision=revision))
+    return None
+
+
+def _has_adapter_weights(folder: Path, *, downloaded: bool) -> bool:
+    """Beside the weights of a whole model, adapter_config.json alone is what was left of a merge."""
+    whole = any(folder.glob("*.safetensors")) or any(folder.glob("*.bin"))
+    return downloaded or not whole or any(folder.glob("adapter_model*"))
 
 
 def _downloaded(model: str, revision: str | None) -> Path | None:

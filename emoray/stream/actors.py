@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from datetime import date
 from functools import partial
 from itertools import takewhile
 from typing import Any, NamedTuple
@@ -25,6 +26,7 @@ from ray.exceptions import RayError
 from emoray import rows
 from emoray.hosts import Ask, Host, HostDown, Reply
 from emoray.journal import Journal
+from emoray.manifest import day as day_of
 from emoray.readers import Reader, ReaderDown, Reading, SlowReader
 from emoray.readers.failing import cause, is_failure, raised_at
 from emoray.resume import owed_rows
@@ -68,17 +70,20 @@ class Work(NamedTuple):
     mark: str = ""  # what the driver left in the run folder, for every node to see
 
 
-def host_of(entry: ModelEntry, means: Means | None = None) -> Host:
-    """The host of a model entry; imports come late, so that nobody needs a library he does not use."""
+def host_of(entry: ModelEntry, means: Means | None = None, day: date | None = None) -> Host:
+    """The host of a model entry; imports come late, so that nobody needs a library he does not use.
+
+    `day` is today to chat templates that tell the date: a run asks on all its days what it asked on its first.
+    """
     match entry:
         case Embedded():
             from emoray.hosts.embedded import EmbeddedHost
 
-            return EmbeddedHost(entry)
+            return EmbeddedHost(entry, day=day)
         case Local():
             from emoray.hosts.transformers import TransformersHost
 
-            return TransformersHost(entry)
+            return TransformersHost(entry, day=day)
         case Scripted():
             from emoray.hosts.scripted import ScriptedHost
 
@@ -90,7 +95,7 @@ def host_of(entry: ModelEntry, means: Means | None = None) -> Host:
         case Vllm():
             from emoray.hosts.vllm import VllmHost
 
-            return VllmHost(entry, across_nodes=ray.util.get_current_placement_group() is not None)
+            return VllmHost(entry, across_nodes=ray.util.get_current_placement_group() is not None, day=day)
         case Hosted(host="hosted_api") if means:
             from emoray.hosts.hosted_api import HostedApi
 
@@ -104,8 +109,8 @@ def host_of(entry: ModelEntry, means: Means | None = None) -> Host:
             raise HostDown(f"model {entry.name!r}: host {entry.host!r} is not there yet")
 
 
-def reader_of(entry: ReaderEntry, means: Means | None = None) -> Reader:
-    """The reader of an entry; `means` are those of a hosted judge."""
+def reader_of(entry: ReaderEntry, means: Means | None = None, day: date | None = None) -> Reader:
+    """The reader of an entry; `means` are those of a hosted judge, `day` is today to a judge's chat template."""
     match entry:
         case GoEmotionsReader():
             from emoray.readers.goemotions import GoEmotions
@@ -118,7 +123,7 @@ def reader_of(entry: ReaderEntry, means: Means | None = None) -> Reader:
         case JudgeReader():
             from emoray.readers.judge import Judge, asked_of
 
-            return Judge(entry, host_of(asked_of(entry), means), means.retry if means else Retry())
+            return Judge(entry, host_of(asked_of(entry), means, day), means.retry if means else Retry())
         case ScriptedReader():
             from emoray.readers.scripted import ScriptedReading
 
@@ -151,7 +156,7 @@ class Speaker:
             return None
         try:
             _check_node(self._work)
-            host = host_of(entry, _means(self._work, lambda lane: lane.answered))
+            host = host_of(entry, _means(self._work, lambda lane: lane.answered), _day(self._work))
         except (HostDown, StoreError) as wrong:
             if not ray.get(ledger.cannot_start.remote(str(wrong))):
                 os._exit(1)  # Ray starts it again, where it may do better
@@ -310,7 +315,8 @@ class Listener:
             return None
         try:
             _check_node(self._work)
-            return reader_of(entry, _means(self._work, lambda lane: lane.read.get(entry.name, 0)))
+            means = _means(self._work, lambda lane: lane.read.get(entry.name, 0))
+            return reader_of(entry, means, _day(self._work))
         except (HostDown, ReaderDown, StoreError) as wrong:
             ray.get(ledger.down.remote(str(wrong)))
         except BaseException as wrong:  # which nobody foresaw
@@ -400,6 +406,11 @@ def _means(work: Work, answers: Callable[[Tally], int]) -> Means | None:
     """Those of the lane, with what its ledger knows of answers."""
     ledger = work.ledger
     return work.means and replace(work.means, had_answers=lambda: answers(ray.get(ledger.tally.remote())) > 0)
+
+
+def _day(work: Work) -> date | None:
+    """The day on which the run began."""
+    return day_of(RunFolder(work.run).manifest())
 
 
 def _check_node(work: Work) -> None:

@@ -341,24 +341,6 @@ def test_a_process_whose_engine_dies_ends_at_once(
     until(lambda: gone(engines[1]))
 
 
-class _Refuses:
-    """A tokenizer whose template knows no system role, as Gemma's."""
-
-    chat_template = "refuses"
-
-    def get_chat_template(self) -> str:
-        return self.chat_template
-
-    def apply_chat_template(self, chat: list[dict[str, str]], **_: Any) -> list[int]:
-        if chat[0]["role"] == "system":
-            raise ValueError("System role not supported")
-        return [len(chat), len(chat[0]["content"])]
-
-
-def test_a_system_text_goes_before_the_question_where_the_template_has_no_such_role() -> None:
-    assert ChatTemplate(_Refuses()).tokens(ask(1).chat) == [1, len("You are sad.\n\nWhat is art 1?")]
-
-
 def test_the_specs_template_stands_in_for_the_models_own(vllm_host: Any) -> None:
     own = ChatTemplate(vllm_host._tokenizer)
     other = ChatTemplate(vllm_host._tokenizer, "{% for m in messages %}{{ m['content'] }}{% endfor %}")

@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -18,12 +19,23 @@ from emoray import rows
 from emoray.hosts import Ask, Reply
 from emoray.journal import Journal
 from emoray.readers import Reading
+from emoray.spec import Local
 from emoray.store import RunFolder, StoreError, leave_mark
 from emoray.stream import actors
-from emoray.stream.actors import Listener, Speaker, Work, _check_node, _owed, _Together, _Turnstile
+from emoray.stream.actors import (
+    Listener,
+    Speaker,
+    Work,
+    _check_node,
+    _day,
+    _owed,
+    _Together,
+    _Turnstile,
+    host_of,
+)
 from emoray.stream.ledger import LaneLedger, Verdict
 from emoray.study.outcomes import Answer
-from tests import runs
+from tests import runs, tiny_models
 
 
 def until(there: Callable[[], bool]) -> None:
@@ -236,3 +248,16 @@ def test_an_actor_on_a_node_that_does_not_see_the_folder_as_the_driver_does_says
     _check_node(Work(shared.uri, "a", "attempt", None, mark=mark))
     with pytest.raises(StoreError, match=r"does not see .*/own/ as the driver does"):
         _check_node(Work(own.uri, "a", "attempt", None, mark=mark))
+
+
+def test_whenever_a_run_goes_on_its_chat_templates_tell_the_day_on_which_it_began(tmp_path: Path) -> None:
+    folder = RunFolder(str(tmp_path / "run"))
+    folder.write_manifest({"day": "2026-03-09"})
+    dated = "It is {{ strftime_now('%d %b %Y') }}." + tiny_models.WITH_SYSTEM
+    model = tiny_models.generator(tmp_path / "model", chat_template=dated)
+    entry = Local(host="transformers", name="m", id=model)
+
+    host: Any = host_of(entry, day=_day(Work(folder.uri, "m", "attempt", None)))
+
+    tokens = host._template.tokens([{"role": "user", "content": "Why?"}])
+    assert host._tokenizer.decode(tokens).startswith("It is 09 Mar 2026.")

@@ -1,0 +1,239 @@
+"""A causal language model from its files: with weights that fit, an adapter merged into them, or one sentence why not.
+
+transformers fills what a checkpoint lacks with random numbers, leaves out what it has too much of, and says so in a
+log alone: a model would speak, and what it says would be noise.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+import tempfile
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from emoray.hosts import HostDown
+from emoray.hosts.weights import adapter_of, commit_of, unusual
+from emoray.spec import Local
+
+_FILES = "give a hub id, or a folder with config.json, the tokenizer and the weights"
+_INSTALL = "install what it names where the model runs"
+_NO_LOSS = re.compile(  # what older files hold beside weights, or what only other ways of speaking need
+    r"inv_freq|rotary_emb\.|position_ids|masked_bias|causal_mask|(attn|attention)\.bias$|\.[kqv]_scale$|(^|[._])mtp"
+)
+
+
+class Loaded(NamedTuple):
+    tokenizer: Any
+    model: Any
+    revision: str | None  # what was loaded, as resolved: of an adapter and of its base
+
+
+class _Source(NamedTuple):
+    """Where files are."""
+
+    id: str
+    revision: str | None
+
+    def __str__(self) -> str:
+        return f"{self.id}@{self.revision}" if self.revision else self.id
+
+
+class _Unfit(Exception):
+    """The files are there and are no model; the message is the end of a sentence."""
+
+
+def load(entry: Local) -> Loaded:
+    """Its tokenizer and model, on its device; HostDown where that cannot be done, or the weights do not fit."""
+    try:
+        return _loaded(entry)
+    except _Unfit as wrong:
+        raise HostDown(f"model {entry.name!r} ({entry.id}) cannot be loaded: {wrong}") from wrong
+    except Exception as wrong:  # somebody's files, somebody's code: a cut file, a missing library, too little memory
+        reason = reason_of(wrong)
+        hint = _INSTALL if isinstance(wrong, ImportError) else _FILES
+        raise HostDown(f"model {entry.name!r} ({entry.id}) cannot be loaded: {reason}; {hint}") from wrong
+
+
+def reason_of(wrong: Exception) -> str:
+    """The first line of what was said, and the second where the first only announces it."""
+    lines = [line.strip() for line in str(wrong).splitlines() if line.strip()] or [type(wrong).__name__]
+    return " ".join(lines[: 1 + lines[0].endswith(":")]).rstrip(".")
+
+
+def _loaded(entry: Local) -> Loaded:
+    if why := unusual(entry.id):
+        raise _Unfit(why)
+    own = _Source(entry.id, commit_of(entry.id, entry.revision))
+    adapter = adapter_of(*own)
+    if adapter is None:
+        return Loaded(_tokenizer(entry, own), _on_device(entry, _weights(entry, own)), own.revision)
+    peft = _peft(adapter)
+    base = _base(own, adapter)
+    model = _merged(peft, _weights(entry, base), own)
+    written = own if _has_tokenizer(own) else base
+    return Loaded(_tokenizer(entry, written), _on_device(entry, model), f"{own.revision or 'adapter'} on {base}")
+
+
+def _tokenizer(entry: Local, source: _Source) -> Any:
+    return AutoTokenizer.from_pretrained(source.id, revision=source.revision, trust_remote_code=entry.trust_remote_code)
+
+
+def _weights(entry: Local, source: _Source) -> Any:
+    with _without_adapter(source.id) as folder:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            folder,
+            revision=source.revision,
+            dtype=_dtype(entry),
+            trust_remote_code=entry.trust_remote_code,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # else it ends in a table on the terminal; they are told below
+        )
+    if why := _misfit(model, info):
+        raise _Unfit(why)
+    return model
+
+
+def _misfit(model: Any, info: Mapping[str, Any]) -> str | None:
+    """Why these weights are not this model's."""
+    kind = type(model).__name__
+    if wrong := sorted(info["mismatched_keys"]):
+        key, found, wanted = wrong[0]
+        return (
+            f"the weights do not fit {kind}: {key} has the shape {_shape(found)}, config.json makes it {_shape(wanted)}"
+            f"{_more(len(wrong) - 1)}; take the config.json that belongs to them"
+        )
+    missing, strange = sorted(info["missing_keys"]), sorted(info["unexpected_keys"])
+    if missing:
+        prefix = _prefix(missing, strange)
+        why = f", for its names begin with {prefix!r}; save it without" if prefix else "; take a complete checkpoint"
+        return f"the checkpoint has no weights for {_named(missing)} of {kind}{why}"
+    if homeless := [] if getattr(model, "hf_quantizer", None) else _homeless(strange, model):
+        return (
+            f"{kind} has no place for {_named(homeless)} of the checkpoint; "
+            "take the config.json that belongs to it, for this one describes another architecture or fewer layers"
+        )
+    return None
+
+
+def _prefix(missing: Collection[str], strange: Sequence[str]) -> str | None:
+    """What a checkpoint's names have before the model's: `module.`, `base_model.model.`, `_orig_mod.`, …"""
+    wanted = set(missing)
+    for name in strange:
+        for at in (match.end() for match in re.finditer(r"\.", name)):
+            if name[at:] in wanted:
+                return name[:at]
+    return None
+
+
+def _homeless(strange: Sequence[str], model: Any) -> list[str]:
+    """Weights that would stand inside the model if it were another. Those of a tower of its own, such as one that
+    sees, or of another head, change nothing that is said.
+    """
+    parts = dict(_parts(model))
+    stacks = tuple(f"{name}." for name, part in parts.items() if isinstance(part, torch.nn.ModuleList))
+    return [
+        name
+        for name in strange
+        if not _NO_LOSS.search(name)
+        and (name.rpartition(".")[0] in parts or name.startswith(stacks))
+        and not _predicts_further(name, model.config)
+    ]
+
+
+def _parts(model: Any) -> Iterator[tuple[str, Any]]:
+    """Every module by its name, also by the one that it has where the model was saved without its head."""
+    for whole in (model, model.base_model):
+        yield from ((name, part) for name, part in whole.named_modules() if name)
+
+
+def _predicts_further(name: str, config: Any) -> bool:
+    """Whether it belongs to a layer behind the last, which some train to guess several tokens at once."""
+    more, layers = (getattr(config, what, None) or 0 for what in ("num_nextn_predict_layers", "num_hidden_layers"))
+    layer = re.search(r"\.(\d+)\.", name)
+    return bool(more and layer and int(layer[1]) >= layers)
+
+
+def _base(own: _Source, adapter: Mapping[str, Any]) -> _Source:
+    """What an adapter was trained on: the whole model beside it, or another that it names."""
+    if Path(own.id, "config.json").is_file():
+        return own
+    if not adapter.get("base_model_name_or_path"):
+        raise _Unfit("its adapter_config.json names no base_model_name_or_path; write it there, or merge the adapter")
+    base = str(adapter["base_model_name_or_path"])
+    return _Source(base, commit_of(base, adapter.get("revision")))
+
+
+def _peft(adapter: Mapping[str, Any]) -> Any:
+    """The library that reads adapters."""
+    kind, task = adapter.get("peft_type", "PEFT"), adapter.get("task_type")
+    if importlib.util.find_spec("peft") is None:
+        raise _Unfit(f"it is an adapter ({kind}), and peft is not installed where the model runs: pip install peft")
+    if task not in (None, "CAUSAL_LM"):
+        raise _Unfit(f"its adapter is for another task ({task}) than to speak; give one for CAUSAL_LM")
+    return importlib.import_module("peft")
+
+
+def _merged(peft: Any, model: Any, adapter: _Source) -> Any:
+    """The model with the adapter in its weights."""
+    config = peft.PeftConfig.from_pretrained(adapter.id, revision=adapter.revision)
+    if config.is_prompt_learning:
+        kind = getattr(config.peft_type, "value", config.peft_type)
+        raise _Unfit(f"its adapter ({kind}) cannot be merged into the weights; give one that can, such as a LoRA")
+    wrapped = peft.PeftModel(model, config)
+    result = wrapped.load_adapter(adapter.id, "default", revision=adapter.revision, torch_device="cpu")
+    if lost := sorted([*result.missing_keys, *result.unexpected_keys]):
+        raise _Unfit(f"the adapter does not fit the model that it names: {_named(lost)}; give the one it was made for")
+    return wrapped.merge_and_unload(safe_merge=True)
+
+
+@contextmanager
+def _without_adapter(model: str) -> Iterator[str]:
+    """The whole model of a folder that has an adapter too: with peft, transformers would take both, and merge none."""
+    folder = Path(model)
+    if not (folder / "adapter_config.json").is_file():
+        yield model
+        return
+    with tempfile.TemporaryDirectory(prefix="emoray-") as alone:
+        for file in folder.iterdir():
+            if not file.name.startswith("adapter_"):
+                Path(alone, file.name).symlink_to(file.resolve())
+        yield alone
+
+
+def _has_tokenizer(source: _Source) -> bool:
+    folder = Path(source.id)
+    return folder.is_dir() and (folder / "tokenizer_config.json").is_file()
+
+
+def _on_device(entry: Local, model: Any) -> Any:
+    device = _device(entry)
+    return (model if model.device.type == device else model.to(device)).eval()  # some quantized ones cannot be moved
+
+
+def _device(entry: Local) -> str:
+    return "cuda" if entry.gpus and torch.cuda.is_available() else "cpu"
+
+
+def _dtype(entry: Local) -> torch.dtype:
+    auto = "bfloat16" if _device(entry) == "cuda" else "float32"  # half is several times slower on most CPUs
+    dtype: torch.dtype = getattr(torch, auto if entry.dtype == "auto" else entry.dtype)
+    return dtype
+
+
+def _shape(size: Sequence[int]) -> str:
+    return "×".join(map(str, size))
+
+
+def _named(keys: Sequence[str]) -> str:
+    return f"{', '.join(keys[:2])}{_more(len(keys) - 2)}"
+
+
+def _more(count: int) -> str:
+    return f" and {count} more" if count > 0 else ""

@@ -1,0 +1,264 @@
+"""Weights that are not the model's are said in one sentence, and never spoken with."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+from emoray.hosts import Ask, HostDown
+from emoray.hosts.transformers import TransformersHost
+from emoray.hosts.vllm import VllmHost
+from emoray.hosts.weights import adapter_of, commit_of
+from emoray.spec import Local, Vllm
+from emoray.study.outcomes import Answer
+from tests import tiny_models
+from tests.tiny_models import change
+
+Weights = dict[str, torch.Tensor]
+PEFT = pytest.mark.skipif(importlib.util.find_spec("peft") is None, reason="peft is not installed")
+
+
+def host(folder: Path | str, **settings: Any) -> TransformersHost:
+    return TransformersHost(Local(host="transformers", name="m", id=str(folder), **settings))
+
+
+def said(speaker: TransformersHost) -> list[str]:
+    chat = [{"role": "user", "content": "Why?"}]
+    replies = speaker.generate([Ask("0" * 32, chat, 0, 0.0, None, 20)])
+    return [reply.outcome.text for reply in replies if isinstance(reply.outcome, Answer)]
+
+
+def complaint(folder: Path | str, **settings: Any) -> str:
+    with pytest.raises(HostDown) as told:
+        host(folder, **settings)
+    sentence = str(told.value)
+    assert "\n" not in sentence
+    assert sentence.startswith(f"model 'm' ({folder}) cannot be loaded: ")
+    return sentence.partition("cannot be loaded: ")[2]
+
+
+def rewritten(folder: str, change: Callable[[Weights], Weights]) -> str:
+    """The checkpoint with other weights in it."""
+    file = Path(folder, "model.safetensors")
+    weights = change({name: weight.clone() for name, weight in load_file(file).items()})
+    save_file(weights, file, {"format": "pt"})
+    return folder
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    return tiny_models.speaker(tmp_path / "model", "llama")
+
+
+# ── weights that are missing, of another shape, or too many ──
+
+
+@pytest.mark.parametrize("prefix", ["module.", "base_model.model.", "_orig_mod.", "language_model.", "a.b.c."])
+def test_a_checkpoint_whose_names_have_a_prefix_of_another_is_refused_and_the_prefix_named(
+    model: str, prefix: str
+) -> None:
+    rewritten(model, lambda weights: {prefix + name: weight for name, weight in weights.items()})
+    assert complaint(model) == (
+        "the checkpoint has no weights for lm_head.weight, model.embed_tokens.weight and 19 more of LlamaForCausalLM, "
+        f"for its names begin with {prefix!r}; save it without"
+    )
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "opt", "bloom", "gpt_neox"])
+def test_a_checkpoint_that_lacks_a_weight_is_refused(tmp_path: Path, kind: str) -> None:
+    folder = tiny_models.speaker(tmp_path, kind)
+    lost = min(load_file(tmp_path / "model.safetensors"))
+    rewritten(folder, lambda weights: {name: weight for name, weight in weights.items() if name != lost})
+    told = complaint(folder)
+    assert told.startswith("the checkpoint has no weights for ")
+    assert lost.rpartition(".")[2] in told
+    assert told.endswith("; take a complete checkpoint")
+
+
+def test_weights_of_another_shape_are_refused_with_both_shapes(model: str) -> None:
+    change(model, "config.json", intermediate_size=48)
+    assert complaint(model) == (
+        "the weights do not fit LlamaForCausalLM: model.layers.0.mlp.down_proj.weight has the shape 32×64, config.json "
+        "makes it 32×48 and 5 more; take the config.json that belongs to them"
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"num_hidden_layers": 1}, "model.layers.1.input_layernorm.weight, model.layers.1.mlp.down_proj.weight and"),
+        ({"attention_bias": False}, "model.layers.0.self_attn.k_proj.bias, model.layers.0.self_attn.o_proj.bias and"),
+    ],
+    ids=["fewer layers", "another architecture"],
+)
+def test_a_checkpoint_with_more_inside_than_the_config_has_room_for_is_refused(
+    tmp_path: Path, settings: dict[str, Any], named: str
+) -> None:
+    folder = tiny_models.speaker(tmp_path, "llama", attention_bias=True)
+    change(folder, "config.json", **settings)
+    told = complaint(folder)
+    assert told.startswith(f"LlamaForCausalLM has no place for {named}")
+    assert told.endswith("for this one describes another architecture or fewer layers")
+
+
+@pytest.mark.parametrize("bare", [False, True], ids=["whole", "saved without its head"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "layers.0.self_attn.rotary_emb.inv_freq",
+        "layers.0.self_attn.k_scale",
+        "rotary_emb.inv_freq",
+        "vision_tower.layers.0.mlp.fc1.weight",
+        "v_head.summary.weight",
+        "mtp.layers.0.weight",
+    ],
+)
+def test_what_a_checkpoint_has_too_much_without_any_loss_hinders_nobody(tmp_path: Path, name: str, bare: bool) -> None:
+    folder = tiny_models.speaker(tmp_path, "llama", tie_word_embeddings=True)
+    before = said(host(folder))
+    rewritten(folder, lambda weights: {key.removeprefix("model.") if bare else key: w for key, w in weights.items()})
+    rewritten(folder, lambda weights: weights | {name if bare else f"model.{name}": torch.ones(3)})
+    assert said(host(folder)) == before != []
+
+
+def test_weights_that_are_tied_need_not_be_there_twice(tmp_path: Path) -> None:
+    folder = tiny_models.speaker(tmp_path, "llama", tie_word_embeddings=True)
+    assert "lm_head.weight" not in load_file(tmp_path / "model.safetensors")
+    assert said(host(folder))
+
+
+def test_weights_as_pytorch_saves_them_are_as_good(model: str) -> None:
+    before = said(host(model))
+    weights = load_file(Path(model, "model.safetensors"))
+    Path(model, "model.safetensors").unlink()
+    torch.save(weights, Path(model, "pytorch_model.bin"))
+    assert said(host(model)) == before
+
+
+def test_a_file_of_llama_cpp_is_told_as_what_it_is(tmp_path: Path) -> None:
+    (tmp_path / "model.Q4_K_M.gguf").write_bytes(b"GGUF")
+    for place in (tmp_path, tmp_path / "model.Q4_K_M.gguf"):
+        assert complaint(place).startswith("it is a GGUF file of llama.cpp's; give the model that it was made of, or")
+
+
+@pytest.mark.parametrize("method", ["gptq", "awq", "bitsandbytes", "hqq"])
+def test_a_quantized_checkpoint_names_the_library_that_is_missing(model: str, method: str) -> None:
+    change(model, "config.json", quantization_config={"quant_method": method, "bits": 4, "load_in_4bit": True})
+    assert complaint(model).endswith("; install what it names where the model runs")
+
+
+# ── adapters ──
+
+
+def adapter(folder: Path, base: str, **settings: Any) -> Path:
+    """A LoRA on a Llama's attention, as peft writes it."""
+    folder.mkdir(exist_ok=True)
+    config = {
+        "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base, "r": 2, "lora_alpha": 4,
+        "lora_dropout": 0.0, "bias": "none", "target_modules": ["q_proj"], "inference_mode": True,
+    }  # fmt: skip
+    (folder / "adapter_config.json").write_text(json.dumps(config | settings))
+    drawn = torch.Generator().manual_seed(9)
+    names = [f"base_model.model.model.layers.{layer}.self_attn.q_proj.lora_{half}" for layer in (0, 1) for half in "AB"]
+    shapes = {"A": (2, 32), "B": (32, 2)}
+    weights = {f"{name}.weight": torch.randn(shapes[name[-1]], generator=drawn) for name in names}
+    save_file(weights, folder / "adapter_model.safetensors", {"format": "pt"})
+    return folder
+
+
+def merged(base: str, adapter: Path, folder: Path) -> str:
+    """The same by arithmetic: W + (alpha / r) B A."""
+    low = load_file(adapter / "adapter_model.safetensors")
+    model = AutoModelForCausalLM.from_pretrained(base)
+    with torch.no_grad():
+        for number, layer in enumerate(model.model.layers):
+            name = f"base_model.model.model.layers.{number}.self_attn.q_proj.lora_"
+            layer.self_attn.q_proj.weight += 2 * low[f"{name}B.weight"] @ low[f"{name}A.weight"]
+    model.save_pretrained(folder)
+    for file in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        (folder / file).write_bytes(Path(base, file).read_bytes())
+    return str(folder)
+
+
+@PEFT
+@pytest.mark.parametrize("together", [False, True], ids=["names its base", "beside its base"])
+def test_an_adapter_speaks_as_the_model_that_it_is_merged_into(tmp_path: Path, model: str, together: bool) -> None:
+    folder = adapter(Path(model) if together else tmp_path / "adapter", "nobody/no-model" if together else model)
+    base = tiny_models.speaker(tmp_path / "base", "llama")
+    right = said(host(merged(base, folder, tmp_path / "merged")))
+    speaker = host(folder)
+    assert said(speaker) == right != said(host(base))
+    assert speaker.revision == f"adapter on {folder if together else model}"
+
+
+@PEFT
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"base_model_name_or_path": None}, "its adapter_config.json names no base_model_name_or_path"),
+        ({"task_type": "SEQ_CLS"}, r"its adapter is for another task \(SEQ_CLS\) than to speak"),
+        ({"target_modules": ["k_proj"]}, "the adapter does not fit the model that it names: "),
+        ({"target_modules": ["q_proj", "v_proj"]}, "the adapter does not fit the model that it names: "),
+        ({"base_model_name_or_path": "/no/such/model"}, "; give a hub id, or a folder"),
+    ],
+    ids=["no base", "a classifier's", "other weights", "fewer weights", "a base that is not there"],
+)
+def test_an_adapter_that_does_not_fit_is_refused(
+    tmp_path: Path, model: str, settings: dict[str, Any], sentence: str
+) -> None:
+    assert re.search(sentence, complaint(adapter(tmp_path / "adapter", **{"base": model}, **settings)))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("peft") is not None, reason="peft is installed")
+@pytest.mark.parametrize("together", [False, True], ids=["alone", "beside its base"])
+def test_an_adapter_needs_a_library_and_says_which(tmp_path: Path, model: str, together: bool) -> None:
+    folder = adapter(Path(model) if together else tmp_path / "adapter", model)
+    assert complaint(folder) == (
+        "it is an adapter (LORA), and peft is not installed where the model runs: pip install peft"
+    )
+
+
+def test_what_a_merge_left_behind_is_no_adapter(model: str) -> None:
+    before = said(host(model))
+    Path(adapter(Path(model), "some/base"), "adapter_model.safetensors").unlink()
+    assert adapter_of(model, None) is None
+    assert said(host(model)) == before
+
+
+def test_an_adapter_is_refused_before_an_engine_starts(tmp_path: Path, model: str) -> None:
+    for folder in (adapter(tmp_path / "adapter", "some/base"), adapter(Path(model), "some/base")):
+        with pytest.raises(HostDown) as told:
+            VllmHost(Vllm(host="vllm", name="m", id=str(folder), device="cpu"))
+        assert str(told.value) == (
+            f"model 'm' ({folder}): the vLLM engine cannot start: it is an adapter of some/base; merge it into those "
+            "weights (peft: merge_and_unload, save_pretrained) and give that folder, or take host: transformers"
+        )
+
+
+# ── revisions ──
+
+
+def test_the_revision_of_a_hub_id_is_the_commit_that_it_stands_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    commit = "607a30d783dfa663caf39e06633721c8d4cfcd7e"
+    kept = tmp_path / "models--some--model"
+    (kept / "refs").mkdir(parents=True)
+    (kept / "refs" / "main").write_text(commit)
+    (kept / "snapshots" / commit).mkdir(parents=True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    assert commit_of("some/model", None) == commit_of("some/model", "main") == commit
+    assert commit_of("some/model", commit) == commit
+    assert commit_of("some/other", "v1") == "v1"  # it cannot be asked for
+    assert commit_of(str(tmp_path), None) is None
