@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from emoray.hosts import HostDown
@@ -17,14 +20,19 @@ class ChatTemplate:
     DeepSeek V3.2's); a base model has neither and is given the bare texts.
     """
 
-    def __init__(self, tokenizer: Any, text: str | None = None) -> None:
-        """`text` stands in for the model's own template; HostDown where no question can be written."""
+    def __init__(self, tokenizer: Any, text: str | None = None, kwargs: Mapping[str, Any] | None = None) -> None:
+        """`text` stands in for the model's own template, `kwargs` are for the template to read.
+
+        HostDown where no question can be written, or a keyword would change nothing.
+        """
         self._tokenizer = tokenizer
+        self._kwargs = dict(kwargs or {})
         self._template = text or _own_template(tokenizer)
         self._by_code = not getattr(tokenizer, "chat_template", None) and _has_code(tokenizer)
         if self._by_code and text:
             raise HostDown(f"{_class(tokenizer)} writes chats by code of its own; leave chat_template out")
         self._bare = not self._template and not self._by_code
+        self._check_kwargs()
         self._knows_system = not self._bare and self._shows_system()
         self.sha = None if self._bare else hashlib.sha256(self._identity().encode()).hexdigest()[:16]
 
@@ -39,7 +47,22 @@ class ChatTemplate:
 
     def _written(self, chat: list[dict[str, str]], **how: bool) -> Any:
         given = {} if self._by_code else {"chat_template": self._template}
-        return self._tokenizer.apply_chat_template(chat, **given, **how)
+        return self._tokenizer.apply_chat_template(chat, **given, **self._kwargs, **how)
+
+    @property
+    def text(self) -> str:
+        """The template itself; "" where there is none, or code in its place."""
+        return "" if self._by_code else self._template or ""
+
+    def _check_kwargs(self) -> None:
+        """A keyword with a typo would be passed over without a word."""
+        if self._bare and self._kwargs:
+            raise HostDown("it has no chat template that could read chat_template_kwargs; leave them out")
+        for name in self._kwargs if self.text else ():
+            if not re.search(rf"\b{re.escape(name)}\b", self.text):
+                raise HostDown(
+                    f"its chat template never reads {name!r} of chat_template_kwargs; correct it, or leave it out"
+                )
 
     def _shows_system(self) -> bool:
         """Whether a system text reaches the model: some templates refuse the role, others drop it without a word."""
@@ -55,7 +78,8 @@ class ChatTemplate:
         except Exception as wrong:
             told = " ".join(str(wrong).split())
             raise HostDown(f"its chat template cannot write a question ({told}); correct it") from wrong
-        return f"{_class(self._tokenizer)} {question}" if self._by_code else str(self._template)
+        told = json.dumps(self._kwargs, sort_keys=True) if self._kwargs else ""
+        return f"{_class(self._tokenizer)} {question}" if self._by_code else f"{self._template}{told}"
 
 
 def turn_ends(tokenizer: Any) -> list[int]:
