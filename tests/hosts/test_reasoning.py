@@ -169,8 +169,9 @@ def test_a_prompt_that_opens_nothing_leaves_its_answer_alone(prompt: str) -> Non
 
 
 def entry(host: str = "transformers", **settings: Any) -> Any:
-    kind = Vllm if host == "vllm" else Local
-    return kind(host=host, name="m", id="x", **settings)
+    if host == "vllm":
+        return Vllm(host="vllm", name="m", id="x", **settings)
+    return Local(host="transformers", name="m", id="x", **settings)
 
 
 @pytest.mark.parametrize(

@@ -181,7 +181,7 @@ def greedy(folder: str, *, tokens: int = 24) -> str:
     model, words = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     prompt = words.apply_chat_template(CHAT, add_generation_prompt=True, return_tensors="pt", return_dict=True)
     plain = model.generate(**prompt, do_sample=False, max_new_tokens=tokens)[0, prompt["input_ids"].shape[1] :]
-    return str(words.decode(plain, skip_special_tokens=True)).strip()
+    return str(words.decode(plain, skip_special_tokens=True)).removesuffix("<end>").strip()
 
 
 def test_with_the_models_own_defaults_it_says_what_plain_transformers_says_by_them(tmp_path: Path) -> None:

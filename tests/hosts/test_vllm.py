@@ -221,7 +221,7 @@ def test_with_the_models_own_defaults_they_hold_where_the_spec_says_nothing(reco
 
 def test_what_the_spec_hands_to_the_engine_is_the_specs_word(recommends: Path) -> None:
     host = learned(vllm_entry(recommends, engine_kwargs={"override_generation_config": {"top_k": 7}}))
-    assert host.defaults == NEUTRAL | {"top_k": 7}
+    assert host.defaults == {**NEUTRAL, "top_k": 7}
 
 
 def test_both_hosts_draw_from_the_same_words(vllm_model: Path) -> None:
@@ -240,7 +240,13 @@ def test_both_hosts_draw_from_the_same_words(vllm_model: Path) -> None:
         (3, 1.0, 0.0, 2.0),
     ):
         scores, prompt = torch.randn(1, 64, generator=generator) * 3, [5, 9, 11]
-        settings = {"temperature": 0.7, "top_p": top_p, "top_k": top_k, "min_p": min_p, "repetition_penalty": penalty}
+        settings: dict[str, float | None] = {
+            "temperature": 0.7,
+            "top_p": top_p,
+            "top_k": top_k,
+            "min_p": min_p,
+            "repetition_penalty": penalty,
+        }
         draw = _Draw([ask(1)], [prompt], torch.device("cpu"), settings)
         ids = torch.tensor([[*prompt, 20]])
         ours = draw._narrowed((draw._penalised(ids, scores) if penalty != 1 else scores) / 0.7)
@@ -267,7 +273,7 @@ def test_keywords_of_the_entry_reach_the_template_and_the_parser(recommends: Pat
     assert plain.notes == told.notes == []
 
 
-@pytest.mark.parametrize("parser", [None, "deepseek_r1", "qwen3"])
+@pytest.mark.parametrize("parser", [None, "deepseek_r1", "deepseek_v3"])
 def test_what_the_prompt_opened_is_reasoning_until_it_is_closed(recommends: Path, parser: str | None) -> None:
     host = learned(vllm_entry(recommends, reasoning_parser=parser))
     prompt = host._tokenizer.encode("Why?<think>\n")

@@ -13,10 +13,14 @@ QWEN = {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "eos_token_id": [1, 2], 
 
 
 def test_the_spec_decides_then_the_defaults_then_nothing_shapes_an_answer() -> None:
-    assert drawn(Sampling(0.0, 0.5, 9), own(QWEN)) == NEUTRAL | {
+    assert drawn(Sampling(0.0, 0.5, 9), own(QWEN)) == dict(NEUTRAL) | {
         "temperature": 0.0, "top_p": 0.5, "max_tokens": 9, "top_k": 20
     }  # fmt: skip
-    assert drawn(Sampling(None, None, None), own(QWEN)) == NEUTRAL | {"temperature": 0.6, "top_p": 0.95, "top_k": 20}
+    assert drawn(Sampling(None, None, None), own(QWEN)) == dict(NEUTRAL) | {
+        "temperature": 0.6,
+        "top_p": 0.95,
+        "top_k": 20,
+    }
     assert drawn(Sampling(None, None, None), {}) == NEUTRAL
 
 
