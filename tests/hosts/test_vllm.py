@@ -23,7 +23,7 @@ from transformers import AutoTokenizer
 from emoray.hosts import Ask, HostDown, Reply
 from emoray.hosts.chat_template import ChatTemplate
 from emoray.readers.judge import Judge, asked_of
-from emoray.spec import JudgeReader, SpecError, Vllm, parse, with_reader
+from emoray.spec import JudgeReader, Local, SpecError, Vllm, parse, with_reader
 from emoray.study.outcomes import Answer, Failure, FailureKind
 from emoray.study.sampling import NEUTRAL
 from tests.hosts.conftest import gone, vllm_entry
@@ -258,6 +258,23 @@ def test_both_hosts_draw_from_the_same_words(vllm_model: Path) -> None:
         k = torch.tensor([top_k]) if top_k else None
         theirs = apply_top_k_top_p_pytorch(theirs, k, torch.tensor([top_p]))
         torch.testing.assert_close(ours, theirs)
+
+
+def test_one_spec_means_one_sampling_on_either_host(recommends: Path) -> None:
+    """The most probable words under the model's own repetition penalty, which are others than without it."""
+    from emoray.hosts.transformers import TransformersHost
+    from emoray.hosts.vllm import VllmHost
+
+    asks = [ask(number, temperature=0.0) for number in range(5)]
+    engine = VllmHost(vllm_entry(recommends, sampling_defaults="model"))
+    said = {key: text.rstrip("\ufffd") for key, text in texts(engine.generate(asks)).items()}
+    engine.close()
+
+    entry = Local(host="transformers", name="m", id=str(recommends), sampling_defaults="model")
+    here = TransformersHost(entry)
+    assert {key: text.rstrip("\ufffd") for key, text in texts(here.generate(asks)).items()} == said
+    bare = texts(TransformersHost(entry.model_copy(update={"sampling_defaults": "spec"})).generate(asks))
+    assert not {key: text.rstrip("\ufffd") for key, text in bare.items()}.items() & said.items()
 
 
 def test_keywords_of_the_entry_reach_the_template_and_the_parser(recommends: Path) -> None:
