@@ -9,7 +9,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -31,6 +32,7 @@ from emoray.spec import (
     ReaderEntry,
     SpecError,
     Study,
+    Vllm,
     chosen_label_map,
     moved,
     own_map,
@@ -43,6 +45,7 @@ from emoray.stream.lane import Lane, LaneEnd
 from emoray.stream.means import check_budgets, check_keys
 from emoray.study.goemotions import LabelMap
 from emoray.study.outcomes import FailureKind
+from emoray.study.sampling import drawn
 from emoray.study.scoring import UNREADABLE, NeutralRule
 from emoray.validate import human_text
 
@@ -64,6 +67,7 @@ def run(
     folder = RunFolder(uri)
     described = partial(_described, folder, study, extend=extend)
     described()
+    _warn_of_older(folder, study)
     check_keys(study.spec)
     check_budgets(study.spec)
     capacity = cluster.connect(address, verbose=verbose)
@@ -169,6 +173,20 @@ def compact_all(folder: RunFolder) -> str:
     return "\n".join(lines)
 
 
+def _warn_of_older(folder: RunFolder, study: Study) -> None:
+    """Until there were sampling_defaults, engines took unsaid what a model's generation_config has."""
+    kept = ((folder.manifest() or {}).get("spec") or {}).get("models", [])
+    older = {one.get("name") for one in kept if one.get("host") == "vllm" and "sampling_defaults" not in one}
+    for entry in study.spec.models:
+        if isinstance(entry, Vllm) and entry.name in older and folder.answers(entry.name).counts().answered:
+            print(
+                f"warning: model {entry.name!r}: its answers in {folder.shown} were drawn with the model's own "
+                "generation_config where the spec leaves something open, and no further ones will be; where that has "
+                "top_k, top_p or a penalty, choose another folder with --out",
+                file=sys.stderr,
+            )
+
+
 def _described(folder: RunFolder, study: Study, *, extend: bool) -> dict[str, Any]:
     """The manifest of a run of this study; SpecError where the folder holds what does not go with it."""
     kept = folder.manifest()
@@ -223,7 +241,7 @@ def _attempt(
                 with _kept(folder, whole, attempt, lease):
                     attempt["settled_before"] = conductor.settled_before()
                     paid = _judged(folder, study)
-                    ends = _conduct(conductor, lease, interruption)
+                    ends = _conduct(conductor, lease, interruption, _Sampled(study, folder, whole, attempt, lease))
                     _check_held(lease, folder)
                     left = {lane.model: lane.left() for lane in conductor.lanes}
                     judged = {model: usd - paid[model] for model, usd in _judged(folder, study).items()}
@@ -256,20 +274,54 @@ def _check_held(lease: Lease, folder: RunFolder) -> None:
         )
 
 
-def _conduct(conductor: Conductor, lease: Lease, interruption: _Interruption) -> list[LaneEnd]:
+class _Sampled:
+    """How each model's answers are drawn, written into run.json as soon as its host has told."""
+
+    def __init__(
+        self, study: Study, folder: RunFolder, whole: dict[str, Any], attempt: dict[str, Any], lease: Lease
+    ) -> None:
+        self._study, self._folder, self._whole, self._lease = study, folder, whole, lease
+        self._known: dict[str, Any] = attempt.setdefault("sampling", {})
+
+    def look(self, lanes: Sequence[Lane]) -> None:
+        """Nothing is written where nothing new is known, or the folder is another run's."""
+        news = {lane.model: self._of(lane) for lane in lanes if lane.model not in self._known}
+        told = {model: settings for model, settings in news.items() if settings}
+        self._known.update(told)
+        if told and not self._lease.lost.is_set():
+            with suppress(StoreError):  # whoever cannot write answers either says so himself
+                self._folder.write_manifest(self._whole)
+
+    def _of(self, lane: Lane) -> dict[str, Any] | None:
+        tally, asked = lane.tally(), self._study.experiment.grid(lane.model).model.sampling
+        if tally.defaults is not None:
+            return {**drawn(asked, tally.defaults), "defaults": getattr(lane.entry, "sampling_defaults", "spec")}
+        return {**asdict(asked), "defaults": "provider"} if tally.speakers and isinstance(lane.entry, Hosted) else None
+
+
+def _conduct(conductor: Conductor, lease: Lease, interruption: _Interruption, sampled: _Sampled) -> list[LaneEnd]:
     """Lets the lanes run: watched, and interruptible."""
-    progress = Progress()
+    progress, said = Progress(), set[tuple[str, str]]()
+
+    def hear(lanes: Sequence[Lane]) -> None:
+        sampled.look(lanes)
+        for new in [(lane.model, note) for lane in lanes for note in lane.tally().notes]:
+            if new not in said:
+                said.add(new)
+                progress.say(f"warning: model {new[0]!r}: {new[1]}")
 
     def watch(lanes: Sequence[Lane]) -> None:
         if interruption.asked and not conductor.stopping:
             conductor.stop("interrupted")
             print("\nstopping: what is in flight is still received; once more to stop at once", file=sys.stderr)
+        hear(lanes)
         progress.show({lane.model: _standing(lane) for lane in lanes})
         if lease.lost.is_set() and not conductor.stopping:
             conductor.stop("the lease of the folder was lost")
 
     with interruption.left_to_watch():
         ends = conductor.run(watch)
+    hear(conductor.lanes)
     progress.show({lane.model: _standing(lane) for lane in conductor.lanes}, last=True)
     return ends
 

@@ -5,21 +5,24 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from emoray import manifest
 from emoray.estimate import Estimate, estimate, estimate_judge, likely_tokens, whole
+from emoray.hosts.model_files import chat_template, generation_config
+from emoray.hosts.reasoning import unsettled
 from emoray.progress import duration
 from emoray.resume import owed
-from emoray.spec import Account, Hosted, JudgeReader, ModelEntry, Study
+from emoray.spec import Account, Hosted, JudgeReader, Local, ModelEntry, SpecError, Study, Vllm
 from emoray.store import RunFolder
 from emoray.stream import cluster, placement
 from emoray.stream.means import check_budgets
 from emoray.stream.placement import Bundle, Node
 from emoray.study import families
-from emoray.study.experiment import Grid
+from emoray.study.experiment import Grid, Sampling
 from emoray.study.prompts import Prompt, prompts, render
+from emoray.study.sampling import NEUTRAL, BadDefaults, drawn, in_words, own
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,9 @@ class ModelPlan:
     expected: Estimate | None  # tokens and money of what is owed; None where no provider counts them
     at_least_s: float | None  # what the account's limits alone take for it
     account: str | None = None  # whose limits it shares with the account's other models
+    sampling: dict[str, float | None] = field(default_factory=dict)  # as answers will be drawn; None: not ours to say
+    sampling_note: str = ""  # whose defaults they are, where not the spec's
+    notes: tuple[str, ...] = ()  # what is not settled
 
     @property
     def owed(self) -> int:
@@ -57,17 +63,19 @@ class JudgePlan:
     owed: int  # readings
     expected: Estimate | None  # None where no provider counts them
     kin: tuple[tuple[str, str], ...]  # (model it judges, family that they share)
+    notes: tuple[str, ...] = ()  # what is not settled
 
     def flags(self) -> list[str]:
-        """A sentence per family of which the judge and models that it judges are."""
+        """A sentence per family of which the judge and models that it judges are, and what else is to be known."""
         mine: dict[str, list[str]] = {}
         for model, family in self.kin:
             mine.setdefault(family, []).append(model)
-        return [
+        kindred = [
             f"judge {self.reader} is of the same family as {', '.join(models)} ({family}), and judges are kinder to "
             "their kin; have another reader beside it"
             for family, models in mine.items()
         ]
+        return kindred + [f"judge {self.reader}: {note}" for note in self.notes]
 
 
 @dataclass(frozen=True)
@@ -117,7 +125,9 @@ class Plan:
             for model in self.models
         ]
         lines += self._money()
-        lines += ["", f"  readers: {', '.join(self.readers)}", f"  folder:  {self.folder}"]
+        lines += ["", *self._sampling()]
+        lines += [f"  readers: {', '.join(self.readers)}", f"  folder:  {self.folder}"]
+        lines += [f"  note:    model {model.model}: {note}" for model in self.models for note in model.notes]
         lines += [f"  note:    {flag}" for judge in self.judges for flag in judge.flags()]
         lines += [f"  cluster: {self.cluster or 'not asked (give --address to check one)'}"]
         lines += [
@@ -126,6 +136,13 @@ class Plan:
         lines += ["", "one prompt:"]
         lines += [f"  {message['role']}: {message['content']}" for message in self.example.chat]
         return "\n".join(lines)
+
+    def _sampling(self) -> list[str]:
+        """A line for all models that are asked alike."""
+        alike: defaultdict[str, list[str]] = defaultdict(list)
+        for model in self.models:
+            alike[f"{in_words(model.sampling)}{model.sampling_note}"].append(model.model)
+        return [f"  sampling: {how} ({', '.join(models)})" for how, models in alike.items() if how]
 
     def _money(self) -> list[str]:
         costs = [(model.model, model.costs(), model.expected) for model in self.models]
@@ -184,11 +201,58 @@ def _model(study: Study, folder: RunFolder, entry: ModelEntry) -> ModelPlan:
     settled = folder.answers(entry.name).settled()
     left = sum(1 for _ in owed(prompts(grid), settled)) if len(settled) else len(grid)
     needs = str(placement.demand(entry, study.spec.readers))
+    how = _sampling(entry, grid.model.sampling)
     if not isinstance(entry, Hosted):
-        return ModelPlan(entry.name, entry.host, len(grid), len(grid) - left, needs, None, None)
+        notes = _unsettled(entry)
+        return ModelPlan(entry.name, entry.host, len(grid), len(grid) - left, needs, None, None, None, *how, notes)
     expected = _expected(entry, grid, left, _seen_tokens(folder, entry.name))
     least = None if entry.host == "batch_api" else _at_least_s(study.spec.accounts[entry.account], expected)
-    return ModelPlan(entry.name, entry.host, len(grid), len(grid) - left, needs, expected, least, entry.account)
+    return ModelPlan(entry.name, entry.host, len(grid), len(grid) - left, needs, expected, least, entry.account, *how)
+
+
+def _unsettled(entry: ModelEntry) -> tuple[str, ...]:
+    """Of a model whose files are on this machine."""
+    return tuple(unsettled(entry, chat_template(entry))) if isinstance(entry, Local | Vllm) else ()
+
+
+_UNKNOWN = "; and what the model's generation_config says, which is not known on this machine"
+_OWN = "; with the model's generation_config where the spec leaves something open"
+_ENGINES = "; with the generation_config that engine_kwargs names"
+
+
+def _sampling(entry: ModelEntry, asked: Sampling) -> tuple[dict[str, float | None], str]:
+    """How answers will be drawn, and whose defaults are in it; what only the provider knows is None."""
+    match entry:
+        case Hosted():
+            return asdict(asked), ""
+        case Local(sampling_defaults="model") | Vllm(sampling_defaults="model"):
+            return _with_own(asked, generation_config(entry), entry)
+        case Vllm():
+            named = entry.engine_kwargs.get("generation_config", "vllm") != "vllm"
+            return drawn(asked, _overridden(entry)), _ENGINES if named else ""
+        case _:
+            return drawn(asked, NEUTRAL), ""
+
+
+def _with_own(
+    asked: Sampling, config: Mapping[str, Any] | None, entry: Local | Vllm
+) -> tuple[dict[str, float | None], str]:
+    overridden = _overridden(entry) if isinstance(entry, Vllm) else {}
+    if config is None:
+        return drawn(asked, overridden), _UNKNOWN
+    try:
+        return drawn(asked, own(config) | overridden), _OWN
+    except BadDefaults as wrong:
+        raise SpecError(f"model {entry.name!r}: {wrong}; leave sampling_defaults out") from None
+
+
+def _overridden(entry: Vllm) -> dict[str, float | None]:
+    """What the spec hands to vLLM past its own fields."""
+    given = entry.engine_kwargs.get("override_generation_config")
+    try:
+        return own(given) if isinstance(given, dict) else {}
+    except BadDefaults as wrong:
+        raise SpecError(f"model {entry.name!r}: engine_kwargs: {wrong}") from None
 
 
 def _placement(study: Study, entry: ModelEntry, nodes: Sequence[Node]) -> str:
@@ -220,7 +284,7 @@ def _judge(study: Study, folder: RunFolder, entry: JudgeReader) -> JudgePlan:
         expected = estimate_judge(entry, readings, answer_tokens=mean)
     kin = [(model.name, families.kin(entry.model.id, model.id)) for model in study.spec.models]
     related = tuple((name, family) for name, family in kin if family)
-    return JudgePlan(entry.name, entry.model.id, sum(owed_by.values()), expected, related)
+    return JudgePlan(entry.name, entry.model.id, sum(owed_by.values()), expected, related, _unsettled(entry.model))
 
 
 def _unread(study: Study, folder: RunFolder, judge: JudgeReader, model: str) -> int:

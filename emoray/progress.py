@@ -51,6 +51,14 @@ class Progress:
         self._stream.flush()
         self._lines = len(lines)
 
+    def say(self, sentence: str) -> None:
+        """A line that stays, above the lanes."""
+        if self._live and self._lines:
+            self._stream.write(f"\x1b[{self._lines}F\x1b[J")
+            self._lines = 0
+        self._stream.write(f"{sentence}\n")
+        self._stream.flush()
+
     def line(self, name: str, standing: Standing, now: float, width: int = 0) -> str:
         """`llama-8b  settled 84,210 of 120,000  failed 31  412/min  1 h 27 min left`"""
         per_minute = 60.0 * (standing.settled - standing.before) / max(now - self._began, 1e-9)

@@ -34,6 +34,7 @@ from emoray.study.outcomes import (
     valid,
 )
 from emoray.study.prompts import Ask, Prompt
+from emoray.study.sampling import ASKED as ASKED_SAMPLING
 from emoray.study.scoring import NeutralRule, Reading, score
 
 SCHEMA_VERSION = "1"  # in every file's metadata; a file of another version is refused, never guessed at
@@ -187,6 +188,15 @@ def asks(table: pa.Table) -> list[Ask]:
     columns = ("key", "seed", "temperature", "top_p", "max_tokens")
     values = (table[name].to_pylist() for name in columns)
     return [Ask(key, chats[turn], *rest) for turn, key, *rest in zip(turns, *values, strict=True)]
+
+
+def drawn(table: pa.Table, defaults: Mapping[str, float | None]) -> pa.Table:
+    """ASKED rows with what was drawn by where the ask left it open; a default that is None stays open."""
+    for name in ASKED_SAMPLING:
+        if (value := defaults.get(name)) is not None:
+            place, column = table.schema.get_field_index(name), ASKED.field(name)
+            table = table.set_column(place, column, pc.fill_null(table[name], pa.scalar(value, column.type)))
+    return table
 
 
 def said(table: pa.Table, replies: Sequence[Reply], *, host: str, revision: str | None, engine: str | None) -> pa.Table:

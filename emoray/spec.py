@@ -107,7 +107,9 @@ class QuestionText(_Section):
 
 
 class SamplingSpec(_Section):
-    """How answers are drawn. `null` leaves a setting to the provider, for models that refuse it."""
+    """How answers are drawn. `null` leaves a setting to the provider, for models that refuse it; on models of one's own
+    it means temperature 1, top_p 1, as many tokens as fit (see `sampling_defaults` of a model).
+    """
 
     temperature: Annotated[float, Field(ge=0, le=2)] | None = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
@@ -244,7 +246,41 @@ class Embedded(_ModelEntry):
         return super().decides() | {"weights": embedded.CHECKSUMS["generator"][:12]}
 
 
-class Local(_ModelEntry):
+# what a chat template is given by whoever writes the prompt, or by transformers
+_NOT_THE_SPECS = frozenset(
+    {"self", "chat", "conversation", "conversations", "messages", "tools", "documents"}
+    | {"chat_template", "add_generation_prompt", "continue_final_message", "raise_exception", "strftime_now"}
+    | {"tokenize", "tokenizer", "tokenizer_kwargs", "padding", "truncation", "max_length"}
+    | {"return_tensors", "return_dict", "return_assistant_tokens_mask"}
+)
+
+
+class _OwnModel(_ModelEntry):
+    """A model that a host of ours loads."""
+
+    chat_template_kwargs: Settings = {}
+    """What the chat template is told beside the messages, such as `{enable_thinking: false}`; part of every key."""
+    sampling_defaults: Literal["spec", "model"] = "spec"
+    """model: its own generation_config holds where `sampling` says null, and top_k, min_p and repetition_penalty are
+    taken from it. spec: nothing of it shapes an answer but the tokens that end a turn.
+    """
+
+    @field_validator("chat_template_kwargs")
+    @classmethod
+    def _for_the_template(cls, value: Settings) -> Settings:
+        for name in value:
+            if name in _NOT_THE_SPECS:
+                raise ValueError(
+                    f"has {name!r}, which emoray itself hands to the template, or keeps from it; leave it out"
+                )
+        return value
+
+    def decides(self) -> dict[str, str]:
+        told = {"chat_template_kwargs": _digest(self.chat_template_kwargs)} if self.chat_template_kwargs else {}
+        return super().decides() | _set(self, "sampling_defaults") | told
+
+
+class Local(_OwnModel):
     """A Hugging Face causal language model, run by transformers on CPU or GPU."""
 
     host: Literal["transformers"]
@@ -274,7 +310,7 @@ _SAYS_OTHERWISE = (
 _CALLED_OTHERWISE = {"model": "id", "data_parallel_size": "replicas"}  # by vLLM: by us
 
 
-class Vllm(_ModelEntry):
+class Vllm(_OwnModel):
     """An open model served by vLLM engines, one per actor."""
 
     host: Literal["vllm"]
@@ -321,6 +357,14 @@ class Vllm(_ModelEntry):
                 raise ValueError(f"has {name!r}, which has a field of its own; set {fields[name]} of the model instead")
         return value
 
+    @model_validator(mode="after")
+    def _of_one_origin(self) -> Vllm:
+        if self.sampling_defaults == "model" and "generation_config" in self.engine_kwargs:
+            raise ValueError(
+                "sampling_defaults is model, and engine_kwargs has a generation_config; leave one of the two out"
+            )
+        return self
+
     def decides(self) -> dict[str, str]:
         decides = _set(self, "revision", "dtype", "quantization", "reasoning_parser")
         given = {name: self.engine_kwargs[name] for name in _SAYS_OTHERWISE if name in self.engine_kwargs}
@@ -351,7 +395,7 @@ class Hosted(_ModelEntry):
     usd_per_million: Price | None = None
     """In place of the dated price table."""
     extra_body: Settings = {}
-    """Sent with every request as it is."""
+    """Sent with every request as it is; a vLLM server takes chat_template_kwargs in it."""
 
     def decides(self) -> dict[str, str]:
         decides = super().decides() | _set(self, "system_role")

@@ -49,7 +49,7 @@ ROOMS: dict[str, set[str]] = {
     "validate": {"study", "analysis", "spec", "readers"},
     "human": STORE | {"spec", "belonging"},
     "belonging": STORE | {"spec"},
-    "plan": STORE | {"spec", "manifest", "estimate", "progress", "stream"},
+    "plan": STORE | {"spec", "manifest", "estimate", "progress", "stream", "hosts"},  # what a model's files say
     "job": STORE
     | {"spec", "belonging", "journal", "compact", "lease", "manifest", "progress", "report", "estimate", "stream"}
     | {"exit_codes", "validate", "human"},
@@ -86,6 +86,7 @@ OF_ONE_FILE: dict[str, set[str]] = {  # heavy ones: each in the one file that is
     "hosts/batch_api.py": {"openai"},
     "hosts/vllm.py": {"vllm"},
     "hosts/weights.py": {"huggingface_hub"},
+    "hosts/model_files.py": {"huggingface_hub"},
     "readers/encoder.py": {"torch", "transformers"},
     "readers/onnx.py": {"torch", "onnxruntime"},
 }

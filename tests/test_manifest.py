@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from emoray import __version__, manifest
+from emoray import __version__, job, manifest
 from emoray.spec import SpecError, Study, parse
 from emoray.study.goemotions import LABELS
 from emoray.study.prompts import prompts
+from tests import runs
 
 SPEC = """
 name: t
@@ -149,3 +150,22 @@ def test_a_manifest_that_lost_a_part_is_refused_in_a_sentence() -> None:
     torn = written()
     del torn["label_map"]
     assert "run.json cannot be used" in complaint(torn)
+
+
+def test_a_folder_whose_engines_took_the_models_own_defaults_unsaid_says_so(
+    tmp_path: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = runs.SPEC.replace("{name: a, host: scripted}", "{name: a, host: vllm, id: org/m}")
+    folder = runs.begun(tmp_path, text)
+    runs.say(folder, runs.asked(text)[:1])
+    job._warn_of_older(folder, runs.study(text))
+    assert capsys.readouterr().err == ""  # it was begun by this version
+
+    before = folder.manifest() or {}
+    del before["spec"]["models"][0]["sampling_defaults"]
+    folder.write_manifest(before)
+    assert manifest.study(folder.manifest(), "x").experiment == runs.study(text).experiment
+    job._warn_of_older(folder, runs.study(text))
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("warning: model 'a': its answers in ")
+    assert "drawn with the model's own generation_config where the spec leaves something open" in said

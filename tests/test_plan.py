@@ -211,3 +211,66 @@ def test_models_of_one_account_wait_for_one_another(tmp_path: Path) -> None:
     assert [model.at_least_s for model in found.models] == [180.0, 180.0, 270.0]
     assert found.at_least_s == 360.0
     assert "at least 6 min" in found.text()
+
+
+OWN = """
+name: t
+models:
+- {name: plain, host: transformers, id: FOLDER}
+- {name: own, host: transformers, id: FOLDER, sampling_defaults: model, sampling: {temperature: null}}
+- {name: engine, host: vllm, id: FOLDER, sampling_defaults: model, chat_template_kwargs: {enable_thinking: false}}
+- {name: far, host: vllm, id: org/never-downloaded, sampling_defaults: model}
+- {name: asked, host: hosted_api, id: gpt-4o, account: o}
+accounts: {o: {}}
+states: 3
+questions: [freedom]
+"""
+
+
+def own_model(folder: Path) -> str:
+    (folder / "generation_config.json").write_text('{"temperature": 0.6, "top_k": 20, "eos_token_id": [1, 2]}')
+    (folder / "chat_template.jinja").write_text("{% if enable_thinking %}<think>{% endif %}")
+    return OWN.replace("FOLDER", str(folder))
+
+
+def test_a_plan_says_how_answers_will_be_drawn(tmp_path: Path) -> None:
+    found = plan.plan(runs.study(own_model(tmp_path)), str(tmp_path / "run"))
+    text = found.text()
+    from_model = "with the model's generation_config where the spec leaves something open"
+    assert "  sampling: temperature 1, top_p 1, max_tokens 256 (plain)" in text
+    assert f"  sampling: temperature 0.6, top_p 1, max_tokens 256, top_k 20; {from_model} (own)" in text
+    assert f"  sampling: temperature 1, top_p 1, max_tokens 256, top_k 20; {from_model} (engine)" in text
+    assert (
+        "  sampling: temperature 1, top_p 1, max_tokens 256; and what the model's generation_config says, which is not "
+        "known on this machine (far)"
+    ) in text
+    assert "  sampling: temperature 1, top_p the provider's own, max_tokens 256 (asked)" in text
+    data = json.loads(json.dumps(found.as_json()))
+    assert data["models"][1]["sampling"] == {
+        "temperature": 0.6, "top_p": 1.0, "max_tokens": 256, "top_k": 20, "min_p": 0.0, "repetition_penalty": 1.0
+    }  # fmt: skip
+
+
+def test_a_plan_names_the_models_that_may_think_where_the_spec_does_not_settle_it(tmp_path: Path) -> None:
+    found = {model.model: model for model in plan.plan(runs.study(own_model(tmp_path)), str(tmp_path / "run")).models}
+    assert {name for name, model in found.items() if model.notes} == {"plain", "own"}
+    (note,) = found["plain"].notes
+    assert "its chat template speaks of thinking (enable_thinking), and the spec does not say whether" in note
+    text = plan.plan(runs.study(own_model(tmp_path)), str(tmp_path / "run")).text()
+    assert f"  note:    model plain: {note}\n" in text
+
+
+def test_a_judge_that_may_think_is_named_too(tmp_path: Path) -> None:
+    own_model(tmp_path)
+    judge = f"- {{kind: judge, name: j, model: {{name: m, host: transformers, id: {tmp_path}}}}}"
+    text = runs.SPEC.replace("readers: [{kind: scripted, name: r}]", f"readers:\n{judge}")
+    assert "note:    judge j: its chat template speaks of thinking" in plan.plan(runs.study(text), str(tmp_path)).text()
+
+
+def test_a_generation_config_that_nothing_can_be_drawn_by_is_said_before_anything_is_loaded(tmp_path: Path) -> None:
+    text = own_model(tmp_path)
+    (tmp_path / "generation_config.json").write_text('{"top_p": 7}')
+    with pytest.raises(
+        SpecError, match=r"^model 'own': its generation_config has top_p 7, .*; leave sampling_defaults"
+    ):
+        plan.plan(runs.study(text), str(tmp_path / "run"))

@@ -104,3 +104,15 @@ def test_a_told_time_is_right_to_its_smaller_unit(seconds: float) -> None:
     told = sum(int(n) * units[unit] for n, unit in zip(words[::2], words[1::2], strict=True))
     smallest = units[words[-1]] if len(words) > 2 else 1
     assert abs(told - seconds) <= smallest / 2
+
+
+def test_what_is_said_once_stays_above_the_lanes() -> None:
+    terminal, file = Terminal(), io.StringIO()
+    for stream in (terminal, file):
+        progress = Progress(stream, clock=0.0)
+        progress.show({"a": standing(), "b": standing()}, now=0.0)
+        progress.say("warning: so it is")
+        progress.show({"a": standing(settled=1), "b": standing()}, now=1.0)
+    assert file.getvalue() == "warning: so it is\n"
+    before, said, after = terminal.getvalue().partition("\x1b[2F\x1b[Jwarning: so it is\n")
+    assert (before.count("settled"), bool(said), "\x1b" in after) == (2, True, False)

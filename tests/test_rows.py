@@ -147,6 +147,15 @@ def test_the_key_recomputes_from_the_row_and_the_models_entry() -> None:
         assert (row["key"], row["seed"]) == (key, int(key[:8], 16) >> 1)
 
 
+def test_where_an_ask_left_a_setting_open_its_row_says_what_was_drawn_by() -> None:
+    table = rows.asked([render(cell())])
+    drawn = rows.drawn(table, {"temperature": 0.1, "top_p": 0.9, "max_tokens": None, "top_k": 20})
+    assert drawn.schema == table.schema
+    assert drawn.drop_columns(["top_p"]).equals(table.drop_columns(["top_p"]))
+    assert drawn["top_p"].to_pylist() == [0.9]
+    assert rows.drawn(table, {}).equals(table)
+
+
 def test_an_answer_is_kept_with_all_that_is_known_of_it() -> None:
     row = said(ANSWER).to_pylist()[0]
     assert (row["outcome"], row["answer"], row["error"]) == ("answer", "The sea.", None)

@@ -221,6 +221,28 @@ MISTAKES: dict[str, tuple[str, str]] = {
         models("{name: a, host: scripted, reasoning_tags: all}"),
         TAGS + "'all'",
     ),
+    "a keyword of emoray's own": (
+        models("{name: a, host: transformers, id: x, chat_template_kwargs: {add_generation_prompt: false}}"),
+        "models[0].chat_template_kwargs: has 'add_generation_prompt', which emoray itself hands to the template, or "
+        "keeps from it; leave it out",
+    ),
+    "keywords in a list": (
+        models("{name: a, host: vllm, id: x, chat_template_kwargs: [enable_thinking]}"),
+        "models[0].chat_template_kwargs must be a section of settings (name: value), got ['enable_thinking']",
+    ),
+    "a date to a template": (
+        models("{name: a, host: vllm, id: x, chat_template_kwargs: {today: 2024-01-01}}"),
+        "models[0].chat_template_kwargs.today must be text, a number, true or false, a list or a section, "
+        "got datetime.date(2024, 1, 1); write it in quotes",
+    ),
+    "defaults of nobody": (
+        models("{name: a, host: transformers, id: x, sampling_defaults: vllm}"),
+        "models[0].sampling_defaults must be 'spec' or 'model', got 'vllm'",
+    ),
+    "defaults of two": (
+        models("{name: a, host: vllm, id: x, sampling_defaults: model, engine_kwargs: {generation_config: vllm}}"),
+        "models[0]: sampling_defaults is model, and engine_kwargs has a generation_config; leave one of the two out",
+    ),
     "a judge with a deadline": (
         models("{name: a, host: scripted}")
         + "readers: [{kind: judge, name: j, model: {name: b, host: scripted, deadline: 6h}}]",
@@ -557,6 +579,7 @@ def test_yaml_anchors_and_merges_are_understood() -> None:
 
 
 LOCAL = models("{name: a, host: transformers, id: org/m%s}")
+VLLM = models("{name: a, host: vllm, id: org/m%s}")
 
 
 @pytest.mark.parametrize(
@@ -566,6 +589,13 @@ LOCAL = models("{name: a, host: transformers, id: org/m%s}")
         (LOCAL % "", LOCAL % ", dtype: float32"),
         (LOCAL % "", LOCAL % ", sampling: {max_tokens: 9}"),
         (LOCAL % "", (LOCAL % "").replace("org/m", "org/n")),
+        (LOCAL % "", LOCAL % ", chat_template_kwargs: {enable_thinking: false}"),
+        (LOCAL % ", chat_template_kwargs: {a: false}", LOCAL % ", chat_template_kwargs: {a: true}"),
+        (LOCAL % ", chat_template_kwargs: {a: false}", LOCAL % ", chat_template_kwargs: {a: 0}"),
+        (LOCAL % "", LOCAL % ", sampling_defaults: model"),
+        (VLLM % "", VLLM % ", chat_template_kwargs: {thinking: {budget: 9}}"),
+        (VLLM % "", VLLM % ", sampling_defaults: model"),
+        (HOSTED + "}]", HOSTED + ", extra_body: {chat_template_kwargs: {enable_thinking: false}}}]"),
         (HOSTED + "}]", HOSTED + ", system_role: user}]"),
         (HOSTED + "}]", HOSTED + ", extra_body: {a: 1}}]"),
         (BASE, BASE.replace("scripted}", "scripted, lines: [hi]}", 1)),
@@ -589,6 +619,9 @@ def test_what_decides_the_answers_changes_every_key(before: str, after: str) -> 
         (LOCAL % "", LOCAL % ", priority: 2, deadline: 6h, resources: {rack: 1}"),
         (models("{name: a, host: embedded}"), models("{name: a, host: embedded, gpus: 1}")),
         (LOCAL % "", LOCAL % ", dtype: auto, reasoning_tags: known"),
+        (LOCAL % "", LOCAL % ", chat_template_kwargs: {}, sampling_defaults: spec"),
+        (VLLM % "", VLLM % ", chat_template_kwargs: {}, sampling_defaults: spec"),
+        (LOCAL % ", chat_template_kwargs: {a: 1, b: 2}", LOCAL % ", chat_template_kwargs: {b: 2, a: 1}"),
         (LOCAL % "", (LOCAL % "") + "seed: 9\nlabel_map: octants\nneutral: drop\nretry: {attempts: 2}"),
         (HOSTED + "}]", HOSTED + ", actors: 9, in_flight: 4, sends_seed: false}]"),
         (HOSTED + "}]", HOSTED.replace("OPENAI_API_KEY", "OTHER") + "}]"),
@@ -597,6 +630,39 @@ def test_what_decides_the_answers_changes_every_key(before: str, after: str) -> 
 )
 def test_where_and_how_fast_it_runs_changes_no_key(before: str, after: str) -> None:
     assert keys(before) == keys(after)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "messages",
+        "tools",
+        "documents",
+        "chat_template",
+        "add_generation_prompt",
+        "continue_final_message",
+        "tokenize",
+        "return_dict",
+        "return_tensors",
+        "padding",
+        "truncation",
+        "max_length",
+        "conversation",
+        "self",
+        "strftime_now",
+    ],
+)
+@pytest.mark.parametrize("entry", [LOCAL, VLLM])
+def test_what_emoray_tells_a_chat_template_is_not_the_specs_to_say(entry: str, name: str) -> None:
+    with pytest.raises(SpecError, match=rf"chat_template_kwargs: has '{name}', which emoray itself hands to") as told:
+        study(entry % f", chat_template_kwargs: {{{name}: 1}}")
+    assert "\n" not in str(told.value)
+
+
+def test_a_folder_of_before_there_were_sampling_defaults_keeps_its_keys() -> None:
+    """As the version before made them."""
+    assert min(keys(LOCAL % ", revision: abc")) == "016a2184dde39288c76d092b306282fd"
+    assert min(keys(VLLM % ", quantization: fp8")) == "01e67117c170ad9b7fe5f666d9b23b5f"
 
 
 def test_the_digest_tells_specs_apart_and_nothing_else() -> None:

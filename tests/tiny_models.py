@@ -33,6 +33,11 @@ WITHOUT_SYSTEM = (
 )
 DROPS_SYSTEM = WITH_SYSTEM.replace("{% for m in messages %}", "{% for m in messages if m['role'] == 'user' %}")
 
+THINKS = WITH_SYSTEM + (  # as Qwen 3's and DeepSeek R1's
+    "{% if add_generation_prompt %}{{ '<think>\\n' }}"
+    "{% if enable_thinking is defined and not enable_thinking %}{{ '\\n</think>\\n\\n' }}{% endif %}{% endif %}"
+)
+
 
 def tokenizer(*, classifier: bool = False) -> PreTrainedTokenizerFast:
     """Bytes as tokens: every text can be written, and its length is known."""
@@ -72,14 +77,14 @@ def generator(folder: Path, *, chat_template: str | None = WITH_SYSTEM, position
     return str(folder)
 
 
-def sayer(folder: Path, words: Sequence[str], *, special: Sequence[str] = ()) -> str:
+def sayer(folder: Path, words: Sequence[str], *, special: Sequence[str] = (), chat_template: str = WITH_SYSTEM) -> str:
     """A Llama that says these words, one after the other, whatever it is asked, and ends its turn.
 
     Each word is a token; those in `special` are special ones, which a decoder leaves out. No word may come twice.
     """
     known = tokenizer()
     known.add_tokens([AddedToken(word, special=word in special, normalized=False) for word in words])
-    known.chat_template = WITH_SYSTEM
+    known.chat_template = chat_template
     says = [*known.convert_tokens_to_ids(list(words)), known.eos_token_id]
     size = 64 * -(-len(known) // 64)
     config = LlamaConfig(

@@ -6,13 +6,13 @@ Everything above this seam is tested with `scripted`, which lives beside the rea
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Protocol
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 from emoray.study.outcomes import Reply
 from emoray.study.prompts import Ask
 
-__all__ = ["Ask", "Host", "HostDown", "Reply"]
+__all__ = ["Ask", "Host", "HostDown", "OwnModel", "Reply"]
 
 
 class Host(Protocol):
@@ -48,6 +48,21 @@ class Host(Protocol):
 
     def close(self) -> None:
         """Give back what the host holds (memory, connections). Asking afterwards is an error."""
+        ...
+
+
+@runtime_checkable
+class OwnModel(Protocol):
+    """A host that loads the model itself, and so knows more of it."""
+
+    @property
+    def defaults(self) -> Mapping[str, float | None]:
+        """What holds where an ask leaves a setting open, by the names of `study.sampling.NEUTRAL`."""
+        ...
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """Sentences that whoever runs it should read."""
         ...
 
 

@@ -7,8 +7,9 @@ are written by it, and what does not come out again is given in another form, or
 from __future__ import annotations
 
 import hashlib
+import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime, time
 from itertools import dropwhile, takewhile
@@ -29,19 +30,28 @@ class ChatTemplate:
     DeepSeek V3.2's); a base model has neither and is given the bare texts.
     """
 
-    def __init__(self, tokenizer: Any, text: str | None = None, *, day: date | None = None) -> None:
-        """`text` stands in for the model's own template; HostDown where no question can be written.
+    def __init__(
+        self,
+        tokenizer: Any,
+        text: str | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        day: date | None = None,
+    ) -> None:
+        """`text` stands in for the model's own template, `kwargs` are for the template to read.
 
-        `day` is today to templates that tell the date, so that a run asks on each of its days what it asked on its
-        first; None for the day of the call.
+        HostDown where no question can be written, or a keyword would change nothing. `day` is today to templates that
+        tell the date, so that a run asks on each of its days what it asked on its first; None for the day of the call.
         """
         self._tokenizer = tokenizer
+        self._kwargs = dict(kwargs or {})
         self._template = text or _own_template(tokenizer)
         self._now = datetime.combine(day or datetime.now(UTC).date(), time.min)
         self._by_code = not getattr(tokenizer, "chat_template", None) and _has_code(tokenizer)
         if self._by_code and text:
             raise HostDown(f"{_class(tokenizer)} writes chats by code of its own; leave chat_template out")
         self._bare = not self._template and not self._by_code
+        self._check_kwargs()
         self._by_example = False  # whether prompts end as an assistant's turn begins, where the template does not say
         self.notes: list[str] = []  # sentences that whoever runs it should read
         if not self._bare:
@@ -151,7 +161,22 @@ class ChatTemplate:
 
     def _written(self, chat: _Chat, **how: bool) -> Any:
         given = {} if self._by_code else {"chat_template": self._template, "strftime_now": self._now.strftime}
-        return self._tokenizer.apply_chat_template(chat, **given, **how)
+        return self._tokenizer.apply_chat_template(chat, **given, **self._kwargs, **how)
+
+    @property
+    def text(self) -> str:
+        """The template itself; "" where there is none, or code in its place."""
+        return "" if self._by_code else self._template or ""
+
+    def _check_kwargs(self) -> None:
+        """A keyword with a typo would be passed over without a word."""
+        if self._bare and self._kwargs:
+            raise HostDown("it has no chat template that could read chat_template_kwargs; leave them out")
+        for name in self._kwargs if self.text else ():
+            if not re.search(rf"\b{re.escape(name)}\b", self.text):
+                raise HostDown(
+                    f"its chat template never reads {name!r} of chat_template_kwargs; correct it, or leave it out"
+                )
 
     def _ids(self, text: str) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -173,10 +198,11 @@ class ChatTemplate:
 
     def _identity(self) -> str:
         """What decides how chats are written: the template, or whose code it is and how that writes a question."""
+        told = [json.dumps(self._kwargs, sort_keys=True)] if self._kwargs else []
         if self._by_code:
-            return f"{_class(self._tokenizer)} {self._applied([_said('user', '?')])}"
+            return " ".join([_class(self._tokenizer), str(self._applied([_said("user", "?")])), *told])
         unusual = [form.__name__ for form in (self._user, self._system or _as_text) if form is not _as_text]
-        return "\n".join([str(self._template), *unusual, *(["by example"] if self._by_example else [])])
+        return "\n".join([str(self._template), *unusual, *(["by example"] if self._by_example else []), *told])
 
 
 def turn_ends(tokenizer: Any) -> list[int]:

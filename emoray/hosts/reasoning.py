@@ -3,6 +3,7 @@
 One rule for every host. What stands in a pair of tags at the beginning, and what stands before a closing tag that
 nothing opened (the chat template did), is reasoning; so is a block of its own lines further down. What opens at the
 beginning and never closes leaves no answer. A tag that is mentioned in the middle of a line is part of the answer.
+Where the prompt is ours and its end has opened a tag (DeepSeek R1's template does), the answer goes on from there.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
+from emoray.spec import Local, Vllm
 from emoray.study.outcomes import Failure, FailureKind
 
 _NAMES = (
@@ -39,8 +41,11 @@ _BESIDE_CHANNELS = ("<|message|>", "<|start|>", "<|end|>", "<|constrain|>")  # a
 _FINAL = re.compile(r"<\|channel\|>\s*final\b.*?<\|message\|>", re.DOTALL)
 _HEADER = re.compile(r"(?:<\|start\|>[\w.]*)?(?:<\|channel\|>[^<]*)?(?:<\|constrain\|>[^<]*)?<\|message\|>")
 _CONTROL = re.compile(r"<\|start\|>[\w.]*|<\|(?:end|return|call|channel|message|constrain)\|>")
+_HEADED = re.compile(r"<\|channel\|>[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>\s*\Z")
 _HARMONY_UNMARKED = re.compile(r"analysis(?=[A-Z])|analysis.*?assistantfinal", re.DOTALL)  # its tokens skipped
+_AROUND = 16  # tokens of a prompt's end around the tag that it opens: line feeds, the name of a channel
 _FLAGS = re.IGNORECASE | re.ASCII  # beyond ASCII, letters are alike that str.casefold tells apart
+_THINKING = re.compile(r"\b(?:\w*thinking\w*|reasoning_\w+|\w+_reasoning|think_\w+|\w+_think)\b")  # in templates
 _QUOTES = frozenset("`'\"‘’“”()")
 
 
@@ -57,10 +62,21 @@ class Tags:
         self._any = _any_of(texts)
         self._opening = _any_of(opened for opened, _ in both)
         self._lonely = _any_of(closed for _, closed in both)
+        self._last = re.compile(rf"(?:{self._opening.pattern})\s*\Z", _FLAGS)
         self._line = re.compile(rf"^[ \t]*({self._opening.pattern})", _FLAGS | re.MULTILINE)
 
-    def split(self, text: str) -> tuple[str | None, str]:
-        """(the reasoning, the answer); a text without reasoning comes back as it is."""
+    def opened(self, prompt: str) -> str:
+        """What the end of a prompt opens: its last tag and what stands behind it; "" where it opens none."""
+        found = self._last.search(prompt) or (_HEADED.search(prompt) if self._harmony else None)
+        return found[0] if found else ""
+
+    def split(self, text: str, opened: str = "") -> tuple[str | None, str]:
+        """(the reasoning, the answer); a text without reasoning comes back as it is.
+
+        `opened` is what the end of its prompt opened: the text goes on from there, unless it opens one itself.
+        """
+        if opened and not self._opens(text):
+            text = opened + text
         if not self._closing or not self._may_reason(text):
             return None, text
         found = (_by_channel(text) if self._harmony else None) or self._by_tags(text)
@@ -69,11 +85,19 @@ class Tags:
         thoughts, answer = found
         return "\n\n".join(filter(None, map(str.strip, thoughts))) or None, _unwrapped(answer.strip())
 
+    def _opens(self, text: str) -> bool:
+        begun = text.lstrip()
+        return bool(self._opening.match(begun)) or (self._harmony and begun.startswith((_CHANNEL, "<|start|>")))
+
     def _may_reason(self, text: str) -> bool:
         """Of most texts a look at single letters tells that they do not."""
         if any(start in text for start in self._starts) and self._any.search(text):
             return True
         return self._harmony and text.startswith("analysis")
+
+    def mentioned(self, text: str) -> re.Match[str] | None:
+        """The first tag in a text, wherever it stands."""
+        return self._any.search(text)
 
     def _by_tags(self, text: str) -> tuple[list[str], str] | None:
         thoughts: list[str] = []
@@ -125,6 +149,20 @@ def tags_of(setting: str | Sequence[str]) -> Tags:
     return _pair(opened, closed)
 
 
+def unsettled(entry: Local | Vllm, template: str) -> list[str]:
+    """A sentence where a chat template speaks of thinking, and the model's entry does not say what is wanted."""
+    told = entry.model_fields_set & {"reasoning_tags", "reasoning_parser"}
+    sign = _THINKING.search(template) or KNOWN.mentioned(template)
+    if sign is None or told or entry.chat_template_kwargs:
+        return []
+    parser = " or a reasoning_parser" if isinstance(entry, Vllm) else ""
+    return [
+        f"its chat template speaks of thinking ({sign[0]}), and the spec does not say whether the model shall: give "
+        "chat_template_kwargs by the template's own names, such as {enable_thinking: false}, or where it shall think, "
+        f"reasoning_tags: known{parser}"
+    ]
+
+
 def no_answer(thought: str | None, *, cut: bool, word: str | None, cost_usd: float | None = None) -> Failure:
     """The failure of a reply whose text is empty, with what to change where something can be."""
     told = f" (finish_reason {word})" if word else ""
@@ -147,6 +185,9 @@ class Wording:
         tokens = list(zip(special, map(str.casefold, tokenizer.convert_ids_to_tokens(special)), strict=True))
         self._signs = {number for number, token in tokens if token in tags.signs}
         self._silent = {number for number, token in tokens if token not in {*tags.signs, *_BESIDE_CHANNELS}}
+        self._tags = tags
+        self._end = max((len(sign.encode()) for sign in tags.signs), default=0) + _AROUND  # tokens: of a byte or more
+        self._opened = lru_cache(maxsize=1024)(self._opened_by)  # most prompts end alike
 
     def text(self, tokens: Sequence[int]) -> str:
         """Without special tokens, but for the tags."""
@@ -154,6 +195,13 @@ class Wording:
             return str(self._tokenizer.decode(list(tokens), skip_special_tokens=True))
         heard = [token for token in tokens if token not in self._silent]
         return str(self._tokenizer.decode(heard, skip_special_tokens=False))
+
+    def opened(self, prompt: Sequence[int]) -> str:
+        """What the end of a prompt opens, for `Tags.split`."""
+        return self._opened(tuple(prompt[-self._end :]))
+
+    def _opened_by(self, end: tuple[int, ...]) -> str:
+        return self._tags.opened(str(self._tokenizer.decode(list(end), skip_special_tokens=False)))
 
 
 def _by_channel(text: str) -> tuple[list[str], str] | None:

@@ -6,7 +6,6 @@ beside it; up to floating point, where a near-tie can fall either way in a batch
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 import time
@@ -27,11 +26,11 @@ from emoray.hosts.chat_template import ChatTemplate
 from emoray.hosts.checkpoint import load, reason_of
 from emoray.hosts.company import STEPS, Company, Thought, tried
 from emoray.hosts.context import longest
-from emoray.hosts.reasoning import Wording, no_answer, tags_of
+from emoray.hosts.reasoning import Wording, no_answer, tags_of, unsettled
 from emoray.spec import Local
 from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome
+from emoray.study.sampling import NEUTRAL, BadDefaults, Settings, drawn, own
 
-_log = logging.getLogger(__name__)
 _ENDLESS = 2**31  # tokens, of a model whose context nothing ends
 _TRIAL = [{"role": "user", "content": "Would you mind telling me what it is like?"}]
 
@@ -51,16 +50,14 @@ class TransformersHost:
         self._template = _template(entry, self._tokenizer, day)
         self._ends = _ends(self._tokenizer, self._model, self._template)
         self._pad = _padding(self._tokenizer, self._model)
-        # what the spec says is all that shapes an answer: nothing is inherited, such as a repetition penalty
-        self._model.generation_config = GenerationConfig()
+        self.defaults = _defaults(entry, self._model.generation_config)
+        self._model.generation_config = GenerationConfig()  # `generate` would take from it what is not asked
         self._tags = tags_of(entry.reasoning_tags)
         self._wording = Wording(self._tokenizer, self._tags)
         self._longest = longest(self._model, self._tokenizer) or _ENDLESS
         self._one_at_a_time = threading.Lock()
         self._company = self._tried(entry)
-        self.notes = [*self._template.notes, *_notes(self._company)]
-        for note in self.notes:
-            _log.warning("model %r: %s", entry.name, note)
+        self.notes = [*unsettled(entry, self._template.text), *self._template.notes, *_notes(self._company)]
 
     def generate(self, asks: Iterable[Ask]) -> Iterator[Reply]:
         """Replies a batch at a time; only asks that are sampled alike, and may answer as long, share a batch."""
@@ -71,9 +68,11 @@ class TransformersHost:
             if room < 1:
                 yield self._too_long(ask, len(tokens))
                 continue
-            most = room if ask.max_tokens is None else min(ask.max_tokens, room)
+            settings = drawn(ask, self.defaults)
+            most = min(int(settings["max_tokens"] or room), room)
             length = None if self._company is Company.ANY else len(tokens)
-            alike.setdefault((ask.temperature, ask.top_p, most, length), []).append((ask, tokens))
+            group_of = (settings["temperature"], settings["top_p"], most, length)
+            alike.setdefault(group_of, []).append((ask, tokens))
         together = 1 if self._company is Company.NONE else self.in_flight
         for (_, _, most, _), group in alike.items():
             group.sort(key=lambda pair: len(pair[1]))  # equal lengths together: less padding
@@ -136,9 +135,9 @@ class TransformersHost:
             pad_token_id=self._pad,
             eos_token_id=self._ends or None,
         )
-        draw = LogitsProcessorList([_Draw(asks, self._device, self._model.generation_config)])
+        draw = LogitsProcessorList([_Draw(asks, prompts, self._device, drawn(asks[0], self.defaults))])
         said = self._generated(prompts, config, logits_processor=draw)[:, max(map(len, prompts)) :].tolist()
-        return [self._outcome(row, len(tokens)) for row, tokens in zip(said, prompts, strict=True)]
+        return [self._outcome(row, prompt) for row, prompt in zip(said, prompts, strict=True)]
 
     @torch.inference_mode()
     def _generated(self, prompts: Sequence[list[int]], config: GenerationConfig, **how: Any) -> Any:
@@ -148,14 +147,14 @@ class TransformersHost:
         mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=self._device)
         return self._model.generate(input_ids=ids, attention_mask=mask, generation_config=config, **how)
 
-    def _outcome(self, said: list[int], prompt_tokens: int) -> Outcome:
+    def _outcome(self, said: list[int], prompt: list[int]) -> Outcome:
         end = next((i for i, token in enumerate(said) if token in self._ends), None)
-        reasoning, text = self._tags.split(self._wording.text(said[:end]).strip())
+        reasoning, text = self._tags.split(self._wording.text(said[:end]).strip(), self._wording.opened(prompt))
         word = "length" if end is None else "stop"
         if not text:
             return no_answer(reasoning, cut=end is None, word=word)
         tokens = len(said) if end is None else end + 1
-        return Answer(text, word, prompt_tokens, tokens, reasoning=reasoning, finish_reason_raw=word)
+        return Answer(text, word, len(prompt), tokens, reasoning=reasoning, finish_reason_raw=word)
 
 
 class _Draw(LogitsProcessor):  # type: ignore[misc]
@@ -164,28 +163,44 @@ class _Draw(LogitsProcessor):  # type: ignore[misc]
     transformers' own sampling draws all rows from one global generator, so that a row would depend on its neighbours.
     """
 
-    def __init__(self, asks: Sequence[Ask], device: torch.device, defaults: GenerationConfig) -> None:
-        """`defaults` are the model's own, for what the asks leave open."""
-        self._greedy = asks[0].temperature == 0
-        self._temperature = _first(asks[0].temperature, defaults.temperature, 1.0)
-        self._top_p = _first(asks[0].top_p, defaults.top_p, 1.0)
+    def __init__(
+        self, asks: Sequence[Ask], prompts: Sequence[Sequence[int]], device: torch.device, settings: Settings
+    ) -> None:
+        """Rows that are drawn alike, by the names of `study.sampling.NEUTRAL`; `prompts` are their tokens."""
+        self._settings = {name: float(value) for name, value in settings.items() if value is not None}
         self._device = device
+        self._prompts = prompts
+        self._said: torch.Tensor | None = None  # (rows, vocabulary): what stands in a prompt or an answer
         # on the CPU whatever the device is, so that a seed means the same noise everywhere
         self._generators = [torch.Generator("cpu").manual_seed(ask.seed) for ask in asks]
 
-    def __call__(self, _input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """(rows, vocabulary) logits -> the same with noise, masked outside the nucleus."""
-        if self._greedy:
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """(rows, vocabulary) logits -> the same with noise, masked where nothing is drawn from. In vLLM's order."""
+        if self._settings["repetition_penalty"] != 1:
+            scores = self._penalised(input_ids, scores.float())
+        if self._settings["temperature"] == 0:
             return scores
-        scores = scores.float() / self._temperature
-        if self._top_p < 1:
-            scores = _nucleus(scores, self._top_p)
+        scores = self._narrowed(scores.float() / self._settings["temperature"])
         noise = torch.stack([torch.empty(scores.shape[1]).exponential_(generator=g) for g in self._generators])
         return scores - noise.clamp_min_(1e-30).log_().to(self._device)
 
+    def _penalised(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """What was said before is less likely. Padding was not: else a row would hang on its neighbours' length."""
+        if self._said is None:
+            self._said = torch.zeros(scores.shape, dtype=torch.bool, device=scores.device)
+            for row, tokens in zip(self._said, self._prompts, strict=True):
+                row[list(tokens)] = True
+        self._said.scatter_(1, input_ids[:, -1:], value=True)
+        penalty = self._settings["repetition_penalty"]
+        return torch.where(self._said, torch.where(scores > 0, scores / penalty, scores * penalty), scores)
 
-def _first(*values: float | None) -> float:
-    return next(value for value in values if value is not None)
+    def _narrowed(self, scores: torch.Tensor) -> torch.Tensor:
+        min_p, top_k, top_p = (self._settings[name] for name in ("min_p", "top_k", "top_p"))
+        if min_p > 0:
+            scores = scores.masked_fill(scores < scores.amax(1, keepdim=True) + math.log(min_p), -math.inf)
+        if 0 < top_k < scores.shape[1]:
+            scores = scores.masked_fill(scores < scores.topk(int(top_k)).values[:, -1:], -math.inf)
+        return _nucleus(scores, top_p) if top_p < 1 else scores
 
 
 def _nucleus(scores: torch.Tensor, top_p: float) -> torch.Tensor:
@@ -195,9 +210,17 @@ def _nucleus(scores: torch.Tensor, top_p: float) -> torch.Tensor:
     return scores.masked_fill((before >= top_p).scatter(1, order, before >= top_p), -math.inf)
 
 
+def _defaults(entry: Local, config: GenerationConfig) -> Settings:
+    """What holds where an ask leaves a setting open; HostDown where the model's own cannot."""
+    try:
+        return {**NEUTRAL, **(own(config.to_diff_dict()) if entry.sampling_defaults == "model" else {})}
+    except BadDefaults as wrong:
+        raise HostDown(f"model {entry.name!r} ({entry.id}): {wrong}; leave sampling_defaults out") from None
+
+
 def _template(entry: Local, tokenizer: Any, day: date | None) -> ChatTemplate:
     try:
-        return ChatTemplate(tokenizer, day=day)
+        return ChatTemplate(tokenizer, kwargs=entry.chat_template_kwargs, day=day)
     except HostDown as wrong:
         raise HostDown(f"model {entry.name!r} ({entry.id}): {wrong}") from wrong
 

@@ -24,20 +24,22 @@ import re
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from datetime import UTC, date, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 from emoray.hosts import Ask, HostDown, Reply
 from emoray.hosts.chat_template import ChatTemplate
-from emoray.hosts.reasoning import Wording, no_answer, tags_of
+from emoray.hosts.reasoning import Wording, no_answer, tags_of, unsettled
 from emoray.hosts.weights import adapter_of, commit_of
 from emoray.parent import die_with
 from emoray.spec import Vllm
 from emoray.study.endings import Ending, ending_of
 from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome
+from emoray.study.sampling import NEUTRAL, BadDefaults, Settings, drawn, own
 
 _log = logging.getLogger(__name__)
 _AHEAD = 1.1  # asks in flight per place in the engine's batch, so that a place never waits for its next ask
@@ -84,14 +86,15 @@ class VllmHost:
         self.engine = f"vllm {vllm.__version__}"
         self.revision = _folder_revision(entry) if Path(entry.id).is_dir() else commit_of(entry.id, entry.revision)
         self._longest = int(config.max_model_len)
+        self.defaults = _defaults(config.get_diff_sampling_param())
         # a family's end of turn may stand in generation_config.json alone, which not every copy of a model has
-        self._tokenizer, self._template = tokenizer, ChatTemplate(tokenizer, entry.chat_template, day=self._day)
-        for note in self._template.notes:
-            _log.warning("model %r: %s", entry.name, note)
-        self._defaults = config.get_diff_sampling_param() | {"stop_token_ids": self._template.ends()}
+        self._tokenizer = tokenizer
+        self._template = ChatTemplate(tokenizer, entry.chat_template, entry.chat_template_kwargs, day=self._day)
+        self.notes = [*unsettled(entry, self._template.text), *self._template.notes]
+        self._of_all: dict[str, Any] = {"stop_token_ids": self._template.ends()}
         if entry.structured_outputs:
-            self._defaults["structured_outputs"] = StructuredOutputsParams(**entry.structured_outputs)
-        self._reasoning = _Reasoning(entry.reasoning_parser, tokenizer) if entry.reasoning_parser else None
+            self._of_all["structured_outputs"] = StructuredOutputsParams(**entry.structured_outputs)
+        self._reasoning = _reasoning(entry, tokenizer)
         self._skips_special = self._reasoning is None or self._reasoning.skips_special_tokens
         self._tags = tags_of(entry.reasoning_tags)
         self._wording = Wording(tokenizer, self._tags)
@@ -133,10 +136,8 @@ class VllmHost:
             return self._template.tokens(json.loads(chat))
 
     def _sampling(self, ask: Ask) -> dict[str, Any]:
-        """What the cell leaves open is the model's own default; its stop tokens are added by the engine."""
-        asked = {"temperature": ask.temperature, "top_p": ask.top_p, "max_tokens": ask.max_tokens}
-        given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
-        return {"max_tokens": None, **self._defaults, **given, "seed": ask.seed}
+        """In vLLM's words, which are ours; the model's stop tokens are added by the engine."""
+        return {**drawn(ask, self.defaults), **self._of_all, "seed": ask.seed}
 
     def _reply(self, request: _Request) -> Reply:
         if isinstance(request.outcome, BaseException):
@@ -153,17 +154,25 @@ class VllmHost:
             detail = f"the engine gave up this answer ({word})"
             return Failure(FailureKind.ENGINE, detail, finish_reason_raw=word)
         written = self._text(said.token_ids[:-1] if ending is Ending.STOP else said.token_ids)
-        reasoning, text = self._split(written)
+        reasoning, text = self._split(written, out.prompt_token_ids)
         if not text.strip():
             return no_answer(reasoning, cut=ending is Ending.LENGTH, word=word)
         tokens = (len(out.prompt_token_ids), len(said.token_ids))
         return Answer(text.strip(), ending.value, *tokens, reasoning=reasoning, finish_reason_raw=word)
 
-    def _split(self, written: str) -> tuple[str | None, str]:
+    def _split(self, written: str, prompt: Sequence[int]) -> tuple[str | None, str]:
         """(the reasoning, the answer): by the parser where the spec names one, and by what it leaves of tags."""
         parsed, text = self._reasoning.split(written) if self._reasoning else (None, written)
-        marked, text = self._tags.split(text)
+        left_alone = text == written  # else the parser has closed what the prompt opened
+        marked, text = self._tags.split(text, self._opened(prompt) if left_alone else "")
         return "\n\n".join(filter(None, (parsed, marked))) or None, text
+
+    def _opened(self, prompt: Sequence[int]) -> str:
+        """What the prompt has opened; where a form holds from the first token on, nobody can think, and nothing."""
+        if "structured_outputs" in self._of_all and not self._reasoning:
+            return ""
+        with self._tokenizing:
+            return self._wording.opened(prompt)
 
     def _text(self, tokens: Sequence[int]) -> str:
         """The whole answer at once; vLLM itself would turn token by token into text, for those who watch it grow."""
@@ -175,16 +184,30 @@ class VllmHost:
         return text.rstrip("\ufffd")  # a character that max_tokens cut in two
 
 
-class _Reasoning:
-    """vLLM's parser for a family of reasoning models."""
+def _defaults(config: dict[str, Any]) -> Settings:
+    """What holds where an ask leaves a setting open; HostDown where what the engine was told to take cannot."""
+    try:
+        return {**NEUTRAL, **own(config)}
+    except BadDefaults as wrong:
+        raise HostDown(f"{wrong}; leave sampling_defaults out") from None
 
-    def __init__(self, name: str, tokenizer: Any) -> None:
+
+def _reasoning(entry: Vllm, tokenizer: Any) -> _Reasoning | None:
+    return _Reasoning(entry.reasoning_parser, tokenizer, entry.chat_template_kwargs) if entry.reasoning_parser else None
+
+
+class _Reasoning:
+    """vLLM's parser for a family of reasoning models; some read what the chat template was told."""
+
+    def __init__(self, name: str, tokenizer: Any, told: Mapping[str, Any] = MappingProxyType({})) -> None:
         from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
         from vllm.reasoning import ReasoningParserManager
 
         try:
-            self._parser = functools.partial(ReasoningParserManager.get_reasoning_parser(name), tokenizer)
-            self._request = self._parser().adjust_request(ChatCompletionRequest(messages=[]))
+            parser = ReasoningParserManager.get_reasoning_parser(name)
+            self._parser = functools.partial(parser, tokenizer, chat_template_kwargs=dict(told))
+            asked = ChatCompletionRequest(messages=[], chat_template_kwargs=dict(told) or None)
+            self._request = self._parser().adjust_request(asked)
             self.split("")  # some know where reasoning ends, and no more
         except Exception as wrong:  # each is written by another hand
             raise HostDown(f"reasoning_parser {name!r} does not fit this model: {_line(wrong)}; {_PARSERS}") from wrong
@@ -337,6 +360,8 @@ def engine_arguments(entry: Vllm, *, across_nodes: bool = False) -> dict[str, An
         "max_model_len": entry.max_model_len,
         "max_num_seqs": entry.max_num_seqs,
         "trust_remote_code": entry.trust_remote_code,
+        # "vllm": of the model's own generation_config only the tokens that end a turn
+        "generation_config": "auto" if entry.sampling_defaults == "model" else "vllm",
         "enable_prefix_caching": True,  # repetitions of a prompt are rows; only the first reads it
         "use_tqdm_on_load": False,
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
@@ -34,6 +34,7 @@ from emoray.report.words import (
     with_interval,
 )
 from emoray.study import paper, russell
+from emoray.study.sampling import ASKED, NEUTRAL
 
 _HERE = Path(__file__).parent
 _LONGEST = 420  # characters of an example answer
@@ -523,8 +524,21 @@ def _samplings(summary: Summary) -> dict[str, str]:
     for one in _once(summary):
         for sampling in one.samplings:
             settings = {name: "the host's own" if x is None else f"{x:g}" for name, x in asdict(sampling).items()}
-            models.setdefault(", ".join(f"{name} {x}" for name, x in settings.items()), []).append(one.model)
+            how = ", ".join(f"{name} {x}" for name, x in settings.items())
+            models.setdefault(f"{how}{_beside(summary.drawn.get(one.model, ()))}", []).append(one.model)
     return {how: listed(of) for how, of in models.items()}
+
+
+def _beside(drawn: Sequence[Mapping[str, Any]]) -> str:
+    """What shaped a model's answers beside the settings that are columns, and whose defaults those were."""
+    shaping = [{name: one[name] for name in _SHAPING if one.get(name, NEUTRAL[name]) != NEUTRAL[name]} for one in drawn]
+    said = [", ".join(f"{name} {x:g}" for name, x in some.items()) for some in shaping if some]
+    whose = [_MODELS_OWN] if any(one.get("defaults") == "model" for one in drawn) else []
+    return "".join(f"; {part}" for part in [*(["; later ".join(said)] if said else []), *whose])
+
+
+_SHAPING = tuple(name for name in NEUTRAL if name not in ASKED)
+_MODELS_OWN = "what the spec leaves open as the model's own generation_config says"
 
 
 def _disputed() -> str:

@@ -198,6 +198,8 @@ class Summary:
     watched: tuple[Watched, ...] = ()  # in the order of the models
     left_out: Mapping[str, str] = field(default_factory=dict)  # reader -> why its readings cannot be placed
     failure_texts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # model -> kind -> one of them
+    drawn: Mapping[str, tuple[Mapping[str, Any], ...]] = field(default_factory=dict)
+    """Model -> how run.json says that its answers were drawn, attempt by attempt, where that changed."""
     odd_endings: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Finish reason that nobody here knows -> model -> answers that ended so."""
 
@@ -232,6 +234,8 @@ class Summary:
             "watched", "left_out", "examples",
         )  # fmt: skip
         rest = {name: getattr(self, name) for name in names}
+        if self.drawn:
+            rest["drawn"] = self.drawn
         if self.odd_endings:
             rest["odd_endings"] = self.odd_endings
         whole = {"format": FORMAT, "emoray": emoray.__version__, "run": self.run, "settings": settings, **rest}
@@ -277,6 +281,7 @@ def summarize(source: Source, settings: Settings) -> Summary:
         watched=tuple(read[who].rounds.watched(who[1], who[0], _rng(settings, "/".join(who))) for who in order),
         left_out=left_out,
         failure_texts={model: one.failure_texts for model, one in sorted(heard.items()) if one.failure_texts},
+        drawn=_drawn(manifest or {}),
         odd_endings=_odd_endings(heard),
     )
 
@@ -369,6 +374,15 @@ def _beside(source: Source, tallies: Mapping[Who, Tally], settings: Settings) ->
         own = felt(reader, source.rows(reader, model), other.map_of(reader), other.neutral).scores
         here, there = (moments(one.without("refused"), "cosine").interval(settings.level) for one in (tally, own))
         found.append(Beside(reader, model, here, there))
+    return found
+
+
+def _drawn(manifest: Mapping[str, Any]) -> dict[str, tuple[Mapping[str, Any], ...]]:
+    found: dict[str, tuple[Mapping[str, Any], ...]] = {}
+    for attempt in manifest.get("attempts") or ():
+        for model, settings in (attempt.get("sampling") or {}).items():
+            if settings not in found.get(model, ()):
+                found[model] = (*found.get(model, ()), settings)
     return found
 
 

@@ -24,7 +24,7 @@ import ray
 from ray.exceptions import RayError
 
 from emoray import rows
-from emoray.hosts import Ask, Host, HostDown, Reply
+from emoray.hosts import Ask, Host, HostDown, OwnModel, Reply
 from emoray.journal import Journal
 from emoray.manifest import day as day_of
 from emoray.readers import Reader, ReaderDown, Reading, SlowReader
@@ -161,7 +161,7 @@ class Speaker:
             if not ray.get(ledger.cannot_start.remote(str(wrong))):
                 os._exit(1)  # Ray starts it again, where it may do better
             return None
-        ledger.ready.remote()
+        ledger.ready.remote(*((host.defaults, host.notes) if isinstance(host, OwnModel) else ()))
         return host
 
     def _speak(self, host: Host, owed: pa.Table, block: str, turn: _Turn) -> Iterator[pa.Table]:
@@ -194,9 +194,10 @@ class Speaker:
     ) -> None:
         """All that the host says of these goes into the journal at once, and then into `said`; None is its end."""
         places = {key: place for place, key in enumerate(owed["key"].to_pylist())}
+        drawn = rows.drawn(owed, host.defaults) if isinstance(host, OwnModel) else owed
         try:
             for replies in _gathered(host, rows.asks(owed), answered):
-                some = owed.take([places[reply.key] for reply in replies])
+                some = drawn.take([places[reply.key] for reply in replies])
                 table = rows.said(some, replies, host=host.name, revision=host.revision, engine=host.engine)
                 said.put(_Kept(self._journal.append(table), table))
             said.put(None)

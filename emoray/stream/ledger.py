@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -38,6 +38,8 @@ class Tally:
     stopping: str | None = None  # why
     closed: bool = False  # stopped, and nothing more is read either
     down: str | None = None  # one sentence, where the lane cannot go on
+    defaults: dict[str, float | None] | None = None  # of a model that its host loaded: what no ask says
+    notes: list[str] = field(default_factory=list)  # sentences of the host for whoever runs it
     unsearched: int | None = None  # slices of the grid that may still hold owed cells; None before the first is through
 
     @property
@@ -147,8 +149,11 @@ class LaneLedger:
         self._searched.add(slice_)
         self._tally.unsearched = of - len(self._searched)
 
-    def ready(self) -> None:
+    def ready(self, defaults: Mapping[str, float | None] | None = None, notes: Sequence[str] = ()) -> None:
+        """A speaker is; of a model that its host loaded it tells what holds where asks are silent, and what to know."""
         self._tally.speakers += 1
+        self._tally.defaults = self._tally.defaults or (dict(defaults) if defaults else None)
+        self._tally.notes += [note for note in notes if note not in self._tally.notes]
 
     def said(self, block: str, counts: Mapping[str, Any]) -> None:
         """Replies to a block that are durable: `answered`, `failed` by kind, tokens and money."""

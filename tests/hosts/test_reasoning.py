@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emoray.hosts.reasoning import _KNOWN, KNOWN, NONE, no_answer, tags_of
+from emoray.hosts.reasoning import _KNOWN, KNOWN, NONE, no_answer, tags_of, unsettled
+from emoray.spec import Local, Vllm
 
 JOY = "I am glad.\n\nThe sun is out."
 
@@ -125,6 +128,78 @@ def test_a_text_full_of_tags_is_split_in_reasonable_time(text: str) -> None:
     """By whoever wants a run to stand still: what grows with the square would take hours."""
     reasoning, answer = KNOWN.split(text * 20_000)
     assert ((reasoning or "") + answer).count("x") == 20_000
+
+
+@pytest.mark.parametrize(("opened", "closed"), _KNOWN)
+@pytest.mark.parametrize("gap", ["", "\n", "\n\n "])
+def test_what_the_prompt_opened_goes_on_in_the_answer(opened: str, closed: str, gap: str) -> None:
+    begun = KNOWN.opened(f"<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n{opened}{gap}")
+    assert begun == opened + gap
+    assert KNOWN.split(f"How would that feel?\n{closed}\n\n{JOY}", begun) == ("How would that feel?", JOY)
+    assert KNOWN.split("How would that feel? I coul", begun) == ("How would that feel? I coul", "")
+    assert KNOWN.split(f"{closed}{JOY}", begun) == (None, JOY)
+    assert KNOWN.split(f"{opened}Hm.{closed}{JOY}", begun) == ("Hm.", JOY)  # opened once more
+
+
+def test_a_channel_that_the_prompt_opened_goes_on_in_the_answer() -> None:
+    thinks = KNOWN.opened("<|start|>user<|message|>Why?<|end|><|start|>assistant<|channel|>analysis<|message|>")
+    assert KNOWN.split("I am told to", thinks) == ("I am told to", "")
+    says = KNOWN.opened("<|start|>assistant<|channel|>final<|message|>")
+    assert KNOWN.split("Yes.", says) == (None, "Yes.")
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "",
+        "Why?",
+        "<|im_start|>assistant\n",
+        "<think>\n\n</think>\n\n",
+        "<think>\nOkay",
+        "What is <think>?",
+        "<|start|>assistant",
+    ],
+)
+def test_a_prompt_that_opens_nothing_leaves_its_answer_alone(prompt: str) -> None:
+    assert KNOWN.opened(prompt) == ""
+    assert KNOWN.split("Yes.", KNOWN.opened(prompt)) == (None, "Yes.")
+    assert NONE.opened(f"{prompt}<think>") == ""
+    assert tags_of(["<<", ">>"]).opened(f"{prompt}<think>") == ""
+    assert tags_of(["<<", ">>"]).opened(f"{prompt}<<\n") == "<<\n"
+
+
+def entry(host: str = "transformers", **settings: Any) -> Any:
+    if host == "vllm":
+        return Vllm(host="vllm", name="m", id="x", **settings)
+    return Local(host="transformers", name="m", id="x", **settings)
+
+
+@pytest.mark.parametrize(
+    ("template", "sign"),
+    [
+        ("{% if enable_thinking is defined %}", "enable_thinking"),  # Qwen 3
+        ("{%- if thinking %}", "thinking"),  # Granite, DeepSeek V3.1
+        ("{{ 'assistant\\n<think>\\n' }}", "<think>"),  # DeepSeek R1
+        ("{{ reasoning_effort }}", "reasoning_effort"),  # gpt-oss
+        ("{{ '<|START_THINKING|>' }}", "<|START_THINKING|>"),
+        ("{{ '◁think▷' }}", "◁think▷"),
+        ("{{ thinking_budget }}", "thinking_budget"),
+    ],
+)
+def test_a_model_that_may_think_is_told_of_unless_its_entry_settles_it(template: str, sign: str) -> None:
+    for host in ("transformers", "vllm"):
+        (told,) = unsettled(entry(host), template)
+        assert f"({sign})" in told
+        assert "\n" not in told
+        assert unsettled(entry(host, chat_template_kwargs={"a": 1}), template) == []
+        for tags in ("known", "none", ["<a>", "</a>"]):
+            assert unsettled(entry(host, reasoning_tags=tags), template) == []
+    assert unsettled(entry("vllm", reasoning_parser="qwen3"), template) == []
+
+
+@pytest.mark.parametrize("template", ["", "{{ messages[0]['content'] }}", "Let me think. {{ '<turn>' }} a reason"])
+def test_of_a_template_that_speaks_of_no_thinking_nothing_is_said(template: str) -> None:
+    assert unsettled(entry(), template) == []
 
 
 def test_a_reply_without_an_answer_says_what_to_change() -> None:

@@ -10,12 +10,20 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
 from emoray.hosts import Ask, HostDown
 from emoray.hosts.transformers import TransformersHost, _nucleus
 from emoray.spec import Local
 from emoray.study.outcomes import Answer, Failure
+from emoray.study.sampling import NEUTRAL
 from tests import tiny_models
 from tests.tiny_models import DROPS_SYSTEM, WITHOUT_SYSTEM, change
 
@@ -166,6 +174,132 @@ def test_what_the_model_folder_recommends_does_not_shape_answers_unsaid(tiny: st
     before = answers(host(folder), ask(max_tokens=30), ask(1, temperature=0.0))
     change(folder, "generation_config.json", repetition_penalty=5.0, temperature=0.1, top_k=2, min_new_tokens=25)
     assert answers(host(folder), ask(max_tokens=30), ask(1, temperature=0.0)) == before
+
+
+def greedy(folder: str, *, tokens: int = 24) -> str:
+    """What plain transformers says, by the folder's own generation_config where that says something."""
+    model, words = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    prompt = words.apply_chat_template(CHAT, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    plain = model.generate(**prompt, do_sample=False, max_new_tokens=tokens)[0, prompt["input_ids"].shape[1] :]
+    return str(words.decode(plain, skip_special_tokens=True)).removesuffix("<end>").strip()
+
+
+def test_with_the_models_own_defaults_it_says_what_plain_transformers_says_by_them(tmp_path: Path) -> None:
+    folder = tiny_models.generator(tmp_path)
+    bare = greedy(folder)
+    change(folder, "generation_config.json", repetition_penalty=5.0)
+    speaker = host(folder, sampling_defaults="model")
+    long = ask(1, chat=[{"role": "user", "content": "w" * 90}], temperature=0.0, max_tokens=24)
+    beside, alone = answers(speaker, ask(temperature=0.0, max_tokens=24), long)[0], greedy(folder)
+    assert beside.text == alone != bare  # whose padding is a token of the vocabulary as well
+    assert answers(host(folder), ask(temperature=0.0, max_tokens=24))[0].text == bare
+
+
+def test_with_the_models_own_defaults_words_are_drawn_as_often_as_transformers_would(tmp_path: Path) -> None:
+    folder = tiny_models.generator(tmp_path)
+    change(folder, "generation_config.json", temperature=0.7, top_k=12, top_p=0.9, repetition_penalty=1.3)
+    n, speaker = 2000, host(folder, sampling_defaults="model", batch_size=500)
+    ids = torch.tensor([speaker._template.tokens(CHAT)])
+    with torch.inference_mode():
+        scores = RepetitionPenaltyLogitsProcessor(1.3)(ids, speaker._model(ids).logits[:, -1].float())
+    for warper in (TemperatureLogitsWarper(0.7), TopKLogitsWarper(12), TopPLogitsWarper(0.9)):
+        scores = warper(ids, scores)
+    drawn = Counter(
+        token for reply in speaker.generate(ask(seed, temperature=None, max_tokens=1) for seed in range(n))
+        for token in [reply.outcome.text if isinstance(reply.outcome, Answer) else ""]
+    )  # fmt: skip
+    chances: Counter[str] = Counter()
+    for token, chance in enumerate(scores[0].softmax(-1).tolist()):
+        ends = token in speaker._ends
+        chances["" if ends else speaker._tokenizer.decode([token], skip_special_tokens=True).strip()] += chance
+    assert set(drawn) <= {text for text, chance in chances.items() if chance > 0}
+    for text, chance in chances.items():
+        assert abs(drawn[text] - n * chance) < 4.5 * (n * chance * (1 - chance)) ** 0.5 + 1
+
+
+def test_what_the_spec_says_goes_before_the_models_own_defaults(tmp_path: Path) -> None:
+    folder = tiny_models.generator(tmp_path)
+    before = answers(host(folder), ask(top_p=0.8))
+    change(folder, "generation_config.json", temperature=0.1, top_p=0.2, max_new_tokens=3)
+    speaker = host(folder, sampling_defaults="model")
+    assert answers(speaker, ask(top_p=0.8)) == before
+    assert (answers(speaker, ask(max_tokens=None))[0].completion_tokens or 0) <= 3
+    assert dict(speaker.defaults) == {
+        "temperature": 0.1, "top_p": 0.2, "max_tokens": 3, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0
+    }  # fmt: skip
+    assert dict(host(folder).defaults) == dict(NEUTRAL)
+
+
+def test_a_least_share_of_the_likeliest_leaves_out_what_is_less_likely(tmp_path: Path) -> None:
+    folder = tiny_models.generator(tmp_path)
+    change(folder, "generation_config.json", min_p=1.0)
+    said = answers(host(folder, sampling_defaults="model"), *[ask(seed) for seed in range(4)])
+    assert {one.text for one in said} == {answers(host(folder), ask(temperature=0.0))[0].text}
+
+
+def test_defaults_by_which_nothing_can_be_drawn_are_refused(tmp_path: Path) -> None:
+    folder = tiny_models.generator(tmp_path)
+    change(folder, "generation_config.json", top_k=-5)
+    with pytest.raises(
+        HostDown, match=r"^model 'm' \(.*\): its generation_config has top_k -5, .*; leave sampling_def"
+    ):
+        host(folder, sampling_defaults="model")
+    assert answers(host(folder), ask())
+
+
+# ── thinking ──
+
+
+def test_keywords_of_the_entry_reach_the_chat_template(tmp_path: Path) -> None:
+    folder = tiny_models.generator(tmp_path, chat_template=tiny_models.THINKS)
+    plain, told = host(folder), host(folder, chat_template_kwargs={"enable_thinking": False})
+    assert prompt_text(plain).endswith("<turn>assistant\n<think>\n")
+    assert prompt_text(told).endswith("<turn>assistant\n<think>\n\n</think>\n\n")
+    assert plain._template.sha != told._template.sha
+
+
+def test_a_keyword_that_the_chat_template_never_reads_is_refused(tmp_path: Path) -> None:
+    folder = tiny_models.generator(tmp_path, chat_template=tiny_models.THINKS)
+    said = r"^model 'm' \(.*\): its chat template never reads 'enable_thinkng' of chat_template_kwargs; correct it"
+    with pytest.raises(HostDown, match=said):
+        host(folder, chat_template_kwargs={"enable_thinkng": False})
+
+
+def test_keywords_for_a_model_without_a_chat_template_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(HostDown, match="no chat template that could read chat_template_kwargs; leave them out"):
+        host(tiny_models.generator(tmp_path, chat_template=None), chat_template_kwargs={"enable_thinking": False})
+
+
+def outcome(speaker: TransformersHost, **changes: Any) -> Any:
+    return next(iter(speaker.generate([ask(temperature=0.0, **changes)]))).outcome
+
+
+def test_what_the_prompt_opened_is_reasoning_until_it_is_closed(tmp_path: Path) -> None:
+    speaker = host(tiny_models.sayer(tmp_path, ["Hm.", "</think>", "Yes."], chat_template=tiny_models.THINKS))
+    whole, cut = outcome(speaker), outcome(speaker, max_tokens=1)
+    assert (whole.text, whole.reasoning) == ("Yes.", "Hm.")
+    assert (cut.kind, cut.finish_reason_raw) == ("empty", "length")
+    assert "raise it" in cut.detail
+
+
+def test_a_model_that_thinks_to_its_end_gives_no_answer_and_one_told_not_to_does(tmp_path: Path) -> None:
+    folder = tiny_models.sayer(tmp_path, ["Yes."], chat_template=tiny_models.THINKS)
+    lost = outcome(host(folder))
+    assert (lost.kind, "never came to an answer" in lost.detail) == ("empty", True)
+    said = outcome(host(folder, chat_template_kwargs={"enable_thinking": False}))
+    assert (said.text, said.reasoning) == ("Yes.", None)
+    assert outcome(host(folder, reasoning_tags="none")).text == "Yes."
+
+
+def test_a_model_that_may_think_says_so_at_its_start_unless_the_entry_settles_it(tmp_path: Path) -> None:
+    folder = tiny_models.generator(tmp_path, chat_template=tiny_models.THINKS)
+    assert "speaks of thinking (enable_thinking)" in host(folder).notes[0]
+    assert host(folder, reasoning_tags="known").notes == []
+    assert host(folder, chat_template_kwargs={"enable_thinking": False}).notes == []
+
+
+def test_a_model_that_does_not_think_has_nothing_to_say_of_it(tiny: str) -> None:
+    assert host(tiny).notes == []
 
 
 # ── ends ──

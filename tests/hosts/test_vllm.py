@@ -18,15 +18,18 @@ from typing import Any
 
 import psutil
 import pytest
+from transformers import AutoTokenizer
 
 from emoray.hosts import Ask, HostDown, Reply
 from emoray.hosts.chat_template import ChatTemplate
 from emoray.readers.judge import Judge, asked_of
-from emoray.spec import JudgeReader, SpecError, Vllm, parse, with_reader
+from emoray.spec import JudgeReader, Local, SpecError, Vllm, parse, with_reader
 from emoray.study.outcomes import Answer, Failure, FailureKind
+from emoray.study.sampling import NEUTRAL
 from tests.hosts.conftest import gone, vllm_entry
-from tests.hosts.vllm_tiny import POSITIONS
+from tests.hosts.vllm_tiny import LLAMA_3, POSITIONS, tiny_llama
 from tests.programs import until
+from tests.tiny_models import change
 
 pytestmark = [
     pytest.mark.vllm,
@@ -163,6 +166,155 @@ def test_a_llama_3_ends_its_turn_also_where_no_generation_config_says_so(vllm_ho
     (end,) = vllm_host._sampling(ask(1))["stop_token_ids"]
 
     assert vllm_host._tokenizer.decode([end]) == "<|eot_id|>"
+
+
+@pytest.fixture(scope="module")
+def recommends(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose generation_config shapes its answers."""
+    folder = tiny_llama(tmp_path_factory.mktemp("recommends"))
+    own = {"repetition_penalty": 5.0, "temperature": 0.1, "top_k": 2, "top_p": 0.3, "min_p": 0.2, "max_new_tokens": 3}
+    change(folder, "generation_config.json", **own)
+    return folder
+
+
+def learned(entry: Vllm) -> Any:
+    """A host that knows the model as vLLM's own configuration does; its engine has not been started."""
+    from vllm import EngineArgs
+
+    from emoray.hosts.vllm import VllmHost, engine_arguments
+
+    config = EngineArgs(**engine_arguments(entry)).create_model_config()
+    host = VllmHost.__new__(VllmHost)
+    host._learn(
+        entry, SimpleNamespace(model_config=config, get_tokenizer=lambda: AutoTokenizer.from_pretrained(entry.id))
+    )
+    assert config.try_get_generation_config()["eos_token_id"] == [1, 2]  # which the engine ends answers at
+    return host
+
+
+OPEN = {"temperature": None, "top_p": None, "max_tokens": None}
+
+
+def test_what_the_model_folder_recommends_does_not_shape_answers_unsaid(recommends: Path) -> None:
+    from vllm import SamplingParams
+
+    host = learned(vllm_entry(recommends))
+    bare = SamplingParams(temperature=1.0, max_tokens=None, seed=1001, stop_token_ids=[2])
+    assert SamplingParams(**host._sampling(ask(1, **OPEN))) == bare
+    greedy = SamplingParams(temperature=0.0, max_tokens=24, seed=1001, stop_token_ids=[2])
+    assert SamplingParams(**host._sampling(ask(1, temperature=0.0))) == greedy
+
+
+def test_with_the_models_own_defaults_they_hold_where_the_spec_says_nothing(recommends: Path) -> None:
+    from vllm import SamplingParams
+
+    host = learned(vllm_entry(recommends, sampling_defaults="model"))
+    own = {"repetition_penalty": 5.0, "top_k": 2, "min_p": 0.2, "seed": 1001, "stop_token_ids": [2]}
+    assert SamplingParams(**host._sampling(ask(1, **OPEN))) == SamplingParams(
+        temperature=0.1, top_p=0.3, max_tokens=3, **own
+    )
+    assert SamplingParams(**host._sampling(ask(1, top_p=0.9))) == SamplingParams(
+        temperature=1.0, top_p=0.9, max_tokens=24, **own
+    )
+    assert host.defaults["max_tokens"] == 3
+
+
+def test_what_the_spec_hands_to_the_engine_is_the_specs_word(recommends: Path) -> None:
+    host = learned(vllm_entry(recommends, engine_kwargs={"override_generation_config": {"top_k": 7}}))
+    assert host.defaults == {**NEUTRAL, "top_k": 7}
+
+
+def test_both_hosts_draw_from_the_same_words(vllm_model: Path) -> None:
+    """In the same order: what repeats, the temperature, the least share, the likeliest, the nucleus."""
+    import torch
+    from vllm.model_executor.layers.utils import apply_penalties
+    from vllm.v1.sample.ops.topk_topp_sampler import apply_top_k_top_p_pytorch
+
+    from emoray.hosts.transformers import _Draw
+
+    generator = torch.Generator().manual_seed(3)
+    for top_k, top_p, min_p, penalty in (
+        (0, 1.0, 0.0, 1.0),
+        (9, 0.8, 0.05, 1.4),
+        (0, 0.5, 0.3, 0.7),
+        (3, 1.0, 0.0, 2.0),
+    ):
+        scores, prompt = torch.randn(1, 64, generator=generator) * 3, [5, 9, 11]
+        settings: dict[str, float | None] = {
+            "temperature": 0.7,
+            "top_p": top_p,
+            "top_k": top_k,
+            "min_p": min_p,
+            "repetition_penalty": penalty,
+        }
+        draw = _Draw([ask(1)], [prompt], torch.device("cpu"), settings)
+        ids = torch.tensor([[*prompt, 20]])
+        ours = draw._narrowed((draw._penalised(ids, scores) if penalty != 1 else scores) / 0.7)
+        theirs, nothing = scores.clone(), torch.zeros(1)
+        apply_penalties(theirs, torch.tensor([prompt]), torch.tensor([[20]]), nothing, nothing, torch.tensor([penalty]))
+        theirs /= 0.7
+        chances = theirs.softmax(-1)
+        theirs[chances < min_p * chances.amax(-1, keepdim=True)] = -torch.inf
+        k = torch.tensor([top_k]) if top_k else None
+        theirs = apply_top_k_top_p_pytorch(theirs, k, torch.tensor([top_p]))
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_one_spec_means_one_sampling_on_either_host(recommends: Path) -> None:
+    """The most probable words under the model's own repetition penalty, which are others than without it."""
+    from emoray.hosts.transformers import TransformersHost
+    from emoray.hosts.vllm import VllmHost
+
+    asks = [ask(number, temperature=0.0) for number in range(5)]
+    engine = VllmHost(vllm_entry(recommends, sampling_defaults="model"))
+    said = {key: text.rstrip("\ufffd") for key, text in texts(engine.generate(asks)).items()}
+    engine.close()
+
+    entry = Local(host="transformers", name="m", id=str(recommends), sampling_defaults="model")
+    here = TransformersHost(entry)
+    assert {key: text.rstrip("\ufffd") for key, text in texts(here.generate(asks)).items()} == said
+    bare = texts(TransformersHost(entry.model_copy(update={"sampling_defaults": "spec"})).generate(asks))
+    assert not {key: text.rstrip("\ufffd") for key, text in bare.items()}.items() & said.items()
+
+
+def test_keywords_of_the_entry_reach_the_template_and_the_parser(recommends: Path) -> None:
+    change(recommends, "tokenizer_config.json", chat_template=None)
+    (recommends / "chat_template.jinja").write_text(LLAMA_3 + "{% if thinking %}{{ '<think>\\n' }}{% endif %}")
+    parsed = {"reasoning_parser": "deepseek_v3"}  # which knows by `thinking` whether there is something to part
+    plain = learned(vllm_entry(recommends, **parsed))
+    told = learned(vllm_entry(recommends, **parsed, chat_template_kwargs={"thinking": True}))
+    assert len(told._template.tokens(ask(1).chat)) > len(plain._template.tokens(ask(1).chat))
+    assert plain._reasoning.split("Hm.</think>Yes.") == (None, "Hm.</think>Yes.")
+    assert told._reasoning.split("Hm.</think>Yes.") == ("Hm.", "Yes.")
+    assert "speaks of thinking (thinking)" in learned(vllm_entry(recommends)).notes[0]
+    assert plain.notes == told.notes == []
+
+
+@pytest.mark.parametrize("parser", [None, "deepseek_r1", "deepseek_v3"])
+def test_what_the_prompt_opened_is_reasoning_until_it_is_closed(recommends: Path, parser: str | None) -> None:
+    host = learned(vllm_entry(recommends, reasoning_parser=parser))
+    prompt = host._tokenizer.encode("Why?<think>\n")
+
+    def said(text: str, finish: str) -> Any:
+        out = spoken(host, text, finish)
+        out.prompt_token_ids = prompt
+        return host._said(out)
+
+    whole = said("Hm.</think>\n\nYes.", "stop")
+    assert (whole.text, whole.reasoning) == ("Yes.", "Hm.")
+    assert said("</think>Yes.", "stop").text == "Yes."  # of which a parser leaves no sign
+    cut = said("Hm. I cou", "length")
+    assert (cut.kind, "raise it" in cut.detail) == ("empty", True)
+    prompt = host._tokenizer.encode("Why?<think>\n</think>\n\n")
+    if parser is None:
+        assert said("Yes.", "stop").text == "Yes."
+
+
+def test_an_answer_whose_form_holds_from_its_first_token_on_has_no_reasoning(recommends: Path) -> None:
+    host = learned(vllm_entry(recommends, structured_outputs={"choice": ["Yes.", "No."]}))
+    out = spoken(host, "Yes.", "stop")
+    out.prompt_token_ids = host._tokenizer.encode("Why?<think>\n")
+    assert host._said(out).text == "Yes."
 
 
 @pytest.mark.parametrize(

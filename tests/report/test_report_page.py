@@ -171,6 +171,23 @@ def test_how_the_models_were_asked_is_said_of_each_and_is_ours(small: Run) -> No
     )
 
 
+def test_what_shaped_answers_beside_the_columns_is_said_as_run_json_has_it(small: Run) -> None:
+    neutral = {"temperature": 1.0, "top_p": 1.0, "max_tokens": 256, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
+    own = neutral | {"top_k": 20, "repetition_penalty": 1.05, "defaults": "model"}
+    attempts = [
+        {"sampling": {"blank": own}},
+        {"sampling": {"blank": own, "steady": neutral | {"defaults": "spec"}}},
+        {},
+    ]
+    asked = Run(small.said, small.felt, {"spec": {"name": "small"}, "attempts": attempts})
+    summary = summarize(asked, _SETTINGS)
+    text = " ".join(Structure(page(summary)).text.split())
+    shaped = "top_k 20, repetition_penalty 1.05; what the spec leaves open as the model's own generation_config says"
+    assert f"max_tokens 256; {shaped} ours of blank; the paper's is unknown" in text
+    assert "max_tokens 256 ours of steady; the paper's is unknown" in text
+    assert summary.as_json()["drawn"] == {"blank": [own], "steady": [neutral | {"defaults": "spec"}]}
+
+
 def test_what_more_asking_would_buy_is_said_where_prompts_were_repeated(shown: str) -> None:
     assert "What more asking would buy" in Structure(shown).text
     once = page(summarize(run({"a": 0.8}, states=4, questions=3, repetitions=1), _SETTINGS))

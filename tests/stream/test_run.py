@@ -15,6 +15,7 @@ from emoray.store import RunFolder
 from emoray.stream import cluster
 from emoray.stream.conduct import Conductor
 from emoray.study.prompts import prompts
+from tests import tiny_models
 from tests.stream.conftest import Run, Settled, study
 
 pytestmark = pytest.mark.cluster
@@ -198,3 +199,26 @@ def test_scoring_a_run_with_another_reader_asks_nothing(settled: Settled) -> Non
 
     assert folder.answers("a").read().equals(before)
     assert folder.rows("third", "a").read()["key"].equals(before["key"])
+
+
+def test_how_a_models_answers_are_drawn_and_what_it_has_to_say_is_told_at_its_start(
+    run: Run, folder: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = tiny_models.sayer(tmp_path / "model", ["Hm.", "</think>", "Yes."], chat_template=tiny_models.THINKS)
+    tiny_models.change(words, "generation_config.json", top_k=3, top_p=0.5)
+    thinks = f"- {{name: thinks, host: transformers, id: {words}, sampling_defaults: model}}"
+
+    assert run(study(thinks)) == 0
+
+    said = capsys.readouterr().err
+    assert said.count("warning: model 'thinks': its chat template speaks of thinking (enable_thinking)") == 1
+    (attempt,) = (folder.manifest() or {})["attempts"]
+    neutral = {"temperature": 1.0, "max_tokens": 256, "min_p": 0.0, "repetition_penalty": 1.0}
+    assert attempt["sampling"] == {"thinks": neutral | {"top_k": 3, "top_p": 0.5, "defaults": "model"}}
+    found = folder.answers("thinks").read()
+    assert set(found["top_p"].to_pylist()) == {0.5}
+    assert set(zip(found["answer"].to_pylist(), found["reasoning"].to_pylist(), strict=True)) == {("Yes.", "Hm.")}
+    assert (
+        "max_tokens 256; top_k 3; what the spec leaves open"
+        in (folder.read_bytes("report/report.html") or b"").decode()
+    )
