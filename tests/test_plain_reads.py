@@ -67,6 +67,11 @@ def told(found: list[dict[str, Any]], names: tuple[str, ...]) -> Told:
     return sorted(values, key=repr)
 
 
+def pandas(path: str, **how: Any) -> list[dict[str, Any]]:
+    read: Any = pd.read_parquet(path, **how)
+    return list(read.to_dict("records"))
+
+
 def polars(path: str, **how: Any) -> list[dict[str, Any]]:
     read = pytest.importorskip("polars").scan_parquet(path, **how).collect()
     return list(read.to_dicts())
@@ -78,7 +83,7 @@ def duckdb(path: str, how: str = "") -> list[dict[str, Any]]:
 
 
 CALLS: dict[str, Callable[[str], list[dict[str, Any]]]] = {
-    "pandas": lambda path: pd.read_parquet(path).to_dict("records"),  # type: ignore[return-value]
+    "pandas": pandas,
     "pyarrow": lambda path: pq.read_table(path).to_pylist(),
     "pyarrow, a dataset": lambda path: ds.dataset(path).to_table().to_pylist(),
     "pyarrow, a hive dataset": lambda path: ds.dataset(path, partitioning="hive").to_table().to_pylist(),
@@ -195,7 +200,7 @@ def test_an_old_folder_is_read_and_goes_on_under_its_own_names(old: RunFolder, m
 
 
 OLD_CALLS: dict[str, Callable[[str], list[dict[str, Any]]]] = {
-    "pandas": lambda path: pd.read_parquet(path, partitioning=None).to_dict("records"),  # type: ignore[return-value]
+    "pandas": lambda path: pandas(path, partitioning=None),
     **{call: CALLS[call] for call in ("pyarrow, a dataset", "polars, no hive", "duckdb, no hive")},
 }
 
