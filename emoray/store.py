@@ -1,12 +1,18 @@
 """A run folder: its paths, its manifest, and how its files are written and read.
 
-    RUN/run.json                                    the manifest
-    RUN/lanes.json                                  what each lane of the run that is under way does or waits for
-    RUN/answers/model=<m>/*.parquet                 one row per ask, as soon as it exists
-    RUN/rows/reader=<r>/model=<m>/*.parquet         the scored rows
+    RUN/run.json                                                  the manifest
+    RUN/lanes.json                                                what each lane of the run under way does or waits for
+    RUN/answers/model_folder=m-<m>/*.parquet                      one row per ask, as soon as it exists
+    RUN/rows/reader_folder=r-<r>/model_folder=m-<m>/*.parquet     the scored rows
+    RUN/torn/                                                     what could not be read, for whoever wants to look
     RUN/report/
 
-on any filesystem that pyarrow knows. Three rules hold everything together:
+on any filesystem that pyarrow knows. Models and readers stand in the rows. The folders are Hive partitions, since Spark
+looks into no others, but of columns that no row has and by values that look like no number and no date: readers that
+know Hive partitions guess the types of what stands in a path, take it instead of the rows' own, and stumble where the
+two differ. So they did over `model=<m>`, as folders were once called; a run keeps the names that it began with.
+
+Three rules hold everything together:
 
 * a file under its real name is whole (`put`), and never changes; names that begin with `.` or `_` do not count;
 * a file that takes the place of others names them in its metadata, so that from the moment it exists they are
@@ -55,7 +61,10 @@ log = logging.getLogger(__name__)
 
 ENDING = ".parquet"
 LANES = "lanes.json"
-SET_ASIDE = ".torn"  # after an "_", without which pandas would read it
+_TORN = "torn"  # apart: Polars reads no folder that holds anything but Parquet
+_BEGINNINGS = {"model": "model_folder=m-", "reader": "reader_folder=r-"}  # of the folders of a model, of a reader
+_OLD_BEGINNINGS = {"model": "model=", "reader": "reader="}
+_LONGEST_FOLDER = 255  # bytes that a filesystem gives a name
 _VERSION = b"emoray.schema_version"
 _NOTE = b"emoray.file"
 _OBJECT_STORES = {"s3", "gcs", "abfs"}  # an object appears whole, when its upload is complete, or not at all
@@ -129,10 +138,10 @@ class RunFolder:
         self.write_text("run.json", json.dumps(dict(manifest), indent=2, ensure_ascii=False) + "\n")
 
     def answers(self, model: str) -> Part:
-        return Part(self, f"answers/{_folder('model', model)}", rows.SAID)
+        return Part(self, f"answers/{self._folder('model', model)}", rows.SAID)
 
     def rows(self, reader: str, model: str) -> Part:
-        return Part(self, f"rows/{_folder('reader', reader)}/{_folder('model', model)}", rows.SCORED)
+        return Part(self, f"rows/{self._folder('reader', reader)}/{self._folder('model', model)}", rows.SCORED)
 
     def models(self) -> list[str]:
         """The models that have answers here, sorted."""
@@ -145,7 +154,7 @@ class RunFolder:
     def parts(self) -> list[Part]:
         """Every part that is there: the answers of each model, then the rows of each reader and model."""
         answered = [self.answers(model) for model in self.models()]
-        read = [(reader, f"rows/{_folder('reader', reader)}") for reader in self.readers()]
+        read = [(reader, f"rows/{self._folder('reader', reader)}") for reader in self.readers()]
         return answered + [self.rows(reader, model) for reader, path in read for model in self._names(path, "model")]
 
     def write_text(self, relative: str, text: str) -> None:
@@ -194,9 +203,41 @@ class RunFolder:
         """The pyarrow filesystem; StoreError when the URI names none."""
         return _opened(self.uri)[0]
 
-    def _names(self, relative: str, column: str) -> list[str]:
-        folders = [info.base_name for info in self.infos(relative) if info.type == pafs.FileType.Directory]
-        return sorted(unquote(name.split("=", 1)[1]) for name in folders if name.startswith(f"{column}="))
+    def _names(self, relative: str, what: str) -> list[str]:
+        begins = self._beginnings()[what]
+        found = [folder.removeprefix(begins) for folder in self._folders(relative) if folder.startswith(begins)]
+        return sorted(map(unquote, found))
+
+    def _folder(self, what: str, name: str) -> str:
+        """The folder of a model or a reader, safe on every filesystem."""
+        quoted, room = quote(name, safe=""), _LONGEST_FOLDER - len(_BEGINNINGS[what])
+        if not 0 < len(quoted) <= room:
+            raise StoreError(
+                f"the {what} name {name[:40]!r} cannot be a folder name, where it would take {len(quoted)} characters "
+                f"(a letter beyond ASCII takes six or more): give it one of 1 to {room}"
+            )
+        return self._beginnings()[what] + quoted
+
+    def _beginnings(self) -> Mapping[str, str]:
+        """How the folders of models and readers begin here: a run keeps the names that it began with."""
+        if (known := _KNOWN_BEGINNINGS.get(self.uri)) is not None:
+            return known
+        folders = [folder for place in ("answers", "rows") for folder in self._folders(place)]
+        ways = (_BEGINNINGS, _OLD_BEGINNINGS)
+        there = [way for way in ways if any(folder.startswith(tuple(way.values())) for folder in folders)]
+        if len(there) > 1:
+            raise StoreError(self._of_two_versions())
+        return _KNOWN_BEGINNINGS.setdefault(self.uri, there[0]) if there else _BEGINNINGS
+
+    def _folders(self, relative: str) -> list[str]:
+        return [info.base_name for info in self.infos(relative) if info.type == pafs.FileType.Directory]
+
+    def _of_two_versions(self) -> str:
+        old, new = (" or ".join(f"{begins}…" for begins in way.values()) for way in (_OLD_BEGINNINGS, _BEGINNINGS))
+        return (
+            f"{self.where('')} holds folders of two versions of emoray, some called {old} and some {new}: keep either "
+            "here, and move the others to a run folder of their own"
+        )
 
     def _broken_manifest(self, why: str) -> str:
         return (
@@ -356,7 +397,7 @@ class Part:
         )
 
     def repair(self, *, now_ns: int | None = None) -> list[str]:
-        """Set aside what cannot be read (renamed to `_<name>.torn`, never deleted); their names.
+        """Set aside what cannot be read (moved to RUN/torn, never deleted); their names.
 
         Also deletes what lies around: files whose successor exists, temporary files of the dead. For a run that
         holds the lease.
@@ -370,8 +411,9 @@ class Part:
         return census.torn
 
     def set_aside(self, torn: Torn) -> None:
-        """Rename a file so that it no longer counts; its cells are owed again."""
-        log.warning("%s is set aside as _*%s, its cells are owed again: %s", self.where(torn.name), SET_ASIDE, torn)
+        """Move a file away so that it no longer counts; its cells are owed again."""
+        where = self.folder.where(self._aside(torn.name))
+        log.warning("%s is set aside as %s, its cells are owed again: %s", self.where(torn.name), where, torn)
         self._move_aside(torn.name)
 
     def census(self, exclude: frozenset[str] = frozenset(), *, spent: bool = False) -> Census:
@@ -447,8 +489,13 @@ class Part:
         return self.folder.where(f"{self.relative}/{name}")
 
     def _move_aside(self, name: str) -> None:
+        aside = self.folder.path(self._aside(name))
         with telling("set aside", self.where(name)), suppress(FileNotFoundError):
-            self.folder.fs.move(self.path(name), self.path(f"_{name}{SET_ASIDE}"))
+            self.folder.fs.create_dir(aside.rpartition("/")[0], recursive=True)
+            self.folder.fs.move(self.path(name), aside)
+
+    def _aside(self, name: str) -> str:
+        return f"{_TORN}/{self.relative}/{name}"
 
     def _each(
         self,
@@ -770,14 +817,6 @@ def _fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def _folder(column: str, name: str) -> str:
-    """`column=name`, safe on every filesystem, as Hive readers expect it."""
-    whole = f"{column}={quote(name, safe='')}"
-    if not name or len(whole) > 255:
-        raise StoreError(f"the {column} name {name[:40]!r} cannot be a folder name: give it 1 to about 80 characters")
-    return whole
-
-
 def _could_count(info: Any) -> bool:
     name: str = info.base_name
     return info.type == pafs.FileType.File and name.endswith(ENDING) and not name.startswith((".", "_"))
@@ -818,6 +857,9 @@ def without_secrets(uri: str, instead: str = "…@") -> str:
 
 def _shown(uri: str) -> str:
     return without_secrets(uri, "").split("?")[0] if "://" in uri else uri
+
+
+_KNOWN_BEGINNINGS: dict[str, Mapping[str, str]] = {}  # of the URIs in which there was something to see
 
 
 @lru_cache(maxsize=64)

@@ -55,7 +55,7 @@ def answers(part: Part) -> dict[int, str | None]:
 
 
 def part_at(path: Path) -> Part:
-    return Part(RunFolder(str(path)), "answers/model=m", SMALL)
+    return Part(RunFolder(str(path)), "answers/model_folder=m-m", SMALL)
 
 
 @pytest.fixture
@@ -197,7 +197,7 @@ def test_a_byte_that_flips_in_a_file_that_was_compacted_long_ago_is_found_and_it
     assert compact(part).rows == 0
     assert f"{name} is set aside" in caplog.text
     assert len(part.settled()) == 0
-    assert path.with_name(f"_{name}.torn").exists()
+    assert Path(part.folder.path(f"torn/{part.relative}/{name}")).exists()
 
 
 def test_a_compaction_that_read_too_little_replaces_nothing(part: Part, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,7 @@ def table(*numbers: int, answer: str = "a") -> pa.Table:
 
 
 def part_at(path: Path) -> Part:
-    return Part(RunFolder(str(path)), "answers/model=m", SMALL)
+    return Part(RunFolder(str(path)), "answers/model_folder=m-m", SMALL)
 
 
 @pytest.fixture

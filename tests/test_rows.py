@@ -423,7 +423,7 @@ def test_folders_from_before_a_column_are_read_beside_new_ones(tmp_path: Path) -
     assert part.counts().answered == new.num_rows
     words = part.read(["finish_reason_raw"])["finish_reason_raw"]
     assert (words.null_count, len(words)) == (5, new.num_rows)
-    frame: Any = pd.read_parquet(tmp_path / "answers", partitioning=None)
+    frame: Any = pd.read_parquet(tmp_path / "answers")
     assert len(frame) == new.num_rows
     assert set(frame["answer"]) == {"The sea."}
     compact(part)

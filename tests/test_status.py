@@ -143,7 +143,7 @@ def test_no_secret_of_the_folders_uri_is_told(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_read_is_told_and_does_not_stop_the_telling(tmp_path: Path) -> None:
     folder, cells = runs.begun(tmp_path), runs.asked()
     runs.say(folder, cells[:4])
-    torn = next((tmp_path / "answers" / "model=a").glob("*.parquet"))
+    torn = next((tmp_path / "answers" / "model_folder=m-a").glob("*.parquet"))
     torn.with_name(f"2{torn.name[1:]}").write_bytes(torn.read_bytes()[:50])
     assert of(folder).torn == 1
     assert "1 torn files" in status(folder).text()

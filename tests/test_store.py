@@ -86,7 +86,7 @@ def folder(tmp_path: Path) -> RunFolder:
 
 @pytest.fixture
 def part(folder: RunFolder) -> Part:
-    return Part(folder, "answers/model=m", SMALL)
+    return Part(folder, "answers/model_folder=m-m", SMALL)
 
 
 # ---- the folder
@@ -125,7 +125,8 @@ def test_a_broken_manifest_is_said_and_not_guessed_at(folder: RunFolder, text: s
 def test_any_name_of_a_model_is_safe_as_a_folder_name(name: str) -> None:
     folder = RunFolder("/run")
     path = folder.answers(name).path("x")
-    assert path.startswith("/run/answers/model=")
+    assert path.startswith("/run/answers/model_folder=m-")
+    assert path.count("=") == 1
     assert path.count("/") == 4
 
 
@@ -231,7 +232,7 @@ def test_counts_tell_answers_failures_spare_copies_and_all_the_money(part: Part)
 
 def test_an_answer_that_no_reader_could_read_is_owed_to_the_reader(folder: RunFolder) -> None:
     schema = pa.schema([*SMALL, ("read_error", pa.string())])
-    read = Part(folder, "rows/reader=r/model=m", schema)
+    read = Part(folder, "rows/reader_folder=r-r/model_folder=m-m", schema)
     for stamp, errors in ((1, ["no JSON", None]), (2, [None, None])):
         said = table((1, f"a{stamp}"), (2, f"b{stamp}")).append_column("read_error", pa.array(errors, pa.string()))
         read.write(str(Name(stamp, "w", 0)), lambda sink, said=said: sink.write(encoded(said)))  # type: ignore[misc]
@@ -314,9 +315,9 @@ def test_plain_parquet_readers_see_the_answers_and_no_scraps(folder: RunFolder, 
     put(part, 1, (1, "a"))
     (Path(part.path("")) / ".half.parquet.tmp-1").write_bytes(b"half")
     (Path(part.path("")) / "_note.parquet").write_bytes(b"half")
-    (Path(part.path("")) / "_old.parquet.torn").write_bytes(b"half")
-    seen = pq.read_table(folder.path("answers"), partitioning="hive")
-    assert seen.column("model").to_pylist() == ["m"]
+    (Path(part.path("")) / "_old.parquet.torn").write_bytes(b"half")  # as they were once set aside
+    seen = pq.read_table(folder.path("answers"))
+    assert seen.column("key").to_pylist() == [key(1)]
     assert answers(part) == {1: "a"}
 
 
@@ -349,7 +350,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("kind", BROKEN)
 def test_a_torn_file_is_set_aside_and_its_cells_are_owed_again(
-    part: Part, kind: str, caplog: pytest.LogCaptureFixture
+    folder: RunFolder, part: Part, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     put(part, 1, (1, "a"))
     name = str(Name(2, "w", 0))
@@ -362,7 +363,7 @@ def test_a_torn_file_is_set_aside_and_its_cells_are_owed_again(
     assert part.counts().torn == 1
     assert name in part.files(), "reading touches nothing"
     assert part.repair() == [name]
-    assert (Path(part.path("")) / f"_{name}.torn").read_bytes() == BROKEN[kind]
+    assert Path(folder.path(f"torn/{part.relative}/{name}")).read_bytes() == BROKEN[kind]
     assert part.counts().torn == 0
 
 
@@ -375,7 +376,7 @@ def test_no_cut_and_no_flipped_byte_ever_crashes_a_reader_or_invents_an_answer(d
         whole[data.draw(st.integers(0, len(whole) - 1))] ^= data.draw(st.integers(1, 255))
     scratch = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path("/tmp")
     root = scratch / f"emoray-test-{os.getpid()}"
-    part = Part(RunFolder(str(root)), "answers/model=m", SMALL)
+    part = Part(RunFolder(str(root)), "answers/model_folder=m-m", SMALL)
     try:
         part.write(str(Name(1, "w", 0)), lambda sink: sink.write(bytes(whole)))
         logging.disable(logging.WARNING)
@@ -399,7 +400,7 @@ def test_a_corrupt_answer_deep_inside_is_found_by_its_checksum(part: Part) -> No
     assert answers(part) == {1: "a"}
     compact(part)
     assert part.settled().keys() == [key(1)]
-    assert path.with_name(f"_{name}.torn").exists()
+    assert Path(part.folder.path(f"torn/{part.relative}/{name}")).exists()
 
 
 @pytest.mark.parametrize("version", ["0", "2", "next"])
@@ -415,7 +416,7 @@ def test_a_file_of_another_schema_version_is_refused_and_never_guessed_at(
 
 
 def test_a_folder_half_deleted_owes_what_is_gone_and_keeps_the_rest(folder: RunFolder, part: Part) -> None:
-    other = Part(folder, "answers/model=other", SMALL)
+    other = Part(folder, "answers/model_folder=m-other", SMALL)
     for one in (part, other):
         put(one, 1, (1, "a"))
         put(one, 2, (2, "b"))
@@ -501,9 +502,9 @@ def test_every_new_folder_on_the_way_to_a_file_outlives_a_power_cut(
 ) -> None:
     synced: list[Path] = []
     monkeypatch.setattr(store, "_sync_folder", synced.append)
-    folder.write_text("answers/model=m/a.txt", "a")
+    folder.write_text("answers/model_folder=m-m/a.txt", "a")
     root = Path(folder.uri)
-    assert {root.parent, root, root / "answers", root / "answers/model=m"} == set(synced)
+    assert {root.parent, root, root / "answers", root / "answers/model_folder=m-m"} == set(synced)
 
 
 # ---- before anything is asked
@@ -533,7 +534,7 @@ def test_a_full_disk_is_found_before_anything_is_asked(small_disk: Path) -> None
 
 def test_a_read_only_folder_is_found_before_anything_is_asked_and_can_still_be_read(small_disk: Path) -> None:
     folder = RunFolder(str(small_disk / "run"))
-    part = Part(folder, "answers/model=m", SMALL)
+    part = Part(folder, "answers/model_folder=m-m", SMALL)
     put(part, 1, (1, "a"))
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     with pytest.raises(StoreError, match=r"no permission to write .*choose another run folder"):
@@ -609,17 +610,18 @@ def test_a_run_lives_on_an_object_store(s3: str) -> None:
 
 
 def test_a_torn_object_is_set_aside_too(s3: str) -> None:
-    part = Part(RunFolder(s3 % "torn"), "answers/model=m", SMALL)
+    part = Part(RunFolder(s3 % "torn"), "answers/model_folder=m-m", SMALL)
     put(part, 1, (1, "a"))
     name = str(Name(2, "w", 0))
     part.write(name, lambda sink: sink.write(whole_bytes()[:-30]))
     assert part.settled().keys() == [key(1)]
     assert part.repair() == [name]
     assert part.counts().torn == 0
+    assert part.folder.read_bytes(f"torn/{part.relative}/{name}") == whole_bytes()[:-30]
 
 
 def test_objects_merged_under_a_readers_eyes_lose_nothing(s3: str) -> None:
-    part = Part(RunFolder(s3 % "eyes"), "answers/model=m", SMALL)
+    part = Part(RunFolder(s3 % "eyes"), "answers/model_folder=m-m", SMALL)
     names = [Name.of(put(part, stamp, (stamp, "a"))) for stamp in range(5)]
     reading = part.tables(batch_rows=1)
     seen = next(reading)["key"].to_pylist()
@@ -629,7 +631,7 @@ def test_objects_merged_under_a_readers_eyes_lose_nothing(s3: str) -> None:
 
 
 def test_large_objects_are_read_by_ranges(s3: str) -> None:
-    part = Part(RunFolder(s3 % "large"), "answers/model=m", SMALL)
+    part = Part(RunFolder(s3 % "large"), "answers/model_folder=m-m", SMALL)
     said = table(*((n, os.urandom(600).hex()) for n in range(20_000)))
     part.write(str(Name(1, "w", 0)), lambda sink: sink.write(encoded(said)))
     assert part.counts().size_bytes > 8 << 20

@@ -142,7 +142,7 @@ def whole(
     top, soft = moments(tally, "cosine"), moments(tally, "expected")
     asked = _directions(tally.axis("state").levels)
     return Whole(
-        group=_group("all", tally, label_map, level, human or {}),
+        group=_group("all", tally, _tops(tally, label_map), level, human or {}),
         shuffled=shuffled_control(asked, _unit_means(top), rng, shuffles=shuffles),
         shuffled_expected=shuffled_control(asked, _unit_means(soft), rng, shuffles=shuffles),
         parts=_parts(top),
@@ -163,8 +163,8 @@ def groups(
     Intervals are over questions; a single question has none of those, so the lines of the question axis say where the
     mean would lie if the same prompts were asked again.
     """
-    levels = tally.axis(axis).levels
-    return tuple(_group(one, tally.only(axis, one), label_map, level, human or {}, axis) for one in levels)
+    tops = _tops(tally, label_map)
+    return tuple(_group(one, only, tops, level, human or {}, axis) for one, only in tally.each(axis))
 
 
 def state_by_question(tally: Tally) -> Array:
@@ -180,10 +180,16 @@ def ceilings(states_deg: Iterable[Level], label_map: LabelMap) -> Array:
     return np.array([ceiling(Affect.at(float(angle)), label_map) for angle in states_deg])
 
 
+def _tops(tally: Tally, label_map: LabelMap) -> dict[Level, float]:
+    """State -> its ceiling."""
+    states = tally.axis("state").levels
+    return dict(zip(states, ceilings(states, label_map).tolist(), strict=True))
+
+
 def _group(
     name: Level,
     tally: Tally,
-    label_map: LabelMap,
+    tops: Mapping[Level, float],
     level: float,
     human: Mapping[float, float],
     axis: GroupAxis | None = None,
@@ -198,7 +204,7 @@ def _group(
         scored=top.scored,
         cosine=_again(top, level) if single else top.interval(level),
         expected=_again(soft, level) if single else soft.interval(level),
-        ceiling=_mean_of_states(ceilings(states, label_map), top.means),
+        ceiling=_mean_of_states(np.array([tops[state] for state in states]), top.means),
         read=_mean_place(tally, "cosine"),
         expected_read=_mean_place(tally, "expected"),
         human=on_human_text,

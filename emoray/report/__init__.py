@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from emoray.analysis.calibration import HumanReads
 from emoray.report import figures, page, tables, words
+from emoray.report.shown import READERS
 from emoray.report.source import Rows, Source
 from emoray.report.summary import ModelSummary, Settings, Summary, Unusable, summarize
 from emoray.report.tables import terminal_table
@@ -62,12 +61,12 @@ def write_report(
     for table in tables.tables(summary):
         write(f"tables/{table.name}.csv", tables.as_csv(table).encode())
         write(f"tables/{table.name}.tex", tables.as_latex(table).encode())
-    for place, reader in enumerate(summary.readers if summary.design.states else ()):
+    for place, reader in enumerate(summary.readers[:READERS] if summary.design.states else ()):
         _write_figures(summary, summary.of_reader(reader), f"-{place + 1}" if place else "", write)
     if summary.agreement:
-        _write_figure("agreement", figures.agreement(summary), write)
+        _write_pages("agreement", figures.agreement(summary), write)
     if summary.lasted:
-        _write_figure("timeline", figures.timeline(summary.nights), write)
+        _write_pages("timeline", figures.timelines(summary.nights), write)
     write("report.html", page.page(summary).encode())
     return summary
 
@@ -84,19 +83,21 @@ def into(folder: str | Path) -> Writer:
 
 
 def _write_figures(summary: Summary, models: Sequence[ModelSummary], suffix: str, write: Writer) -> None:
-    """`circumplex.png` is the first reader's, `circumplex-2.png` the second's."""
+    """`circumplex.png` is the first reader's, `circumplex-2.png` the second's, `circumplex-2-page-2.png` goes on."""
     drawn = {
         "circumplex": figures.circumplex(models, summary.design, summary.settings.map_of(models[0].reader)),
         "states": figures.states(models, summary.design),
         "states_by_question": figures.heat(models, summary.design),
     }
-    for name, figure in drawn.items():
-        _write_figure(f"{name}{suffix}", figure, write)
+    for name, pages in drawn.items():
+        _write_pages(f"{name}{suffix}", pages, write)
 
 
-def _write_figure(name: str, figure: Figure, write: Writer) -> None:
-    write(f"figures/{name}.png", figures.png(figure))
-    write(f"figures/{name}.svg", figures.svg(figure))
+def _write_pages(name: str, pages: Iterable[figures.Page], write: Writer) -> None:
+    for number, one in enumerate(pages, start=1):
+        file = name if number == 1 else f"{name}-page-{number}"
+        write(f"figures/{file}.png", figures.png(one.figure))
+        write(f"figures/{file}.svg", figures.svg(one.figure))
 
 
 def _rules(settings: Settings) -> tuple[Any, ...]:

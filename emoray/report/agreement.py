@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from emoray.analysis.agreement import (
     Conclusion,
@@ -145,15 +146,27 @@ def _pairs(readers: Sequence[str], joined: Mapping[str, _Joined]) -> list[PairOn
 def _lengths(readers: Sequence[str], joined: Sequence[_Joined]) -> dict[str, Array]:
     """Reader -> (questions,): how an answer's words and its score go together within a model and a question."""
     questions = np.unique(np.concatenate([one.questions for one in joined]))
+    rows = [_rows_of(questions, one) for one in joined]
     return {
-        reader: np.array([_mean([_within(one, place, question) for one in joined]) for question in questions])
+        reader: np.array(
+            [
+                _mean([_within(one, place, mine[number]) for one, mine in zip(joined, rows, strict=True)])
+                for number in range(len(questions))
+            ]
+        )
         for place, reader in enumerate(readers)
     }
 
 
-def _within(one: _Joined, reader: int, question: float) -> float:
-    mine = one.questions == question
-    return correlation(one.words[mine], one.scores[mine, reader])
+def _rows_of(questions: Array, one: _Joined) -> list[npt.NDArray[np.intp]]:
+    """The rows of each question, in their order."""
+    order = np.argsort(one.questions, kind="stable")
+    bounds = np.searchsorted(one.questions[order], questions, side="right")
+    return np.split(order, bounds[:-1])
+
+
+def _within(one: _Joined, reader: int, rows: npt.NDArray[np.intp]) -> float:
+    return correlation(one.words[rows], one.scores[rows, reader])
 
 
 def _mean(values: Sequence[float] | Array) -> float:

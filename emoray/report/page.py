@@ -17,6 +17,7 @@ from markupsafe import Markup
 import emoray
 from emoray.analysis.summaries import Group, GroupAxis
 from emoray.report import colours, figures, sections
+from emoray.report.shown import EXAMPLES, MODELS, READERS, ROWS, Shown, more, panels_each, shown
 from emoray.report.source import Example
 from emoray.report.summary import Comparison, ModelSummary, Scores, Summary
 from emoray.report.tables import level_name
@@ -31,6 +32,7 @@ from emoray.report.words import (
     p_value,
     percent,
     settings_line,
+    several,
     with_interval,
 )
 from emoray.study import paper, russell
@@ -53,17 +55,19 @@ def page(summary: Summary) -> str:
         "settings": settings_line(summary.settings),
         "neutral": neutral(summary.settings),
         "level": percent(summary.settings.level),
+        "read_by": several(summary.readers) or "nobody yet",
         "cautions": _cautions(summary),
         "readers": [_reader(summary, name) for name in summary.readers],
+        "notes": _notes(summary),
         "several_conditions": len(design.templates) > 1 or len(design.intensities) > 1,
-        "comparisons": [_family(one) for one in summary.comparisons],
+        "comparisons": _families(summary.comparisons),
         "agreement": sections.agreement(summary),
         "corrections": sections.corrections(summary),
         "human_labels": sections.human_labels(summary),
         "beside": sections.beside(summary),
         "time": sections.time(summary),
         "validated": sections.validated(summary),
-        "spread": [_spread(summary, one) for one in summary.models],
+        "spread": shown([_spread(summary, one) for one in summary.models], "tables/models.csv"),
         "planning": sections.planning(summary),
         "failures": _failures(summary),
         "endings": _endings(summary),
@@ -84,16 +88,45 @@ def page(summary: Summary) -> str:
 
 
 def _reader(summary: Summary, name: str) -> dict[str, Any]:
-    models, drawn = summary.of_reader(name), len(summary.design.states) > 0
+    models = summary.of_reader(name)
     return {
         "name": name,
         "variants": _variants(name, models),
-        "panels": [_panel(summary, one, f"{summary.readers.index(name)}-{i}") for i, one in enumerate(models) if drawn],
+        "panels": _panels(summary, models, summary.readers.index(name)),
         "states": _pivot(summary, models, "state"),
         "questions": _pivot(summary, models, "question"),
         "templates": _pivot(summary, models, "template"),
         "intensities": _pivot(summary, models, "intensity"),
     }
+
+
+def _panels(summary: Summary, models: Sequence[ModelSummary], place: int) -> list[dict[str, Any]]:
+    if not summary.design.states or place >= READERS:
+        return []
+    least, grid = figures.lowest(models), figures.Grid.of(models, summary.design)
+    some = models[: panels_each(len(summary.readers))]
+    return [_panel(summary, one, f"{place}-{i}", least, grid) for i, one in enumerate(some)]
+
+
+def _notes(summary: Summary) -> dict[str, str]:
+    """What the panels do not show one by one, by section."""
+    design, first = summary.design, summary.of_reader(summary.readers[0]) if summary.readers else ()
+    grid = figures.Grid.of(first, design).note if first and design.states else ""
+    said = {"circumplex": figures.grouped_states(design), "states": figures.thinned_states(design), "questions": grid}
+    missing = [_without_panels(summary, len(first))]
+    return {name: " ".join(filter(None, [*missing, note])) for name, note in said.items()}
+
+
+def _without_panels(summary: Summary, models: int) -> str:
+    readers, each = len(summary.readers), panels_each(len(summary.readers))
+    counts = [f"the first {each:,} of {models:,} models"] if models > each else []
+    counts += [f"the first {READERS:,} of {readers:,} readers"] if readers > READERS else []
+    if not counts:
+        return ""
+    further = (
+        f" The files in figures/ go on over further pages ({figures.MOST_PAGES} at most)." if models > each else ""
+    )
+    return f"Drawn here: {' and '.join(counts)}; the numbers of all are in tables/.{further}"
 
 
 def _variants(reader: str, models: Sequence[ModelSummary]) -> list[dict[str, Any]]:
@@ -109,12 +142,14 @@ def _variants(reader: str, models: Sequence[ModelSummary]) -> list[dict[str, Any
 
 
 def _variant(caption: str, models: Sequence[tuple[ModelSummary, Scores]]) -> dict[str, Any]:
+    models, rest = models[:ROWS], len(models) - ROWS
     least = min([0.0, *(_finite(scores.whole.group.cosine.low) for _, scores in models)])
     least = math.floor(least * 5) / 5
     return {
         "caption": caption,
         "human": any(math.isfinite(scores.whole.group.of_human) for _, scores in models),
         "scale": _scale(least),
+        "more": more([("", rest)], "tables/models.csv"),
         "lines": [
             {
                 "model": one.model,
@@ -137,17 +172,15 @@ def _p(p: float) -> str:
     return text if text.startswith("<") or text == UNKNOWN else f"= {text}"
 
 
-def _panel(summary: Summary, one: ModelSummary, name: str) -> dict[str, Any]:
+def _panel(summary: Summary, one: ModelSummary, name: str, least: float, grid: figures.Grid) -> dict[str, Any]:
     design, label_map = summary.design, summary.settings.map_of(one.reader)
     cosine = with_interval(one.scores.whole.group.cosine)
     who = f"{one.model}, read by {one.reader}"
     circle = figures.single(lambda axes: figures.circle(axes, one, design, label_map), (3.4, 3.4))
-    least = figures.lowest(summary.of_reader(one.reader))
-    states = figures.single(
-        lambda axes: figures.state_lines(axes, one, design, least), (3.6, 0.6 + 0.23 * len(design.states))
-    )
-    size = (1.1 + 0.27 * len(design.questions), 0.8 + 0.22 * len(design.states))
-    heat = figures.single(lambda axes: figures.squares(axes, one, design), size)
+    tall = min(figures.MOST_STATES, len(design.states))
+    states = figures.single(lambda axes: figures.state_lines(axes, one, design, least), (3.6, 0.6 + 0.23 * tall))
+    size = (1.1 + 0.27 * len(grid.columns), 0.8 + 0.22 * len(grid.rows))
+    heat = figures.single(lambda axes: figures.squares(axes, one, grid), size)
     said = f"Mean cosine {cosine}. By state: {_in_words(one.scores.states)}."
     return {
         "model": one.model,
@@ -159,6 +192,8 @@ def _panel(summary: Summary, one: ModelSummary, name: str) -> dict[str, Any]:
 
 
 def _in_words(groups: Sequence[Group]) -> str:
+    if len(groups) > figures.MOST_STATES:
+        return "in the table below"
     return ", ".join(f"{level_name(group)}° {number(group.cosine.estimate)}" for group in groups)
 
 
@@ -169,9 +204,12 @@ def _pivot(summary: Summary, models: Sequence[ModelSummary], axis: GroupAxis) ->
         "template": ("Template", "Mean cosine by template"),
         "intensity": ("Intensity", "Mean cosine by intensity"),
     }
+    left_out = [("models", len(models) - MODELS)]
+    models = models[:MODELS]
     lines = list(zip(*(_lines(one.scores, axis) for one in models), strict=True))
     level, title = names[axis]
     return {
+        "more": more([(_FILES[axis], len(lines) - ROWS), *left_out], f"tables/{_FILES[axis]}.csv"),
         "level": level,
         "title": title,
         "capped": axis == "state",
@@ -183,9 +221,14 @@ def _pivot(summary: Summary, models: Sequence[ModelSummary], axis: GroupAxis) ->
                 "human": number(groups[0].human),
                 "cells": [with_interval(group.cosine) for group in groups],
             }
-            for place, groups in enumerate(lines)
+            for place, groups in enumerate(lines[:ROWS])
         ],
     }
+
+
+_FILES: dict[GroupAxis, str] = {
+    "state": "states", "question": "questions", "template": "templates", "intensity": "intensities",
+}  # fmt: skip
 
 
 def _lines(scores: Scores, axis: GroupAxis) -> tuple[Group, ...]:
@@ -209,7 +252,7 @@ def _level(summary: Summary, axis: GroupAxis, place: int) -> dict[str, Any]:
             return {**shown, "colour": colours.of_angle(state.angle_deg)}
         case "question":
             question = design.questions[place]
-            return {"name": question.id, "note": f"{question.text} ({question.mark})", "colour": None}
+            return {"name": question.id, "note": f"{_excerpt(question.text)} ({question.mark})", "colour": None}
         case "template":
             return {"name": design.templates[place].name, "note": design.templates[place].mark, "colour": None}
         case "intensity":
@@ -324,10 +367,16 @@ def _once(summary: Summary) -> list[ModelSummary]:
     return list({one.model: one for one in reversed(summary.models)}.values())[::-1]
 
 
+def _families(comparisons: Sequence[Comparison]) -> Shown:
+    left_out = more([("families of pairs", len(comparisons) - MODELS)], "tables/differences.csv")
+    return Shown([_family(one) for one in comparisons[:MODELS]], left_out)
+
+
 def _family(family: Comparison) -> dict[str, Any]:
     what = {"models": "Models, read by", "readers": "Readers of", "templates": "Templates of"}[family.of]
     return {
         "name": f"{what} {family.within}",
+        "more": more([("pairs", len(family.differences) - ROWS)], "tables/differences.csv"),
         "lines": [
             {
                 "a": one.a,
@@ -336,7 +385,7 @@ def _family(family: Comparison) -> dict[str, Any]:
                 "p": p_value(one.p),
                 "holm": p_value(one.p_holm),
             }
-            for one in family.differences
+            for one in family.differences[:ROWS]
         ],
     }
 
@@ -351,28 +400,31 @@ def _spread(summary: Summary, one: ModelSummary) -> dict[str, Any]:
 
 
 def _failures(summary: Summary) -> dict[str, Any]:
-    models = _once(summary)
-    kinds = sorted({kind for one in models for kind in one.failures})
+    every = _once(summary)
+    models = every[:MODELS]
+    kinds = sorted({kind for one in every for kind in one.failures})
+    said = [
+        (model, kind, text) for model, texts in summary.failure_texts.items() for kind, text in sorted(texts.items())
+    ]
     return {
+        "more": more([("models", len(every) - MODELS)], "summary.json"),
+        "more_said": more([("", len(said) - ROWS)], "what `emoray status` says"),
         "models": [one.model for one in models],
         "lines": [
             {"name": kind.replace("_", " "), "cells": [f"{one.failures.get(kind, 0):,}" for one in models]}
             for kind in kinds
         ],
-        "said": [
-            {"model": model, "kind": kind.replace("_", " "), "text": text}
-            for model, texts in summary.failure_texts.items()
-            for kind, text in sorted(texts.items())
-        ],
+        "said": [{"model": model, "kind": kind.replace("_", " "), "text": text} for model, kind, text in said[:ROWS]],
     }
 
 
-def _endings(summary: Summary) -> list[dict[str, Any]]:
-    models = [one.model for one in _once(summary)]
-    return [
+def _endings(summary: Summary) -> Shown:
+    models = [one.model for one in _once(summary)][:MODELS]
+    lines = [
         {"name": _excerpt(word), "cells": [f"{counts.get(model, 0):,}" for model in models]}
         for word, counts in summary.odd_endings.items()
     ]
+    return shown(lines, "summary.json")
 
 
 def _flags(summary: Summary) -> dict[str, Any]:
@@ -386,24 +438,32 @@ def _flags(summary: Summary) -> dict[str, Any]:
         "Not readable",
     )
     lines = []
-    for one in summary.models:
+    for one in summary.models[:ROWS]:
         n = one.counts
         cells = (n.answers, n.refused, n.role_breaks, n.cut, n.neutral, n.read_truncated, n.unread)
         lines.append({"model": named(summary, one.model, one.reader), "cells": [f"{cell:,}" for cell in cells]})
-    return {"names": names, "lines": lines}
+    return {"names": names, "lines": lines, "more": more([("", len(summary.models) - ROWS)], "tables/models.csv")}
 
 
-def _examples(summary: Summary) -> list[dict[str, Any]]:
+def _examples(summary: Summary) -> Shown:
     terms = {state.angle_deg: state.term for state in summary.design.states}
     first = summary.readers[0] if summary.readers else ""
     order = {one.model: place for place, one in enumerate(_once(summary))}
-    shown = sorted(
+    found = sorted(
         (e for e in summary.examples if e.reader == first), key=lambda e: (order[e.model], e.state_deg, e.key)
     )
-    return [
-        {"name": model, "lines": [_example(one, terms) for one in lines]}
-        for model, lines in groupby(shown, key=lambda example: example.model)
-    ]
+    groups = [(model, list(some)) for model, some in groupby(found, key=lambda example: example.model)]
+    return Shown(
+        [
+            {
+                "name": model,
+                "lines": [_example(one, terms) for one in some[:EXAMPLES]],
+                "more": more([("", len(some) - EXAMPLES)], "summary.json"),
+            }
+            for model, some in groups[:MODELS]
+        ],
+        more([("models", len(groups) - MODELS)], "summary.json"),
+    )
 
 
 def _example(one: Example, terms: dict[float, str]) -> dict[str, Any]:
@@ -450,7 +510,7 @@ def _paper(summary: Summary) -> list[dict[str, str]]:
             f"about {paper.BEST_COSINE.value}",
             number(max(means)) if means else UNKNOWN,
         ),
-        ("Classifier", paper.CLASSIFIER, paper.CLASSIFIER.value, ", ".join(summary.readers) or UNKNOWN),
+        ("Classifier", paper.CLASSIFIER, paper.CLASSIFIER.value, several(summary.readers) or UNKNOWN),
         (
             "Its accuracy, 28 labels",
             paper.CLASSIFIER_ACCURACY,
@@ -463,7 +523,7 @@ def _paper(summary: Summary) -> list[dict[str, str]]:
             f"{paper.CLASSIFIER_MEAN_COSINE.value:.3f}",
             "see emoray validate",
         ),
-        ("Models", paper.MODELS, ", ".join(paper.MODELS.value), ", ".join(one.model for one in _once(summary))),
+        ("Models", paper.MODELS, ", ".join(paper.MODELS.value), several([one.model for one in _once(summary)])),
         ("States", paper.STATES, str(paper.STATES.value), str(len(design.states))),
         ("Questions", paper.QUESTIONS, str(paper.QUESTIONS.value), f"{len(design.questions)}, {quoted} of them quoted"),
         (
@@ -485,8 +545,9 @@ def _range(means: Sequence[float]) -> str:
     return number(means[0]) if len(means) == 1 else f"{number(min(means))} to {number(max(means))}"
 
 
-def _provenance(summary: Summary) -> list[dict[str, str]]:
+def _provenance(summary: Summary) -> Shown:
     design, chosen = summary.design, summary.settings
+    models = _once(summary)
     lines = [
         ("Label map", chosen.label_map.name, chosen.label_map.mark, chosen.label_map.source),
         *(
@@ -496,10 +557,11 @@ def _provenance(summary: Summary) -> list[dict[str, str]]:
         ("Neutral rule", f"a neutral reading {neutral(chosen)}", "ours", "the paper's rule is unknown"),
         ("Russell's angles", f"28 terms; disputed: {_disputed()}", "secondary", russell.SOURCE),
     ]
-    lines += [("Template", one.name, one.mark, "") for one in design.templates]
-    lines += [("Question", f"{one.id}: {one.text}", one.mark, "") for one in design.questions]
+    lines += [("Template", one.name, one.mark, "") for one in design.templates[:ROWS]]
+    lines += [("Question", f"{one.id}: {_excerpt(one.text)}", one.mark, "") for one in design.questions[:ROWS]]
     lines += [
-        ("Reader", name, "ours", _revisions(summary.of_reader(name)[0].reader_revisions)) for name in summary.readers
+        ("Reader", name, "ours", _revisions(summary.of_reader(name)[0].reader_revisions))
+        for name in summary.readers[:ROWS]
     ]
     lines += [
         (
@@ -508,14 +570,23 @@ def _provenance(summary: Summary) -> list[dict[str, str]]:
             "ours",
             f"{', '.join(one.hosts)} {_revisions(one.model_revisions)}",
         )
-        for one in _once(summary)
+        for one in models[:ROWS]
     ]
     lines += [("Sampling", how, "ours", f"of {of}; the paper's is unknown") for how, of in _samplings(summary).items()]
     lines += [
         ("Refusals", "answers, flagged by a pattern", "ours", "how the paper scored them is unknown"),
         ("Intervals, shuffled control", "see above", "ours", "the paper's tests are unknown"),
     ]
-    return [{"what": what, "value": value, "mark": mark, "why": why} for what, value, mark, why in lines]
+    counts = {
+        "templates": design.templates,
+        "questions": design.questions,
+        "readers": summary.readers,
+        "models": models,
+    }
+    left_out = more([(what, len(of) - ROWS) for what, of in counts.items()], "summary.json")
+    return Shown(
+        [{"what": what, "value": value, "mark": mark, "why": why} for what, value, mark, why in lines], left_out
+    )
 
 
 def _samplings(summary: Summary) -> dict[str, str]:
@@ -559,13 +630,13 @@ def _sections(content: dict[str, Any]) -> list[tuple[str, str]]:
         ("states", "States", True),
         ("questions", "Questions", True),
         ("conditions", "Templates", content["several_conditions"]),
-        ("differences", "Differences", content["comparisons"]),
+        ("differences", "Differences", content["comparisons"].lines),
         ("agreement", "Agreement", content["agreement"]),
-        ("corrections", "People", content["corrections"]),
+        ("corrections", "People", content["corrections"].lines),
         ("spread", "Spread", True),
         ("time", "Time", content["time"]),
         ("failures", "Failures", True),
-        ("examples", "Answers", content["examples"]),
+        ("examples", "Answers", content["examples"].lines),
         ("paper", "The paper", True),
         ("method", "Method", True),
     ]

@@ -13,6 +13,7 @@ from emoray.analysis.planning import enough_repetitions, half_width
 from emoray.report import figures
 from emoray.report.agreement import ALL, Agreement
 from emoray.report.night import Night
+from emoray.report.shown import PANELS_EACH, ROWS, Shown, more, shown
 from emoray.report.summary import Settings, Summary
 from emoray.report.tables import said_correction, said_drift, said_pair
 from emoray.report.words import (
@@ -51,21 +52,23 @@ def agreement(summary: Summary) -> dict[str, Any] | None:
                 "model": model,
                 "lines": [{"who": f"{on.pair.first}, {on.pair.second}", "cells": said_pair(on.pair)} for on in some],
             }
-            for model, some in groupby(found.pairs, key=lambda on: on.model)
+            for model, some in groupby(found.pairs[:ROWS], key=lambda on: on.model)
         ],
+        "more_pairs": more([("", len(found.pairs) - ROWS)], "tables/agreement.csv"),
         "all": ALL,
         "panels": _panels(summary, found),
         "claims": [_claim(found, place) for place in range(len(found.claims))],
         "conclusions": [
             {"what": one.what, "verdicts": _verdicts(found, one.verdicts), "standing": standing(one)}
-            for one in found.conclusions
+            for one in found.conclusions[:ROWS]
         ],
+        "more_conclusions": more([("", len(found.conclusions) - ROWS)], "tables/conclusions.csv"),
     }
 
 
-def corrections(summary: Summary) -> list[dict[str, Any]]:
+def corrections(summary: Summary) -> Shown:
     """The means as read and as people correct them."""
-    return [
+    lines = [
         {
             "name": named(summary, one.model, one.reader),
             "cells": said_correction(one.corrected),
@@ -73,6 +76,7 @@ def corrections(summary: Summary) -> list[dict[str, Any]]:
         }
         for one in summary.corrections
     ]
+    return shown(lines, "tables/corrections.csv")
 
 
 def beside(summary: Summary) -> dict[str, Any] | None:
@@ -88,17 +92,18 @@ def beside(summary: Summary) -> dict[str, Any] | None:
                 "name": named(summary, one.model, one.reader),
                 "cells": (with_interval(one.here), with_interval(one.own)),
             }
-            for one in summary.beside
+            for one in summary.beside[:ROWS]
         ],
+        "more": more([("", len(summary.beside) - ROWS)], "summary.json"),
     }
 
 
-def planning(summary: Summary) -> list[dict[str, Any]]:
+def planning(summary: Summary) -> Shown:
     """What more asking would buy, of every model whose spread is known."""
     design, level = summary.design, summary.settings.level
     states, conditions = len(design.states), len(design.templates) * len(design.intensities)
     lines = []
-    for one in summary.models:
+    for one in summary.models[:ROWS]:
         parts, questions = one.scores.whole.parts, one.scores.whole.group.cosine.units
         prompts = states * questions * conditions
         repetitions = one.scores.whole.group.scored / prompts if prompts else 0.0
@@ -114,7 +119,8 @@ def planning(summary: Summary) -> list[dict[str, Any]]:
         enough = enough_repetitions(parts, states)
         cells = [*(number(width, 3) for width in widths), UNKNOWN if enough is None else f"{enough:,}"]
         lines.append({"model": named(summary, one.model, one.reader), "cells": cells})
-    return lines
+    left_out = more([("models", len(summary.models) - ROWS)], "the shares of tables/models.csv")
+    return Shown(lines, left_out)
 
 
 def time(summary: Summary) -> dict[str, Any] | None:
@@ -134,10 +140,10 @@ def time(summary: Summary) -> dict[str, Any] | None:
     return {
         "sentence": time_sentence(summary),
         "drawing": _timeline(summary) if summary.lasted else None,
-        "drifts": drifts,
+        "drifts": shown(drifts, "tables/drift.csv"),
         "tests": f"{2 * len(drifts)} tests",
-        "texts": texts,
-        "voices": voices,
+        "texts": shown(texts, "summary.json"),
+        "voices": shown(voices, "summary.json"),
     }
 
 
@@ -159,7 +165,10 @@ def _voices(night: Night) -> list[dict[str, Any]]:
 
 
 def _timeline(summary: Summary) -> Markup:
-    return Markup(figures.inline_svg(figures.timeline(summary.nights), "timeline", "Answers of every model over time."))
+    first = next(figures.timelines(summary.nights))
+    return Markup(
+        figures.inline_svg(first.figure, "timeline", f"Answers of every model over time. {first.note}".strip())
+    )
 
 
 def kinships(summary: Summary) -> list[str]:
@@ -201,11 +210,14 @@ def _verdicts(found: Agreement, verdicts: Any) -> list[str]:
     return [_VERDICTS[verdicts.get(reader, "unknown")] for reader in found.readers]
 
 
-def _panels(summary: Summary, found: Agreement) -> list[dict[str, Any]]:
-    return [
+def _panels(summary: Summary, found: Agreement) -> Shown:
+    pairs = list(combinations(found.readers, 2))
+    panels = [
         {"who": f"{first}, {second}", "drawing": _panel(summary, f"agreement-{place}", first, second)}
-        for place, (first, second) in enumerate(combinations(found.readers, 2))
+        for place, (first, second) in enumerate(pairs[:PANELS_EACH])
     ]
+    left_out = more([("pairs", len(pairs) - PANELS_EACH)], "tables/agreement.csv")
+    return Shown(panels, " ".join(filter(None, [left_out, figures.thinned_dots(summary)])))
 
 
 def _panel(summary: Summary, name: str, first: str, second: str) -> Markup:

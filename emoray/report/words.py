@@ -45,6 +45,12 @@ def count(n: int, noun: str) -> str:
     return f"{n:,} {noun}" + ("" if n == 1 else "s")
 
 
+def ordinal(n: int) -> str:
+    """2nd, 11th, 23rd."""
+    ending = "th" if n % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(n % 10, "th")
+    return f"{n:,}{ending}"
+
+
 def neutral(settings: Settings) -> str:
     return "scores 0" if settings.neutral == "zero" else "is left out"
 
@@ -178,9 +184,19 @@ def _conclusions(found: Agreement) -> str:
     return f"{paper}. {own}, all readers conclude {percent(found.surviving)} alike."
 
 
+_MOST_NAMES = 20  # in a sentence
+
+
 def listed(names: Sequence[str]) -> str:
-    """a, b and c."""
+    """a, b and c; of very many, the first and how many others."""
+    if len(names) > _MOST_NAMES:
+        return f"{', '.join(names[: _MOST_NAMES - 1])} and {len(names) - _MOST_NAMES + 1:,} others"
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def several(names: Sequence[str]) -> str:
+    """a, b, c; of very many, the first and how many others."""
+    return ", ".join(names) if len(names) <= _MOST_NAMES else listed(names)
 
 
 def _score(one: ModelSummary) -> str:

@@ -57,7 +57,7 @@ def results(folder: RunFolder) -> tuple[pa.Table, pa.Table]:
 
 MOMENTS = ("start", "middle", "compaction", "report")
 TEN_MOMENTS = ("start",) * 3 + ("middle",) * 3 + ("compaction",) * 2 + ("report",) * 2
-PARTS = ("answers/model=a", "rows/reader=r/model=a", "report")
+PARTS = ("answers/model_folder=m-a", "rows/reader_folder=r-r/model_folder=m-a", "report")
 
 
 class Moments:
@@ -157,7 +157,7 @@ def test_who_presses_ctrl_c_twice_does_not_wait(nodes: Nodes, start: Start, tmp_
     path.write_text(BOTH.format(slow_s=NEVER_S))
     command = [*EMORAY, "run", str(path), "--out", folder.uri, "--address", nodes.address]
     run = start(command, **nodes.environment)
-    quick = Path(folder.path("rows/reader=r/model=a"))
+    quick = Path(folder.path("rows/reader_folder=r-r/model_folder=m-a"))
     until(lambda: any(quick.glob("compact-*")), run)  # its lane has ended, the other is in flight
     assert run.stderr is not None
 

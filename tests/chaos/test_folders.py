@@ -59,7 +59,7 @@ def folder(run_once: Callable[[Study, Path], None], spec: Path) -> RunFolder:
 
 
 def files(folder: RunFolder) -> list[Path]:
-    return sorted(Path(folder.path("answers/model=a")).glob("*.parquet"))
+    return sorted(Path(folder.path("answers/model_folder=m-a")).glob("*.parquet"))
 
 
 def settled_once(folder: RunFolder) -> bool:
@@ -78,13 +78,13 @@ def test_a_torn_file_is_set_aside_and_its_cells_are_asked_again(
 
     assert f"{torn.name}" in caplog.text
     assert settled_once(folder)
-    assert torn.with_name(f"_{torn.name}.torn").exists()  # for whoever wants to look
+    assert Path(folder.path(f"torn/answers/model_folder=m-a/{torn.name}")).exists()  # for whoever wants to look
 
 
 def test_a_foreign_file_does_not_count_and_does_no_harm(
     run: Run, folder: RunFolder, caplog: pytest.LogCaptureFixture
 ) -> None:
-    place = Path(folder.path("answers/model=a"))
+    place = Path(folder.path("answers/model_folder=m-a"))
     (place / "notes.txt").write_text("remember the milk")
     (place / "table.parquet").write_text("no Parquet at all")
     pq.write_table(rows.ASKED.empty_table(), place / "other.parquet")

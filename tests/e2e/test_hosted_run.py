@@ -205,7 +205,7 @@ def test_odd_replies_become_rows_at_the_first_attempt_and_reasoning_is_in_no_ans
     assert set(table["reasoning"].to_pylist()) == {None, "How would that feel?"}
     assert set(table["finish_reason_raw"].to_pylist()) == {"stop", "stop\ufffd"}
     assert folder.rows("r", "a").counts().answered == CELLS
-    assert len(pd.read_parquet(tmp_path / "run" / "answers", partitioning=None)) == CELLS
+    assert len(pd.read_parquet(tmp_path / "run" / "answers")) == CELLS
 
 
 def test_what_is_no_answer_is_a_typed_failure_with_the_providers_word_for_it(

@@ -16,7 +16,7 @@ from emoray.hosts import Reply
 from emoray.readers import Reading
 from emoray.study import prompts
 from emoray.study.circumplex import angle_between_deg, around_the_circle
-from emoray.study.experiment import Experiment, Model, State
+from emoray.study.experiment import Experiment, Model, Question, State
 from emoray.study.goemotions import LABELS, NEUTRAL, label_map
 from emoray.study.outcomes import Answer, Failure, FailureKind
 from emoray.study.prompts import Prompt
@@ -79,7 +79,7 @@ def run(
     experiment = Experiment(
         models=tuple(Model(name, f"test/{name}") for name in skills),
         states=tuple(State(affect, affect.angle_deg) for affect in around_the_circle(states)),
-        questions=tuple(prompts.shipped_questions().values())[:questions],
+        questions=_questions(questions),
         templates=tuple(prompts.template(name) for name in templates),
         intensities=tuple(intensities),
         repetitions=repetitions,
@@ -88,6 +88,12 @@ def run(
     said = {name: _said(list(prompts.prompts(experiment.grid(name))), refusals, failures, rng) for name in skills}
     felt = {(reader, name): _felt(said[name], reader, skills[name], rng) for reader in readers for name in skills}
     return Run(said, felt)
+
+
+def _questions(count: int) -> tuple[Question, ...]:
+    """The shipped ones first, then others."""
+    shipped = tuple(prompts.shipped_questions().values())[:count]
+    return *shipped, *(Question(f"q{place:05d}", f"What is {place}?") for place in range(len(shipped), count))
 
 
 def _said(asked: list[Prompt], refusals: float, failures: float, rng: np.random.Generator) -> pa.Table:

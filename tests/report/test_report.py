@@ -77,14 +77,17 @@ def _mixed(table: pa.Table) -> pa.Table:
     return table.take(np.random.default_rng(1).permutation(len(table)))
 
 
-def test_a_real_run_folder_gives_the_same_report(small: Run, written: dict[str, bytes], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("of_model", "of_reader"), [("model_folder=m-", "reader_folder=r-"), ("model=", "reader=")])
+def test_a_real_run_folder_gives_the_same_report_also_an_old_one(
+    small: Run, written: dict[str, bytes], tmp_path: Path, of_model: str, of_reader: str
+) -> None:
     folder = RunFolder(str(tmp_path / "run"))
     folder.create()
     folder.write_manifest(small.settings)
     for model, table in small.said.items():
-        _put(folder, f"answers/model={model}", table)
+        _put(folder, f"answers/{of_model}{model}", table)
     for (reader, model), table in small.felt.items():
-        _put(folder, f"rows/reader={reader}/model={model}", table)
+        _put(folder, f"rows/{of_reader}{reader}/{of_model}{model}", table)
     assert report(folder)[0] == written
 
 

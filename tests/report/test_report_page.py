@@ -269,17 +269,18 @@ def test_russell_s_terms_stand_apart_and_near_their_angles() -> None:
 
 def test_figures_are_pictures_of_some_size(small: Run) -> None:
     summary = _summary(small)
-    for figure in (
+    for (only,) in (
         figures.circumplex(summary.models, summary.design, RUSSELL),
         figures.states(summary.models, summary.design),
         figures.heat(summary.models, summary.design),
     ):
-        data = figures.png(figure)
+        assert only.note == ""
+        data = figures.png(only.figure)
         assert data.startswith(b"\x89PNG")
         width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
         assert width > 600
         assert height > 250
-        assert b"<svg" in figures.svg(figure)
+        assert b"<svg" in figures.svg(only.figure)
 
 
 def test_of_each_kind_of_failure_one_text_is_shown(small: Run, shown: str) -> None:
