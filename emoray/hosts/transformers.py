@@ -23,7 +23,7 @@ from transformers import (
     LogitsProcessorList,
 )
 
-from emoray.hosts import Ask, HostDown, Reply
+from emoray.hosts import Ask, HostDown, Reply, hub
 from emoray.hosts.chat_template import ChatTemplate, turn_ends
 from emoray.hosts.reasoning import Wording, no_answer, tags_of
 from emoray.spec import Local
@@ -175,5 +175,6 @@ def _load(entry: Local) -> tuple[Any, Any]:
     except Exception as wrong:  # somebody's files, somebody's code: a cut file, a missing library, too little memory
         reason = next(iter(str(wrong).strip().splitlines()), type(wrong).__name__).rstrip(".")
         hint = "give a hub id, or a folder with config.json, the tokenizer and the weights"
+        reason, hint = hub.told(wrong) or (reason, hint)
         raise HostDown(f"model {entry.name!r} ({entry.id}) cannot be loaded: {reason}; {hint}") from wrong
     return tokenizer, model.to(device).eval()

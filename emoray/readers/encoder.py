@@ -27,6 +27,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from emoray import embedded
+from emoray.hosts import hub
 from emoray.readers import ReaderDown, onnx
 from emoray.spec import GoEmotionsReader, RegressorReader
 
@@ -252,6 +253,7 @@ def _telling(entry: _Entry, what: str, hint: str) -> Iterator[None]:
         raise
     except Exception as wrong:  # somebody's files, somebody's code: a cut file, a missing library, too little memory
         reason = next(iter(str(wrong).strip().splitlines()), type(wrong).__name__).rstrip(".:")
+        reason, hint = hub.told(wrong) or (reason, hint)
         raise ReaderDown(f"{_named(entry)} cannot {what}: {reason}; {hint}") from wrong
 
 
