@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from emoray import manifest
 from emoray.belonging import Belonging, as_asked, failure_texts, unread
 from emoray.compact import compact
 from emoray.exit_codes import INTERRUPTED, OK, OWED
+from emoray.hints import did_you_mean
 from emoray.human import human_labels
 from emoray.lease import Lease
 from emoray.progress import Progress, Standing, by_kind
@@ -40,7 +42,7 @@ from emoray.store import RunFolder, StoreError
 from emoray.stream import cluster
 from emoray.stream.conduct import Conductor
 from emoray.stream.lane import Lane, LaneEnd
-from emoray.stream.means import check_budgets, check_keys
+from emoray.stream.means import check_budgets, check_ids, check_keys
 from emoray.study.goemotions import LabelMap
 from emoray.study.outcomes import FailureKind
 from emoray.study.scoring import NeutralRule
@@ -64,6 +66,7 @@ def run(
     folder = RunFolder(uri)
     described = partial(_described, folder, study, extend=extend)
     described()
+    check_ids(study.spec, here=not (address or os.environ.get("RAY_ADDRESS")))
     check_keys(study.spec)
     check_budgets(study.spec)
     capacity = cluster.connect(address, verbose=verbose)
@@ -144,12 +147,14 @@ def _placed(
     placed = dict(readers)
     for one in label_maps:
         name, of_reader, path = one.partition("=")
+        name = unicodedata.normalize("NFC", name)
         if not of_reader or Path(one).is_file():
             labels = chosen_label_map(one, Path())
         elif name in placed:
             placed[name] = moved(placed[name], path)
         else:
-            raise SpecError(f"label_map: the run has no reader {name!r} for {path}; it has {', '.join(placed)}")
+            hint = did_you_mean(name, placed)
+            raise SpecError(f"label_map: the run has no reader {name!r} for {path}; it has {', '.join(placed)}{hint}")
     return labels, placed
 
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from emoray import manifest
-from emoray.estimate import Estimate, estimate, estimate_judge, likely_tokens, whole
+from emoray.estimate import MOST_UNASKED, Estimate, Size, estimate, estimate_judge, likely_tokens, size, whole
 from emoray.progress import duration
 from emoray.resume import owed
 from emoray.spec import Account, Hosted, JudgeReader, ModelEntry, Study
 from emoray.store import RunFolder
 from emoray.stream import cluster, placement
-from emoray.stream.means import check_budgets
+from emoray.stream.means import check_budgets, missing_keys, unusable_ids
 from emoray.stream.placement import Bundle, Node
 from emoray.study import families
 from emoray.study.experiment import Grid
@@ -32,6 +32,7 @@ class ModelPlan:
     expected: Estimate | None  # tokens and money of what is owed; None where no provider counts them
     at_least_s: float | None  # what the account's limits alone take for it
     account: str | None = None  # whose limits it shares with the account's other models
+    answer_tokens: float = 0.0  # of an answer in the mean: seen, or assumed
 
     @property
     def owed(self) -> int:
@@ -87,20 +88,24 @@ class Plan:
     example: Prompt
     cluster: str | None  # what the cluster has; None where none was asked
     placement: tuple[str, ...]  # of each model's engines and readers on the empty cluster; () where none was asked
+    warnings: tuple[str, ...]  # for which `run` would refuse, here and now
+
+    @property
+    def size(self) -> Size:
+        """Of all that is owed."""
+        return _size(self.models, self.judges, len(self.readers))
 
     @property
     def at_least_s(self) -> float:
-        """What the limits of accounts alone take: models of one account wait for one another."""
-        accounts: defaultdict[str | None, float] = defaultdict(float)
-        for model in self.models:
-            accounts[model.account] += model.at_least_s or 0.0
-        return max(accounts.values(), default=0.0)
+        """What the limits of accounts alone take."""
+        return _limits_s(self.models)
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""
         data = {key: value for key, value in asdict(self).items() if key != "example"}
         data["models"] = [model.as_json() for model in self.models]
-        return data | {"cells": sum(model.cells for model in self.models), "example": self.example.chat}
+        cells = sum(model.cells for model in self.models)
+        return data | {"cells": cells, "size": asdict(self.size), "example": self.example.chat}
 
     def text(self) -> str:
         """For a terminal."""
@@ -118,6 +123,8 @@ class Plan:
         ]
         lines += self._money()
         lines += ["", f"  readers: {', '.join(self.readers)}", f"  folder:  {self.folder}"]
+        lines += [f"  owed:    {self.size.text()}{_ASKS if self.size.is_very_large else ''}"]
+        lines += [f"  warning: {sentence}" for sentence in self.warnings]
         lines += [f"  note:    {flag}" for judge in self.judges for flag in judge.flags()]
         lines += [f"  cluster: {self.cluster or 'not asked (give --address to check one)'}"]
         lines += [
@@ -144,6 +151,9 @@ class Plan:
             f"  all together about ${usd:,.2f}{time}{but}",
             *(f"  assumed: {sentence}" for sentence in assumed),
         ]
+
+
+_ASKS = f"; beyond {MOST_UNASKED:,} `run` asks for --yes, or for --limit"
 
 
 def plan(study: Study, uri: str, *, address: str | None = None) -> Plan:
@@ -176,19 +186,55 @@ def plan(study: Study, uri: str, *, address: str | None = None) -> Plan:
         example=render(next(e.grid(e.models[0].name).cells())),
         cluster=placement.in_words(nodes) if address else None,
         placement=tuple(_placement(study, entry, nodes) for entry in study.spec.models) if address else (),
+        warnings=tuple(_warnings(study, here=not address)),
     )
 
 
-def _model(study: Study, folder: RunFolder, entry: ModelEntry) -> ModelPlan:
+def owed_size(study: Study, folder: RunFolder) -> Size:
+    """Of what is owed to a folder, by numbers alone: keys are counted, and not subtracted."""
+    models = [_model(study, folder, entry, exact=False) for entry in study.spec.models]
+    judges = [_judge(study, folder, one) for one in study.spec.readers if isinstance(one, JudgeReader)]
+    return _size(models, judges, len(study.spec.readers))
+
+
+def _size(models: Sequence[ModelPlan], judges: Sequence[JudgePlan], readers: int) -> Size:
+    owed = sum(model.owed for model in models)
+    tokens = sum(model.answer_tokens * model.owed for model in models) / max(1, owed)
+    costs = [one.expected for one in (*models, *judges) if one.expected]
+    return size(owed, answer_tokens=tokens, readers=readers, limits_s=_limits_s(models), costs=costs)
+
+
+def _limits_s(models: Sequence[ModelPlan]) -> float:
+    """What the limits of accounts alone take: models of one account wait for one another."""
+    accounts: defaultdict[str | None, float] = defaultdict(float)
+    for model in models:
+        accounts[model.account] += model.at_least_s or 0.0
+    return max(accounts.values(), default=0.0)
+
+
+def _warnings(study: Study, *, here: bool) -> Iterator[str]:
+    """What `run` would refuse in this environment and, where it is to run here, on this machine."""
+    yield from unusable_ids(study.spec, here=here)
+    yield from missing_keys(study.spec)
+    for entry in study.spec.models if here else ():
+        if sentence := placement.refusal(entry, study.spec.readers, [cluster.this_machine()]):
+            yield sentence.replace("the cluster has", "this machine has")
+
+
+def _model(study: Study, folder: RunFolder, entry: ModelEntry, *, exact: bool = True) -> ModelPlan:
+    """`exact` subtracts key by key; else answers are counted, of whatever cells."""
     grid = study.experiment.grid(entry.name)
     settled = folder.answers(entry.name).settled()
-    left = sum(1 for _ in owed(prompts(grid), settled)) if len(settled) else len(grid)
-    needs = str(placement.demand(entry, study.spec.readers))
+    left = max(0, len(grid) - len(settled))
+    if exact and len(settled):
+        left = sum(1 for _ in owed(prompts(grid), settled))
+    needs, tokens = str(placement.demand(entry, study.spec.readers)), _answer_tokens(study, folder, entry.name)
+    told = ModelPlan(entry.name, entry.host, len(grid), len(grid) - left, needs, None, None, answer_tokens=tokens)
     if not isinstance(entry, Hosted):
-        return ModelPlan(entry.name, entry.host, len(grid), len(grid) - left, needs, None, None)
+        return told
     expected = _expected(entry, grid, left, _seen_tokens(folder, entry.name))
     least = None if entry.host == "batch_api" else _at_least_s(study.spec.accounts[entry.account], expected)
-    return ModelPlan(entry.name, entry.host, len(grid), len(grid) - left, needs, expected, least, entry.account)
+    return replace(told, expected=expected, at_least_s=least, account=entry.account)
 
 
 def _placement(study: Study, entry: ModelEntry, nodes: Sequence[Node]) -> str:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from emoray.exit_codes import OK, WRONG
+from emoray.hints import did_you_mean
 from emoray.rehearsal import audit, engine
 from emoray.rehearsal.audit import Audit, Event, Heard, Kept, Kill
 from emoray.rehearsal.faults import Fault, Plan, storm
@@ -82,7 +83,9 @@ def _chosen(flag: str, word: str, of: type[_E]) -> _E:
     try:
         return of(word.strip())
     except ValueError:
-        raise SpecError(f"{flag}: {word.strip()!r} is none of {', '.join(of)}") from None
+        raise SpecError(
+            f"{flag}: {word.strip()!r} is none of {', '.join(of)}{did_you_mean(word.strip(), of)}"
+        ) from None
 
 
 def rehearse(study: Study, folder: Path, options: Options, say: Callable[[str], None]) -> Audit:
@@ -212,7 +215,7 @@ class _Stage:
         return driver.returncode
 
     def _command(self) -> list[str]:
-        command = [sys.executable, "-m", "emoray", "run", str(self._spec), "--out", self._options.run]
+        command = [sys.executable, "-m", "emoray", "run", str(self._spec), "--out", self._options.run, "--yes"]
         limit = ["--limit", str(self._options.limit)] if self._options.limit else []
         return [*command, "--address", self._address, *limit]
 

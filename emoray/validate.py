@@ -233,7 +233,7 @@ def human_text(
         known = kept["format"] == FORMAT
     except OSError as wrong:
         raise SpecError(f"{path}: cannot be read ({wrong.strerror}); `emoray validate … --save` writes one") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
         known = False
     if not known:
         raise SpecError(f"{path}: is no file that `emoray validate … --save` of this emoray wrote")
