@@ -7,6 +7,7 @@ owed; 130 interrupted. Progress goes to stderr, results to stdout.
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import logging
 import os
@@ -65,6 +66,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `emoray plan … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
+    except OSError as wrong:
+        if wrong.errno != errno.ENAMETOOLONG:
+            raise
+        print(f"emoray: {_short(str(wrong.filename))}: is too long for the name of a file", file=sys.stderr)
+        return WRONG
 
 
 def _check_words(words: Sequence[str]) -> None:
@@ -126,7 +132,7 @@ def _ask_about_size(study: Study, folder: str) -> None:
         return
     told = f"{study.spec.name} would ask {size.text()}"
     hint = f"more than {MOST_UNASKED:,} want --yes, or --limit N for the first N of each model"
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
         raise SpecError(f"{told}; {hint}")
     print(f"{told}\nask them all? [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
@@ -162,6 +168,8 @@ def _reader(
         return found.readers[0], found.accounts
     known = {entry.name: entry for entry in [*later, *(spec.readers if spec else [])]}
     reader = unicodedata.normalize("NFC", reader)
+    if not reader.strip() or len(reader) > _LONGEST:
+        raise SpecError(f"{_short(reader)} is no reader; give one of the spec by name, {_READER}")
     own = GoEmotionsReader(kind="goemotions", name=_safe(reader), model=_model(reader))
     entry, accounts = known.get(reader, own), spec.accounts if spec else {}
     for asked in _asked_by(entry):
@@ -182,7 +190,8 @@ def _model(reader: str) -> str:
 
 def _safe(reader: str) -> str:
     """A reader's name from its hub id or path: owner/model is called model."""
-    return re.sub(r"[^A-Za-z0-9._+-]", "-", reader.rstrip("/").rsplit("/", 1)[-1]).lstrip("._+-") or "reader"
+    plain = re.sub(r"[^A-Za-z0-9._+-]", "-", reader.rstrip("/").rsplit("/", 1)[-1]).lstrip("._+-")
+    return plain[:64] or "reader"
 
 
 def _status(arguments: argparse.Namespace) -> int:
@@ -446,6 +455,7 @@ def _kills(text: str) -> int:
     return _between(text, 0, 10_000)
 
 
+_LONGEST = 4096  # characters of a path
 _MOST = 10**15  # exact also where a number becomes a float
 
 

@@ -66,7 +66,7 @@ def run(
     folder = RunFolder(uri)
     described = partial(_described, folder, study, extend=extend)
     described()
-    check_ids(study.spec, here=not (address or os.environ.get("RAY_ADDRESS")))
+    check_ids(study.spec, here=_here(address))
     check_keys(study.spec)
     check_budgets(study.spec)
     capacity = cluster.connect(address, verbose=verbose)
@@ -92,10 +92,17 @@ def score(
     study = Study(asked.spec.model_copy(update=alone), label_map=asked.label_map)
     described = partial(_with_reader, folder, reader)
     described()
-    check_keys(study.spec.model_copy(update={"models": []}))  # nothing is asked of the models
-    check_budgets(study.spec.model_copy(update={"models": []}))
+    readers = study.spec.model_copy(update={"models": []})  # nothing is asked of the models
+    check_ids(readers, here=_here(address))
+    check_keys(readers)
+    check_budgets(readers)
     capacity = cluster.connect(address, verbose=verbose)
     return _attempt(folder, study, described, command, partial(Conductor, study, folder, capacity, asks=False))
+
+
+def _here(address: str | None) -> bool:
+    """Whether all of it runs on this machine."""
+    return not (address or os.environ.get("RAY_ADDRESS"))
 
 
 def report(

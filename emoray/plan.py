@@ -216,8 +216,9 @@ def _warnings(study: Study, *, here: bool) -> Iterator[str]:
     """What `run` would refuse in this environment and, where it is to run here, on this machine."""
     yield from unusable_ids(study.spec, here=here)
     yield from missing_keys(study.spec)
+    nodes = [cluster.this_machine()] if here else []
     for entry in study.spec.models if here else ():
-        if sentence := placement.refusal(entry, study.spec.readers, [cluster.this_machine()]):
+        if sentence := placement.refusal(entry, study.spec.readers, nodes):
             yield sentence.replace("the cluster has", "this machine has")
 
 

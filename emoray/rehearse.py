@@ -74,7 +74,9 @@ def _faults(text: str) -> dict[Fault, float]:
         try:
             chance = float(share)
         except ValueError:
-            raise SpecError(f"--faults {name}={share}: a fault needs its share, such as busy=0.05") from None
+            chance = -1.0
+        if not 0 <= chance <= 1:
+            raise SpecError(f"--faults {name}={share}: a fault needs its share, from 0 to 1, such as busy=0.05")
         chances |= storm(chance) if name == "storm" else {_chosen("--faults", name, Fault): chance}
     return chances
 

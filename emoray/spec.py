@@ -115,6 +115,8 @@ def _angle_of(state: Any) -> Any:
 
 def _no_term(word: str) -> str:
     """Names near terms, by spelling and by the label of that name."""
+    if meant := hints.number_meant(word):
+        return f"{word!r} is a text; write {meant}"
     places = {place.label: place.affect for place in goemotions.label_map().places}
     label = places.get(goemotions.plain_label(word))
     near = [russell.nearest_term(label.angle_deg)] if label else russell.near_terms(word)
@@ -939,7 +941,8 @@ def _questions(entries: list[str | QuestionText]) -> list[Question]:
             chosen.append(_bare_question(entry.strip()))
         else:
             raise SpecError(
-                f"questions: {entry!r} is none of {', '.join(shipped)}{did_you_mean(entry, shipped) or _OWN_QUESTION}"
+                f"questions: {entry!r} is none of {', '.join(shipped)}"
+                f"{did_you_mean(entry, [*shipped, 'all']) or _OWN_QUESTION}"
             )
     return chosen
 

@@ -92,7 +92,7 @@ def single_labelled(path: str | Path) -> Labelled:
     SpecError where the file is none. A text that holds a quote is quoted, as csv does it.
     """
     try:
-        with Path(path).open(encoding="utf-8", newline="") as file:
+        with Path(path).open(encoding="utf-8-sig", newline="") as file:
             rows = [(row[0], row[1].split(",")) for row in csv.reader(file, delimiter="\t") if row]
         pairs = [(text, int(labels[0])) for text, labels in rows if len(labels) == 1]
     except OSError as wrong:

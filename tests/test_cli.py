@@ -121,6 +121,29 @@ def test_bytes_that_are_no_text_are_a_mistake(flag: str, capsys: Captured) -> No
     assert said == "the argument 'caf\\udce9' is not UTF-8 text; give the file or folder another name"
 
 
+@pytest.mark.parametrize("name", ["", "  ", "x" * 5000])
+def test_a_reader_that_has_no_name_or_a_novel_for_one_is_a_mistake(name: str, capsys: Captured) -> None:
+    assert " is no reader; give one of the spec by name, a hub id" in refused(
+        capsys, "validate", name, "--data", data()
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["plan", "my.yaml", "--out", "x" * 300],
+        ["status", "x" * 300],
+        ["validate", "x" * 300, "--data", "data.tsv"],
+        ["plan", "x" * 300],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_name_that_no_file_can_have_is_a_mistake(arguments: list[str], capsys: Captured) -> None:
+    spec()
+    data()
+    assert "too long" in refused(capsys, *arguments)
+
+
 VAST = "more than 1,000,000 want --yes, or --limit N for the first N of each model"
 
 

@@ -341,6 +341,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
         "states[1]: 'hapy' is none of Russell's terms; nearest: happy; an angle in degrees or a count of states does "
         "as well",
     ),
+    "an angle in quotes": (BASE + "states: ['90', 0]", "states[0]: '90' is a text; write 90"),
     "a label in place of a term": (
         BASE + "states: [fear]",
         "states[0]: 'fear' is none of Russell's terms; nearest: afraid; an angle in degrees or a count of states does "
@@ -485,6 +486,11 @@ MISTAKES: dict[str, tuple[str, str]] = {
         BASE + "questions: [happiness]",
         "questions: 'happiness' is none of freedom, art, technology, success, education, nature, work, city, justice, "
         "future; one of your own is a sentence, or {id: …, text: …}",
+    ),
+    "all questions, misspelt": (
+        BASE + "questions: al",
+        "questions: 'al' is none of freedom, art, technology, success, education, nature, work, city, justice, future; "
+        "did you mean 'all'?",
     ),
     "a question twice, as an id and as its text": (
         BASE + "questions: [freedom, 'What does freedom mean to you?']",
