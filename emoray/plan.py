@@ -200,7 +200,8 @@ def owed_size(study: Study, folder: RunFolder) -> Size:
 def _size(models: Sequence[ModelPlan], judges: Sequence[JudgePlan], readers: int) -> Size:
     owed = sum(model.owed for model in models)
     tokens = sum(model.answer_tokens * model.owed for model in models) / max(1, owed)
-    costs = [one.expected for one in (*models, *judges) if one.expected]
+    expected = [*(model.expected for model in models), *(judge.expected for judge in judges)]
+    costs = [one for one in expected if one]
     return size(owed, answer_tokens=tokens, readers=readers, limits_s=_limits_s(models), costs=costs)
 
 

@@ -56,7 +56,7 @@ def read(text: str) -> Any:
     except yaml.MarkedYAMLError as wrong:
         mark = wrong.problem_mark or wrong.context_mark
         told = isinstance(wrong, _Wrong)
-        raise BadYaml(_plainly(str(wrong.problem)), mark and mark.line + 1, syntax=not told) from None
+        raise BadYaml(_plainly(str(wrong.problem)), mark.line + 1 if mark else None, syntax=not told) from None
 
 
 def _decoded(data: bytes) -> str:
@@ -107,7 +107,8 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         self._depth += 1
         if self._depth > MOST_DEEP:
-            raise _Wrong(None, None, _TOO_DEEP, self.peek_event().start_mark)
+            where = self.peek_event()  # type: ignore[no-untyped-call]
+            raise _Wrong(None, None, _TOO_DEEP, where.start_mark)
         node: yaml.Node | None = super().compose_node(parent, index)
         self._depth -= 1
         return node

@@ -20,6 +20,7 @@ _UNREACHABLE = re.compile(r"connect|timeout|network|proxy|protocol|nameresolutio
 _TAGGED = re.compile(r"[\w./-]+:[\w.-]+")
 _WANTED = "give a hub id (owner/model) or the folder of a model"
 _OLLAMA = f"a name with a colon is Ollama's, which host: hosted_api asks; else {_WANTED}"
+_YES = ("1", "ON", "YES", "TRUE")
 _SHOWN = 100  # characters of an id, to a person
 _NETWORK = ("httpx2", "httpx", "httpcore", "requests", "urllib3", "socket")
 
@@ -63,7 +64,8 @@ def told(wrong: BaseException) -> Told | None:
 
     if among(errors.GatedRepoError):
         return Told("the model is gated: its owner must grant access", _access())
-    if among(errors.OfflineModeIsEnabled):
+    offline = any(os.environ.get(name, "").upper() in _YES for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"))
+    if among(errors.OfflineModeIsEnabled) or (offline and among(errors.LocalEntryNotFoundError)):
         return Told(
             "HF_HUB_OFFLINE is set, and the model is not in the cache", "unset it, or give the folder of a model"
         )
@@ -122,7 +124,7 @@ def _causes(wrong: BaseException | None) -> Iterator[BaseException]:
     while wrong is not None and id(wrong) not in seen:
         seen.add(id(wrong))
         yield wrong
-        wrong = wrong.__cause__ or wrong.__context__
+        wrong = wrong.__cause__ or (None if wrong.__suppress_context__ else wrong.__context__)
 
 
 def _is(place: Path, *, folder: bool) -> bool:

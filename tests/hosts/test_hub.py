@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import errno
+import http.server
+import os
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import httpx2
 import pytest
 from huggingface_hub import errors
-from huggingface_hub.utils import hf_raise_for_status
+from huggingface_hub.utils._http import hf_raise_for_status
 
 from emoray.hosts import hub
 
@@ -17,7 +22,8 @@ WANTED = "give a hub id (owner/model) or the folder of a model"
 
 @pytest.fixture(autouse=True)
 def no_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("HF_TOKEN", raising=False)
+    for name in ("HF_TOKEN", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
 
 
 # ── ids ──
@@ -160,12 +166,15 @@ def test_a_hub_that_is_out_of_reach_is_told_as_that(wrong: Exception) -> None:
         assert "HTTPS_PROXY" in told.hint
 
 
-def test_offline_and_a_full_disk_are_told_as_that() -> None:
+def test_offline_and_a_full_disk_are_told_as_that(monkeypatch: pytest.MonkeyPatch) -> None:
     told = hub.told(behind(errors.OfflineModeIsEnabled("offline mode is enabled")))
     assert told == (
         "HF_HUB_OFFLINE is set, and the model is not in the cache",
         "unset it, or give the folder of a model",
     )
+    with monkeypatch.context() as offline:
+        offline.setenv("HF_HUB_OFFLINE", "1")
+        assert hub.told(errors.LocalEntryNotFoundError("not in the cache")) == told
     told = hub.told(OSError(errno.ENOSPC, "No space left on device"))
     assert told == ("the disk of the hub's cache is full", "make room, or name a larger one in HF_HOME")
 
@@ -179,3 +188,52 @@ def test_what_the_hub_has_no_part_in_is_left_to_others(wrong: Exception) -> None
 
 def test_a_file_that_the_model_lacks_is_left_to_who_wanted_it() -> None:
     assert hub.told(answered(404, Error_Code="EntryNotFound")) is None
+
+
+class Gate(http.server.BaseHTTPRequestHandler):
+    """A hub all of whose models are gated."""
+
+    def do_HEAD(self) -> None:
+        self.send_response(403)
+        self.send_header("X-Error-Code", "GatedRepo")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_GET = do_HEAD  # noqa: N815 (http.server calls it so)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Says nothing."""
+
+
+LOADING = """
+from emoray.hosts import HostDown
+from emoray.hosts.transformers import TransformersHost
+from emoray.readers import ReaderDown
+from emoray.readers.goemotions import GoEmotions
+from emoray.spec import GoEmotionsReader, Local
+for load in (
+    lambda: TransformersHost(Local(host="transformers", name="m", id="org/model")),
+    lambda: GoEmotions(GoEmotionsReader(kind="goemotions", name="r", model="org/model")),
+):
+    try:
+        load()
+    except (HostDown, ReaderDown) as down:
+        print(down)
+"""
+
+
+def test_hosts_and_readers_tell_it_alike(tmp_path: Path) -> None:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Gate)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    there = {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(tmp_path)}
+    there |= {"HF_HUB_OFFLINE": "0", "TRANSFORMERS_OFFLINE": "0", "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+    done = subprocess.run(
+        [sys.executable, "-c", LOADING], capture_output=True, text=True, check=True, env=os.environ | there
+    )
+    server.shutdown()
+    server.server_close()
+    gated = (
+        "(org/model) cannot be loaded: the model is gated: its owner must grant access; ask for access on its page of "
+        "the hub, and set HF_TOKEN in the environment of the run's actors"
+    )
+    assert done.stdout.splitlines() == [f"model 'm' {gated}", f"reader 'r' {gated}"]
