@@ -7,13 +7,16 @@ owed; 130 interrupted. Progress goes to stderr, results to stdout.
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import logging
 import os
 import re
 import shlex
 import sys
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -29,6 +32,8 @@ from emoray.spec import (
     Retry,
     Spec,
     SpecError,
+    Study,
+    budget,
     chosen_label_map,
     json_schema,
     load,
@@ -50,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         stream=sys.stderr,
     )
     try:
+        _check_words(sys.argv[1:] if argv is None else argv)
         return int(arguments.command(arguments))
     except (SpecError, StoreError) as wrong:
         print(f"emoray: {wrong}", file=sys.stderr)
@@ -60,6 +66,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `emoray plan … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
+    except OSError as wrong:
+        if wrong.errno != errno.ENAMETOOLONG:
+            raise
+        print(f"emoray: {_short(str(wrong.filename))}: is too long for the name of a file", file=sys.stderr)
+        return WRONG
+
+
+def _check_words(words: Sequence[str]) -> None:
+    """SpecError for what is no text: a run writes its command and its places down."""
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise SpecError(f"the argument {word!r} is not UTF-8 text; give the file or folder another name") from None
 
 
 def _plan(arguments: argparse.Namespace) -> int:
@@ -79,9 +99,10 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    money = [] if arguments.max_cost is None else [f"budget_usd={arguments.max_cost}"]
-    study = load(arguments.spec, [*arguments.set, *money])
+    study = load(arguments.spec, [*arguments.set, *budget(arguments.max_cost)])
     _warn_of_code(study.spec.asked)
+    if not arguments.yes and arguments.limit is None:
+        _ask_about_size(study, _folder(arguments.out, study.spec))
     from emoray import job  # Ray takes seconds to import: not before the spec is known to be right
 
     if not arguments.verbose:
@@ -95,6 +116,27 @@ def _run(arguments: argparse.Namespace) -> int:
         address=arguments.address,
         verbose=arguments.verbose,
     )
+
+
+def _ask_about_size(study: Study, folder: str) -> None:
+    """Of a run that is very large: somebody at a terminal is asked, and SpecError tells everybody else of --yes."""
+    from emoray.estimate import MOST_UNASKED
+
+    if len(study.experiment) <= MOST_UNASKED:
+        return
+    from emoray.plan import owed_size
+    from emoray.store import RunFolder
+
+    size = owed_size(study, RunFolder(folder))
+    if not size.is_very_large:
+        return
+    told = f"{study.spec.name} would ask {size.text()}"
+    hint = f"more than {MOST_UNASKED:,} want --yes, or --limit N for the first N of each model"
+    if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
+        raise SpecError(f"{told}; {hint}")
+    print(f"{told}\nask them all? [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise SpecError(f"nothing was asked; {hint}")
 
 
 def _score(arguments: argparse.Namespace) -> int:
@@ -125,6 +167,9 @@ def _reader(
         found = with_reader(reader, spec)
         return found.readers[0], found.accounts
     known = {entry.name: entry for entry in [*later, *(spec.readers if spec else [])]}
+    reader = unicodedata.normalize("NFC", reader)
+    if not reader.strip() or len(reader) > _LONGEST:
+        raise SpecError(f"{_short(reader)} is no reader; give one of the spec by name, {_READER}")
     own = GoEmotionsReader(kind="goemotions", name=_safe(reader), model=_model(reader))
     entry, accounts = known.get(reader, own), spec.accounts if spec else {}
     for asked in _asked_by(entry):
@@ -145,7 +190,8 @@ def _model(reader: str) -> str:
 
 def _safe(reader: str) -> str:
     """A reader's name from its hub id or path: owner/model is called model."""
-    return re.sub(r"[^A-Za-z0-9._+-]", "-", reader.rstrip("/").rsplit("/", 1)[-1]).lstrip("._+-") or "reader"
+    plain = re.sub(r"[^A-Za-z0-9._+-]", "-", reader.rstrip("/").rsplit("/", 1)[-1]).lstrip("._+-")
+    return plain[:64] or "reader"
 
 
 def _status(arguments: argparse.Namespace) -> int:
@@ -306,6 +352,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("spec", metavar="SPEC")
     run.add_argument("--limit", type=_at_least_one, metavar="N", help="only the first N cells of each model")
     run.add_argument("--max-cost", metavar="USD", help="stop asking before the run has cost more; all is kept")
+    run.add_argument("--yes", action="store_true", help="ask also what is very large (more than 1,000,000 cells)")
     run.add_argument("--extend", action="store_true", help="let a changed spec share the folder with older answers")
     _grid(run)
 
@@ -338,7 +385,7 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument("run", metavar="RUN")
     sample.add_argument("--out", required=True, metavar="CSV", help="the file to fill in")
     sample.add_argument("--cells", type=_at_least_one, default=200, metavar="N", help="how many answers (200)")
-    sample.add_argument("--seed", type=int, default=0, metavar="N", help="decides which are drawn (0)")
+    sample.add_argument("--seed", type=_whole, default=0, metavar="N", help="decides which are drawn (0)")
 
     validate = _command(commands, "validate", _validate, "a reader's accuracy on labelled text")
     validate.add_argument("reader", metavar="READER", help=f"`embedded`, {_READER}")
@@ -357,17 +404,19 @@ def _parser() -> argparse.ArgumentParser:
         metavar="WHAT,…",
         help="driver,actor,engine,reader; also: node (on a cluster of yours it stays away)",
     )
-    rehearse.add_argument("--kills", type=int, default=10, metavar="N", help="how many, spread over these (10)")
-    rehearse.add_argument("--seed", type=int, default=0, help="decides who is killed when, and every fault (0)")
+    rehearse.add_argument("--kills", type=_kills, default=10, metavar="N", help="how many, spread over these (10)")
+    rehearse.add_argument(
+        "--seed", type=_whole, default=0, metavar="N", help="decides who is killed when, and every fault (0)"
+    )
     rehearse.add_argument(
         "--faults",
         default="",
         metavar="FAULT=SHARE,…",
         help="of requests; storm=0.3 is all kinds that leave hope, auth=0.001 a passing 401; an unknown one names all",
     )
-    rehearse.add_argument("--latency", type=float, default=0.3, metavar="S", help="seconds before an answer (0.3)")
+    rehearse.add_argument("--latency", type=_seconds, default=0.3, metavar="S", help="seconds before an answer (0.3)")
     rehearse.add_argument("--slots", type=_at_least_one, metavar="N", help="answers worked on at once; others queue")
-    rehearse.add_argument("--faster", type=float, default=60.0, metavar="X", help="the accounts' limits, times X (60)")
+    rehearse.add_argument("--faster", type=_times, default=60.0, metavar="X", help="the accounts' limits, times X (60)")
     rehearse.add_argument("--limit", type=_at_least_one, metavar="N", help="only the first N cells of each model")
     rehearse.add_argument("--listen", default="127.0.0.1", metavar="HOST", help="where the nodes reach this machine")
     rehearse.add_argument("--real-readers", action="store_true", help="the spec's classifiers in place of fake ones")
@@ -395,9 +444,45 @@ def _grid(command: argparse.ArgumentParser) -> None:
 
 
 def _at_least_one(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1, got {text!r}")
-    return int(text)
+    return _between(text, 1, _MOST)
+
+
+def _whole(text: str) -> int:
+    return _between(text, 0, _MOST)
+
+
+def _kills(text: str) -> int:
+    return _between(text, 0, 10_000)
+
+
+_LONGEST = 4096  # characters of a path
+_MOST = 10**15  # exact also where a number becomes a float
+
+
+def _between(text: str, least: int, most: int) -> int:
+    number = int(text) if text.isdecimal() and len(text) <= len(str(most)) else -1
+    if not least <= number <= most:
+        raise argparse.ArgumentTypeError(f"must be a whole number from {least} to {most:,}, got {_short(text)}")
+    return number
+
+
+def _seconds(text: str) -> float:
+    return _number(text, 0.0, 86_400.0)
+
+
+def _times(text: str) -> float:
+    return _number(text, 1e-6, 1e6)
+
+
+def _number(text: str, least: float, most: float) -> float:
+    with suppress(ValueError):
+        if least <= float(text) <= most:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"must be a number from {least:g} to {most:,.0f}, got {_short(text)}")
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 40 else f"{text[:40]}…")
 
 
 def _folder(out: str | None, spec: Spec) -> str:
@@ -434,7 +519,7 @@ def _again(arguments: argparse.Namespace) -> str:
     for flag in ("out", "limit", "max_cost", "address"):
         if getattr(arguments, flag):
             words += [f"--{flag.replace('_', '-')}", without_secrets(str(getattr(arguments, flag)))]
-    return shlex.join([*words, "--extend"] if arguments.extend else words)
+    return shlex.join([*words, *(f"--{flag}" for flag in ("extend", "yes") if getattr(arguments, flag))])
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from emoray.hosts.asking import MOST_TOKENS
 from emoray.prices import price_of, shipped
+from emoray.progress import duration
 from emoray.readers.judge import rubric, sampling_of
 from emoray.spec import Hosted, JudgeReader, Price
 from emoray.study.prompts import Prompt
@@ -16,6 +17,10 @@ CHARS_PER_TOKEN = 4.0  # English text; a real tokenizer would be fetched, and th
 PER_MESSAGE, PER_REQUEST = 4, 3  # tokens of OpenAI's chat format around the texts
 LIKELY_SHARE = 0.5  # of max_tokens, where no answer was seen yet
 JUDGED = 30  # tokens of a judge's JSON
+MOST_UNASKED = 1_000_000  # cells that a run asks without being told twice
+_CARRIED_S = 6e-5  # per cell, on two cores (`benchmark.py stream`): the models' own time comes on top
+_ANSWER_BYTES, _ROW_BYTES = 190, 300  # of a short answer, and of its row for one reader (`benchmark.py growth`)
+_PACKED = 0.5  # of a longer answer's text, on disk
 _COUNTED = f"prompt tokens: {CHARS_PER_TOKEN:g} characters each"
 
 
@@ -41,6 +46,44 @@ class Estimate:
         usd = "price unknown" if self.usd is None else f"about ${self.usd:,.2f}"
         most = "" if self.most_usd is None else f" (at most ${self.most_usd:,.2f})"
         return f"about {self.tokens:,} tokens, {usd}{most}"
+
+
+@dataclass(frozen=True)
+class Size:
+    """What so many cells take, whoever answers."""
+
+    cells: int
+    at_least_s: float  # of carrying them, or under the accounts' limits
+    disk_bytes: float  # about
+    usd: float  # about, as far as prices are known
+    unpriced: tuple[str, ...]  # models
+
+    @property
+    def is_very_large(self) -> bool:
+        return self.cells > MOST_UNASKED
+
+    def text(self) -> str:
+        """`1,200,000 cells: at least 1 h 12 min beside the models' own time, about 0.6 GB on disk, about $3.00`"""
+        but = f" and what {', '.join(self.unpriced)} cost, whose price is unknown" if self.unpriced else ""
+        money = f"about ${self.usd:,.2f}{but}" if self.usd or but else "no money"
+        time = f"at least {duration(self.at_least_s)} beside the models' own time"
+        return f"{self.cells:,} cells: {time}, about {_bytes(self.disk_bytes)} on disk, {money}"
+
+
+def _bytes(n: float) -> str:
+    """1.2 TB, 34 GB, 5.6 MB."""
+    for unit, name in ((1e12, "TB"), (1e9, "GB")):
+        if n >= unit:
+            return f"{n / unit:.3g} {name}"
+    return f"{n / 1e6:.3g} MB"
+
+
+def size(cells: int, *, answer_tokens: float, readers: int, limits_s: float, costs: Sequence[Estimate]) -> Size:
+    """Of cells whose answers have a mean length in tokens; `limits_s` are the seconds of accounts' limits alone."""
+    text = answer_tokens * CHARS_PER_TOKEN * _PACKED
+    usd, unpriced = whole(costs)
+    disk = cells * (_ANSWER_BYTES + text + readers * (_ROW_BYTES + text))
+    return Size(cells, max(limits_s, cells * _CARRIED_S), disk, usd, unpriced)
 
 
 def estimate(

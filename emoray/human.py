@@ -12,6 +12,8 @@ import heapq
 import io
 import math
 import random
+import re
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -22,6 +24,7 @@ import pyarrow.compute as pc
 
 from emoray import rows
 from emoray.belonging import Belonging, Rows
+from emoray.hints import did_you_mean
 from emoray.spec import SpecError
 from emoray.store import RunFolder
 from emoray.study.circumplex import Affect
@@ -29,7 +32,7 @@ from emoray.study.goemotions import LabelMap, plain_label
 
 COLUMNS = ("key", "question", "answer", "label", "valence", "arousal")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would run a cell that begins so
-_WANTED = "its columns are key and label, or key, valence and arousal"
+_WANTED = "give key and label, or key, valence and arousal"
 
 
 @dataclass(frozen=True, order=True)
@@ -75,9 +78,13 @@ def human_labels(path: str | Path, label_map: LabelMap) -> dict[str, Affect | No
     """
     try:
         with Path(path).open(encoding="utf-8-sig", newline="") as file:
-            lines = list(csv.DictReader(file, skipinitialspace=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as wrong:
-        raise SpecError(f"{path}: cannot be read as CSV: {wrong}") from None
+            table = csv.DictReader(file, skipinitialspace=True)
+            columns, lines = list(table.fieldnames or ()), list(table)
+    except UnicodeDecodeError:
+        raise SpecError(f"{path}: cannot be read as CSV: it is not UTF-8 text; save it as CSV in UTF-8") from None
+    except (OSError, ValueError, csv.Error) as wrong:
+        raise SpecError(f"{path}: cannot be read as CSV: {getattr(wrong, 'strerror', None) or wrong}") from None
+    _check_columns(path, columns)
     places = {place.label: place.affect for place in label_map.places}
     found: dict[str, Affect | None] = {}
     seen: set[str] = set()
@@ -89,8 +96,25 @@ def human_labels(path: str | Path, label_map: LabelMap) -> dict[str, Affect | No
         if _filled(line):
             found[key] = _place(f"{path}: line {number}", line, places)
     if not found:
-        raise SpecError(f"{path}: holds no labels; {_WANTED}")
+        raise SpecError(f"{path}: holds no labels; fill in label, or valence and arousal")
     return found
+
+
+def _check_columns(path: str | Path, there: Sequence[str]) -> None:
+    """SpecError that names the columns which a table has, and those which it lacks."""
+    missing = [] if "key" in there else ["key"]
+    if "label" not in there and not {"valence", "arousal"} <= set(there):
+        missing.append("label (or valence and arousal)")
+    if not missing:
+        return
+    names = ", ".join(there) or "none"
+    wanted = [name for name in ("key", "label", "valence", "arousal") if name not in there]
+    typos = [did_you_mean(name, wanted) for name in there if name not in COLUMNS]
+    hint = f"{_WANTED}{next(filter(None, typos), '')}"
+    if len(there) == 1 and re.search(r"[;\t|]", names):
+        hint = "separate columns by commas"
+    shown = textwrap.shorten(names, 200, placeholder=" …")
+    raise SpecError(f"{path}: its columns are {shown}, and it lacks {' and '.join(missing)}; {hint}")
 
 
 def _lots(said: Rows, cells: int, seed: int) -> dict[float, list[Drawn]]:
@@ -132,7 +156,8 @@ def _place(where: str, line: Mapping[str, str | None], places: Mapping[str, Affe
         raise SpecError(f"{where} has both a label and a valence or arousal; keep one of them")
     if label.strip():
         if plain_label(label) not in places:
-            raise SpecError(f"{where} has the label {label.strip()!r}, which the label map does not place")
+            hint = did_you_mean(plain_label(label), places)
+            raise SpecError(f"{where} has the label {label.strip()!r}, which the label map does not place{hint}")
         return places[plain_label(label)]
     try:
         affect = Affect(*(float(number or "nan") for number in numbers))

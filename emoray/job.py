@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -21,6 +22,7 @@ from emoray import manifest
 from emoray.belonging import Belonging, as_asked, failure_texts, unread, unread_texts
 from emoray.compact import compact
 from emoray.exit_codes import INTERRUPTED, OK, OWED
+from emoray.hints import did_you_mean
 from emoray.human import human_labels
 from emoray.lease import Lease
 from emoray.progress import Progress, Standing, by_kind
@@ -42,7 +44,7 @@ from emoray.store import RunFolder, StoreError
 from emoray.stream import cluster
 from emoray.stream.conduct import Conductor
 from emoray.stream.lane import Lane, LaneEnd
-from emoray.stream.means import check_budgets, check_keys
+from emoray.stream.means import check_budgets, check_ids, check_keys
 from emoray.study.goemotions import LabelMap
 from emoray.study.outcomes import FailureKind
 from emoray.study.sampling import drawn
@@ -68,6 +70,7 @@ def run(
     described = partial(_described, folder, study, extend=extend)
     described()
     _warn_of_older(folder, study)
+    check_ids(study.spec, here=_here(address))
     check_keys(study.spec)
     check_budgets(study.spec)
     capacity = cluster.connect(address, verbose=verbose)
@@ -93,10 +96,17 @@ def score(
     study = Study(asked.spec.model_copy(update=alone), label_map=asked.label_map)
     described = partial(_with_reader, folder, reader)
     described()
-    check_keys(study.spec.model_copy(update={"models": []}))  # nothing is asked of the models
-    check_budgets(study.spec.model_copy(update={"models": []}))
+    readers = study.spec.model_copy(update={"models": []})  # nothing is asked of the models
+    check_ids(readers, here=_here(address))
+    check_keys(readers)
+    check_budgets(readers)
     capacity = cluster.connect(address, verbose=verbose)
     return _attempt(folder, study, described, command, partial(Conductor, study, folder, capacity, asks=False))
+
+
+def _here(address: str | None) -> bool:
+    """Whether all of it runs on this machine."""
+    return not (address or os.environ.get("RAY_ADDRESS"))
 
 
 def report(
@@ -148,12 +158,14 @@ def _placed(
     placed = dict(readers)
     for one in label_maps:
         name, of_reader, path = one.partition("=")
+        name = unicodedata.normalize("NFC", name)
         if not of_reader or Path(one).is_file():
             labels = chosen_label_map(one, Path())
         elif name in placed:
             placed[name] = moved(placed[name], path)
         else:
-            raise SpecError(f"label_map: the run has no reader {name!r} for {path}; it has {', '.join(placed)}")
+            hint = did_you_mean(name, placed)
+            raise SpecError(f"label_map: the run has no reader {name!r} for {path}; it has {', '.join(placed)}{hint}")
     return labels, placed
 
 

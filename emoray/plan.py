@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from emoray import manifest
-from emoray.estimate import Estimate, estimate, estimate_judge, likely_tokens, whole
+from emoray.estimate import MOST_UNASKED, Estimate, Size, estimate, estimate_judge, likely_tokens, size, whole
 from emoray.hosts.model_files import chat_template, generation_config
 from emoray.hosts.reasoning import unsettled
 from emoray.progress import duration
@@ -17,7 +17,7 @@ from emoray.resume import owed
 from emoray.spec import Account, Hosted, JudgeReader, Local, ModelEntry, SpecError, Study, Vllm
 from emoray.store import RunFolder
 from emoray.stream import cluster, placement
-from emoray.stream.means import check_budgets
+from emoray.stream.means import check_budgets, missing_keys, unusable_ids
 from emoray.stream.placement import Bundle, Node
 from emoray.study import families
 from emoray.study.experiment import Grid, Sampling
@@ -38,6 +38,7 @@ class ModelPlan:
     sampling: dict[str, float | None] = field(default_factory=dict)  # as answers will be drawn; None: not ours to say
     sampling_note: str = ""  # whose defaults they are, where not the spec's
     notes: tuple[str, ...] = ()  # what is not settled
+    answer_tokens: float = 0.0  # of an answer in the mean: seen, or assumed
 
     @property
     def owed(self) -> int:
@@ -95,20 +96,24 @@ class Plan:
     example: Prompt
     cluster: str | None  # what the cluster has; None where none was asked
     placement: tuple[str, ...]  # of each model's engines and readers on the empty cluster; () where none was asked
+    warnings: tuple[str, ...]  # for which `run` would refuse, here and now
+
+    @property
+    def size(self) -> Size:
+        """Of all that is owed."""
+        return _size(self.models, self.judges, len(self.readers))
 
     @property
     def at_least_s(self) -> float:
-        """What the limits of accounts alone take: models of one account wait for one another."""
-        accounts: defaultdict[str | None, float] = defaultdict(float)
-        for model in self.models:
-            accounts[model.account] += model.at_least_s or 0.0
-        return max(accounts.values(), default=0.0)
+        """What the limits of accounts alone take."""
+        return _limits_s(self.models)
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""
         data = {key: value for key, value in asdict(self).items() if key != "example"}
         data["models"] = [model.as_json() for model in self.models]
-        return data | {"cells": sum(model.cells for model in self.models), "example": self.example.chat}
+        cells = sum(model.cells for model in self.models)
+        return data | {"cells": cells, "size": asdict(self.size), "example": self.example.chat}
 
     def text(self) -> str:
         """For a terminal."""
@@ -127,6 +132,8 @@ class Plan:
         lines += self._money()
         lines += ["", *self._sampling()]
         lines += [f"  readers: {', '.join(self.readers)}", f"  folder:  {self.folder}"]
+        lines += [f"  owed:    {self.size.text()}{_ASKS if self.size.is_very_large else ''}"]
+        lines += [f"  warning: {sentence}" for sentence in self.warnings]
         lines += [f"  note:    model {model.model}: {note}" for model in self.models for note in model.notes]
         lines += [f"  note:    {flag}" for judge in self.judges for flag in judge.flags()]
         lines += [f"  cluster: {self.cluster or 'not asked (give --address to check one)'}"]
@@ -163,6 +170,9 @@ class Plan:
         ]
 
 
+_ASKS = f"; beyond {MOST_UNASKED:,} `run` asks for --yes, or for --limit"
+
+
 def plan(study: Study, uri: str, *, address: str | None = None) -> Plan:
     """The plan of a study for a run folder, which need not exist.
 
@@ -193,21 +203,61 @@ def plan(study: Study, uri: str, *, address: str | None = None) -> Plan:
         example=render(next(e.grid(e.models[0].name).cells())),
         cluster=placement.in_words(nodes) if address else None,
         placement=tuple(_placement(study, entry, nodes) for entry in study.spec.models) if address else (),
+        warnings=tuple(_warnings(study, here=not address)),
     )
 
 
-def _model(study: Study, folder: RunFolder, entry: ModelEntry) -> ModelPlan:
+def owed_size(study: Study, folder: RunFolder) -> Size:
+    """Of what is owed to a folder, by numbers alone: keys are counted, and not subtracted."""
+    models = [_model(study, folder, entry, exact=False) for entry in study.spec.models]
+    judges = [_judge(study, folder, one) for one in study.spec.readers if isinstance(one, JudgeReader)]
+    return _size(models, judges, len(study.spec.readers))
+
+
+def _size(models: Sequence[ModelPlan], judges: Sequence[JudgePlan], readers: int) -> Size:
+    owed = sum(model.owed for model in models)
+    tokens = sum(model.answer_tokens * model.owed for model in models) / max(1, owed)
+    expected = [*(model.expected for model in models), *(judge.expected for judge in judges)]
+    costs = [one for one in expected if one]
+    return size(owed, answer_tokens=tokens, readers=readers, limits_s=_limits_s(models), costs=costs)
+
+
+def _limits_s(models: Sequence[ModelPlan]) -> float:
+    """What the limits of accounts alone take: models of one account wait for one another."""
+    accounts: defaultdict[str | None, float] = defaultdict(float)
+    for model in models:
+        accounts[model.account] += model.at_least_s or 0.0
+    return max(accounts.values(), default=0.0)
+
+
+def _warnings(study: Study, *, here: bool) -> Iterator[str]:
+    """What `run` would refuse in this environment and, where it is to run here, on this machine."""
+    yield from unusable_ids(study.spec, here=here)
+    yield from missing_keys(study.spec)
+    nodes = [cluster.this_machine()] if here else []
+    for entry in study.spec.models if here else ():
+        if sentence := placement.refusal(entry, study.spec.readers, nodes):
+            yield sentence.replace("the cluster has", "this machine has")
+
+
+def _model(study: Study, folder: RunFolder, entry: ModelEntry, *, exact: bool = True) -> ModelPlan:
+    """`exact` subtracts key by key; else answers are counted, of whatever cells."""
     grid = study.experiment.grid(entry.name)
     settled = folder.answers(entry.name).settled()
-    left = sum(1 for _ in owed(prompts(grid), settled)) if len(settled) else len(grid)
-    needs = str(placement.demand(entry, study.spec.readers))
-    how = _sampling(entry, grid.model.sampling)
+    left = max(0, len(grid) - len(settled))
+    if exact and len(settled):
+        left = sum(1 for _ in owed(prompts(grid), settled))
+    needs, tokens = str(placement.demand(entry, study.spec.readers)), _answer_tokens(study, folder, entry.name)
+    sampling, note = _sampling(entry, grid.model.sampling)
+    told = ModelPlan(
+        entry.name, entry.host, len(grid), len(grid) - left, needs, None, None,
+        sampling=sampling, sampling_note=note, notes=_unsettled(entry), answer_tokens=tokens,
+    )  # fmt: skip
     if not isinstance(entry, Hosted):
-        notes = _unsettled(entry)
-        return ModelPlan(entry.name, entry.host, len(grid), len(grid) - left, needs, None, None, None, *how, notes)
+        return told
     expected = _expected(entry, grid, left, _seen_tokens(folder, entry.name))
     least = None if entry.host == "batch_api" else _at_least_s(study.spec.accounts[entry.account], expected)
-    return ModelPlan(entry.name, entry.host, len(grid), len(grid) - left, needs, expected, least, entry.account, *how)
+    return replace(told, expected=expected, at_least_s=least, account=entry.account)
 
 
 def _unsettled(entry: ModelEntry) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from emoray.exit_codes import OK, WRONG
+from emoray.hints import did_you_mean
 from emoray.rehearsal import audit, engine
 from emoray.rehearsal.audit import Audit, Event, Heard, Kept, Kill
 from emoray.rehearsal.faults import Fault, Plan, storm
@@ -73,7 +74,9 @@ def _faults(text: str) -> dict[Fault, float]:
         try:
             chance = float(share)
         except ValueError:
-            raise SpecError(f"--faults {name}={share}: a fault needs its share, such as busy=0.05") from None
+            chance = -1.0
+        if not 0 <= chance <= 1:
+            raise SpecError(f"--faults {name}={share}: a fault needs its share, from 0 to 1, such as busy=0.05")
         chances |= storm(chance) if name == "storm" else {_chosen("--faults", name, Fault): chance}
     return chances
 
@@ -82,7 +85,9 @@ def _chosen(flag: str, word: str, of: type[_E]) -> _E:
     try:
         return of(word.strip())
     except ValueError:
-        raise SpecError(f"{flag}: {word.strip()!r} is none of {', '.join(of)}") from None
+        raise SpecError(
+            f"{flag}: {word.strip()!r} is none of {', '.join(of)}{did_you_mean(word.strip(), of)}"
+        ) from None
 
 
 def rehearse(study: Study, folder: Path, options: Options, say: Callable[[str], None]) -> Audit:
@@ -212,7 +217,7 @@ class _Stage:
         return driver.returncode
 
     def _command(self) -> list[str]:
-        command = [sys.executable, "-m", "emoray", "run", str(self._spec), "--out", self._options.run]
+        command = [sys.executable, "-m", "emoray", "run", str(self._spec), "--out", self._options.run, "--yes"]
         limit = ["--limit", str(self._options.limit)] if self._options.limit else []
         return [*command, "--address", self._address, *limit]
 

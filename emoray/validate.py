@@ -92,7 +92,7 @@ def single_labelled(path: str | Path) -> Labelled:
     SpecError where the file is none. A text that holds a quote is quoted, as csv does it.
     """
     try:
-        with Path(path).open(encoding="utf-8", newline="") as file:
+        with Path(path).open(encoding="utf-8-sig", newline="") as file:
             rows = [(row[0], row[1].split(",")) for row in csv.reader(file, delimiter="\t") if row]
         pairs = [(text, int(labels[0])) for text, labels in rows if len(labels) == 1]
     except OSError as wrong:
@@ -233,7 +233,7 @@ def human_text(
         known = kept["format"] == FORMAT
     except OSError as wrong:
         raise SpecError(f"{path}: cannot be read ({wrong.strerror}); `emoray validate … --save` writes one") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
         known = False
     if not known:
         raise SpecError(f"{path}: is no file that `emoray validate … --save` of this emoray wrote")

@@ -29,7 +29,7 @@ from submission.following import DIED, LOST, Ending, Jobs, connect, show, stem
 from submission.parcel import Parcel, parcel, pins
 
 from emoray.exit_codes import INTERRUPTED, OK, WRONG
-from emoray.spec import Hosted, Spec, SpecError, load
+from emoray.spec import Hosted, Spec, SpecError, budget, load
 
 _CHATTY = ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk", "ray._private.runtime_env.packaging")
 _SECRET = re.compile(r"//\S*:\S*@|[?&](?:client_secret|sig)=")  # it may have a / in it; in a query they are Azure's
@@ -66,8 +66,7 @@ def _submit(arguments: argparse.Namespace) -> int:
                 f"{flag} has a secret in it, which whoever may list jobs could read; "
                 "leave it out, and give it to the nodes in their environment (cluster/README.md)"
             )
-    money = [] if arguments.max_cost is None else [f"budget_usd={arguments.max_cost}"]
-    spec = load(arguments.spec, [*arguments.set, *money]).spec
+    spec = load(arguments.spec, [*arguments.set, *budget(arguments.max_cost)]).spec
     what = parcel(Path(arguments.spec), arguments.set)
     if arguments.address:  # or Ray would prefer the environment's
         os.environ["RAY_API_SERVER_ADDRESS"] = arguments.address
@@ -117,7 +116,7 @@ def _flags(arguments: argparse.Namespace) -> list[str]:
     for flag in ("out", "limit", "max_cost"):
         if getattr(arguments, flag) is not None:
             words += [f"--{flag.replace('_', '-')}", str(getattr(arguments, flag))]
-    return [*words, "--extend"] if arguments.extend else words
+    return [*words, *(f"--{flag}" for flag in ("extend", "yes") if getattr(arguments, flag))]
 
 
 def _say_keys(spec: Spec) -> None:
@@ -148,6 +147,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="change a setting of the spec")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N cells of each model")
     parser.add_argument("--max-cost", metavar="USD", help="stop asking before the run has cost more; all is kept")
+    parser.add_argument("--yes", action="store_true", help="ask also what is very large (more than 1,000,000 cells)")
     parser.add_argument("--extend", action="store_true", help="let a changed spec share the folder with older answers")
     return parser
 

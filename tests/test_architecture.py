@@ -21,7 +21,9 @@ ASKING = {"study", "spec", "governor", "retry", "prices", "embedded"}
 ROOMS: dict[str, set[str]] = {
     "study": set(),  # the science knows nobody
     "analysis": {"study"},
-    "spec": {"study", "embedded"},  # the weights that ship are part of a key
+    "hints": set(),
+    "yaml_file": set(),
+    "spec": {"study", "embedded", "hints", "yaml_file"},  # the weights that ship are part of a key
     "rows": {"study"},
     "resume": {"study", "rows"},
     "store": {"study", "rows", "resume"},
@@ -45,16 +47,16 @@ ROOMS: dict[str, set[str]] = {
     "manifest": {"study", "spec"},
     "batches": {"hosts", "store"},  # what a host writes down, in a run folder
     "status": {"manifest", "belonging", "progress", "store", "lease", "batches"},
-    "estimate": {"study", "spec", "hosts", "prices", "readers"},  # a rubric is paid for
+    "estimate": {"study", "spec", "hosts", "prices", "readers", "progress"},  # a rubric is paid for
     "validate": {"study", "analysis", "spec", "readers"},
-    "human": STORE | {"spec", "belonging"},
+    "human": STORE | {"spec", "belonging", "hints"},
     "belonging": STORE | {"spec"},
     "plan": STORE | {"spec", "manifest", "estimate", "progress", "stream", "hosts"},  # what a model's files say
     "job": STORE
     | {"spec", "belonging", "journal", "compact", "lease", "manifest", "progress", "report", "estimate", "stream"}
-    | {"exit_codes", "validate", "human"},
+    | {"exit_codes", "validate", "human", "hints"},
 }
-ROOMS["rehearse"] = STORE | {"spec", "rehearsal", "stream", "exit_codes"}
+ROOMS["rehearse"] = STORE | {"spec", "rehearsal", "stream", "exit_codes", "hints"}
 ROOMS["cli"] = set(ROOMS)  # on top; nobody below knows it
 ROOMS["__main__"] = {"cli"}
 ROOMS["__init__"] = set()
@@ -63,7 +65,8 @@ ARROW = {"numpy", "pyarrow"}
 LIBRARIES: dict[str, set[str]] = {  # of a room, in all its files
     "study": {"numpy"},
     "analysis": {"numpy"},
-    "spec": {"pydantic", "yaml"},
+    "spec": {"pydantic"},
+    "yaml_file": {"yaml"},
     "rows": ARROW,
     "resume": ARROW,
     "store": ARROW,
@@ -87,6 +90,7 @@ OF_ONE_FILE: dict[str, set[str]] = {  # heavy ones: each in the one file that is
     "hosts/vllm.py": {"vllm"},
     "hosts/weights.py": {"huggingface_hub"},
     "hosts/model_files.py": {"huggingface_hub"},
+    "hosts/hub.py": {"huggingface_hub"},
     "readers/encoder.py": {"torch", "transformers"},
     "readers/onnx.py": {"torch", "onnxruntime"},
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -97,13 +98,102 @@ def test_a_mistake_in_a_flag_is_one_too(flags: list[str], sentence: str, capsys:
 
 
 def test_money_that_is_none_is_a_mistake(capsys: Captured) -> None:
-    assert refused(capsys, "run", spec(), "--max-cost", "much") == "my.yaml: budget_usd must be a number, got 'much'"
-    assert refused(capsys, "run", spec(), "--max-cost", "0") == "my.yaml: budget_usd must be more than 0, got 0"
+    for text, sentence in {
+        "free": "--max-cost must be US dollars, such as 20 or 2.5, got 'free'",
+        "$20": "--max-cost must be US dollars, such as 20 or 2.5, got '$20'; write 20",
+        "1k": "--max-cost must be US dollars, such as 20 or 2.5, got '1k'; write 1000",
+        "": "--max-cost must be US dollars, such as 20 or 2.5, got ''",
+        "0": "--max-cost must be more than 0 and at most 1,000,000,000 US dollars, got '0'",
+        "nan": "--max-cost must be more than 0 and at most 1,000,000,000 US dollars, got 'nan'",
+        "1e400": "--max-cost must be more than 0 and at most 1,000,000,000 US dollars, got '1e400'",
+    }.items():
+        assert refused(capsys, "run", spec(), f"--max-cost={text}") == sentence
 
 
 @pytest.mark.parametrize("command", ["plan", "run"])
 def test_a_spec_that_is_not_there_is_a_mistake(command: str, capsys: Captured) -> None:
     assert refused(capsys, command, "no.yaml").startswith("no.yaml: cannot be read (No such file or directory)")
+
+
+@pytest.mark.parametrize("flag", ["--out", "--set", "--max-cost", "--address"])
+def test_bytes_that_are_no_text_are_a_mistake(flag: str, capsys: Captured) -> None:
+    said = refused(capsys, "run", spec(), flag, "caf\udce9")
+    assert said == "the argument 'caf\\udce9' is not UTF-8 text; give the file or folder another name"
+
+
+@pytest.mark.parametrize("name", ["", "  ", "x" * 5000])
+def test_a_reader_that_has_no_name_or_a_novel_for_one_is_a_mistake(name: str, capsys: Captured) -> None:
+    assert " is no reader; give one of the spec by name, a hub id" in refused(
+        capsys, "validate", name, "--data", data()
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["plan", "my.yaml", "--out", "x" * 300],
+        ["status", "x" * 300],
+        ["validate", "x" * 300, "--data", "data.tsv"],
+        ["plan", "x" * 300],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_name_that_no_file_can_have_is_a_mistake(arguments: list[str], capsys: Captured) -> None:
+    spec()
+    data()
+    assert "too long" in refused(capsys, *arguments)
+
+
+VAST = "more than 1,000,000 want --yes, or --limit N for the first N of each model"
+
+
+def test_a_run_of_very_many_cells_is_asked_for_twice_with_hours_bytes_and_money(capsys: Captured) -> None:
+    said = refused(capsys, "run", spec(BASE + "repetitions: 10_000_000"))
+    assert said == (
+        "t would ask 1,200,000,000 cells: at least 20 h 0 min beside the models' own time, about 1.2 TB on disk, "
+        f"no money; {VAST}"
+    )
+    account = "accounts: {o: {requests_per_minute: 60000}}\n"
+    hosted = "name: t\nmodels: [{name: a, host: hosted_api, id: gpt-4o, account: o}]\n" + account
+    said = refused(capsys, "run", spec(hosted + "repetitions: 100_000"))
+    assert said.startswith("t would ask 12,000,000 cells: at least 3 h 20 min beside the models' own time, about ")
+    assert re.search(r" GB on disk, about \$[\d,]+\.\d\d; more than", said)
+
+
+@pytest.mark.parametrize("flags", [["--yes"], ["--limit", "2000000"]])
+def test_who_says_how_many_is_not_asked_twice(flags: list[str], capsys: Captured) -> None:
+    text = BASE.replace("host: scripted", "host: hosted_api, id: x, account: o", 1)
+    text += "repetitions: 10_000_000\naccounts: {o: {key_env: NO_SUCH_KEY}}"
+    assert "NO_SUCH_KEY, which is not set" in refused(capsys, "run", "-v", spec(text), *flags)
+
+
+def test_what_is_settled_already_is_not_counted_as_much(capsys: Captured) -> None:
+    assert main(["plan", spec(BASE + "repetitions: 10_000"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["size"]["cells"] == 1_200_000
+
+
+def test_somebody_at_a_terminal_is_asked(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stdin", Terminal("n\n"))
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    assert main(["run", spec(BASE + "repetitions: 10_000_000")]) == 2
+    said = capsys.readouterr().err
+    assert "ask them all? [y/N] " in said
+    assert said.endswith(f"emoray: nothing was asked; {VAST}\n")
+    assert left() == []
+
+
+def test_an_id_that_is_no_model_is_refused_by_run_and_told_by_plan(capsys: Captured) -> None:
+    text = "name: t\nmodels: [{name: a, host: transformers, id: ./no/such}]\n"
+    sentence = (
+        "models[0].id is './no/such', which is no folder here; give a hub id (owner/model) or the folder of a model"
+    )
+    assert refused(capsys, "run", "-v", spec(text)) == sentence
+    assert main(["plan", spec(text)]) == 0
+    assert f"  warning: {sentence}\n" in capsys.readouterr().out
 
 
 def test_plan_without_a_spec_says_what_it_needs(capsys: Captured) -> None:
@@ -134,6 +224,12 @@ def test_a_place_that_no_storage_knows_is_a_mistake(capsys: Captured) -> None:
         ["run"],
         ["run", "my.yaml", "--limit", "0"],
         ["run", "my.yaml", "--limit", "few"],
+        ["run", "my.yaml", "--limit", "99999999999999999999"],
+        ["run", "my.yaml", "--limit", "9" * 5000],
+        ["sample", ".", "--out", "s.csv", "--seed", "9" * 5000],
+        ["rehearse", "my.yaml", "--latency", "nan"],
+        ["rehearse", "my.yaml", "--faster", "inf"],
+        ["rehearse", "my.yaml", "--kills", "1000000000"],
         ["plan", "my.yaml", "--wibble"],
         ["validate", "embedded"],
         ["validate", "embedded", "--data", "x.tsv", "--limit", "0"],
@@ -256,6 +352,7 @@ def test_a_reader_that_stops_listening_is_no_error() -> None:
     [
         ["run", "my.yaml"],
         ["run", "my spec.yaml", "--out", "a folder/run", "--limit", "7", "--extend"],
+        ["run", "my.yaml", "--yes"],
         ["run", "s.yaml", "--set", "models[0].lines=['it''s', a b]", "--set", "name=x y", "--address", "h:1"],
         ["run", "s.yaml", "--out", "s3://bucket/$run?endpoint_override=http://x&scheme=http", "--max-cost", "2.5"],
     ],
@@ -471,7 +568,11 @@ def test_a_readers_own_labels_are_moved_by_its_name_and_no_others(plural: Path, 
     [
         ("r=moved.csv", "label_map: reader 'r' has no labels of its own; a map without a reader's name places the 28"),
         ("nobody=moved.csv", "label_map: the run has no reader 'nobody' for moved.csv; it has own, r"),
-        ("own=moved.csv", "moved.csv: label map 'moved' misses glad, Un-glad; it must place exactly glad, Un-glad"),
+        (
+            "own=moved.csv",
+            "moved.csv: label map 'moved' misses glad, Un-glad and has the unknown label 'joy'; it must place exactly",
+        ),
+        ("onw=moved.csv", "label_map: the run has no reader 'onw' for moved.csv; it has own, r; did you mean 'own'?"),
         ("own=no.csv", "label_map: no.csv cannot be read"),
     ],
 )

@@ -18,6 +18,7 @@ from emoray.study.goemotions import LABELS, label_map
 from emoray.study.outcomes import Answer
 from tests import runs
 
+EITHER, GIVE = "label (or valence and arousal)", "give key and label, or key, valence and arousal"
 JOY = label_map().places[LABELS.index("joy")].affect
 
 
@@ -117,16 +118,42 @@ def test_human_labels_are_places_or_labels_by_key(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("key,label\nk1,jolly\n", "line 2 has the label 'jolly', which the label map does not place"),
+        ("key,label\nk1,jelly\n", "line 2 has the label 'jelly', which the label map does not place"),
+        (
+            "key,label\nk1,sadnes\n",
+            "line 2 has the label 'sadnes', which the label map does not place; did you mean 'sadness'?",
+        ),
         ("key,valence,arousal\nk1,2,0\n", "line 2 needs a label, or valence and arousal between -1 and 1"),
         ("key,valence,arousal\nk1,x,0\n", "line 2 needs a label, or valence and arousal between -1 and 1"),
         ("key,valence,arousal\nk1,0.5,\n", "line 2 needs a label, or valence and arousal between -1 and 1"),
         ("key,label,valence\nk1,joy,1\n", "line 2 has both a label and a valence or arousal; keep one of them"),
         ("key,label\nk1,joy\nk1,joy\n", "line 3 has a key that came before"),
         ("key,label\n,joy\n", "line 2 has no key"),
-        ("key,label\nk1,\n", "holds no labels; its columns are key and label, or key, valence and arousal"),
-        ("id,emotion\n1,joy\n", "line 2 has no key"),
-        ("", "holds no labels; its columns are key and label, or key, valence and arousal"),
+        ("key,label\nk1,\n", "holds no labels; fill in label, or valence and arousal"),
+        (
+            "id,emotion\n1,joy\n",
+            f"its columns are id, emotion, and it lacks key and {EITHER}; {GIVE}",
+        ),
+        (
+            "key,lable\nk1,joy\n",
+            f"its columns are key, lable, and it lacks {EITHER}; {GIVE}; did you mean 'label'?",
+        ),
+        (
+            "key,valence\nk1,1\n",
+            f"its columns are key, valence, and it lacks {EITHER}; {GIVE}",
+        ),
+        (
+            "label,answer\njoy,x\n",
+            f"its columns are label, answer, and it lacks key; {GIVE}",
+        ),
+        (
+            "key;label\nk1;joy\n",
+            f"its columns are key;label, and it lacks key and {EITHER}; separate columns by commas",
+        ),
+        (
+            "",
+            f"its columns are none, and it lacks key and {EITHER}; {GIVE}",
+        ),
     ],
 )
 def test_human_labels_that_cannot_be_used_get_a_sentence(tmp_path: Path, text: str, sentence: str) -> None:
@@ -135,3 +162,10 @@ def test_human_labels_that_cannot_be_used_get_a_sentence(tmp_path: Path, text: s
     with pytest.raises(SpecError) as told:
         human_labels(path, label_map())
     assert str(told.value) == f"{path}: {sentence}"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+def test_labels_in_another_encoding_get_a_sentence(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "human.csv").write_text("key,label\nk1,é\n", encoding=encoding)
+    with pytest.raises(SpecError, match=r"human\.csv: cannot be read as CSV: it is not UTF-8 text; save it"):
+        human_labels(tmp_path / "human.csv", label_map())

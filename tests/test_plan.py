@@ -11,6 +11,8 @@ import pytest
 
 from emoray import plan
 from emoray.spec import SpecError, load
+from emoray.stream import cluster
+from emoray.stream.placement import Node
 from tests import runs
 
 JOBS = Path(__file__).resolve().parent.parent / "jobs"
@@ -73,6 +75,48 @@ def test_a_plan_asks_nobody_on_the_internet(tmp_path: Path, monkeypatch: pytest.
     for study in (load(JOBS / "paper.yaml"), runs.study(JUDGED)):
         assert plan.plan(study, str(tmp_path / "run")).models
     assert looked_up == []
+
+
+def test_a_plan_says_hours_bytes_and_money_of_what_is_owed(tmp_path: Path) -> None:
+    text = plan.plan(runs.study(), str(tmp_path / "run")).text()
+    assert "  owed:    24 cells: at least 0 s beside the models' own time, about " in text
+    vast = plan.plan(runs.study(runs.SPEC.replace("repetitions: 2", "repetitions: 1000000")), str(tmp_path / "run"))
+    assert vast.size.is_very_large
+    assert "12,000,000 cells: at least 12 min beside" in vast.text()
+    assert "beyond 1,000,000 `run` asks for --yes, or for --limit" in vast.text()
+    assert "`run` asks" not in text
+
+
+WANTED = "give a hub id (owner/model) or the folder of a model"
+
+
+def test_what_run_would_refuse_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    monkeypatch.setattr(cluster, "this_machine", lambda: Node(cpus=8.0))
+    text = """
+name: t
+models:
+- {name: api, host: hosted_api, id: gpt-4o, account: o}
+- {name: here, host: transformers, id: org/model, gpus: 1}
+- {name: lost, host: vllm, id: llama3:8b, device: cpu}
+accounts: {o: {key_env: NO_SUCH_KEY}}
+readers: [{kind: goemotions, name: r, model: ./nowhere}]
+"""
+    found = plan.plan(runs.study(text), str(tmp_path / "run"))
+    assert found.warnings == (
+        f"readers[0].model is './nowhere', which is no folder here; {WANTED}",
+        "models[2].id is 'llama3:8b', which is neither a folder nor a hub id; a name with a colon is Ollama's, which "
+        f"host: hosted_api asks; else {WANTED}",
+        "accounts.o.key_env names the environment variable NO_SUCH_KEY, which is not set; export the key under that "
+        "name (on a cluster: where its nodes are started)",
+        "model 'here' and its readers need 1.5 CPUs and 1 GPUs, but this machine has 8 CPUs; submit to a larger "
+        "cluster, or ask for less in the spec",
+    )
+    assert all(f"  warning: {sentence}\n" in found.text() for sentence in found.warnings)
+
+
+def test_a_spec_that_can_run_here_is_planned_without_a_warning(tmp_path: Path) -> None:
+    assert plan.plan(runs.study(), str(tmp_path / "run")).warnings == ()
 
 
 def test_for_programs_it_is_json(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import math
 import re
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from emoray import manifest
 from emoray.spec import (
     Embedded,
     Hosted,
@@ -45,6 +47,7 @@ SHIPPED = sorted(JOBS.glob("*.yaml"))
 TAGS = "models[0].reasoning_tags: must be known, none, or two different tags such as ['<think>', '</think>'], got "
 HOSTS = "embedded, transformers, vllm, hosted_api, batch_api, scripted"
 KINDS = "goemotions, regressor, judge, scripted"
+NAME = "up to 64 letters, digits, spaces and . _ + - (80 bytes of UTF-8), first a letter or digit"
 READER = "readers: [{kind: scripted, name: r}]\n"
 BASE = "name: t\nmodels: [{name: a, host: scripted}]\n" + READER
 NETWORK = "name: t\nmodels: [{name: a, host: scripted}]\nreaders: [{kind: goemotions, name: r, "
@@ -94,8 +97,56 @@ MISTAKES: dict[str, tuple[str, str]] = {
     ),
     "a setting of another host": (
         models("{name: a, host: scripted}", "{name: b, host: scripted, tensor_parallel_size: 2}"),
-        "models[1].tensor_parallel_size is not a setting; there are name, sampling, priority, deadline, resources, "
-        "reasoning_tags, host, lines, latency_s, fails, in_flight, actors, cpus",
+        "models[1].tensor_parallel_size is not a setting of this host; it is one of vllm",
+    ),
+    "a setting of sampling on its own": (
+        BASE + "temperature: 1",
+        "temperature is not a setting; did you mean 'sampling.temperature'?",
+    ),
+    "another, misspelt": (BASE + "max_tokenz: 1", "max_tokenz is not a setting; did you mean 'sampling.max_tokens'?"),
+    "a setting of sampling beside it": (
+        models("{name: a, host: scripted, top_p: 1}"),
+        "models[0].top_p is not a setting; did you mean 'models[0].sampling.top_p'?",
+    ),
+    "a setting of sampling beside it, of a judge": (
+        models("{name: a, host: scripted}")
+        + "readers: [{kind: judge, name: j, model: {name: m, host: scripted, max_tokens: 9}}]",
+        "readers[0].model.max_tokens is not a setting; did you mean 'readers[0].model.sampling.max_tokens'?",
+    ),
+    "a setting of the spec in a model": (
+        models("{name: a, host: scripted, repetitions: 2}"),
+        "models[0].repetitions is not a setting here; repetitions stands at the top of the spec",
+    ),
+    "a seed for sampling": (
+        BASE + "sampling: {seed: 1}",
+        "sampling.seed is not a setting here; seed stands at the top of the spec",
+    ),
+    "a setting of an account in a model": (
+        HOSTED + ", base_url: 'http://x'}]",
+        "models[0].base_url is not a setting; did you mean 'accounts.<name>.base_url'?",
+    ),
+    "a limit of an account on its own": (
+        BASE + "requests_per_minute: 5",
+        "requests_per_minute is not a setting; did you mean 'accounts.<name>.requests_per_minute'?",
+    ),
+    "a setting of another reader": (
+        NETWORK + "range: [0, 1]}]",
+        "readers[0].range is not a setting of this kind; it is one of regressor",
+    ),
+    "hosts": (BASE + "hosts: [openai]", "hosts is not a setting; did you mean 'models[…].host'?"),
+    "one model": (BASE.replace("models:", "model:"), "model is not a setting; did you mean 'models'?"),
+    "an id by another name": (
+        models("{name: a, host: vllm, model: x}"),
+        "models[0].model is not a setting; did you mean 'id'?",
+    ),
+    "another name, misspelt": (
+        models("{name: a, host: vllm, modle: x}"),
+        "models[0].modle is not a setting; did you mean 'id'?",
+    ),
+    "emotions": (BASE + "emotions: [happy]", "emotions is not a setting; did you mean 'states'?"),
+    "a key by another name": (
+        BASE + "accounts: {o: {api_key: sk-1}}",
+        "accounts.o.api_key is not a setting; did you mean 'key_env'?",
     ),
     "a misspelt setting that is required": (
         BASE + "states: [{valence: 1, arousl: 1}]",
@@ -149,14 +200,157 @@ MISTAKES: dict[str, tuple[str, str]] = {
         BASE + "templates: [words, words]",
         "templates has 'words' twice; every cell of the grid must be asked once",
     ),
+    # ── beyond what can be counted, stored or sent ──
+    "a number beyond 64 bits": (
+        BASE + "repetitions: 99999999999999999999",
+        "line 4: '99999999999999999999' is beyond 64 bits; write a smaller number, or in quotes if it is a text",
+    ),
+    "one below them": (
+        BASE + "seed: -9223372036854775809",
+        "line 4: '-9223372036854775809' is beyond 64 bits; write a smaller number, or in quotes if it is a text",
+    ),
+    "one that Python itself does not read": (
+        BASE + f"repetitions: {'9' * 5000}",
+        f"line 4: '{'9' * 40}…' is beyond 64 bits; write a smaller number, or in quotes if it is a text",
+    ),
+    "one in hexadecimal": (
+        BASE + f"seed: 0x{'f' * 17}",
+        f"line 4: '0x{'f' * 17}' is beyond 64 bits; write a smaller number, or in quotes if it is a text",
+    ),
+    "one inside what a provider gets": (
+        HOSTED + ", extra_body: {a: [1, {b: 18446744073709551616}]}}]",
+        "line 3: '18446744073709551616' is beyond 64 bits; write a smaller number, or in quotes if it is a text",
+    ),
+    "a seed of 64 bits": (
+        BASE + "seed: 18446744073709551615",
+        "seed must be less than 9,223,372,036,854,775,808, got 18446744073709551615",
+    ),
+    "more states than a circle can tell apart": (
+        BASE + "states: 1000000000",
+        "states must be at most 3,600, got 1000000000",
+    ),
+    "a list of as many": (
+        BASE + f"states: [{', '.join(map(str, range(3601)))}]",
+        "states must have at most 3,600, got 3,601",
+    ),
+    "too many repetitions": (
+        BASE + "repetitions: 10000000000",
+        "repetitions must be at most 1,000,000,000, got 10000000000",
+    ),
+    "too many actors": (
+        models("{name: a, host: scripted, actors: 2147483647}"),
+        "models[0].actors must be at most 10,000, got 2147483647",
+    ),
+    "too many places": (
+        models("{name: a, host: scripted, in_flight: 1000000001}"),
+        "models[0].in_flight must be at most 1,000,000, got 1000000001",
+    ),
+    "more canaries than cells": (
+        BASE + "repetitions: 1000000000\ncanaries: {every: 1, prompts: 1000}",
+        "14,520,000,000,120 cells are asked of each model, at most 1,000,000,000,000 can be; ask canaries less often",
+    ),
+    "more prompts than can be ordered": (
+        BASE + f"states: 3600\nintensities: [{', '.join(str(i / 1000) for i in range(1, 1001))}]",
+        "templates × states × intensities × questions are 36,000,000 prompts, at most 10,000,000 can be put in order; "
+        "take fewer",
+    ),
+    "half a character": (
+        BASE + 'questions: [{id: a, text: "Why\\ud83d?"}]',
+        "line 4: \\ud83d is half a character, which no file can bear; write the whole character",
+    ),
+    "the other half": (
+        BASE + 'questions: [{id: a, text: "\\ude00\\ud83d?"}]',
+        "line 4: \\ude00 is half a character, which no file can bear; write the whole character",
+    ),
+    "half a character in a name of a setting": (
+        BASE + '"\\ud800": 3',
+        "line 4: \\ud800 is half a character, which no file can bear; write the whole character",
+    ),
+    "a NUL in a path": (
+        BASE + 'label_map: "a\\0b.yaml"',
+        "line 4: a text holds NUL (\\0), which no file can bear; leave it out",
+    ),
+    "brackets without end": (
+        BASE + "states: " + "[" * 5000,
+        "line 4: lists and sections stand in one another more than 64 deep; write it flatter",
+    ),
+    "sections without end": (
+        BASE + "".join(f"{' ' * deep}a:\n" for deep in range(100)),
+        "line 67: lists and sections stand in one another more than 64 deep; write it flatter",
+    ),
+    "an anchor inside itself": (BASE + "states: &a [*a]", "line 4: an anchor holds itself; write it out"),
+    "a billion laughs": (
+        BASE + "a0: &a0 [ha]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 10)),
+        "line 10: this unfolds to more than 1,000,000 values; write less",
+    ),
+    "laughs that are merged": (
+        BASE
+        + "a0: &a0 {ha: 1}\n"
+        + "".join(f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 10)}]}}\n" for n in range(1, 10)),
+        "line 10: this unfolds to more than 1,000,000 values; write less",
+    ),
+    "anchors one in another": (
+        BASE + "a0: &a0 [1]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}]\n" for n in range(1, 100)),
+        "line 68: lists and sections stand in one another more than 64 deep; write it flatter",
+    ),
+    "no number to a provider": (
+        HOSTED + ", extra_body: {a: [.nan]}}]",
+        "models[0].extra_body.a[0] must be a number, got nan",
+    ),
+    "a temperature without end": (
+        BASE + "sampling: {temperature: 1.0e+400}",
+        "sampling.temperature must be a number, got inf",
+    ),
     # ── numbers ──
+    "thousands by a letter": (
+        BASE + "accounts: {o: {requests_per_minute: 10k}}",
+        "accounts.o.requests_per_minute must be a number, got '10k'; write 10000",
+    ),
+    "thousands by a comma": (
+        BASE + "accounts: {o: {tokens_per_minute: '30,000'}}",
+        "accounts.o.tokens_per_minute must be a number, got '30,000'; write 30000",
+    ),
+    "millions": (BASE + "repetitions: 1.5M", "repetitions must be a whole number, got '1.5M'; write 1500000"),
+    "an exponent": (BASE + "budget_usd: 1e2", "budget_usd must be a number, got '1e2'; write 100"),
+    "dollars": (BASE + "budget_usd: $20", "budget_usd must be a number, got '$20'; write 20"),
+    "a number in quotes": (BASE + "repetitions: '3'", "repetitions must be a whole number, got '3'; write 3"),
+    "a share with its sign": (
+        BASE + "accounts: {o: {share: 70%}}",
+        "accounts.o.share must be a number, got '70%'; write 0.7",
+    ),
+    "money that is none": (BASE + "budget_usd: free", "budget_usd must be a number, got 'free'"),
+    "a truth, misspelt": (
+        models("{name: a, host: vllm, id: x, trust_remote_code: ture}"),
+        "models[0].trust_remote_code must be true or false, got 'ture'; did you mean 'true'?",
+    ),
     "no repetitions": (BASE + "repetitions: 0", "repetitions must be at least 1, got 0"),
     "half a repetition": (BASE + "repetitions: 1.5", "repetitions must be a whole number, got 1.5"),
     "repetitions in words": (BASE + "repetitions: many", "repetitions must be a whole number, got 'many'"),
     "repetitions that are no count": (BASE + "repetitions: yes", "repetitions must be a whole number, got True"),
     "no states": (BASE + "states: 0", "states must be at least 1, got 0"),
     "an empty list of states": (BASE + "states: []", "states must have at least 1, got []"),
-    "states in words": (BASE + "states: all", "states must be a whole number or a list, got 'all'"),
+    "states in words": (
+        BASE + "states: all",
+        "states: 'all' is none of Russell's terms; there are happy, delighted, excited, astonished, aroused, tense, "
+        "alarmed, angry, afraid, annoyed, distressed, frustrated, miserable, sad, gloomy, depressed, bored, droopy, "
+        "tired, sleepy, calm, relaxed, satisfied, at ease, content, serene, glad, pleased; an angle in degrees or a "
+        "count of states does as well",
+    ),
+    "a misspelt term": (
+        BASE + "states: [sad, hapy]",
+        "states[1]: 'hapy' is none of Russell's terms; nearest: happy; an angle in degrees or a count of states does "
+        "as well",
+    ),
+    "an angle in quotes": (BASE + "states: ['90', 0]", "states[0]: '90' is a text; write 90"),
+    "a label in place of a term": (
+        BASE + "states: [fear]",
+        "states[0]: 'fear' is none of Russell's terms; nearest: afraid; an angle in degrees or a count of states does "
+        "as well",
+    ),
+    "a term and its angle": (
+        BASE + "states: [happy, 7.8]",
+        "states has 'valence 0.990748, arousal 0.135716' twice; every cell of the grid must be asked once",
+    ),
     "an angle beyond the circle": (BASE + "states: [400]", "states[0] must be at most 360, got 400"),
     "an angle that is no number": (
         BASE + "states: [.nan]",
@@ -265,6 +459,69 @@ MISTAKES: dict[str, tuple[str, str]] = {
         models("{name: a, host: scriptd}"),
         f"models[0].host must be one of {HOSTS}, got 'scriptd'; did you mean 'scripted'?",
     ),
+    "a provider in place of a host": (
+        models("{name: a, host: openai, id: x}"),
+        f"models[0].host must be one of {HOSTS}, got 'openai'; write hosted_api, with an account of kind: openai",
+    ),
+    "another provider": (
+        models("{name: a, host: Anthropic, id: x}"),
+        f"models[0].host must be one of {HOSTS}, got 'Anthropic'; write hosted_api, with an account whose base_url is "
+        "https://api.anthropic.com/v1/",
+    ),
+    "a server of one's own": (
+        models("{name: a, host: ollama, id: x}"),
+        f"models[0].host must be one of {HOSTS}, got 'ollama'; write hosted_api, with an account whose base_url is "
+        "http://localhost:11434/v1",
+    ),
+    "a hub in place of a host": (
+        models("{name: a, host: huggingface, id: x}"),
+        f"models[0].host must be one of {HOSTS}, got 'huggingface'; write transformers (on this machine, simple) or "
+        "vllm (fast, on GPUs)",
+    ),
+    "a place in place of a host": (
+        models("{name: a, host: local, id: x}"),
+        f"models[0].host must be one of {HOSTS}, got 'local'; write transformers (on this machine, simple) or vllm "
+        "(fast, on GPUs)",
+    ),
+    "a host by another name": (
+        models("{name: a, provider: openai}"),
+        f"models[0] needs host: one of {HOSTS}; provider is no setting, write host",
+    ),
+    "a misspelt host's name": (
+        models("{name: a, hots: scripted}"),
+        f"models[0] needs host: one of {HOSTS}; hots is no setting, write host",
+    ),
+    "a library in place of a reader": (
+        models("{name: a, host: scripted}") + "readers: [{kind: huggingface, name: x, model: y}]",
+        f"readers[0].kind must be one of {KINDS}, got 'huggingface'; write goemotions",
+    ),
+    "a misspelt rule for neutral": (
+        BASE + "neutral: zeroo",
+        "neutral must be 'zero' or 'drop', got 'zeroo'; did you mean 'zero'?",
+    ),
+    "a template's text in place of its name": (
+        BASE + "templates: ['Be {words}. {question}']",
+        "templates: 'Be {words}. {question}' is none of none, parameters, scenario, verbal, words, "
+        "words_and_parameters; one of your own is {name: …, user: …}",
+    ),
+    "a word in place of a question": (
+        BASE + "questions: [happiness]",
+        "questions: 'happiness' is none of freedom, art, technology, success, education, nature, work, city, justice, "
+        "future; one of your own is a sentence, or {id: …, text: …}",
+    ),
+    "all questions, misspelt": (
+        BASE + "questions: al",
+        "questions: 'al' is none of freedom, art, technology, success, education, nature, work, city, justice, future; "
+        "did you mean 'all'?",
+    ),
+    "a question twice, as an id and as its text": (
+        BASE + "questions: [freedom, 'What does freedom mean to you?']",
+        "questions has 'freedom' twice; every cell of the grid must be asked once",
+    ),
+    "a question with a colon": (
+        BASE + "questions: [What is it: a sea]",
+        "questions[0].What is it is not a setting; a text with a colon in it goes in quotes",
+    ),
     "no host": (
         models("{name: a}"),
         f"models[0] needs host: one of {HOSTS}",
@@ -302,7 +559,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
     ),
     "an unknown rubric": (
         JUDGED % "affekt",
-        "readers[0].rubric: no rubric is called 'affekt'; there are affect",
+        "readers[0].rubric: no rubric is called 'affekt'; there are affect; did you mean 'affect'?",
     ),
     "ONNX Runtime on a GPU": (
         NETWORK + "gpus: 0.5, runtime: onnx}]",
@@ -365,7 +622,29 @@ MISTAKES: dict[str, tuple[str, str]] = {
     ),
     "a name that is a path": (
         "name: a/b\nmodels: [{name: a, host: scripted}]",
-        "name must be up to 64 letters, digits, spaces and . _ + -, first a letter or digit, got 'a/b'",
+        f"name must be {NAME}, got 'a/b'",
+    ),
+    "a name that is hidden": (models("{name: .É, host: scripted}"), f"models[0].name must be {NAME}, got '.É'"),
+    "a name that stores keep for themselves": (
+        models("{name: _a, host: scripted}"),
+        f"models[0].name must be {NAME}, got '_a'",
+    ),
+    "a name that is a picture": (models("{name: 😀, host: scripted}"), f"models[0].name: must be {NAME}, got '😀'"),
+    "a name with an invisible letter": (
+        models('{name: "a\\u200db", host: scripted}'),
+        f"models[0].name: must be {NAME}, got 'a\\u200db'",
+    ),
+    "a name of too many bytes": (
+        models(f"{{name: {'語' * 27}, host: scripted}}"),
+        f"models[0].name: must be {NAME}, got {'語' * 27!r}",
+    ),
+    "a name of too many letters": (
+        models(f"{{name: {'a' * 65}, host: scripted}}"),
+        "models[0].name must have at most 64 characters, got 65",
+    ),
+    "one name in two spellings": (
+        models("{name: \u00c9mile, host: scripted}", "{name: E\u0301mile, host: scripted}"),
+        "models has 'Émile' twice; give each its own name",
     ),
     "an address with a key in it": (
         BASE + "accounts: {o: {base_url: 'https://me:sk-1@example.com/v1'}}",
@@ -383,7 +662,22 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "a template with an unknown field": (
         BASE + "templates: [{name: mine, user: '{question} {mood}'}]",
         "template 'mine' has the unknown field {mood}; known are {question}, {valence}, {arousal}, {words}, {verbal}, "
-        "{scenario}",
+        "{scenario}; write {{ and }} for braces in the text",
+    ),
+    "a template with a misspelt field": (
+        BASE + "templates: [{name: mine, user: '{qestion}'}]",
+        "template 'mine' has the unknown field {qestion} (did you mean {question}?); known are {question}, {valence}, "
+        "{arousal}, {words}, {verbal}, {scenario}; write {{ and }} for braces in the text",
+    ),
+    "a template with JSON in it": (
+        BASE + """templates: [{name: mine, user: '{question} {"mood": 1}'}]""",
+        "template 'mine' has the unknown field {\"mood\"}; known are {question}, {valence}, {arousal}, {words}, "
+        "{verbal}, {scenario}; write {{ and }} for braces in the text",
+    ),
+    "a template with an empty field": (
+        BASE + "templates: [{name: mine, user: '{question} {}'}]",
+        "template 'mine' has the unknown field {}; known are {question}, {valence}, {arousal}, {words}, {verbal}, "
+        "{scenario}; write {{ and }} for braces in the text",
     ),
     "a template with a lost brace": (
         BASE + "templates: [{name: mine, user: '{question'}]",
@@ -394,10 +688,39 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "a list for a name": (BASE + "? [1, 2]\n: 3", "line 4: the name of a setting must be text, got [1, 2]"),
     "a section for a name": (BASE + "? {a: b}\n: 3", "line 4: the name of a setting must be text, got {'a': 'b'}"),
     "an open bracket": (BASE + "states: [", "line 4: expected the node content, but found '<stream end>'"),
-    "a tab": (BASE + "states:\n\t- 0", "line 5: found character '\\t' that cannot start any token"),
+    "a tab": (BASE + "states:\n\t- 0", "line 5: a tab stands where YAML wants spaces; indent with spaces"),
+    "a colon in a text": (
+        BASE + "label_map: a: b",
+        "line 4: mapping values are not allowed here; a text with a colon in it goes in quotes",
+    ),
+    "a question mark in a text": (
+        BASE + "questions: {id: a, text: Why?}",
+        "line 4: expected ',' or '}', but got '?'; put texts in quotes",
+    ),
+    "a sign that YAML keeps": (
+        BASE + "label_map: @a",
+        "line 4: found character '@' that cannot start any token; put the text in quotes",
+    ),
+    "a control character": (
+        BASE + "label_map: a\x07",
+        "line 4: the character U+0007 cannot stand in YAML; leave it out, or write it as an escape",
+    ),
+    "a thirteenth month": (
+        BASE + "label_map: 2024-13-01",
+        "line 4: '2024-13-01' cannot be read as timestamp; write it in quotes",
+    ),
+    "a tag that does not fit": (BASE + "seed: !!int x", "line 4: 'x' cannot be read as int; write it in quotes"),
+    "another tag that does not fit": (
+        BASE + "seed: !!bool x",
+        "line 4: 'x' cannot be read as bool; write it in quotes",
+    ),
+    "a section that is none": (BASE + "sampling: !!map x", "line 4: expected a mapping node, but found scalar"),
     "an empty file": ("", "holds no settings; a spec begins with `name:` and `models:`"),
     "a list": ("- a", "holds no settings; a spec begins with `name:` and `models:`"),
-    "two documents": (BASE + "---\n" + BASE, "line 4: but found another document"),
+    "two documents": (
+        BASE + "---\n" + BASE,
+        "line 4: a second document begins here (---); keep one, and give the other a file of its own",
+    ),
     "code in YAML": (
         BASE + "seed: !!python/object/apply:os.getpid []",
         "line 4: could not determine a constructor for the tag 'tag:yaml.org,2002:python/object/apply:os.getpid'",
@@ -489,7 +812,25 @@ def test_changes_are_made_in_their_order() -> None:
         ("states=[", "--set states=[: '[' is no YAML value; quote what has brackets, colons or commas"),
         ("repetitions=0", "repetitions must be at least 1, got 0"),
         ("reps=3", "reps is not a setting"),
+        (
+            "seed=99999999999999999999",
+            "--set seed=99999999999999999999: '99999999999999999999' is beyond 64 bits; write a smaller number, or in "
+            "quotes if it is a text",
+        ),
+        (f"seed={'9' * 5000}", f"--set seed={'9' * 95} …: '{'9' * 40}…' is beyond 64 bits"),
+        (f"models[{'9' * 5000}].actors=2", f"--set models[{'9' * 93} …: the spec has no models[{'9' * 93} …"),
+        (f"{'a.' * 5000}b=1", f"--set {'a.' * 50} … is not path=value"),
+        (
+            "states=" + "[" * 5000,
+            f"--set states={'[' * 93} …: lists and sections stand in one another more than 64 deep",
+        ),
+        ("models[0][0]=1", "models[0].0 is not a setting: the name of one is text"),
+        ("[0]=1", "0 is not a setting: the name of one is text"),
+        ('questions="\\ud800?"', '--set questions="\\ud800?": \\ud800 is half a character'),
+        ("repetitions=10k", "repetitions must be a whole number, got '10k'; write 10000"),
+        ("states=1\n---\n2", "--set states=1 --- 2: '1\\n---\\n2' is no YAML value"),
     ],
+    ids=lambda text: str(text[:40]),
 )
 def test_a_change_that_cannot_be_made_gets_a_sentence(change: str, sentence: str) -> None:
     assert complaint(BASE, change).startswith(f"my.yaml: {sentence}")
@@ -509,10 +850,35 @@ def test_a_folder_is_no_spec(tmp_path: Path) -> None:
         load(tmp_path)
 
 
-def test_a_file_that_is_no_text_gets_a_sentence(tmp_path: Path) -> None:
-    (tmp_path / "spec.yaml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(SpecError, match="is not UTF-8 text, so it is no spec"):
-        load(tmp_path / "spec.yaml")
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (b"\xff\xfe\x00", "is not UTF-8 text (it begins as UTF-16 does); save it as UTF-8"),
+        (BASE.encode("utf-16"), "is not UTF-8 text (it begins as UTF-16 does); save it as UTF-8"),
+        (BASE.encode("utf-16-le"), "is not UTF-8 text (line 1 holds the byte 0x00); save it as UTF-8"),
+        (f"{BASE}# é".encode("latin-1"), "is not UTF-8 text (line 4 holds the byte 0xe9); save it as UTF-8"),
+        (b"\x7fELF\x02\x01\x01\x00", "is not UTF-8 text (line 1 holds the byte 0x00); save it as UTF-8"),
+        (b"\x89PNG\r\n\x1a\n", "is not UTF-8 text (line 1 holds the byte 0x89); save it as UTF-8"),
+        (b"# " * (9 << 20), "cannot be read (it is larger than 16 MiB); give the path of a spec, such as "),
+    ],
+    ids=lambda text: str(text[:40]),
+)
+def test_a_file_that_is_no_text_gets_a_sentence(tmp_path: Path, data: bytes, sentence: str) -> None:
+    file = tmp_path / "spec.yaml"
+    file.write_bytes(data)
+    with pytest.raises(SpecError) as told:
+        load(file)
+    assert str(told.value).startswith(f"{file}: {sentence}")
+
+
+def test_a_file_without_end_is_not_read_to_its_end() -> None:
+    with pytest.raises(SpecError, match=r"/dev/zero: cannot be read \(it is larger than 16 MiB\)"):
+        load("/dev/zero")
+
+
+def test_the_mark_that_editors_put_before_a_text_does_no_harm(tmp_path: Path) -> None:
+    (tmp_path / "spec.yaml").write_text(BASE, encoding="utf-8-sig")
+    assert load(tmp_path / "spec.yaml").spec == study(BASE).spec
 
 
 @settings(max_examples=150)
@@ -571,6 +937,65 @@ def test_your_own_questions_and_templates_are_marked_as_yours() -> None:
     ).experiment
     assert [q.mark for q in e.questions] == ["quoted", "user"]
     assert e.templates[0].mark == "user"
+
+
+def test_a_state_may_be_one_of_russells_terms() -> None:
+    one, other = study(BASE + "states: [happy, At-Ease, 90]"), study(BASE + "states: [7.8, 321, 90]")
+    assert one.spec.digest == other.spec.digest
+    assert keys(BASE + "states: sad") == keys(BASE + "states: [207.5]")
+
+
+def test_a_question_may_be_its_text_alone() -> None:
+    found = study(
+        BASE + "questions: ['What is the sea to you?', art, '海とは何ですか', 'Is 1 > 0?']"
+    ).experiment.questions
+    assert [question.id for question in found] == [
+        "what-is-the-sea-to-you-d12868da",
+        "art",
+        "question-637269f4",
+        "is-1-0-442b0888",
+    ]
+    assert found[0].text == "What is the sea to you?"
+    assert (found[0].mark, found[1].mark) == ("user", "quoted")
+
+
+def test_the_id_of_a_bare_question_is_made_of_its_text_and_no_key_knows_of_it() -> None:
+    alone = "questions: What is the sea to you?"
+    named = "questions: {id: sea, text: 'What is the sea to you?'}"
+    others = study(BASE + "questions: [art, 'What is the sea to you?']").experiment.questions
+    assert study(BASE + alone).experiment.questions[0].id == others[1].id
+    assert keys(BASE + alone) == keys(BASE + named)
+
+
+def test_the_text_of_a_shipped_question_is_that_question() -> None:
+    found = study(BASE + "questions: What does freedom mean to you?").experiment.questions
+    assert [question.id for question in found] == ["freedom"]
+
+
+def test_a_spec_with_bare_questions_survives_its_manifest(tmp_path: Path) -> None:
+    before = study(BASE + "questions: ['What is the sea to you?', art]")
+    after = manifest.study(json.loads(json.dumps(manifest.fresh(before))), "run")
+    assert after.experiment.questions == before.experiment.questions
+
+
+def test_json_is_yaml_and_its_halves_of_a_character_are_one() -> None:
+    wanted = {"name": "t", "models": [{"name": "a", "host": "scripted"}], "questions": [{"id": "q", "text": "Why 😀?"}]}
+    assert "\\ud83d" in json.dumps(wanted)
+    assert study(json.dumps(wanted)).experiment.questions[0].text == "Why 😀?"
+
+
+@pytest.mark.parametrize("name", ["Émile", "日本語モデル", "Ünïcode 2", "ไทย", "हिन्दी", "a", "7", "Llama3 8B+_.-x"])
+def test_a_name_may_be_of_any_script(name: str) -> None:
+    found = study(models(f"{{name: {name!r}, host: scripted}}".replace('"', "'"))).spec.models[0].name
+    assert found == unicodedata.normalize("NFC", name)
+
+
+def test_a_name_is_one_however_it_is_spelled() -> None:
+    apart = unicodedata.normalize("NFD", "Émile")
+    text = HOSTED.replace("openai: {", f"{apart}: {{").replace("account: openai", "account: Émile") + "}]"
+    assert apart != "Émile"
+    assert list(study(text).spec.accounts) == ["Émile"]
+    assert keys(models(f"{{name: {apart}, host: scripted}}")) == keys(models("{name: Émile, host: scripted}"))
 
 
 def test_yaml_anchors_and_merges_are_understood() -> None:
@@ -721,7 +1146,42 @@ def test_a_label_map_of_ones_own_lies_beside_the_spec(tmp_path: Path, name: str,
             YAML_MAP.replace("joy: {term: happy}\n", ""),
             "mine.yaml: label map 'mine' misses joy; it must place exactly the 28 GoEmotions labels",
         ),
-        ("mine.yaml", YAML_MAP + "joy: {term: sad}\n", "label_map: mine.yaml cannot be read: 'joy' is written twice"),
+        (
+            "mine.yaml",
+            YAML_MAP.replace("joy:", "jyo:"),
+            "mine.yaml: label map 'mine' has the unknown label 'jyo' (did you mean 'joy'?); it must place exactly the",
+        ),
+        (
+            "mine.csv",
+            CSV_MAP.replace("gratitude", "Gratitude"),
+            "mine.csv: label map 'mine' has the unknown label 'Gratitude' (did you mean 'gratitude'?); it must",
+        ),
+        (
+            "mine.yaml",
+            YAML_MAP.replace("joy: {term: happy}", "joy: {trem: happy}"),
+            "mine.yaml: label map 'mine': joy needs a term, an angle, or valence and arousal; it has 'trem', did you "
+            "mean 'term'?",
+        ),
+        (
+            "mine.yaml",
+            YAML_MAP.replace("joy: {term: happy}", "joy: {term: hapy}"),
+            "mine.yaml: label map 'mine': joy names 'hapy', which is none of Russell's 28 terms; did you mean 'happy'?",
+        ),
+        (
+            "mine.yaml",
+            YAML_MAP + "joy: {term: sad}\n",
+            "label_map: mine.yaml cannot be read: line 29: 'joy' is written twice; keep one",
+        ),
+        (
+            "mine.yaml",
+            "[" * 5000,
+            "label_map: mine.yaml cannot be read: line 1: lists and sections stand in one another",
+        ),
+        (
+            "mine.yaml",
+            b"joy: caf\xe9",
+            "label_map: mine.yaml cannot be read: is not UTF-8 text (line 1 holds the byte 0xe9)",
+        ),
         ("mine.csv", CSV_MAP + "joy,sad,,\n", "label_map: the label 'joy' is written twice; keep one"),
         ("mine.yaml", "", "label_map: mine.yaml holds no labels; write one line per label, such as joy: {term: happy}"),
         ("mine.yaml", "joy: [", "label_map: mine.yaml cannot be read: "),
@@ -731,7 +1191,11 @@ def test_a_label_map_of_ones_own_lies_beside_the_spec(tmp_path: Path, name: str,
             CSV_MAP.replace("label", "emotion", 1),
             "label_map: no column is called label; there are emotion, term, angle, none",
         ),
-        ("mine.yaml", "? [1, 2]\n: 3", "label_map: mine.yaml cannot be read: the name of a setting must be text"),
+        (
+            "mine.yaml",
+            "? [1, 2]\n: 3",
+            "label_map: mine.yaml cannot be read: line 1: the name of a setting must be text",
+        ),
         (
             "mine.csv",
             CSV_MAP.replace("joy,happy", "joy,joyful"),
@@ -743,6 +1207,7 @@ def test_a_label_map_of_ones_own_lies_beside_the_spec(tmp_path: Path, name: str,
             "mine.csv: label map 'mine': angle of joy must be a number, got 'east'",
         ),
     ],
+    ids=lambda text: str(text[:40]),
 )
 def test_a_label_map_that_cannot_be_used_gets_a_sentence(
     tmp_path: Path, name: str, text: str | bytes, sentence: str
@@ -830,10 +1295,38 @@ def schema_accepts(text: str) -> bool:
         "too hot",
         "a name that is a path",
         "half a state",
+        "more states than a circle can tell apart",
+        "too many repetitions",
+        "too many actors",
+        "a misspelt term",
+        "a name that is hidden",
     ],
 )
 def test_an_editor_that_knows_the_schema_sees_the_mistake(mistake: str) -> None:
     assert not schema_accepts(MISTAKES[mistake][0])
+
+
+def unlimited(schema: Any, path: str = "") -> list[str]:
+    """What in a schema may be as large as it likes."""
+    if isinstance(schema, list):
+        return [one for place, inner in enumerate(schema) for one in unlimited(inner, f"{path}/{place}")]
+    if not isinstance(schema, dict):
+        return []
+    bounds = {
+        "integer": {"maximum", "exclusiveMaximum"},
+        "number": {"maximum"},
+        "string": {"maxLength", "enum", "const"},
+        "array": {"maxItems"},
+        "object": {"maxProperties", "properties"},
+    }
+    kind = schema.get("type")
+    mine = [path] if isinstance(kind, str) and kind in bounds and not bounds[kind] & set(schema) else []
+    return mine + [one for name, inner in schema.items() for one in unlimited(inner, f"{path}/{name}")]
+
+
+def test_the_schema_states_a_limit_for_every_number_text_list_and_section() -> None:
+    assert unlimited({"a": {"type": "integer", "minimum": 1}}) == ["/a"]
+    assert unlimited(json_schema()) == []
 
 
 def test_the_host_of_a_rehearsal_is_offered_to_nobody_and_still_understood() -> None:
@@ -842,7 +1335,14 @@ def test_the_host_of_a_rehearsal_is_offered_to_nobody_and_still_understood() -> 
     assert study(models(entry)).spec.models[0].host == "rehearsed"
 
 
-@pytest.mark.parametrize("text", [BASE, BASE + "questions: art", BASE + "intensities: 0.5", BASE + "states: [0, 90]"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(BASE, BASE + "questions: art", BASE + "intensities: 0.5", BASE + "states: [0, 90]", BASE + "states: happy"),
+        *(BASE + "states: [happy, 90, {valence: 1, arousal: 0}]", BASE + "questions: ['Why?']"),
+        models("{name: Émile, host: scripted}"),
+    ],
+)
 def test_an_editor_that_knows_the_schema_sees_no_mistake_where_there_is_none(text: str) -> None:
     assert schema_accepts(text)
 

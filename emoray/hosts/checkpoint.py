@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from emoray.hosts import HostDown
+from emoray.hosts import HostDown, hub
 from emoray.hosts.weights import adapter_of, commit_of, unusual
 from emoray.spec import Local
 
@@ -56,8 +56,8 @@ def load(entry: Local) -> Loaded:
     except _Unfit as wrong:
         raise HostDown(f"model {entry.name!r} ({entry.id}) cannot be loaded: {wrong}") from wrong
     except Exception as wrong:  # somebody's files, somebody's code: a cut file, a missing library, too little memory
-        reason = reason_of(wrong)
         hint = _INSTALL if isinstance(wrong, ImportError) else _FILES
+        reason, hint = hub.told(wrong) or (reason_of(wrong), hint)
         raise HostDown(f"model {entry.name!r} ({entry.id}) cannot be loaded: {reason}; {hint}") from wrong
 
 

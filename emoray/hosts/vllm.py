@@ -31,7 +31,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NoReturn
 
-from emoray.hosts import Ask, HostDown, Reply
+from emoray.hosts import Ask, HostDown, Reply, hub
 from emoray.hosts.chat_template import ChatTemplate
 from emoray.hosts.reasoning import Wording, no_answer, tags_of, unsettled
 from emoray.hosts.weights import adapter_of, commit_of
@@ -423,6 +423,8 @@ def _why(entry: Vllm, wrong: Exception, errors: Path) -> str:
     """One sentence: the cause, from wherever it was told, and what to do about it."""
     cause = _logged_cause(errors) or f"{type(wrong).__name__}: {_line(wrong)}"
     match wrong:
+        case _ if found := hub.told(wrong):
+            cause, hint = found
         case RuntimeError() if _DIED in cause:
             cause, hint = "its process died without a word", f"{_SILENT}; {_MORE}"
         case ImportError() if importlib.util.find_spec("vllm") is None:

@@ -31,6 +31,8 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from emoray import embedded
+from emoray.hosts import hub
+from emoray.hosts.weights import commit_of
 from emoray.readers import ReaderDown, Reading, onnx
 from emoray.readers.failing import cause, first_line, is_failure
 from emoray.readers.padding import SIDES, UNPADDED, Piece, Way, known_ids, padded, padding_id
@@ -73,8 +75,7 @@ class Encoder:
             model, tokenizer = _loaded(entry)
         self.device, self.config = model.device, model.config
         own = entry.model == "embedded"
-        hub = getattr(self.config, "_commit_hash", None) or entry.revision
-        self.revision: str | None = embedded.CHECKSUMS["reader"][:12] if own else hub
+        self.revision = embedded.CHECKSUMS["reader"][:12] if own else commit_of(entry.model, entry.revision)
         self._windows = entry.long_texts == "window"
         auto = _GPU_TOKENS if self.device.type == "cuda" else _CPU_TOKENS
         self._most_tokens, self._most_texts = entry.batch_tokens or auto, entry.batch_size
@@ -424,7 +425,8 @@ def _telling(entry: _Entry, what: str, hint: str) -> Iterator[None]:
     except BaseException as wrong:  # somebody's files and code: a cut file, a missing library, too little memory
         if not is_failure(wrong):
             raise
-        raise ReaderDown(f"{_named(entry)} cannot {what}: {first_line(wrong)}; {hint}") from wrong
+        why, remedy = hub.told(wrong) or (first_line(wrong), hint)
+        raise ReaderDown(f"{_named(entry)} cannot {what}: {why}; {remedy}") from wrong
 
 
 def _device(entry: _Entry) -> str:

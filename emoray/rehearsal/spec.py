@@ -29,7 +29,8 @@ from emoray.spec import (
 from emoray.study.goemotions import shipped_maps
 
 ENGINES = "engines"  # the provider of everything that is not behind an account
-_MOST_LETTERS = 64  # of a name
+_MOST_LETTERS, _MOST_BYTES = 64, 80  # of a name
+_MOST_PER_MINUTE = 1e12  # that a spec may say
 _RATES = ("requests_per_minute", "tokens_per_minute", "requests_per_day")
 
 
@@ -44,13 +45,20 @@ def rehearsed(
 ) -> Spec:
     """The spec to run. `urls` has a provider for each account and one for ENGINES; `folder` is the user's spec's."""
     settings: dict[str, Any] = spec.model_dump(mode="json")
-    settings["name"] = f"{spec.name[: _MOST_LETTERS - 10]}-rehearsal"
+    settings["name"] = _called(spec.name)
     settings["models"] = [_model(entry, urls).model_dump(mode="json") for entry in spec.models]
     settings["accounts"] = {name: _account(account, urls[name]) for name, account in accounts.items()}
     settings["readers"] = [_reader(entry, real=real_readers).model_dump(mode="json") for entry in spec.readers]
     if spec.label_map not in shipped_maps():
         settings["label_map"] = str((folder / spec.label_map).absolute())
     return Spec.model_validate(settings)
+
+
+def _called(name: str) -> str:
+    end = "-rehearsal"
+    while len(f"{name}{end}") > _MOST_LETTERS or len(f"{name}{end}".encode()) > _MOST_BYTES:
+        name = name[:-1]
+    return f"{name}{end}"
 
 
 def _model(entry: ModelEntry, urls: Mapping[str, str]) -> ModelEntry:
@@ -97,7 +105,7 @@ def _account(account: Account, url: str) -> dict[str, Any]:
 
 def _wider(account: Account, faster: float) -> dict[str, float]:
     rates = {name: getattr(account, name) for name in _RATES}
-    return {name: rate * faster for name, rate in rates.items() if rate is not None}
+    return {name: min(rate * faster, _MOST_PER_MINUTE) for name, rate in rates.items() if rate is not None}
 
 
 def _reader(entry: ReaderEntry, *, real: bool) -> ReaderEntry:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray._private.accelerators import get_accelerator_manager_for_resource
 from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
 from ray.autoscaler.sdk import request_resources
 from ray.autoscaler.v2.sdk import get_cluster_status
@@ -153,6 +154,14 @@ def connect(address: str | None = None, *, verbose: bool = False) -> Capacity:
 def nodes() -> list[Node]:
     """The living nodes of the cluster, by what they have."""
     return [_node(node) for node in _alive()]
+
+
+def this_machine() -> Node:
+    """What a cluster that is started here would have, as Ray counts it; starts none."""
+    manager = get_accelerator_manager_for_resource("GPU")
+    gpus = manager.get_current_node_num_accelerators() if manager else 0
+    visible = manager.get_current_process_visible_accelerator_ids() if manager else None
+    return Node(float(os.cpu_count() or 1), float(gpus if visible is None else min(gpus, len(visible))))
 
 
 def _alive() -> list[Mapping[str, Any]]:

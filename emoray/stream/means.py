@@ -11,10 +11,24 @@ from emoray import manifest
 from emoray.batches import FolderBook
 from emoray.governor import Governor
 from emoray.governor.local import Both
+from emoray.hosts import hub
 from emoray.hosts.access import key_in
 from emoray.hosts.batch_book import BatchBook
 from emoray.prices import unpriced
-from emoray.spec import Account, Hosted, JudgeReader, ModelEntry, ReaderEntry, Retry, Spec, SpecError
+from emoray.spec import (
+    Account,
+    GoEmotionsReader,
+    Hosted,
+    JudgeReader,
+    Local,
+    ModelEntry,
+    ReaderEntry,
+    RegressorReader,
+    Retry,
+    Spec,
+    SpecError,
+    Vllm,
+)
 from emoray.store import RunFolder
 from emoray.stream.governor_actor import account_governor, purse
 
@@ -36,6 +50,38 @@ class Means:
 
 def check_keys(spec: Spec) -> None:
     """SpecError where the environment lacks a key that the models need, or holds one that cannot be sent."""
+    for sentence in missing_keys(spec):
+        raise SpecError(sentence)
+
+
+def check_ids(spec: Spec, *, here: bool) -> None:
+    """SpecError where an id cannot name a model; folders must be there where all runs on this machine (`here`)."""
+    for sentence in unusable_ids(spec, here=here):
+        raise SpecError(sentence)
+
+
+def unusable_ids(spec: Spec, *, here: bool) -> Iterator[str]:
+    """A sentence for every id of a model or reader that is neither a folder nor a hub id."""
+    for where, id, vllm in _weights(spec):
+        if why := hub.unusable(id, here=here, vllm=vllm):
+            yield f"{where} {why}"
+
+
+def _weights(spec: Spec) -> Iterator[tuple[str, str, bool]]:
+    """(where it stands, id, whether vLLM loads it) of all that is loaded from a folder or the hub."""
+    asked: dict[str, ModelEntry] = {f"models[{place}]": entry for place, entry in enumerate(spec.models)}
+    for place, reader in enumerate(spec.readers):
+        if isinstance(reader, JudgeReader):
+            asked[f"readers[{place}].model"] = reader.model
+        elif isinstance(reader, GoEmotionsReader | RegressorReader) and reader.model != "embedded":
+            yield f"readers[{place}].model", reader.model, False
+    for where, entry in asked.items():
+        if isinstance(entry, Local | Vllm):
+            yield f"{where}.id", entry.id, isinstance(entry, Vllm)
+
+
+def missing_keys(spec: Spec) -> Iterator[str]:
+    """A sentence for every key that the environment lacks, or that cannot be sent."""
     for name in dict.fromkeys(entry.account for entry in spec.asked if isinstance(entry, Hosted)):
         variable = spec.accounts[name].key_env
         if variable is None:
@@ -44,11 +90,11 @@ def check_keys(spec: Spec) -> None:
         try:
             key = key_in(variable)
         except ValueError as wrong:
-            raise SpecError(f"{named}, {wrong}") from None
+            yield f"{named}, {wrong}"
+            continue
         if not key:
-            raise SpecError(
-                f"{named}, which is not set; export the key under that name (on a cluster: where its nodes are started)"
-            )
+            there = "(on a cluster: where its nodes are started)"
+            yield f"{named}, which is not set; export the key under that name {there}"
 
 
 def check_budgets(spec: Spec) -> None:

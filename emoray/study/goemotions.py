@@ -6,6 +6,7 @@ paper's own table is unknown: every shipped map is *ours*, a data file in `label
 
 from __future__ import annotations
 
+import difflib
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -105,10 +106,7 @@ def label_map_from(
     All `labels` must be there, and no other; with None the map is of a set of its own.
     """
     labels = tuple(entries) if labels is None else labels
-    missing = [label for label in labels if label not in entries]
-    extra = [label for label in entries if label not in labels]
-    if missing or extra:
-        what = f"misses {', '.join(missing)}" if missing else f"has the unknown label {extra[0]!r}"
+    if what := _unlike(entries, labels):
         wanted = "the 28 GoEmotions labels" if labels == LABELS else ", ".join(labels)
         raise BadLabelMap(f"label map {name!r} {what}; it must place exactly {wanted}")
     places = tuple(Place(label, _place(name, label, entries[label]), _reason(entries[label])) for label in labels)
@@ -133,6 +131,18 @@ def plain_label(spelling: str) -> str:
     return spelling.strip().lower().replace("-", "_").replace(" ", "_")
 
 
+def _unlike(entries: Mapping[str, Any], labels: Sequence[str]) -> str:
+    """How the labels of a map differ from those that it must place, a typo first; "" where they do not."""
+    missing = [label for label in labels if label not in entries]
+    extra = [label for label in entries if label not in labels]
+    for label in extra:
+        if meant := difflib.get_close_matches(plain_label(label), missing or labels, 1):
+            return f"has the unknown label {label!r} (did you mean {meant[0]!r}?)"
+    told = [f"misses {', '.join(missing)}"] if missing else []
+    told += [f"has the unknown label {extra[0]!r}"] if extra else []
+    return " and ".join(told)
+
+
 def _place(name: str, label: str, entry: Any) -> Affect | None:
     if not isinstance(entry, Mapping):
         raise BadLabelMap(f"label map {name!r}: {label} needs a term, an angle, or valence and arousal, got {entry!r}")
@@ -147,14 +157,25 @@ def _place(name: str, label: str, entry: Any) -> Affect | None:
         if abs(v) > 1 or abs(a) > 1:
             raise BadLabelMap(f"label map {name!r}: {label} lies at ({v:g}, {a:g}), outside -1 … 1")
         return Affect(v, a)
-    raise BadLabelMap(f"label map {name!r}: {label} needs a term, an angle, or valence and arousal")
+    raise BadLabelMap(f"label map {name!r}: {label} needs a term, an angle, or valence and arousal{_typo(entry)}")
+
+
+def _typo(entry: Mapping[str, Any]) -> str:
+    """The setting of an entry that is nearly one of the known."""
+    known = ("term", "angle", "valence", "arousal", "none", "reason")
+    for word in (str(word) for word in entry if word not in known):
+        if meant := difflib.get_close_matches(word.lower(), known, 1):
+            return f"; it has {word!r}, did you mean {meant[0]!r}?"
+    return ""
 
 
 def _at_terms(name: str, label: str, terms: Any) -> Affect:
     chosen = terms if isinstance(terms, list) else [terms]
     for term in chosen:
         if not isinstance(term, str) or term not in russell.ANGLES_DEG:
-            raise BadLabelMap(f"label map {name!r}: {label} names {term!r}, which is none of Russell's 28 terms")
+            near = russell.near_terms(term) if isinstance(term, str) else []
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise BadLabelMap(f"label map {name!r}: {label} names {term!r}, which is none of Russell's 28 terms{hint}")
     try:
         return Affect.at(midpoint_deg([russell.ANGLES_DEG[term] for term in chosen]))
     except ValueError:

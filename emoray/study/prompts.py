@@ -7,6 +7,7 @@ is known of it (a role in the system message, two numbers of up to three decimal
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import string
@@ -24,6 +25,7 @@ from emoray.study.experiment import Cell, Grid, Question, Sampling, Template
 _T = TypeVar("_T")
 _HERE = Path(__file__).parent
 KEY_VERSION = 1  # part of every key: a change of what a key covers must change all keys
+_SHOWN = 40  # characters of an unknown field, to a person
 SEED_BITS = 31  # the narrowest provider takes a signed 32-bit seed
 
 
@@ -160,9 +162,7 @@ def check_template(template: Template) -> Template:
         dressed += [str(field) for _, field, form, conversion in parts if form or conversion]
     unknown = sorted(used - FIELDS.keys())
     if unknown:
-        raise BadPrompt(
-            f"template {template.name!r} has the unknown field {{{unknown[0]}}}; known are {_braced(FIELDS)}"
-        )
+        raise BadPrompt(f"template {template.name!r} has the unknown field {_unknown(unknown[0])}")
     if dressed:
         raise BadPrompt(f"template {template.name!r} formats the field {dressed[0]}; write it bare: {{{dressed[0]}}}")
     if "question" not in used:
@@ -170,6 +170,14 @@ def check_template(template: Template) -> Template:
             f"template {template.name!r} never asks: {{question}} is in neither its system nor its user text"
         )
     return template
+
+
+def _unknown(field: str) -> str:
+    """An unknown field in its braces, and what to write in its place."""
+    meant = difflib.get_close_matches(field.strip().lower(), FIELDS, 1)
+    near = f" (did you mean {{{meant[0]}}}?)" if meant else ""
+    short = field if len(field) <= _SHOWN else f"{field[:_SHOWN]}…"
+    return f"{{{short}}}{near}; known are {_braced(FIELDS)}; write {{{{ and }}}} for braces in the text"
 
 
 def shipped_templates() -> tuple[str, ...]:

@@ -11,6 +11,8 @@ are disputed; none moves a cosine by more than about 0.02:
 
 from __future__ import annotations
 
+import difflib
+
 from emoray.study.circumplex import Affect, angle_between_deg
 
 SOURCE = "Russell, J. A. (1980). A circumplex model of affect. J. Pers. Soc. Psychol. 39(6), 1161-1178."
@@ -56,6 +58,16 @@ DISPUTED: dict[str, tuple[float, ...]] = {
 def affect(term: str) -> Affect:
     """The unit vector of one of the 28 terms; KeyError for any other word."""
     return Affect.at(ANGLES_DEG[term])
+
+
+def plain_term(word: str) -> str:
+    """A term however it is spelled: `At-Ease` is `at ease`."""
+    return " ".join(word.replace("_", " ").replace("-", " ").lower().split())
+
+
+def near_terms(word: str, most: int = 3) -> list[str]:
+    """The terms that are spelled like a word, the nearest first."""
+    return difflib.get_close_matches(plain_term(word), ANGLES_DEG, most)
 
 
 def nearest_term(angle_deg: float) -> str:

@@ -83,15 +83,17 @@ def test_a_failed_ask_is_a_row_without_text_and_score_and_is_owed_again(
 
 
 def test_one_model_that_cannot_be_loaded_ends_its_own_lane_only(
-    run: Run, folder: RunFolder, capsys: pytest.CaptureFixture[str]
+    run: Run, folder: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    both = """
-        - {name: lost, host: transformers, id: ./no/such/folder}
-        - {name: a, host: scripted}
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    both = f"""
+        - {{name: lost, host: transformers, id: {empty}}}
+        - {{name: a, host: scripted}}
     """
     assert run(study(both)) == 3
 
-    assert "lost: model 'lost' (./no/such/folder) cannot be loaded" in capsys.readouterr().err
+    assert f"lost: model 'lost' ({empty}) cannot be loaded" in capsys.readouterr().err
     assert folder.answers("a").counts().answered == 6
     assert folder.answers("lost").counts().answered == 0
 

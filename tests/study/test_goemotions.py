@@ -131,6 +131,23 @@ COMPLAINTS: list[tuple[dict[str, Any], str]] = [
         "label map 'mine' misses admiration, amusement; it must place exactly the 28 GoEmotions labels",
     ),
     (
+        {("jyo" if label == "joy" else label): place for label, place in entries().items()},
+        "label map 'mine' has the unknown label 'jyo' (did you mean 'joy'?); it must place exactly the 28 GoEmotions "
+        "labels",
+    ),
+    (
+        {("xyzzy" if label == "joy" else label): place for label, place in entries().items()},
+        "label map 'mine' misses joy and has the unknown label 'xyzzy'; it must place exactly the 28 GoEmotions labels",
+    ),
+    (
+        entries(joy={"trem": "happy"}),
+        "label map 'mine': joy needs a term, an angle, or valence and arousal; it has 'trem', did you mean 'term'?",
+    ),
+    (
+        entries(joy={"term": "hapy"}),
+        "label map 'mine': joy names 'hapy', which is none of Russell's 28 terms; did you mean 'happy'?",
+    ),
+    (
         entries(boredom={"term": "bored"}),
         "label map 'mine' has the unknown label 'boredom'; it must place exactly the 28 GoEmotions labels",
     ),

@@ -229,7 +229,7 @@ BRACES = "write {{ and }} for braces in the text"
             "Feel {mood}.",
             "{question}",
             "template 'mine' has the unknown field {mood}; known are {question}, {valence}, {arousal}, {words}, "
-            "{verbal}, {scenario}",
+            "{verbal}, {scenario}; write {{ and }} for braces in the text",
         ),
         ("", "Hello.", "template 'mine' never asks: {question} is in neither its system nor its user text"),
         ("{", "{question}", f"template 'mine': Single '{{' encountered in format string; {BRACES}"),
