@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from emoray import manifest
 from emoray.belonging import Belonging, as_asked, failure_texts, unread
@@ -22,7 +22,7 @@ from emoray.compact import compact
 from emoray.exit_codes import INTERRUPTED, OK, OWED
 from emoray.human import human_labels
 from emoray.lease import Lease
-from emoray.progress import Progress, Standing, by_kind
+from emoray.progress import Progress, Standing, by_kind, waits_for_ray
 from emoray.spec import (
     Account,
     Hosted,
@@ -37,14 +37,17 @@ from emoray.spec import (
     reads_as,
 )
 from emoray.store import RunFolder, StoreError
-from emoray.stream import cluster
-from emoray.stream.conduct import Conductor
-from emoray.stream.lane import Lane, LaneEnd
 from emoray.stream.means import check_budgets, check_keys
 from emoray.study.goemotions import LabelMap
 from emoray.study.outcomes import FailureKind
 from emoray.study.scoring import NeutralRule
 from emoray.validate import human_text
+
+if TYPE_CHECKING:  # Ray takes seconds to import: what is wrong, and what is waited for, is said before
+    from emoray.stream.cluster import Capacity
+    from emoray.stream.conduct import Conductor
+    from emoray.stream.lane import Lane, LaneEnd
+    from emoray.stream.ledger import Tally
 
 
 def run(
@@ -66,8 +69,12 @@ def run(
     described()
     check_keys(study.spec)
     check_budgets(study.spec)
-    capacity = cluster.connect(address, verbose=verbose)
-    return _attempt(folder, study, described, command, partial(Conductor, study, folder, capacity, limit=limit))
+    progress = Progress()
+    capacity = _connected(progress, address, verbose=verbose)
+    from emoray.stream.conduct import Conductor
+
+    conductor = partial(Conductor, study, folder, capacity, limit=limit)
+    return _attempt(folder, study, described, command, conductor, progress)
 
 
 def score(
@@ -91,8 +98,19 @@ def score(
     described()
     check_keys(study.spec.model_copy(update={"models": []}))  # nothing is asked of the models
     check_budgets(study.spec.model_copy(update={"models": []}))
-    capacity = cluster.connect(address, verbose=verbose)
-    return _attempt(folder, study, described, command, partial(Conductor, study, folder, capacity, asks=False))
+    progress = Progress()
+    capacity = _connected(progress, address, verbose=verbose)
+    from emoray.stream.conduct import Conductor
+
+    conductor = partial(Conductor, study, folder, capacity, asks=False)
+    return _attempt(folder, study, described, command, conductor, progress)
+
+
+def _connected(progress: Progress, address: str | None, *, verbose: bool) -> Capacity:
+    progress.wait(waits_for_ray(address))
+    from emoray.stream import cluster
+
+    return cluster.connect(address, verbose=verbose)
 
 
 def report(
@@ -212,6 +230,7 @@ def _attempt(
     described: Callable[[], dict[str, Any]],
     command: str,
     conductor_of: Callable[..., Conductor],
+    progress: Progress | None = None,
 ) -> int:
     """One attempt, under the folder's lease; `described` reads the manifest that it is written into."""
     attempt = manifest.attempt(shlex.split(command))
@@ -223,7 +242,7 @@ def _attempt(
                 with _kept(folder, whole, attempt, lease):
                     attempt["settled_before"] = conductor.settled_before()
                     paid = _judged(folder, study)
-                    ends = _conduct(conductor, lease, interruption)
+                    ends = _conduct(conductor, lease, interruption, progress or Progress())
                     _check_held(lease, folder)
                     left = {lane.model: lane.left() for lane in conductor.lanes}
                     judged = {model: usd - paid[model] for model, usd in _judged(folder, study).items()}
@@ -241,6 +260,8 @@ def _attempt(
 @contextmanager
 def _leased(folder: RunFolder) -> Iterator[Lease]:
     """The right to write to a folder that all nodes see, in which nothing is torn."""
+    from emoray.stream import cluster
+
     cluster.check_folder(folder)
     with Lease(folder) as lease:
         for part in folder.parts():
@@ -256,9 +277,9 @@ def _check_held(lease: Lease, folder: RunFolder) -> None:
         )
 
 
-def _conduct(conductor: Conductor, lease: Lease, interruption: _Interruption) -> list[LaneEnd]:
+def _conduct(conductor: Conductor, lease: Lease, interruption: _Interruption, progress: Progress) -> list[LaneEnd]:
     """Lets the lanes run: watched, and interruptible."""
-    progress = Progress()
+    progress.begin()
 
     def watch(lanes: Sequence[Lane]) -> None:
         if interruption.asked and not conductor.stopping:
@@ -367,7 +388,7 @@ class _Interruption:
 
 def _standing(lane: Lane) -> Standing:
     tally = lane.tally()
-    starting = "" if tally.speakers or tally.answered or tally.read else "starting"
+    note, waits = _note(lane, tally)
     before = min(lane.settled_before, lane.cells)
     return Standing(
         total=lane.cells,
@@ -375,8 +396,18 @@ def _standing(lane: Lane) -> Standing:
         settled=before + tally.answered,
         failed=sum(tally.failed.values()),
         read=min(tally.read.values(), default=0),
-        note=tally.down or tally.stopping or (lane.standing if lane.standing.startswith("waits") else starting),
+        note=note,
+        waits=waits,
     )
+
+
+def _note(lane: Lane, tally: Tally) -> tuple[str, str]:
+    """What stands in the lane's line, and what is said once where no line is drawn over."""
+    if why := tally.down or tally.stopping:
+        return why, ""
+    if lane.standing.startswith("waits"):
+        return lane.standing, f"{lane.model} {lane.standing}"
+    return (waits := lane.waits_for(tally)), waits
 
 
 def _lane(end: LaneEnd) -> dict[str, Any]:

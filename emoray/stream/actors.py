@@ -151,7 +151,7 @@ class Speaker:
             if not ray.get(ledger.cannot_start.remote(str(wrong))):
                 os._exit(1)  # Ray starts it again, where it may do better
             return None
-        ledger.ready.remote()
+        ledger.ready.remote(_me())
         return host
 
     def _speak(self, host: Host, owed: pa.Table, block: str, turn: _Turn) -> Iterator[pa.Table]:
@@ -303,10 +303,12 @@ class Listener:
             return None
         try:
             _check_node(self._work)
-            return reader_of(entry, self._work.means)
+            reader = reader_of(entry, self._work.means)
         except (HostDown, ReaderDown, StoreError) as wrong:
             ray.get(ledger.down.remote(str(wrong)))
             return None
+        ledger.ready.remote(_me(), entry.name)
+        return reader
 
     def _owed(self, reader: Reader, block: pa.Table) -> pa.Table:
         """What of the block is to be read."""
