@@ -1,7 +1,7 @@
 """plan | run | score | status | report | sample | validate | rehearse | compact: parse, configure logging, call, print.
 
-Exit codes: 0 all cells settled; 2 the user's input is wrong, and nothing was written; 3 finished, but cells are still
-owed; 130 interrupted. Progress goes to stderr, results to stdout.
+Exit codes: 0 all cells settled; 2 the user's input is wrong, or Ray is not to be had, and nothing was written; 3
+finished, but cells are still owed; 130 interrupted. Progress goes to stderr, results to stdout.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from emoray import __version__
 from emoray.exit_codes import INTERRUPTED, OK, OWED, WRONG
+from emoray.progress import Progress, waits_for_ray
 from emoray.spec import (
     Account,
     GoEmotionsReader,
@@ -56,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     try:
         _check_words(sys.argv[1:] if argv is None else argv)
+        _stand_somewhere()
         return int(arguments.command(arguments))
     except (SpecError, StoreError) as wrong:
         print(f"emoray: {wrong}", file=sys.stderr)
@@ -82,16 +84,28 @@ def _check_words(words: Sequence[str]) -> None:
             raise SpecError(f"the argument {word!r} is not UTF-8 text; give the file or folder another name") from None
 
 
+def _stand_somewhere() -> None:
+    """SpecError where the folder that this was started in has been deleted; Ray cannot work from nowhere."""
+    try:
+        Path.cwd()
+    except OSError as wrong:
+        raise SpecError(
+            f"the folder that this was started in cannot be reached any more ({wrong.strerror}); change to another"
+        ) from None
+
+
 def _plan(arguments: argparse.Namespace) -> int:
     if arguments.schema:
         print(json.dumps(json_schema(), indent=2))
         return OK
     if not arguments.spec:
         raise SpecError("plan needs a spec, such as jobs/quickstart.yaml (or --schema)")
-    from emoray import plan
-
     study = load(arguments.spec, arguments.set)
     _warn_of_code(study.spec.asked)
+    if arguments.address or os.environ.get("RAY_ADDRESS"):
+        Progress().wait(waits_for_ray(arguments.address))
+    from emoray import plan
+
     folder = _folder(arguments.out, study.spec)
     planned = plan.plan(study, folder, address=arguments.address)
     print(json.dumps(planned.as_json(), indent=2) if arguments.json else planned.text())

@@ -26,6 +26,7 @@ from typing import IO
 import numpy as np
 import pyarrow as pa
 
+from emoray.home import environment, module
 from emoray.parent import die_with
 from emoray.resume import Census, Places, Spent
 from emoray.store import Gone, Name, Note, Part, RunFolder, StoreError, Torn, telling, writer
@@ -83,12 +84,11 @@ def compact_apart(parts: Sequence[Part]) -> None:
         for part in parts:
             compact(part)
         return
-    home = str(Path(__file__).parents[1])
     child = subprocess.Popen(
-        [sys.executable, "-m", "emoray.compact", str(os.getpid())],
+        [*module("emoray.compact"), str(os.getpid())],
         stdin=subprocess.PIPE,  # what to compact: a URI may hold secrets, and everybody can read a command line
         stdout=subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])},
+        env=environment(),
         start_new_session=True,  # Ctrl-C at a terminal is for us
     )
     said, _ = child.communicate(json.dumps([[part.folder.uri, part.relative] for part in parts]).encode())

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 OK = 0  # every cell is settled
-WRONG = 2  # the user's input is wrong, and nothing was written
+WRONG = 2  # the user's input is wrong, or Ray is not to be had, and nothing was written
 OWED = 3  # finished, but cells are still owed
 INTERRUPTED = 130  # as a shell reports Ctrl-C

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from emoray import manifest
 from emoray.belonging import Belonging, as_asked, failure_texts, unread, unread_texts
@@ -25,7 +25,7 @@ from emoray.exit_codes import INTERRUPTED, OK, OWED
 from emoray.hints import did_you_mean
 from emoray.human import human_labels
 from emoray.lease import Lease
-from emoray.progress import Progress, Standing, by_kind
+from emoray.progress import Progress, Standing, by_kind, waits_for_ray
 from emoray.spec import (
     Account,
     Hosted,
@@ -41,15 +41,18 @@ from emoray.spec import (
     reads_as,
 )
 from emoray.store import RunFolder, StoreError
-from emoray.stream import cluster
-from emoray.stream.conduct import Conductor
-from emoray.stream.lane import Lane, LaneEnd
 from emoray.stream.means import check_budgets, check_ids, check_keys
 from emoray.study.goemotions import LabelMap
 from emoray.study.outcomes import FailureKind
 from emoray.study.sampling import drawn
 from emoray.study.scoring import UNREADABLE, NeutralRule
 from emoray.validate import human_text
+
+if TYPE_CHECKING:  # Ray takes seconds to import: what is wrong, and what is waited for, is said before
+    from emoray.stream.cluster import Capacity
+    from emoray.stream.conduct import Conductor
+    from emoray.stream.lane import Lane, LaneEnd
+    from emoray.stream.ledger import Tally
 
 
 def run(
@@ -73,8 +76,12 @@ def run(
     check_ids(study.spec, here=_here(address))
     check_keys(study.spec)
     check_budgets(study.spec)
-    capacity = cluster.connect(address, verbose=verbose)
-    return _attempt(folder, study, described, command, partial(Conductor, study, folder, capacity, limit=limit))
+    progress = Progress()
+    capacity = _connected(progress, address, verbose=verbose)
+    from emoray.stream.conduct import Conductor
+
+    conductor = partial(Conductor, study, folder, capacity, limit=limit)
+    return _attempt(folder, study, described, command, conductor, progress)
 
 
 def score(
@@ -100,8 +107,19 @@ def score(
     check_ids(readers, here=_here(address))
     check_keys(readers)
     check_budgets(readers)
-    capacity = cluster.connect(address, verbose=verbose)
-    return _attempt(folder, study, described, command, partial(Conductor, study, folder, capacity, asks=False))
+    progress = Progress()
+    capacity = _connected(progress, address, verbose=verbose)
+    from emoray.stream.conduct import Conductor
+
+    conductor = partial(Conductor, study, folder, capacity, asks=False)
+    return _attempt(folder, study, described, command, conductor, progress)
+
+
+def _connected(progress: Progress, address: str | None, *, verbose: bool) -> Capacity:
+    progress.wait(waits_for_ray(address))
+    from emoray.stream import cluster
+
+    return cluster.connect(address, verbose=verbose)
 
 
 def _here(address: str | None) -> bool:
@@ -242,6 +260,7 @@ def _attempt(
     described: Callable[[], dict[str, Any]],
     command: str,
     conductor_of: Callable[..., Conductor],
+    progress: Progress | None = None,
 ) -> int:
     """One attempt, under the folder's lease; `described` reads the manifest that it is written into."""
     attempt = manifest.attempt(shlex.split(command))
@@ -253,7 +272,8 @@ def _attempt(
                 with _kept(folder, whole, attempt, lease):
                     attempt["settled_before"] = conductor.settled_before()
                     paid = _judged(folder, study)
-                    ends = _conduct(conductor, lease, interruption, _Sampled(study, folder, whole, attempt, lease))
+                    sampled = _Sampled(study, folder, whole, attempt, lease)
+                    ends = _conduct(conductor, lease, interruption, sampled, progress or Progress())
                     _check_held(lease, folder)
                     left = {lane.model: lane.left() for lane in conductor.lanes}
                     judged = {model: usd - paid[model] for model, usd in _judged(folder, study).items()}
@@ -271,6 +291,8 @@ def _attempt(
 @contextmanager
 def _leased(folder: RunFolder) -> Iterator[Lease]:
     """The right to write to a folder that all nodes see, in which nothing is torn."""
+    from emoray.stream import cluster
+
     cluster.check_folder(folder)
     with Lease(folder) as lease:
         for part in folder.parts():
@@ -311,9 +333,12 @@ class _Sampled:
         return {**asdict(asked), "defaults": "provider"} if tally.speakers and isinstance(lane.entry, Hosted) else None
 
 
-def _conduct(conductor: Conductor, lease: Lease, interruption: _Interruption, sampled: _Sampled) -> list[LaneEnd]:
+def _conduct(
+    conductor: Conductor, lease: Lease, interruption: _Interruption, sampled: _Sampled, progress: Progress
+) -> list[LaneEnd]:
     """Lets the lanes run: watched, and interruptible."""
-    progress, said = Progress(), set[tuple[str, str]]()
+    progress.begin()
+    said = set[tuple[str, str]]()
 
     def hear(lanes: Sequence[Lane]) -> None:
         sampled.look(lanes)
@@ -431,7 +456,7 @@ class _Interruption:
 
 def _standing(lane: Lane) -> Standing:
     tally = lane.tally()
-    starting = "" if tally.speakers or tally.answered or tally.read else "starting"
+    note, waits = _note(lane, tally)
     before = min(lane.settled_before, lane.cells)
     return Standing(
         total=lane.cells,
@@ -439,8 +464,18 @@ def _standing(lane: Lane) -> Standing:
         settled=before + tally.answered,
         failed=sum(tally.failed.values()),
         read=min(tally.read.values(), default=0),
-        note=tally.down or tally.stopping or (lane.standing if lane.standing.startswith("waits") else starting),
+        note=note,
+        waits=waits,
     )
+
+
+def _note(lane: Lane, tally: Tally) -> tuple[str, str]:
+    """What stands in the lane's line, and what is said once where no line is drawn over."""
+    if why := tally.down or tally.stopping:
+        return why, ""
+    if lane.standing.startswith("waits"):
+        return lane.standing, f"{lane.model} {lane.standing}"
+    return (waits := lane.waits_for(tally)), waits
 
 
 def _lane(end: LaneEnd) -> dict[str, Any]:

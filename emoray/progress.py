@@ -23,10 +23,11 @@ class Standing:
     failed: int
     read: int
     note: str = ""
+    waits: str = ""  # what it waits for, where nothing has come yet
 
 
 class Progress:
-    """A live block of lines on a terminal; elsewhere a line per lane every 30 seconds."""
+    """A live block of lines on a terminal; elsewhere a line per lane every 30 seconds, and one per thing waited for."""
 
     def __init__(self, stream: TextIO | None = None, *, clock: float | None = None) -> None:
         self._stream = stream or sys.stderr
@@ -34,15 +35,39 @@ class Progress:
         self._began = time.monotonic() if clock is None else clock
         self._lines = 0
         self._last = self._began
+        self._told: dict[str, str] = {}
+
+    def wait(self, what: str) -> None:
+        """Says what is being waited for before there are lanes; the time of lanes begins after it."""
+        if self._live:
+            self._draw([f"{what} …"])
+        else:
+            self._tell("", what)
+
+    def begin(self) -> None:
+        """The lanes begin now."""
+        self._began = self._last = time.monotonic()
 
     def show(self, standings: Mapping[str, Standing], *, now: float | None = None, last: bool = False) -> None:
         """Shows the lanes, if it is time to."""
         now = time.monotonic() if now is None else now
+        if not (self._live or last):
+            for name, standing in standings.items():
+                self._tell(name, standing.waits)
         if not (self._live or last or now - self._last >= QUIET_EVERY_S):
             return
         self._last = now
         width = max((len(name) for name in standings), default=0)
-        lines = [self.line(name, standing, now, width) for name, standing in standings.items()]
+        self._draw([self.line(name, standing, now, width) for name, standing in standings.items()])
+
+    def _tell(self, name: str, waits: str) -> None:
+        """Once: whoever reads it later reads all of it."""
+        if waits and waits != self._told.get(name):
+            self._told[name] = waits
+            self._stream.write(f"{waits} …\n")
+            self._stream.flush()
+
+    def _draw(self, lines: list[str]) -> None:
         if self._live and self._lines:
             self._stream.write(f"\x1b[{self._lines}F\x1b[J")  # back to the first line, and clear what was there
         if self._live:  # a line that wraps would be two, and the way back too short
@@ -72,6 +97,12 @@ class Progress:
             if standing.settled < standing.total:
                 words.append(f"{duration(60.0 * (standing.total - standing.settled) / per_minute)} left")
         return "  ".join([*words, standing.note] if standing.note else words)
+
+
+def waits_for_ray(address: str | None) -> str:
+    """What a run waits for first; RAY_ADDRESS counts where there is no address."""
+    where = address or os.environ.get("RAY_ADDRESS") or "local"
+    return "starting Ray" if where == "local" else f"joining the cluster at {where}"
 
 
 def _columns(terminal: TextIO) -> int:

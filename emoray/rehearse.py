@@ -11,7 +11,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -24,6 +23,8 @@ from typing import Any, TypeVar
 
 from emoray.exit_codes import OK, WRONG
 from emoray.hints import did_you_mean
+from emoray.home import environment, module
+from emoray.progress import waits_for_ray
 from emoray.rehearsal import audit, engine
 from emoray.rehearsal.audit import Audit, Event, Heard, Kept, Kill
 from emoray.rehearsal.faults import Fault, Plan, storm
@@ -101,6 +102,7 @@ def rehearse(study: Study, folder: Path, options: Options, say: Callable[[str], 
         spec = rehearsed(study.spec, accounts, urls, folder, real_readers=options.real_readers)
         place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="emoray-rehearsal-")))
         (place / "rehearsal.yaml").write_text(json.dumps(spec.model_dump(mode="json"), indent=1))
+        say(f"{waits_for_ray(options.address or 'local')} …")
         nodes = stack.enter_context(Nodes()) if options.address is None else None
         stage = _Stage(Study(spec), options, list(providers.values()), nodes, place / "rehearsal.yaml", say)
         with stage.joined():
@@ -204,7 +206,9 @@ class _Stage:
         """One `run` command; its exit code, None where it was killed."""
         log = self._spec.with_name("run.log")
         with log.open("wb") as sink:
-            driver = subprocess.Popen(self._command(), stdout=sink, stderr=sink, start_new_session=True)
+            driver = subprocess.Popen(
+                self._command(), stdout=sink, stderr=sink, env=environment(), start_new_session=True
+            )
         try:
             killed = self._watch(driver)
         finally:
@@ -217,7 +221,7 @@ class _Stage:
         return driver.returncode
 
     def _command(self) -> list[str]:
-        command = [sys.executable, "-m", "emoray", "run", str(self._spec), "--out", self._options.run, "--yes"]
+        command = [*module("emoray"), "run", str(self._spec), "--out", self._options.run, "--yes"]
         limit = ["--limit", str(self._options.limit)] if self._options.limit else []
         return [*command, "--address", self._address, *limit]
 

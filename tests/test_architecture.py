@@ -29,7 +29,8 @@ ROOMS: dict[str, set[str]] = {
     "store": {"study", "rows", "resume"},
     "journal": STORE | {"retry"},
     "parent": set(),
-    "compact": STORE | {"parent"},
+    "home": set(),
+    "compact": STORE | {"home", "parent"},
     "lease": STORE,
     "embedded": set(),
     "retry": set(),
@@ -37,10 +38,11 @@ ROOMS: dict[str, set[str]] = {
     "prices": {"spec"},
     "hosts": ASKING | {"parent"},
     "readers": {"study", "spec", "embedded", "hosts"},  # a judge speaks through a host
-    "rehearsal": ASKING | {"hosts", "readers"},
+    "rehearsal": ASKING | {"home", "hosts", "readers"},
     "stream": ASKING
     | STORE
-    | {"journal", "compact", "lease", "parent", "manifest", "batches", "hosts", "readers", "rehearsal"},
+    | {"home", "exit_codes", "journal", "compact", "lease", "parent", "manifest", "batches"}
+    | {"hosts", "readers", "rehearsal"},
     "report": {"study", "analysis", "rows", "store"},
     "progress": set(),
     "exit_codes": set(),
@@ -56,9 +58,9 @@ ROOMS: dict[str, set[str]] = {
     | {"spec", "belonging", "journal", "compact", "lease", "manifest", "progress", "report", "estimate", "stream"}
     | {"exit_codes", "validate", "human", "hints"},
 }
-ROOMS["rehearse"] = STORE | {"spec", "rehearsal", "stream", "exit_codes", "hints"}
+ROOMS["rehearse"] = STORE | {"home", "spec", "progress", "rehearsal", "stream", "exit_codes", "hints"}
 ROOMS["cli"] = set(ROOMS)  # on top; nobody below knows it
-ROOMS["__main__"] = {"cli"}
+ROOMS["__main__"] = {"cli", "home"}
 ROOMS["__init__"] = set()
 
 ARROW = {"numpy", "pyarrow"}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emoray.progress import Progress, Standing, duration
+from emoray.progress import Progress, Standing, duration, waits_for_ray
 
 
 class Terminal(io.StringIO):
@@ -16,8 +17,10 @@ class Terminal(io.StringIO):
         return True
 
 
-def standing(*, settled: int = 0, total: int = 100, before: int = 0, failed: int = 0, note: str = "") -> Standing:
-    return Standing(total=total, before=before, settled=settled, failed=failed, read=settled, note=note)
+def standing(
+    *, settled: int = 0, total: int = 100, before: int = 0, failed: int = 0, note: str = "", waits: str = ""
+) -> Standing:
+    return Standing(total=total, before=before, settled=settled, failed=failed, read=settled, note=note, waits=waits)
 
 
 def test_a_line_says_what_a_person_at_three_in_the_morning_wants_to_know() -> None:
@@ -71,6 +74,50 @@ def test_on_a_terminal_no_line_wraps_for_the_way_back_would_be_too_short() -> No
     Progress(terminal, clock=0.0).show({"a": standing(note="why " * 100)}, now=0.0)
     assert "why " in terminal.getvalue()
     assert all(len(line) < 120 for line in terminal.getvalue().splitlines())
+
+
+def test_what_is_waited_for_goes_into_a_file_once_and_at_once() -> None:
+    file = io.StringIO()
+    progress = Progress(file, clock=0.0)
+    progress.wait("starting Ray")
+    for now, waits in ((0.5, "starting 1 actor of a"), (1.0, "starting 1 actor of a"), (1.5, "loading weights of a")):
+        progress.show({"a": standing(waits=waits), "b": standing(waits="b waits for 4 GPUs")}, now=now)
+    progress.show({"a": standing(settled=1), "b": standing()}, now=2.0)
+    assert file.getvalue().splitlines() == [
+        "starting Ray …", "starting 1 actor of a …", "b waits for 4 GPUs …", "loading weights of a …"
+    ]  # fmt: skip
+
+
+def test_on_a_terminal_the_lanes_take_the_place_of_what_was_waited_for() -> None:
+    terminal = Terminal()
+    progress = Progress(terminal, clock=0.0)
+    progress.wait("starting Ray")
+    assert terminal.getvalue() == "starting Ray …\n"
+    progress.show({"a": standing(note="starting 1 actor of a", waits="starting 1 actor of a")}, now=0.1)
+    assert terminal.getvalue().splitlines()[1:] == ["\x1b[1F\x1b[Ja  settled 0 of 100  failed 0  starting 1 actor of a"]
+
+
+def test_the_time_before_the_lanes_is_none_of_theirs() -> None:
+    progress = Progress(io.StringIO(), clock=-1e9)
+    progress.begin()
+    assert "/min" in progress.line("m", standing(settled=90), time.monotonic() + 60.0)
+
+
+@pytest.mark.parametrize(
+    ("address", "variable", "said"),
+    [
+        (None, "", "starting Ray"),
+        (None, "local", "starting Ray"),
+        ("local", "10.0.0.1:6379", "starting Ray"),
+        (None, "10.0.0.1:6379", "joining the cluster at 10.0.0.1:6379"),
+        ("auto", "10.0.0.1:6379", "joining the cluster at auto"),
+    ],
+)
+def test_a_run_waits_for_a_ray_of_its_own_or_for_one_that_is_there(
+    address: str | None, variable: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", variable)
+    assert waits_for_ray(address) == said
 
 
 def test_no_lanes_are_no_lines() -> None:

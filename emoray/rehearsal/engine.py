@@ -21,6 +21,7 @@ from typing import Any
 
 import aiohttp
 
+from emoray.home import environment, module
 from emoray.hosts import Ask, HostDown, Reply
 from emoray.hosts.chat import KEY_HEADER
 from emoray.hosts.reasoning import Tags, no_answer, tags_of
@@ -45,7 +46,8 @@ class RehearsedHost:
         self._lock = threading.Lock()
         self._waiting: dict[str, tuple[queue.SimpleQueue[Reply], float, datetime]] = {}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", MODULE, entry.base_url, entry.id, str(entry.in_flight)],
+            [*module(MODULE), entry.base_url, entry.id, str(entry.in_flight)],
+            env=environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

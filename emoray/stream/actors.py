@@ -161,7 +161,7 @@ class Speaker:
             if not ray.get(ledger.cannot_start.remote(str(wrong))):
                 os._exit(1)  # Ray starts it again, where it may do better
             return None
-        ledger.ready.remote(*((host.defaults, host.notes) if isinstance(host, OwnModel) else ()))
+        ledger.ready.remote(_me(), "", *((host.defaults, host.notes) if isinstance(host, OwnModel) else ()))
         return host
 
     def _speak(self, host: Host, owed: pa.Table, block: str, turn: _Turn) -> Iterator[pa.Table]:
@@ -317,12 +317,15 @@ class Listener:
         try:
             _check_node(self._work)
             means = _means(self._work, lambda lane: lane.read.get(entry.name, 0))
-            return reader_of(entry, means, _day(self._work))
+            reader = reader_of(entry, means, _day(self._work))
         except (HostDown, ReaderDown, StoreError) as wrong:
             ray.get(ledger.down.remote(str(wrong)))
+            return None
         except BaseException as wrong:  # which nobody foresaw
             ray.get(ledger.down.remote(_unforeseen(entry.name, wrong)))
-        return None
+            return None
+        ledger.ready.remote(_me(), entry.name)
+        return reader
 
     def _owed(self, reader: Reader, block: pa.Table) -> pa.Table:
         """What of the block is to be read."""

@@ -33,6 +33,7 @@ from emoray.spec import (
 )
 from emoray.store import RunFolder, StoreError, leave_mark, missing_mark, probe
 from emoray.stream import placement
+from emoray.stream.entrance import enter
 from emoray.stream.placement import Bundle, Crew, Node
 
 _ENGINE_ROWS = 16  # rows that travel to an engine together
@@ -134,16 +135,14 @@ def _name(node: Mapping[str, Any]) -> str:
 
 
 def connect(address: str | None = None, *, verbose: bool = False) -> Capacity:
-    """Joins the cluster at an address (or in RAY_ADDRESS), or starts one on this machine; returns how to look at it."""
+    """Joins the cluster at an address (or in RAY_ADDRESS), or starts one on this machine; returns how to look at it.
+
+    SpecError where there is none, it cannot be started, or its nodes import another emoray.
+    """
     level = logging.INFO if verbose else logging.ERROR
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if not ray.is_initialized():
-        where = address or os.environ.get("RAY_ADDRESS") or "local"
-        local = {"include_dashboard": False} if where == "local" else {}
-        try:
-            ray.init(address=where, log_to_driver=verbose, logging_level=level, **local)
-        except ConnectionError as wrong:
-            raise SpecError(f"no Ray cluster answers at {where}: {str(wrong).splitlines()[0]}") from None
+        enter(address, log_to_driver=verbose, logging_level=level)
     if not verbose:
         # Ray tells of dead nodes on stdout, among our results, even where log_to_driver is False
         ray._private.worker.print_to_stdstream = lambda *_, **__: None

@@ -19,10 +19,22 @@ from ray.exceptions import RayError, RayTaskError, UserCodeException
 
 from emoray import rows
 from emoray.compact import compact_apart
-from emoray.spec import JudgeReader, ModelEntry, ReaderEntry, Study, label_map_of
+from emoray.spec import (
+    Embedded,
+    GoEmotionsReader,
+    JudgeReader,
+    Local,
+    ModelEntry,
+    ReaderEntry,
+    RegressorReader,
+    Study,
+    Vllm,
+    label_map_of,
+)
 from emoray.store import RunFolder, StoreError, leave_mark
 from emoray.stream import cluster, keys
 from emoray.stream.actors import Listener, Speaker, Work
+from emoray.stream.cause import sentence as _sentence
 from emoray.stream.drain import drain
 from emoray.stream.keys import Known, known
 from emoray.stream.ledger import Tally, open_ledger
@@ -98,6 +110,20 @@ class Lane:
                     self._run.delete(self._work.mark)
         tally = self.tally()
         return LaneEnd(self.model, tally, tally.down or error)
+
+    def waits_for(self, tally: Tally) -> str:
+        """What is being waited for, as long as nothing has come of it; "" afterwards."""
+        if self.standing not in ("asks", "reads") or tally.speakers or tally.settled or tally.read:
+            return ""
+        if not tally.started:
+            crews = [(self.model, self._grant.speakers)]
+            crews += [(f"reader {name}", crew) for name, crew in self._grant.readers.items()]
+            of = [f"{len(crew)} actor{'s' * (len(crew) > 1)} of {name}" for name, crew in crews if crew]
+            return f"starting {', '.join(of)}"
+        entries = {"": self.entry} | {reader.name: reader for reader in self._study.spec.readers}
+        heavy = [name for name in tally.loading if _has_weights(entries[name])]
+        names = [f"reader {name}" if name else self.model for name in heavy]
+        return f"loading weights of {', '.join(names)}" if names else ""
 
     def tally(self) -> Tally:
         tally: Tally = ray.get(self.ledger.tally.remote())
@@ -217,6 +243,11 @@ class Lane:
         return cluster.speakers(self.entry)
 
 
+def _has_weights(entry: ModelEntry | ReaderEntry) -> bool:
+    asked = entry.model if isinstance(entry, JudgeReader) else entry
+    return isinstance(asked, Embedded | Local | Vllm | GoEmotionsReader | RegressorReader)
+
+
 def _went_through(dataset: Dataset, block_bytes: float, passes_left: int) -> bool:
     """Whether Ray ran it to its end. A node that dies while actors start on it is more than Ray Data bears; what is
     durable by then is, so another pass does the rest.
@@ -235,14 +266,6 @@ def _is_rays_own(wrong: Exception) -> bool:
     """Whether it happened in Ray itself, and in nothing of ours that Ray called."""
     called = isinstance(wrong, RayTaskError | UserCodeException)
     return isinstance(wrong.__cause__, SystemException) or (isinstance(wrong, RayError) and not called)
-
-
-def _sentence(wrong: BaseException) -> str:
-    """What went wrong at the bottom of it; the whole story is logged, for -v."""
-    while (below := getattr(wrong, "cause", None) or wrong.__cause__) and not isinstance(below, SystemException):
-        wrong = below  # Ray marks its own errors with a cause that says nothing
-    said = str(wrong).strip().splitlines()
-    return f"{type(wrong).__name__}: {said[0]}" if said else type(wrong).__name__
 
 
 def _read(source: Any, tasks: int) -> Dataset:

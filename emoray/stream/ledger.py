@@ -35,6 +35,8 @@ class Tally:
     completion_tokens: int = 0
     cost_usd: float = 0.0
     speakers: int = 0  # actors that are ready
+    started: bool = False  # some actor has begun to, so Ray has a process for it
+    loading: list[str] = field(default_factory=list)  # readers whose actors load what they need; "": the speakers
     stopping: str | None = None  # why
     closed: bool = False  # stopped, and nothing more is read either
     down: str | None = None  # one sentence, where the lane cannot go on
@@ -77,6 +79,7 @@ class LaneLedger:
         self._found = Counter[int]()  # owed cells by slice of the grid
         self._searched: set[int] = set()
         self._starts: defaultdict[str, Counter[str]] = defaultdict(Counter)  # by reader; "": the speakers
+        self._loading: defaultdict[str, set[str]] = defaultdict(set)  # actors, by reader; "": the speakers
         self._last_failure = ""
         self._tally = Tally()
 
@@ -129,12 +132,14 @@ class LaneLedger:
         """A speaker, or an actor of a reader, starts, perhaps again: Ray restarts for ever. False where that has led to
         nothing too often, and for a speaker of a lane that is over.
         """
+        self._tally.started = True
         self._starts[reader][actor] += 1
         if self._starts[reader][actor] > _STARTS:
             who, cell = (f"the actor of {reader}", "read") if reader else ("its actor", "settled")
             why = self._last_failure or "-v shows what Ray saw of it"
             self.down(f"{who} died {_STARTS} times before another cell was {cell}; {why}")
             return False
+        self._loading[reader].add(actor)
         return bool(reader) or self._tally.down is None
 
     def cannot_start(self, why: str) -> bool:
@@ -149,9 +154,18 @@ class LaneLedger:
         self._searched.add(slice_)
         self._tally.unsearched = of - len(self._searched)
 
-    def ready(self, defaults: Mapping[str, float | None] | None = None, notes: Sequence[str] = ()) -> None:
-        """A speaker is; of a model that its host loaded it tells what holds where asks are silent, and what to know."""
-        self._tally.speakers += 1
+    def ready(
+        self,
+        actor: str = "",
+        reader: str = "",
+        defaults: Mapping[str, float | None] | None = None,
+        notes: Sequence[str] = (),
+    ) -> None:
+        """It has what it needs: its engine, its weights. A speaker whose host loaded a model tells what holds where
+        asks are silent, and what to know.
+        """
+        self._loading[reader].discard(actor)
+        self._tally.speakers += not reader
         self._tally.defaults = self._tally.defaults or (dict(defaults) if defaults else None)
         self._tally.notes += [note for note in notes if note not in self._tally.notes]
 
@@ -179,6 +193,7 @@ class LaneLedger:
         self._tally.down = self._tally.down or why
 
     def tally(self) -> Tally:
+        self._tally.loading = [reader for reader, actors in self._loading.items() if actors]
         return self._tally
 
     def _count(self, block: str, answered: int, failed: Mapping[str, int]) -> None:

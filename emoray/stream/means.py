@@ -30,7 +30,6 @@ from emoray.spec import (
     Vllm,
 )
 from emoray.store import RunFolder
-from emoray.stream.governor_actor import account_governor, purse
 
 _NOBODYS = "?"  # the account of what no spec knows any more: it counts for the run alone
 
@@ -110,6 +109,8 @@ def means_of(spec: Spec, entry: ModelEntry, folder: RunFolder) -> Means | None:
     """The means of a hosted model or judge; None for any other. Tells the governors the limits as the spec has them."""
     if not isinstance(entry, Hosted):
         return None
+    from emoray.stream.governor_actor import account_governor, purse  # late: what is checked before needs no Ray
+
     account, run = spec.accounts[entry.account], hashlib.blake2b(folder.uri.encode(), digest_size=8).hexdigest()
     spent = _spent(spec, folder)
     governor: Governor = account_governor(account, run)

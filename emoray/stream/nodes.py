@@ -106,7 +106,7 @@ class Nodes:
         return ["--include-dashboard=true", "--dashboard-host=127.0.0.1", f"--dashboard-port={port}"]
 
     def _start(self, place: Place, *flags: str) -> None:
-        ray = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", f"--node-ip-address={place.ip}"]
+        ray = [sys.executable, "-P", "-m", "ray.scripts.scripts", "start", "--block", f"--node-ip-address={place.ip}"]
         same = ["--num-gpus=0", f"--object-store-memory={_STORE_BYTES}", "--min-worker-port=0", "--max-worker-port=0",
                 "--disable-usage-stats",
                 # of the agent that starts jobs: of two nodes with the same port one would have no agent

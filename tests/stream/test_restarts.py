@@ -62,6 +62,23 @@ def test_a_reader_that_dies_at_every_start_ends_its_lane_and_the_others_readers_
     assert ledger.starting("b", "other")  # what was answered is read
 
 
+def test_an_actor_loads_from_when_it_has_a_process_until_it_is_ready() -> None:
+    ledger = LaneLedger()
+    assert not ledger.tally().started
+
+    for actor, reader in [("a", ""), ("b", ""), ("c", "judge"), ("a", "")]:
+        assert ledger.starting(actor, reader)
+    assert ledger.tally().started
+    assert ledger.tally().loading == ["", "judge"]
+
+    ledger.ready("a")
+    assert ledger.tally().loading == ["", "judge"]
+    ledger.ready("c", "judge")
+    ledger.ready("b")
+    assert ledger.tally().loading == []
+    assert ledger.tally().speakers == 2
+
+
 def test_a_lane_that_is_stopped_has_asked_all_as_soon_as_what_was_begun_is_settled() -> None:
     ledger = LaneLedger()
     ledger.found(0, 8)

@@ -1,0 +1,259 @@
+"""How a run comes to a Ray cluster: it starts one here, or joins one at its address.
+
+Ray itself waits for minutes where nobody listens, and ends in tracebacks. So an address is looked at first, and what
+goes wrong is one sentence, before anything is written.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+from ray._private import services
+from ray.exceptions import AuthenticationError, RayError, RayTaskError
+from ray.job_config import JobConfig
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from emoray import __version__
+from emoray.exit_codes import WRONG
+from emoray.home import PATH
+from emoray.spec import SpecError
+from emoray.stream.cause import sentence
+
+LOCAL = "local"
+_log = logging.getLogger(__name__)
+_ADDRESS = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[^\s:/@\[\]]+)):(?P<port>[0-9]{1,5})")
+_PATIENCE_S = 6.0  # a head that was started a moment ago may not listen yet
+_AGAIN_S = 0.5
+_TRY_S = 3.0  # until a connection stands
+_WORD_S = 20.0  # until a busy head says its first word
+_STUCK_S = 300.0  # Ray has limits of its own, most of them of half a minute; beyond this it never ends
+_LOOK_S = 300.0  # until a node has a process that can say what it imports
+# HTTP/2: what a client begins with, and a frame of settings without any; a gRPC server answers with its own settings
+_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+_SETTINGS = 4
+_UNIX_PATH = 107  # bytes that the path of a socket may have (Linux)
+
+
+def enter(address: str | None, **options: Any) -> None:
+    """Joins the cluster at an address (or in RAY_ADDRESS), or starts one; `options` are those of `ray.init`.
+
+    SpecError where that cannot be, or where a node imports another emoray than this process.
+    """
+    named = "--address " if address else "RAY_ADDRESS="
+    where = address or os.environ.get("RAY_ADDRESS") or LOCAL
+    at = None if where == LOCAL else _bootstrap(where, f"{named}{where}")
+    with _not_for_ever("Ray was not there" if at is None else f"the cluster at {at} did not let this run in"):
+        if at is None:
+            _start(options)
+        else:
+            _join(at, options)
+            check_nodes()
+
+
+class _Ours(JobConfig):  # type: ignore[misc]
+    """Ray has workers import from the folder that a program was started in before any other: what lies there may be
+    called as we are, or as a library. A job's own folder they know by themselves.
+    """
+
+    def _serialize(self) -> str:
+        self._py_driver_sys_path = [] if self._runtime_env_has_working_dir() else list(PATH)
+        self._cached_pb = None
+        serialized: str = super()._serialize()
+        return serialized
+
+
+# ── starting ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _start(options: Mapping[str, Any]) -> None:
+    os.environ.setdefault("PYTHONSAFEPATH", "1")  # for what its workers start: those stand where we do
+    try:
+        ray.init(address=LOCAL, include_dashboard=False, job_config=_Ours(), **options)
+    except Exception as wrong:  # of many types, and some of none
+        _log.info("Ray did not start", exc_info=True)
+        raise SpecError(f"Ray cannot be started on this machine: {_not_started(wrong)}") from None
+
+
+def _not_started(wrong: Exception) -> str:
+    said, folder = sentence(wrong), os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+    logs = f"what it says is in {folder}/ray/session_latest/logs"
+    if taken := re.search(r"The specified port is (\d+)", said):
+        return f"port {taken[1]} is taken, and RAY_GCS_SERVER_PORT asks for it"
+    if "AF_UNIX" in said:
+        return f"{folder} is too long for its sockets, whose paths may have {_UNIX_PATH} bytes; set TMPDIR=/tmp"
+    if "/dev/shm" in said:
+        return (
+            f"/dev/shm, which its processes share, is missing or too small ({said}); docker run --shm-size=4g makes one"
+        )
+    if "object store" in said:
+        return f"too little memory is free here ({said})"
+    if "timed out" in said.lower():
+        return f"it did not come up in time ({said}); the machine may be busy: start again when it is not; {logs}"
+    if isinstance(wrong, PermissionError | FileNotFoundError | NotADirectoryError):
+        return f"{said}; its own files lie in {folder}/ray: TMPDIR says in which folder"
+    return f"{said}; {logs}, and -v shows more"
+
+
+# ── joining ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _bootstrap(where: str, named: str) -> str | None:
+    """HOST:PORT of a head that listens; None where RAY_ADDRESS says that one is to be started."""
+    if "://" in where:
+        raise SpecError(
+            f"{named} is a URL; a run joins the cluster on one of its machines, at HOST:PORT of its head (such as "
+            "10.0.0.1:6379), or is submitted from elsewhere with jobs/submit.py"
+        )
+    if where != "auto" and not ((found := _ADDRESS.fullmatch(where)) and 0 < int(found["port"]) < 1 << 16):
+        raise SpecError(f"{named} is no address of a cluster; give HOST:PORT of its head, such as 10.0.0.1:6379")
+    try:
+        at: str | None = services.canonicalize_bootstrap_address(where)
+    except (ConnectionError, ValueError):
+        raise SpecError(
+            f"{named}: no Ray cluster runs on this machine; start one with `ray start --head`, or leave the address out"
+        ) from None
+    if at is not None:
+        _listens(at, named)
+    return at
+
+
+def _listens(at: str, named: str) -> None:
+    """SpecError where nobody listens, or somebody who is not Ray."""
+    found = _ADDRESS.fullmatch(at)
+    assert found is not None
+    host, port = found["six"] or found["host"], int(found["port"])
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            with socket.create_connection((host, port), _TRY_S) as there:
+                return _speaks(there, named)
+        except (socket.gaierror, UnicodeError) as wrong:
+            raise SpecError(f"{named}: no machine has the name {host} here ({wrong})") from None
+        except OSError as wrong:
+            if time.monotonic() >= deadline:
+                raise SpecError(
+                    f"{named}: no Ray cluster answers there ({wrong.strerror or wrong}); is its head up (`ray start "
+                    f"--head --port={port}`), and is this the address that it told?"
+                ) from None
+        time.sleep(_AGAIN_S)
+
+
+def _speaks(there: socket.socket, named: str) -> None:
+    """SpecError where what listens does not begin as Ray's servers do."""
+    if os.environ.get("RAY_USE_TLS", "0") != "0":
+        return
+    there.settimeout(_WORD_S)
+    try:
+        there.sendall(_HELLO)
+        first = there.recv(9, socket.MSG_WAITALL)
+    except OSError:
+        first = b""
+    if len(first) < 9 or first[3] != _SETTINGS:
+        raise SpecError(
+            f"{named}: what listens there is no Ray head; give the port that `ray start --head` told (6379), not that "
+            "of a dashboard or of another program"
+        )
+
+
+def _join(at: str, options: Mapping[str, Any]) -> None:
+    _wait_for_node(at)
+    try:
+        ray.init(address=at, job_config=_Ours(), **options)
+    except Exception as wrong:  # of many types, and some of none
+        _log.info("the cluster was not joined", exc_info=True)
+        raise SpecError(f"the cluster at {at} cannot be joined: {_not_joined(wrong)}") from None
+
+
+def _wait_for_node(at: str) -> None:
+    """SpecError where this machine is none of the cluster's: a driver needs a node beside it."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while not services.find_node_ids():
+        if time.monotonic() >= deadline:
+            raise SpecError(
+                f"the cluster at {at} has no node on this machine, and a run needs one beside it: start it on a node, "
+                f"make this machine one (`ray start --address={at}`), or submit the run with jobs/submit.py"
+            )
+        time.sleep(_AGAIN_S)
+
+
+def _not_joined(wrong: Exception) -> str:
+    said = sentence(wrong)
+    if isinstance(wrong, AuthenticationError):
+        return f"it wants its token ({said.partition(':')[2].partition('.')[0].strip()}); export it as RAY_AUTH_TOKEN"
+    if "No node info found" in said:
+        return "no node of it runs on this machine; start the run on one of its nodes, or use jobs/submit.py"
+    if "ersion mismatch" in said:
+        versions = ", ".join(line.strip() for line in str(wrong).splitlines()[1:] if line.strip())
+        return f"Ray and Python must be the same on both sides: {versions or said}"
+    return said
+
+
+def check_nodes() -> None:
+    """SpecError where a node imports another emoray than this process, or none."""
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    look = ray.remote(_look())
+    looks = {
+        look.options(
+            num_cpus=0, max_retries=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        ).remote(): f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
+        for node in nodes
+    }
+    there, late = ray.wait(list(looks), num_returns=len(looks), timeout=_LOOK_S)
+    for one in late:
+        raise SpecError(f"node {looks[one]} did not start a process within {_LOOK_S / 60:g} minutes; it may be busy")
+    for one in there:
+        if found := _found(one):
+            raise SpecError(
+                f"node {looks[one]} imports {found}, and this run is emoray {__version__}: install the same one there"
+            )
+
+
+def _look() -> Callable[[], tuple[str, str]]:
+    """A function that travels whole: where there is no emoray, none of ours could be found by its name."""
+
+    def look() -> tuple[str, str]:
+        try:
+            import emoray.stream.actors
+        except Exception as wrong:
+            return "", f"no emoray that works ({type(wrong).__name__}: {wrong})"
+        return emoray.__version__, f"emoray {emoray.__version__} from {emoray.__file__}"
+
+    return look
+
+
+def _found(look: Any) -> str | None:
+    """What a node imports, where that is not the same as here; None also where the node has gone."""
+    try:
+        version, words = ray.get(look)
+    except RayTaskError as wrong:
+        return f"no emoray that works ({sentence(wrong)})"
+    except RayError:
+        return None
+    return None if version == __version__ else words
+
+
+@contextmanager
+def _not_for_ever(what: str) -> Iterator[None]:
+    """Ends the process with a sentence where Ray neither comes up nor gives up; nothing has been written by then."""
+    over = threading.Event()
+    threading.Thread(target=_end_unless, args=(over, what), daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+def _end_unless(over: threading.Event, what: str) -> None:
+    if not over.wait(_STUCK_S + _LOOK_S):
+        print(f"emoray: {what} after {(_STUCK_S + _LOOK_S) / 60:g} minutes; see Ray's logs", file=sys.stderr)
+        os._exit(WRONG)

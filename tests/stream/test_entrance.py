@@ -1,0 +1,110 @@
+"""How a run comes to a cluster, or is told why it cannot."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from emoray.spec import SpecError
+from emoray.stream import entrance
+from tests.programs import free_port
+
+pytestmark = pytest.mark.cluster
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(entrance, "_PATIENCE_S", 0.0)
+    monkeypatch.setattr(entrance, "_WORD_S", 1.0)
+
+
+def refused(where: str) -> str:
+    with pytest.raises(SpecError) as caught:
+        entrance._bootstrap(where, f"--address {where}")
+    said = str(caught.value)
+    assert said.startswith(f"--address {where}")
+    assert said.splitlines() == [said]
+    return said
+
+
+@pytest.mark.parametrize("where", ["ray://10.0.0.1:10001", "http://10.0.0.1:8265", "anyscale://here"])
+def test_a_url_is_no_address_of_a_cluster(where: str) -> None:
+    assert "is a URL; a run joins the cluster on one of its machines, at HOST:PORT of its head" in refused(where)
+
+
+@pytest.mark.parametrize(
+    "where", ["head", "head:", ":6379", "head:6379:1", "head:ray", "head:0", "head:99999", "1.2.3.4:-1", "a b:6379",
+              "::1:6379", "user@head:6379", " 10.0.0.1:6379", "head:٦٣٧٩"]
+)  # fmt: skip
+def test_what_is_no_host_and_port_is_said_to_be_none(where: str) -> None:
+    assert "is no address of a cluster; give HOST:PORT of its head, such as 10.0.0.1:6379" in refused(where)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
+def test_where_nobody_listens_it_is_said(host: str) -> None:
+    port = free_port()
+    said = refused(f"{host}:{port}")
+    assert "no Ray cluster answers there (" in said
+    assert f"is its head up (`ray start --head --port={port}`)" in said
+
+
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "a..b", "x" * 70 + ".invalid"])
+def test_a_name_that_no_machine_has_is_said(host: str) -> None:
+    assert f"no machine has the name {host} here" in refused(f"{host}:6379")
+
+
+@contextmanager
+def listening(answer: Callable[[socket.socket], object]) -> Iterator[str]:
+    """Somebody on a port, who answers whoever connects."""
+    with socket.create_server(("0.0.0.0", 0)) as server:
+
+        def serve() -> None:
+            there, _ = server.accept()
+            with there:
+                answer(there)
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def silent(there: socket.socket) -> None:
+    while there.recv(100):
+        pass
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [silent, socket.socket.close, lambda there: there.sendall(b"-ERR unknown command 'PRI'\r\n")],
+    ids=["says nothing", "hangs up", "is Redis"],
+)
+def test_what_listens_and_is_no_ray_is_said_to_be_none(answer: Callable[[socket.socket], object]) -> None:
+    with listening(answer) as where:
+        assert "what listens there is no Ray head; give the port that `ray start --head` told" in refused(where)
+
+
+def test_a_web_server_is_no_ray_head() -> None:
+    with HTTPServer(("0.0.0.0", 0), BaseHTTPRequestHandler) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        assert "what listens there is no Ray head" in refused(f"127.0.0.1:{server.server_port}")
+
+
+def test_a_head_that_listens_is_found_by_its_address(two_cpus: str) -> None:
+    assert entrance._bootstrap(two_cpus, "") == two_cpus
+
+
+def test_every_node_of_a_cluster_imports_what_the_driver_does(two_cpus: str) -> None:
+    entrance.check_nodes()
+
+
+def test_a_node_with_another_version_is_named_with_what_it_imports(
+    two_cpus: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(entrance, "__version__", "9.9")
+    with pytest.raises(SpecError, match=r"node \S+ \([\d.]+\) imports emoray [\d.]+ from .*/emoray/__init__.py, and "
+                                        r"this run is emoray 9\.9: install the same one there"):  # fmt: skip
+        entrance.check_nodes()
