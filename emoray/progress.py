@@ -35,14 +35,14 @@ class Progress:
         self._began = time.monotonic() if clock is None else clock
         self._lines = 0
         self._last = self._began
-        self._told: dict[str, str] = {}
+        self._told: set[str] = set()  # what has been waited for
 
     def wait(self, what: str) -> None:
         """Says what is being waited for before there are lanes; the time of lanes begins after it."""
         if self._live:
             self._draw([f"{what} …"])
         else:
-            self._tell("", what)
+            self._tell(what)
 
     def begin(self) -> None:
         """The lanes begin now."""
@@ -52,18 +52,18 @@ class Progress:
         """Shows the lanes, if it is time to."""
         now = time.monotonic() if now is None else now
         if not (self._live or last):
-            for name, standing in standings.items():
-                self._tell(name, standing.waits)
+            for standing in standings.values():
+                self._tell(standing.waits)
         if not (self._live or last or now - self._last >= QUIET_EVERY_S):
             return
         self._last = now
         width = max((len(name) for name in standings), default=0)
         self._draw([self.line(name, standing, now, width) for name, standing in standings.items()])
 
-    def _tell(self, name: str, waits: str) -> None:
+    def _tell(self, waits: str) -> None:
         """Once: whoever reads it later reads all of it."""
-        if waits and waits != self._told.get(name):
-            self._told[name] = waits
+        if waits and waits not in self._told:
+            self._told.add(waits)
             self._stream.write(f"{waits} …\n")
             self._stream.flush()
 

@@ -80,7 +80,12 @@ def test_what_is_waited_for_goes_into_a_file_once_and_at_once() -> None:
     file = io.StringIO()
     progress = Progress(file, clock=0.0)
     progress.wait("starting Ray")
-    for now, waits in ((0.5, "starting 1 actor of a"), (1.0, "starting 1 actor of a"), (1.5, "loading weights of a")):
+    for now, waits in (
+        (0.5, "starting 1 actor of a"),
+        (1.0, "starting 1 actor of a"),
+        (1.5, "loading weights of a"),
+        (1.6, "starting 1 actor of a"),
+    ):
         progress.show({"a": standing(waits=waits), "b": standing(waits="b waits for 4 GPUs")}, now=now)
     progress.show({"a": standing(settled=1), "b": standing()}, now=2.0)
     assert file.getvalue().splitlines() == [
