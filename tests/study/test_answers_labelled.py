@@ -1,0 +1,47 @@
+"""The labelled answers by which the detector of refusals and role breaks is judged, and what it does on them today."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from emoray.study.outcomes import breaks_role, is_refusal
+
+FOLDER = Path(__file__).with_name("answers_labelled")
+
+
+@cache
+def labelled() -> list[dict[str, Any]]:
+    return [one for file in sorted(FOLDER.glob("*.yaml")) for one in yaml.safe_load(file.read_text(encoding="utf-8"))]
+
+
+def test_every_answer_has_an_id_of_its_own_and_both_labels() -> None:
+    forms = {tuple((name, type(value)) for name, value in one.items()) for one in labelled()}
+    assert forms == {
+        (("id", str), ("lang", str), ("voice", str), ("text", str), ("refusal", bool), ("role_break", bool))
+    }
+    for name in ("id", "text"):
+        ((_, most),) = Counter(one[name] for one in labelled()).most_common(1)
+        assert most == 1
+
+
+def test_there_are_enough_of_each_kind_in_many_languages() -> None:
+    kinds = Counter((one["refusal"], one["role_break"]) for one in labelled())
+    assert len(labelled()) >= 400
+    assert len({one["lang"] for one in labelled()}) >= 8
+    assert min(kinds[kind] for kind in ((True, True), (True, False), (False, True), (False, False))) >= 50
+
+
+def test_what_the_detector_flags_is_a_refusal() -> None:
+    """It finds 46 of 377, English ones alone: "refused" can be trusted, a share of refusals is far too low."""
+    flagged = [one["refusal"] for one in labelled() if is_refusal(one["text"])]
+    assert sum(flagged) / len(flagged) >= 0.95
+
+
+def test_what_the_detector_flags_is_mostly_a_role_break() -> None:
+    flagged = [one["role_break"] for one in labelled() if breaks_role(one["text"])]
+    assert sum(flagged) / len(flagged) >= 0.9
