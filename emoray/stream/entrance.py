@@ -192,7 +192,9 @@ def _not_joined(wrong: Exception) -> str:
         told = said.rpartition("AuthenticationError: ")[2].partition(". ")[0].rstrip(".")
         return f"it wants its token ({told}); export it as RAY_AUTH_TOKEN, and RAY_AUTH_MODE=token"
     if "Method not found" in said:
-        return "what listens there is no head of Ray's (its client port, 10001, is none); give the head's own port, 6379"
+        return (
+            "what listens there is no head of Ray's (its client port, 10001, is none); give the head's own port, 6379"
+        )
     if "No node info found" in said:
         return "no node of it runs on this machine; start the run on one of its nodes, or use jobs/submit.py"
     if "ersion mismatch" in said:
