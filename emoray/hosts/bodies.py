@@ -77,7 +77,7 @@ def in_utf8(body: bytes, content_type: str = "") -> bytes:
 
 
 def _charsets(body: bytes, declared: str) -> list[str]:
-    marked = [json.detect_encoding(body)] if body.startswith(_MARKS) else []
+    marked: list[str] = [json.detect_encoding(body)] if body.startswith(_MARKS) else []
     with suppress(LookupError, ValueError):
         name = codecs.lookup(declared).name
         return [*marked, *_MEANT.get(name, (name,))]
