@@ -47,6 +47,7 @@ class Tried:
     told_s: float | None = None
     billable: bool = True  # False: the provider refused it, or never saw it
     late: bool = False  # our patience has ended, or a gateway's
+    turned_away: bool = False  # refused at once, as by a server that has no slot free
 
     @property
     def generated(self) -> bool:
@@ -237,14 +238,17 @@ class Asking:
             self._places.answered(asked_at, now)
         elif tried.late:
             self._places.late(asked_at, now)
-        self._judge(ask, outcome, asked_at, now)
+        elif tried.turned_away:
+            self._places.turned_away(asked_at, now)
+        self._judge(ask, tried, asked_at, now)
 
-    def _judge(self, ask: Ask, outcome: Outcome, asked_at: float, now: float) -> None:
+    def _judge(self, ask: Ask, tried: Tried, asked_at: float, now: float) -> None:
         """Whether the lane goes on."""
+        outcome = tried.outcome
         if isinstance(outcome, Answer):
             self._belief.answered()
             return
-        match self._belief.refused(ask.key, outcome, asked_at, now):
+        match self._belief.refused(ask.key, outcome, asked_at, now, told_s=tried.told_s):
             case Verdict.END:
                 self._halt(HostDown(self._hopeless(outcome)))
             case Verdict.DOUBT:

@@ -24,6 +24,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
 
+import httpx2
 import openai
 
 from emoray.governor import Governor
@@ -33,6 +34,7 @@ from emoray.hosts.batch_book import BatchBook, NotedBatch
 from emoray.hosts.batch_purse import Purse
 from emoray.hosts.batch_round import LONGEST_POLL_S, NONE_THERE, Refused, Round, Setting, endpoint_of
 from emoray.hosts.batch_told import Stage, Told, ToldFile, file_of, told_of
+from emoray.hosts.bodies import Garbled, in_utf8
 from emoray.hosts.chat import parsed_outcome, shown
 from emoray.hosts.discretion import without_key
 from emoray.hosts.hosted_api import client_of, failure_of, hopeless_sentence, key_of, patience
@@ -286,7 +288,7 @@ class _Desk:
     def content(self, file_id: str) -> bytes | None:
         """None where there is no such file (yet, or any more)."""
         try:
-            return self._insist(lambda: self._client.files.content(file_id).content, final=NONE_THERE)
+            return self._insist(lambda: _text_of(self._client.files.content(file_id).response), final=NONE_THERE)
         except Refused as wrong:
             if wrong.status in NONE_THERE:
                 return None
@@ -359,6 +361,14 @@ class _Desk:
     def shown(self, value: Any) -> str:
         """A provider's text in one of ours: on one line, cut, without the key."""
         return shown(value, self._secret)
+
+
+def _text_of(response: httpx2.Response) -> bytes:
+    """A file in UTF-8 where it declares to be anything else; as it came where it is neither: its lines may be."""
+    try:
+        return in_utf8(response.content, response.headers.get("content-type", ""))
+    except Garbled:
+        return response.content
 
 
 def _there(told: _T | None, said: Any) -> _T:

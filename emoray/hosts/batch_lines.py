@@ -7,11 +7,15 @@ that is, and is counted where it does not.
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from emoray.hosts.bodies import Garbled, in_utf8
 from emoray.hosts.chat import refusal_of, shown
 from emoray.hosts.refusals import refusal_kind
 from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome
@@ -19,8 +23,17 @@ from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome
 _BOM = b"\xef\xbb\xbf"
 _QUOTED = re.compile(r'"([^"\\]{1,200})"')
 _ERROR = re.compile(rb'\{\s*"(error|errors|detail|message)"')
+_LIST = re.compile(rb"\s*\[\s*\{")
 _NO_BODY: tuple[Any, ...] = (None, "", {}, [])
-_DECODER = json.JSONDecoder()
+_MOST_DIGITS = 20  # a longer number is none of ours
+_NO_ERROR = frozenset({"", "0", "200", "none", "ok", "success", "info", "warning"})  # codes, beside an answer
+
+
+def _number(digits: str) -> int | float:
+    return int(digits) if len(digits) <= _MOST_DIGITS else math.inf
+
+
+_DECODER = json.JSONDecoder(strict=False, parse_int=_number)  # as forgiving as of a single reply
 Parse = Callable[[Any], Outcome]  # what the body of a response with status 200 means
 
 
@@ -64,14 +77,16 @@ def read(results: Results, content: bytes, keys: Collection[str], parse: Parse, 
 
     `secret`, the account's key, is in no text of ours.
     """
-    for line in content.removeprefix(_BOM).split(b"\n"):
-        for piece in _pieces(line):
-            results.lines += 1
-            key = _key_of(piece, keys)
-            if key is None:
-                results.set_aside(piece.text, secret)
-            else:
-                results.add(key, _result(piece, parse, secret))
+    alike = _alike(keys)
+    with suppress(Garbled):
+        content = in_utf8(content)
+    for piece in _listed(content) or _lines(content):
+        results.lines += 1
+        key = _key_of(piece, keys, alike)
+        if key is None:
+            results.set_aside(piece.text, secret)
+        else:
+            results.add(key, _result(piece, parse, secret))
 
 
 class _Piece(NamedTuple):
@@ -81,36 +96,67 @@ class _Piece(NamedTuple):
     value: Any
 
 
-def _pieces(line: bytes) -> Iterator[_Piece]:
+def _listed(content: bytes) -> list[_Piece]:
+    """The results of a file that is one JSON list; empty where it is none."""
+    text = content.removeprefix(_BOM).strip()
+    if not (text.startswith(b"[") and text.endswith(b"]")):
+        return []
+    try:
+        several = _DECODER.decode(text.decode())
+    except (ValueError, RecursionError):
+        return []
+    pieces = [_Piece(json.dumps(one), one) for one in several]
+    return pieces if all(isinstance(one, dict) for one in several) else []
+
+
+def _lines(content: bytes) -> Iterator[_Piece]:
+    """Those of a file of lines; or of a list, with an object per line, that is cut."""
+    text = content.removeprefix(_BOM)
+    between = "[]," if _LIST.match(text) else ""
+    for line in text.split(b"\n"):
+        yield from _pieces(line, between)
+
+
+def _pieces(line: bytes, between: str) -> Iterator[_Piece]:
     """One as a rule; two where a line break was lost; none of an empty line."""
     try:
-        text = line.decode()
-    except UnicodeDecodeError:
+        text = in_utf8(line).decode()
+    except Garbled:
         yield _Piece(line.decode("utf-8", "backslashreplace"), None)
         return
-    at = _next(text, 0)
+    at = _next(text, 0, between)
     while at < len(text):
         try:
             value, end = _DECODER.raw_decode(text, at)
-        except (ValueError, RecursionError):  # cut, a number of thousands of digits, nested without end
+        except (ValueError, RecursionError):  # cut, or nested without end
             yield _Piece(text[at:], None)
             return
         yield _Piece(text[at:end], value)
-        at = _next(text, end)
+        at = _next(text, end, between)
 
 
-def _next(text: str, at: int) -> int:
-    """Where the next thing begins that is no space, and no padding of a file that was joined or cut."""
-    while at < len(text) and (text[at].isspace() or text[at] in "\0\ufeff"):
+def _next(text: str, at: int, between: str) -> int:
+    """Where the next thing begins that is no space, no padding of a file that was joined or cut, and not `between`."""
+    while at < len(text) and (text[at].isspace() or text[at] in "\0\ufeff" or text[at] in between):
         at += 1
     return at
 
 
-def _key_of(piece: _Piece, keys: Collection[str]) -> str | None:
+def _alike(keys: Collection[str]) -> dict[str, str]:
+    """The keys by what is left of them without case; none that two have."""
+    several = Counter(map(_plain, keys))
+    return {_plain(key): key for key in keys if several[_plain(key)] == 1}
+
+
+def _plain(key: str) -> str:
+    return key.strip().casefold()
+
+
+def _key_of(piece: _Piece, keys: Collection[str], alike: Mapping[str, str]) -> str | None:
     """The cell of a result; where it has no custom_id, the only cell that it names at all."""
     own = piece.value.get("custom_id") if isinstance(piece.value, dict) else None
     if isinstance(own, str):
-        return own if own in keys else None
+        return own if own in keys else alike.get(_plain(own))
     named = {quoted for quoted in _QUOTED.findall(piece.text) if quoted in keys}
     return named.pop() if len(named) == 1 else None
 
@@ -148,10 +194,19 @@ def outcome_of_line(result: dict[str, Any], parse: Parse, secret: str = "") -> R
 
 
 def _answered(outcome: Outcome, error: Any, secret: str) -> Result:
-    """A good status; an error beside it counts where there is no answer. One in place of the answer is not billed."""
+    """A good status; an error beside it that has a code is what came, as anywhere else, and so is any where there is
+    no answer. It is not billed.
+    """
     if not isinstance(outcome, Failure):
-        return Result(outcome, billable=True)
+        if not _has_failed(error):
+            return Result(outcome, billable=True)
+        return Result(_refused(error, None, secret), billable=False)
     return Result(_refused(error, None, secret) if error else outcome, billable=not outcome.refused)
+
+
+def _has_failed(error: Any) -> bool:
+    code = error.get("code") if isinstance(error, dict) else None
+    return code is not None and str(code).strip().lower() not in _NO_ERROR
 
 
 def _without_response(response: Any, error: Any, secret: str) -> Result:
@@ -189,7 +244,7 @@ def _parsed(body: Any) -> Any:
     if not isinstance(body, str):
         return body
     try:
-        return json.loads(body)
+        return _DECODER.decode(body)
     except (ValueError, RecursionError):
         return body
 

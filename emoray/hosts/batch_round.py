@@ -621,9 +621,7 @@ def _lacks(told: Told, batch: NotedBatch, results: Results) -> str | None:
     """What of its results should be there, and is not: _OUTPUT, all the answers, or _REST, some lines."""
     if len(batch.keys) <= len(results.by_key) + results.aside:
         return None
-    unsaid = told.completed is None and told.stage is Stage.COMPLETED
+    unsaid = told.stage is Stage.COMPLETED and not told.completed and not told.failed  # counts may come late, too
     if (told.completed or unsaid) and not results.has_output:
         return _OUTPUT
-    said = (told.completed or 0) + (told.failed or 0)
-    late_counts = told.stage is Stage.COMPLETED and not said and not results.lines
-    return _REST if late_counts or results.lines < said else None
+    return _REST if results.lines < (told.completed or 0) + (told.failed or 0) else None

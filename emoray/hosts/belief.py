@@ -1,8 +1,9 @@
 """Whether a lane believes what it is refused with. Pure: time is an argument.
 
-A lane that never had an answer, from any of its actors, believes at once that its key or its model is none, and after
-twenty asks that are all refused alike. One that had answers does not: a proxy in between says such things in passing.
-It asks again, one ask at a time after growing pauses, and believes what it hears each time.
+A lane that never had an answer, from any of its actors, believes at once that its key or its model is none or that its
+quota is spent, and after twenty asks that are all refused alike. One that had answers does not: a proxy in between says
+such things in passing. It asks again, one ask at a time after growing pauses, and believes what it hears each time: a
+code that names a quota sooner than a status alone, and a provider that names the hour at once.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from emoray.study.outcomes import Failure, FailureKind
 ALIKE = 20  # asks; or twice as many refusals of a few that are asked again and again
 _A_FEW = 5
 _FEWEST_DOUBTS = 3
-_PASSING = frozenset({FailureKind.AUTH, FailureKind.NO_SUCH_MODEL})
+_PASSING = frozenset({FailureKind.AUTH, FailureKind.NO_SUCH_MODEL, FailureKind.QUOTA_EXHAUSTED})
+_HOURS_S = 3600.0  # a quota that is back so late is no passing word
 _OF_THE_REQUEST = frozenset({FailureKind.BAD_REQUEST, FailureKind.CONTEXT_LENGTH, FailureKind.MALFORMED})
 
 
@@ -45,10 +47,12 @@ class Belief:
         self._had_answers, self.doubts = True, 0
         self._alike.clear()
 
-    def refused(self, key: str, failure: Failure, asked_at: float, now: float) -> Verdict:
-        """What to make of the failure of an ask that was sent at `asked_at`."""
+    def refused(
+        self, key: str, failure: Failure, asked_at: float, now: float, *, told_s: float | None = None
+    ) -> Verdict:
+        """What to make of the failure of an ask that was sent at `asked_at`; `told_s`: what was said of waiting."""
         if failure.kind.hopeless:
-            return self._hopeless(failure.kind, asked_at, now)
+            return self._hopeless(failure, asked_at, now, told_s or 0.0)
         if self._had_answers or failure.kind not in _OF_THE_REQUEST:
             return Verdict.GO_ON
         asks = self._alike.setdefault((failure.kind, _gist(failure.detail)), Counter())
@@ -56,13 +60,14 @@ class Belief:
         enough = len(asks) >= ALIKE or (len(asks) >= _A_FEW and asks.total() >= 2 * ALIKE)
         return Verdict.END if enough and not self._lane_had_answers() else Verdict.GO_ON
 
-    def _hopeless(self, kind: FailureKind, asked_at: float, now: float) -> Verdict:
-        if kind not in _PASSING or not self._lane_had_answers():
+    def _hopeless(self, failure: Failure, asked_at: float, now: float, told_s: float) -> Verdict:
+        if failure.kind not in _PASSING or told_s > _HOURS_S or not self._lane_had_answers():
             return Verdict.END
         if asked_at < self._doubted_at:  # it was under way when the last one was refused
             return Verdict.GO_ON
         self.doubts, self._doubted_at = self.doubts + 1, now
-        return Verdict.END if self.doubts >= self._most_doubts else Verdict.DOUBT
+        by_code = failure.kind is FailureKind.QUOTA_EXHAUSTED and not failure.detail.startswith("402")
+        return Verdict.END if self.doubts >= (_FEWEST_DOUBTS if by_code else self._most_doubts) else Verdict.DOUBT
 
     def _lane_had_answers(self) -> bool:
         self._had_answers = self._had_answers or self._elsewhere()

@@ -8,19 +8,24 @@ SDK never retries. What went wrong is decided by the type of an exception, by st
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import random
 import ssl
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from types import UnionType
 from typing import Any, NamedTuple, TypeVar
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 import aiohttp
 import httpx2
 import openai
+from aiohttp.http_exceptions import ContentLengthError, TransferEncodingError
 
 from emoray.governor import Governor
 from emoray.governor.headers import heard, until_reset_s
@@ -28,6 +33,7 @@ from emoray.hosts import Ask, HostDown, Reply, access
 from emoray.hosts.access import Proxy, proxy_of
 from emoray.hosts.asking import Asking, Guess, Tried
 from emoray.hosts.belief import ALIKE
+from emoray.hosts.bodies import Garbled, in_utf8, unpacked
 from emoray.hosts.chat import KEY_HEADER, is_rehearsal, outcome_of, refusal_of, request_body, shown
 from emoray.hosts.permits import Permits
 from emoray.hosts.reasoning import tags_of
@@ -39,7 +45,12 @@ from emoray.study.outcomes import Failure, FailureKind, Outcome
 
 _NO_KEY = "no-key"  # the SDK wants one even for a server that does not
 _SET_BY_AIOHTTP = frozenset({"content-length", "host", "accept-encoding"})
-_ENCODINGS = {"Accept-Encoding": "gzip, deflate"}  # what aiohttp reads without further packages
+_ENCODINGS = {"Accept-Encoding": "gzip, deflate"}  # what `bodies` reads
+_LONGEST_HEADER = 1 << 16  # bytes: gateways sign, trace and set cookies
+_STAYS = frozenset({307, 308})  # these say that the same request belongs elsewhere; others make it another one
+_MOST_STEPS = 5
+_AWAY = "emoray.location"
+_NO_ROOM = frozenset({errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE})
 _Client = TypeVar("_Client")
 _UNASKED = {"stream": False}  # some gateways stream unless they are told not to
 _LONGEST_TOLD_S = 3600.0  # a provider whose limit holds for longer ends the lane; nobody else is left alone so long
@@ -79,7 +90,7 @@ class HostedApi:
             raise HostDown(why)
         self._names_cells = is_rehearsal(account.base_url)
         self._wire = Wire(connections=entry.in_flight, proxy=proxy_of(account.base_url))
-        transport = httpx2.AsyncClient(transport=self._wire, trust_env=False, follow_redirects=True)
+        transport = httpx2.AsyncClient(transport=self._wire, trust_env=False, follow_redirects=False)
         self._client = client_of(
             account, self._key, openai.AsyncOpenAI, openai.AsyncAzureOpenAI, timeout=None, http_client=transport
         )
@@ -115,31 +126,39 @@ class HostedApi:
         try:
             async with asyncio.timeout(self._timeout_s):
                 status, headers, body = await self._sent(_UNASKED | request_body(self._entry, ask), ask.key)
-        except (openai.APIError, aiohttp.ClientError, TimeoutError, OSError) as wrong:
+        except (openai.APIError, aiohttp.ClientError, TimeoutError, OSError, Garbled) as wrong:
             took_s = time.perf_counter() - began
             foreseen(wrong)
             failure, sent = failure_of(wrong, self._secret), not _never_sent(wrong)
             late = sent and failure.kind is FailureKind.TIMEOUT
-            return Tried(failure, asked_at, took_s, billable=sent, late=late)
+            return Tried(failure, asked_at, took_s, billable=sent, late=late, turned_away=_turned_away(wrong))
         took_s = time.perf_counter() - began
         self._listen(headers)
-        outcome = self._said(status, body)
+        outcome = self._said(status, headers, body)
         if not (isinstance(outcome, Failure) and outcome.refused):
             return Tried(outcome, asked_at, took_s)
         outcome, told_s = patience(outcome, headers, body)
-        return Tried(outcome, asked_at, took_s, told_s, billable=False, late=status in _LATE)
+        late, overloaded = status in _LATE, outcome.kind is FailureKind.OVERLOADED
+        return Tried(outcome, asked_at, took_s, told_s, billable=False, late=late, turned_away=overloaded and not late)
 
-    def _said(self, status: int, body: bytes) -> Outcome:
+    def _said(self, status: int, headers: Mapping[str, str], body: bytes) -> Outcome:
         """What came; no body, however odd, is more than a matter of its own ask."""
         try:
-            return self._read(status, body)
+            return self._read(status, headers, body)
+        except Garbled as why:
+            return replace(failure_of(why, self._secret), refused=not _is_good(status))
         except Exception as odd:
             unread = f"{status}: the reply cannot be read ({type(odd).__name__}): {shown(body, self._secret)}"
             return Failure(FailureKind.MALFORMED, unread, refused=not _is_good(status))
 
-    def _read(self, status: int, body: bytes) -> Outcome:
+    def _read(self, status: int, headers: Mapping[str, str], body: bytes) -> Outcome:
+        if _leads_on(status):
+            return _led_on(status, headers.get("location"), self._secret)
         if not _is_good(status):
+            with suppress(Garbled):
+                body = in_utf8(body, headers.get("content-type", ""))
             return refusal_of(status, body, self._secret)
+        body = in_utf8(body, headers.get("content-type", ""))
         outcome = outcome_of(body, self._price, tags=self._tags, key=self._secret)
         if isinstance(outcome, Failure) and is_stream(body):
             said = "a stream of events came, which was not asked for (stream: false was sent)"
@@ -191,7 +210,7 @@ class Wire(httpx2.AsyncBaseTransport):
         return httpx2.Response(received.status, headers=decoded, content=received.body, request=request)
 
     async def post(self, body: dict[str, Any], name: dict[str, str]) -> Received:
-        """The same request with another body and name; aiohttp's errors and TimeoutError as they come."""
+        """The same request with another body and name; Garbled, aiohttp's errors and TimeoutError as they come."""
         assert self.pattern is not None
         url, headers = self.pattern
         return await self._send("POST", url, headers | name, json.dumps(body).encode())
@@ -201,21 +220,90 @@ class Wire(httpx2.AsyncBaseTransport):
             await self._session.close()
 
     async def _send(self, method: str, url: str, headers: dict[str, str], body: bytes) -> Received:
+        """One response; it leads to another place of the same server at most, which the key is for."""
+        for _ in range(_MOST_STEPS):
+            received = await self._sent(method, url, headers, body)
+            there = _joined(url, received.headers.get("location"))
+            if received.status not in _STAYS or there is None or not _same_origin(url, there):
+                break
+            url = there
+        return received
+
+    async def _sent(self, method: str, url: str, headers: dict[str, str], body: bytes) -> Received:
         session = self._session = self._session or self._opened()
         proxy = self._for_proxy
-        async with session.request(
-            method, url, headers=headers, data=body, allow_redirects=False, proxy_headers=proxy
-        ) as response:
-            return Received(response.status, response.headers, await response.read())
+        try:
+            async with session.request(
+                method, url, headers=headers, data=body, allow_redirects=False, proxy_headers=proxy
+            ) as response:
+                body = await response.read()
+        except (aiohttp.ClientResponseError, aiohttp.ClientPayloadError) as odd:
+            garbled = _as_garbled(odd)
+            if garbled is None:
+                raise
+            raise garbled from None
+        return Received(response.status, response.headers, _unpacked(response, body))
 
     def _opened(self) -> aiohttp.ClientSession:
         connections, proxy = self._connections + 8, self._proxy
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=connections, keepalive_timeout=30.0, ssl=_certificates()),
             cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            max_line_size=_LONGEST_HEADER,
+            max_field_size=_LONGEST_HEADER,
             timeout=aiohttp.ClientTimeout(total=None),  # the caller has one over all
             proxy=proxy.url if proxy else None,  # known from the start: trust_env asks a thread before every request
         )
+
+
+def _unpacked(response: aiohttp.ClientResponse, body: bytes) -> bytes:
+    """Raises Garbled for a success alone: of anything else the status tells enough."""
+    try:
+        return unpacked(body, response.headers.get("content-encoding", ""))
+    except Garbled:
+        if _is_good(response.status):
+            raise
+        return body
+
+
+def _as_garbled(odd: aiohttp.ClientError) -> Garbled | None:
+    """What aiohttp's parser did not understand; None where the network broke off, or a proxy refused."""
+    if isinstance(odd, aiohttp.ClientHttpProxyError):
+        return None
+    if isinstance(odd, aiohttp.ClientResponseError):
+        return Garbled(f"it breaks the rules of HTTP: {odd.message.splitlines()[0].rstrip(':')}")
+    cut = isinstance(odd.__cause__, ContentLengthError | TransferEncodingError) and "Not enough data" in str(odd)
+    return None if cut or odd.__cause__ is None else Garbled("it breaks the rules of HTTP within its body")
+
+
+def _joined(url: str, location: str | None) -> str | None:
+    """Where a response leads; None where it does not say so."""
+    with suppress(ValueError):
+        there = urljoin(url, location) if location else None
+        _origin(urlsplit(there or ""))
+        return there
+    return None
+
+
+def _same_origin(url: str, there: str) -> bool:
+    return _origin(urlsplit(url)) == _origin(urlsplit(there))
+
+
+def _origin(parts: SplitResult) -> tuple[str, str | None, int | None]:
+    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+
+
+def _leads_on(status: int) -> bool:
+    return 300 <= status < 400
+
+
+def _led_on(status: int, location: str | None, key: str) -> Failure:
+    """A response that leads elsewhere, where nothing is sent: the key is for this place alone."""
+    there = _joined(location or "", location)
+    where = shown((there or "a place that it does not name").partition("?")[0], key)
+    said = f"{status}: it leads on to {where}, where no key is sent; correct base_url"
+    return Failure(FailureKind.BAD_REQUEST, said, refused=True)
 
 
 def _certificates() -> ssl.SSLContext:
@@ -237,16 +325,36 @@ def client_of(
 ) -> _Client:
     """One of the SDK's clients, the plain one or Azure's, without its retries; HostDown where none can be made."""
     proxy_of(account.base_url)  # the SDK's own transport finds it, too
+    if "http_client" not in settings:
+        settings["http_client"] = openai.DefaultHttpxClient(event_hooks={"response": [_stays]})
     if account.kind == "azure":
         place = {"azure_endpoint": account.base_url, "api_version": account.api_version}
         return azure(**place, api_key=key, max_retries=0, **settings)
     return plain(base_url=account.base_url, api_key=key, max_retries=0, **settings)
 
 
+def _stays(response: httpx2.Response) -> None:
+    """Of what a response leads on to, only what a reader may follow without a key: a file may lie elsewhere."""
+    request = response.request
+    there = _joined(str(request.url), response.headers.get("location"))
+    if not _leads_on(response.status_code) or there is None:
+        return
+    keyless = request.method == "GET" and "api-key" not in request.headers  # the SDK's client keeps the usual key here
+    same = _same_origin(str(request.url), there) and (request.method == "GET" or response.status_code in _STAYS)
+    if not (keyless or same):
+        response.extensions[_AWAY] = response.headers.pop("location", "")
+
+
 def failure_of(wrong: Exception, key: str) -> Failure:
     """The kind of what went wrong, from its type, status and code; the detail is the provider's text, less the key."""
     if isinstance(wrong, openai.APIStatusError):
+        if _leads_on(wrong.status_code):
+            location = wrong.response.extensions.get(_AWAY) or wrong.response.headers.get("location")
+            return _led_on(wrong.status_code, location, key)
         return refusal_of(wrong.status_code, wrong.response.content, key)
+    garbled = _cause(wrong, Garbled | httpx2.DecodingError)
+    if garbled is not None:
+        return Failure(FailureKind.MALFORMED, f"the response cannot be read: {shown(garbled, key)}")
     detail = shown(wrong, key) or type(wrong).__name__
     return Failure(FailureKind.TIMEOUT if _is_timeout(wrong) else FailureKind.CONNECTION, detail)
 
@@ -255,7 +363,7 @@ def foreseen(wrong: BaseException) -> None:
     """Raises what is no trouble of the network's: the SDK makes one of whatever its transport raised."""
     last: BaseException | None = wrong
     while last is not None:
-        if isinstance(last, openai.APIStatusError | aiohttp.ClientError | httpx2.TransportError | OSError):
+        if isinstance(last, openai.APIStatusError | aiohttp.ClientError | httpx2.TransportError | OSError | Garbled):
             return
         wrong, last = last, last.__cause__
     raise wrong
@@ -283,18 +391,27 @@ def _is_good(status: int) -> bool:
     return 200 <= status < 300
 
 
-def _never_sent(wrong: BaseException | None) -> bool:
-    """Whether no connection was there; by its causes, too."""
-    while wrong is not None and not isinstance(wrong, aiohttp.ClientConnectorError):
-        wrong = wrong.__cause__
-    return wrong is not None
+def _never_sent(wrong: BaseException) -> bool:
+    """Whether no connection was there."""
+    return _cause(wrong, aiohttp.ClientConnectorError) is not None
 
 
-def _is_timeout(wrong: BaseException | None) -> bool:
-    """By its causes, too: the SDK wraps what its transport raised."""
-    while wrong is not None and not isinstance(wrong, TimeoutError):
+def _is_timeout(wrong: BaseException) -> bool:
+    return _cause(wrong, TimeoutError) is not None
+
+
+def _turned_away(wrong: BaseException) -> bool:
+    """Whether a server closed the door, as one does that has no slot free."""
+    gone = _cause(wrong, OSError)
+    closed = _cause(wrong, aiohttp.ServerDisconnectedError) is not None
+    return closed or (isinstance(gone, OSError) and gone.errno in _NO_ROOM)
+
+
+def _cause(wrong: BaseException | None, kind: type[BaseException] | UnionType) -> BaseException | None:
+    """The first of its causes, itself included, that is of a kind: the SDK wraps what its transport raised."""
+    while wrong is not None and not isinstance(wrong, kind):
         wrong = wrong.__cause__
-    return wrong is not None
+    return wrong
 
 
 def hopeless_sentence(failure: Failure, entry: Hosted, account: Account) -> str:

@@ -4,6 +4,10 @@ A server with a few slots queues what it is sent, and answers nothing of it in t
 timeout. So a lane begins with a few, and sends more as far as answers stay well within the timeout even if the server
 were to work off one after the other. What is late because of a queue cuts the number to what was answered in time;
 one late ask among many quick ones is an accident.
+
+A server that refuses what it has no slot for, instead of queuing it, is known by refusals at once while others are
+under way: then no more are sent than those. From there a lane feels its way up, a step after each round of answers; a
+step that was refused is tried again after twice as many rounds, and each that was not is followed by one twice as wide.
 """
 
 from __future__ import annotations
@@ -17,6 +21,8 @@ _QUEUED = 1 / 3  # of the timeout: until answers take so long, it does not matte
 _TOO_SLOW = 0.8  # of it: more at once would be late
 _SLOW, _QUEUE_SHOWS = 1 / 2, 0.2  # if so large a part of what ended lately took so long or was late, there is a queue
 _SPREAD = 2.5  # the slowest of the first few to the quickest: more is a queue's
+_FEW_REFUSED = 1  # beside the part of them that is an accident
+_MOST_ROUNDS = 32  # of answers between two steps
 _GREW, _AS_QUICK = 1.5, 1.25  # so many times as many, in not even so many times the time: the server does not queue
 
 
@@ -40,6 +46,10 @@ class Places:
         self._least_mean = float("inf")
         self._before: tuple[int, float] | None = None  # how many were under way then, and the mean seconds of answers
         self._lately: deque[_Ended] = deque(maxlen=max(64, 2 * most))  # of the last timeout
+        self._turned, self._served = 0.0, 0.0  # refusals and answers of late
+        self._turned_at = float("-inf")
+        self._step: int | None = None  # by how much the limit may grow; None: by any number
+        self._rounds, self._patience = 1, 1  # of answers until the next step; after the next one that is refused
 
     async def enter(self) -> None:
         """Waits for a place; who gets one must `leave`."""
@@ -73,9 +83,10 @@ class Places:
         took_s = now - asked_at
         self._ended(_Ended(now, answered=True, slow=took_s > _SLOW * self._timeout_s))
         self.go_on()
+        self._count(served=1)
         if asked_at >= self._since:
             self._took.append(took_s)
-            if len(self._took) >= min(self.limit, self._peak):
+            if len(self._took) >= self._rounds * min(self.limit, self._peak):
                 self._grow(now)
 
     def late(self, asked_at: float, now: float) -> None:
@@ -87,6 +98,29 @@ class Places:
         in_time = sum(one.answered for one in self._lately)
         self._set(min(self.limit, in_time) // 2, now)
         self._cut_at, self._before = now, (self._most, 0.0)
+
+    def turned_away(self, asked_at: float, now: float) -> None:
+        """It was refused at once, as a server does that has no slot free."""
+        self._count(turned=1)
+        in_one_burst = asked_at < self._turned_at
+        about = self._turned + self._served + self._under_way
+        if not in_one_burst and self._turned <= _FEW_REFUSED + _QUEUE_SHOWS * about:
+            return
+        if not self._under_way:  # so it is not that there are too many
+            self._patience = self._rounds = 1
+            self._set(max(self.limit, FIRST), now)
+            return
+        if not in_one_burst:
+            self._patience = min(_MOST_ROUNDS, 2 * self._patience)
+            self._rounds, self._step, self._turned_at = self._patience, 1, now
+            self._turned = self._served = 0.0
+        self._set(min(self.limit, self._under_way), now)
+
+    def _count(self, *, turned: int = 0, served: int = 0) -> None:
+        """Older ones count for less and less."""
+        self._turned, self._served = self._turned + turned, self._served + served
+        if self._turned + self._served > max(64, 2 * self.limit):
+            self._turned, self._served = self._turned / 2, self._served / 2
 
     def hold(self, until: float) -> None:
         """One at a time, and not before `until`, until something is answered."""
@@ -115,7 +149,20 @@ class Places:
         else:
             in_time = slowest * (1 + 1 / peak) <= _TOO_SLOW * self._timeout_s
             more = self.limit + (in_time or mean <= _AS_QUICK * self._least_mean)
+        if self._step is not None:
+            more = min(more, self._stepped())
         self._set(max(self.limit, more), now)
+
+    def _stepped(self) -> int:
+        """The limit after the next step; after a round in which nothing was refused it may be twice as wide."""
+        step = self._step or 1
+        wider = self._rounds == 1
+        self._patience = 1 if wider else self._patience
+        self._step, self._rounds = (2 * step if wider else step), 1
+        self._turned = self._served = 0.0
+        if self.limit + step >= self._most:
+            self._step = None
+        return self.limit + step
 
     def _set(self, limit: int, now: float) -> None:
         self.limit, self._since = max(1, min(self._most, limit)), now

@@ -24,7 +24,7 @@ from emoray.governor import Limits
 from emoray.governor.local import LocalGovernor
 from emoray.hosts import Ask, BudgetSpent, HostDown, Reply
 from emoray.hosts.asking import Guess
-from emoray.hosts.batch_api import BatchApi
+from emoray.hosts.batch_api import BatchApi, _text_of
 from emoray.hosts.batch_book import NotedBatch
 from emoray.prices import price_of
 from emoray.rehearsal.batches import BatchManners
@@ -33,6 +33,7 @@ from emoray.rehearsal.provider import Manners, Provider
 from emoray.spec import Account, Hosted, Retry
 from emoray.store import RunFolder
 from emoray.study.outcomes import Answer, Failure, FailureKind
+from tests.hosts.raw import responses, writing
 
 CANARY = "sk-canary-77aa0c"
 ENTRY = Hosted(host="batch_api", name="gpt", id="gpt-4o", account="lab")
@@ -52,7 +53,7 @@ def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Start]:
     opened: list[BatchApi] = []
 
     def started(provider: Provider, **settings: Any) -> BatchApi:
-        account = Account(base_url=provider.base_url, key_env="LAB_KEY")
+        account = settings.pop("account", None) or Account(base_url=provider.base_url, key_env="LAB_KEY")
         options: dict[str, Any] = {"poll_s": 0.001, "retry": PATIENCE, "entry": ENTRY} | settings
         book = FolderBook(RunFolder(str(tmp_path)))
         opened.append(BatchApi(options.pop("entry"), account, options.pop("retry"), book, **options))
@@ -397,6 +398,44 @@ def test_answers_that_come_late_are_waited_for_and_never_asked_again(start: Star
         replies = list(start(provider).generate(asks(5)))
     assert kinds(replies) == {"answer": 5}
     assert once_each(provider)
+
+
+@pytest.mark.parametrize("counts", [{"total": 0, "completed": 0, "failed": 0}, None, {}])
+def test_a_batch_that_is_completed_before_it_names_files_or_counts_lines_is_waited_for(
+    start: Start, counts: dict[str, int] | None
+) -> None:
+    def early(batch: dict[str, Any]) -> dict[str, Any]:
+        return batch if batch["output_file_id"] else batch | {"request_counts": counts}
+
+    with Provider(batches(late_polls=12, says=early)) as provider:
+        replies = list(start(provider).generate(asks(5)))
+    assert kinds(replies) == {"answer": 5}
+    assert once_each(provider)
+
+
+def test_a_file_of_results_in_a_charset_that_it_declares_is_read_in_it() -> None:
+    text = '{"text": "我很高兴"}'
+    declared = {"content-type": "application/jsonl; charset=gb18030"}
+    for content, headers in ((text.encode("gb18030"), declared), (text.encode(), declared), (text.encode(), {})):
+        assert _text_of(httpx2.Response(200, headers=headers, content=content)) == text.encode()
+    odd = b'{"text": "caf\xe9"}'
+    assert _text_of(httpx2.Response(200, content=odd)) == odd
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_file_is_not_sent_to_another_place_and_the_failure_names_it(start: Start, status: int) -> None:
+    there = b"%d Go\r\nLocation: http://127.0.0.1:9/v1/files" % status
+    with writing(lambda _: responses(there, b"")) as (url, requests), Provider() as provider:
+        host = start(provider, account=Account(base_url=f"{url}/v1", key_env="LAB_KEY"))
+        replies: list[Reply] = []
+        said = ""
+        try:
+            replies = list(host.generate(asks(2)))
+        except HostDown as down:
+            said = str(down)
+        details = said + "".join(r.outcome.detail for r in replies if isinstance(r.outcome, Failure))
+    assert f"{status}: it leads on to http://127.0.0.1:9/v1/files" in details
+    assert len(requests) <= PATIENCE.attempts
 
 
 def late_content(contents: list[bytes]) -> Callable[[bytes], bytes]:

@@ -79,8 +79,6 @@ def test_no_mutation_of_one_line_changes_what_another_says(odd: bytes) -> None:
     [
         pytest.param(lines()[2][:150], id="cut"),
         pytest.param(lines()[2].replace(b"number", b"n\xffmber"), id="not UTF-8"),
-        pytest.param(lines()[2].replace(b"I am", b"I\0am"), id="a NUL"),
-        pytest.param(lines()[2].replace(b"200", b"9" * 5000), id="a number without end"),
         pytest.param(lines()[2].replace(b'"I am number 2."', b"[" * 100_000), id="nested without end"),
         pytest.param(json.dumps([KEYS[2], "Yes."]).encode(), id="a list"),
         pytest.param(json.dumps(KEYS[2]).encode(), id="a text"),
@@ -120,6 +118,48 @@ def test_a_line_that_is_no_cells_is_set_aside_and_counted(odd: bytes) -> None:
     assert set(results.by_key) == set(KEYS) - {KEYS[2]}
     assert results.aside == 1
     assert results.sample.isascii()
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        pytest.param(lines()[2].replace(b"I am", b"I\tam"), id="a control character"),
+        pytest.param(lines()[2].replace(b'"r"', b"9" * 5000), id="a number without end in a foreign field"),
+        pytest.param(lines()[2].replace(b"number", b"n\xed\xa0\xbd\xed\xb8\x80mber"), id="halves of a character"),
+        pytest.param(json.dumps(result(f"  {KEYS[2]}\n")).encode(), id="blanks around its id"),
+        pytest.param(json.dumps(result(KEYS[2])).encode().replace(b"0000000002", b"0000000002 "), id="a blank"),
+    ],
+)
+def test_what_a_single_reply_is_forgiven_a_line_is_too(odd: bytes) -> None:
+    results = results_of(b"\n".join([*lines()[:2], odd, *lines()[3:]]))
+    assert isinstance(results.by_key[KEYS[2]].outcome, Answer)
+    assert results.aside == 0
+
+
+def test_an_id_in_another_case_is_its_cells_where_no_other_is_alike() -> None:
+    results = Results()
+    lines = [json.dumps(result(key)) for key in ("ABC", "dEf", "DEF ")]
+    read(results, "\n".join(lines).encode(), frozenset({"abc", "def", "Def"}), parse)
+    assert (set(results.by_key), results.aside) == ({"abc"}, 2)
+
+
+@pytest.mark.parametrize("between", [b",\n", b",", b" ,\r\n  "])
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_file_that_is_one_list_is_read_like_lines(between: bytes, cut: bool) -> None:
+    content = b"[" + between.join(lines()) + (b"," if cut else b"]\n")
+    results = results_of(content)
+    assert {key: found.outcome for key, found in results.by_key.items()} == GOOD
+    assert results.aside == 0
+
+
+def test_a_list_over_many_lines_is_read_too() -> None:
+    assert outcomes(json.dumps([result(KEYS[0])], indent=2).encode()).keys() == {KEYS[0]}
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-8-sig"])
+def test_a_file_with_a_byte_order_mark_is_read_in_its_encoding(encoding: str) -> None:
+    text = json.dumps(result(KEYS[0], "caf\xe9"), ensure_ascii=False)
+    assert outcomes(f"{text}\n".encode(encoding))[KEYS[0]] == parse(body_of("caf\xe9"))
 
 
 def test_only_a_line_feed_ends_a_line() -> None:
@@ -220,8 +260,24 @@ def test_a_refused_line_is_classified_as_the_same_response_to_one_request(
     assert kind_of(response={"status_code": status, "body": body}) is kind
 
 
-def test_an_error_beside_a_good_answer_leaves_the_answer() -> None:
-    assert of_line(error={"code": "warning", "message": "slow"}) == parse(body_of("Yes."))
+@pytest.mark.parametrize(
+    "error",
+    [
+        *({"code": "warning", "message": "slow"}, {"code": None, "message": None}, {}, "", None, {"message": "slow"}),
+        *({"code": 0, "message": "ok"}, {"code": "200"}, {"code": "success"}),
+    ],
+)
+def test_what_is_no_error_beside_a_good_answer_leaves_the_answer(error: Any) -> None:
+    assert of_line(error=error) == parse(body_of("Yes."))
+
+
+@pytest.mark.parametrize("code", ["server_error", 500, "x"])
+def test_an_error_beside_a_good_answer_is_what_came_and_is_not_billed(code: Any) -> None:
+    found = outcome_of_line(result(KEYS[0]) | {"error": {"code": code, "message": "really failed"}}, parse)
+    assert isinstance(found.outcome, Failure)
+    assert found.outcome.kind is FailureKind.OVERLOADED
+    assert "really failed" in found.outcome.detail
+    assert not found.billable
 
 
 def test_halves_of_characters_never_leave_in_a_detail() -> None:

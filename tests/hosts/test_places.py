@@ -7,14 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from aiohttp import web
 
 from emoray.governor.local import LocalGovernor
 from emoray.hosts.hosted_api import HostedApi
 from emoray.hosts.places import FIRST, Places
 from emoray.rehearsal.faults import Fault, Plan
-from emoray.rehearsal.provider import Manners, Provider
+from emoray.rehearsal.provider import Manners, Provider, completion
 from emoray.spec import Account, Retry
-from tests.hosts.test_hosted_api import asks, entry, kinds
+from tests.hosts.test_hosted_api import asks, entry, kinds, serving
 
 TIMEOUT_S = 90.0
 
@@ -48,6 +49,37 @@ def test_a_server_with_few_slots_is_asked_no_more_than_twice_as_often_as_need_be
     ):
         assert kinds(list(host.generate(asks(n)))) == {"answer": n}
         assert provider.counters.requests <= 2 * n
+
+
+@pytest.mark.parametrize("resets", [False, True])
+@pytest.mark.parametrize(("slots", "n"), [(2, 40), (1, 15)])
+def test_a_server_that_refuses_what_it_has_no_slot_for_is_asked_no_more_than_twice_as_often_and_answers_everything(
+    slots: int, n: int, resets: bool
+) -> None:
+    asked, under_way = 0, 0
+
+    async def answer(request: web.Request) -> web.Response:
+        nonlocal asked, under_way
+        body = await request.json()
+        asked += 1
+        if under_way >= slots and resets:
+            assert request.transport is not None
+            request.transport.abort()
+        if under_way >= slots:
+            busy = {"message": "all slots busy", "type": "unavailable_error", "code": 503}
+            return web.json_response({"error": busy}, status=503)
+        under_way += 1
+        await asyncio.sleep(0.15)
+        under_way -= 1
+        return web.json_response(completion(body, "Yes.", ""))
+
+    with serving(answer) as url:
+        retry = Retry(attempts=8, first_wait_s=0.5)
+        host = HostedApi(entry(in_flight=256), Account(base_url=f"{url}/v1"), retry, LocalGovernor())
+        replies = list(host.generate(asks(n)))
+        host.close()
+    assert kinds(replies) == {"answer": n}
+    assert asked <= 2 * n
 
 
 @pytest.mark.campaign
@@ -119,6 +151,36 @@ def test_one_late_ask_among_many_quick_ones_is_an_accident() -> None:
         asked_at, now = now, answer(places, 100, 1.0, now)
         places.late(asked_at, now)
     assert places.limit == 64
+
+
+def test_one_refusal_in_a_hundred_takes_no_place_away() -> None:
+    places = Places(256, TIMEOUT_S)
+    now = answer(places, 300, 0.5, 0.0)
+    for _ in range(200):
+        for _ in range(256):
+            places.asked()
+        for i in range(256):
+            places.over()
+            places.turned_away(now, now + 0.01) if i < 3 else places.answered(now, now + 0.5)
+        now += 0.5
+        assert places.limit == 256
+
+
+def test_a_lane_has_all_places_again_soon_after_a_server_refused_everything_for_a_while() -> None:
+    places = Places(256, TIMEOUT_S)
+    now = answer(places, 300, 0.5, 0.0)
+    for _ in range(100):
+        waiting = min(256, places.limit)
+        for _ in range(waiting):
+            places.asked()
+        for _ in range(waiting):
+            places.over()
+            places.turned_away(now, now + 0.01)
+        now += 1.0
+    assert places.limit <= FIRST
+    back = answer(places, 2000, 0.5, now)
+    assert places.limit == 256
+    assert back - now < 20.0
 
 
 def test_a_wave_of_late_asks_cuts_once() -> None:
