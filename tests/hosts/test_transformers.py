@@ -381,19 +381,22 @@ def test_a_model_runs_in_the_precision_that_the_spec_says(tiny: str, dtype: str)
 # ── what can go wrong ──
 
 
-def complaint(folder: str) -> str:
+def complaint(
+    folder: str, remedy: str = "give a hub id, or a folder with config.json, the tokenizer and the weights"
+) -> str:
     with pytest.raises(HostDown) as told:
         host(folder)
     said = str(told.value)
     assert "\n" not in said
     assert said.startswith(f"model 'm' ({folder}) cannot be loaded: ")
-    assert said.endswith("; give a hub id, or a folder with config.json, the tokenizer and the weights")
+    assert said.endswith(f"; {remedy}")
     return said
 
 
 def test_a_model_that_is_not_there_is_said_in_one_sentence(tmp_path: Path) -> None:
     complaint(str(tmp_path / "nowhere"))
-    complaint("no-such-organisation/no-such-model")
+    said = complaint("no-such-organisation/no-such-model", "unset it, or give the folder of a model")
+    assert "HF_HUB_OFFLINE is set" in said
 
 
 def test_a_folder_without_weights_or_with_cut_ones_is_said_in_one_sentence(tmp_path: Path) -> None:
