@@ -9,6 +9,7 @@ Where the prompt is ours and its end has opened a tag (DeepSeek R1's template do
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
@@ -46,6 +47,7 @@ _HARMONY_UNMARKED = re.compile(r"analysis(?=[A-Z])|analysis.*?assistantfinal", r
 _AROUND = 16  # tokens of a prompt's end around the tag that it opens: line feeds, the name of a channel
 _FLAGS = re.IGNORECASE | re.ASCII  # beyond ASCII, letters are alike that str.casefold tells apart
 _THINKING = re.compile(r"\b(?:\w*thinking\w*|reasoning_\w+|\w+_reasoning|think_\w+|\w+_think)\b")  # in templates
+_UNSEEN = frozenset(("Cc", "Cf", "Zs", "Zl", "Zp"))  # categories of Unicode
 _QUOTES = frozenset("`'\"‘’“”()")
 
 
@@ -173,6 +175,11 @@ def no_answer(thought: str | None, *, cut: bool, word: str | None, cost_usd: flo
     else:
         detail = f"the reply has no text{told}: the model ended its turn without a word"
     return Failure(FailureKind.EMPTY, detail, cost_usd, word)
+
+
+def is_blank(text: str) -> bool:
+    """Whether nothing of a text can be seen: spaces, control characters, and what only directs other letters."""
+    return all(unicodedata.category(letter) in _UNSEEN for letter in text)
 
 
 class Wording:

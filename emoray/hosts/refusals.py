@@ -112,6 +112,7 @@ _CODED = frozenset(
     ]
 )
 _TEXTS = ("message", "msg", "error_msg", "status_msg", "detail", "title")
+_FINE = frozenset({"0", "200", "success", "ok"})
 _DEEP = 6  # levels of an error that are looked through
 
 
@@ -173,6 +174,12 @@ def error_of(said: dict[str, Any]) -> dict[str, Any]:
     return said
 
 
+def is_fine(error: Any) -> bool:
+    """Whether an error object says that there was none, as some gateways write beside every answer."""
+    code = error.get("code") if isinstance(error, dict) else None
+    return isinstance(code, str | int) and str(code).strip().casefold() in _FINE
+
+
 def error_within(said: Any) -> dict[str, Any] | None:
     """The error object of a body that came as a success, for which it stands whatever else is there; None without."""
     if isinstance(said, list) and said:  # Gemini's
@@ -180,7 +187,8 @@ def error_within(said: Any) -> dict[str, Any] | None:
     if not isinstance(said, dict):
         return None
     base = said.get("base_resp")  # MiniMax'
-    if has_error(said) or (isinstance(base, dict) and base.get("status_code")):
+    fine = bool(said.get("choices")) and is_fine(said.get("error"))
+    if (has_error(said) and not fine) or (isinstance(base, dict) and base.get("status_code")):
         return error_of(said)
     if said.get("choices"):
         return None
