@@ -323,8 +323,9 @@ def _said(message: dict[str, Any], tags: Tags) -> tuple[str, str | None]:
     text, thought = _parts(message.get("content"))
     text = valid(text if text.strip() else _text(message.get("refusal")))
     fields = [_text(message[name]) for name in _THOUGHTS if name in message]
-    marked, text = tags.split(text)
-    thoughts = [one for one in (thought, next(filter(None, fields), ""), marked) if one]
+    beside = [one for one in (thought, next(filter(None, fields), "")) if one]
+    marked, text = tags.split(text, apart=bool(beside))
+    thoughts = [*beside, marked] if marked else beside
     return text, valid("\n\n".join(thoughts)) if thoughts else None
 
 

@@ -406,8 +406,18 @@ def test_reasoning_in_a_field_is_kept_apart(fields: Any) -> None:
 
 
 def test_reasoning_in_a_field_and_between_tags_is_all_kept() -> None:
-    found = answer(body("So.</think>Yes.", message={"reasoning": "Hm."}))
+    found = answer(body("<think>So.</think>Yes.", message={"reasoning": "Hm."}))
     assert (found.text, found.reasoning) == ("Yes.", "Hm.\n\nSo.")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"reasoning_content": "Hm."}, {"content": [{"type": "thinking", "thinking": "Hm."}, {"text": "So.</think>Yes."}]}],
+)
+def test_beside_reasoning_that_came_apart_a_closing_tag_is_text(fields: Any) -> None:
+    found = answer(body("So.</think>Yes.", message=fields))
+    assert (found.text, found.reasoning) == ("So.</think>Yes.", "Hm.")
+    assert answer(body("So.</think>Yes.", message={"reasoning_content": "", "reasoning": None})).text == "Yes."
 
 
 @pytest.mark.parametrize("content", ["<think>Hm. I cou", [{"type": "thinking", "thinking": "Hm. I cou"}]])
