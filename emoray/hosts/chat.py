@@ -186,7 +186,7 @@ def cost_usd(price: Price | None, prompt_tokens: int | None, completion_tokens: 
 def shown(value: Any, key: str = "") -> str:
     """A provider's text on one line, cut, without the key and without what a terminal would take for orders."""
     text = value.decode("utf-8", "replace") if isinstance(value, bytes) else _written(value)
-    line = without_key(" ".join(valid(text).split()), key)
+    line = without_key(" ".join(valid(text).split())[: _SHOWN * (len(key) + len(HIDDEN))], key)
     line = line if line.isprintable() else "".join(letter if letter.isprintable() else "\ufffd" for letter in line)
     return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}…"
 
@@ -293,11 +293,16 @@ def _dict_in(said: dict[str, Any], *names: str) -> dict[str, Any]:
 
 def _first_count(usage: dict[str, Any], *names: str) -> int | None:
     """The first that is more than nothing: a gateway may fill in one name and leave the other at 0."""
-    counts = [count for name in names if name in usage and (count := count_of(usage[name])) is not None]
-    return next(filter(None, counts), counts[0] if counts else None)
+    first = None
+    for name in names:
+        if name in usage and (count := count_of(usage[name])) is not None:
+            if count:
+                return count
+            first = 0
+    return first
 
 
-def _without_zeros(tokens: tuple[int | None, int | None], usage: dict[str, Any]) -> tuple[int | None, int | None]:
+def _without_zeros(tokens: tuple[int | None, int | None], usage: Any) -> tuple[int | None, int | None]:
     """No text is asked for and said with no token: such a 0 is a count that nobody made.
 
     A prompt that came whole from a cache may be counted there alone.

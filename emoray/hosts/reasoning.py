@@ -321,7 +321,7 @@ def no_answer(thought: str | None, *, cut: bool, word: str | None, cost_usd: flo
 
 def is_blank(text: str) -> bool:
     """Whether nothing of a text can be seen: spaces, control characters, and what only directs other letters."""
-    return all(unicodedata.category(letter) in _UNSEEN for letter in text)
+    return not text[:1].isalnum() and all(unicodedata.category(letter) in _UNSEEN for letter in text)
 
 
 class Wording:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+from base64 import b64encode
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -468,6 +470,42 @@ def test_the_key_is_found_however_json_spells_it_and_before_a_text_is_cut() -> N
         for spelled in (json.dumps(key), key.replace("/", "\\/")):
             assert "[key]" in shown(f"<html>{spelled}</html>", key)
     assert "sk-can" not in shown("a" * 195 + SECRET, SECRET)
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        SECRET.upper(),
+        SECRET[:-4],
+        SECRET[4:],
+        SECRET[5:13],
+        f"{SECRET[:10]}***",
+        quote("sk-canary/90cd2f7a+1", safe=""),
+        *(b64encode(f"{user}{SECRET}".encode()).decode() for user in ("", ":", "user:", "me:")),
+    ],
+)
+def test_the_key_is_found_in_other_spellings_and_in_parts(spelled: str) -> None:
+    key = "sk-canary/90cd2f7a+1" if "%2F" in spelled else SECRET
+    told = refusal_of(401, json.dumps({"error": {"message": f"Wrong key: {spelled} ."}}).encode(), key).detail
+    assert "[key]" in told
+    assert not any(spelled[at : at + 9].casefold() in told.casefold() for at in range(len(spelled) - 8))
+    assert told.startswith("401: Wrong key: ")
+    assert told.endswith(" .")
+
+
+def test_of_what_resembles_no_key_nothing_is_hidden() -> None:
+    said = "The key sk-cana is short; models of 2026 are not 90cd2f7 either."
+    assert shown(said, SECRET) == said
+    assert shown(f"sk-canary-90cd {SECRET}{SECRET}", SECRET) == "[key] [key][key]"
+    assert shown("SK-A-KEY-OF sk-a-key-of12", "sk-a-key-of12") == "SK-A-KEY-OF [key]"
+
+
+def test_an_answer_that_holds_a_part_of_the_key_is_kept_as_it_is() -> None:
+    assert answer(body(SECRET[:-1]), key=SECRET).text == SECRET[:-1]
+
+
+def test_a_text_without_end_is_searched_for_the_key_no_further_than_it_is_shown() -> None:
+    assert shown(f"{SECRET} " * 100_000, SECRET).startswith("[key] [key]")
 
 
 def test_the_kind_of_a_refusal_does_not_depend_on_the_key() -> None:
