@@ -26,7 +26,7 @@ from emoray.hosts.chat_template import ChatTemplate
 from emoray.hosts.checkpoint import load, reason_of
 from emoray.hosts.company import STEPS, Company, Thought, tried
 from emoray.hosts.context import longest
-from emoray.hosts.reasoning import Wording, is_blank, no_answer, tags_of, unsettled
+from emoray.hosts.reasoning import Wording, no_answer, tags_of, unsettled
 from emoray.spec import Local
 from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome
 from emoray.study.sampling import NEUTRAL, BadDefaults, Settings, drawn, own
@@ -151,7 +151,7 @@ class TransformersHost:
         end = next((i for i, token in enumerate(said) if token in self._ends), None)
         reasoning, text = self._tags.split(self._wording.text(said[:end]).strip(), self._wording.opened(prompt))
         word = "length" if end is None else "stop"
-        if is_blank(text):
+        if not text:
             return no_answer(reasoning, cut=end is None, word=word)
         tokens = len(said) if end is None else end + 1
         return Answer(text, word, len(prompt), tokens, reasoning=reasoning, finish_reason_raw=word)

@@ -33,7 +33,7 @@ from typing import Any, NoReturn
 
 from emoray.hosts import Ask, HostDown, Reply
 from emoray.hosts.chat_template import ChatTemplate
-from emoray.hosts.reasoning import Wording, is_blank, no_answer, tags_of, unsettled
+from emoray.hosts.reasoning import Wording, no_answer, tags_of, unsettled
 from emoray.hosts.weights import adapter_of, commit_of
 from emoray.parent import die_with
 from emoray.spec import Vllm
@@ -155,7 +155,7 @@ class VllmHost:
             return Failure(FailureKind.ENGINE, detail, finish_reason_raw=word)
         written = self._text(said.token_ids[:-1] if ending is Ending.STOP else said.token_ids)
         reasoning, text = self._split(written, out.prompt_token_ids)
-        if is_blank(text):
+        if not text.strip():
             return no_answer(reasoning, cut=ending is Ending.LENGTH, word=word)
         tokens = (len(out.prompt_token_ids), len(said.token_ids))
         return Answer(text.strip(), ending.value, *tokens, reasoning=reasoning, finish_reason_raw=word)
