@@ -11,8 +11,17 @@ from urllib.parse import urlsplit
 
 from emoray.hosts import Ask
 from emoray.hosts.discretion import HIDDEN, tells_key, without_key
-from emoray.hosts.reasoning import KNOWN, Tags, no_answer
-from emoray.hosts.refusals import error_in, error_of, error_within, has_error, message_in, refusal_kind, status_in
+from emoray.hosts.reasoning import KNOWN, Tags, is_blank, no_answer
+from emoray.hosts.refusals import (
+    error_in,
+    error_of,
+    error_within,
+    has_error,
+    is_fine,
+    message_in,
+    refusal_kind,
+    status_in,
+)
 from emoray.spec import Hosted, Price
 from emoray.study.endings import Ending, ending_of
 from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome, valid
@@ -22,6 +31,8 @@ REHEARSAL = "/emoray"  # what the path of a rehearsal's server begins with
 _SHOWN = 200  # characters of a provider's text in a failure's detail
 _DIGITS = 20  # a longer number is none of ours
 _MOST_TOKENS = 10**9  # no model reads or says as many at once: a larger number counts nothing
+_MOST_UNSAID = 2**18  # completion tokens that a total alone may tell of: no model thinks for longer
+_WORD = 200  # characters of a finish reason
 _COUNT = re.compile(r"\+?[0-9]{1,10}(?:\.0*)?", re.ASCII)
 _THOUGHTS = ("reasoning_content", "reasoning", "reasoning_details", "thinking", "thinking_blocks")
 _TEXTS = ("text", "refusal", "thinking", "reasoning", "summary", "content")
@@ -92,7 +103,8 @@ def parsed_outcome(said: Any, price: Price | None, *, tags: Tags = KNOWN, key: s
         return _refused(error, key)
     if not isinstance(said, dict):
         return Failure(FailureKind.MALFORMED, f"the reply is no JSON object: {shown(said, key)}")
-    tokens = _usage(said.get("usage"))
+    usage = said.get("usage")
+    tokens = _usage(usage)
     cost, choice = cost_usd(price, *tokens), _first_choice(said)
     word, ending = _ended(choice)
     message = choice.get("message")
@@ -100,8 +112,12 @@ def parsed_outcome(said: Any, price: Price | None, *, tags: Tags = KNOWN, key: s
     if failure is not None:
         return replace(failure, cost_usd=cost, finish_reason_raw=word)
     text, thought = _said(message or {}, tags)
-    if not text.strip():
-        return no_answer(thought, cut=ending is Ending.LENGTH, word=word, cost_usd=cost)
+    if is_blank(text):
+        told = no_answer(thought, cut=ending is Ending.LENGTH, word=word, cost_usd=cost)
+        return _no_text((message or {}).get("content"), key, cost, word) or told
+    if 0 in tokens:
+        tokens = _without_zeros(tokens, usage)
+        cost = cost_usd(price, *tokens)
     answer = Answer(
         text,
         "length" if ending is Ending.LENGTH else "stop",
@@ -118,7 +134,7 @@ def parsed_outcome(said: Any, price: Price | None, *, tags: Tags = KNOWN, key: s
 def _broken_off(choice: dict[str, Any], word: str | None, ending: Ending, key: str) -> Failure | None:
     """Why a choice is no answer, whatever its text."""
     for said in (choice, choice.get("message")):
-        if has_error(said):
+        if has_error(said) and not is_fine(said["error"]):
             return _refused(error_of(said), key)
     if ending is Ending.FILTERED:
         detail = f"the provider's filter stopped the answer (finish_reason {shown(word, key)})"
@@ -126,6 +142,13 @@ def _broken_off(choice: dict[str, Any], word: str | None, ending: Ending, key: s
     if ending is Ending.FAILED:
         return Failure(FailureKind.OVERLOADED, f"the provider broke off the answer (finish_reason {shown(word, key)})")
     return None
+
+
+def _no_text(content: Any, key: str, cost: float | None, word: str | None) -> Failure | None:
+    """The failure of content that is something else than text; None where it is text, parts or nothing."""
+    if content is None or isinstance(content, str | list):
+        return None
+    return Failure(FailureKind.MALFORMED, f"the content of the reply is no text: {shown(content, key)}", cost, word)
 
 
 def _no_choice(said: dict[str, Any], key: str) -> Failure:
@@ -163,7 +186,7 @@ def cost_usd(price: Price | None, prompt_tokens: int | None, completion_tokens: 
 def shown(value: Any, key: str = "") -> str:
     """A provider's text on one line, cut, without the key and without what a terminal would take for orders."""
     text = value.decode("utf-8", "replace") if isinstance(value, bytes) else _written(value)
-    line = without_key(" ".join(valid(text).split()), key)
+    line = without_key(" ".join(valid(text).split())[: _SHOWN * (len(key) + len(HIDDEN))], key)
     line = line if line.isprintable() else "".join(letter if letter.isprintable() else "\ufffd" for letter in line)
     return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}…"
 
@@ -176,10 +199,16 @@ def _written(value: Any) -> str:
 
 
 def _first_choice(said: dict[str, Any]) -> dict[str, Any]:
-    """Empty where there is none."""
+    """The one with number 0, wherever it stands, else the first; empty where there is none."""
     choices = said.get("choices")
-    first = choices[0] if isinstance(choices, list) and choices else None
+    if not isinstance(choices, list) or not choices:
+        return {}
+    first = choices[0] if len(choices) == 1 else next(filter(_is_number_0, choices), choices[0])
     return first if isinstance(first, dict) else {}
+
+
+def _is_number_0(choice: Any) -> bool:
+    return isinstance(choice, dict) and choice.get("index") in (0, "0")
 
 
 def _ended(choice: dict[str, Any]) -> tuple[str | None, Ending]:
@@ -205,9 +234,13 @@ def _native(choice: dict[str, Any]) -> str | None:
 
 
 def _word(reason: Any) -> str | None:
-    if reason is None or isinstance(reason, str):
-        return None if reason is None else valid(reason)
-    return valid(_written(reason))
+    if isinstance(reason, dict) and isinstance(reason.get("type"), str):  # SGLang's
+        reason = reason["type"]
+    if isinstance(reason, list) and len(reason) == 1:
+        reason = reason[0]
+    if reason is None:
+        return None
+    return valid((reason if isinstance(reason, str) else _written(reason))[:_WORD])
 
 
 def _usage(usage: Any) -> tuple[int | None, int | None]:
@@ -217,19 +250,66 @@ def _usage(usage: Any) -> tuple[int | None, int | None]:
     prompt = _first_count(usage, "prompt_tokens", "input_tokens")
     completion = _first_count(usage, "completion_tokens", "output_tokens")
     total = count_of(usage.get("total_tokens"))
-    if prompt is None or total is None:
-        return prompt, completion
-    rest = total - prompt
+    if prompt is None or total is None or total == prompt + (completion or 0):
+        return prompt, 0 if completion is None and total == prompt else completion
+    unsaid = _unsaid(usage, prompt, total - prompt - (completion or 0))
     if completion is None:
-        return prompt, rest if rest >= 0 else None
-    return prompt, max(completion, rest)
+        return prompt, unsaid
+    return prompt, completion + (unsaid or 0)
+
+
+def _unsaid(usage: dict[str, Any], prompt: int, rest: int) -> int | None:
+    """Completion tokens that are in the total alone (Gemini's, xAI's); None where the total tells of none.
+
+    A detail that counts reasoning bounds them. What was read from a cache or written to it, or came from tools, is
+    the prompt's where its count leaves that out (Anthropic's, Bedrock's).
+    """
+    rest -= _beside_the_prompt(usage, prompt, rest)
+    thought = _reasoning_tokens(usage)
+    if thought is not None and _first_count(usage, "completion_tokens", "output_tokens") is not None:
+        rest = min(rest, thought)
+    return rest if 0 <= rest <= _MOST_UNSAID else None
+
+
+def _beside_the_prompt(usage: dict[str, Any], prompt: int, rest: int) -> int:
+    detail = _dict_in(usage, "prompt_tokens_details", "input_tokens_details")
+    cached, tools = count_of(detail.get("cached_tokens")) or 0, count_of(detail.get("tool_use_tokens")) or 0
+    read = count_of(usage.get("cache_read_input_tokens")) or 0
+    written = count_of(usage.get("cache_creation_input_tokens")) or 0
+    beside = read + written + tools
+    if not read and (cached > prompt or rest in (cached, cached + written)):  # else it is part of the prompt
+        beside += cached
+    return beside
+
+
+def _reasoning_tokens(usage: dict[str, Any]) -> int | None:
+    detail = _dict_in(usage, "completion_tokens_details", "output_tokens_details")
+    return _first_count({**usage, **detail}, "reasoning_tokens", "thoughts_token_count", "thinking_tokens")
+
+
+def _dict_in(said: dict[str, Any], *names: str) -> dict[str, Any]:
+    return next((said[name] for name in names if isinstance(said.get(name), dict)), {})
 
 
 def _first_count(usage: dict[str, Any], *names: str) -> int | None:
+    """The first that is more than nothing: a gateway may fill in one name and leave the other at 0."""
+    first = None
     for name in names:
         if name in usage and (count := count_of(usage[name])) is not None:
-            return count
-    return None
+            if count:
+                return count
+            first = 0
+    return first
+
+
+def _without_zeros(tokens: tuple[int | None, int | None], usage: Any) -> tuple[int | None, int | None]:
+    """No text is asked for and said with no token: such a 0 is a count that nobody made.
+
+    A prompt that came whole from a cache may be counted there alone.
+    """
+    prompt, completion = tokens
+    cached = count_of(usage.get("cache_read_input_tokens")) or count_of(usage.get("cache_creation_input_tokens"))
+    return (prompt if prompt or cached else None), completion or None
 
 
 def count_of(value: Any) -> int | None:
@@ -248,8 +328,9 @@ def _said(message: dict[str, Any], tags: Tags) -> tuple[str, str | None]:
     text, thought = _parts(message.get("content"))
     text = valid(text if text.strip() else _text(message.get("refusal")))
     fields = [_text(message[name]) for name in _THOUGHTS if name in message]
-    marked, text = tags.split(text)
-    thoughts = [one for one in (thought, next(filter(None, fields), ""), marked) if one]
+    beside = [one for one in (thought, next(filter(None, fields), "")) if one]
+    marked, text = tags.split(text, apart=bool(beside))
+    thoughts = [*beside, marked] if marked else beside
     return text, valid("\n\n".join(thoughts)) if thoughts else None
 
 

@@ -23,10 +23,12 @@ _BY_STATUS = {
     408: FailureKind.TIMEOUT,
     409: FailureKind.OVERLOADED,
     410: FailureKind.NO_SUCH_MODEL,
+    412: FailureKind.QUOTA_EXHAUSTED,  # Portkey: a budget is spent
     413: FailureKind.CONTEXT_LENGTH,
     424: FailureKind.OVERLOADED,  # what stands behind a gateway has failed (Azure, Hugging Face)
     425: FailureKind.OVERLOADED,
     429: FailureKind.RATE_LIMITED,
+    446: FailureKind.CONTENT_FILTERED,  # Portkey, WSO2: a guardrail
     451: FailureKind.CONTENT_FILTERED,  # StepFun
     498: FailureKind.OVERLOADED,  # Groq: no capacity in the flex tier
     499: FailureKind.OVERLOADED,  # Google: cancelled
@@ -48,7 +50,7 @@ _IN_CODES = (  # parts of codes, without case and punctuation
         FailureKind.CONTENT_FILTERED,
         r"contentfilter|contentpolicy|contentmoderation|contentblocked|moderation|sensitivecontent|datainspection"
         r"|inspectionfailed|responsibleai|policyviolation|prohibitedcontent|promptblocked|censor|unsafe|guardrail"
-        r"|safety(?!identifier)|flagged|riskcontrol|blocklist",
+        r"|safety(?!identifier)|flagged|riskcontrol|blocklist|hooksfailed",
     ),
     (
         FailureKind.QUOTA_EXHAUSTED,
@@ -85,12 +87,16 @@ _ONLY_SAID = (  # read only where no code says anything
     (FailureKind.CONTENT_FILTERED, "input was flagged"),
     (FailureKind.CONTENT_FILTERED, "content management policy"),  # Azure behind a gateway
     (FailureKind.QUOTA_EXHAUSTED, "credit balance is too low"),  # Anthropic
+    (FailureKind.QUOTA_EXHAUSTED, "reached your specified api usage limits"),  # Anthropic: its code is the same
     (FailureKind.QUOTA_EXHAUSTED, "used all available credits"),  # xAI
     (FailureKind.QUOTA_EXHAUSTED, "free-models-per-day"),  # OpenRouter
     (FailureKind.QUOTA_EXHAUSTED, "insufficient credit"),
     (FailureKind.QUOTA_EXHAUSTED, "insufficient balance"),
     (FailureKind.QUOTA_EXHAUSTED, "insufficient funds"),
 )
+_OF_A_MINUTE = "error-code#token-limit"
+"""What Alibaba links to beside insufficient_quota, which is its code for the tokens of a minute, too."""
+_CLOUDFLARE = {"2016": "prompt_blocked", "2017": "content_blocked"}
 _MINIMAX = {1002: "rate_limit", 1004: "unauthorized", 1008: "insufficient_balance", 1026: "sensitive_content"} | {
     1027: "sensitive_content",
     1039: "rate_limit",
@@ -112,6 +118,7 @@ _CODED = frozenset(
     ]
 )
 _TEXTS = ("message", "msg", "error_msg", "status_msg", "detail", "title")
+_FINE = frozenset({"0", "200", "success", "ok"})
 _DEEP = 6  # levels of an error that are looked through
 
 
@@ -122,9 +129,11 @@ def refusal_kind(status: int, error: Any) -> FailureKind:
     """
     if not isinstance(error, dict):
         # a page instead of an error object comes from something in between, and goes away; a 401 asks for a key
-        page = status in (403, 404)
+        page = status in (403, 404, 412)
         return FailureKind.MALFORMED if page else _of_status(status)
     by_code = _by_code(error)
+    if by_code is FailureKind.QUOTA_EXHAUSTED and _OF_A_MINUTE in message_in(error):
+        return FailureKind.RATE_LIMITED
     if by_code is not None:
         return by_code
     kind = _of_status(status if status >= 300 else status_in(error) or 500)
@@ -160,8 +169,8 @@ def error_in(body: bytes) -> dict[str, Any] | None:
 def error_of(said: dict[str, Any]) -> dict[str, Any]:
     """The same of a body that is parsed already; the whole of it where nothing in it is an error object."""
     error = said.get("error", said.get("errors"))
-    if isinstance(error, list) and error:  # Cloudflare
-        error = error[0]
+    if isinstance(error, list) and error:
+        return _of_cloudflare(error[0], said)
     if isinstance(error, dict):
         return error
     if isinstance(error, str):  # beside its code: xAI, Spring
@@ -173,6 +182,20 @@ def error_of(said: dict[str, Any]) -> dict[str, Any]:
     return said
 
 
+def _of_cloudflare(error: Any, said: dict[str, Any]) -> dict[str, Any]:
+    """Its codes are numbers that mean something else with others."""
+    if not isinstance(error, dict):
+        return {**said, "message": error} if isinstance(error, str) else said
+    code = error.get("code")
+    return {**error, "code": _CLOUDFLARE.get(str(code).strip(), code) if isinstance(code, str | int) else code}
+
+
+def is_fine(error: Any) -> bool:
+    """Whether an error object says that there was none, as some gateways write beside every answer."""
+    code = error.get("code") if isinstance(error, dict) else None
+    return isinstance(code, str | int) and str(code).strip().casefold() in _FINE
+
+
 def error_within(said: Any) -> dict[str, Any] | None:
     """The error object of a body that came as a success, for which it stands whatever else is there; None without."""
     if isinstance(said, list) and said:  # Gemini's
@@ -180,7 +203,9 @@ def error_within(said: Any) -> dict[str, Any] | None:
     if not isinstance(said, dict):
         return None
     base = said.get("base_resp")  # MiniMax'
-    if has_error(said) or (isinstance(base, dict) and base.get("status_code")):
+    if (has_error(said) and not (said.get("choices") and is_fine(said["error"]))) or (
+        isinstance(base, dict) and base.get("status_code")
+    ):
         return error_of(said)
     if said.get("choices"):
         return None

@@ -164,7 +164,7 @@ class VllmHost:
         """(the reasoning, the answer): by the parser where the spec names one, and by what it leaves of tags."""
         parsed, text = self._reasoning.split(written) if self._reasoning else (None, written)
         left_alone = text == written  # else the parser has closed what the prompt opened
-        marked, text = self._tags.split(text, self._opened(prompt) if left_alone else "")
+        marked, text = self._tags.split(text, self._opened(prompt) if left_alone else "", apart=bool(parsed))
         return "\n\n".join(filter(None, (parsed, marked))) or None, text
 
     def _opened(self, prompt: Sequence[int]) -> str:

@@ -24,15 +24,17 @@ class Ending(StrEnum):
 
 _WORDS = {
     Ending.STOP: (
-        "stop stopped stop_sequence stop_string stop_str stop_word stop_token eos eos_token eos_found eot eog "
-        "eog_token end end_turn end_of_turn end_of_text end_of_sequence end_of_message complete completed "
-        "completion finish finished done normal success succeeded"
+        "stop stopped stop_sequence stop_string stop_string_found stop_str stop_word stop_token eos eos_token "
+        "eos_found eot eog eog_token end end_turn end_of_turn end_of_text end_of_sequence end_of_message complete "
+        "completed completion finish finished done normal success succeeded"
     ),
     Ending.LENGTH: (
         "length max_length max_tokens max_new_tokens max_output_tokens max_completion_tokens max_tokens_reached "
-        "max_length_reached token_limit token_limit_reached output_token_limit length_limit length_capped limit "
+        "max_length_reached max_predicted_tokens_reached length_exceeded context_length_reached token_limit "
+        "token_limit_reached output_token_limit length_limit length_capped limit "
         "model_length context_length context_length_exceeded context_limit context_window context_window_exceeded "
-        "model_context_window_exceeded error_limit truncated incomplete not_finished max_time time_limit repetition"
+        "model_context_window_exceeded error_limit truncated incomplete not_finished max_time time_limit repetition "
+        "repetition_truncation"
     ),
     Ending.FILTERED: (
         "content_filter content_filtered content_filtering content_filter_error filter filtered safety safety_filter "
@@ -46,7 +48,8 @@ _WORDS = {
         "insufficient_system_resource insufficient_system_resources insufficient_resources resource_exhausted "
         "network_error connection_error server_error api_error provider_error engine_error model_error internal_error "
         "internal_server_error malformed_response timeout timed_out time_out deadline_exceeded overloaded unavailable "
-        "service_unavailable rate_limit rate_limit_exceeded interrupted preempted disconnected expired"
+        "service_unavailable upstream_error error_other model_unloaded user_stopped no_kv_space rate_limit "
+        "rate_limit_exceeded interrupted preempted disconnected expired"
     ),
     Ending.TOOL: (
         "tool_calls tool_call tool_use function_call function_calls malformed_function_call malformed_tool_call "

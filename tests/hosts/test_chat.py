@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+from base64 import b64encode
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -143,11 +145,75 @@ def test_a_number_without_end_costs_that_number_and_not_the_answer() -> None:
         ({"prompt_tokens": 12, "completion_tokens": 5, "total_tokens": 3}, (12, 5)),
         ({"prompt_tokens": 12, "total_tokens": 3}, (12, None)),
         ({"prompt_tokens": 12, "completion_tokens": 5, "total_tokens": 20}, (12, 8)),
+        ({"prompt_tokens": 12, "completion_tokens": 0, "total_tokens": 17}, (12, 5)),
+        (
+            {"prompt_tokens": 0, "completion_tokens": 0, "input_tokens": 12, "output_tokens": 5},
+            (12, 5),
+        ),
     ],
 )
 def test_tokens_are_read_as_servers_write_them(usage: Any, tokens: tuple[int, int | None]) -> None:
     found = answer(body(usage=usage))
     assert (found.prompt_tokens, found.completion_tokens) == tokens
+
+
+@pytest.mark.parametrize(
+    "thought", [{"completion_tokens_details": {"reasoning_tokens": 100}}, {"reasoning_tokens": 100}]
+)
+@pytest.mark.parametrize(("said", "total", "paid"), [(10, 130, 110), (0, 120, 100), (110, 130, 110), (10, 90, 70)])
+def test_reasoning_is_paid_for_whether_or_not_it_is_counted_with_the_answer(
+    thought: Any, said: int, total: int, paid: int
+) -> None:
+    usage = {"prompt_tokens": 20, "completion_tokens": said, "total_tokens": total, **thought}
+    assert answer(body(usage=usage)).completion_tokens == paid
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"total_tokens": 10**9},
+        {"total_tokens": 10**6},
+        {"total_tokens": 5000, "completion_tokens_details": {"reasoning_tokens": 0}},
+        {"total_tokens": 1530, "prompt_tokens_details": {"cached_tokens": 1500}},
+        {"total_tokens": 1530, "cache_creation_input_tokens": 1500, "cache_read_input_tokens": 0},
+        {"total_tokens": 1530, "cache_read_input_tokens": 1500},
+        {"total_tokens": 1530, "cache_read_input_tokens": 1500, "prompt_tokens_details": {"cached_tokens": 1500}},
+        {"total_tokens": 45, "cache_read_input_tokens": 15},
+        {"total_tokens": 45, "prompt_tokens_details": {"cached_tokens": 15}},
+        {"total_tokens": 80, "prompt_tokens_details": {"text_tokens": 20, "tool_use_tokens": 50}},
+    ],
+)
+def test_a_total_that_counts_something_else_makes_no_answer_longer(beside: Any) -> None:
+    found = answer(body(usage={"prompt_tokens": 20, "completion_tokens": 10, **beside}))
+    assert (found.prompt_tokens, found.completion_tokens, found.cost_usd) == (20, 10, 40e-6)
+
+
+def test_what_was_read_from_a_cache_and_what_was_thought_are_told_apart() -> None:
+    usage = {"prompt_tokens": 20, "completion_tokens": 10, "total_tokens": 145, "cache_read_input_tokens": 15}
+    assert answer(body(usage=usage)).completion_tokens == 110
+    usage = {"prompt_tokens": 20, "completion_tokens": 10, "total_tokens": 130}
+    assert answer(body(usage=usage | {"prompt_tokens_details": {"cached_tokens": 15}})).completion_tokens == 110
+
+
+def test_a_total_without_bounds_tells_nothing_of_an_answer_that_was_not_counted() -> None:
+    found = answer(body(usage={"prompt_tokens": 20, "total_tokens": 10**9}))
+    assert (found.prompt_tokens, found.completion_tokens, found.cost_usd) == (20, None, None)
+
+
+@pytest.mark.parametrize(
+    ("usage", "tokens"),
+    [
+        ({"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}, (None, None)),
+        ({"prompt_tokens": 20, "completion_tokens": 0, "total_tokens": 20}, (20, None)),
+        ({"prompt_tokens": 0, "completion_tokens": 5, "total_tokens": 5}, (None, 5)),
+        ({"prompt_tokens": 0, "completion_tokens": 5, "cache_read_input_tokens": 20}, (0, 5)),
+    ],
+)
+def test_no_answer_is_said_with_no_token(usage: Any, tokens: Any) -> None:
+    found = answer(body(usage=usage))
+    assert (found.prompt_tokens, found.completion_tokens) == tokens
+    assert (found.cost_usd is None) == (None in tokens)
+    assert failure(body("", usage=usage)).cost_usd is not None
 
 
 JSON = st.recursive(
@@ -223,6 +289,54 @@ def test_a_tool_that_was_called_is_no_text() -> None:
     assert answer(body("Yes.", "tool_calls")).text == "Yes."
 
 
+@pytest.mark.parametrize(
+    ("said", "raw", "reason"),
+    [
+        ({"type": "length", "length": 10}, "length", "length"),  # SGLang
+        ({"type": "stop", "matched": 7}, "stop", "stop"),
+        (["length"], "length", "length"),
+        ("x" * 100_000, "x" * 200, "stop"),
+    ],
+)
+def test_a_reason_that_is_no_word_or_a_long_one_is_read_by_its_type_and_cut(said: Any, raw: str, reason: str) -> None:
+    found = answer(body(finish=said))
+    assert (found.finish_reason_raw, found.finish_reason) == (raw, reason)
+
+
+def test_what_was_aborted_is_no_answer_also_where_the_reason_is_an_object() -> None:
+    found = failure(body("I am gl", {"type": "abort", "message": "out of memory"}))
+    assert (found.kind, found.finish_reason_raw) == (FailureKind.OVERLOADED, "abort")
+
+
+@pytest.mark.parametrize("content", ["\u200b", "\ufeff", "\x00", " \n\t", "\u2060 \x07\r\n\u200d\u00ad", ["\u200b"]])
+def test_an_answer_of_which_nothing_can_be_seen_is_none(content: Any) -> None:
+    assert failure(body(content)).kind is FailureKind.EMPTY
+    assert answer(body("\u200b.")).text == "\u200b."
+
+
+@pytest.mark.parametrize("content", [{"valence": 1}, 42, 0, 0.5, True, False])
+def test_content_that_is_no_text_is_malformed_and_paid(content: Any) -> None:
+    found = failure(body(content, usage={"prompt_tokens": 1_000_000, "completion_tokens": 500_000}))
+    assert (found.kind, found.cost_usd, found.finish_reason_raw) == (FailureKind.MALFORMED, 2.0, "stop")
+    assert found.detail == f"the content of the reply is no text: {content}"
+
+
+def test_the_choice_with_number_0_is_the_answer_wherever_it_stands() -> None:
+    choices = [{"index": number, "message": {"content": f"No. {number}"}} for number in (2, 0, 1)]
+    assert answer(json.dumps({"choices": choices}).encode()).text == "No. 0"
+    assert answer(json.dumps({"choices": [None, choices[1]]}).encode()).text == "No. 0"
+    assert answer(json.dumps({"choices": choices[::2]}).encode()).text == "No. 2"
+
+
+@pytest.mark.parametrize("code", [200, 0, "0", "200", "success", "SUCCESS"])
+def test_an_error_object_that_says_success_beside_an_answer_is_none(code: Any) -> None:
+    fine = {"code": code, "message": "success"}
+    assert answer(body(error=fine, choice={"error": fine})).text == "Yes."
+    assert failure(json.dumps({"error": fine, "choices": []}).encode()).kind is not FailureKind.EMPTY
+    for told in (502, "429", "server_error", None, True):
+        assert failure(body(error={"code": told, "message": "success"})).refused
+
+
 @pytest.mark.parametrize("where", ["choice", "message"])
 def test_a_choice_that_carries_an_error_is_that_error(where: str) -> None:
     error = {"error": {"code": 429, "message": "Rate limited upstream"}}
@@ -294,8 +408,18 @@ def test_reasoning_in_a_field_is_kept_apart(fields: Any) -> None:
 
 
 def test_reasoning_in_a_field_and_between_tags_is_all_kept() -> None:
-    found = answer(body("So.</think>Yes.", message={"reasoning": "Hm."}))
+    found = answer(body("<think>So.</think>Yes.", message={"reasoning": "Hm."}))
     assert (found.text, found.reasoning) == ("Yes.", "Hm.\n\nSo.")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"reasoning_content": "Hm."}, {"content": [{"type": "thinking", "thinking": "Hm."}, {"text": "So.</think>Yes."}]}],
+)
+def test_beside_reasoning_that_came_apart_a_closing_tag_is_text(fields: Any) -> None:
+    found = answer(body("So.</think>Yes.", message=fields))
+    assert (found.text, found.reasoning) == ("So.</think>Yes.", "Hm.")
+    assert answer(body("So.</think>Yes.", message={"reasoning_content": "", "reasoning": None})).text == "Yes."
 
 
 @pytest.mark.parametrize("content", ["<think>Hm. I cou", [{"type": "thinking", "thinking": "Hm. I cou"}]])
@@ -346,6 +470,42 @@ def test_the_key_is_found_however_json_spells_it_and_before_a_text_is_cut() -> N
         for spelled in (json.dumps(key), key.replace("/", "\\/")):
             assert "[key]" in shown(f"<html>{spelled}</html>", key)
     assert "sk-can" not in shown("a" * 195 + SECRET, SECRET)
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        SECRET.upper(),
+        SECRET[:-4],
+        SECRET[4:],
+        SECRET[5:13],
+        f"{SECRET[:10]}***",
+        quote("sk-canary/90cd2f7a+1", safe=""),
+        *(b64encode(f"{user}{SECRET}".encode()).decode() for user in ("", ":", "user:", "me:")),
+    ],
+)
+def test_the_key_is_found_in_other_spellings_and_in_parts(spelled: str) -> None:
+    key = "sk-canary/90cd2f7a+1" if "%2F" in spelled else SECRET
+    told = refusal_of(401, json.dumps({"error": {"message": f"Wrong key: {spelled} ."}}).encode(), key).detail
+    assert "[key]" in told
+    assert not any(spelled[at : at + 9].casefold() in told.casefold() for at in range(len(spelled) - 8))
+    assert told.startswith("401: Wrong key: ")
+    assert told.endswith(" .")
+
+
+def test_of_what_resembles_no_key_nothing_is_hidden() -> None:
+    said = "The key sk-cana is short; models of 2026 are not 90cd2f7 either."
+    assert shown(said, SECRET) == said
+    assert shown(f"sk-canary-90cd {SECRET}{SECRET}", SECRET) == "[key] [key][key]"
+    assert shown("SK-A-KEY-OF sk-a-key-of12", "sk-a-key-of12") == "SK-A-KEY-OF [key]"
+
+
+def test_an_answer_that_holds_a_part_of_the_key_is_kept_as_it_is() -> None:
+    assert answer(body(SECRET[:-1]), key=SECRET).text == SECRET[:-1]
+
+
+def test_a_text_without_end_is_searched_for_the_key_no_further_than_it_is_shown() -> None:
+    assert shown(f"{SECRET} " * 100_000, SECRET).startswith("[key] [key]")
 
 
 def test_the_kind_of_a_refusal_does_not_depend_on_the_key() -> None:

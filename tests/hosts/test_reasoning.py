@@ -11,6 +11,16 @@ from hypothesis import strategies as st
 from emoray.hosts.reasoning import _KNOWN, KNOWN, NONE, no_answer, tags_of, unsettled
 from emoray.spec import Local, Vllm
 
+_HOSTILE = [
+    '"<think>" x',
+    "```\nx\n",
+    "`x",
+    '<think>x"</think>"',
+    "<thought> x",
+    "x </think> x",
+    "x\n<thinking> x",
+    "x <think> x",
+]
 JOY = "I am glad.\n\nThe sun is out."
 
 
@@ -49,6 +59,38 @@ def test_what_stands_before_a_tag_that_only_closes_is_reasoning(opened: str, clo
         ("<think>Hm.</think>\n<answer>\nYes.\n</answer>", "Hm.", "Yes."),
         ("<|START_THINKING|>Hm.<|END_THINKING|><|START_RESPONSE|>Yes.<|END_RESPONSE|>", "Hm.", "Yes."),
         ("Yes.\n<think>\nOr no?\n</think>\nYes, I say.", "Or no?", "Yes.\n\nYes, I say."),
+        ("<think>Hm.</think>Yes.<think>No?</think> Yes, I say.", "Hm.\n\nNo?", "Yes. Yes, I say."),
+        ("Yes. <think>No?</think> Yes, I say.", "No?", "Yes.  Yes, I say."),
+        ("Yes. <think> No? </think>\nYes, I say.", "No?", "Yes. \nYes, I say."),
+        ("Okay. <think>Hm.\nSo.</think>\n\nYes.", "Hm.\nSo.", "Okay. \n\nYes."),
+        ("Yes.\n\n<reasoning>No?</reasoning>", "No?", "Yes."),
+        ("Okay.\n<think>\nHm. I cou", "Okay.\n\nHm. I cou", ""),
+        ("Okay.\n<think>Hm. I cou", "Okay.\n\nHm. I cou", ""),
+        ("<think>Hm.</thinking>Yes.", "Hm.", "Yes."),
+        ("<reason>Hm.</reasoning>Yes.", "Hm.", "Yes."),
+        ("<think/>Yes.", None, "Yes."),
+        ("<think />\n\nYes.", None, "Yes."),
+        *(
+            (f"{unseen}<think>Hm.</think>Yes.", "Hm.", "Yes.")
+            for unseen in ("\ufeff", "\u200b", "\n \ufeff", "\x00", "\u00a0")
+        ),
+        ('<think>He wrote "</think>" here.</think>Yes.', 'He wrote "</think>" here.', "Yes."),
+        ('<think>"Hm."</think>"Yes."', '"Hm."', '"Yes."'),
+        ("<think>Hm.</think><Answer>Yes.</ANSWER>", "Hm.", "Yes."),
+        ("<think>Hm.</think><|begin_of_box|>Yes.<|end_of_box|>", "Hm.", "Yes."),
+        ("<think>Hm.</think><answer>Yes. I f", "Hm.", "Yes. I f"),
+        ("<think>Hm.</think><answer>Yes.</answer> So it is.", "Hm.", "<answer>Yes.</answer> So it is."),
+        ("<think>x</think><answer>A</answer><answer>B</answer>", "x", "<answer>A</answer><answer>B</answer>"),
+        ("<think>Hm.</think>I <answer>am</answer>", "Hm.", "I <answer>am</answer>"),
+        ("<thinking>Hm.</thinking>", "Hm.", ""),
+        ("<thought>Hm.</thought>", "Hm.", ""),
+        ("<thinking>The user wants", "The user wants", ""),
+        ("<thinking>\nthe user wants", "the user wants", ""),
+        ("<reflection>Hm.</reflection>Yes.", "Hm.", "Yes."),
+        # Granite
+        ("Here is my thought process:\nHm.\n\nHere is my response:\nYes.", "Hm.", "Yes."),
+        ("Here's my thought process: Hm.\n\nHere's my response: Yes.", "Hm.", "Yes."),
+        ("Here is my thought process:\nHm. I cou", "Hm. I cou", ""),
     ],
 )
 def test_tags_come_in_many_ways(text: str, reasoning: str | None, answer: str) -> None:
@@ -82,8 +124,60 @@ def test_of_channels_only_the_final_one_is_the_answer(text: str, reasoning: str 
 
 
 @pytest.mark.parametrize(
+    ("text", "reasoning", "answer"),
+    [
+        ("Hm.\n</think>\n\nYes.", "Hm.", "Yes."),
+        ("Hm.</think>\nYes.", "Hm.", "Yes."),
+        ("Hm.</think> Yes.", "Hm.", "Yes."),
+        ("Hm. </think>Yes.", "Hm.", "Yes."),
+        ("Hm. </think> Yes.", "Hm.", "Yes."),
+        ("Hm </think>\nYes.", "Hm", "Yes."),
+        ("Hm.\n</think> yes.", "Hm.", "yes."),
+        ('He wrote "<think>", hm.\n</think>\n\nYes.', 'He wrote "<think>", hm.', "Yes."),
+        ("Hm.\n</think>", "Hm.", ""),
+        ("Hm [/THINK]\nYes.", "Hm", "Yes."),
+        ("Hm <|END_THINKING|> Yes.", "Hm", "Yes."),
+        ("Hm ◁/think▷ yes", "Hm", "yes"),
+    ],
+)
+def test_a_tag_that_only_closes_ends_reasoning_where_it_looks_like_an_end(
+    text: str, reasoning: str, answer: str
+) -> None:
+    assert KNOWN.split(text) == (reasoning, answer)
+
+
+@pytest.mark.parametrize("text", ["Yes.\n</think>\nYes.", "Yes.</think>Yes.", "Yes. </think> Yes."])
+def test_beside_reasoning_that_came_apart_no_tag_ends_any(text: str) -> None:
+    assert KNOWN.split(text, apart=True) == (None, text)
+    assert KNOWN.split("</think>\n\nYes.", apart=True) == (None, "Yes.")
+    assert KNOWN.split("<think>Hm.</think>Yes.", apart=True) == ("Hm.", "Yes.")
+
+
+@pytest.mark.parametrize(
     "text",
     [
+        "I feel joy when I read [/THINK] in logs, and happy.",
+        "I feel joy. When I see the tag </think> in a text I smile.",
+        "I feel joy, and I close with </think>",
+        "I feel joy, and I close with </think>.",
+        "I feel joy. I wrote ` </think>` and smiled.",
+        "I feel joy.\n```\n<think>x</think>\n```\nVery happy.",
+        "I feel joy.\n~~~\nx</think>\n~~~\nVery happy.",
+        "```\n<think>\nx\n```\nVery happy.",
+        "`<think>x</think>` is how they write it.",
+        "They say <think> this and that </think> and go on.",
+        "The tags <think>…</think> are odd.",
+        "<thought> is what I name it, and it brings me joy.",
+        "<thinking> about my day, I feel joy.",
+        "<reflection>, I feel joy.",
+        "I feel joy.\n<thinking> about it, I smile.",
+        "<reflection>I feel joy.</reflection>",
+        "<thoughts>\nI feel joy.\n</thoughts>\n",
+        "I was told <reasoning> matters; joy matters more.",
+        "I feel joy. <think>",
+        "Here is my thought process: I feel joy, then I sing.",
+        "\ufeffI am glad.",
+        "The tag <think/> is empty.",
         "I am glad.",
         "I < 3 you [and you].",
         "Models write <think> when they begin.",
@@ -123,11 +217,13 @@ def test_of_what_stands_between_tags_nothing_is_lost(parts: list[str]) -> None:
     assert ((reasoning or "") + answer).count("*") == "".join(parts).count("*")
 
 
-@pytest.mark.parametrize("text", ["x\n<think>", "</think>x", "x<think>", "<think>x</think>", "\n<think>x</think>"])
+@pytest.mark.parametrize(
+    "text", ["x\n<think>", "</think>x", "x<think>", "<think>x</think>", "\n<think>x</think>", *_HOSTILE]
+)
 def test_a_text_full_of_tags_is_split_in_reasonable_time(text: str) -> None:
     """By whoever wants a run to stand still: what grows with the square would take hours."""
     reasoning, answer = KNOWN.split(text * 20_000)
-    assert ((reasoning or "") + answer).count("x") == 20_000
+    assert ((reasoning or "") + answer).count("x") == (text * 20_000).count("x")
 
 
 @pytest.mark.parametrize(("opened", "closed"), _KNOWN)
@@ -139,6 +235,8 @@ def test_what_the_prompt_opened_goes_on_in_the_answer(opened: str, closed: str, 
     assert KNOWN.split("How would that feel? I coul", begun) == ("How would that feel? I coul", "")
     assert KNOWN.split(f"{closed}{JOY}", begun) == (None, JOY)
     assert KNOWN.split(f"{opened}Hm.{closed}{JOY}", begun) == ("Hm.", JOY)  # opened once more
+    assert KNOWN.split(" about my day, I coul", opened) == ("about my day, I coul", "")
+    assert KNOWN.split(f"Hm.{closed}", opened) == ("Hm.", "")
 
 
 def test_a_channel_that_the_prompt_opened_goes_on_in_the_answer() -> None:

@@ -89,6 +89,15 @@ FLAGGED: list[tuple[int, Any]] = [
     (403, {"code": "permission-denied", "error": "Content violates usage guidelines. Failed check: SAFETY_CHECK_1"}),
     (451, {"error": {"type": "censorship_blocked", "message": "no"}}),
     (451, "<html>"),
+    (446, {"error": {"message": "The guardrail checks failed.", "type": "hooks_failed", "param": None, "code": None}}),
+    (400, openai_error(type="hooks_failed")),
+    (446, {"error": {"message": "no"}, "hook_results": {}}),
+    *(
+        (status, {"success": False, "error": [{"code": code, "message": "blocked"}]})  # Cloudflare's gateway
+        for status in (200, 400, 403, 424, 500)
+        for code in (2016, 2017, "2016")
+    ),
+    (424, {"success": False, "result": None, "errors": [{"code": 2017, "message": "blocked"}]}),
     (500, openai_error(code="content_filter")),
 ]
 SPENT: list[tuple[int, Any]] = [
@@ -103,6 +112,11 @@ SPENT: list[tuple[int, Any]] = [
     (403, {"error": {"code": "AccountOverdueError", "message": "no"}}),  # Volcengine
     (403, {"code": 30001, "message": "no", "data": None}),  # SiliconFlow
     (400, openai_error("Your credit balance is too low to access the API.")),  # Anthropic, whose code says nothing
+    (400, {"type": "error", "error": {"type": "invalid_request_error", "message": "You have reached your specified API "
+        "usage limits. You will regain access on 2027-01-01 at 00:00 UTC."}}),
+    (412, {"error": {"message": "budget exhausted", "code": "04"}}),  # Portkey
+    (429, openai_error("You exceeded your current quota. For details, see: https://help.aliyun.com/zh/model-studio/"
+        "error-code#free-quota", code="insufficient_quota")),
     (400, {"error": {"code": 400, "message": "Insufficient credits"}}),  # of some gateway, whose code says nothing
     (429, {"code": "Some resource has been exhausted", "error": "Your team has used all available credits or"}),  # xAI
     (400, openai_error(type="billing_error")),
@@ -120,6 +134,13 @@ OTHERS: list[tuple[int, Any, str]] = [
         {"quotaId": "GenerateRequestsPerMinutePerProjectPerModel-FreeTier"}]}]}}, "rate_limited"),
     (429, openai_error(type="tokens", code="rate_limit_exceeded"), "rate_limited"),
     (429, {"error": {"code": "1302", "message": "too many at once"}}, "rate_limited"),
+    (429, openai_error("You exceeded your current quota, please check your plan and billing details. For details, see: "
+        "https://help.aliyun.com/zh/model-studio/error-code#token-limit", type="insufficient_quota",
+        code="insufficient_quota"), "rate_limited"),
+    (412, "<html>", "malformed"),
+    (400, {"error": {"code": 2016, "message": "no"}}, "bad_request"),  # not Cloudflare's
+    (424, {"success": False, "error": [{"code": 2018, "message": "no"}]}, "overloaded"),
+    (400, openai_error("You have reached your specified API usage limits", code="invalid_value"), "bad_request"),
     (403, openai_error(code="unsupported_country_region_territory"), "auth"),
     (403, {"error": {"code": "PERMISSION_DENIED", "message": "no"}}, "auth"),
     (400, openai_error("no more insufficient credits", code="invalid_value"), "bad_request"),
@@ -165,6 +186,13 @@ def test_what_a_provider_says_for_people_is_the_detail_wherever_it_says_it() -> 
 
 def test_half_an_emoji_in_an_errors_message_does_no_harm() -> None:
     assert of(400, '{"error": {"message": "no \\ud83d"}}').detail.encode().startswith(b"400: no ")
+
+
+def test_what_a_gateway_has_blocked_is_so_with_a_success_too() -> None:
+    blocked = json.dumps({"success": False, "error": [{"code": 2016, "message": "Prompt blocked"}]}).encode()
+    told = outcome_of(blocked, None)
+    assert isinstance(told, Failure)
+    assert (told.kind, told.refused, told.detail) == (FailureKind.CONTENT_FILTERED, True, "200: Prompt blocked")
 
 
 def test_one_flagged_ask_is_a_failure_of_its_own_and_the_lane_goes_on() -> None:
