@@ -88,7 +88,7 @@ OF_ONE_FILE: dict[str, set[str]] = {  # heavy ones: each in the one file that is
     "hosts/checkpoint.py": {"torch", "transformers", "peft"},
     "hosts/company.py": {"torch"},
     "hosts/hosted_api.py": {"openai", "aiohttp", "httpx2"},
-    "hosts/batch_api.py": {"openai"},
+    "hosts/batch_api.py": {"openai", "httpx2"},
     "hosts/vllm.py": {"vllm"},
     "hosts/weights.py": {"huggingface_hub"},
     "hosts/model_files.py": {"huggingface_hub"},
