@@ -31,7 +31,7 @@ LITELLM = os.environ.get("EMORAY_LITELLM") or shutil.which("litellm")
 pytestmark = [pytest.mark.cluster, pytest.mark.peers, pytest.mark.campaign]
 needs_litellm = pytest.mark.skipif(LITELLM is None, reason="LiteLLM is not installed (pip install 'litellm[proxy]')")
 needs_serve = pytest.mark.skipif(
-    None in map(find_spec, ("transformers", "fastapi", "uvicorn", "rich")),
+    None in map(find_spec, ("transformers", "fastapi", "uvicorn", "rich", "accelerate")),
     reason="`transformers serve` is not installed (pip install 'transformers[serving]')",
 )
 
