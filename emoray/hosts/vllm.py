@@ -61,7 +61,6 @@ class VllmHost:
 
         `day` is today to its chat template.
         """
-        self._day = day
         if why := _no_model(entry):
             raise HostDown(f"model {entry.name!r} ({entry.id}): the vLLM engine cannot start: {why}")
         self.in_flight = math.ceil(_AHEAD * entry.max_num_seqs)
@@ -72,13 +71,13 @@ class VllmHost:
             except Exception as wrong:
                 raise HostDown(_why(entry, wrong, errors)) from wrong
         try:
-            self._learn(entry, self._driver.engine)
+            self._learn(entry, self._driver.engine, day)
         except Exception as wrong:
             self.close()
             said = str(wrong) if isinstance(wrong, HostDown) else f"{type(wrong).__name__}: {_line(wrong)}; {_MORE}"
             raise HostDown(f"model {entry.name!r} ({entry.id}): {said}") from wrong
 
-    def _learn(self, entry: Vllm, engine: Any) -> None:
+    def _learn(self, entry: Vllm, engine: Any, day: date | None = None) -> None:
         import vllm
         from vllm.sampling_params import StructuredOutputsParams
 
@@ -89,7 +88,7 @@ class VllmHost:
         self.defaults = _defaults(config.get_diff_sampling_param())
         # a family's end of turn may stand in generation_config.json alone, which not every copy of a model has
         self._tokenizer = tokenizer
-        self._template = ChatTemplate(tokenizer, entry.chat_template, entry.chat_template_kwargs, day=self._day)
+        self._template = ChatTemplate(tokenizer, entry.chat_template, entry.chat_template_kwargs, day=day)
         self.notes = [*unsettled(entry, self._template.text), *self._template.notes]
         self._of_all: dict[str, Any] = {"stop_token_ids": self._template.ends()}
         if entry.structured_outputs:
