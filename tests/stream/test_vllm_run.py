@@ -32,11 +32,12 @@ def entry(name: str, model: Path | str, more: str = "") -> str:
 
 
 def test_an_engine_that_cannot_start_ends_its_lane_with_a_sentence_and_the_others_go_on(
-    run: Run, folder: RunFolder, capsys: pytest.CaptureFixture[str]
+    run: Run, folder: RunFolder, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert run(study(f"{entry('lost', '/no/such/model')}\n- {{name: a, host: scripted}}")) == 3
+    (empty := tmp_path / "empty").mkdir()
+    assert run(study(f"{entry('lost', empty)}\n- {{name: a, host: scripted}}")) == 3
 
-    assert "lost: model 'lost' (/no/such/model): the vLLM engine cannot start" in capsys.readouterr().err
+    assert f"lost: model 'lost' ({empty}): the vLLM engine cannot start" in capsys.readouterr().err
     assert folder.answers("a").counts().answered == 6
     assert folder.answers("lost").counts().answered == 0
 
