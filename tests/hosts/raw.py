@@ -14,7 +14,6 @@ GOOD = ('{"id": "c", "object": "chat.completion", "model": "m", "choices": [' + 
 @contextmanager
 def raw_server(reply: Callable[[], tuple[bytes, int]]) -> Iterator[tuple[str, Callable[[], int]]]:
     """Its address, and how many requests it had; `reply` gives the body of each and the length that it announces."""
-    listener = socket.create_server(("127.0.0.1", 0), backlog=64)
     requests: list[int] = []
     lock = threading.Lock()
 
@@ -36,15 +35,8 @@ def raw_server(reply: Callable[[], tuple[bytes, int]]) -> Iterator[tuple[str, Ca
                 if announced > len(body):
                     return
 
-    def accept() -> None:
-        with suppress(OSError):
-            while True:
-                connection, _ = listener.accept()
-                threading.Thread(target=serve, args=(connection,), daemon=True).start()
-
-    threading.Thread(target=accept, daemon=True).start()
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}", lambda: len(requests)
-    listener.close()
+    with _listening(serve) as url:
+        yield url, lambda: len(requests)
 
 
 def responses(head: bytes, body: bytes = GOOD) -> bytes:
@@ -55,7 +47,6 @@ def responses(head: bytes, body: bytes = GOOD) -> bytes:
 @contextmanager
 def writing(answer: Callable[[bytes], bytes]) -> Iterator[tuple[str, list[bytes]]]:
     """A server that writes the bytes that `answer` makes of each request, and closes. Its address, and the requests."""
-    listener = socket.create_server(("127.0.0.1", 0), backlog=64)
     requests: list[bytes] = []
 
     def serve(connection: socket.socket) -> None:
@@ -74,6 +65,15 @@ def writing(answer: Callable[[bytes], bytes]) -> Iterator[tuple[str, list[bytes]
                 connection.sendall(answer(request))
                 connection.shutdown(socket.SHUT_WR)
 
+    with _listening(serve) as url:
+        yield url, requests
+
+
+@contextmanager
+def _listening(serve: Callable[[socket.socket], None]) -> Iterator[str]:
+    """The address of a server that hands each connection to `serve`, in a thread of its own."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+
     def accept() -> None:
         with suppress(OSError):
             while True:
@@ -81,5 +81,5 @@ def writing(answer: Callable[[bytes], bytes]) -> Iterator[tuple[str, list[bytes]
                 threading.Thread(target=serve, args=(connection,), daemon=True).start()
 
     threading.Thread(target=accept, daemon=True).start()
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}", requests
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     listener.close()
