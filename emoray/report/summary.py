@@ -386,8 +386,12 @@ def _drawn(manifest: Mapping[str, Any]) -> dict[str, tuple[Mapping[str, Any], ..
     return found
 
 
+_WHOLE = (Ending.STOP, Ending.LENGTH, Ending.TOOL)
+
+
 def _odd_endings(heard: Mapping[str, Said]) -> dict[str, dict[str, int]]:
-    words = sorted({word for one in heard.values() for word in one.endings if ending_of(word) is Ending.UNKNOWN})
+    """Answers that ended for an unknown reason; or for one that is no answer's, kept before that was known."""
+    words = sorted({word for one in heard.values() for word in one.endings if ending_of(word) not in _WHOLE})
     return {
         word: {model: one.endings[word] for model, one in sorted(heard.items()) if one.endings[word]}
         for word in words

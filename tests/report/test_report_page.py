@@ -139,17 +139,18 @@ def test_what_is_ours_is_said_and_what_is_quoted_has_its_mark(shown: str) -> Non
 def test_an_ending_that_nobody_knows_is_shown_with_how_often_it_came(small: Run) -> None:
     def ended(table: pa.Table, word: str | None, times: int) -> pa.Table:
         words = pa.array(
-            [word] * times + [None, "stop", "MAX_TOKENS", ""] + [None] * (len(table) - times - 4), pa.string()
+            [word] * times + [None, "stop", "MAX_TOKENS", "", "SAFETY"] + [None] * (len(table) - times - 5), pa.string()
         )
         return table.set_column(table.schema.get_field_index("finish_reason_raw"), "finish_reason_raw", words)
 
     steady = small.said["steady"].sort_by([("outcome", "ascending")])  # answers first
     summary = summarize(Run(small.said | {"steady": ended(steady, "<b>mood</b>", 3)}, small.felt), _SETTINGS)
-    assert summary.odd_endings == {"<b>mood</b>": {"steady": 3}}
+    kept_by_another_version = {"SAFETY": {"steady": 1}}
+    assert summary.odd_endings == {"<b>mood</b>": {"steady": 3}} | kept_by_another_version
     assert summary.as_json()["odd_endings"] == summary.odd_endings
     text = " ".join(Structure(page(summary)).text.split())
     assert "ended for a reason (finish_reason) that is not known here" in text
-    assert re.search(r"<b>mood</b> (3 0|0 3) Answers with a flag", text)
+    assert re.search(r"<b>mood</b> (3 0|0 3) SAFETY (1 0|0 1) Answers with a flag", text)
 
 
 def test_where_every_ending_is_known_none_is_shown(small: Run, shown: str) -> None:

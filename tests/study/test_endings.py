@@ -60,6 +60,31 @@ SAID = {  # by whom
     "length_exceeded": Ending.LENGTH,
     "no_kv_space": Ending.FAILED,
     "repetition_truncation": Ending.LENGTH,
+    "content_filter: PROHIBITED_CONTENT": Ending.FILTERED,  # Gemini, by OpenAI's protocol
+    "function_call_filter: MALFORMED_FUNCTION_CALL": Ending.TOOL,
+    "IMAGE_PROHIBITED_CONTENT": Ending.FILTERED,
+    "blacklist": Ending.FILTERED,  # GigaChat
+    "malformed_model_output": Ending.FAILED,  # Bedrock
+    "malformed_tool_use": Ending.TOOL,
+    "REASON_MAX_LEN": Ending.LENGTH,  # xAI
+    "REASON_MAX_CONTEXT": Ending.LENGTH,
+    "ALTERNATIVE_STATUS_CONTENT_FILTER": Ending.FILTERED,  # Yandex
+    "ALTERNATIVE_STATUS_TRUNCATED_FINAL": Ending.LENGTH,
+    "stopReason.END_TURN": Ending.STOP,
+    "context": Ending.LENGTH,  # Reka, SenseNova
+    "stop_before": Ending.STOP,  # HyperCLOVA
+    "maximum_tokens": Ending.LENGTH,  # Aleph Alpha
+    "<|im_end|>": Ending.STOP,
+    "input_guardrail_triggered": Ending.FILTERED,  # Databricks
+    "outputModerationBlocked": Ending.FILTERED,  # of nobody: a sign in it
+    "stream_aborted_by_peer": Ending.FAILED,
+    "server_max_output_length": Ending.LENGTH,
+    "stop (eos)": Ending.STOP,
+    "error: upstream": Ending.FAILED,
+    "reasoning": Ending.UNKNOWN,
+    "pause_turn": Ending.UNKNOWN,
+    "FINISH_REASON_UNSPECIFIED": Ending.UNKNOWN,
+    "a, b": Ending.UNKNOWN,
     "mood_swing": Ending.UNKNOWN,
     "OTHER": Ending.UNKNOWN,
     "null": Ending.UNKNOWN,
