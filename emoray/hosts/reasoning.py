@@ -39,8 +39,11 @@ _KNOWN = (
     ("<|inner_prefix|>", "<|inner_suffix|>"),  # Apertus
     ("<|channel>thought", "<channel|>"),  # Gemma 4
     ("<unused94>thought", "<unused95>"),  # MedGemma
+    ("[unused16]", "[unused17]"),  # openPangu
     ("◁think▷", "◁/think▷"),  # Kimi
 )
+_TAG = re.compile(r"<(/?)([\w:]+)(?:\s[^<>]*)?>")
+_ATTRIBUTES = r"""(?:\s+[\w:-]{1,40}\s*=\s*(?:"[^"\n]{0,200}"|'[^'\n]{0,200}'|[^\s<>"']{1,200})){0,8}"""
 _AS_IN_PROSE = ("</", "[/")  # how tags begin that people write, too
 _WORDS = frozenset(
     f"<{name}>"
@@ -86,7 +89,7 @@ class Tags:
         both = list(pairs)
         texts = (*(tag for pair in both for tag in pair), *([_CHANNEL] if harmony else []))
         self.signs = frozenset(map(str.casefold, texts))
-        self._closing = {opened.casefold(): closed for opened, closed in both}
+        self._closing = {_bare(opened): closed for opened, closed in both}
         self._harmony = harmony
         self._starts = {text[0] for text in texts}
         self._opening = _any_of(opened for opened, _ in both)
@@ -152,7 +155,7 @@ class Tags:
 
     def _open(self, cut: _Cut, opened: re.Match[str], *, sure: bool) -> None:
         """`sure`: the prompt's end has opened it."""
-        text, tag = cut.text, opened[0].casefold()
+        text, tag = cut.text, _bare(opened[0])
         begins_line = cut.blank or _begins_line(text, opened.start())
         if not cut.blank and _is_quoted(text, opened):
             return
@@ -412,9 +415,24 @@ def _closing_kin(tag: str) -> tuple[str, ...]:
 
 
 def _any_of(texts: Iterable[str]) -> re.Pattern[str]:
-    """The longest that fits, whatever its case; never, where there are none."""
-    longest_first = sorted(map(re.escape, texts), key=len, reverse=True)
-    return re.compile("|".join(longest_first) or r"(?!)", _FLAGS)
+    """The longest that fits, whatever its case and its attributes; never, where there are none."""
+    longest_first = sorted(texts, key=len, reverse=True)
+    return re.compile("|".join(map(_written, longest_first)) or r"(?!)", _FLAGS)
+
+
+def _written(tag: str) -> str:
+    """As a pattern."""
+    parts = _TAG.fullmatch(tag)
+    if parts is None:
+        return re.escape(tag)
+    slash, name = parts.groups()
+    return rf"<{slash}{re.escape(name)}{'' if slash else _ATTRIBUTES}\s*>"
+
+
+def _bare(tag: str) -> str:
+    """Without attributes, in small letters."""
+    parts = _TAG.fullmatch(tag)
+    return (f"<{parts[1]}{parts[2]}>" if parts else tag).casefold()
 
 
 KNOWN = Tags()

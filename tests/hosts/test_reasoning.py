@@ -20,6 +20,8 @@ _HOSTILE = [
     "x </think> x",
     "x\n<thinking> x",
     "x <think> x",
+    '<think a="',
+    "<think a=b ",
 ]
 JOY = "I am glad.\n\nThe sun is out."
 
@@ -69,6 +71,10 @@ def test_what_stands_before_a_tag_that_only_closes_is_reasoning(opened: str, clo
         ("<think>Hm.</thinking>Yes.", "Hm.", "Yes."),
         ("<reason>Hm.</reasoning>Yes.", "Hm.", "Yes."),
         ("<think/>Yes.", None, "Yes."),
+        ('<think time="5s" type=internal>Hm.</think>Yes.', "Hm.", "Yes."),
+        ('<Thinking mode="x">\nHm. I cou', "Hm. I cou", ""),
+        ("<think >Hm.</think >Yes.", "Hm.", "Yes."),
+        ("<think\n>Hm.</think\n>Yes.", "Hm.", "Yes."),
         ("<think />\n\nYes.", None, "Yes."),
         *(
             (f"{unseen}<think>Hm.</think>Yes.", "Hm.", "Yes.")
@@ -182,6 +188,8 @@ def test_beside_reasoning_that_came_apart_no_tag_ends_any(text: str) -> None:
         "I < 3 you [and you].",
         "Models write <think> when they begin.",
         "They write <think> and </think>, which I never do.",
+        "<think of me> she said, and I felt joy.",
+        'One writes "<think a=b>" and goes on.',
         "One ends with `</think>`, they say.",
         'One ends with "</think>", they say.',
         "I [THINK] so.",
@@ -202,6 +210,8 @@ def test_a_pair_of_ones_own_is_the_only_one() -> None:
     assert own.split("<<Hm.>>Yes.") == ("Hm.", "Yes.")
     assert tags_of(["<Дума>", "</ДУМА>"]).split("<Дума>Hm.</ДУМА>Yes.") == ("Hm.", "Yes.")
     assert own.split("<think>Hm.</think>Yes.") == (None, "<think>Hm.</think>Yes.")
+    assert tags_of(["<my-think>", "</my-think>"]).split("<my-think>Hm.</my-think>Yes.") == ("Hm.", "Yes.")
+    assert tags_of(["<my-think>", "</my-think>"]).split("<my>Hm.</my>Yes.") == (None, "<my>Hm.</my>Yes.")
     assert own.split("analysisWe need.assistantfinalYes.") == (None, "analysisWe need.assistantfinalYes.")
 
 
