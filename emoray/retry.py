@@ -41,24 +41,27 @@ def their_now(headers: Mapping[str, str], now: datetime) -> datetime:
 
 
 def wait_s(text: str | None, now: datetime) -> float | None:
-    """Seconds from `now`: of a number of seconds, a duration ("6m0s", "12ms", "1h"), a date (of HTTP, or ISO 8601), or
-    a moment in seconds or milliseconds since 1970. None for anything else; 0 for what is past.
+    """Seconds from `now`: of a number of seconds, a duration ("6m0s", "12ms", "30 seconds", "PT1M"), a date (of HTTP
+    or ISO 8601), or a moment in seconds or milliseconds since 1970. None for anything else; 0 for what is past.
     """
     if text is None:
         return None
     plain = number(text)
     if plain is not None:
         return plain if plain < _EPOCH_S else max(0.0, _since_1970(plain) - now.timestamp())
-    if _DURATION.fullmatch(text.strip()):
-        return sum(float(n) * _UNITS_S[unit] for n, unit in _PART.findall(text))
+    duration = _ISO.sub("", text.strip().lower())
+    if _DURATION.fullmatch(duration):
+        return sum(float(n) * _UNITS_S[unit] for n, unit in _PART.findall(duration))
     when = _date(text)
     return None if when is None else max(0.0, (when - now).total_seconds())
 
 
 _EPOCH_S = 1e9  # 2001 in seconds since 1970, or a wait of 31 years: nobody asks for that
 _UNITS_S = {"d": 86_400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
-_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|[dhms])")
-_DURATION = re.compile(rf"(?:{_PART.pattern}\s*)+")
+_WHOLE = r"(?:(?<=d)ays?|(?<=h)(?:ou)?rs?|(?<=m)in(?:ute)?s?|(?<=s)ec(?:ond)?s?)?"
+_PART = re.compile(rf"(\d+(?:\.\d+)?)\s*(ms|[dhms]){_WHOLE}", re.ASCII)
+_DURATION = re.compile(rf"(?:{_PART.pattern}\s*)+", re.ASCII)
+_ISO = re.compile(r"^pt?(?=\d)|(?<=\dd)t(?=\d)")  # PT1M30S, P1DT2H
 
 
 def _since_1970(value: float) -> float:

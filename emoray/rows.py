@@ -235,7 +235,10 @@ def _said(replies: Sequence[Reply], same: Mapping[str, str | None]) -> pa.Table:
     for name, value in _OF_ANSWERS.items():
         columns[name] = [None if answer is None else value(answer) for answer in answers]
     texts = columns["answer"]
-    columns["refused"] = _flagged(texts, REFUSAL_HINT, is_refusal)
+    flagged = _flagged(texts, REFUSAL_HINT, is_refusal)
+    columns["refused"] = [
+        (one is not None and one.declined) or flag for flag, one in zip(flagged, answers, strict=True)
+    ]
     columns["role_break"] = _flagged(texts, ROLE_BREAK_HINT, breaks_role)
     return pa.table(columns, schema=_SAID)
 

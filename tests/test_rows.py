@@ -170,6 +170,7 @@ def test_a_refusal_is_an_answer_with_a_flag() -> None:
     row = said(replace(ANSWER, text="As an AI, I can't assist with that request.")).to_pylist()[0]
     assert (row["outcome"], row["refused"], row["role_break"]) == ("answer", True, True)
     assert row["answer"] == "As an AI, I can't assist with that request."
+    assert said(replace(ANSWER, declined=True)).to_pylist()[0]["refused"]  # by the provider's word
 
 
 @pytest.mark.parametrize("kind", list(FailureKind))

@@ -16,6 +16,7 @@ from enum import Enum, auto
 from emoray.study.outcomes import Failure, FailureKind
 
 ALIKE = 20  # asks; or twice as many refusals of a few that are asked again and again
+_OF_NO_KIND = 5 * ALIKE  # refusals with a good status and an error that tells none: they may pass, or never will
 _A_FEW = 5
 _FEWEST_DOUBTS = 3
 _PASSING = frozenset({FailureKind.AUTH, FailureKind.NO_SUCH_MODEL, FailureKind.QUOTA_EXHAUSTED})
@@ -53,11 +54,12 @@ class Belief:
         """What to make of the failure of an ask that was sent at `asked_at`; `told_s`: what was said of waiting."""
         if failure.kind.hopeless:
             return self._hopeless(failure, asked_at, now, told_s or 0.0)
-        if self._had_answers or failure.kind not in _OF_THE_REQUEST:
+        of_no_kind = failure.refused and failure.detail.startswith("200:")
+        if self._had_answers or not (of_no_kind or failure.kind in _OF_THE_REQUEST):
             return Verdict.GO_ON
         asks = self._alike.setdefault((failure.kind, _gist(failure.detail)), Counter())
         asks[key] += 1
-        enough = len(asks) >= ALIKE or (len(asks) >= _A_FEW and asks.total() >= 2 * ALIKE)
+        enough = _are_enough(asks, of_no_kind=of_no_kind)
         return Verdict.END if enough and not self._lane_had_answers() else Verdict.GO_ON
 
     def _hopeless(self, failure: Failure, asked_at: float, now: float, told_s: float) -> Verdict:
@@ -72,6 +74,11 @@ class Belief:
     def _lane_had_answers(self) -> bool:
         self._had_answers = self._had_answers or self._elsewhere()
         return self._had_answers
+
+
+def _are_enough(asks: Counter[str], *, of_no_kind: bool) -> bool:
+    many = asks.total() >= (_OF_NO_KIND if of_no_kind else 2 * ALIKE)
+    return (many and len(asks) >= _A_FEW) or (len(asks) >= ALIKE and not of_no_kind)
 
 
 def _gist(detail: str) -> str:

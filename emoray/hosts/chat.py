@@ -36,6 +36,8 @@ _WORD = 200  # characters of a finish reason
 _COUNT = re.compile(r"\+?[0-9]{1,10}(?:\.0*)?", re.ASCII)
 _THOUGHTS = ("reasoning_content", "reasoning", "reasoning_details", "thinking", "thinking_blocks")
 _TEXTS = ("text", "refusal", "thinking", "reasoning", "summary", "content")
+_REASONS = ("finish_reason", "finishReason", "finish_details", "stop_reason")
+_GUARDRAIL = "amazon-bedrock-guardrailAction"  # where it intervened, its own words stand in the answer's place
 
 
 def is_rehearsal(base_url: str) -> bool:
@@ -106,7 +108,7 @@ def parsed_outcome(said: Any, price: Price | None, *, tags: Tags = KNOWN, key: s
     usage = said.get("usage")
     tokens = _usage(usage)
     cost, choice = cost_usd(price, *tokens), _first_choice(said)
-    word, ending = _ended(choice)
+    word, ending = _ended(choice, said.get(_GUARDRAIL))
     message = choice.get("message")
     failure = _broken_off(choice, word, ending, key) or (None if isinstance(message, dict) else _no_choice(said, key))
     if failure is not None:
@@ -127,6 +129,7 @@ def parsed_outcome(said: Any, price: Price | None, *, tags: Tags = KNOWN, key: s
         returned_model=_string(said.get("model")),
         system_fingerprint=_string(said.get("system_fingerprint")),
         finish_reason_raw=word,
+        declined=_declines(message or {}),
     )
     return _without_secret(answer, key) if key else answer
 
@@ -211,14 +214,14 @@ def _is_number_0(choice: Any) -> bool:
     return isinstance(choice, dict) and choice.get("index") in (0, "0")
 
 
-def _ended(choice: dict[str, Any]) -> tuple[str | None, Ending]:
+def _ended(choice: dict[str, Any], guardrail: Any) -> tuple[str | None, Ending]:
     """Why a choice ended, in the provider's word and in ours.
 
     A gateway may say "stop" for what went wrong behind it, and hand the word from there on beside it.
     """
-    word = _word(choice.get("finish_reason"))
+    word = _word(next((choice[name] for name in _REASONS if choice.get(name) is not None), None))
     ending = ending_of(word)
-    native = _native(choice)
+    native = "guardrail_intervened" if str(guardrail).endswith("INTERVENED") else _native(choice)
     if native is not None and ending in (Ending.STOP, Ending.UNKNOWN):
         behind = ending_of(native)
         if behind in (Ending.LENGTH, Ending.FILTERED, Ending.FAILED):
@@ -326,12 +329,28 @@ def count_of(value: Any) -> int | None:
 def _said(message: dict[str, Any], tags: Tags) -> tuple[str, str | None]:
     """(the text, the reasoning) of a message: reasoning comes in fields, in parts, or between tags."""
     text, thought = _parts(message.get("content"))
-    text = valid(text if text.strip() else _text(message.get("refusal")))
+    text = valid(text if text.strip() else _text(message.get("refusal")) or _transcript(message))
     fields = [_text(message[name]) for name in _THOUGHTS if name in message]
     beside = [one for one in (thought, next(filter(None, fields), "")) if one]
     marked, text = tags.split(text, apart=bool(beside))
     thoughts = [*beside, marked] if marked else beside
     return text, valid("\n\n".join(thoughts)) if thoughts else None
+
+
+def _transcript(message: dict[str, Any]) -> str:
+    """The words of an answer that was spoken."""
+    return _text(_dict_in(message, "audio").get("transcript"))
+
+
+def _declines(message: dict[str, Any]) -> bool:
+    """Whether the provider marks the text as a refusal: in a field, or by the type of a part."""
+    content = message.get("content")
+    parts = content if isinstance(content, list) else []
+    return bool(_text(message.get("refusal")).strip()) or any(_is_refusal(part) for part in parts)
+
+
+def _is_refusal(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") == "refusal"
 
 
 def _parts(content: Any) -> tuple[str, str]:

@@ -20,6 +20,7 @@ _BY_STATUS = {
     402: FailureKind.QUOTA_EXHAUSTED,
     403: FailureKind.AUTH,
     404: FailureKind.NO_SUCH_MODEL,
+    407: FailureKind.AUTH,  # a proxy wants a login
     408: FailureKind.TIMEOUT,
     409: FailureKind.OVERLOADED,
     410: FailureKind.NO_SUCH_MODEL,
@@ -32,6 +33,7 @@ _BY_STATUS = {
     451: FailureKind.CONTENT_FILTERED,  # StepFun
     498: FailureKind.OVERLOADED,  # Groq: no capacity in the flex tier
     499: FailureKind.OVERLOADED,  # Google: cancelled
+    501: FailureKind.BAD_REQUEST,  # what is there knows no such request
 }
 _BY_CODE = {  # whole codes
     "invalidprompt": FailureKind.CONTENT_FILTERED,  # OpenAI: flagged
@@ -44,18 +46,22 @@ _BY_CODE = {  # whole codes
     "30001": FailureKind.QUOTA_EXHAUSTED,  # SiliconFlow
     "1261": FailureKind.CONTEXT_LENGTH,  # Zhipu
     "apikeyinvalid": FailureKind.AUTH,  # Gemini, with a 400
+    "blockedapiaccess": FailureKind.QUOTA_EXHAUSTED,  # Groq: the limit that the organisation set itself
+    "setlimitexceeded": FailureKind.QUOTA_EXHAUSTED,  # Volcengine: the limit that the account set itself
 }
 _IN_CODES = (  # parts of codes, without case and punctuation
     (
         FailureKind.CONTENT_FILTERED,
         r"contentfilter|contentpolicy|contentmoderation|contentblocked|moderation|sensitivecontent|datainspection"
         r"|inspectionfailed|responsibleai|policyviolation|prohibitedcontent|promptblocked|censor|unsafe|guardrail"
-        r"|safety(?!identifier)|flagged|riskcontrol|blocklist|hooksfailed",
+        r"|safety(?!identifier)|flagged|riskcontrol|blocklist|blacklist|hooksfailed|safeguard",
     ),
     (
         FailureKind.QUOTA_EXHAUSTED,
-        r"insufficientquota|currentquota|quotaexhausted|billing|insufficientfund|credit|balance(?!r)|arrear|overdue"
-        r"|paymentrequired|spend(?:ing)?limit|daily|perday|byday|weekly|perweek|monthly|permonth",
+        r"insufficient(?:user|token)?quota|tokenquotafailed|quotanotenough|currentquota|quotaexhausted|billing"
+        r"|insufficientfund|credit|balance(?!r)|arrear|overdue|paymentrequired|spend(?:ing)?limit|budgetexceeded"
+        r"|exceededbudget|freetieronly|notpurchased|packexhausted|chargeresourceexhausted"
+        r"|daily|perday|byday|weekly|perweek|monthly|permonth",
     ),
     (
         FailureKind.CONTEXT_LENGTH,
@@ -64,8 +70,9 @@ _IN_CODES = (  # parts of codes, without case and punctuation
 )
 _FLAGGED = frozenset(
     {"flaggedinput", "reasons", "contentfilterresult", "contentfilterresults", "blockreason", "promptfeedback"}
+    | {"inputguardrail", "outputguardrail"}
 )
-"""Fields that stand only where an ask was flagged (OpenRouter, Azure, Gemini)."""
+"""Fields that stand only where an ask was flagged (OpenRouter, Azure, Gemini, Databricks)."""
 _TOO_LONG_PARAMS = frozenset({"input_tokens", "input_text"})  # how vLLM says it
 _A_DAYS = re.compile(r"1/(?:d|mo|w)(?:/|$)")  # Google's unit of a quota
 _STATUS_WORDS = (  # of a status in words, where a reply has none in numbers
@@ -78,7 +85,9 @@ _STATUS_WORDS = (  # of a status in words, where a reply has none in numbers
     (400, r"invalidrequest|badrequest|invalidargument|invalidparam|unsupported|validation"),
 )
 _SAYS_NOTHING = re.compile(  # a code that leaves it to the words
-    r"|[45]\d\d|invalidrequest(?:error)?|badrequest(?:error)?|(?:api|unknown)?error|permission(?:denied|error)|forbidden"
+    r"|none|null|[45]\d\d|invalidrequest(?:error)?|badrequest(?:error)?|forbidden|permission(?:denied|error)"
+    r"|(?:api|unknown|upstream|provider|newapi|oneapi|shellapi)?error|badresponsestatuscode"
+    r"|validation(?:exception|error)|throttlingexception"
 )
 _ONLY_SAID = (  # read only where no code says anything
     (FailureKind.CONTENT_FILTERED, "content exists risk"),  # DeepSeek
@@ -93,15 +102,28 @@ _ONLY_SAID = (  # read only where no code says anything
     (FailureKind.QUOTA_EXHAUSTED, "insufficient credit"),
     (FailureKind.QUOTA_EXHAUSTED, "insufficient balance"),
     (FailureKind.QUOTA_EXHAUSTED, "insufficient funds"),
+    (FailureKind.QUOTA_EXHAUSTED, "key limit exceeded"),  # OpenRouter: what a key may spend, with a 403
+    (FailureKind.QUOTA_EXHAUSTED, "out of call volume quota"),  # Azure's API Management, with a 403
+    (FailureKind.QUOTA_EXHAUSTED, "token quota is exceeded"),
+    (FailureKind.QUOTA_EXHAUSTED, "api calls / month"),  # Cohere's trial key
+    (FailureKind.QUOTA_EXHAUSTED, "too many tokens per day"),  # Bedrock
 )
 _OF_A_MINUTE = "error-code#token-limit"
 """What Alibaba links to beside insufficient_quota, which is its code for the tokens of a minute, too."""
 _CLOUDFLARE = {"2016": "prompt_blocked", "2017": "content_blocked"}
-_MINIMAX = {1002: "rate_limit", 1004: "unauthorized", 1008: "insufficient_balance", 1026: "sensitive_content"} | {
-    1027: "sensitive_content",
-    1039: "rate_limit",
+_MINIMAX = {1001: "timeout", 1002: "rate_limit", 1004: "unauthorized", 1008: "insufficient_balance"} | {
+    **dict.fromkeys((1026, 1027), "sensitive_content"),
+    **dict.fromkeys((1039, 1041, 2045), "rate_limit"),
+    2013: "invalid_request",
     2049: "unauthorized",
+    2056: "quota_exhausted",
 }
+_FAILED = frozenset({"error", "errored", "fail", "failed", "failure"})
+_STATUSES = ("code", "status", "status_code", "statusCode", "http_status", "error_code")
+_A_CODE = re.compile(r"[\w.:-]{1,80}", re.ASCII)
+_MOST_WORDS = 6  # of a code: what is longer is said to people
+_DENIED = 498
+"""Cohere's status for a text that is not allowed; its errors have no more than a message (Groq's have a code)."""
 _CODED = frozenset(
     [
         "code",
@@ -117,8 +139,11 @@ _CODED = frozenset(
         "quotalimit",
     ]
 )
+_WAITS = ("retry_after", "retryAfter", "retry_after_seconds", "retryAfterSeconds", "estimated_time")
 _TEXTS = ("message", "msg", "error_msg", "status_msg", "detail", "title")
 _FINE = frozenset({"0", "200", "success", "ok"})
+_NO_ERROR = _FINE | {"none", "null", "no error"}
+_REMARKS = ("warning", "info")
 _DEEP = 6  # levels of an error that are looked through
 
 
@@ -136,9 +161,15 @@ def refusal_kind(status: int, error: Any) -> FailureKind:
         return FailureKind.RATE_LIMITED
     if by_code is not None:
         return by_code
+    if status == _DENIED and not _has_code(error):
+        return FailureKind.CONTENT_FILTERED
     kind = _of_status(status if status >= 300 else status_in(error) or 500)
     text = message_in(error).lower() if _leaves_it_to_words(error) else ""
     return next((told for told, words in _ONLY_SAID if words in text), kind)
+
+
+def _has_code(error: dict[str, Any]) -> bool:
+    return any(error.get(name) not in (None, "", _DENIED, str(_DENIED)) for name in ("code", "type", "status"))
 
 
 def _leaves_it_to_words(error: dict[str, Any]) -> bool:
@@ -148,9 +179,11 @@ def _leaves_it_to_words(error: dict[str, Any]) -> bool:
 
 def status_in(error: Mapping[str, Any]) -> int | None:
     """The HTTP status that an error object tells, as a number, as a numeral or in words."""
-    told = [error.get(name) for name in ("code", "status", "status_code", "statusCode", "http_status", "error_code")]
-    numbers = [int(one) for one in told if isinstance(one, int | str) and _is_whole(one)]
-    in_words = [_plain(one) for one in (*told, error.get("type"), error.get("reason")) if isinstance(one, str)]
+    told = [error.get(name) for name in _STATUSES]
+    numbers = [int(one) for one in told if _is_whole(one)]
+    in_words = [
+        _plain(one) for one in (*told, *map(error.get, ("type", "error_type", "reason"))) if isinstance(one, str)
+    ]
     found = (status for word in in_words for status, pattern in _STATUS_WORDS if re.search(pattern, word))
     return next((n for n in numbers if 400 <= n <= 599), None) or next(found, None)
 
@@ -168,18 +201,25 @@ def error_in(body: bytes) -> dict[str, Any] | None:
 
 def error_of(said: dict[str, Any]) -> dict[str, Any]:
     """The same of a body that is parsed already; the whole of it where nothing in it is an error object."""
-    error = said.get("error", said.get("errors"))
+    error = said.get("error") or said.get("errors")
     if isinstance(error, list) and error:
         return _of_cloudflare(error[0], said)
-    if isinstance(error, dict):
-        return error
-    if isinstance(error, str):  # beside its code: xAI, Spring
-        return {**{name: value for name, value in said.items() if name != "error"}, "message": error}
+    if isinstance(error, dict) and error:
+        return {**{name: said[name] for name in _STATUSES if name in said}, **error}
+    if isinstance(error, str) and error:
+        return _of_text(error, {name: value for name, value in said.items() if name != "error"})
     minimax = said.get("base_resp")
     if isinstance(minimax, dict) and minimax.get("status_code"):
         code = minimax["status_code"]
         return {"message": minimax.get("status_msg"), "code": _MINIMAX.get(code, code) if _is_whole(code) else code}
     return said
+
+
+def _of_text(error: str, beside: dict[str, Any]) -> dict[str, Any]:
+    """A text in place of an error object: the message, beside its code (xAI, Spring), or the code (OAuth)."""
+    if message_in(beside) and _A_CODE.fullmatch(error):
+        return {"error_type": error, **beside}
+    return {**beside, "message": error, **({"error_type": error} if _A_CODE.fullmatch(error) else {})}
 
 
 def _of_cloudflare(error: Any, said: dict[str, Any]) -> dict[str, Any]:
@@ -192,7 +232,11 @@ def _of_cloudflare(error: Any, said: dict[str, Any]) -> dict[str, Any]:
 
 def is_fine(error: Any) -> bool:
     """Whether an error object says that there was none, as some gateways write beside every answer."""
+    if isinstance(error, str):
+        return error.strip().casefold() in _NO_ERROR
     code = error.get("code") if isinstance(error, dict) else None
+    if code is None and isinstance(error, dict):
+        return error.get("type") in _REMARKS
     return isinstance(code, str | int) and str(code).strip().casefold() in _FINE
 
 
@@ -207,11 +251,22 @@ def error_within(said: Any) -> dict[str, Any] | None:
         isinstance(base, dict) and base.get("status_code")
     ):
         return error_of(said)
-    if said.get("choices"):
-        return None
-    coded = said.get("code") not in (None, 0, 200, "0", "200", "")
-    marked = "error" in (said.get("type"), said.get("object")) or "promptFeedback" in said
-    return error_of(said) if coded or marked or said.get("errors") else None
+    return error_of(said) if not said.get("choices") and _is_marked(said) else None
+
+
+def _is_marked(said: dict[str, Any]) -> bool:
+    """Whether something else says that a body without an answer is an error."""
+    codes = [said.get(name) for name in ("code", "error_code", "err_code", "errno")]
+    statuses = [said.get(name) for name in _STATUSES if _is_whole(said.get(name))]
+    words = [str(said.get(name)).casefold() for name in ("type", "object", "status", "state")]
+    return (
+        any(code not in (None, 0, 200, "0", "200", "") for code in codes)
+        or any(int(status) >= 400 for status in statuses)
+        or not _FAILED.isdisjoint(words)
+        or False in (said.get("success"), said.get("ok"))
+        or "promptFeedback" in said
+        or bool(said.get("errors"))
+    )
 
 
 def has_error(said: Any) -> TypeGuard[dict[str, Any]]:
@@ -230,11 +285,22 @@ def message_in(error: Any) -> str:
     if not isinstance(error, dict):
         return error if isinstance(error, str) else ""
     told = next((error[name] for name in _TEXTS if error.get(name)), "")
-    text = told if isinstance(told, str) else json.dumps(told, ensure_ascii=False)
+    text = told if isinstance(told, str) else _in_words(told)
     metadata = error.get("metadata")
     behind = metadata.get("raw") if isinstance(metadata, dict) else None  # OpenRouter
     whole = f"{text}: {behind}" if isinstance(behind, str) and behind else text
     return valid(whole)
+
+
+def _in_words(told: Any) -> str:
+    """What is no text; of a list of pydantic's complaints where and what, without the input that each repeats."""
+    if isinstance(told, list) and told and all(isinstance(one, dict) and "msg" in one for one in told):
+        return "; ".join(f"{_place(one.get('loc'))}{one['msg']}" for one in told)
+    return json.dumps(told, ensure_ascii=False)
+
+
+def _place(loc: Any) -> str:
+    return f"{'.'.join(map(str, loc))}: " if isinstance(loc, list) else ""
 
 
 def told_to_wait_s(body: bytes, now: datetime | None = None) -> float | None:
@@ -243,6 +309,8 @@ def told_to_wait_s(body: bytes, now: datetime | None = None) -> float | None:
     now = now or datetime.now(UTC)
     delays = [wait_s(_string(detail.get("retryDelay")), now) for detail in _details(error)]
     metadata = error.get("metadata")
+    places = [one for one in (error, metadata, error.get("details"), error.get("detail")) if isinstance(one, dict)]
+    delays += [wait_s(_string(place.get(name)), now) for place in places for name in _WAITS]
     headers = metadata.get("headers") if isinstance(metadata, dict) else None
     resets = (
         [_string(value) for name, value in headers.items() if name.lower() == "x-ratelimit-reset"]
@@ -255,7 +323,7 @@ def told_to_wait_s(body: bytes, now: datetime | None = None) -> float | None:
 
 def _by_code(error: dict[str, Any]) -> FailureKind | None:
     told = list(_told(error))
-    codes = [_plain(value) for name, value in told if name in _CODED]
+    codes = [_plain(value) for name, value in told if name in _CODED and len(value.split()) <= _MOST_WORDS]
     if any(name in _FLAGGED for name, _ in told):
         return FailureKind.CONTENT_FILTERED
     for kind, pattern in _IN_CODES:
@@ -287,7 +355,7 @@ def _told(value: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, str
 
 
 def _of_status(status: int) -> FailureKind:
-    return FailureKind.OVERLOADED if status >= 500 else _BY_STATUS.get(status, FailureKind.BAD_REQUEST)
+    return _BY_STATUS.get(status, FailureKind.OVERLOADED if status >= 500 else FailureKind.BAD_REQUEST)
 
 
 def _plain(text: Any) -> str:
@@ -295,9 +363,11 @@ def _plain(text: Any) -> str:
     return re.sub(r"[^0-9a-z]", "", str(text).lower())
 
 
-def _is_whole(value: Any) -> bool:
+def _is_whole(value: Any) -> TypeGuard[int | float | str]:
     if isinstance(value, str):
         return value.strip().isdecimal() and len(value) < 10
+    if isinstance(value, float):
+        return value.is_integer()
     return isinstance(value, int) and not isinstance(value, bool)
 
 

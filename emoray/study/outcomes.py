@@ -48,6 +48,7 @@ class Answer:
     returned_model: str | None = None  # the model id that the provider says it used
     system_fingerprint: str | None = None
     finish_reason_raw: str | None = None  # why the answer ended, in the provider's own word
+    declined: bool = False  # marked as a refusal by the provider: then nobody asks what its words are
 
 
 @dataclass(frozen=True, slots=True)

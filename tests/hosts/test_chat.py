@@ -280,6 +280,54 @@ def test_a_gateway_that_says_stop_is_not_believed_where_it_hands_on_that_somethi
     assert failure(body(choice=beside)).finish_reason_raw == "SAFETY"
 
 
+def test_a_choice_of_which_nothing_but_its_reason_comes_was_filtered() -> None:
+    """So Gemini says it, by OpenAI's protocol."""
+    choice = {"index": 0, "finish_reason": "content_filter: PROHIBITED_CONTENT"}
+    found = failure(json.dumps({"choices": [choice], "usage": {"prompt_tokens": 9, "total_tokens": 9}}).encode())
+    assert (found.kind, found.finish_reason_raw) == (FailureKind.CONTENT_FILTERED, choice["finish_reason"])
+
+
+def test_a_guardrails_own_words_in_place_of_an_answer_are_none() -> None:
+    """Bedrock puts them there, and says so in a field."""
+    guarded = "amazon-bedrock-guardrailAction"
+    found = failure(body("Sorry, I cannot answer this.", **{guarded: "INTERVENED"}))
+    assert (found.kind, found.finish_reason_raw) == (FailureKind.CONTENT_FILTERED, "guardrail_intervened")
+    assert answer(body(**{guarded: "NONE"})).text == "Yes."
+
+
+@pytest.mark.parametrize(
+    ("fields", "word", "reason"),
+    [
+        ({"finish_reason": None, "stop_reason": "max_tokens"}, "max_tokens", "length"),
+        ({"finish_reason": None, "finish_details": {"type": "max_tokens"}}, "max_tokens", "length"),
+        ({"finish_reason": None, "finishReason": "MAX_TOKENS"}, "MAX_TOKENS", "length"),
+        ({"finish_reason": "stop", "stop_reason": 151645}, "stop", "stop"),  # vLLM: what it stopped at
+        ({"finish_reason": "stop", "stop_reason": "error"}, "stop", "stop"),
+    ],
+)
+def test_a_reason_is_found_under_its_other_names_where_it_has_not_its_own(fields: Any, word: str, reason: str) -> None:
+    found = answer(body(choice=fields))
+    assert (found.finish_reason_raw, found.finish_reason) == (word, reason)
+
+
+def test_what_was_spoken_is_read_where_nothing_was_written() -> None:
+    spoken = {"audio": {"id": "a", "data": "UklGRg==", "transcript": "Yes, gladly."}}
+    assert answer(body(None, message=spoken)).text == "Yes, gladly."
+    assert answer(body("Yes.", message=spoken)).text == "Yes."
+    assert failure(body(None, message={"audio": {"id": "a"}})).kind is FailureKind.EMPTY
+
+
+@pytest.mark.parametrize(
+    "message",
+    [{"content": None, "refusal": "Nein."}, {"content": [{"type": "refusal", "refusal": "Nein."}]}],
+)
+def test_what_the_provider_marks_as_a_refusal_is_one_whatever_its_words(message: Any) -> None:
+    found = answer(body(message=message))
+    assert (found.text, found.declined) == ("Nein.", True)
+    assert not answer(body(message={"refusal": None})).declined
+    assert not answer(body([{"type": "text", "text": "Nein."}], message={"refusal": ""})).declined
+
+
 def test_a_gateway_that_hands_on_the_vendors_word_for_the_same_keeps_its_own() -> None:
     assert answer(body(choice={"native_finish_reason": "end_turn"})).finish_reason_raw == "stop"
 
@@ -337,6 +385,12 @@ def test_an_error_object_that_says_success_beside_an_answer_is_none(code: Any) -
         assert failure(body(error={"code": told, "message": "success"})).refused
 
 
+@pytest.mark.parametrize("remark", ["none", "OK", "null", {"type": "warning", "message": "this model is old"}])
+def test_a_remark_beside_an_answer_is_no_error(remark: Any) -> None:
+    assert answer(body(error=remark, choice={"error": remark})).text == "Yes."
+    assert failure(body(error="nothing came")).refused
+
+
 @pytest.mark.parametrize("where", ["choice", "message"])
 def test_a_choice_that_carries_an_error_is_that_error(where: str) -> None:
     error = {"error": {"code": 429, "message": "Rate limited upstream"}}
@@ -351,7 +405,13 @@ def test_an_error_that_is_null_or_empty_is_none() -> None:
         assert answer(body(error=nothing, choice={"error": nothing})).text == "Yes."
 
 
-@pytest.mark.parametrize("said", [{"code": 200, "data": {}}, {"code": 0}, {"detail": "Not found"}, {"error": None}])
+@pytest.mark.parametrize(
+    "said",
+    [
+        *({"code": 200, "data": {}}, {"code": 0}, {"detail": "Not found"}, {"error": None}),
+        *({"success": True}, {"status": 200}, {"status": "ok"}, {"status": "success", "error": ""}, {"errno": 0}),
+    ],
+)
 def test_a_success_without_choices_and_without_an_error_is_malformed(said: Any) -> None:
     assert failure(json.dumps(said).encode()).kind is FailureKind.MALFORMED
 
@@ -366,6 +426,18 @@ def test_a_success_without_choices_and_without_an_error_is_malformed(said: Any) 
         ({"error": {"message": "no such model", "code": 404}, "user_id": "u"}, FailureKind.NO_SUCH_MODEL),
         ({"error": "upstream connect error"}, FailureKind.OVERLOADED),
         ({"object": "error", "message": "too many", "code": 429}, FailureKind.RATE_LIMITED),
+        ({"error": {"message": "no"}, "status": 402}, FailureKind.QUOTA_EXHAUSTED),
+        ({"error": {"message": "no", "code": 429.0}}, FailureKind.RATE_LIMITED),
+        ({"error": "insufficient_quota"}, FailureKind.QUOTA_EXHAUSTED),
+        ({"error": "rate_limit_exceeded", "message": "slow down"}, FailureKind.RATE_LIMITED),
+        ({"success": False, "message": "Insufficient credits"}, FailureKind.QUOTA_EXHAUSTED),
+        ({"status": "error", "message": "no"}, FailureKind.OVERLOADED),
+        ({"status": "FAILED", "supplierError": "Start of structure"}, FailureKind.OVERLOADED),
+        ({"error_code": 429, "error_msg": "no"}, FailureKind.RATE_LIMITED),
+        ({"statusCode": 401, "message": "no"}, FailureKind.AUTH),
+        ({"detail": "no", "status": 404}, FailureKind.NO_SUCH_MODEL),
+        ({"base_resp": {"status_code": 2013, "status_msg": "no"}}, FailureKind.BAD_REQUEST),
+        ({"base_resp": {"status_code": 1041, "status_msg": "no"}, "choices": None}, FailureKind.RATE_LIMITED),
     ],
 )
 def test_a_success_that_carries_an_error_is_that_error_and_costs_nothing(said: Any, kind: FailureKind) -> None:

@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
 
-from emoray.governor.headers import heard
+from emoray.governor.headers import heard, until_reset_s
 from emoray.governor.local import LocalGovernor
 from emoray.hosts import HostDown
 from emoray.hosts.belief import ALIKE, Belief, Verdict
@@ -99,6 +101,15 @@ FLAGGED: list[tuple[int, Any]] = [
     ),
     (424, {"success": False, "result": None, "errors": [{"code": 2017, "message": "blocked"}]}),
     (500, openai_error(code="content_filter")),
+    (498, {"id": "a", "message": "no"}),  # Cohere: a word that is on a list
+    (400, {"input_guardrail": [{"flagged": True}], "finishReason": "input_guardrail_triggered"}),  # Databricks
+    (
+        400,
+        openai_error(
+            "litellm.ContentPolicyViolationError: … Azure OpenAI's content management policy", type="None", code="400"
+        ),
+    ),
+    (400, openai_error("Output blocked by content filtering policy", type="ValidationException")),  # Bedrock
 ]
 SPENT: list[tuple[int, Any]] = [
     (402, {"error": {"message": "Insufficient Balance", "type": "unknown_error", "code": "invalid_request_error"}}),
@@ -128,6 +139,19 @@ SPENT: list[tuple[int, Any]] = [
             {"quotaId": "GenerateRequestsPerDayPerProjectPerModel-FreeTier"}]},
         {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "27s"}]}}),
     (429, {"error": {"code": 429, "message": "no", "details": [{"metadata": {"quota_unit": "1/d/{project}"}}]}}),
+    (400, openai_error("Budget has been exceeded!", type="budget_exceeded", code="400")),  # LiteLLM
+    (403, openai_error("no", type="v_api_error", code="insufficient_user_quota")),  # One API and its kin
+    (403, openai_error("no", type="new_api_error", code="pre_consume_token_quota_failed")),
+    (403, {"error": {"message": "Key limit exceeded (monthly limit). Manage it using https://…", "code": 403}}),
+    (403, {"error": {"code": "AllocationQuota.FreeTierOnly", "message": "no"}}),  # Alibaba
+    (400, openai_error(code="blocked_api_access")),  # Groq
+    (429, {"error": {"code": "SetLimitExceeded", "message": "no", "type": "TooManyRequests"}}),  # Volcengine
+    (429, {"id": "a", "message": "You are using a Trial key, which is limited to 1000 API calls / month."}),  # Cohere
+    (429, {"message": "Too many tokens per day, please wait before trying again.", "type": "ThrottlingException"}),
+    (403, {"error": "insufficient_quota"}),
+    (403, {"statusCode": 403, "message": "Out of call volume quota. Quota will be replenished in 01:08:05."}),  # Azure
+    (400, {"error": "INSUFFICIENT_CREDITS", "message": "no"}),
+    (429, {"detail": {"code": "insufficient_quota", "message": "no"}}),
 ]  # fmt: skip
 OTHERS: list[tuple[int, Any, str]] = [
     (429, {"error": {"code": 429, "message": "no", "details": [{"violations": [
@@ -148,6 +172,15 @@ OTHERS: list[tuple[int, Any, str]] = [
     (403, openai_error("the input was flagged", code="account_suspended"), "auth"),
     (424, openai_error(), "overloaded"),
     (498, openai_error(), "overloaded"),
+    (498, "", "overloaded"),
+    (501, "<html>Unsupported method ('POST')</html>", "bad_request"),
+    (407, "<html>", "auth"),
+    (429, {"id": "a", "message": "You are using a Trial key, which is limited to 20 API calls / minute."},
+        "rate_limited"),
+    (429, {"error": {"message": "slow down", "reason": "You can have more requests a minute: see the billing page"}},
+        "rate_limited"),
+    (401, {"status": 401, "error": "Unauthorized", "message": "no"}, "auth"),
+    (429, {"message": "Too many requests", "type": "ThrottlingException"}, "rate_limited"),
     (499, "", "overloaded"),
     *((status, "", "overloaded") for status in (520, 522, 524, 529, 530)),
     (400, {"error": {"message": ["a"], "code": ["b"], "param": {"c": 1}, "type": 3}}, "bad_request"),
@@ -181,7 +214,11 @@ def test_what_a_provider_says_for_people_is_the_detail_wherever_it_says_it() -> 
     behind = of(400, {"error": {"code": 400, "message": "Provider returned error", "metadata": {"raw": raw}}})
     assert "too warm" in behind.detail
     assert of(404, {"detail": "Not Found"}).detail == "404: Not Found"
-    assert "not permitted" in of(422, {"detail": [{"msg": "not permitted"}]}).detail
+    assert of(401, {"error": "invalid_token", "message": "It is over."}).detail == "401: It is over."
+    assert of(401, {"error": "invalid_token"}).detail == "401: invalid_token"
+    complaint = {"type": "extra_forbidden", "loc": ["body", "seed"], "msg": "Not permitted", "input": "You feel glad."}
+    assert of(422, {"detail": [complaint, {"msg": "No."}]}).detail == "422: body.seed: Not permitted; No."
+    assert of(422, {"detail": {"why": ["no"]}}).detail == '422: {"why": ["no"]}'
 
 
 def test_half_an_emoji_in_an_errors_message_does_no_harm() -> None:
@@ -419,6 +456,18 @@ def test_refusals_are_alike_though_their_numbers_and_ids_are_not() -> None:
     assert len(says.asked) <= 2 * (ALIKE + 8)
 
 
+def test_an_error_with_a_200_that_says_of_what_kind_it_is_nowhere_ends_the_lane_after_many() -> None:
+    """As LM Studio answers where base_url lacks its /v1."""
+    error = {"error": "Unexpected endpoint or method. (POST /chat/completions). Returning 200 anyway"}
+    says = Scripted(always=lambda: web.json_response(error))
+    with lane(says, in_flight=8) as host:
+        replies, stopped = until_down(host, asks(5000))
+    assert "Returning 200 anyway" in str(stopped)
+    assert "base_url (mostly it ends in /v1)" in str(stopped)
+    assert {reply.outcome.cost_usd for reply in replies} == {None}
+    assert len(says.asked) <= 7 * ALIKE
+
+
 def test_refusals_that_differ_end_no_lane() -> None:
     belief = Belief(attempts=3)
     said = [Failure(FailureKind.BAD_REQUEST, f"400: {word} is unknown") for word in "abcdefghij"]
@@ -475,6 +524,9 @@ EPOCH_S = NOON.timestamp() + 30.0
         ("1h", 3600.0),
         ("120ms", 0.12),
         ("59", 59.0),
+        ("PT30S", 30.0),
+        ("1 minute 30 seconds", 90.0),
+        ("2 Min", 120.0),
     ],
 )
 def test_a_minutes_limit_stays_a_minutes_however_its_end_is_told(text: str, seconds: float) -> None:
@@ -530,6 +582,22 @@ def test_a_429_whose_limit_lasts_for_hours_is_a_days_quota(error: Any, headers: 
 def test_openrouter_says_in_the_body_when_its_limit_ends() -> None:
     error = {"code": 429, "metadata": {"headers": {"X-RateLimit-Reset": f"{EPOCH_S * 1000:.0f}"}}}
     assert told_to_wait_s(json.dumps({"error": error}).encode(), NOON) == pytest.approx(30.0)
+
+
+@pytest.mark.parametrize(
+    "error", [{"retry_after": 30}, {"metadata": {"retry_after_seconds": "30"}}, {"details": {"retryAfter": "30s"}}]
+)
+def test_a_body_says_how_long_to_wait_where_no_header_does(error: Any) -> None:
+    assert told_to_wait_s(json.dumps({"error": error}).encode(), NOON) == 30.0
+
+
+@given(st.text(st.characters(exclude_categories=())), st.text(st.characters(exclude_categories=())))
+def test_whatever_stands_in_a_header_is_a_wait_or_none(text: str, date: str) -> None:
+    headers = {"retry-after": text, "date": date, "x-ratelimit-reset-requests": text, "retry-after-ms": date}
+    there = their_now(headers, NOON)
+    for wait_s in (retry_after_s(headers, there), until_reset_s(headers, NOON, None)):
+        assert wait_s is None or 0.0 <= wait_s < float("inf")
+    heard(headers, NOON)
 
 
 # ── an ask that raises ─────────────────────────────────────────────────────────────────────────────────────────────
