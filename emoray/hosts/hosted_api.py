@@ -25,7 +25,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 import aiohttp
 import httpx2
 import openai
-from aiohttp.http_exceptions import ContentLengthError, TransferEncodingError
+from aiohttp.http_exceptions import ContentLengthError, HttpProcessingError, TransferEncodingError
 
 from emoray.governor import Governor
 from emoray.governor.headers import heard, until_reset_s
@@ -50,6 +50,8 @@ _LONGEST_HEADER = 1 << 16  # bytes: gateways sign, trace and set cookies
 _STAYS = frozenset({307, 308})  # these say that the same request belongs elsewhere; others make it another one
 _MOST_STEPS = 5
 _AWAY = "emoray.location"
+_RECEIVED = "emoray.received"
+_NO_LOGIN = "407"
 _NO_ROOM = frozenset({errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE})
 _Client = TypeVar("_Client")
 _UNASKED = {"stream": False}  # some gateways stream unless they are told not to
@@ -175,7 +177,8 @@ class HostedApi:
             )
         except openai.APIStatusError as refused:
             response = refused.response
-        return Received(response.status_code, response.headers, response.content)
+        received: Received = response.extensions[_RECEIVED]
+        return received
 
     def _listen(self, headers: Mapping[str, str]) -> None:
         now = time.monotonic()
@@ -206,8 +209,8 @@ class Wire(httpx2.AsyncBaseTransport):
         received = await self._send(request.method, url, headers, await request.aread())
         if request.url.path.endswith("/chat/completions"):
             self.pattern = (url, {name: text for name, text in headers.items() if name != KEY_HEADER.lower()})
-        decoded = [(name, text) for name, text in received.headers.items() if name.lower() != "content-encoding"]
-        return httpx2.Response(received.status, headers=decoded, content=received.body, request=request)
+        whole = {_RECEIVED: received}  # the SDK reads no header, and some hold what it could not
+        return httpx2.Response(received.status, content=received.body, request=request, extensions=whole)
 
     async def post(self, body: dict[str, Any], name: dict[str, str]) -> Received:
         """The same request with another body and name; Garbled, aiohttp's errors and TimeoutError as they come."""
@@ -236,6 +239,8 @@ class Wire(httpx2.AsyncBaseTransport):
             async with session.request(
                 method, url, headers=headers, data=body, allow_redirects=False, proxy_headers=proxy
             ) as response:
+                if not response.content.is_eof():
+                    _tell_of_the_end(response)
                 body = await response.read()
         except (aiohttp.ClientResponseError, aiohttp.ClientPayloadError) as odd:
             garbled = _as_garbled(odd)
@@ -255,6 +260,24 @@ class Wire(httpx2.AsyncBaseTransport):
             timeout=aiohttp.ClientTimeout(total=None),  # the caller has one over all
             proxy=proxy.url if proxy else None,  # known from the start: trust_env asks a thread before every request
         )
+
+
+def _tell_of_the_end(response: aiohttp.ClientResponse) -> None:
+    """aiohttp closes a connection whose later packets break the rules of HTTP, and leaves the body waiting for more."""
+    connection, content = response.connection, response.content
+    protocol = None if connection is None else connection.protocol  # falsy while nothing of it is unread
+    closed = None if protocol is None else protocol.closed
+    if protocol is None or closed is None:
+        return
+
+    def tell(_: object) -> None:
+        wrong = protocol.exception()
+        if isinstance(wrong, HttpProcessingError) and not content.is_eof() and content.exception() is None:
+            broken = aiohttp.ClientPayloadError(wrong.message)
+            broken.__cause__ = wrong
+            content.set_exception(broken)
+
+    closed.add_done_callback(tell)
 
 
 def _unpacked(response: aiohttp.ClientResponse, body: bytes) -> bytes:
@@ -352,6 +375,9 @@ def failure_of(wrong: Exception, key: str) -> Failure:
             location = wrong.response.extensions.get(_AWAY) or wrong.response.headers.get("location")
             return _led_on(wrong.status_code, location, key)
         return refusal_of(wrong.status_code, wrong.response.content, key)
+    proxy = _cause(wrong, aiohttp.ClientHttpProxyError)
+    if isinstance(proxy, aiohttp.ClientHttpProxyError) and str(proxy.status) == _NO_LOGIN:
+        return refusal_of(proxy.status, proxy.message.encode(), key)
     garbled = _cause(wrong, Garbled | httpx2.DecodingError)
     if garbled is not None:
         return Failure(FailureKind.MALFORMED, f"the response cannot be read: {shown(garbled, key)}")
@@ -392,8 +418,8 @@ def _is_good(status: int) -> bool:
 
 
 def _never_sent(wrong: BaseException) -> bool:
-    """Whether no connection was there."""
-    return _cause(wrong, aiohttp.ClientConnectorError) is not None
+    """Whether no connection was there; what a proxy refuses goes no further."""
+    return _cause(wrong, aiohttp.ClientConnectorError | aiohttp.ClientHttpProxyError) is not None
 
 
 def _is_timeout(wrong: BaseException) -> bool:
@@ -418,6 +444,9 @@ def hopeless_sentence(failure: Failure, entry: Hosted, account: Account) -> str:
     """Why a lane stops, and what to do."""
     said = f"({failure.detail})"
     match failure.kind:
+        case FailureKind.AUTH if failure.detail.startswith(_NO_LOGIN):
+            remedy = "write it into HTTPS_PROXY (or HTTP_PROXY, ALL_PROXY), as http://name:password@host:port"
+            return f"the proxy before {account.base_url} wants a login {said}; {remedy}"
         case FailureKind.AUTH:
             return f"{account.base_url} refuses the key in {account.key_env or 'no variable'} {said}; correct it there"
         case FailureKind.NO_SUCH_MODEL:

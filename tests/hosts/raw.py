@@ -35,7 +35,7 @@ def raw_server(reply: Callable[[], tuple[bytes, int]]) -> Iterator[tuple[str, Ca
                 if announced > len(body):
                     return
 
-    with _listening(serve) as url:
+    with listening(serve) as url:
         yield url, lambda: len(requests)
 
 
@@ -65,12 +65,12 @@ def writing(answer: Callable[[bytes], bytes]) -> Iterator[tuple[str, list[bytes]
                 connection.sendall(answer(request))
                 connection.shutdown(socket.SHUT_WR)
 
-    with _listening(serve) as url:
+    with listening(serve) as url:
         yield url, requests
 
 
 @contextmanager
-def _listening(serve: Callable[[socket.socket], None]) -> Iterator[str]:
+def listening(serve: Callable[[socket.socket], None]) -> Iterator[str]:
     """The address of a server that hands each connection to `serve`, in a thread of its own."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=64)
 

@@ -16,7 +16,8 @@ from emoray.hosts.hosted_api import HostedApi
 from emoray.rehearsal.provider import completion
 from emoray.spec import Account, SpecError, parse
 from emoray.stream.means import check_keys
-from tests.hosts.test_hosted_api import asks, entry, kinds, patient, serving
+from tests.hosts.raw import responses, writing
+from tests.hosts.test_hosted_api import asks, entry, kinds, patient, serving, until_down
 
 HOSTED = """
 name: t
@@ -147,3 +148,16 @@ def test_a_provider_is_asked_through_the_proxy_with_the_name_and_password_of_its
         host.close()
     assert {address for address, _ in seen} == {"http://provider.invalid/v1/chat/completions"}
     assert {sent for _, sent in seen} == {"Basic bWU6c2VjcmV0"}
+
+
+def test_a_proxy_that_wants_a_login_before_it_leads_on_ends_the_lane_with_a_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with writing(lambda _: responses(b"407 Proxy Authentication Required", b"")) as (url, requests):
+        monkeypatch.setenv("HTTPS_PROXY", url)
+        host = HostedApi(entry(), Account(base_url="https://provider.invalid/v1"), patient(), LocalGovernor())
+        replies, stopped = until_down(host, asks(1))
+        host.close()
+    assert "the proxy before https://provider.invalid/v1 wants a login (407: Proxy Authentication" in str(stopped)
+    assert len(requests) == 1
+    assert [reply.outcome.cost_usd for reply in replies] == [None]

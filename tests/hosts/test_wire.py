@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import gzip
 import json
+import socket
+import threading
 import zlib
 from collections.abc import Callable
 from typing import Any
 
+import aiohttp
 import pytest
 
 from emoray.governor.local import LocalGovernor
-from emoray.hosts import HostDown, Reply
+from emoray.hosts import HostDown, Reply, hosted_api
 from emoray.hosts.belief import ALIKE
 from emoray.hosts.hosted_api import HostedApi
 from emoray.spec import Account, Retry
 from emoray.study.outcomes import Answer, Failure, Outcome
-from tests.hosts.raw import GOOD, responses, writing
+from tests.hosts.raw import GOOD, listening, responses, writing
 from tests.hosts.test_hosted_api import asks, entry, kinds
 
 OK = responses(b"200 OK\r\nContent-Type: application/json")
@@ -71,6 +74,33 @@ def test_a_success_that_cannot_be_read_is_malformed_asked_a_few_times_and_may_be
     assert found.cost_usd > 0
 
 
+@pytest.mark.parametrize("later", [b"zz\r\nxxx", b"-5\r\nabc\r\n", b"0\r\nno trailer\r\n\r\n"])
+def test_what_breaks_the_rules_in_a_later_packet_is_malformed_at_once(
+    later: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of aiohttp alone nothing would be heard until our patience has ended: an hour here."""
+    begun, tell = threading.Semaphore(0), hosted_api._tell_of_the_end
+
+    def heard(response: aiohttp.ClientResponse) -> None:
+        tell(response)
+        begun.release()
+
+    def serve(connection: socket.socket) -> None:
+        with connection:
+            while not connection.recv(1 << 16).endswith(b"}"):
+                pass
+            connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n" % N + GOOD + b"\r\n")
+            begun.acquire()
+            connection.sendall(later)
+            connection.recv(1)
+
+    monkeypatch.setattr(hosted_api, "_tell_of_the_end", heard)
+    with listening(serve) as url:
+        found = told(url, retry=PATIENCE.model_copy(update={"timeout_s": 3600.0}))[0]
+    assert kinds([found]) == {"malformed": 1}
+    assert found.attempts == PATIENCE.refused_attempts
+
+
 @pytest.mark.parametrize("name", ["brotli that is none", "no HTTP", "more than its length", "no UTF-8"])
 def test_a_lane_that_can_read_nothing_ends_after_the_first_asks(name: str) -> None:
     with writing(lambda _: UNREADABLE[name]) as (url, requests):
@@ -123,6 +153,41 @@ def test_a_refusal_that_cannot_be_unpacked_is_what_its_status_says() -> None:
     found, _ = outcome(lambda _: responses(b"503 Busy\r\nContent-Encoding: gzip", b"busy"))
     assert isinstance(found, Failure)
     assert found.kind == "overloaded"
+
+
+ODD = {
+    "a half character": b"X-A: \xff\xfe caf\xe9",
+    "a charset that is none": b"Content-Type: application/json; charset=\xff",
+    "a charset that is no text's": b"Content-Type: application/json; charset=base64",
+    "a charset that is undefined": b"Content-Type: application/json; charset=undefined",
+    "limits that are none": b"x-ratelimit-limit-requests: \xff, 1e999\r\nx-ratelimit-reset-requests: \xc3(",
+    "a date that is none": b"Date: \xff",
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_an_odd_header_costs_neither_an_answer_nor_the_lane(name: str) -> None:
+    seen: list[bytes] = []
+
+    def reply(request: bytes) -> bytes:
+        seen.append(request)
+        status = b"200 OK" if len(seen) % 2 else b"429 No\r\nRetry-After: \xff"
+        return responses(status + b"\r\n" + ODD[name], GOOD if len(seen) % 2 else b"no \xff")
+
+    with writing(reply) as (url, _):
+        assert kinds(told(url, 3, in_flight=1)) == {"answer": 3}
+    with writing(lambda _: responses(b"400 No\r\n" + ODD[name], b'{"error": "no \xff"}')) as (url, _):
+        assert kinds(told(url)) == {"bad_request": 1}
+
+
+def test_a_proxy_that_wants_a_login_is_not_taken_for_a_provider_that_refuses_the_key() -> None:
+    with writing(lambda _: responses(b"407 Proxy Authentication Required", b"<html>")) as (url, requests):
+        with pytest.raises(HostDown, match=r"the proxy before .* wants a login \(407: .*HTTPS_PROXY"):
+            told(url, 30, in_flight=1)
+        assert len(requests) == 1
+    passing = [OK, *[responses(b"407 Proxy Authentication Required", b"")] * 2]
+    with writing(lambda _: passing.pop(0) if passing else OK) as (url, _):
+        assert kinds(told(url, 5, in_flight=1)) == {"answer": 5}
 
 
 # ── charsets ───────────────────────────────────────────────────────────────────────────────────────────────────────
