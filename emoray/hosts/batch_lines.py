@@ -177,12 +177,14 @@ def _malformed(detail: str) -> Result:
 
 def outcome_of_line(result: dict[str, Any], parse: Parse, secret: str = "") -> Result:
     """What one result says of its cell; classified as the same response to a single request would be."""
-    response, error = result.get("response"), result.get("error")
+    response, error = _parsed(result.get("response")), result.get("error")
+    if response in _NO_BODY and ("body" in result or "choices" in result):  # some leave out the frame
+        response = result
     if not isinstance(response, dict):
         return _without_response(response, error, secret)
     body = _parsed(response.get("body", response if "choices" in response else None))
     status = _status(response.get("status_code", response.get("status")))
-    if status is None and isinstance(body, dict) and body:
+    if not status and isinstance(body, dict) and (body.get("choices") or (body and status is None)):
         status = 200  # a body that is an error is one whatever the status
     if status is not None and 200 <= status < 300:
         return _answered(parse(body), error, secret)

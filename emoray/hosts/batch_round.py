@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import threading
 import uuid
 from collections import deque
@@ -36,8 +37,9 @@ _WINDOW = timedelta(hours=25)  # after which nothing is expected any more: the 2
 _OLDEST = timedelta(days=60)  # a batch that is said to be older is not ours: the provider does not tell its time
 NONE_THERE = frozenset({404, 410})
 _NO_ENDPOINT = frozenset({404, 405, 501})
-_FULL = frozenset(
-    {"token_limit_exceeded", "enqueued_token_limit_exceeded", "request_limit_exceeded", "batch_limit_exceeded"}
+_FULL = re.compile(
+    r"(?:max)?enqueuedtokens?\w*|tokenlimitexceeded|requestlimitexceeded|(?:batch|queue)(?:size)?limit(?:exceeded|reached)?"
+    r"|toomanybatches|queue(?:is)?full"
 )  # the queue of an account: smaller files, or fewer at a time, are taken
 _HOPELESS = frozenset(kind for kind in FailureKind if kind.hopeless)
 _ALIKE = frozenset({FailureKind.BAD_REQUEST, FailureKind.MALFORMED, FailureKind.CONTEXT_LENGTH})
@@ -68,7 +70,7 @@ class Refused(Exception):
     @property
     def full(self) -> bool:
         """Whether the queue has no room for a file of this size."""
-        return self.code in _FULL
+        return is_full(self.code, self.failure.detail)
 
     @property
     def no_endpoint(self) -> bool:
@@ -608,7 +610,15 @@ class Round:
 
 
 def _kind(wrong: Wrong) -> FailureKind:
-    return FailureKind.RATE_LIMITED if wrong.code in _FULL else refusal_kind(400, wrong.as_error())
+    full = is_full(wrong.code, wrong.message)
+    return FailureKind.RATE_LIMITED if full else refusal_kind(400, wrong.as_error())
+
+
+def is_full(code: str | None, message: str) -> bool:
+    """Whether an error says that the provider's queue has no room; its words count where it has no code."""
+    if code is None:
+        return "enqueued token" in message.lower()
+    return _FULL.fullmatch("".join(filter(str.isalnum, code.lower()))) is not None
 
 
 def _refused_for_room(told: Told) -> bool:
@@ -621,7 +631,8 @@ def _lacks(told: Told, batch: NotedBatch, results: Results) -> str | None:
     """What of its results should be there, and is not: _OUTPUT, all the answers, or _REST, some lines."""
     if len(batch.keys) <= len(results.by_key) + results.aside:
         return None
-    unsaid = told.stage is Stage.COMPLETED and not told.completed and not told.failed  # counts may come late, too
+    uncounted = told.stage is Stage.COMPLETED and not told.completed and not told.failed  # counts may come late, too
+    unsaid = uncounted or (told.output is not None and told.completed is None)
     if (told.completed or unsaid) and not results.has_output:
         return _OUTPUT
     return _REST if results.lines < (told.completed or 0) + (told.failed or 0) else None

@@ -26,6 +26,7 @@ from emoray.hosts import Ask, BudgetSpent, HostDown, Reply
 from emoray.hosts.asking import Guess
 from emoray.hosts.batch_api import BatchApi, _text_of
 from emoray.hosts.batch_book import NotedBatch
+from emoray.hosts.batch_round import is_full
 from emoray.prices import price_of
 from emoray.rehearsal.batches import BatchManners
 from emoray.rehearsal.faults import Fault, Plan, storm
@@ -413,6 +414,16 @@ def test_a_batch_that_is_completed_before_it_names_files_or_counts_lines_is_wait
     assert once_each(provider)
 
 
+def test_a_batch_that_expired_uncounted_is_waited_for_while_the_file_that_it_names_is_not_there(start: Start) -> None:
+    def expired(batch: dict[str, Any]) -> dict[str, Any]:
+        return batch | {"status": "expired", "request_counts": None} if batch["status"] == "completed" else batch
+
+    with Provider(batches(late_contents=3, says=expired)) as provider:
+        replies = list(start(provider).generate(asks(5)))
+    assert kinds(replies) == {"answer": 5}
+    assert once_each(provider)
+
+
 def test_a_file_of_results_in_a_charset_that_it_declares_is_read_in_it() -> None:
     text = '{"text": "我很高兴"}'
     declared = {"content-type": "application/jsonl; charset=gb18030"}
@@ -560,6 +571,21 @@ def test_files_shrink_until_the_queue_takes_them(start: Start, no_queue: bool) -
     assert kinds(replies) == {"answer": 40}
     assert len(replies) == 40
     assert once_each(provider)
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "full"),
+    [
+        *((code, "no", True) for code in ("token_limit_exceeded", "EnqueuedTokenLimitExceeded", "queue_full")),
+        *((code, "no", True) for code in ("enqueued_tokens_exceeded", "batch-limit-exceeded", "too_many_batches")),
+        (None, "Enqueued token limit reached for gpt-4o in organization org-1.", True),
+        ("invalid_request", "Enqueued tokens are no matter.", False),
+        (None, "no", False),
+        ("context_length_exceeded", "no", False),
+    ],
+)
+def test_a_full_queue_is_known_by_any_spelling_of_its_code(code: str | None, message: str, full: bool) -> None:
+    assert is_full(code, message) is full
 
 
 def test_files_that_fit_one_by_one_wait_for_one_another(start: Start, tmp_path: Path) -> None:

@@ -194,7 +194,7 @@ def test_a_word_of_the_answer_is_never_taken_for_anything_else() -> None:
     assert found.text == text
 
 
-@pytest.mark.parametrize("status", ["200", 200.0, 201, "200 OK", None, "ok"])
+@pytest.mark.parametrize("status", ["200", 200.0, 201, "200 OK", None, "ok", 0, "0"])
 def test_a_good_status_is_known_by_any_spelling_and_a_body_without_one_by_itself(status: Any) -> None:
     assert of_line(response={"status_code": status, "body": body_of("Yes.")}) == parse(body_of("Yes."))
 
@@ -205,11 +205,17 @@ def test_a_good_status_is_known_by_any_spelling_and_a_body_without_one_by_itself
         {"status_code": 200, "body": json.dumps(body_of("Yes."))},
         {"body": body_of("Yes.")},
         body_of("Yes."),
+        json.dumps({"status_code": 200, "body": body_of("Yes.")}),
     ],
-    ids=["the body as a text", "no status", "no body of its own"],
+    ids=["the body as a text", "no status", "no body of its own", "all of it as a text"],
 )
 def test_a_body_is_found_where_some_put_it(response: Any) -> None:
     assert of_line(response=response) == parse(body_of("Yes."))
+
+
+@pytest.mark.parametrize("beside", [body_of("Yes."), {"body": body_of("Yes."), "status_code": 200}])
+def test_a_result_without_a_frame_is_read_as_one(beside: dict[str, Any]) -> None:
+    assert outcome_of_line({"custom_id": KEYS[0], "error": None, **beside}, parse).outcome == parse(body_of("Yes."))
 
 
 def kind_of(**parts: Any) -> FailureKind:
