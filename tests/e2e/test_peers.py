@@ -1,8 +1,11 @@
 """Runs against servers that nobody here wrote, out of the box: the LiteLLM proxy, and `transformers serve`.
 
-    make pytest TESTS="-m peers tests/e2e/test_peers.py"
+    .venv/bin/pip install -e '.[peers]'
+    python3 -m venv runs/litellm && runs/litellm/bin/pip install 'litellm[proxy]'
+    EMORAY_LITELLM=runs/litellm/bin/litellm make pytest TESTS="-m peers tests/e2e/test_peers.py"
 
-LiteLLM is no part of this package's environment: `EMORAY_LITELLM` names its program where it is not on the path.
+LiteLLM wants other versions than this package and is no part of its environment: `EMORAY_LITELLM` names its program
+where it is not on the path.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.peers, pytest.mark.campaign]
 needs_litellm = pytest.mark.skipif(LITELLM is None, reason="LiteLLM is not installed (pip install 'litellm[proxy]')")
 needs_serve = pytest.mark.skipif(
     None in map(find_spec, ("transformers", "fastapi", "uvicorn", "rich", "accelerate")),
-    reason="`transformers serve` is not installed (pip install 'transformers[serving]')",
+    reason="`transformers serve` is not installed (pip install -e '.[peers]')",
 )
 
 SPEC = """
@@ -125,7 +128,7 @@ def test_a_run_against_transformers_serve_is_answered(tmp_path: Path) -> None:
     port, model = free_port(), tiny_llama(tmp_path / "model")
     command = [sys.executable, "-m", "transformers.cli.transformers", "serve", "--host", "127.0.0.1"]
     command += ["--port", str(port), "--device", "cpu"]
-    quiet = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
+    quiet = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     with served(command, f"http://127.0.0.1:{port}/health", tmp_path / "log", **quiet):
         done = run(f"http://127.0.0.1:{port}/v1", tmp_path / "run", str(model))
     table = RunFolder(str(tmp_path / "run")).answers("a").read()
