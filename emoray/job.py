@@ -338,14 +338,15 @@ def _conduct(
 ) -> list[LaneEnd]:
     """Lets the lanes run: watched, and interruptible."""
     progress.begin()
-    said = set[tuple[str, str]]()
+    said = set[str]()
 
     def hear(lanes: Sequence[Lane]) -> None:
         sampled.look(lanes)
-        for new in [(lane.model, note) for lane in lanes for note in lane.tally().notes]:
-            if new not in said:
-                said.add(new)
-                progress.say(f"warning: model {new[0]!r}: {new[1]}")
+        for new in [(lane.model, *note) for lane in lanes for note in lane.tally().notes]:
+            warning = f"warning: {f'reader {new[1]!r}' if new[1] else f'model {new[0]!r}'}: {new[2]}"
+            if warning not in said:
+                said.add(warning)
+                progress.say(warning)
 
     def watch(lanes: Sequence[Lane]) -> None:
         if interruption.asked and not conductor.stopping:

@@ -22,7 +22,7 @@ from emoray.stream.placement import Bundle, Node
 from emoray.study import families
 from emoray.study.experiment import Grid, Sampling
 from emoray.study.prompts import Prompt, prompts, render
-from emoray.study.sampling import NEUTRAL, BadDefaults, drawn, in_words, own
+from emoray.study.sampling import NEUTRAL, BadDefaults, drawn, in_words, left_out, own
 
 
 @dataclass(frozen=True)
@@ -262,7 +262,10 @@ def _model(study: Study, folder: RunFolder, entry: ModelEntry, *, exact: bool = 
 
 def _unsettled(entry: ModelEntry) -> tuple[str, ...]:
     """Of a model whose files are on this machine."""
-    return tuple(unsettled(entry, chat_template(entry))) if isinstance(entry, Local | Vllm) else ()
+    if not isinstance(entry, Local | Vllm):
+        return ()
+    more = generation_config(entry) if entry.sampling_defaults == "model" else None
+    return *unsettled(entry, chat_template(entry)), *left_out(more or {})
 
 
 _UNKNOWN = "; and what the model's generation_config says, which is not known on this machine"

@@ -16,8 +16,15 @@ from itertools import dropwhile, takewhile
 from typing import Any
 
 from emoray.hosts import HostDown
+from emoray.hosts.weights import processor_template
 
 _PROBE, _OTHER = "kindly-sagacious-ostrich", "boldly-taciturn-heron"  # no template says these of itself
+# what a template may cut off, escape or write small, and what a real prompt has; it begins and ends with a letter
+_LONG = (
+    f"{_PROBE}. A valence of -0.500 & an arousal of 1/2: isn't that 'sad'?\n\nSay \"No\" <or 50 %> {{twice}}; [x] *y* "
+    f"\\n\n- Ärger, 悲しみ 🙂\n{'and so on, ' * 40}until the {_PROBE}"
+)
+_SHOWN = 160  # characters of a text, to a person
 _TURN_ENDS = ("<|eot_id|>", "<|im_end|>", "<end_of_turn>")  # Llama 3's, ChatML's, Gemma's
 _PARTS_AS_TEXT = re.compile(r"""['"]type['"]\s*:\s*['"]text['"]""")  # a list written as Python or JSON has it
 
@@ -73,7 +80,7 @@ class ChatTemplate:
         self._user = self._user_form()
         heard = _said("user", self._user(_OTHER))
         self._system = self._form(lambda text: [_said("system", text), heard])
-        self._assistant = self._form(lambda text: [heard, _said("assistant", text)])
+        self._assistant = self._form(lambda text: [heard, _said("assistant", text)], _PROBE)
         with suppress(Exception):  # not every template writes a chat that it is not to go on with
             self._by_example = self._lacks_beginning()
         if self._by_example:
@@ -85,6 +92,7 @@ class ChatTemplate:
         form = self._form(lambda text: [_said("user", text)])
         if form is not None:
             return form
+        self._check_unchanged()
         try:
             self._rendered([_said("user", _PROBE)], add_generation_prompt=True)
         except Exception as wrong:  # a template is a program: it refuses by whatever it raises
@@ -94,16 +102,27 @@ class ChatTemplate:
             "its chat template leaves out what the user says, given as a text and as a list of parts; correct it"
         )
 
-    def _form(self, chat: Callable[[Any], _Chat]) -> _Form | None:
+    def _form(self, chat: Callable[[Any], _Chat], probe: str = _LONG) -> _Form | None:
         """The form in which the probe comes out of a chat: some templates refuse a role, others drop a text unsaid."""
         for form in (_as_text, _as_parts):
             with suppress(Exception):  # a template is a program: it refuses a role by whatever it raises
-                tried = chat(form(_PROBE))
+                tried = chat(form(probe))
                 written = self._rendered(tried, add_generation_prompt=tried[-1]["role"] == "user")
-                wanted = [_PROBE, _OTHER][: len(tried)]
-                if all(probe in written for probe in wanted) and not _PARTS_AS_TEXT.search(written):
+                wanted = [probe, _OTHER][: len(tried)]
+                if all(_words(text) in _words(written) for text in wanted) and not _PARTS_AS_TEXT.search(written):
                     return form
         return None
+
+    def _check_unchanged(self) -> None:
+        """HostDown where a question comes out as another text."""
+        form = self._form(lambda text: [_said("user", text)], _PROBE)
+        if form is None:
+            return
+        written = _words(self._rendered([_said("user", form(_LONG))], add_generation_prompt=True))
+        raise HostDown(
+            f"its chat template changes what the user says, or cuts it: {_words(_LONG)[:_SHOWN]!r} became "
+            f"{written[max(0, written.find(_PROBE)) :][:_SHOWN]!r}; correct it"
+        )
 
     def _lacks_beginning(self) -> bool:
         """Whether an answer begins with something that the template does not write when told to begin one."""
@@ -205,6 +224,12 @@ class ChatTemplate:
         return "\n".join([str(self._template), *unusual, *(["by example"] if self._by_example else []), *told])
 
 
+def borrow_template(tokenizer: Any, model: str, revision: str | None) -> None:
+    """Gives a tokenizer that has none its processor's; of a model that is a folder, or a hub id."""
+    if not getattr(tokenizer, "chat_template", None) and not _has_code(tokenizer):
+        tokenizer.chat_template = processor_template(model, revision)
+
+
 def turn_ends(tokenizer: Any) -> list[int]:
     """The tokens that end a turn in families of chat models, where this vocabulary has them."""
     known = tokenizer.get_vocab()
@@ -213,6 +238,11 @@ def turn_ends(tokenizer: Any) -> list[int]:
 
 def _said(role: str, content: Any) -> dict[str, Any]:
     return {"role": role, "content": content}
+
+
+def _words(text: str) -> str:
+    """Some templates write one blank or line break for several."""
+    return " ".join(text.split())
 
 
 def _as_text(text: str) -> str:

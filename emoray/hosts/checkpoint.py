@@ -16,9 +16,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoTokenizer,
+)
 
 from emoray.hosts import HostDown, hub
+from emoray.hosts.chat_template import borrow_template
 from emoray.hosts.weights import adapter_of, commit_of, unusual
 from emoray.spec import Local
 
@@ -82,26 +90,44 @@ def _loaded(entry: Local) -> Loaded:
 
 
 def _tokenizer(entry: Local, source: _Source) -> Any:
-    return AutoTokenizer.from_pretrained(source.id, revision=source.revision, trust_remote_code=entry.trust_remote_code)
+    code = {"revision": source.revision, "trust_remote_code": entry.trust_remote_code}
+    tokenizer = AutoTokenizer.from_pretrained(source.id, **code)
+    borrow_template(tokenizer, source.id, source.revision)
+    return tokenizer
 
 
 def _weights(entry: Local, source: _Source) -> Any:
     with _without_adapter(source.id) as folder:
-        model, info = AutoModelForCausalLM.from_pretrained(
+        code = {"revision": source.revision, "trust_remote_code": entry.trust_remote_code}
+        config = AutoConfig.from_pretrained(folder, **code)
+        _check_whole(config)
+        model, info = _kind(config).from_pretrained(
             folder,
-            revision=source.revision,
+            **code,
             dtype=_dtype(entry),
-            trust_remote_code=entry.trust_remote_code,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # else it ends in a table on the terminal; they are told below
         )
-    if why := _misfit(model, info):
+    if why := misfit(model, info):
         raise _Unfit(why)
     return model
 
 
-def _misfit(model: Any, info: Mapping[str, Any]) -> str | None:
-    """Why these weights are not this model's."""
+def _kind(config: Any) -> Any:
+    """What loads it: some that also see (LLaVA, …) are no causal models to transformers, and speak all the same."""
+    sees = type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING and type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING
+    return AutoModelForImageTextToText if sees else AutoModelForCausalLM
+
+
+def _check_whole(config: Any) -> None:
+    """_Unfit for what transformers would load without its other half, and let speak: noise."""
+    if getattr(config, "is_encoder_decoder", False):
+        kind = ", ".join(getattr(config, "architectures", None) or [type(config).__name__])
+        raise _Unfit(f"it answers with a decoder what an encoder has read ({kind}); give one that goes on with a text")
+
+
+def misfit(model: Any, info: Mapping[str, Any]) -> str | None:
+    """Why these weights are not this model's, as the end of a sentence; `info` is what transformers told of loading."""
     kind = type(model).__name__
     if wrong := sorted(info["mismatched_keys"]):
         key, found, wanted = wrong[0]
@@ -174,7 +200,9 @@ def _peft(adapter: Mapping[str, Any]) -> Any:
     """The library that reads adapters."""
     kind, task = adapter.get("peft_type", "PEFT"), adapter.get("task_type")
     if importlib.util.find_spec("peft") is None:
-        raise _Unfit(f"it is an adapter ({kind}), and peft is not installed where the model runs: pip install peft")
+        raise _Unfit(
+            f"it is an adapter ({kind}), and peft is not installed where the model runs: pip install 'emoray[lora]'"
+        )
     if task not in (None, "CAUSAL_LM"):
         raise _Unfit(f"its adapter is for another task ({task}) than to speak; give one for CAUSAL_LM")
     return importlib.import_module("peft")

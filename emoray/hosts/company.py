@@ -48,6 +48,14 @@ def tried(think: Think, short: list[int], long: list[int], dtype: torch.dtype) -
     return Company.NONE
 
 
+def looks_ahead(whole: torch.Tensor, part: torch.Tensor, dtype: torch.dtype) -> bool:
+    """Whether a model reads in both directions: (tokens, vocabulary) logits of a text, and of the same text's first
+    tokens alone. It can fill gaps, and what it would say is noise.
+    """
+    close = _CLOSE.get(dtype, 0.1)
+    return not all(_near(*pair, close) for pair in zip(whole, part, strict=False))
+
+
 def _alike(together: Sequence[Thought], alone: Sequence[Thought], dtype: torch.dtype) -> bool:
     return all(_same(*pair, _CLOSE.get(dtype, 0.1)) for pair in zip(together, alone, strict=True))
 

@@ -24,12 +24,12 @@ from transformers import (
 from emoray.hosts import Ask, HostDown, Reply
 from emoray.hosts.chat_template import ChatTemplate
 from emoray.hosts.checkpoint import load, reason_of
-from emoray.hosts.company import STEPS, Company, Thought, tried
+from emoray.hosts.company import STEPS, Company, Thought, looks_ahead, tried
 from emoray.hosts.context import longest
 from emoray.hosts.reasoning import Wording, no_answer, tags_of, unsettled
 from emoray.spec import Local
 from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome
-from emoray.study.sampling import NEUTRAL, BadDefaults, Settings, drawn, own
+from emoray.study.sampling import NEUTRAL, BadDefaults, Settings, drawn, left_out, own
 
 _ENDLESS = 2**31  # tokens, of a model whose context nothing ends
 _TRIAL = [{"role": "user", "content": "Would you mind telling me what it is like?"}]
@@ -51,13 +51,17 @@ class TransformersHost:
         self._ends = _ends(self._tokenizer, self._model, self._template)
         self._pad = _padding(self._tokenizer, self._model)
         self.defaults = _defaults(entry, self._model.generation_config)
+        taken = entry.sampling_defaults == "model"
+        unheard = left_out(self._model.generation_config.to_diff_dict()) if taken else []
         self._model.generation_config = GenerationConfig()  # `generate` would take from it what is not asked
         self._tags = tags_of(entry.reasoning_tags)
         self._wording = Wording(self._tokenizer, self._tags)
         self._longest = longest(self._model, self._tokenizer) or _ENDLESS
         self._one_at_a_time = threading.Lock()
         self._company = self._tried(entry)
-        self.notes = [*unsettled(entry, self._template.text), *self._template.notes, *_notes(self._company)]
+        self.notes = [
+            *unsettled(entry, self._template.text), *self._template.notes, *_notes(self._company), *unheard
+        ]  # fmt: skip
 
     def generate(self, asks: Iterable[Ask]) -> Iterator[Reply]:
         """Replies a batch at a time; only asks that are sampled alike, and may answer as long, share a batch."""
@@ -98,7 +102,9 @@ class TransformersHost:
         if len(prompt) < 2:
             return Company.ALIKE
         self._check_vocabulary(entry, prompt)
-        return tried(self._thoughts, prompt[len(prompt) // 2 :], prompt, self._model.dtype)
+        company = tried(self._thoughts, prompt[len(prompt) // 2 :], prompt, self._model.dtype)
+        self._check_direction(entry, prompt)
+        return company
 
     def _check_vocabulary(self, entry: Local, tokens: Sequence[int]) -> None:
         known = _vocabulary(self._model)
@@ -106,6 +112,18 @@ class TransformersHost:
             raise HostDown(
                 f"model {entry.name!r} ({entry.id}): its tokenizer writes token {max(tokens)} and the model knows "
                 f"{known}; give the tokenizer that belongs to its weights"
+            )
+
+    @torch.inference_mode()
+    def _check_direction(self, entry: Local, tokens: Sequence[int]) -> None:
+        whole, part = (
+            self._model(input_ids=torch.tensor([some], device=self._device)).logits[0].float()
+            for some in (tokens, tokens[: len(tokens) // 2])
+        )
+        if looks_ahead(whole, part, self._model.dtype):
+            raise HostDown(
+                f"model {entry.name!r} ({entry.id}) reads a text in both directions ({type(self._model).__name__}), "
+                "and cannot go on with one; give a causal model"
             )
 
     def _thoughts(self, prompts: Sequence[list[int]]) -> list[Thought]:

@@ -32,14 +32,14 @@ from types import MappingProxyType
 from typing import Any, NoReturn
 
 from emoray.hosts import Ask, HostDown, Reply, hub
-from emoray.hosts.chat_template import ChatTemplate
+from emoray.hosts.chat_template import ChatTemplate, borrow_template
 from emoray.hosts.reasoning import Wording, no_answer, tags_of, unsettled
-from emoray.hosts.weights import adapter_of, commit_of
+from emoray.hosts.weights import adapter_of, commit_of, unmerged
 from emoray.parent import die_with
 from emoray.spec import Vllm
 from emoray.study.endings import Ending, ending_of
 from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome
-from emoray.study.sampling import NEUTRAL, BadDefaults, Settings, drawn, own
+from emoray.study.sampling import NEUTRAL, BadDefaults, Settings, drawn, left_out, own
 
 _log = logging.getLogger(__name__)
 _AHEAD = 1.1  # asks in flight per place in the engine's batch, so that a place never waits for its next ask
@@ -88,8 +88,10 @@ class VllmHost:
         self.defaults = _defaults(config.get_diff_sampling_param())
         # a family's end of turn may stand in generation_config.json alone, which not every copy of a model has
         self._tokenizer = tokenizer
+        borrow_template(tokenizer, str(config.tokenizer), config.tokenizer_revision)
         self._template = ChatTemplate(tokenizer, entry.chat_template, entry.chat_template_kwargs, day=day)
-        self.notes = [*unsettled(entry, self._template.text), *self._template.notes]
+        more = config.try_get_generation_config() if entry.sampling_defaults == "model" else {}
+        self.notes = [*unsettled(entry, self._template.text), *self._template.notes, *left_out(more)]
         self._of_all: dict[str, Any] = {"stop_token_ids": self._template.ends()}
         if entry.structured_outputs:
             self._of_all["structured_outputs"] = StructuredOutputsParams(**entry.structured_outputs)
@@ -462,9 +464,7 @@ def _no_model(entry: Vllm) -> str | None:
     adapter = adapter_of(entry.id, entry.revision)
     if adapter is None:
         return None
-    base = adapter.get("base_model_name_or_path") or "a model that it does not name"
-    merge = "merge it into those weights (peft: merge_and_unload, save_pretrained) and give that folder"
-    return f"it is an adapter of {base}; {merge}, or take host: transformers"
+    return f"{unmerged(adapter)}, or take host: transformers"
 
 
 def _folder_revision(entry: Vllm) -> str | None:

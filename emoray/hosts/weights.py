@@ -5,6 +5,7 @@ apart where they are no model by themselves.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -36,14 +37,24 @@ def fetch(model: str, revision: str | None) -> int:
 
 def adapter_of(model: str, revision: str | None) -> dict[str, Any] | None:
     """What a LoRA or another PEFT adapter says of itself, such as `base_model_name_or_path`; None of a whole model."""
-    folder = Path(model)
-    file = _found(model, revision) if not folder.exists() else folder / _ADAPTER
-    if file is None or not file.is_file() or not _has_adapter_weights(file.parent, downloaded=not folder.exists()):
+    file = _file(model, revision, _ADAPTER)
+    if file is None or not _has_adapter_weights(file.parent, downloaded=not Path(model).exists()):
         return None
-    with suppress(ValueError):
-        told = json.loads(file.read_text(encoding="utf-8"))
-        return told if isinstance(told, dict) else {}
-    return {}
+    return _told(file)
+
+
+def processor_template(model: str, revision: str | None) -> str | None:
+    """The chat template that is kept for a model's processor: some that also see have it nowhere else."""
+    file = _file(model, revision, "chat_template.json")
+    text = _told(file).get("chat_template") if file else None
+    return text if isinstance(text, str) else None
+
+
+def unmerged(adapter: Mapping[str, Any]) -> str:
+    """Why an adapter is nothing by itself, as the end of a sentence."""
+    base = adapter.get("base_model_name_or_path") or "a model that it does not name"
+    merge = "merge it into those weights (peft: merge_and_unload, save_pretrained) and give that folder"
+    return f"it is an adapter of {base}; {merge}"
 
 
 def commit_of(model: str, revision: str | None) -> str | None:
@@ -66,15 +77,26 @@ def unusual(model: str) -> str | None:
     return None
 
 
-def _found(model: str, revision: str | None) -> Path | None:
-    """Of a hub id."""
+def _file(model: str, revision: str | None, name: str) -> Path | None:
+    """A file of a folder, or of a hub id."""
+    if Path(model).exists():
+        file = Path(model, name)
+        return file if file.is_file() else None
     if "://" in model:
         return None
     with suppress(Exception):
         from huggingface_hub import hf_hub_download
 
-        return Path(hf_hub_download(model, _ADAPTER, revision=revision))
+        return Path(hf_hub_download(model, name, revision=revision))
     return None
+
+
+def _told(file: Path) -> dict[str, Any]:
+    """What a JSON file says."""
+    with suppress(ValueError):
+        told = json.loads(file.read_text(encoding="utf-8"))
+        return told if isinstance(told, dict) else {}
+    return {}
 
 
 def _has_adapter_weights(folder: Path, *, downloaded: bool) -> bool:

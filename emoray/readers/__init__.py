@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 
 from emoray.study.scoring import Reading
 
-__all__ = ["Reader", "ReaderDown", "Reading", "SlowReader"]
+__all__ = ["Reader", "ReaderDown", "Reading", "SlowReader", "TellingReader"]
 
 
 class Reader(Protocol):
@@ -34,6 +34,16 @@ class SlowReader(Reader, Protocol):
 
     def read_each(self, texts: Sequence[str]) -> Iterator[list[tuple[int, Reading]]]:
         """The same readings in groups as they come, each with the place of its text; together one per text."""
+        ...
+
+
+@runtime_checkable
+class TellingReader(Reader, Protocol):
+    """A reader that has loaded a model, and so knows more of it."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """Sentences that whoever runs it should read."""
         ...
 
 

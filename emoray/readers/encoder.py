@@ -32,7 +32,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from emoray import embedded
 from emoray.hosts import hub
-from emoray.hosts.weights import commit_of
+from emoray.hosts.checkpoint import misfit
+from emoray.hosts.weights import adapter_of, commit_of, unmerged
 from emoray.readers import ReaderDown, Reading, onnx
 from emoray.readers.failing import cause, first_line, is_failure
 from emoray.readers.padding import SIDES, UNPADDED, Piece, Way, known_ids, padded, padding_id
@@ -81,6 +82,7 @@ class Encoder:
         self._most_tokens, self._most_texts = entry.batch_tokens or auto, entry.batch_size
         self._computing = threading.Lock()
         self._entry, self._threads = entry, threads
+        self.notes: list[str] = []  # sentences that whoever runs it should read
         self._model: Any = model
         self._network: onnx.Run = partial(_eagerly, model)
         self._way: Way = "right"
@@ -222,7 +224,7 @@ class Encoder:
         while fails - fits > 1:
             middle = (fits + fails) // 2
             fits, fails = (fits, middle) if self._failure_at(middle) else (middle, fails)
-        _log.warning("%s reads %d tokens, and not %d (%s)", _named(self._entry), fits, said, cause(wrong))
+        self._note(f"reads {fits} tokens, and not {said} ({cause(wrong)})")
         return self._cut_at(fits)
 
     def _failure_at(self, tokens: int) -> Exception | None:
@@ -268,8 +270,12 @@ class Encoder:
         shared = {"alike": "only texts of one length share a batch", "alone": "each is read alone"}
         if way in shared:
             why = "reads a text otherwise where it is padded"
-            _log.warning("%s %s, so %s, which is slower", _named(self._entry), why, shared[way])
+            self._note(f"{why}, so {shared[way]}, which is slower")
         return way
+
+    def _note(self, said: str) -> None:
+        _log.warning("%s %s", _named(self._entry), said)
+        self.notes.append(f"it {said}")
 
     def _tried(self, as_read: _AsRead, groups: list[list[Piece]], alone: list[Any], way: Way) -> float:
         """By how much readings are off in a way; without end where the network cannot read so."""
@@ -400,6 +406,9 @@ def tokenizer_threads(threads: int, gpus: float) -> int:
 def _loaded(entry: _Entry) -> tuple[Any, Any]:
     path = str(embedded.reader_path()) if entry.model == "embedded" else entry.model
     device = _device(entry)
+    adapter = adapter_of(path, entry.revision)
+    if adapter is not None:  # beside whole weights it would be passed over
+        raise ReaderDown(f"{_named(entry)} cannot be loaded: {unmerged(adapter)}")
     # False and not unset: unset, transformers would ask whoever sits at the terminal
     tokenizer = AutoTokenizer.from_pretrained(path, revision=entry.revision, trust_remote_code=False)
     model, info = AutoModelForSequenceClassification.from_pretrained(
@@ -408,10 +417,13 @@ def _loaded(entry: _Entry) -> tuple[Any, Any]:
         dtype=_dtype(entry, device),
         output_loading_info=True,
         trust_remote_code=False,
+        ignore_mismatched_sizes=True,  # else it ends in a table on the terminal; they are told below
     )
     missing = sorted(info["missing_keys"])
     if missing:  # transformers would fill them with random numbers, and say so only in a log
         raise ReaderDown(f"{_named(entry)} has no weights for {', '.join(missing[:2])}: it is no trained classifier")
+    if why := misfit(model, info):
+        raise ReaderDown(f"{_named(entry)} cannot be loaded: {why}")
     return model.to(device).eval(), tokenizer
 
 

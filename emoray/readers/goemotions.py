@@ -30,6 +30,7 @@ class GoEmotions:
         self._sigmoid = _is_sigmoid(entry, self._encoder.config)
         self._temperature = entry.temperature
         self._encoder.settle(self._probabilities)
+        self.notes = self._encoder.notes
 
     def read(self, texts: Sequence[str]) -> list[Reading]:
         """Readings in the order of the texts; an error for one that the classifier cannot read."""

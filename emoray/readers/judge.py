@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from emoray.hosts import Ask, Host, HostDown, Reply
+from emoray.hosts import Ask, Host, HostDown, OwnModel, Reply
 from emoray.readers import ReaderDown, Reading
 from emoray.spec import Hosted, JudgeReader, ModelEntry, Retry, SamplingSpec, Vllm
 from emoray.study import rubrics
@@ -55,6 +55,7 @@ class Judge:
         self._entry, self._host, self._rubric = entry.model, host, rubric(entry)
         self._sampling = sampling_of(entry)
         self._down: ReaderDown | None = None
+        self.notes = list(host.notes) if isinstance(host, OwnModel) else []
 
     @property
     def revision(self) -> str:

@@ -27,6 +27,7 @@ class Regressor:
         self._low, self._high = entry.range
         self._sigmoid = entry.activation == "sigmoid"
         self._encoder.settle(self._affects)
+        self.notes = self._encoder.notes
 
     def read(self, texts: Sequence[str]) -> list[Reading]:
         """Readings in the order of the texts, each with an affect; an error for one that the network cannot read."""

@@ -27,7 +27,7 @@ from emoray import rows
 from emoray.hosts import Ask, Host, HostDown, OwnModel, Reply
 from emoray.journal import Journal
 from emoray.manifest import day as day_of
-from emoray.readers import Reader, ReaderDown, Reading, SlowReader
+from emoray.readers import Reader, ReaderDown, Reading, SlowReader, TellingReader
 from emoray.readers.failing import cause, is_failure, raised_at
 from emoray.resume import owed_rows
 from emoray.spec import (
@@ -324,7 +324,7 @@ class Listener:
         except BaseException as wrong:  # which nobody foresaw
             ray.get(ledger.down.remote(_unforeseen(entry.name, wrong)))
             return None
-        ledger.ready.remote(_me(), entry.name)
+        ledger.ready.remote(_me(), entry.name, None, reader.notes if isinstance(reader, TellingReader) else ())
         return reader
 
     def _owed(self, reader: Reader, block: pa.Table) -> pa.Table:

@@ -41,7 +41,7 @@ class Tally:
     closed: bool = False  # stopped, and nothing more is read either
     down: str | None = None  # one sentence, where the lane cannot go on
     defaults: dict[str, float | None] | None = None  # of a model that its host loaded: what no ask says
-    notes: list[str] = field(default_factory=list)  # sentences of the host for whoever runs it
+    notes: list[tuple[str, str]] = field(default_factory=list)  # (reader, or "" of the model; a sentence to be read)
     unsearched: int | None = None  # slices of the grid that may still hold owed cells; None before the first is through
 
     @property
@@ -161,13 +161,13 @@ class LaneLedger:
         defaults: Mapping[str, float | None] | None = None,
         notes: Sequence[str] = (),
     ) -> None:
-        """It has what it needs: its engine, its weights. A speaker whose host loaded a model tells what holds where
-        asks are silent, and what to know.
+        """It has what it needs: its engine, its weights. Who loaded a model tells what is to be known of it, and a
+        speaker what holds where asks are silent.
         """
         self._loading[reader].discard(actor)
         self._tally.speakers += not reader
         self._tally.defaults = self._tally.defaults or (dict(defaults) if defaults else None)
-        self._tally.notes += [note for note in notes if note not in self._tally.notes]
+        self._tally.notes += [(reader, note) for note in notes if (reader, note) not in self._tally.notes]
 
     def said(self, block: str, counts: Mapping[str, Any]) -> None:
         """Replies to a block that are durable: `answered`, `failed` by kind, tokens and money."""

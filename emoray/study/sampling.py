@@ -25,6 +25,16 @@ NEUTRAL: Mapping[str, float | None] = {
 ASKED = tuple(setting.name for setting in fields(Sampling))  # by every ask; the others are a model's own alone
 _WHOLE = ("max_tokens", "top_k")
 _OTHER_NAMES = {"max_new_tokens": "max_tokens"}
+# of transformers, what shapes answers there and not with vLLM, and the value by which it shapes nothing
+_LEFT_OUT: Mapping[str, Any] = {
+    **dict.fromkeys(("suppress_tokens", "begin_suppress_tokens", "bad_words_ids", "sequence_bias", "stop_strings")),
+    **dict.fromkeys(("forced_bos_token_id", "forced_eos_token_id", "exponential_decay_length_penalty")),
+    **dict.fromkeys(("penalty_alpha", "watermarking_config", "dola_layers")),
+    **dict.fromkeys(("no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "min_length", "min_new_tokens"), 0),
+    **dict.fromkeys(("epsilon_cutoff", "eta_cutoff", "top_h", "presence_penalty", "frequency_penalty"), 0),
+    **dict.fromkeys(("num_beams", "num_beam_groups", "typical_p", "encoder_repetition_penalty", "guidance_scale"), 1),
+    "do_sample": True,
+}
 _CAN_BE: dict[str, Callable[[float], bool]] = {
     "temperature": lambda x: x >= 0,
     "top_p": lambda x: 0 < x <= 1,
@@ -56,6 +66,16 @@ def own(config: Mapping[str, Any]) -> Settings:
     return {name: _checked(name, told[name]) for name in NEUTRAL if name in told}
 
 
+def left_out(config: Mapping[str, Any]) -> list[str]:
+    """A sentence where a generation_config says more than is taken from it with `sampling_defaults: model`."""
+    more = {name: config[name] for name, none in _LEFT_OUT.items() if config.get(name) not in (None, none)}
+    if not more:
+        return []
+    told = ", ".join(f"{name} {_in_short(value)}" for name, value in more.items())
+    hint = "; for the likeliest words set temperature: 0" if more.get("do_sample") is False else ""
+    return [f"its generation_config also says {told}, and answers are drawn without{hint}"]
+
+
 def drawn(asked: Asked, defaults: Mapping[str, float | None]) -> Settings:
     """All settings of an ask: what it says, else the defaults, else what shapes nothing."""
     said = {name: getattr(asked, name) for name in ASKED}
@@ -73,6 +93,10 @@ def _shown(name: str, value: float | None, ours: bool) -> str:
     if value is not None:
         return f"{value:g}"
     return "unlimited" if ours and name == "max_tokens" else "the provider's own"
+
+
+def _in_short(value: Any) -> str:
+    return f"of {len(value)}" if isinstance(value, list | dict) else f"{value}"
 
 
 def _checked(name: str, value: Any) -> float:

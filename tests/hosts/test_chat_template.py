@@ -216,6 +216,42 @@ def test_a_system_text_that_would_be_lost_or_cost_the_question_goes_before_it(te
     assert prompt(byte_level(template)) == ("<|im_start|>user\nYou are sad.\n\nWhy?<|im_end|>\n<|im_start|>assistant\n")
 
 
+CHANGES = {
+    "small letters": "message['content'] | lower",
+    "capitals": "message['content'] | title",
+    "the first line": "message['content'].split('\n')[0]",
+    "the first sentence": "message['content'].split('.')[0]",
+    "the first letters": "message['content'][:200]",
+    "no quotes": "message['content'] | replace('\"', '')",
+    "HTML": "message['content'] | e",
+    "JSON": "message['content'] | tojson",
+    "words turned round": "message['content'].split() | reverse | join(' ')",
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_template_that_makes_another_text_of_a_question_is_refused_and_both_are_shown(change: str) -> None:
+    with pytest.raises(
+        HostDown, match=r"its chat template (changes what the user says, or cuts it|leaves out)"
+    ) as told:
+        ChatTemplate(byte_level(CHATML.replace("message['content']", f"({CHANGES[change]})")))
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_system_text_that_would_be_changed_goes_before_the_question(change: str) -> None:
+    written = f"(({CHANGES[change]}) if message['role'] == 'system' else message['content'])"
+    assert prompt(byte_level(CHATML.replace("message['content']", written))) == (
+        "<|im_start|>user\nYou are sad.\n\nWhy?<|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+def test_blanks_and_empty_lines_may_go() -> None:
+    """As Falcon's."""
+    less = CHATML.replace("message['content']", "message['content'].strip().replace('\n\n', '\n')")
+    assert prompt(byte_level(less)) == AS_CHATML
+
+
 def test_a_list_that_comes_out_as_python_writes_it_is_no_question() -> None:
     loses = CHATML.replace(
         "message['content']", "(message['content'] | string if message['content'] is not string else '')"

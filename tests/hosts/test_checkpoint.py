@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForSeq2SeqLM
 
 from emoray.hosts import Ask, HostDown
 from emoray.hosts.transformers import TransformersHost
@@ -156,6 +156,51 @@ def test_a_quantized_checkpoint_names_the_library_that_is_missing(model: str, me
     assert complaint(model).endswith("; install what it names where the model runs")
 
 
+# ── models of another kind ──
+
+
+SMALL = {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2, "encoder_ffn_dim": 64,
+         "decoder_attention_heads": 2, "decoder_ffn_dim": 64}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["bart", "mbart", "pegasus"])
+def test_the_decoder_of_an_encoder_decoder_is_not_let_speak_alone(tmp_path: Path, kind: str) -> None:
+    config = AutoConfig.for_model(kind, vocab_size=262, pad_token_id=0, eos_token_id=2, bos_token_id=1, **SMALL)
+    AutoModelForSeq2SeqLM.from_config(config).save_pretrained(tmp_path)
+    tiny_models.tokenizer().save_pretrained(tmp_path)
+    assert re.fullmatch(
+        r"it answers with a decoder what an encoder has read \(\w+ForConditionalGeneration\); give one that goes on "
+        "with a text", complaint(tmp_path)
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "electra"])
+def test_a_model_that_fills_gaps_is_not_let_speak(tmp_path: Path, kind: str) -> None:
+    folder = tiny_models.speaker(tmp_path, kind, is_decoder=False, max_position_embeddings=128)
+    with pytest.raises(HostDown, match=r"reads a text in both directions \(\w+\), and cannot go on with one; give a"):
+        host(folder)
+
+
+def test_a_model_that_also_sees_speaks_without_a_picture(tmp_path: Path) -> None:
+    """A LLaVA, which transformers does not count among those that speak, with its chat template where processors are."""
+    words = tiny_models.tokenizer()
+    tokens = {"vocab_size": len(words), "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    text = {"model_type": "llama", **tiny_models.SHAPE, **tokens, "max_position_embeddings": 300}
+    sees = {"model_type": "clip_vision_model", "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
+            "num_attention_heads": 2, "image_size": 28, "patch_size": 14}  # fmt: skip
+    torch.manual_seed(1)
+    config = AutoConfig.for_model("llava", text_config=text, vision_config=sees, image_token_index=4)
+    AutoModelForImageTextToText.from_config(config).save_pretrained(tmp_path)
+    words.save_pretrained(tmp_path)
+    (tmp_path / "chat_template.json").write_text(json.dumps({"chat_template": tiny_models.WITH_SYSTEM}))
+    speaker = host(tmp_path)
+    assert speaker._longest == 300
+    chat = [{"role": "user", "content": "Why?"}]
+    written = speaker._tokenizer.decode(speaker._template.tokens(chat))
+    assert written == "<s><turn>user\nWhy?<end><turn>assistant\n"
+    assert said(speaker)
+
+
 # ── adapters ──
 
 
@@ -223,7 +268,7 @@ def test_an_adapter_that_does_not_fit_is_refused(
 def test_an_adapter_needs_a_library_and_says_which(tmp_path: Path, model: str, together: bool) -> None:
     folder = adapter(Path(model) if together else tmp_path / "adapter", model)
     assert complaint(folder) == (
-        "it is an adapter (LORA), and peft is not installed where the model runs: pip install peft"
+        "it is an adapter (LORA), and peft is not installed where the model runs: pip install 'emoray[lora]'"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -19,7 +19,7 @@ from emoray.hosts import Ask, HostDown, Reply
 from emoray.hosts.chat import request_body
 from emoray.hosts.hosted_api import HostedApi
 from emoray.hosts.scripted import ScriptedHost
-from emoray.readers import ReaderDown, SlowReader
+from emoray.readers import ReaderDown, SlowReader, TellingReader
 from emoray.readers.judge import Judge, asked_of, parsed, rubric
 from emoray.rehearsal.provider import completion
 from emoray.spec import Account, Hosted, JudgeReader, Retry, Scripted, SpecError, parse
@@ -55,6 +55,13 @@ class Fake:
         pass
 
 
+class Loaded(Fake):
+    """A host that has loaded a model."""
+
+    defaults: Mapping[str, float | None] = {}
+    notes = ("its chat template speaks of thinking",)
+
+
 def entry(**settings: Any) -> JudgeReader:
     return JudgeReader(kind="judge", name="j", model=Scripted(host="scripted", name="m"), **settings)
 
@@ -62,6 +69,12 @@ def entry(**settings: Any) -> JudgeReader:
 def judge(*outcomes: Outcome | Exception, **settings: Any) -> tuple[Judge, Fake]:
     host = Fake(*outcomes)
     return Judge(entry(**settings), host), host
+
+
+def test_a_judge_tells_what_is_to_be_known_of_its_model() -> None:
+    told, silent = Judge(entry(), Loaded()), Judge(entry(), Fake())
+    assert isinstance(told, TellingReader)
+    assert (told.notes, silent.notes) == (["its chat template speaks of thinking"], [])
 
 
 def test_a_judge_says_valence_arousal_and_how_sure_it_is() -> None:

@@ -204,6 +204,38 @@ def test_a_folder_without_a_trained_head_is_refused(tmp_path: Path) -> None:
         reader(folder)
 
 
+def refusal(folder: str) -> str:
+    with pytest.raises(ReaderDown) as told:
+        reader(folder)
+    said = str(told.value)
+    assert said.splitlines() == [said]
+    assert said.startswith(f"reader 'r' ({folder}) ")
+    return said
+
+
+def test_a_checkpoint_with_more_layers_than_its_config_is_refused(tmp_path: Path) -> None:
+    """transformers would leave them out, and say so only in a log."""
+    folder = tiny_models.classifier(tmp_path, LABELS)
+    tiny_models.change(folder, "config.json", num_hidden_layers=0)
+    assert "BertForSequenceClassification has no place for bert.encoder.layer.0." in refusal(folder)
+
+
+def test_weights_of_another_shape_are_refused_with_both_shapes(tmp_path: Path) -> None:
+    folder = tiny_models.classifier(tmp_path, LABELS)
+    tiny_models.change(folder, "config.json", intermediate_size=48)
+    assert "has the shape 64, config.json makes it 48 and 2 more; take the config.json that belongs" in refusal(folder)
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside whole weights"])
+def test_an_adapter_is_refused_and_not_passed_over(tmp_path: Path, beside: bool) -> None:
+    folder = tiny_models.classifier(tmp_path / "base", LABELS) if beside else str(tmp_path)
+    Path(folder, "adapter_config.json").write_text('{"peft_type": "LORA", "base_model_name_or_path": "org/base"}')
+    Path(folder, "adapter_model.safetensors").write_bytes(b"")
+    assert "cannot be loaded: it is an adapter of org/base; merge it into those weights (peft: merge_" in refusal(
+        folder
+    )
+
+
 def test_a_gpu_that_is_not_there_is_said_at_once(softmax: str) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is one")

@@ -79,6 +79,14 @@ def test_an_actor_loads_from_when_it_has_a_process_until_it_is_ready() -> None:
     assert ledger.tally().speakers == 2
 
 
+def test_what_a_model_or_a_reader_says_of_itself_at_its_start_is_kept_once() -> None:
+    ledger = LaneLedger()
+    for actor in "ab":
+        ledger.ready(actor, "", {"top_k": 0}, ["it may think"])
+        ledger.ready(actor, "judge", None, ["it may think"])
+    assert ledger.tally().notes == [("", "it may think"), ("judge", "it may think")]
+
+
 def test_a_lane_that_is_stopped_has_asked_all_as_soon_as_what_was_begun_is_settled() -> None:
     ledger = LaneLedger()
     ledger.found(0, 8)

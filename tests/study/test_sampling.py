@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from emoray.study.experiment import Sampling
-from emoray.study.sampling import NEUTRAL, BadDefaults, drawn, in_words, own
+from emoray.study.sampling import NEUTRAL, BadDefaults, drawn, in_words, left_out, own
 
 QWEN = {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "eos_token_id": [1, 2], "do_sample": True, "min_p": None}
 
@@ -34,6 +34,15 @@ def test_a_models_own_settings_are_those_that_vllm_takes_from_it() -> None:
     }
     assert own(told) == {"repetition_penalty": 1.1, "max_tokens": 2048, "top_k": 0}
     assert own({}) == own({"temperature": None}) == {}
+
+
+def test_what_is_not_taken_of_a_models_own_settings_is_said() -> None:
+    told = {"no_repeat_ngram_size": 3, "suppress_tokens": [7, 8], "do_sample": False, "num_beams": 1, "top_k": 20}
+    assert left_out(told) == [
+        "its generation_config also says suppress_tokens of 2, no_repeat_ngram_size 3, do_sample False, and answers are "
+        "drawn without; for the likeliest words set temperature: 0"
+    ]
+    assert left_out(QWEN) == left_out({}) == []
 
 
 @pytest.mark.parametrize(
