@@ -4,6 +4,7 @@
     RUN/lanes.json                                                what each lane of the run under way does or waits for
     RUN/answers/model_folder=m-<m>/*.parquet                      one row per ask, as soon as it exists
     RUN/rows/reader_folder=r-<r>/model_folder=m-<m>/*.parquet     the scored rows
+    RUN/tabs/                                                     what each actor may have spent (`emoray.tabs`)
     RUN/torn/                                                     what could not be read, for whoever wants to look
     RUN/report/
 

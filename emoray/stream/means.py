@@ -114,7 +114,8 @@ def means_of(spec: Spec, entry: ModelEntry, folder: RunFolder) -> Means | None:
     from emoray.stream.governor_actor import account_governor, purse  # late: what is checked before needs no Ray
 
     account, run = spec.accounts[entry.account], hashlib.blake2b(folder.uri.encode(), digest_size=8).hexdigest()
-    spent = _spent(spec, folder)
+    capped = spec.budget_usd is not None or account.budget_usd is not None
+    spent = _spent(spec, folder) if capped else defaultdict[str, float](float)
     governor: Governor = account_governor(account, run)
     money: Governor | None = None
     if spec.budget_usd is not None:
