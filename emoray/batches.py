@@ -6,6 +6,7 @@ import json
 from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass, field, fields
 
+from emoray import rows
 from emoray.hosts.batch_book import NotedBatch
 from emoray.store import RunFolder
 
@@ -38,7 +39,7 @@ class FolderBook:
 def _batch(raw: bytes) -> NotedBatch:
     """What a later version wrote beside these fields is left out."""
     data = {name: value for name, value in json.loads(raw).items() if name in _FIELDS}
-    return NotedBatch(**{**data, "keys": tuple(data["keys"])})
+    return NotedBatch(**{**data, "keys": tuple(data["keys"]), "usd": rows.known_usd(data.get("usd")) or 0.0})
 
 
 @dataclass

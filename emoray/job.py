@@ -24,12 +24,11 @@ from emoray.compact import compact
 from emoray.exit_codes import INTERRUPTED, OK, OWED
 from emoray.hints import did_you_mean
 from emoray.human import human_labels
-from emoray.lease import Lease
+from emoray.lease import Lease, holder
 from emoray.progress import Progress, Standing, by_kind, waits_for_ray
 from emoray.spec import (
     Account,
     Hosted,
-    JudgeReader,
     ModelEntry,
     ReaderEntry,
     SpecError,
@@ -46,6 +45,7 @@ from emoray.study.goemotions import LabelMap
 from emoray.study.outcomes import FailureKind
 from emoray.study.sampling import drawn
 from emoray.study.scoring import UNREADABLE, NeutralRule
+from emoray.tabs import book, lost_by_model
 from emoray.validate import human_text
 
 if TYPE_CHECKING:  # Ray takes seconds to import: what is wrong, and what is waited for, is said before
@@ -149,7 +149,7 @@ def report(
     readers = manifest.readers(kept)
     labels, placed = _placed(label_maps, readers, study.label_map)
     validated = [human_text(path, list(placed.values()), labels) for path in ceilings]
-    target = RunFolder(out) if out else folder
+    target, lost = RunFolder(out) if out else folder, _lost(folder, kept or {})
     source, left_out = as_asked(folder, study), ""
     if isinstance(source, Belonging):
         left_out = f"\nleft out: {source.strangers():,} answers in the folder that the spec does not ask for"
@@ -163,10 +163,26 @@ def report(
             moved=_own_maps({name: reader for name, reader in placed.items() if reader != readers[name]}),
             human_text={name: reads for names, reads in validated for name in names},
             human_labels=human_labels(human, labels) if human else None,
+            lost_usd=lost,
         )
     except Unusable as wrong:
         raise SpecError(f"{human}: {wrong}" if human else str(wrong)) from None
-    return f"{terminal_table(summary)}\n{left_out}\nreport: {target.where('' if out else 'report/')}report.html"
+    told = "".join(
+        f"\nup to ${usd:,.2f} was spent on answers of {model} that nobody has" for model, usd in lost.items()
+    )
+    return f"{terminal_table(summary)}\n{told}{left_out}\nreport: {target.where('' if out else 'report/')}report.html"
+
+
+def _lost(folder: RunFolder, kept: Mapping[str, Any]) -> dict[str, float]:
+    """US dollars at most for answers that nobody has, by model; of an attempt that another process works on, nothing is
+    lost yet.
+    """
+    last: dict[str, Any] = next(iter(kept.get("attempts", [])[-1:]), {})
+    held = holder(folder, time.time())
+    at_work = held is not None and held.pid != os.getpid() and "end" not in last
+    under_way = lost_by_model(folder, last["id"]) if at_work else {}
+    found = {model: usd - under_way.get(model, 0.0) for model, usd in lost_by_model(folder).items()}
+    return {model: usd for model, usd in found.items() if usd > 0}
 
 
 def _placed(
@@ -198,6 +214,7 @@ def compact_all(folder: RunFolder) -> str:
     with Lease(folder):
         for part in folder.parts():
             before = len(part.files())
+            book(part)
             compact(part)
             lines.append(f"{part.relative}: {before} files are now {len(part.files())}")
     return "\n".join(lines)
@@ -270,14 +287,14 @@ def _attempt(
             whole = described()  # once more: a run that ended meanwhile has written to it
             try:
                 with _kept(folder, whole, attempt, lease):
-                    attempt["settled_before"] = conductor.settled_before()
-                    paid = _judged(folder, study)
+                    _open_account(conductor, whole, attempt)
+                    folder.write_manifest(whole)
                     sampled = _Sampled(study, folder, whole, attempt, lease)
                     ends = _conduct(conductor, lease, interruption, sampled, progress or Progress())
                     _check_held(lease, folder)
                     left = {lane.model: lane.left() for lane in conductor.lanes}
-                    judged = {model: usd - paid[model] for model, usd in _judged(folder, study).items()}
-                    attempt["lanes"] = [_lane(end) | {"read_cost_usd": judged[end.model]} for end in ends]
+                    costs = _costs(attempt, {lane.model: lane.spent() for lane in conductor.lanes}, conductor.lanes)
+                    attempt["lanes"] = [_lane(end) | costs[end.model] for end in ends]
                     folder.write_manifest(whole)
                     print(report(folder))
                     attempt["end"] = _end(conductor, sum(left.values()))
@@ -316,12 +333,14 @@ class _Sampled:
     ) -> None:
         self._study, self._folder, self._whole, self._lease = study, folder, whole, lease
         self._known: dict[str, Any] = attempt.setdefault("sampling", {})
+        self._since: dict[str, str] = attempt.setdefault("asks_since", {})
 
     def look(self, lanes: Sequence[Lane]) -> None:
-        """Nothing is written where nothing new is known, or the folder is another run's."""
+        """Nothing is written where nothing new is known, or the folder is another run's. Who has told begins to ask."""
         news = {lane.model: self._of(lane) for lane in lanes if lane.model not in self._known}
         told = {model: settings for model, settings in news.items() if settings}
         self._known.update(told)
+        self._since.update(dict.fromkeys(told, datetime.now(UTC).isoformat(timespec="seconds")))
         if told and not self._lease.lost.is_set():
             with suppress(StoreError):  # whoever cannot write answers either says so himself
                 self._folder.write_manifest(self._whole)
@@ -331,6 +350,29 @@ class _Sampled:
         if tally.defaults is not None:
             return {**drawn(asked, tally.defaults), "defaults": getattr(lane.entry, "sampling_defaults", "spec")}
         return {**asdict(asked), "defaults": "provider"} if tally.speakers and isinstance(lane.entry, Hosted) else None
+
+
+def _open_account(conductor: Conductor, whole: dict[str, Any], attempt: dict[str, Any]) -> None:
+    """Notes what there is as an attempt begins, and what one before it did and cost that could not say so."""
+    attempt["settled_before"] = conductor.settled_before()
+    attempt["spent_before"] = spent = {lane.model: lane.spent() for lane in conductor.lanes}
+    for silent in [one for one in whole["attempts"][:-1] if "spent_before" in one and "lanes" not in one]:
+        new = {model: n - silent["settled_before"].get(model, 0) for model, n in attempt["settled_before"].items()}
+        costs = _costs(silent, spent, conductor.lanes)
+        silent["lanes"] = [{"model": model, "answered": new[model], **costs[model], "error": None} for model in costs]
+
+
+def _costs(
+    attempt: Mapping[str, Any], spent: Mapping[str, Mapping[str, float]], lanes: Sequence[Lane]
+) -> dict[str, dict[str, float]]:
+    """By model: what the rows cost that came since an attempt began, and what it lost, whoever of it died."""
+    before = attempt["spent_before"]
+    return {
+        lane.model: {name: n - before[lane.model][name] for name, n in spent[lane.model].items()}
+        | lane.lost(attempt["id"])
+        for lane in lanes
+        if lane.model in before
+    }
 
 
 def _conduct(
@@ -486,19 +528,7 @@ def _lane(end: LaneEnd) -> dict[str, Any]:
         "answered": tally.answered,
         "failed": dict(tally.failed),
         "read": tally.read,
-        "prompt_tokens": tally.prompt_tokens,
-        "completion_tokens": tally.completion_tokens,
-        "cost_usd": tally.cost_usd,
         "error": end.error,
-    }
-
-
-def _judged(folder: RunFolder, study: Study) -> dict[str, float]:
-    """US dollars that judges have cost so far, by the model that they read."""
-    judges = [reader.name for reader in study.spec.readers if isinstance(reader, JudgeReader)]
-    return {
-        model.name: sum(folder.rows(judge, model.name).counts().read_cost_usd for judge in judges)
-        for model in study.spec.models
     }
 
 

@@ -95,6 +95,11 @@ class Journal:
         self._thread = threading.Thread(target=self._work, name="journal", daemon=True)
         self._thread.start()
 
+    @property
+    def writer(self) -> str:
+        """Its name in those of its files; no other journal has it."""
+        return self._writer
+
     def append(self, table: pa.Table) -> Future[None]:
         """Done when the rows are durable; StoreError through the future when they cannot be: at once where the disk is
         full or forbids it, after a minute of tries where it fails otherwise.

@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 from emoray.exit_codes import OK, WRONG
 from emoray.hints import did_you_mean
 from emoray.home import environment, module
+from emoray.prices import price_of
 from emoray.progress import waits_for_ray
 from emoray.rehearsal import audit, engine
 from emoray.rehearsal.audit import Audit, Event, Heard, Kept, Kill
@@ -34,10 +35,11 @@ from emoray.rehearsal.provider import Counters, Manners, Provider
 from emoray.rehearsal.spec import ENGINES, accounts_of, rehearsed
 from emoray.resume import Settled
 from emoray.rows import ANSWERED
-from emoray.spec import Account, Rehearsed, Spec, SpecError, Study
+from emoray.spec import Account, Hosted, Rehearsed, Spec, SpecError, Study
 from emoray.store import RunFolder
 from emoray.stream.nodes import Nodes
 from emoray.study.prompts import Prompt, prompts
+from emoray.tabs import lost_by_model
 
 _LOOK_S = 0.02
 _TRIES = 3  # runs one after another that end by themselves and settle nothing
@@ -197,7 +199,7 @@ class _Stage:
 
     def ledger(self) -> Audit:
         """What the providers counted and what is on disk."""
-        heard = Heard(self._events("asked"), self._events("answered"))
+        heard = Heard(self._events("asked"), self._events("answered"), self._charged_usd())
         return audit.audit(heard, self._kills, self._kept(), self._stalls)
 
     # ── running and killing ────────────────────────────────────────────────────────────────────────────────────────
@@ -325,6 +327,7 @@ class _Stage:
         cost: dict[str, float] = {}
         rows: dict[str, Counter[str]] = {reader.name: Counter() for reader in self._study.spec.readers}
         spare = torn = 0
+        paid_usd = 0.0
         for model in self._grid:
             part = self._folder.answers(model)
             said = part.read(["key", "outcome", "cost_usd"])
@@ -335,10 +338,27 @@ class _Stage:
                 felt = self._folder.rows(reader, model).read(["key", "outcome"]).to_pylist()
                 found.update(row["key"] for row in felt if row["outcome"] == ANSWERED)
             counts = part.counts()
-            spare, torn = spare + counts.spare, torn + counts.torn
+            spare, torn, paid_usd = spare + counts.spare, torn + counts.torn, paid_usd + counts.cost_usd
         asked = {prompt.key for model, cells in self._grid.items() for prompt in self._asked(model, cells)}
         kept = Counter({key: count for key, count in answers.items() if count and key in asked})
-        return Kept(sum(self._grid.values()), kept, rows, cost, spare, torn)
+        lost_usd = sum(lost_by_model(self._folder).values())
+        return Kept(sum(self._grid.values()), kept, rows, cost, spare, torn, paid_usd, lost_usd)
+
+    def _charged_usd(self) -> float:
+        """What the providers' answers cost, by the prices of the spec; engines are nobody's account."""
+        prices = {entry.name: price_of(entry) for entry in self._study.spec.models if isinstance(entry, Hosted)}
+        charged = {
+            prompt.key: price
+            for model, price in prices.items()
+            if price is not None
+            for prompt in self._asked(model, self._grid[model])
+        }
+        return sum(
+            (asked * charged[key].input + said * charged[key].output) / 1e6
+            for provider in self._providers
+            for key, asked, said in provider.counters.billed
+            if key in charged
+        )
 
     def _asked(self, model: str, cells: int) -> Iterator[Prompt]:
         yield from prompts(self._study.experiment.grid(model), 0, cells)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import binascii
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -154,9 +155,14 @@ class Spent:
 
     @classmethod
     def of(cls, table: pa.Table | pa.RecordBatch) -> Spent:
-        """What the rows of a table cost."""
-        sums = [pc.sum(table[name]).as_py() or 0 if name in table.schema.names else 0 for name in MONEY]
-        return cls(0, *sums)
+        """What the rows of a table cost; what is no amount (NaN, endless, below zero) is not known, as a null is."""
+        return cls(0, *(_known(table[name]) if name in table.schema.names else 0 for name in MONEY))
+
+    @classmethod
+    def told(cls, values: Mapping[str, Any]) -> Spent:
+        """By its fields; what is no amount is not known. TypeError for another field, or what is no number."""
+        odd = [name for name, value in values.items() if not (math.isfinite(value) and value >= 0)]
+        return cls(**{**values, **dict.fromkeys(odd, 0)})
 
     def minus(self, other: Spent) -> Spent:
         return self + Spent(*(-value for value in other.__dict__.values()))
@@ -187,6 +193,11 @@ class Keys:
         if len(when) != len(high):
             raise ValueError(f"{len(high)} rows, but the time of {len(when)}")
         return cls(high, low, outcome == 0, outcome, tuple(kinds), when, tuple(replaces), dropped + spent[0])
+
+    def bare(self) -> Keys:
+        """The same file without its rows: what it cost, and what it replaces."""
+        none = {name: getattr(self, name)[:0].copy() for name in ("high", "low", "good", "outcome", "when")}
+        return replace(self, **none)
 
 
 @dataclass(frozen=True)
@@ -286,6 +297,12 @@ def _arrow_digits(array: pa.Array) -> Any:
     if (np.diff(offsets) != KEY_DIGITS).any():
         raise ValueError("got one of another length")
     return memoryview(array.buffers()[2])[offsets[0] : offsets[-1]]
+
+
+def _known(column: pa.Array | pa.ChunkedArray) -> Any:
+    """The sum of what is an amount."""
+    amounts = column.filter(pc.and_(pc.is_finite(column), pc.greater_equal(column, 0)))
+    return pc.sum(amounts).as_py() or 0
 
 
 def _sorted(high: Words, low: Words) -> Places:

@@ -216,8 +216,7 @@ def _said_alone(reply: Reply, same: Mapping[str, str | None]) -> pa.Table:
         return _said([reply], same)
     except _UNFIT as wrong:
         detail = f"what the host said cannot become a row: {valid(str(wrong))}"
-        cost = reply.outcome.cost_usd
-        cost = cost if isinstance(cost, float) and math.isfinite(cost) else None
+        cost = known_usd(reply.outcome.cost_usd)
         return _said([replace(reply, outcome=Failure(FailureKind.MALFORMED, detail, cost))], same)
 
 
@@ -226,7 +225,7 @@ def _said(replies: Sequence[Reply], same: Mapping[str, str | None]) -> pa.Table:
     columns: dict[str, list[object]] = {
         "outcome": [ANSWERED if isinstance(one, Answer) else one.kind.value for one in outcomes],
         "error": [None if isinstance(one, Answer) else one.detail for one in outcomes],
-        "cost_usd": [one.cost_usd for one in outcomes],
+        "cost_usd": [known_usd(one.cost_usd) for one in outcomes],
         "finish_reason_raw": [one.finish_reason_raw for one in outcomes],
         **{name: [getattr(reply, name) for reply in replies] for name in _OF_REPLIES},
         **{name: [value] * len(replies) for name, value in same.items()},
@@ -247,6 +246,12 @@ def _flagged(texts: list[Any], hint: str, flag: Callable[[str], bool]) -> list[o
     """`flag` of each text, asked only where the hint is found; null stays null."""
     hinted = pc.match_substring_regex(pa.array(texts, pa.string()), hint, ignore_case=True).to_pylist()
     return [found and flag(text) for text, found in zip(texts, hinted, strict=True)]
+
+
+def known_usd(usd: object) -> float | None:
+    """An amount of money; None for what is none (NaN, endless, below zero, no number): it is not known."""
+    there = isinstance(usd, int | float) and math.isfinite(usd) and usd >= 0
+    return float(usd) if there and not isinstance(usd, bool) else None  # type: ignore[arg-type]
 
 
 def felt(table: pa.Table, readings: Sequence[Reading | None], *, reader: str, revision: str | None) -> pa.Table:
@@ -282,7 +287,7 @@ def _felt(readings: Sequence[Reading | None], reader: str, revision: str | None)
         "felt_valence": [None if one.affect is None else one.affect.valence for one in good],
         "felt_arousal": [None if one.affect is None else one.affect.arousal for one in good],
         "confidence": [None if one.affect is None else one.confidence for one in good],
-        "read_cost_usd": [one.cost_usd for one in read],
+        "read_cost_usd": [known_usd(one.cost_usd) for one in read],
     }
     return pa.table(columns, schema=_FELT)
 

@@ -7,14 +7,14 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from emoray import manifest
+from emoray import manifest, tabs
 from emoray.batches import Standing, standings
 from emoray.belonging import Belonging, as_asked, failure_texts, unread, unread_texts
 from emoray.lease import holder
 from emoray.progress import by_kind, duration
 from emoray.store import LANES, RunFolder
 
-_ALIVE_S = 120.0  # a part that was written to so recently is being worked on
+_ASKS = frozenset({None, "asks"})  # how a lane stands that asks; where nobody has said so, it may
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,21 @@ class ModelStatus:
     completion_tokens: int
     cost_usd: float
     read_cost_usd: float  # of judges
+    lost_usd: float  # at most, for what was asked and whose answers nobody has; of judges, too
+    under_way_usd: float  # at most, for what is asked now; of judges, too
     ended: str | None  # why its lane could not go on, the last time
     standing: str | None  # what its lane does or waits for; None where nobody is writing
-    per_minute: float | None  # settled, since the last attempt began; None where it is not being worked on
+    per_minute: float | None  # settled by this attempt since it began to ask; None where nobody asks
     last_write: str | None
 
     @property
     def owed(self) -> int:
         return max(0, self.cells - self.settled)
+
+    @property
+    def left_to_read(self) -> int:
+        """Answers that some reader has not read."""
+        return max((self.settled - n for n in self.read.values()), default=self.settled)
 
 
 @dataclass(frozen=True)
@@ -77,39 +84,55 @@ def status(folder: RunFolder, *, now: datetime | None = None) -> Status:
     """The status of a run folder; SpecError where it is none."""
     whole = folder.manifest()
     study = manifest.study(whole, folder.shown)
-    seen = as_asked(folder, study)
     attempts = list((whole or {}).get("attempts", []))
     cells, last = int((whole or {})["cells_per_model"]), attempts[-1] if attempts else {}
     now = now or datetime.now(UTC)
-    under_way = standings(folder)
+    batches = standings(folder)
     held = holder(folder, now.timestamp())
+    if held and ("end" in last or held.pid != last.get("pid")):  # by who compacts it, or is about to begin
+        held = None
     standing: dict[str, str] = json.loads(folder.read_bytes(LANES) or b"{}") if held else {}
+    under_way = tabs.lost_by_model(folder, last["id"]) if held else {}
+    lost = {model: max(0.0, usd - under_way.get(model, 0.0)) for model, usd in tabs.lost_by_model(folder).items()}
+    look = _Look(as_asked(folder, study), cells, last, now, held is not None, lost, under_way)
     models = tuple(
-        _model(seen, entry.name, cells, last, now, under_way.get(entry.name, Standing()), standing.get(entry.name))
+        _model(look, entry.name, batches.get(entry.name, Standing()), standing.get(entry.name))
         for entry in study.spec.models
     )
     writer = f"process {held.pid} on {held.host}" if held else None
     return Status(study.spec.name, folder.shown, attempts, models, writer)
 
 
-def _model(
-    folder: RunFolder | Belonging,
-    name: str,
-    cells: int,
-    last: dict[str, Any],
-    now: datetime,
-    batches: Standing,
-    standing: str | None,
-) -> ModelStatus:
+@dataclass(frozen=True)
+class _Look:
+    """What all models of a run have in common, at one moment."""
+
+    folder: RunFolder | Belonging  # as the spec asks
+    cells: int  # of each model
+    last: dict[str, Any]  # attempt
+    now: datetime
+    at_work: bool  # somebody works on that attempt
+    lost_usd: dict[str, float]  # by model: at most for answers that nobody has,
+    under_way_usd: dict[str, float]  # and for what is asked now
+
+    def per_minute(self, model: str, answered: int, standing: str | None) -> float | None:
+        """By what this attempt answered, since it began to ask."""
+        before: int | None = self.last.get("settled_before", {}).get(model)
+        if not self.at_work or before is None or standing not in _ASKS:
+            return None
+        since = datetime.fromisoformat(self.last.get("asks_since", {}).get(model, self.last["began"]))
+        return 60.0 * max(0, answered - before) / max(1.0, (self.now - since).total_seconds())
+
+
+def _model(look: _Look, name: str, batches: Standing, standing: str | None) -> ModelStatus:
+    folder, last = look.folder, look.last
     said = folder.answers(name).counts()
     rows = {reader: folder.rows(reader, name) for reader in folder.readers()}
     felt = {reader: part.counts() for reader, part in rows.items()}
     unreadable = {reader: unread(part) for reader, part in rows.items()}
-    alive = "end" not in last and said.last_write is not None and (now - said.last_write).total_seconds() < _ALIVE_S
-    before = last.get("settled_before", {}).get(name, 0)
     return ModelStatus(
         model=name,
-        cells=cells,
+        cells=look.cells,
         settled=said.answered,
         failed=dict(said.failed),
         failure_texts=failure_texts(folder.answers(name)),
@@ -126,15 +149,13 @@ def _model(
         completion_tokens=said.completion_tokens,
         cost_usd=said.cost_usd,
         read_cost_usd=sum(counts.read_cost_usd for counts in felt.values()),
+        lost_usd=look.lost_usd.get(name, 0.0),
+        under_way_usd=look.under_way_usd.get(name, 0.0),
         ended=next((lane["error"] for lane in last.get("lanes", ()) if lane["model"] == name), None),
         standing=standing,
-        per_minute=_rate(said.answered, before, last["began"], now) if alive else None,
+        per_minute=look.per_minute(name, said.answered, standing),
         last_write=said.last_write.isoformat(timespec="seconds") if said.last_write else None,
     )
-
-
-def _rate(answered: int, before: int, began: str, now: datetime) -> float:
-    return 60.0 * (answered - before) / max(1.0, (now - datetime.fromisoformat(began)).total_seconds())
 
 
 def _lines(model: ModelStatus, width: int) -> list[str]:
@@ -156,14 +177,18 @@ def _line(model: ModelStatus, width: int) -> str:
         *(f"not read by {reader} {by_kind(kinds)}" for reader, kinds in model.unread.items()),
         f"${model.cost_usd:,.2f}" if model.cost_usd else "",
         f"${model.read_cost_usd:,.2f} for judges" if model.read_cost_usd else "",
+        f"up to ${model.lost_usd:,.2f} for answers that nobody has" if model.lost_usd else "",
+        f"up to ${model.under_way_usd:,.2f} under way" if model.under_way_usd else "",
         f"{model.spare:,} spare copies" if model.spare else "",
         f"{model.torn} torn files" if model.torn else "",
         _batches(model),
         *(f"{n:,} cells wait for {what}" for what, n in model.waiting_cells.items()),
         f"{model.lines_aside:,} result lines set aside" if model.lines_aside else "",
     ]
-    if model.standing and model.standing.startswith("waits"):
-        words.append(model.standing)
+    if model.standing == "reads":
+        words.append(f"reads, {model.left_to_read:,} answers left")
+    elif model.standing not in {*_ASKS, "ended"}:
+        words.append(str(model.standing))
     if model.per_minute:
         words += [f"{model.per_minute:,.0f}/min", f"{duration(60 * model.owed / model.per_minute)} left"]
     return "  ".join(word for word in words if word)

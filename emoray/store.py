@@ -4,6 +4,7 @@
     RUN/lanes.json                                                what each lane of the run under way does or waits for
     RUN/answers/model_folder=m-<m>/*.parquet                      one row per ask, as soon as it exists
     RUN/rows/reader_folder=r-<r>/model_folder=m-<m>/*.parquet     the scored rows
+    RUN/tabs/                                                     what each actor may have spent (`emoray.tabs`)
     RUN/torn/                                                     what could not be read, for whoever wants to look
     RUN/report/
 
@@ -143,13 +144,13 @@ class RunFolder:
     def rows(self, reader: str, model: str) -> Part:
         return Part(self, f"rows/{self._folder('reader', reader)}/{self._folder('model', model)}", rows.SCORED)
 
-    def models(self) -> list[str]:
-        """The models that have answers here, sorted."""
-        return self._names("answers", "model")
+    def models(self, within: str = "answers") -> list[str]:
+        """The models that have answers here (or a folder in another place like that of answers), sorted."""
+        return self._names(within, "model")
 
-    def readers(self) -> list[str]:
-        """The readers that have rows here, sorted."""
-        return self._names("rows", "reader")
+    def readers(self, within: str = "rows") -> list[str]:
+        """The readers that have rows here (or a folder in another place like that of rows), sorted."""
+        return self._names(within, "reader")
 
     def parts(self) -> list[Part]:
         """Every part that is there: the answers of each model, then the rows of each reader and model."""
@@ -280,7 +281,7 @@ class Note:
         data = json.loads(metadata.get(_NOTE, b"{}"))
         try:
             blocks = tuple((int(stamp), int(count)) for stamp, count in data.get("blocks", ()))
-            return cls(tuple(data.get("replaces", ())), blocks, Spent(**data.get("dropped", {})))
+            return cls(tuple(data.get("replaces", ())), blocks, Spent.told(data.get("dropped", {})))
         except (TypeError, AttributeError, OverflowError) as wrong:
             raise ValueError(f"its note cannot be read: {wrong}") from None
 
@@ -395,6 +396,15 @@ class Part:
             read_cost_usd=spent.read_cost_usd,
             last_write=max((info.mtime for info in infos), default=None),
         )
+
+    def spent(self) -> dict[str, Spent]:
+        """What the rows of each file cost, of the files that count; holds no keys, and touches nothing."""
+        read: dict[str, Keys | None] = {}
+        for _ in range(_LISTINGS):
+            with suppress(Gone):
+                found, _torn, _replaced = _counting(self._each(read, Keys.bare, spent=True))
+                return {name: one.spent for name, one in found.items()}
+        raise StoreError(self._restless())
 
     def repair(self, *, now_ns: int | None = None) -> list[str]:
         """Set aside what cannot be read (moved to RUN/torn, never deleted); their names.
@@ -763,12 +773,18 @@ def _keys_of(file: pq.ParquetFile, info: Any, wanted: Sequence[str]) -> Keys:
 
 def _counted(found: Mapping[str, Keys | None]) -> Census:
     """The census of files by their keys; None is a torn one."""
+    counting, torn, replaced = _counting(found)
+    return Census.of(counting, torn=torn, replaced=replaced)
+
+
+def _counting(found: Mapping[str, Keys | None]) -> tuple[dict[str, Keys], list[str], list[str]]:
+    """Of files by their keys (None is a torn one): those that count, the torn ones, and the replaced ones."""
     keys = {name: one for name, one in found.items() if one is not None}
     gone = {name for one in keys.values() for name in one.replaces} | _beside_compactions(keys)
-    return Census.of(
+    return (
         {name: one for name, one in keys.items() if name not in gone},
-        torn=[name for name in found if name not in keys],
-        replaced=[name for name in keys if name in gone],
+        [name for name in found if name not in keys],
+        [name for name in keys if name in gone],
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from emoray import manifest, rows
 from emoray.journal import Journal
@@ -56,10 +57,13 @@ def asked(text: str = SPEC, model: str = "a") -> list[Prompt]:
 
 def say(folder: RunFolder, some: Sequence[Prompt], outcome: Outcome = ANSWER) -> None:
     """Everyone says the same."""
-    table = rows.asked(some)
-    replies = [Reply(prompt.key, outcome, BEGAN, 0.1) for prompt in some]
     with Journal(folder.answers(some[0].cell.model.name), "actor", schema=rows.SAID) as journal:
-        journal.append(rows.said(table, replies, host="scripted", revision=None, engine=None)).result(60)
+        journal.append(said(some, outcome)).result(60)
+
+
+def said(some: Sequence[Prompt], outcome: Outcome = ANSWER) -> pa.Table:
+    replies = [Reply(prompt.key, outcome, BEGAN, 0.1) for prompt in some]
+    return rows.said(rows.asked(some), replies, host="scripted", revision=None, engine=None)
 
 
 def feel(
@@ -76,11 +80,9 @@ def feel(
 
     `own` is the map of a reader with other labels.
     """
-    replies = [Reply(prompt.key, ANSWER, BEGAN, 0.1) for prompt in some]
-    said = rows.said(rows.asked(some), replies, host="scripted", revision=None, engine=None)
     labels = own.labels if own else LABELS
     sure = np.eye(len(labels), dtype=np.float32)[labels.index(label)]
     reading = Reading(sure, cost_usd=cost_usd, error=error, labels=own.labels if own else None)
-    felt = rows.felt(said, [reading] * len(some), reader=reader, revision=None)
+    felt = rows.felt(said(some), [reading] * len(some), reader=reader, revision=None)
     with Journal(folder.rows(reader, some[0].cell.model.name), "actor", schema=rows.SCORED) as journal:
         journal.append(rows.scored(felt, own or study().label_map, "zero")).result(60)

@@ -41,14 +41,15 @@ ROOMS: dict[str, set[str]] = {
     "rehearsal": ASKING | {"home", "hosts", "readers"},
     "stream": ASKING
     | STORE
-    | {"home", "exit_codes", "journal", "compact", "lease", "parent", "manifest", "batches"}
+    | {"home", "exit_codes", "journal", "compact", "lease", "parent", "manifest", "batches", "tabs"}
     | {"hosts", "readers", "rehearsal"},
     "report": {"study", "analysis", "rows", "store"},
     "progress": set(),
     "exit_codes": set(),
     "manifest": {"study", "spec"},
-    "batches": {"hosts", "store"},  # what a host writes down, in a run folder
-    "status": {"manifest", "belonging", "progress", "store", "lease", "batches"},
+    "batches": {"hosts", "rows", "store"},  # what a host writes down, in a run folder
+    "tabs": {"hosts", "resume", "store", "retry"},  # what a host writes down before it spends
+    "status": {"manifest", "belonging", "progress", "store", "lease", "batches", "tabs"},
     "estimate": {"study", "spec", "hosts", "prices", "readers", "progress"},  # a rubric is paid for
     "validate": {"study", "analysis", "spec", "readers"},
     "human": STORE | {"spec", "belonging", "hints"},
@@ -56,9 +57,9 @@ ROOMS: dict[str, set[str]] = {
     "plan": STORE | {"spec", "manifest", "estimate", "progress", "stream", "hosts"},  # what a model's files say
     "job": STORE
     | {"spec", "belonging", "journal", "compact", "lease", "manifest", "progress", "report", "estimate", "stream"}
-    | {"exit_codes", "validate", "human", "hints"},
+    | {"exit_codes", "validate", "human", "hints", "tabs"},
 }
-ROOMS["rehearse"] = STORE | {"home", "spec", "progress", "rehearsal", "stream", "exit_codes", "hints"}
+ROOMS["rehearse"] = STORE | {"home", "spec", "prices", "progress", "rehearsal", "stream", "exit_codes", "hints", "tabs"}
 ROOMS["cli"] = set(ROOMS)  # on top; nobody below knows it
 ROOMS["__main__"] = {"cli", "home"}
 ROOMS["__init__"] = set()

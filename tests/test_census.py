@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emoray.resume import Census, Keys, Settled, Spent, hexes, owed_rows, words
+from emoray.store import Note
 
 SCHEMA = pa.schema(
     [
@@ -199,6 +202,22 @@ def test_rows_cost_what_their_columns_say() -> None:
     assert Spent.of(table) == Spent(0, 7, 14, 1.5, 0.25)
     assert Spent.of(table.select(["key"])) == Spent()
     assert Spent.of(table.slice(1, 1)) == Spent(0, 0, 0, 0.5, 0.0)
+
+
+@pytest.mark.parametrize("odd", [math.nan, -1.0, math.inf, -math.inf, None])
+def test_what_is_no_amount_is_not_known_and_its_neighbours_count(odd: float | None) -> None:
+    tokens = None if odd is None else -7
+    table = pa.table({"cost_usd": [0.5, odd, 0.25], "read_cost_usd": [odd, 1.0, odd], "prompt_tokens": [3, tokens, 4]})
+    assert Spent.of(table) == Spent(0, 7, 0, 0.75, 1.0)
+    assert Spent.of(pa.table({"cost_usd": pa.array([odd], pa.float64())})) == Spent()
+
+
+def test_of_what_a_compaction_left_out_what_is_no_amount_is_not_known() -> None:
+    told = {"spare": 2, "prompt_tokens": -1, "cost_usd": math.nan, "read_cost_usd": 0.5}
+    noted = json.dumps({"dropped": told}).encode()
+    assert Note.of({b"emoray.file": noted}).dropped == Spent(2, 0, 0, 0.0, 0.5)
+    with pytest.raises(ValueError, match="its note cannot be read"):
+        Note.of({b"emoray.file": b'{"dropped": {"cost_usd": "much"}}'})
 
 
 # ── keys ──

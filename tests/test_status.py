@@ -159,13 +159,68 @@ def test_looking_changes_nothing(tmp_path: Path) -> None:
 
 def test_while_it_runs_a_rate_and_a_time_are_told(tmp_path: Path) -> None:
     now = datetime.now(UTC)
-    folder = runs.begun(tmp_path, began=(now - timedelta(minutes=2)).isoformat())
+    folder = runs.begun(tmp_path, began=(now - timedelta(minutes=2)).isoformat(), settled_before={"a": 0, "b b": 0})
     runs.say(folder, runs.asked()[:6])
-    found = status(folder, now=now)
+    with Lease(folder):
+        found = status(folder, now=now)
     assert found.models[0].per_minute == pytest.approx(3.0, rel=0.05)
     assert "3/min  2 min left" in found.text()
-    late = status(folder, now=now + timedelta(hours=1))
-    assert late.models[0].per_minute is None
+
+
+def test_of_a_resumed_run_the_rate_counts_the_answers_of_this_attempt_since_it_asks(tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    began, asks = ((now - timedelta(minutes=minutes)).isoformat() for minutes in (30, 2))
+    folder = runs.begun(tmp_path, began=began, settled_before={"a": 6, "b b": 0}, asks_since={"a": asks})
+    runs.say(folder, runs.asked()[:8])
+    with Lease(folder):
+        found = status(folder, now=now)
+    assert found.models[0].per_minute == pytest.approx(1.0, rel=0.05)
+    assert "1/min  4 min left" in found.text()
+
+
+def test_where_nobody_knows_what_was_there_before_there_is_no_rate(tmp_path: Path) -> None:
+    folder = runs.begun(tmp_path)
+    runs.say(folder, runs.asked()[:8])
+    with Lease(folder):
+        assert of(folder).per_minute is None
+
+
+def test_of_a_dead_run_neither_a_rate_nor_a_time_left_is_told(tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    folder = runs.begun(tmp_path, began=(now - timedelta(minutes=2)).isoformat(), settled_before={"a": 0, "b b": 0})
+    runs.say(folder, runs.asked()[:6])
+    assert [model.per_minute for model in status(folder, now=now).models] == [None, None]
+    assert "left" not in status(folder, now=now).text()
+    with Lease(folder):  # of somebody who is no attempt: who compacts the folder, or is about to begin
+        (attempt,) = (folder.manifest() or {})["attempts"]
+        folder.write_manifest((folder.manifest() or {}) | {"attempts": [attempt | {"pid": 1}]})
+        assert "/min" not in status(folder, now=now).text()
+        assert status(folder, now=now).text().endswith("died without a word")
+
+
+@pytest.mark.parametrize("standing", ["reads", "ended", "waits for 4 GPUs", "loading weights of a"])
+def test_a_lane_that_does_not_ask_has_no_rate(standing: str, tmp_path: Path) -> None:
+    folder = runs.begun(tmp_path, settled_before={"a": 0, "b b": 0})
+    runs.say(folder, runs.asked()[:6])
+    runs.feel(folder, runs.asked()[:4])
+    folder.write_text(LANES, json.dumps({"a": standing}))
+    with Lease(folder):
+        found = status(folder)
+    assert found.models[0].per_minute is None
+    told = {"reads": "reads, 2 answers left", "ended": "read by r 4"}.get(standing, standing)
+    assert told in found.text().splitlines()[1]
+
+
+def test_money_for_answers_that_nobody_has_is_told_apart_from_that_of_what_is_under_way(tmp_path: Path) -> None:
+    folder = runs.begun(tmp_path, id="20260102T000000-bbbbbb")
+    runs.say(folder, runs.asked()[:4])
+    for writer, usd in (("20260101T000000-aaaaaa-1_0", 2.0), ("20260102T000000-bbbbbb-1_0", 1.0)):
+        folder.write_text(f"tabs/{folder.answers('a').relative}/{writer}.json", json.dumps({"usd": usd}))
+    with Lease(folder):
+        found = status(folder)
+        assert (found.models[0].lost_usd, found.models[0].under_way_usd) == (2.0, 1.0)
+        assert "$0.04  up to $2.00 for answers that nobody has  up to $1.00 under way" in found.text()
+    assert (of(folder).lost_usd, of(folder).under_way_usd) == (3.0, 0.0)
 
 
 def test_who_writes_is_told_and_whose_attempt_died(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ class Bucket:
     def told(self, now: float) -> Told:
         """What `remember` wants, should this bucket be lost. Requests only where their number in a day is limited."""
         return Told(
-            self._before_usd | {name: holder.ledger.spent_usd for name, holder in self._holders.items()},
+            self._before_usd | {name: _at_most_usd(holder.ledger) for name, holder in self._holders.items()},
             {
                 (name, slot): told
                 for name, model in self._models.items()
@@ -227,7 +227,7 @@ class Bucket:
         """Those long gone, so that a governor that stands for months stays small."""
         for name, holder in list(self._holders.items()):
             if now - holder.seen_at > GONE_S:
-                self._before_usd[name] = holder.ledger.spent_usd + holder.ledger.reserved_usd
+                self._before_usd[name] = _at_most_usd(holder.ledger)
                 self._drop(name)
         runs = {_run_of(name) for name in self._holders}
         for run, (_, at) in list(self._stated.items()):
@@ -278,6 +278,11 @@ class Bucket:
     @staticmethod
     def _in_flight(holders: Collection[_Holder], now: float) -> int:
         return sum(h.ledger.held for h in holders if now - h.seen_at <= SILENCE_S)
+
+
+def _at_most_usd(ledger: Ledger) -> float:
+    """What it may have spent, should nothing more be heard of it."""
+    return ledger.spent_usd + ledger.reserved_usd
 
 
 def _run_of(holder: str) -> str:

@@ -23,6 +23,7 @@ from emoray.hosts import Ask, BudgetSpent, HostDown, Reply
 from emoray.hosts.belief import Belief, Verdict
 from emoray.hosts.permits import NoMorePermits, Permit, Permits
 from emoray.hosts.places import Places
+from emoray.hosts.tab import NoTab, Tab
 from emoray.retry import Backoff
 from emoray.spec import Price, Retry
 from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome
@@ -76,7 +77,9 @@ class Asking:
         at_end: Callable[[], Awaitable[None]],
         chance: random.Random,  # for jitter only
         had_answers: Callable[[], bool] = lambda: False,  # the lane, from whichever actor
+        tab: Tab | None = None,
     ) -> None:
+        self._tab = tab or NoTab()
         self._attempt, self._permits, self._hopeless, self._at_end = attempt, permits, hopeless, at_end
         self._in_flight, self._retry, self._chance = in_flight, retry, chance
         self._backoff = Backoff(retry.first_wait_s, retry.longest_wait_s)
@@ -197,26 +200,29 @@ class Asking:
         try:
             if self._stopped.is_set() or inbox.abandoned:
                 return None
-            permit = await self._permits.take(*self._guess.of(ask))
-            return await self._permitted(ask, permit)
+            tokens, at_most = self._guess.of(ask)
+            permit = await self._permits.take(tokens, at_most)
+            return await self._permitted(ask, permit, at_most)
         except NoMorePermits as spent:
             self._halt(BudgetSpent(str(spent)))
             return None
         finally:
             self._places.leave()
 
-    async def _permitted(self, ask: Ask, permit: Permit) -> Tried | None:
-        """The attempt; whatever happens in it, the permit comes back."""
+    async def _permitted(self, ask: Ask, permit: Permit, at_most: float) -> Tried | None:
+        """The attempt, which costs that many US dollars `at_most`; whatever happens in it, the permit comes back."""
         if self._stopped.is_set():
             self._permits.unused(permit)
             return None
-        asked_at = self._loop.time()
         self._places.asked()
         try:
+            await self._tab.may_cost(at_most)
+            asked_at = self._loop.time()
             tried = await self._attempt(ask)
             if tried.billable and tried.outcome.cost_usd is None:
                 tried = replace(tried, outcome=self._guess.billed(ask, tried.outcome))
             tokens = self._guess.counted(ask, tried.outcome) if tried.billable else 0.0
+            await self._tab.did_cost(at_most, tried.outcome.cost_usd or 0.0)
         except BaseException:  # it was perhaps sent
             self._permits.finish(permit, None, None)
             raise

@@ -38,6 +38,7 @@ from emoray.hosts.chat import KEY_HEADER, is_rehearsal, outcome_of, refusal_of, 
 from emoray.hosts.permits import Permits
 from emoray.hosts.reasoning import tags_of
 from emoray.hosts.refusals import is_stream, told_to_wait_s
+from emoray.hosts.tab import Tab
 from emoray.prices import price_of, unpriced
 from emoray.retry import retry_after_s, their_now
 from emoray.spec import Account, Hosted, Retry
@@ -77,9 +78,11 @@ class HostedApi:
         run: str = "run",
         seed: int = 0,
         had_answers: Callable[[], bool] = lambda: False,
+        tab: Tab | None = None,
     ) -> None:
         """HostDown without a key, or for a budget without a price. `run` is its name to governors; `seed`: jitter;
-        `had_answers`: whether the lane had any, from whichever actor.
+        `had_answers`: whether the lane had any, from whichever actor; `tab`: where money is written down before it may
+        be spent.
         """
         self.in_flight = entry.in_flight
         self._entry, self._account, self._timeout_s = entry, account, retry.timeout_s
@@ -108,6 +111,7 @@ class HostedApi:
             at_end=self._client.close,
             chance=random.Random(seed),
             had_answers=had_answers,
+            tab=tab if self._price and (self._price.input or self._price.output) else None,
         )
 
     def generate(self, asks: Iterable[Ask]) -> Iterator[Reply]:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from emoray.rehearsal.heartbeat import Stall, stood_still_s
 
 BEHIND_S = 1.0  # by how much an answer may be not yet durable
+CENT_USD = 0.01
 
 Event = tuple[float, str]  # when, the key of the cell
 
@@ -36,6 +37,7 @@ class Heard:
 
     asked: Sequence[Event]
     answered: Sequence[Event]
+    usd: float = 0.0  # what all its answers cost
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class Kept:
     cost_usd: Mapping[str, float] = field(default_factory=dict)
     spare: int = 0  # copies of answers that do not count
     torn: int = 0
+    usd: float = 0.0  # what all rows cost, also those that do not count
+    lost_usd: float = 0.0  # at most for what was asked and whose answers nobody has
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,9 @@ class Audit:
     spare: int
     torn: int
     double_spent_usd: float
+    charged_usd: float  # by the provider
+    rows_usd: float
+    lost_usd: float  # booked, at most
     kills: Mapping[str, int]
 
     @property
@@ -84,6 +91,11 @@ class Audit:
                 f"{self.repeated:,} calls were repeated, but only {self.in_flight:,} were in flight at the kills",
             ),
             (self.doubled > 0, f"{self.doubled:,} cells have more than one result"),
+            (
+                self.charged_usd - self.rows_usd - self.lost_usd >= CENT_USD / 2,
+                f"the provider charged ${self.charged_usd:,.4f}, and rows (${self.rows_usd:,.4f}) and what was booked "
+                f"as lost (${self.lost_usd:,.4f}) are less",
+            ),
             (self.strangers > 0, f"{self.strangers:,} answers are on disk that the provider never gave"),
             *(
                 (rows != self.settled, f"reader {reader} has {rows:,} rows for {self.settled:,} answers")
@@ -112,6 +124,9 @@ class Audit:
             ("spare copies on disk", f"{self.spare:,}"),
             ("torn files", f"{self.torn:,}"),
             ("money spent twice", f"${self.double_spent_usd:,.4f}"),
+            ("money charged by the provider", f"${self.charged_usd:,.4f}"),
+            ("  told by rows", f"${self.rows_usd:,.4f}"),
+            ("  booked as lost, at most", f"${self.lost_usd:,.4f}"),
         ]
         verdict = "the ledger is clean" if not self.wrong else "; ".join(self.wrong)
         return "\n".join([*(f"{name:<34} {value}" for name, value in lines), verdict])
@@ -146,6 +161,9 @@ def audit(heard: Heard, kills: Sequence[Kill], kept: Kept, stalls: Sequence[Sequ
         strangers=sum(1 for key in kept.answers if key not in answered),
         spare=kept.spare,
         torn=kept.torn,
+        charged_usd=heard.usd,
+        rows_usd=kept.usd,
+        lost_usd=kept.lost_usd,
         double_spent_usd=sum(kept.cost_usd.get(key, 0.0) for key, _ in thrown),
         kills=dict(Counter(kill.target for kill in kills)),
     )

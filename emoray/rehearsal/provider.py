@@ -90,6 +90,7 @@ class Counters:
     asked: Counter[str] = field(default_factory=Counter)
     answered: Counter[str] = field(default_factory=Counter)  # whole, well-formed answers
     statuses: Counter[int] = field(default_factory=Counter)
+    billed: list[tuple[str, int, int]] = field(default_factory=list)  # of each answer: key, tokens asked, tokens said
     faults: Counter[str] = field(default_factory=Counter)
     seconds: Counter[int] = field(default_factory=Counter)  # second since the start -> admitted requests
     tokens: Counter[int] = field(default_factory=Counter)  # second since the start -> tokens admitted
@@ -99,6 +100,13 @@ class Counters:
     @property
     def requests(self) -> int:
         return self.asked.total()
+
+    def bill(self, key: str, answer: Body) -> None:
+        """Notes what an answer was charged for; one whose usage is odd on purpose is charged for nothing."""
+        usage = answer.get("usage") or {}
+        asked, said = usage.get("prompt_tokens"), usage.get("completion_tokens")
+        if type(asked) is type(said) is int:
+            self.billed.append((key, asked, said))
 
     def as_json(self) -> Body:
         """Sums; of the keys only how many there are, and the most often one was asked and answered."""
@@ -294,6 +302,7 @@ class Provider:
     def _answer(self, key: str, answer: Body) -> web.Response:
         body = json.dumps(answer).encode()
         self.counters.answered[key] += 1
+        self.counters.bill(key, answer)
         self._recent.append(body)
         return self._ok(body)
 
@@ -357,6 +366,7 @@ class Provider:
         if fault is not None:
             _spoil(good, fault, self.manners.plan.draw("refusal", key))
         self.counters.answered[key] += fault not in _UNUSABLE | _NO_LINE
+        self.counters.bill(key, good)
         return 200, good
 
     def _error_of(self, fault: Fault, body: Body) -> web.Response | None:

@@ -36,13 +36,15 @@ def write_report(
     moved: Mapping[str, LabelMap] | None = None,
     human_text: Mapping[str, HumanReads] | None = None,
     human_labels: Mapping[str, Affect | None] | None = None,
+    lost_usd: Mapping[str, float] | None = None,
 ) -> Summary:
     """Write summary.json, tables/, figures/ and report.html of a run; returns what they show.
 
     Scores are computed anew from the stored probabilities, under the run's own label map and neutral rule or others;
     `own_maps` are the run's of readers with other labels, by name, `moved` those that stand in their place here.
     `human_text` is what readers made of labelled human text, by name; `human_labels` what people read in some answers,
-    by key. Unusable, with nothing written, where these do not fit the run.
+    by key; `lost_usd` what was spent at most on answers that nobody has, by model. Unusable, with nothing written where
+    what is given beside the run does not fit it.
     """
     manifest = source.manifest() or {}
     own = Settings(_labels_of(manifest), _neutral_of(manifest), level, shuffles, seed, own_maps or {})
@@ -56,7 +58,7 @@ def write_report(
     )
     if _rules(chosen) != _rules(own):
         chosen = replace(chosen, beside=own)
-    summary = summarize(source, chosen)
+    summary = replace(summarize(source, chosen), lost_usd=lost_usd or {})
     write("summary.json", _encoded({"headline": words.headline(summary), **summary.as_json()}))
     for table in tables.tables(summary):
         write(f"tables/{table.name}.csv", tables.as_csv(table).encode())

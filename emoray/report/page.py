@@ -356,6 +356,11 @@ def _cautions(summary: Summary) -> list[str]:
             )
     cautions += sections.kinships(summary)
     cautions += [f"The reader {reader} is left out: {why}." for reader, why in summary.left_out.items()]
+    cautions += [
+        f"Up to ${usd:,.2f} was spent on answers of {model}, or readings of them, that nobody has: they were under way "
+        "when a process died."
+        for model, usd in summary.lost_usd.items()
+    ]
     questions = len(summary.design.questions)
     if questions == 1:
         cautions.append("One question was asked: nothing can be said about other questions, and no interval is given.")

@@ -235,9 +235,14 @@ def _count_outcomes(batch: pa.Table) -> Tally:
         "refused": _flags(batch["refused"]),
         "role_break": _flags(batch["role_break"]),
         "cut": _flags(pc.equal(batch["finish_reason"], "length")),
-        "cost_usd": batch["cost_usd"].to_numpy(),
+        "cost_usd": _amounts(batch["cost_usd"].to_numpy()),
     }
     return Tally.of({"outcome": _factor(batch["outcome"]), "state": _factor(batch["state_deg"])}, values)
+
+
+def _amounts(usd: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """(rows,): NaN for what is no amount, as for what is not known."""
+    return np.where(np.isfinite(usd) & (usd >= 0), usd, np.nan)
 
 
 def _score_tally(scored: pa.Table) -> Tally:

@@ -202,6 +202,8 @@ class Summary:
     """Model -> how run.json says that its answers were drawn, attempt by attempt, where that changed."""
     odd_endings: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Finish reason that nobody here knows -> model -> answers that ended so."""
+    lost_usd: Mapping[str, float] = field(default_factory=dict)
+    """Model -> US dollars at most for what was asked, of it or of a judge, and whose answers nobody has."""
 
     @property
     def readers(self) -> tuple[str, ...]:
@@ -236,6 +238,8 @@ class Summary:
         rest = {name: getattr(self, name) for name in names}
         if self.drawn:
             rest["drawn"] = self.drawn
+        if self.lost_usd:
+            rest["lost_usd"] = self.lost_usd
         if self.odd_endings:
             rest["odd_endings"] = self.odd_endings
         whole = {"format": FORMAT, "emoray": emoray.__version__, "run": self.run, "settings": settings, **rest}

@@ -19,7 +19,6 @@ from itertools import takewhile
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import ray
 from ray.exceptions import RayError
 
@@ -50,6 +49,7 @@ from emoray.stream.ledger import Tally, Verdict
 from emoray.stream.means import Means
 from emoray.study.goemotions import LabelMap
 from emoray.study.scoring import NeutralRule
+from emoray.tabs import PartTab
 
 _log = logging.getLogger(__name__)
 _GATHER_S = 0.05  # replies that come within this time become one table
@@ -99,8 +99,8 @@ def host_of(entry: ModelEntry, means: Means | None = None, day: date | None = No
         case Hosted(host="hosted_api") if means:
             from emoray.hosts.hosted_api import HostedApi
 
-            account, retry, governor, had_answers = means.account, means.retry, means.governor, means.had_answers
-            return HostedApi(entry, account, retry, governor, run=means.run, had_answers=had_answers)
+            limits = means.account, means.retry, means.governor
+            return HostedApi(entry, *limits, run=means.run, had_answers=means.had_answers, tab=means.tab)
         case Hosted(host="batch_api") if means:
             from emoray.hosts.batch_api import BatchApi
 
@@ -156,7 +156,9 @@ class Speaker:
             return None
         try:
             _check_node(self._work)
-            host = host_of(entry, _means(self._work, lambda lane: lane.answered), _day(self._work))
+            tab = PartTab(lambda: (self._part, self._journal.writer))
+            means = _means(self._work, lambda lane: lane.answered, tab)
+            host = host_of(entry, means, _day(self._work))
         except (HostDown, StoreError) as wrong:
             if not ray.get(ledger.cannot_start.remote(str(wrong))):
                 os._exit(1)  # Ray starts it again, where it may do better
@@ -316,7 +318,8 @@ class Listener:
             return None
         try:
             _check_node(self._work)
-            means = _means(self._work, lambda lane: lane.read.get(entry.name, 0))
+            tab = PartTab(lambda: (self._part, self._journal.writer))
+            means = _means(self._work, lambda lane: lane.read.get(entry.name, 0), tab)
             reader = reader_of(entry, means, _day(self._work))
         except (HostDown, ReaderDown, StoreError) as wrong:
             ray.get(ledger.down.remote(str(wrong)))
@@ -406,10 +409,10 @@ def _me() -> str:
     return str(ray.get_runtime_context().get_actor_id())
 
 
-def _means(work: Work, answers: Callable[[Tally], int]) -> Means | None:
-    """Those of the lane, with what its ledger knows of answers."""
+def _means(work: Work, answers: Callable[[Tally], int], tab: PartTab) -> Means | None:
+    """Those of the lane, with what its ledger knows of answers, and the tab of this actor."""
     ledger = work.ledger
-    return work.means and replace(work.means, had_answers=lambda: answers(ray.get(ledger.tally.remote())) > 0)
+    return work.means and replace(work.means, had_answers=lambda: answers(ray.get(ledger.tally.remote())) > 0, tab=tab)
 
 
 def _day(work: Work) -> date | None:
@@ -499,8 +502,7 @@ def _gathered(host: Host, asks: list[Ask], answered: Callable[[], None]) -> Iter
 
 def _counts(table: pa.Table) -> dict[str, Any]:
     kinds = Counter(table["outcome"].to_pylist())
-    sums = {name: pc.sum(table[name]).as_py() or 0 for name in ("prompt_tokens", "completion_tokens", "cost_usd")}
-    return {"answered": kinds.pop(rows.ANSWERED, 0), "failed": dict(kinds), **sums}
+    return {"answered": kinds.pop(rows.ANSWERED, 0), "failed": dict(kinds)}
 
 
 def _writer(work: Work) -> str:

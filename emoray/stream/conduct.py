@@ -133,6 +133,7 @@ class Conductor:
         told = self._scheduler.standing()
         for lane in self.lanes:
             lane.standing = told[lane.model]
+            told[lane.model] = lane.waits_for(lane.tally()) or lane.standing
         if told != self._told:
             self._told = told
             with suppress(StoreError):  # for `status`; who cannot write answers either says so himself

@@ -12,7 +12,7 @@ import ray
 from ray.exceptions import RayTaskError
 
 from emoray import resume
-from emoray.resume import Settled
+from emoray.resume import Settled, Spent
 from emoray.store import Part
 from emoray.study.experiment import Grid
 from emoray.study.prompts import prompts
@@ -34,6 +34,12 @@ def known(part: Part) -> Known:
 def owed(grid: Grid, cells: int, known: Known) -> int:
     """How many of the first cells of a grid are not settled."""
     return int(_got(_count_owed.remote(grid, cells, known.settled)))
+
+
+def spent(part: Part) -> Spent:
+    """What the rows of a part cost, also those that do not count."""
+    found: Spent = _got(_sum_spent.remote(part))
+    return found
 
 
 def unread(answered: Known, read: Known) -> int:
@@ -58,10 +64,15 @@ def _owed(grid: Grid, cells: int, settled: Settled) -> int:
     return sum(1 for _ in resume.owed(prompts(grid, 0, cells), settled))
 
 
+def _spent(part: Part) -> Spent:
+    return sum(part.spent().values(), Spent())
+
+
 def _unread(answered: Settled, read: Settled) -> int:
     return int((~read.has_words(answered.high, answered.low)).sum())
 
 
 _settle: Any = ray.remote(num_cpus=0, num_returns=2)(_settled)
 _count_owed: Any = ray.remote(num_cpus=0)(_owed)
+_sum_spent: Any = ray.remote(num_cpus=0)(_spent)
 _count_unread: Any = ray.remote(num_cpus=0)(_unread)

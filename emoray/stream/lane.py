@@ -31,7 +31,7 @@ from emoray.spec import (
     Vllm,
     label_map_of,
 )
-from emoray.store import RunFolder, StoreError, leave_mark
+from emoray.store import Part, RunFolder, StoreError, leave_mark
 from emoray.stream import cluster, keys
 from emoray.stream.actors import Listener, Speaker, Work
 from emoray.stream.cause import sentence as _sentence
@@ -43,6 +43,7 @@ from emoray.stream.placement import Demand, Grant, Node, demand
 from emoray.stream.source import AnswersSource, GridSource
 from emoray.stream.staff import Staff
 from emoray.study.prompts import prompts
+from emoray.tabs import book, lost_usd
 
 _log = logging.getLogger(__name__)
 _PASSES = 3  # over what is owed: more than one only where Ray lost blocks, or gave up
@@ -162,11 +163,32 @@ class Lane:
             self._speaks = False
         return self.settled_before
 
+    def spent(self) -> dict[str, float]:
+        """Tokens and US dollars that the model's rows in the folder cost, in all attempts."""
+        said, read = keys.spent(self._answers), [keys.spent(part) for part in self._judged]
+        return {
+            "prompt_tokens": said.prompt_tokens,
+            "completion_tokens": said.completion_tokens,
+            "cost_usd": said.cost_usd,
+            "read_cost_usd": sum(one.read_cost_usd for one in read),
+        }
+
+    def lost(self, attempt: str) -> dict[str, float]:
+        """US dollars at most for requests of an attempt whose answers nobody has, when none is under way."""
+        lost = {"lost_usd": lost_usd(self._answers, attempt)}
+        return lost | {"read_lost_usd": sum(lost_usd(part, attempt) for part in self._judged)}
+
     def left(self) -> int:
         """What is left to do: cells without an answer, or answers that some reader has not read."""
         answered = known(self._answers)
         unread = max(keys.unread(answered, self._read_by(reader)) for reader in self._study.spec.readers)
         return max(self._owes(answered), unread) if self._asks else unread
+
+    @property
+    def _judged(self) -> list[Part]:
+        """Those that cost money to read."""
+        judges = [reader for reader in self._study.spec.readers if isinstance(reader, JudgeReader)]
+        return [self._run.rows(judge.name, self.model) for judge in judges]
 
     def _read_by(self, reader: ReaderEntry) -> Known:
         return known(self._run.rows(reader.name, self.model))
@@ -227,8 +249,10 @@ class Lane:
         """Compacts what the lane wrote: under the lease, so in no task, which would outlive a killed driver."""
         if self._closed:
             return
-        read = [self._run.rows(reader.name, self.model) for reader in self._study.spec.readers]
-        compact_apart([self._answers, *read])
+        parts = [self._answers, *(self._run.rows(reader.name, self.model) for reader in self._study.spec.readers)]
+        for part in parts:
+            book(part)
+        compact_apart(parts)
 
     def _listened(self, reader: ReaderEntry) -> int:
         """Rows in a block of answers that are there already. A reader sorts them by length, so many pay; a judge gets

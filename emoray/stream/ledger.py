@@ -31,9 +31,6 @@ class Tally:
     answered: int = 0
     failed: Counter[str] = field(default_factory=Counter)
     read: dict[str, int] = field(default_factory=dict)  # rows per reader
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cost_usd: float = 0.0
     speakers: int = 0  # actors that are ready
     started: bool = False  # some actor has begun to, so Ray has a process for it
     loading: list[str] = field(default_factory=list)  # readers whose actors load what they need; "": the speakers
@@ -170,12 +167,9 @@ class LaneLedger:
         self._tally.notes += [(reader, note) for note in notes if (reader, note) not in self._tally.notes]
 
     def said(self, block: str, counts: Mapping[str, Any]) -> None:
-        """Replies to a block that are durable: `answered`, `failed` by kind, tokens and money."""
+        """Replies to a block that are durable: `answered`, and `failed` by kind."""
         self._starts[""].clear()
         self._count(block, counts["answered"], counts["failed"])
-        self._tally.prompt_tokens += counts["prompt_tokens"]
-        self._tally.completion_tokens += counts["completion_tokens"]
-        self._tally.cost_usd += counts["cost_usd"]
 
     def read(self, reader: str, rows: int) -> None:
         self._starts[reader].clear()

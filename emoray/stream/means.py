@@ -7,13 +7,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from emoray import manifest
+from emoray import manifest, tabs
 from emoray.batches import FolderBook
 from emoray.governor import Governor
 from emoray.governor.local import Both
 from emoray.hosts import hub
 from emoray.hosts.access import key_in
 from emoray.hosts.batch_book import BatchBook
+from emoray.hosts.tab import Tab
 from emoray.prices import unpriced
 from emoray.spec import (
     Account,
@@ -29,7 +30,7 @@ from emoray.spec import (
     SpecError,
     Vllm,
 )
-from emoray.store import RunFolder
+from emoray.store import Part, RunFolder
 
 _NOBODYS = "?"  # the account of what no spec knows any more: it counts for the run alone
 
@@ -45,6 +46,7 @@ class Means:
     batches: BatchBook
     purse: Governor | None = None  # money alone, for batches, which have no rate: the same that `governor` asks
     had_answers: Callable[[], bool] = lambda: False  # the lane, from whichever actor; set where that is known
+    tab: Tab | None = None  # of the actor; set where that is known
 
 
 def check_keys(spec: Spec) -> None:
@@ -112,7 +114,8 @@ def means_of(spec: Spec, entry: ModelEntry, folder: RunFolder) -> Means | None:
     from emoray.stream.governor_actor import account_governor, purse  # late: what is checked before needs no Ray
 
     account, run = spec.accounts[entry.account], hashlib.blake2b(folder.uri.encode(), digest_size=8).hexdigest()
-    spent = _spent(spec, folder)
+    capped = spec.budget_usd is not None or account.budget_usd is not None
+    spent = _spent(spec, folder) if capped else defaultdict[str, float](float)
     governor: Governor = account_governor(account, run)
     money: Governor | None = None
     if spec.budget_usd is not None:
@@ -134,17 +137,26 @@ def _spent(spec: Spec, folder: RunFolder) -> defaultdict[str, float]:
 
 
 def _payments(spec: Spec, folder: RunFolder) -> Iterator[tuple[str, float]]:
-    """What each model and judge in the folder has cost, also those that the spec does not have."""
+    """What each model and judge in the folder has cost at most, also those that the spec does not have."""
     readers = manifest.readers(folder.manifest()) | {reader.name: reader for reader in spec.readers}
     of_readers = {reader.name: _account(reader) for reader in readers.values()}
     of_models = {model.name: _account(model) for model in spec.models}
+    lost = tabs.lost(folder)  # first: what becomes a row meanwhile counts twice rather than never
     models = folder.models()
     for model in models:
         if account := of_models.get(model, _NOBODYS):
-            yield account, folder.answers(model).counts().cost_usd
+            yield account, _paid(folder.answers(model))
     for reader in folder.readers():
         if account := of_readers.get(reader, _NOBODYS):
-            yield account, sum(folder.rows(reader, model).counts().read_cost_usd for model in models)
+            yield account, sum(_paid(folder.rows(reader, model)) for model in models)
+    for (model, judge), usd in lost.items():
+        if account := of_models.get(model, _NOBODYS) if judge is None else of_readers.get(judge, _NOBODYS):
+            yield account, usd
+
+
+def _paid(part: Part) -> float:
+    """US dollars, by its rows."""
+    return sum(tabs.paid_usd(part, spent) for spent in part.spent().values())
 
 
 def _account(entry: ModelEntry | ReaderEntry) -> str | None:

@@ -128,6 +128,9 @@ def test_a_killed_driver_ends_with_the_same_results_as_one_left_in_peace(
     attempts = (chaos.manifest() or {})["attempts"]
     assert [attempt["end"].split(":")[0] for attempt in attempts] == ["died"] * len(kills) + ["finished"]
     assert all(attempt["began"] <= attempt["ended"] for attempt in attempts)
+    lanes = [lane for attempt in attempts for lane in attempt.get("lanes", ())]  # none of one that could not begin
+    assert sum(lane["answered"] for lane in lanes) == 800
+    assert sum(lane["completion_tokens"] for lane in lanes) == chaos.answers("a").counts().completion_tokens
 
 
 def test_two_runs_on_one_folder_at_once_the_second_says_who_holds_it(

@@ -10,6 +10,7 @@ import pytest
 
 from emoray.rehearsal.provider import Manners, Provider
 from emoray.store import RunFolder
+from emoray.tabs import lost_usd
 from tests.programs import EMORAY, Start, until
 
 pytestmark = pytest.mark.cluster
@@ -83,8 +84,12 @@ def test_a_killed_run_goes_on_and_asks_no_answer_and_hardly_a_judgement_again(
     assert set(provider.asked) == {f"<text>\n{row['answer']}\n</text>" for row in rows}  # and nothing of the state
     counts = folder.rows("judge", "a").counts()
     assert counts.read_cost_usd >= sum(row["read_cost_usd"] for row in rows) > 0
-    _, *later = (folder.manifest() or {})["attempts"]  # the first was killed, and could not say
-    paid = sum(lane["read_cost_usd"] for attempt in later for lane in attempt["lanes"])
-    assert 0 < paid < counts.read_cost_usd
+    lanes = [lane for attempt in (folder.manifest() or {})["attempts"] for lane in attempt["lanes"]]
+    assert lanes[0]["read_cost_usd"] > 0  # the first was killed, and the second told for it
+    assert sum(lane["read_cost_usd"] for lane in lanes) == pytest.approx(counts.read_cost_usd)
+    assert sum(lane["answered"] for lane in lanes) == CELLS
+    until(lambda: provider.counters.in_flight == 0)
+    charged_usd = sum(asked + said for _, asked, said in provider.counters.billed) * 10 / 1e6
+    assert counts.read_cost_usd + lost_usd(folder.rows("judge", "a")) >= charged_usd - 1e-9
     # all that was asked twice is what did not parse, and what was under way when the run was killed
     assert len(provider.asked) <= CELLS * 9 / 8 + 2 * 16 + 16

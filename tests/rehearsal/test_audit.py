@@ -113,6 +113,19 @@ def test_an_answer_that_was_not_read_is_said() -> None:
     assert found.text().endswith("reader r has 1 rows for 2 answers")
 
 
+def test_money_that_neither_rows_nor_what_was_booked_as_lost_tell_of_is_wrong() -> None:
+    def found(rows_usd: float, lost_usd: float) -> Audit:
+        events = [(1.0, "a")]
+        kept = Kept(1, {"a": 1}, {"r": {"a": 1}}, usd=rows_usd, lost_usd=lost_usd)
+        return audit(Heard(events, events, usd=1.0), [], kept)
+
+    assert found(0.75, 0.25).wrong == found(0.75, 0.5).wrong == []
+    assert found(0.75, 0.24).wrong == [
+        "the provider charged $1.0000, and rows ($0.7500) and what was booked as lost ($0.2400) are less"
+    ]
+    assert "  booked as lost, at most           $0.2500" in found(0.75, 0.25).text()
+
+
 def test_the_same_seed_kills_alike_and_every_target_as_often() -> None:
     plan = schedule(list(Target), 20, 3000, seed=7)
 

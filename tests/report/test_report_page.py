@@ -153,6 +153,14 @@ def test_an_ending_that_nobody_knows_is_shown_with_how_often_it_came(small: Run)
     assert re.search(r"<b>mood</b> (3 0|0 3) SAFETY (1 0|0 1) Answers with a flag", text)
 
 
+def test_money_for_answers_that_nobody_has_is_said_before_the_numbers(small: Run, shown: str) -> None:
+    lost = replace(summarize(small, _SETTINGS), lost_usd={"steady": 1.25})
+    text = " ".join(Structure(page(lost)).text.split())
+    assert "Up to $1.25 was spent on answers of steady, or readings of them, that nobody has" in text
+    assert lost.as_json()["lost_usd"] == {"steady": 1.25}
+    assert "that nobody has" not in shown
+
+
 def test_where_every_ending_is_known_none_is_shown(small: Run, shown: str) -> None:
     assert "finish_reason" not in shown
     assert "odd_endings" not in summarize(small, _SETTINGS).as_json()

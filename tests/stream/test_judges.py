@@ -132,3 +132,7 @@ def test_what_every_judge_has_cost_counts_whichever_of_them_reads_now(tmp_path: 
 
     spent = means._spent(alone, made)
     assert spent == {"o": 4.0, "?": 0.5}
+
+    for judge_name, usd in (("j", 1.5), ("of another spec", 0.25), ("second", 0.125)):  # killed while they asked
+        made.write_text(f"tabs/{made.rows(judge_name, 'a').relative}/killed.json", json.dumps({"usd": usd}))
+    assert means._spent(alone, made) == {"o": 5.625, "?": 0.75}

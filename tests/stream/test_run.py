@@ -48,7 +48,11 @@ def test_running_twice_asks_nothing_twice(run: Run, settled: Settled) -> None:
     assert folder.answers("a").read().equals(before)
     assert folder.answers("a").counts().spare == 0
     attempts = (folder.manifest() or {})["attempts"]
-    assert [lane["answered"] for attempt in attempts for lane in attempt["lanes"]] == [12, 0]
+    first, second = (lane for attempt in attempts for lane in attempt["lanes"])
+    assert [lane["answered"] for lane in (first, second)] == [12, 0]
+    assert first["completion_tokens"] == folder.answers("a").counts().completion_tokens > 0
+    assert (second["completion_tokens"], second["cost_usd"], second["lost_usd"]) == (0, 0.0, 0.0)
+    assert [attempt["settled_before"] for attempt in attempts] == [{"a": 0}, {"a": 12}]
 
 
 def test_raising_repetitions_asks_only_the_new_cells(run: Run, settled: Settled) -> None:

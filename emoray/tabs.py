@@ -1,0 +1,249 @@
+"""The money of requests whose answers nobody has: RUN/tabs/<part>/<writer>.json, a small file of each actor that pays.
+
+An answer is money that its row tells. A request that was under way when its process died has no row, and yet the
+provider charges it. So an actor keeps a *tab*: a total of what its requests have cost, those under way at the most
+that they may, written before each is sent. What a tab has beyond the rows that its writer wrote is *lost*:
+
+    lost = tab − rows of the same writer
+
+That holds after the death of an actor, of a driver, or of all at once, and needs no word from any of them: a tab of an
+actor that ended well has nothing beyond its rows. While an actor is at work it is what is under way.
+
+On a disk a tab is written in place, without waiting: a process that is killed leaves to its kernel what it has written.
+A machine that loses its power may take the last second's with it. An object store cannot do that: there a tab is put
+whole, with as much ahead as is under way, so that few requests wait for a put; what is ahead counts as lost where the
+actor dies. When nothing is under way a tab is exact, and durable before the last answer is handed on.
+
+Compacted rows tell no writer. So before a part is compacted its tabs are *booked*: each becomes what it has lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from emoray.hosts import HostDown
+from emoray.resume import Spent
+from emoray.retry import Backoff
+from emoray.store import Denied, Name, Part, RunFolder, StoreError, telling
+
+log = logging.getLogger(__name__)
+
+_FOLDER = "tabs"
+_ENDING = ".json"
+_BYTES = 64  # of a tab that is written in place
+_DUST_USD = 1e-9  # less is rounding
+_SYNC_S = 1.0
+_INSISTING = Backoff(first_s=0.5, longest_s=20.0)
+_TRIES = 9  # with the waits between them about a minute, as a journal has it
+
+
+class PartTab:
+    """The tab of one actor beside the part that it writes to; see `Tab`."""
+
+    def __init__(self, beside: Callable[[], tuple[Part, str]]) -> None:
+        """`beside`: the part, and the writer as the files of its journal name it; called at the first request."""
+        self._beside = beside
+        self._spent_usd = self._open_usd = 0.0  # of requests that are over; of those under way, at most
+        self._open = 0
+
+    async def may_cost(self, usd: float) -> None:
+        self._open, self._open_usd = self._open + 1, self._open_usd + usd
+        try:
+            await self._sheet.keep(self._spent_usd, self._open_usd)
+        except StoreError as wrong:
+            raise HostDown(f"what a request may cost cannot be written down, so none is sent: {wrong}") from wrong
+
+    async def did_cost(self, at_most: float, usd: float) -> None:
+        self._open, self._spent_usd = self._open - 1, self._spent_usd + usd
+        self._open_usd = self._open_usd - at_most if self._open else 0.0  # no rounding dust remains
+        try:
+            await self._sheet.keep(self._spent_usd, self._open_usd)
+        except StoreError as wrong:  # what was paid for is here, and what is written down is too much at worst
+            log.warning("%s", wrong)
+
+    @cached_property
+    def _sheet(self) -> _OnDisk | _InStore:
+        part, writer = self._beside()
+        kind = _OnDisk if part.folder.fs.type_name == "local" else _InStore
+        return kind(part, f"{_place(part)}/{writer}{_ENDING}")
+
+
+class _OnDisk:
+    """A file that is written in place."""
+
+    def __init__(self, part: Part, path: str) -> None:
+        self._part, self._path = part, path
+        self._file: int | None = None
+        self._synced_at = 0.0
+
+    async def keep(self, spent_usd: float, open_usd: float) -> None:
+        line = _line(spent_usd + open_usd)
+        with telling("write", self._part.folder.where(self._path)):
+            if self._file is None:
+                self._part.folder.write_text(self._path, line)  # with its folders, and durable
+                self._file = os.open(self._part.folder.path(self._path), os.O_WRONLY)
+            os.pwrite(self._file, line.encode(), 0)
+        if not open_usd:
+            await asyncio.to_thread(os.fsync, self._file)
+        elif time.monotonic() - self._synced_at >= _SYNC_S:
+            self._synced_at = time.monotonic()
+            asyncio.get_running_loop().run_in_executor(None, os.fsync, self._file)
+
+
+class _InStore:
+    """An object that is put anew."""
+
+    def __init__(self, part: Part, path: str) -> None:
+        self._part, self._path = part, path
+        self._usd = self._open_usd = 0.0
+        self._kept_usd = 0.0  # what is there, or will be
+        self._put: asyncio.Task[None] | None = None
+
+    async def keep(self, spent_usd: float, open_usd: float) -> None:
+        self._usd, self._open_usd = spent_usd + open_usd, open_usd
+        while self._kept_usd < self._usd or (not self._open_usd and self._kept_usd != self._usd):
+            self._put = self._put or asyncio.create_task(self._write())
+            await asyncio.shield(self._put)
+
+    async def _write(self) -> None:
+        usd = self._usd + self._open_usd
+        try:
+            await asyncio.to_thread(self._insist, _line(usd))
+            self._kept_usd = usd
+        finally:
+            self._put = None
+
+    def _insist(self, line: str) -> None:
+        for attempt in itertools.count(1):
+            try:
+                self._part.folder.write_text(self._path, line)
+            except StoreError as wrong:
+                if isinstance(wrong, Denied) or attempt == _TRIES:
+                    raise
+                log.warning("%s", wrong)
+                time.sleep(_INSISTING.wait_s(attempt, 0.5))
+            else:
+                return
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What one file says: what its actor may have spent, or what was booked of it as lost."""
+
+    name: str
+    usd: float
+    booked: bool
+
+    @property
+    def writer(self) -> str:
+        return self.name.removesuffix(_ENDING)
+
+
+def lost_usd(part: Part, attempt: str = "") -> float:
+    """US dollars at most for requests whose answers nobody has; of actors that are at work, for what is under way.
+
+    `attempt`: of the actors of one attempt alone. Reads only.
+    """
+    return sum(lost for kept, lost in _lost(part) if kept.writer.startswith(attempt))
+
+
+def lost(folder: RunFolder, attempt: str = "") -> dict[tuple[str, str | None], float]:
+    """The same by (model, judge that read it; None: the model itself), also of parts that have no row."""
+    asked: list[tuple[str, str | None]] = [(model, None) for model in folder.models(f"{_FOLDER}/answers")]
+    for reader in folder.readers(f"{_FOLDER}/rows"):
+        beside = _place(folder.rows(reader, "any")).rpartition("/")[0]
+        asked += [(model, reader) for model in folder.models(beside)]
+    return {who: lost_usd(_part(folder, *who), attempt) for who in asked}
+
+
+def lost_by_model(folder: RunFolder, attempt: str = "") -> dict[str, float]:
+    """The same by model alone, judges with it."""
+    found: dict[str, float] = {}
+    for (model, _), usd in lost(folder, attempt).items():
+        found[model] = found.get(model, 0.0) + usd
+    return found
+
+
+def book(part: Part) -> None:
+    """Turns the tabs of a part into what each has lost, before its rows forget who wrote them.
+
+    For whoever holds the lease, when no actor of the part asks any more. Each file changes at once or not at all.
+    """
+    for kept, lost in list(_lost(part)):
+        path = f"{_place(part)}/{kept.name}"
+        if not lost:
+            part.folder.delete(path)
+        elif not kept.booked:
+            part.folder.write_text(path, json.dumps({"lost_usd": lost}))
+
+
+def _lost(part: Part) -> Iterator[tuple[_Kept, float]]:
+    if not any(_names(part)):
+        return
+    rows = _by_writer(part)  # first, so that what is written meanwhile counts as under way, and not as nothing
+    for kept in _tabs(part):
+        usd = kept.usd if kept.booked else kept.usd - rows.get(kept.writer, 0.0)
+        yield kept, usd if usd > _DUST_USD else 0.0
+
+
+def _by_writer(part: Part) -> dict[str, float]:
+    """What the rows of each writer cost: those of a reader, what the reading did."""
+    found: dict[str, float] = {}
+    for name, spent in part.spent().items():
+        writer = Name.of(name).writer
+        found[writer] = found.get(writer, 0.0) + paid_usd(part, spent)
+    return found
+
+
+def paid_usd(part: Part, spent: Spent) -> float:
+    """What was paid for the rows of a part: for answers, or for what judges read in them."""
+    return spent.read_cost_usd if "read_cost_usd" in part.schema.names else spent.cost_usd
+
+
+def _part(folder: RunFolder, model: str, reader: str | None) -> Part:
+    return folder.answers(model) if reader is None else folder.rows(reader, model)
+
+
+def _names(part: Part) -> list[str]:
+    names = [info.base_name for info in part.folder.infos(_place(part))]
+    return sorted(name for name in names if name.endswith(_ENDING) and not name.startswith("."))
+
+
+def _tabs(part: Part) -> Iterator[_Kept]:
+    for name in _names(part):
+        raw = part.folder.read_bytes(f"{_place(part)}/{name}")
+        if raw is None:  # booked meanwhile, and nothing was lost
+            continue
+        kept = _read(name, raw)
+        if kept is None:
+            log.warning("%s is no tab of this emoray and does not count", part.folder.where(f"{_place(part)}/{name}"))
+        else:
+            yield kept
+
+
+def _read(name: str, raw: bytes) -> _Kept | None:
+    try:
+        told: Any = json.loads(raw)
+        booked = "lost_usd" in told
+        usd = float(told["lost_usd" if booked else "usd"])
+    except (ValueError, TypeError, KeyError):
+        return None
+    return _Kept(name, usd, booked) if math.isfinite(usd) and usd >= 0 else None
+
+
+def _line(usd: float) -> str:
+    return json.dumps({"usd": usd}).ljust(_BYTES - 1) + "\n"
+
+
+def _place(part: Part) -> str:
+    return f"{_FOLDER}/{part.relative}"

@@ -1,0 +1,166 @@
+"""The money of requests whose answers nobody has."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from emoray import tabs
+from emoray.compact import compact
+from emoray.hosts import HostDown
+from emoray.journal import Journal
+from emoray.rehearsal.provider import Manners, Provider
+from emoray.rows import SAID
+from emoray.store import Part, RunFolder
+from emoray.study.outcomes import Answer
+from emoray.tabs import PartTab, book, lost, lost_by_model, lost_usd
+from tests import runs, spends
+from tests.programs import Start, until
+
+FOLDERS = ["mock:///run-{0}", "{0}/run"]  # one where files can only be put whole, one where they are written in place
+
+
+@pytest.fixture(params=FOLDERS, ids=["put", "in place"])
+def part(request: pytest.FixtureRequest, tmp_path: Path) -> Part:
+    return RunFolder(request.param.format(tmp_path)).answers("a")
+
+
+def says(part: Part, *costs: float) -> str:
+    """A journal writes answers that cost so much; its name."""
+    with Journal(part, "actor", schema=SAID) as journal:
+        for prompt, usd in zip(runs.asked(), costs, strict=False):
+            journal.append(runs.said([prompt], Answer("The sea.", "stop", 10, 5, usd))).result(60)
+        return journal.writer
+
+
+def pays(part: Part, writer: str, *requests: tuple[float, float | None]) -> None:
+    """One actor's requests, one after the other: what each costs at most, and what it did; None: it never ended."""
+
+    async def pay() -> None:
+        tab = PartTab(lambda: (part, writer))
+        for at_most, usd in requests:
+            await tab.may_cost(at_most)
+            if usd is not None:
+                await tab.did_cost(at_most, usd)
+
+    asyncio.run(pay())
+
+
+def files(part: Part) -> list[str]:
+    return [info.base_name for info in part.folder.infos(f"tabs/{part.relative}")]
+
+
+def test_what_rows_tell_is_not_lost(part: Part) -> None:
+    pays(part, says(part, 0.1, 0.2), (0.5, 0.1), (0.5, 0.2))
+    assert lost_usd(part) == 0.0
+
+
+def test_an_answer_that_did_not_come_counts_at_the_most_that_it_may_have_cost(part: Part) -> None:
+    pays(part, says(part, 0.1), (0.5, 0.1), (0.5, None))
+    assert 0.5 <= lost_usd(part) <= 1.0  # where it cannot be written in place, as much again ahead
+    assert part.folder.fs.type_name != "local" or lost_usd(part) == pytest.approx(0.5)
+
+
+def test_an_answer_that_came_and_was_not_kept_counts_at_what_it_cost(part: Part) -> None:
+    pays(part, says(part, 0.1), (0.5, 0.1), (0.5, 0.25))
+    assert lost_usd(part) == pytest.approx(0.25)
+
+
+def test_a_request_that_was_refused_costs_nothing(part: Part) -> None:
+    pays(part, says(part), (0.5, 0.0), (0.5, 0.0))
+    assert lost_usd(part) == 0.0
+
+
+def test_who_died_before_the_first_row_is_found_as_well(part: Part) -> None:
+    pays(part, "actor_1", (0.5, None))
+    judged = part.folder.rows("j", "b b")
+    pays(judged, "actor_2", (0.25, None), (0.25, 0.125))
+    assert part.folder.models() == part.folder.readers() == []
+    assert set(lost(part.folder)) == {("a", None), ("b b", "j")}
+    assert lost_by_model(part.folder)["a"] >= 0.5
+    assert lost_by_model(part.folder)["b b"] >= 0.375
+
+
+def test_what_an_attempt_lost_is_told_apart(part: Part) -> None:
+    pays(part, "20260101T000000-aaaaaa-1_0", (0.5, None), (0.5, 0.5))
+    pays(part, "20260102T000000-bbbbbb-1_0", (0.25, 0.25))
+    assert lost_usd(part, "20260102T000000-bbbbbb") == pytest.approx(0.25)
+    assert lost_usd(part, "20260101T000000-aaaaaa") + 0.25 == pytest.approx(lost_usd(part))
+
+
+def test_booked_money_stays_when_rows_no_longer_tell_who_wrote_them(part: Part) -> None:
+    pays(part, says(part, 0.1), (0.5, 0.1), (0.5, 0.25))
+    pays(part, says(part, 0.1), (0.5, 0.1))
+    for _ in range(2):  # a second time changes nothing
+        book(part)
+        assert lost_usd(part) == pytest.approx(0.25)
+    assert len(files(part)) == 1  # of the one that lost something
+    compact(part)
+    assert lost_usd(part) == pytest.approx(0.25)
+    assert part.counts().cost_usd == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{}", "null", '{"usd": NaN}', '{"usd": -1}', '{"usd": "x"}', '{"usd": 1e999}', '{"lost_usd": null}'],
+)
+def test_a_file_that_tells_no_amount_does_not_count_and_is_said(
+    text: str, part: Part, caplog: pytest.LogCaptureFixture
+) -> None:
+    pays(part, "actor_1", (0.5, 0.25))
+    part.folder.write_text(f"tabs/{part.relative}/odd.json", text)
+    assert lost_usd(part) == pytest.approx(0.25)
+    assert "odd.json is no tab of this emoray and does not count" in caplog.text
+    book(part)  # leaves it to people
+    assert "odd.json" in files(part)
+
+
+def test_where_money_cannot_be_written_down_nothing_is_sent(tmp_path: Path) -> None:
+    (tmp_path / "tabs").write_text("in the way")
+    with pytest.raises(HostDown, match="so none is sent: cannot write "):
+        pays(RunFolder(str(tmp_path)).answers("a"), "actor", (0.5, 0.5))
+
+
+def test_a_store_that_fails_is_insisted_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    part = RunFolder("mock:///insisted").answers("a")
+    naps: list[float] = []
+    monkeypatch.setattr(time, "sleep", naps.append)
+    monkeypatch.setattr(tabs, "_TRIES", 3)
+    part.folder.write_text("tabs", "in the way")
+    with pytest.raises(HostDown, match="so none is sent"):
+        pays(part, "actor", (0.5, 0.5))
+    assert len(naps) == 2
+
+
+@pytest.mark.parametrize("kills", [1, pytest.param(12, marks=pytest.mark.campaign)])
+def test_rows_and_what_is_lost_are_what_the_provider_charged_to_the_cent_after_kills(
+    kills: int, start: Start, tmp_path: Path
+) -> None:
+    async def ten_tokens(_: dict[str, object]) -> str:
+        return "I am so glad, and the sea is blue to-day"
+
+    folder = RunFolder(str(tmp_path / "run"))
+    with Provider(Manners(latency_s=0.2), ten_tokens) as provider:
+        counters = provider.counters
+        command = [sys.executable, "-m", "tests.spends", folder.uri, provider.base_url]
+        for kill in range(1, kills + 1):
+            process = start(command)
+            until(lambda kill=kill: len(counters.billed) > kill * 300 / (kills + 1), process, 0.005)  # type: ignore[misc]
+            process.kill()
+            process.wait()
+        last = start(command)
+        assert last.wait() == 0, last.communicate()
+        until(lambda: counters.in_flight == 0)
+
+    part = folder.answers("a")
+    rows_usd, lost = part.counts().cost_usd, lost_usd(part)
+    charged_usd = len(counters.billed) * spends.EACH_USD
+    assert {said for _, _, said in counters.billed} == {10}
+    assert part.counts().answered == 300
+    assert lost > 0
+    assert rows_usd + lost >= charged_usd - 1e-9
+    assert rows_usd + lost == pytest.approx(charged_usd, abs=0.01)
