@@ -12,6 +12,7 @@ from emoray.batches import Standing, standings
 from emoray.belonging import Belonging, as_asked, failure_texts, unread, unread_texts
 from emoray.lease import holder
 from emoray.progress import by_kind, duration
+from emoray.recovery import kept
 from emoray.store import LANES, RunFolder
 
 _ALIVE_S = 120.0  # a part that was written to so recently is being worked on
@@ -75,7 +76,7 @@ class Status:
 
 def status(folder: RunFolder, *, now: datetime | None = None) -> Status:
     """The status of a run folder; SpecError where it is none."""
-    whole = folder.manifest()
+    whole = kept(folder)
     study = manifest.study(whole, folder.shown)
     seen = as_asked(folder, study)
     attempts = list((whole or {}).get("attempts", []))
