@@ -154,11 +154,11 @@ def _ask_about_size(study: Study, folder: str) -> None:
 
 
 def _score(arguments: argparse.Namespace) -> int:
-    from emoray import job, manifest
+    from emoray import job, manifest, recovery
     from emoray.store import RunFolder
 
     folder = RunFolder(_absolute(arguments.run))
-    kept = folder.manifest()
+    kept = recovery.kept(folder)
     spec = manifest.study(kept, folder.shown).spec
     entry, accounts = _reader(arguments.reader, spec, readers_of((kept or {}).get("more_readers", [])))
     _warn_of_code(_asked_by(entry))
@@ -234,12 +234,12 @@ def _report(arguments: argparse.Namespace) -> int:
 
 
 def _sample(arguments: argparse.Namespace) -> int:
-    from emoray import human, manifest
+    from emoray import human, manifest, recovery
     from emoray.belonging import as_asked
     from emoray.store import RunFolder
 
     out, folder = Path(arguments.out), RunFolder(_absolute(arguments.run))
-    study = manifest.study(folder.manifest(), folder.shown)
+    study = manifest.study(recovery.kept(folder), folder.shown)
     if out.exists():
         raise SpecError(f"{out}: is there already, and may hold labels; choose another file")
     _writable(out)

@@ -147,7 +147,7 @@ def _fill(sink: IO[bytes], part: Part, census: Census, replaces: tuple[str, ...]
         if count != len(census.chosen):
             expected = len(census.chosen)
             raise StoreError(f"{part.where('')} gave {count:,} rows of {expected:,}: its small files are kept")
-        note = Note(replaces=replaces, dropped=census.all_spent.minus(kept))
+        note = Note(replaces=replaces, dropped=census.all_spent.minus(kept), taken=census.taken)
         out.add_key_value_metadata(note.metadata())
 
 

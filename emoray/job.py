@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
-from emoray import manifest
+from emoray import manifest, recovery
 from emoray.belonging import Belonging, as_asked, failure_texts, unread, unread_texts
 from emoray.compact import compact
 from emoray.exit_codes import INTERRUPTED, OK, OWED
@@ -39,7 +39,7 @@ from emoray.spec import (
     own_map,
     reads_as,
 )
-from emoray.store import RunFolder, StoreError
+from emoray.store import STALE_NS, BrokenManifest, Deleted, RunFolder, StoreError, deleted
 from emoray.stream.means import check_budgets, check_ids, check_keys
 from emoray.study.goemotions import LabelMap
 from emoray.study.outcomes import FailureKind
@@ -69,9 +69,9 @@ def run(
 
     SpecError or StoreError before anything is written, where the folder or the cluster cannot hold the run.
     """
-    folder = RunFolder(uri)
+    folder = RunFolder(uri, begun=True)
     described = partial(_described, folder, study, extend=extend)
-    described()
+    _warn_of_lost(folder, described())
     _warn_of_older(folder, study)
     check_ids(study.spec, here=_here(address))
     check_keys(study.spec)
@@ -80,6 +80,8 @@ def run(
     capacity = _connected(progress, address, verbose=verbose)
     from emoray.stream.conduct import Conductor
 
+    if extend:
+        folder.set_aside_broken_manifest()
     conductor = partial(Conductor, study, folder, capacity, limit=limit)
     return _attempt(folder, study, described, command, conductor, progress)
 
@@ -97,8 +99,8 @@ def score(
 
     `accounts` are those that a hosted judge needs beside the run's own.
     """
-    folder = RunFolder(uri)
-    asked = manifest.study(folder.manifest(), folder.shown)
+    folder = RunFolder(uri, begun=True)
+    asked = manifest.study(recovery.kept(folder), folder.shown)
     alone = {"readers": [reader], "accounts": asked.spec.accounts | dict(accounts or {})}
     study = Study(asked.spec.model_copy(update=alone), label_map=asked.label_map)
     described = partial(_with_reader, folder, reader)
@@ -144,7 +146,7 @@ def report(
     """
     from emoray.report import Unusable, terminal_table, write_report
 
-    kept = folder.manifest()
+    kept = recovery.kept(folder)
     study = manifest.study(kept, folder.shown)
     readers = manifest.readers(kept)
     labels, placed = _placed(label_maps, readers, study.label_map)
@@ -209,7 +211,7 @@ def _own_maps(readers: Mapping[str, ReaderEntry]) -> dict[str, LabelMap]:
 
 def compact_all(folder: RunFolder) -> str:
     """Turns the small files of every part into few; returns a line per part."""
-    manifest.study(folder.manifest(), folder.shown)
+    manifest.study(recovery.kept(folder), folder.shown)
     lines = []
     with Lease(folder):
         for part in folder.parts():
@@ -220,9 +222,19 @@ def compact_all(folder: RunFolder) -> str:
     return "\n".join(lines)
 
 
+def _warn_of_lost(folder: RunFolder, described: Mapping[str, Any]) -> None:
+    """Of what the answers in a folder may be, where it does not say itself."""
+    if described["attempts"] and _readable(folder) is None:
+        print(
+            f"warning: the run.json of {folder.shown} is lost: of its answers those are taken that this spec asks for, "
+            "and its readings for those of the readers of that name",
+            file=sys.stderr,
+        )
+
+
 def _warn_of_older(folder: RunFolder, study: Study) -> None:
     """Until there were sampling_defaults, engines took unsaid what a model's generation_config has."""
-    kept = ((folder.manifest() or {}).get("spec") or {}).get("models", [])
+    kept = ((_readable(folder) or {}).get("spec") or {}).get("models", [])
     older = {one.get("name") for one in kept if one.get("host") == "vllm" and "sampling_defaults" not in one}
     for entry in study.spec.models:
         if isinstance(entry, Vllm) and entry.name in older and folder.answers(entry.name).counts().answered:
@@ -236,9 +248,9 @@ def _warn_of_older(folder: RunFolder, study: Study) -> None:
 
 def _described(folder: RunFolder, study: Study, *, extend: bool) -> dict[str, Any]:
     """The manifest of a run of this study; SpecError where the folder holds what does not go with it."""
-    kept = folder.manifest()
+    kept = _readable(folder) if extend else folder.manifest()
     if kept is None:
-        return manifest.fresh(study) | {"extended": extend}
+        return _first(folder, study, extend=extend)
     _check_same(study, folder, kept, extend=extend)
     read, known = folder.readers(), manifest.readers(kept)
     for reader in study.spec.readers:
@@ -248,6 +260,26 @@ def _described(folder: RunFolder, study: Study, *, extend: bool) -> dict[str, An
     more = [entry for name, entry in known.items() if name in read and name not in own]  # their rows stay, and count
     extended = extend or kept.get("extended", False)
     return kept | manifest.described(study) | {"extended": extended, "more_readers": _dumped(more)}
+
+
+def _first(folder: RunFolder, study: Study, *, extend: bool) -> dict[str, Any]:
+    """The manifest where there is none; SpecError where there are answers of which then nobody knows what they are."""
+    if not recovery.has_answers(folder):
+        return manifest.fresh(study) | {"extended": extend}
+    if not extend:
+        raise SpecError(
+            f"{folder.shown} holds answers and no run.json, so nobody knows to what they are answers; put its run.json "
+            "back, choose another folder with --out, or add --extend to take those that this spec asks for"
+        )
+    return recovery.rebuilt(folder, study)
+
+
+def _readable(folder: RunFolder) -> dict[str, Any] | None:
+    """The manifest; None where there is none, or a broken one."""
+    try:
+        return folder.manifest()
+    except BrokenManifest:
+        return None
 
 
 def _with_reader(folder: RunFolder, reader: ReaderEntry) -> dict[str, Any]:
@@ -281,17 +313,22 @@ def _attempt(
 ) -> int:
     """One attempt, under the folder's lease; `described` reads the manifest that it is written into."""
     attempt = manifest.attempt(shlex.split(command))
+    ends: list[LaneEnd] = []
     with _Interruption(command) as interruption:
         conductor = conductor_of(attempt["id"])
         with _leased(folder) as lease:
             whole = described()  # once more: a run that ended meanwhile has written to it
+            if _take_in(folder, whole):
+                conductor = conductor_of(attempt["id"])  # what was spent before is more than the first one knew
             try:
                 with _kept(folder, whole, attempt, lease):
                     _open_account(conductor, whole, attempt)
                     folder.write_manifest(whole)
                     sampled = _Sampled(study, folder, whole, attempt, lease)
-                    ends = _conduct(conductor, lease, interruption, sampled, progress or Progress())
+                    with _guarded(folder, lease):
+                        ends += _conduct(conductor, folder, lease, interruption, sampled, progress or Progress())
                     _check_held(lease, folder)
+                    _take_in(folder, whole)
                     left = {lane.model: lane.left() for lane in conductor.lanes}
                     costs = _costs(attempt, {lane.model: lane.spent() for lane in conductor.lanes}, conductor.lanes)
                     attempt["lanes"] = [_lane(end) | costs[end.model] for end in ends]
@@ -299,30 +336,101 @@ def _attempt(
                     print(report(folder))
                     attempt["end"] = _end(conductor, sum(left.values()))
             except StoreError as wrong:  # a disk that filled up while it was written to: what is there is kept
-                print(f"emoray: {wrong}\nresume with: {command}", file=sys.stderr)
-                return INTERRUPTED if conductor.stopping or lease.lost.is_set() else OWED
+                return _say_cut_off(wrong, ends, stopped=conductor.stopping or lease.lost.is_set(), command=command)
         return _say_end(conductor, ends, left, folder, study, command)
     return INTERRUPTED
 
 
+def _say_cut_off(wrong: StoreError, ends: Sequence[LaneEnd], *, stopped: bool, command: str) -> int:
+    """Of an attempt that could not be written down to its end: why, and what became of what its lanes received."""
+    print(f"emoray: {wrong}", file=sys.stderr)
+    for end in ends:
+        if end.tally.unwritten:
+            print(f"{end.model}: {end.tally.unwritten.removeprefix('; ')}", file=sys.stderr)
+    print(f"resume with: {command}", file=sys.stderr)
+    return INTERRUPTED if stopped and not isinstance(wrong, Deleted) else OWED
+
+
+def _take_in(folder: RunFolder, whole: Mapping[str, Any]) -> bool:
+    """Whether anything was, of what the attempts at a run had put aside; what stays where it is is said."""
+    from emoray.stream import cluster
+
+    taken = cluster.take_in(folder, [one.get("id") for one in whole["attempts"]])
+    if taken.files:
+        print(f"{taken.files:,} files of rows that had been put aside are now in {folder.shown}", file=sys.stderr)
+    if taken.wrong:
+        print(f"warning: rows that were put aside stay there: {taken.wrong}", file=sys.stderr)
+    for left in taken.left:
+        print(f"warning: {left} has rows of a run that {folder.shown} does not know: they stay there", file=sys.stderr)
+    return taken.files > 0
+
+
 @contextmanager
 def _leased(folder: RunFolder) -> Iterator[Lease]:
-    """The right to write to a folder that all nodes see, in which nothing is torn."""
+    """The right to write to a folder that all nodes see, in which nothing is torn and nothing left by the dead."""
     from emoray.stream import cluster
 
     cluster.check_folder(folder)
+    began_ns = time.time_ns()
     with Lease(folder) as lease:
         for part in folder.parts():
-            part.repair(now_ns=time.time_ns())
-        yield lease
+            part.repair(now_ns=began_ns)
+        folder.sweep(began_ns - STALE_NS)
+        folder.lay_ballast()
+        try:
+            yield lease
+        finally:
+            if not lease.lost.is_set():
+                with suppress(StoreError):
+                    _sweep(folder, began_ns)
+
+
+def _sweep(folder: RunFolder, began_ns: int) -> None:
+    """What was begun before this run is nobody's any more when it ends."""
+    folder.sweep(began_ns)
+    for part in folder.parts():
+        part.sweep(began_ns)
+
+
+@contextmanager
+def _guarded(folder: RunFolder, lease: Lease) -> Iterator[None]:
+    """While lanes run: where somebody deletes the folder, its lease is lost at once and not at the next beat."""
+    over, look_s = threading.Event(), 0.5 if folder.fs.type_name == "local" else _FAR_LOOK_S
+
+    def look() -> None:
+        missed = 0
+        while missed < 2 and not over.wait(look_s):
+            missed = 0 if folder.holds("run.json") else missed + 1
+        if missed == 2:
+            lease.lost.set()
+
+    thread = threading.Thread(target=look, name="guard", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+_FAR_LOOK_S = 3.0  # an object store wants a request for each look
 
 
 def _check_held(lease: Lease, folder: RunFolder) -> None:
-    if lease.lost.is_set():
-        raise StoreError(
-            f"another run took over {folder.shown}, or it was out of reach for long: this run stopped, and what it "
-            "received is kept"
-        )
+    if why := _lost(lease, folder):
+        raise why
+
+
+def _lost(lease: Lease, folder: RunFolder) -> StoreError | None:
+    """Why the folder is not ours any more."""
+    if not lease.lost.is_set():
+        return None
+    if folder.manifest() is None:
+        return Deleted(deleted(folder.shown))
+    return StoreError(
+        f"another run took over {folder.shown}, or it was out of reach for long: this run stopped, and what it "
+        "received is kept"
+    )
 
 
 class _Sampled:
@@ -376,7 +484,12 @@ def _costs(
 
 
 def _conduct(
-    conductor: Conductor, lease: Lease, interruption: _Interruption, sampled: _Sampled, progress: Progress
+    conductor: Conductor,
+    folder: RunFolder,
+    lease: Lease,
+    interruption: _Interruption,
+    sampled: _Sampled,
+    progress: Progress,
 ) -> list[LaneEnd]:
     """Lets the lanes run: watched, and interruptible."""
     progress.begin()
@@ -397,7 +510,7 @@ def _conduct(
         hear(lanes)
         progress.show({lane.model: _standing(lane) for lane in lanes})
         if lease.lost.is_set() and not conductor.stopping:
-            conductor.stop("the lease of the folder was lost")
+            conductor.stop(str(_lost(lease, folder)))
 
     with interruption.left_to_watch():
         ends = conductor.run(watch)
@@ -528,6 +641,8 @@ def _lane(end: LaneEnd) -> dict[str, Any]:
         "answered": tally.answered,
         "failed": dict(tally.failed),
         "read": tally.read,
+        "put_aside": sum(tally.aside.values()),
+        "lost": tally.lost,
         "error": end.error,
     }
 

@@ -4,7 +4,8 @@ One thread writes. While it writes, what arrives waits together and goes into th
 so that it writes about a quarter of the time at most, never longer than `every_s`, and not at all when many rows
 wait. So a lone row is durable within milliseconds on a local disk, and a stream of them makes some ten files a second
 there and two a second on a slow store. A store that fails is insisted on for about a minute: what waits has been paid
-for. A second thread merges every sixty small files into a larger one.
+for. Where even that is in vain, or a disk is full, a journal with a `Refuge` makes room, or puts the rows aside, or
+holds them for ten minutes. A second thread merges every sixty small files into a larger one.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -41,6 +42,34 @@ _TRIES = 9  # with the waits between them about a minute
 _GATHER_S = 0.002  # before the first write: what is appended in one breath goes together
 
 
+_HELD_S = 600.0  # so long are rows held in memory that have no place at all
+_HELD_TRY_S = 5.0
+
+
+class Refuge(Protocol):
+    """What a journal turns to for rows that cost money, where its part does not take them."""
+
+    def trouble(self, why: str) -> None:
+        """Rows cannot be written; told of each group of them, before anything else is tried."""
+        ...
+
+    def make_room(self) -> bool:
+        """Give back what was kept free for this; whether there was any."""
+        ...
+
+    def keep(self, name: str, data: bytes, table: pa.Table) -> str:
+        """Put a file of these rows aside, durably; where. StoreError where that cannot be."""
+        ...
+
+    def lost(self, table: pa.Table) -> None:
+        """Nothing took these rows in all that time."""
+        ...
+
+
+class PutAside(StoreError):
+    """Rows are durable, but not in their part: whoever runs the run again takes them in."""
+
+
 @dataclass(frozen=True)
 class _Written:
     name: Name
@@ -58,7 +87,7 @@ class Journal:
 
     `writer` names the actor, for people; what makes file names unique is added. `clock` (seconds since 1970) only
     orders files: when it jumps back, names go on from the last one. `pause` (seconds) and `draw` (chance in [0, 1)) are
-    of the waits between tries.
+    of the waits between tries. `refuge` is for rows that nobody can have again for nothing.
     """
 
     def __init__(
@@ -73,6 +102,7 @@ class Journal:
         clock: Callable[[], float] = time.time,
         pause: Callable[[float], object] = time.sleep,
         draw: Callable[[], float] = random.random,
+        refuge: Refuge | None = None,
     ) -> None:
         if odd := [name for name in schema.names if name not in part.schema.names]:
             raise ValueError(f"a part that does not know the columns {odd} would lose them")
@@ -84,6 +114,8 @@ class Journal:
         self._clock = clock
         self._pause = pause
         self._draw = draw
+        self._refuge = refuge
+        self._held_s = 0.0  # since a write succeeded
         self._writer = f"{re.sub(r'[^A-Za-z0-9_.]', '_', writer)[:80]}_{secrets.token_hex(4)}"
         self._last_stamp = max((Name.of(i.base_name, i.mtime_ns or 0).stamp for i in part.infos()), default=0)
         self._news = threading.Condition()
@@ -102,7 +134,8 @@ class Journal:
 
     def append(self, table: pa.Table) -> Future[None]:
         """Done when the rows are durable; StoreError through the future when they cannot be: at once where the disk is
-        full or forbids it, after a minute of tries where it fails otherwise.
+        full or forbids it, after a minute of tries where it fails otherwise. With a refuge: PutAside where that has
+        them, StoreError when they are lost.
 
         After an error the journal goes on: later rows are tried afresh. ValueError when the columns are wrong.
         """
@@ -185,8 +218,37 @@ class Journal:
     def _write(self, table: pa.Table) -> _Written:
         name = Name(self._stamp(), self._writer, 0)
         data = encoded(table.combine_chunks())
-        self._insist(str(name), data)
+        try:
+            self._insist(str(name), data)
+        except StoreError as wrong:
+            if self._refuge is None:
+                raise
+            self._rescue(self._refuge, str(name), data, table, wrong)
+        self._held_s = 0.0
         return _Written(name, len(data))
+
+    def _rescue(self, refuge: Refuge, name: str, data: bytes, table: pa.Table, wrong: StoreError) -> None:
+        """Returns once the file is in the part after all; PutAside, or what was wrong when the rows are lost."""
+        refuge.trouble(str(wrong))
+        if refuge.make_room() and self._written(name, data):
+            return
+        while True:
+            if where := _kept(refuge, name, data, table):
+                raise PutAside(f"{wrong} (what could not be written is in {where})") from wrong
+            if self._held_s >= _HELD_S:
+                refuge.lost(table)
+                raise wrong
+            self._held_s += _HELD_TRY_S
+            self._pause(_HELD_TRY_S)
+            if self._written(name, data):
+                return
+
+    def _written(self, name: str, data: bytes) -> bool:
+        try:
+            self._part.write(name, lambda sink: sink.write(data))
+        except StoreError:
+            return False
+        return True
 
     def _insist(self, name: str, data: bytes) -> None:
         """Writes a file; under the same name again and again where the store fails, so that it is there once."""
@@ -222,6 +284,14 @@ class Journal:
             log.warning("%s: small files were not merged", self._part.where(""), exc_info=True)
             return
         self._note(merged)
+
+
+def _kept(refuge: Refuge, name: str, data: bytes, table: pa.Table) -> str:
+    """Where; "" where nothing takes it."""
+    try:
+        return refuge.keep(name, data, table)
+    except StoreError:
+        return ""
 
 
 def pause_s(write_s: float, every_s: float) -> float:

@@ -13,6 +13,7 @@ from emoray.estimate import MOST_UNASKED, Estimate, Size, estimate, estimate_jud
 from emoray.hosts.model_files import chat_template, generation_config
 from emoray.hosts.reasoning import unsettled
 from emoray.progress import duration
+from emoray.recovery import has_answers
 from emoray.resume import owed
 from emoray.spec import Account, Hosted, JudgeReader, Local, ModelEntry, SpecError, Study, Vllm
 from emoray.store import RunFolder
@@ -203,7 +204,7 @@ def plan(study: Study, uri: str, *, address: str | None = None) -> Plan:
         example=render(next(e.grid(e.models[0].name).cells())),
         cluster=placement.in_words(nodes) if address else None,
         placement=tuple(_placement(study, entry, nodes) for entry in study.spec.models) if address else (),
-        warnings=tuple(_warnings(study, here=not address)),
+        warnings=(*_of_folder(folder), *_warnings(study, here=not address)),
     )
 
 
@@ -238,6 +239,11 @@ def _warnings(study: Study, *, here: bool) -> Iterator[str]:
     for entry in study.spec.models if here else ():
         if sentence := placement.refusal(entry, study.spec.readers, nodes):
             yield sentence.replace("the cluster has", "this machine has")
+
+
+def _of_folder(folder: RunFolder) -> Iterator[str]:
+    if folder.manifest() is None and has_answers(folder):
+        yield f"{folder.shown} holds answers and no run.json: `run` takes those that the spec asks for with --extend"
 
 
 def _model(study: Study, folder: RunFolder, entry: ModelEntry, *, exact: bool = True) -> ModelPlan:

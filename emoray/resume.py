@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from emoray import rows
+from emoray.generations import Files
 
 Words = npt.NDArray[np.uint64]
 Mask = npt.NDArray[np.bool_]
@@ -27,6 +28,7 @@ KEY_DIGITS = 32
 MONEY = ("prompt_tokens", "completion_tokens", "cost_usd", "read_cost_usd")  # the columns that say what a row cost
 _UNREAD = "unread"  # the kind of a row whose answer no reader could read
 _NO_WORDS: Words = np.empty(0, dtype=np.uint64)
+_NO_FILES = Files()
 _NO_CODES: npt.NDArray[np.int16] = np.empty(0, dtype=np.int16)
 
 
@@ -180,9 +182,20 @@ class Keys:
     when: Places
     replaces: tuple[str, ...]  # the names of the files that do not count once this one exists
     spent: Spent  # by its rows, and by those that a compaction left out
+    files: Files = _NO_FILES  # the smallest ones that it is, or was merged from
+    taken: Files = _NO_FILES  # what it has taken the place of, over all generations
 
     @classmethod
-    def of(cls, batches: Iterable[pa.RecordBatch], *, when: Places, replaces: Sequence[str], dropped: Spent) -> Keys:
+    def of(
+        cls,
+        batches: Iterable[pa.RecordBatch],
+        *,
+        when: Places,
+        replaces: Sequence[str],
+        dropped: Spent,
+        files: Files = _NO_FILES,
+        taken: Files = _NO_FILES,
+    ) -> Keys:
         """Of the columns of a file. ValueError when there is not one `when` per row, or a key is none."""
         kinds: dict[str, int] = {rows.ANSWERED: 0}
         spent = [Spent()]
@@ -192,7 +205,8 @@ class Keys:
         outcome = np.concatenate([_NO_CODES, *(codes for _, codes in parts)])
         if len(when) != len(high):
             raise ValueError(f"{len(high)} rows, but the time of {len(when)}")
-        return cls(high, low, outcome == 0, outcome, tuple(kinds), when, tuple(replaces), dropped + spent[0])
+        all_spent = dropped + spent[0]
+        return cls(high, low, outcome == 0, outcome, tuple(kinds), when, tuple(replaces), all_spent, files, taken)
 
     def bare(self) -> Keys:
         """The same file without its rows: what it cost, and what it replaces."""
@@ -215,6 +229,7 @@ class Census:
     spent: Spent
     torn: list[str]
     replaced: list[str]
+    taken: Files = _NO_FILES  # all files whose rows are in these, over all generations
 
     @classmethod
     def of(cls, found: Mapping[str, Keys], *, torn: list[str], replaced: list[str]) -> Census:
@@ -231,6 +246,7 @@ class Census:
             names=list(found), starts=starts, high=high, low=low, good=good,
             outcome=np.concatenate([_NO_CODES, *outcome]), kinds=list(kinds),
             chosen=winners(high, low, good, when), spent=spent, torn=torn, replaced=replaced,
+            taken=Files.union(files for one in keys for files in (one.files, one.taken)),
         )  # fmt: skip
 
     @property

@@ -12,6 +12,7 @@ from emoray.batches import Standing, standings
 from emoray.belonging import Belonging, as_asked, failure_texts, unread, unread_texts
 from emoray.lease import holder
 from emoray.progress import by_kind, duration
+from emoray.recovery import kept
 from emoray.store import LANES, RunFolder
 
 _ASKS = frozenset({None, "asks"})  # how a lane stands that asks; where nobody has said so, it may
@@ -82,7 +83,7 @@ class Status:
 
 def status(folder: RunFolder, *, now: datetime | None = None) -> Status:
     """The status of a run folder; SpecError where it is none."""
-    whole = folder.manifest()
+    whole = kept(folder)
     study = manifest.study(whole, folder.shown)
     attempts = list((whole or {}).get("attempts", []))
     cells, last = int((whole or {})["cells_per_model"]), attempts[-1] if attempts else {}

@@ -38,14 +38,15 @@ import os
 import re
 import secrets
 import tempfile
+import threading
 import zlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import IO, Any, TypeVar
 from urllib.parse import quote, unquote
@@ -56,6 +57,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs as pafs
 
 from emoray import rows
+from emoray.generations import Files
 from emoray.resume import MONEY, Census, Keys, Places, Settled, Spent, Words, words
 
 log = logging.getLogger(__name__)
@@ -73,7 +75,10 @@ _WHOLE_READ = 8 << 20  # bytes: up to here a file is fetched in one request
 _BATCH = 16_384  # rows
 _KEY_BATCH = 262_144  # rows
 _LISTINGS = 20  # how often a reader looks again while a writer merges files under its eyes
-_STALE_S = 3600.0  # a temporary file of this age belongs to nobody
+STALE_NS = int(3600e9)  # a temporary file of this age belongs to nobody
+_HALF = ".tmp-"  # in the name of a file that is being written
+_MARK, _LOOK, _PROBE, _BALLAST = ".mark-", ".look-", ".probe-", ".ballast-"
+_BALLAST_BYTES = 16 << 20  # room for some thousand answers
 _SPOOLED = 64 << 20  # bytes: from here on a copy of a file waits on disk
 _DECIDING = ("key", "outcome", "read_error")  # the columns that say which row counts
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -89,6 +94,14 @@ class StoreError(Exception):
 
 class Denied(StoreError):
     """No space or no permission: trying again helps nobody before somebody has changed that."""
+
+
+class Deleted(Denied):
+    """The run folder is not there any more, and nobody makes it anew but a run that begins."""
+
+
+class BrokenManifest(StoreError):
+    """A run.json that says nothing: empty, cut, or no object."""
 
 
 class Gone(Exception):
@@ -108,35 +121,77 @@ class RunFolder:
     """One run on any pyarrow filesystem. Making one opens nothing and writes nothing; it can be pickled."""
 
     uri: str  # a path, or a URI: /a/b, file:///a/b, s3://bucket/run?endpoint_override=…
+    begun: bool = False  # a run is at work in it: on a local disk nothing is written where the folder has been deleted
 
     def exists(self) -> bool:
         with telling("look at", self.where("")):
             found: bool = self.fs.get_file_info(self.path()).type != pafs.FileType.NotFound
         return found
 
+    def holds(self, relative: str) -> bool:
+        """Whether there is such a file, as far as that can be told: a store that fails is no store that has lost it."""
+        try:
+            found: bool = self.fs.get_file_info(self.path(relative)).type != pafs.FileType.NotFound
+        except OSError:
+            return True
+        return found
+
     def create(self) -> None:
         """Make the folder if it is not there; on a local disk for its owner only (0700)."""
         with telling("create", self.where("")):
             if _is_local(self.fs):
-                Path(self.path()).mkdir(mode=0o700, parents=True, exist_ok=True)
+                _make_folder(Path(self.path()), Path(self.path()))
             else:
                 self.fs.create_dir(self.path(), recursive=True)
 
     def manifest(self) -> dict[str, Any] | None:
-        """What run.json says; None when there is none, StoreError when it is broken."""
+        """What run.json says; None when there is none, BrokenManifest when it is broken."""
         raw = self.read_bytes("run.json")
         if raw is None:
             return None
         try:
             found = json.loads(raw)
         except ValueError as wrong:
-            raise StoreError(self._broken_manifest(str(wrong))) from None
+            raise BrokenManifest(self._broken_manifest(str(wrong))) from None
         if not isinstance(found, dict):
-            raise StoreError(self._broken_manifest("it holds no object"))
+            raise BrokenManifest(self._broken_manifest("it holds no object"))
         return found
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         self.write_text("run.json", json.dumps(dict(manifest), indent=2, ensure_ascii=False) + "\n")
+
+    def set_aside_broken_manifest(self) -> None:
+        """Moved to RUN/torn, for whoever wants to look."""
+        try:
+            self.manifest()
+        except BrokenManifest:
+            aside = f"{_TORN}/run.json-{secrets.token_hex(4)}"
+            with telling("set aside", self.where("run.json")):
+                self.fs.create_dir(self.path(_TORN), recursive=True)
+                self.fs.move(self.path("run.json"), self.path(aside))
+
+    def sweep(self, before_ns: int) -> None:
+        """Delete what dead runs have left beside the parts: all marks of runs, and what is not whole and was written
+        before `before_ns` (since 1970). For a run that holds the lease.
+        """
+        for place in ("", *(info.base_name for info in self.infos("") if info.type == pafs.FileType.Directory)):
+            for info in self.infos(place):
+                if info.is_file and _is_left(info, before_ns):
+                    self.delete(f"{place}/{info.base_name}" if place else info.base_name)
+
+    def lay_ballast(self) -> None:
+        """Take some room on a local disk, for answers that come when it is full; no error where there is none."""
+        if not _is_local(self.fs):
+            return
+        with suppress(OSError), Path(self.path(f"{_BALLAST}{secrets.token_hex(8)}")).open("wb") as ballast:
+            os.posix_fallocate(ballast.fileno(), 0, _BALLAST_BYTES)
+
+    def throw_ballast(self) -> bool:
+        """Give that room back; whether there was any."""
+        found = [info.base_name for info in self.infos("") if info.base_name.startswith(_BALLAST)]
+        for name in found:
+            self.delete(name)
+        return bool(found)
 
     def answers(self, model: str) -> Part:
         return Part(self, f"answers/{self._folder('model', model)}", rows.SAID)
@@ -163,16 +218,26 @@ class RunFolder:
 
     def write_bytes(self, relative: str, data: bytes) -> None:
         """Whole or not at all; an older file of that name stays until the new one is durable."""
+        self.check_there()
         with telling("write", self.where(relative)):
-            put(self.fs, self.path(relative), lambda sink: sink.write(data))
+            put(self.fs, self.path(relative), lambda sink: sink.write(data), self.path())
+
+    def check_there(self, relative: str = "") -> None:
+        """Deleted where a run is at work in the folder, and it (or a file that it always holds) is not there."""
+        if self.begun and _is_local(self.fs) and not os.path.lexists(self.path(relative)):
+            raise Deleted(deleted(self.shown))
 
     def read_bytes(self, relative: str) -> bytes | None:
         """None when there is no such file."""
         with telling("read", self.where(relative)), suppress(FileNotFoundError):
             with self.fs.open_input_stream(self.path(relative), compression=None) as stream:
-                data: bytes = stream.read()
+                data: bytes = b"" if self._is_empty(relative) else stream.read()
             return data
         return None
+
+    def _is_empty(self, relative: str) -> bool:
+        """Of an object store: S3 refuses to read from an empty object."""
+        return not _is_local(self.fs) and self.fs.get_file_info(self.path(relative)).size == 0
 
     def delete(self, relative: str) -> None:
         """No error when it is not there."""
@@ -242,8 +307,8 @@ class RunFolder:
 
     def _broken_manifest(self, why: str) -> str:
         return (
-            f"{self.where('run.json')} is broken ({why}): put back a good copy, or delete it and run again "
-            "(the answers beside it stay as they are)"
+            f"{self.where('run.json')} is broken ({why}): put back a good copy, or run its spec once more with "
+            "--extend, which makes a new one and takes of the answers here those that the spec asks for"
         )
 
 
@@ -271,9 +336,11 @@ class Note:
     replaces: tuple[str, ...] = ()  # the names of the files that do not count once this one exists
     blocks: tuple[tuple[int, int], ...] = ()  # (stamp in µs, rows) of each part it was merged from, in its order
     dropped: Spent = field(default_factory=Spent)  # what the rows cost that a compaction left out
+    taken: Files = field(default_factory=Files)  # what a compaction has in it, over all generations
 
     def metadata(self) -> dict[str, str]:
-        return {_NOTE.decode(): json.dumps(self.__dict__ | {"dropped": self.dropped.__dict__})}
+        packed = {"dropped": self.dropped.__dict__, "taken": self.taken.packed()}
+        return {_NOTE.decode(): json.dumps(self.__dict__ | packed)}
 
     @classmethod
     def of(cls, metadata: Mapping[bytes, bytes]) -> Note:
@@ -281,7 +348,8 @@ class Note:
         data = json.loads(metadata.get(_NOTE, b"{}"))
         try:
             blocks = tuple((int(stamp), int(count)) for stamp, count in data.get("blocks", ()))
-            return cls(tuple(data.get("replaces", ())), blocks, Spent.told(data.get("dropped", {})))
+            taken = Files.unpacked(data.get("taken", {}))
+            return cls(tuple(data.get("replaces", ())), blocks, Spent.told(data.get("dropped", {})), taken)
         except (TypeError, AttributeError, OverflowError) as wrong:
             raise ValueError(f"its note cannot be read: {wrong}") from None
 
@@ -417,7 +485,8 @@ class Part:
             self._move_aside(name)
         for name in census.replaced:
             self.delete(name)
-        self._sweep(now_ns)
+        if now_ns is not None:
+            self.sweep(now_ns - STALE_NS)
         return census.torn
 
     def set_aside(self, torn: Torn) -> None:
@@ -486,8 +555,9 @@ class Part:
 
     def write(self, name: str, fill: Callable[[IO[bytes]], object]) -> None:
         """A file, whole or not at all, durable on return."""
+        self.folder.check_there("run.json")
         with telling("write", self.where(name)):
-            put(self.folder.fs, self.path(name), fill)
+            put(self.folder.fs, self.path(name), fill, self.folder.path())
 
     def delete(self, name: str) -> None:
         self.folder.delete(f"{self.relative}/{name}")
@@ -576,12 +646,12 @@ class Part:
     def _schema_of(self, columns: Sequence[str]) -> pa.Schema:
         return pa.schema([self.schema.field(name) for name in columns])
 
-    def _sweep(self, now_ns: int | None) -> None:
-        """Delete temporary files that are an hour old."""
+    def sweep(self, before_ns: int) -> None:
+        """Delete what is not whole and was written before `before_ns` (since 1970). For a run that holds the lease."""
         for info in self.folder.infos(self.relative):
-            if now_ns is None or info.mtime_ns is None or now_ns - info.mtime_ns < _STALE_S * 1e9:
+            if info.mtime_ns is None or info.mtime_ns >= before_ns:
                 continue
-            if info.base_name.startswith(".") and ".tmp-" in info.base_name:
+            if info.base_name.startswith(".") and _HALF in info.base_name:
                 self.delete(info.base_name)
             elif info.base_name.startswith(".compact-"):
                 with telling("delete", self.where(info.base_name)), suppress(FileNotFoundError):
@@ -610,9 +680,12 @@ def probe(folder: RunFolder, *, need_mb: float = 256) -> None:
         )
 
 
-def leave_mark(folder: RunFolder) -> str:
-    """Write something that every node must then see (`missing_mark`); its name. `folder.delete` removes it."""
-    mark = f".mark-{secrets.token_hex(8)}"
+def leave_mark(folder: RunFolder, *, held: bool = True) -> str:
+    """Write something that every node must then see (`missing_mark`); its name. `folder.delete` removes it.
+
+    `held`: by who holds the lease, so that the next who does may remove it at once.
+    """
+    mark = f"{_MARK if held else _LOOK}{secrets.token_hex(8)}"
     folder.write_text(mark, "emoray was here\n")
     return mark
 
@@ -632,31 +705,57 @@ def missing_mark(folder: RunFolder, mark: str, *, node: str) -> str | None:
 
 
 def _try_writing(folder: RunFolder) -> None:
-    name = f".probe-{secrets.token_hex(8)}"
+    name = f"{_PROBE}{secrets.token_hex(8)}"
     folder.write_bytes(name, b"emoray\n")
     folder.delete(name)
 
 
-def put(fs: Any, path: str, fill: Callable[[IO[bytes]], object]) -> None:
-    """Write a file whole or not at all; durable on return. `fill` writes it into what it is given.
+def put(fs: Any, path: str, fill: Callable[[IO[bytes]], object], root: str | None = None) -> None:
+    """Write a file whole or not at all; durable on return. `fill` writes it into what it is given; `root` is the run
+    folder that it belongs to.
 
     Locally (and on NFS): temporary name, fsync, rename, fsync of the folder. On an object store: one put, from
-    memory or a spooled file. Elsewhere (HDFS): temporary name and rename.
+    memory or a spooled file, by a thread that no signal reaches. Elsewhere (HDFS): temporary name and rename.
     """
     if _is_local(fs):
-        _put_local(Path(path), fill)
+        _put_local(Path(path), fill, Path(root) if root else None)
         return
     with tempfile.SpooledTemporaryFile(max_size=_SPOOLED) as spool:
         fill(spool)
-        direct = fs.type_name in _OBJECT_STORES
-        folder, _, name = path.rpartition("/")
-        target = path if direct else f"{folder}/.{name}.tmp-{secrets.token_hex(4)}"
-        if not direct:
-            fs.create_dir(folder, recursive=True)
-        with fs.open_output_stream(target, compression=None) as stream:
-            stream.write(_whole(spool))  # at once: what interrupts us between two writes would complete half a file
-        if not direct:
-            fs.move(target, path)
+        whole = _whole(spool)  # before anything is opened: an object is complete when its stream is closed, however
+        _undisturbed(partial(_put_whole, fs, path, whole))
+
+
+def _put_whole(fs: Any, path: str, whole: bytes | mmap.mmap) -> None:
+    direct = fs.type_name in _OBJECT_STORES
+    folder, _, name = path.rpartition("/")
+    target = path if direct else f"{folder}/.{name}.tmp-{secrets.token_hex(4)}"
+    if not direct:
+        fs.create_dir(folder, recursive=True)
+    with fs.open_output_stream(target, compression=None) as stream:
+        stream.write(whole)
+    if not direct:
+        fs.move(target, path)
+
+
+_UNDISTURBED = ThreadPoolExecutor(1, thread_name_prefix="put")  # one: puts of one object stay in their order
+
+
+def _undisturbed(put: Callable[[], None]) -> None:
+    """Signals interrupt the main thread alone, between any two steps: so it waits, and another does the work.
+
+    What interrupts it is raised once the work is done. Who interrupts that too does not wait, and the work goes on.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        put()
+        return
+    done = _UNDISTURBED.submit(put)
+    try:
+        done.exception()
+    except BaseException:
+        done.exception()
+        raise
+    done.result()
 
 
 def _whole(spool: tempfile.SpooledTemporaryFile[bytes]) -> bytes | mmap.mmap:
@@ -718,16 +817,20 @@ def _complaint(doing: str, where: str, wrong: BaseException) -> StoreError:
             return StoreError(f"cannot {doing} {where}: {_one_line(wrong)}")
 
 
+def deleted(shown: str) -> str:
+    """What to say of a run folder that has gone under its run."""
+    return (
+        f"{shown} was deleted or moved away while this run wrote to it, so nothing more is asked: put it back and run "
+        "the same command again, which otherwise begins anew"
+    )
+
+
 def _one_line(wrong: BaseException) -> str:
     return " ".join(str(wrong).split()) or type(wrong).__name__
 
 
-def _put_local(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
-    if not path.parent.is_dir():
-        missing = [folder for folder in path.parents if not folder.is_dir()]
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for folder in missing:
-            _sync_folder(folder.parent)
+def _put_local(path: Path, fill: Callable[[IO[bytes]], object], root: Path | None = None) -> None:
+    _make_folder(path.parent, root or path.parent)
     part = path.parent / f".{path.name}.tmp-{secrets.token_hex(4)}"
     try:
         with part.open("wb") as sink:
@@ -739,6 +842,24 @@ def _put_local(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
         part.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def _make_folder(folder: Path, root: Path) -> None:
+    """So that it outlives a power cut, with all folders from `root` down to it, whoever made them: that one was found
+    does not mean that whoever made it has come to make that durable.
+    """
+    if folder in _DURABLE and folder.is_dir():
+        return
+    missing = [one for one in (folder, *folder.parents) if not one.is_dir()]
+    for one in reversed(missing):
+        one.mkdir(mode=0o700 if one.is_relative_to(root) else 0o777, exist_ok=True)
+    for one in dict.fromkeys([*missing, *(one for one in (folder, *folder.parents) if one.is_relative_to(root))]):
+        with suppress(PermissionError):  # a folder that may be entered and not listed
+            _sync_folder(one.parent)
+    _DURABLE.add(folder)
+
+
+_DURABLE: set[Path] = set()  # folders that this process has made sure of
 
 
 def _sync_folder(folder: Path) -> None:
@@ -768,7 +889,15 @@ def _keys_of(file: pq.ParquetFile, info: Any, wanted: Sequence[str]) -> Keys:
     name, note = Name.of(info.base_name, info.mtime_ns), Note.of(file.metadata.metadata)
     blocks = note.blocks or ((name.stamp, file.metadata.num_rows),)
     when = np.repeat([name.when(stamp) for stamp, _ in blocks], [count for _, count in blocks])
-    return Keys.of(batches, when=when, replaces=note.replaces, dropped=note.dropped)
+    files = _files_of(info.base_name, name, [stamp for stamp, _ in blocks])
+    return Keys.of(batches, when=when, replaces=note.replaces, dropped=note.dropped, files=files, taken=note.taken)
+
+
+def _files_of(own: str, name: Name, stamps: Sequence[int]) -> Files:
+    """The smallest files that a file is, or was merged from; one of another kind is itself."""
+    if name.level < 0 or name.writer == own:
+        return Files(names=frozenset([own]))
+    return Files.written(name.writer, stamps)
 
 
 def _counted(found: Mapping[str, Keys | None]) -> Census:
@@ -780,7 +909,7 @@ def _counted(found: Mapping[str, Keys | None]) -> Census:
 def _counting(found: Mapping[str, Keys | None]) -> tuple[dict[str, Keys], list[str], list[str]]:
     """Of files by their keys (None is a torn one): those that count, the torn ones, and the replaced ones."""
     keys = {name: one for name, one in found.items() if one is not None}
-    gone = {name for one in keys.values() for name in one.replaces} | _beside_compactions(keys)
+    gone = {name for one in keys.values() for name in one.replaces} | _beside_compactions(keys) | _brought_back(keys)
     return (
         {name: one for name, one in keys.items() if name not in gone},
         [name for name in found if name not in keys],
@@ -794,6 +923,20 @@ def _beside_compactions(keys: Mapping[str, Keys]) -> set[str]:
     taken = [frozenset(keys[name].replaces) for name, level in levels.items() if level < 0]
     merged = [name for name, level in levels.items() if level > 0]
     return {name for name in merged if any(them.issuperset(keys[name].replaces) for them in taken)}
+
+
+def _brought_back(keys: Mapping[str, Keys]) -> set[str]:
+    """Files of an older generation beside what was made of them, perhaps by way of others that are not here."""
+    compacted = Files.union(one.taken for one in keys.values())
+    merged: defaultdict[str, list[tuple[int, Files]]] = defaultdict(list)
+    for name, one in keys.items():
+        if (level := Name.of(name).level) > 0:
+            merged[Name.of(name).writer].append((level, one.files))
+    return {name for name, one in keys.items() if compacted.has(one.files) or _merged(Name.of(name), one, merged)}
+
+
+def _merged(name: Name, one: Keys, merged: Mapping[str, list[tuple[int, Files]]]) -> bool:
+    return any(level > name.level >= 0 and files.has(one.files) for level, files in merged.get(name.writer, ()))
 
 
 def _picked(
@@ -831,6 +974,15 @@ def _fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:
         for field in schema
     ]
     return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _is_left(info: Any, before_ns: int) -> bool:
+    """Whether a file beside the parts is nobody's any more."""
+    name, written_ns = info.base_name, info.mtime_ns
+    if name.startswith((_MARK, _BALLAST)):
+        return True
+    half = name.startswith((_LOOK, _PROBE)) or (name.startswith(".") and _HALF in name)
+    return half and written_ns is not None and written_ns < before_ns
 
 
 def _could_count(info: Any) -> bool:

@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "emoray"
 
-STORE = {"study", "rows", "resume", "store"}
+STORE = {"study", "rows", "generations", "resume", "store"}
 ASKING = {"study", "spec", "governor", "retry", "prices", "embedded"}
 ROOMS: dict[str, set[str]] = {
     "study": set(),  # the science knows nobody
@@ -25,8 +25,9 @@ ROOMS: dict[str, set[str]] = {
     "yaml_file": set(),
     "spec": {"study", "embedded", "hints", "yaml_file"},  # the weights that ship are part of a key
     "rows": {"study"},
-    "resume": {"study", "rows"},
-    "store": {"study", "rows", "resume"},
+    "generations": set(),
+    "resume": {"study", "rows", "generations"},
+    "store": {"study", "rows", "generations", "resume"},
     "journal": STORE | {"retry"},
     "parent": set(),
     "home": set(),
@@ -41,23 +42,26 @@ ROOMS: dict[str, set[str]] = {
     "rehearsal": ASKING | {"home", "hosts", "readers"},
     "stream": ASKING
     | STORE
-    | {"home", "exit_codes", "journal", "compact", "lease", "parent", "manifest", "batches", "tabs"}
+    | {"home", "exit_codes", "journal", "compact", "lease", "parent", "manifest", "batches", "tabs", "spill"}
     | {"hosts", "readers", "rehearsal"},
     "report": {"study", "analysis", "rows", "store"},
     "progress": set(),
     "exit_codes": set(),
     "manifest": {"study", "spec"},
+    "spill": STORE,
+    "recovery": STORE | {"spec", "manifest"},
     "batches": {"hosts", "rows", "store"},  # what a host writes down, in a run folder
     "tabs": {"hosts", "resume", "store", "retry"},  # what a host writes down before it spends
-    "status": {"manifest", "belonging", "progress", "store", "lease", "batches", "tabs"},
+    "status": {"manifest", "belonging", "progress", "store", "lease", "batches", "tabs", "recovery"},
     "estimate": {"study", "spec", "hosts", "prices", "readers", "progress"},  # a rubric is paid for
     "validate": {"study", "analysis", "spec", "readers"},
     "human": STORE | {"spec", "belonging", "hints"},
     "belonging": STORE | {"spec"},
-    "plan": STORE | {"spec", "manifest", "estimate", "progress", "stream", "hosts"},  # what a model's files say
+    "plan": STORE
+    | {"spec", "manifest", "recovery", "estimate", "progress", "stream", "hosts"},  # what a model's files say
     "job": STORE
     | {"spec", "belonging", "journal", "compact", "lease", "manifest", "progress", "report", "estimate", "stream"}
-    | {"exit_codes", "validate", "human", "hints", "tabs"},
+    | {"exit_codes", "validate", "human", "hints", "tabs", "recovery"},
 }
 ROOMS["rehearse"] = STORE | {"home", "spec", "prices", "progress", "rehearsal", "stream", "exit_codes", "hints", "tabs"}
 ROOMS["cli"] = set(ROOMS)  # on top; nobody below knows it
@@ -71,6 +75,7 @@ LIBRARIES: dict[str, set[str]] = {  # of a room, in all its files
     "spec": {"pydantic"},
     "yaml_file": {"yaml"},
     "rows": ARROW,
+    "generations": {"numpy"},
     "resume": ARROW,
     "store": ARROW,
     "journal": ARROW,
@@ -78,6 +83,7 @@ LIBRARIES: dict[str, set[str]] = {  # of a room, in all its files
     "lease": ARROW,
     "belonging": ARROW,
     "human": ARROW,
+    "recovery": ARROW,
     "readers": {"numpy"},
     "validate": {"numpy"},
     "rehearsal": {"aiohttp"},

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,49 @@ def test_what_a_compaction_leaves_out_is_still_counted_as_spent(part: Part) -> N
     counts = part.counts()
     assert (counts.answered, counts.failed, counts.spare) == (1, {"timeout": 4}, 5)
     assert counts.cost_usd == 12 * 0.25
+
+
+@pytest.mark.parametrize("taken_after", ["appending", "merging", "compacting", "compacting again"])
+def test_a_backup_that_brings_older_generations_back_counts_nothing_twice(part: Part, taken_after: str) -> None:
+    backup: list[tuple[Path, bytes]] = []
+
+    def back_up(now: str) -> None:
+        if now == taken_after:
+            backup.extend((file, file.read_bytes()) for file in Path(part.path("")).iterdir())
+
+    names = [put(part, stamp, (1, "a"), (stamp, None)) for stamp in (10, 20, 30, 40)]
+    back_up("appending")
+    merge(part, names[:2])
+    merge(part, names[2:])
+    back_up("merging")
+    merge(part, [Name(10, "w", 1), Name(30, "w", 1)])
+    compact(part)
+    back_up("compacting")
+    for stamp in (50, 60):
+        put(part, stamp, (2, "b"), writer="v")
+        compact(part)
+        back_up("compacting again")
+    before = (answers(part), replace(part.counts(), files=0, size_bytes=0, last_write=None))
+
+    for file, data in backup:
+        file.write_bytes(data)
+
+    assert (answers(part), replace(part.counts(), files=0, size_bytes=0, last_write=None)) == before
+    compact(part)
+    assert len(part.files()) == 1
+    assert part.counts().cost_usd == 10 * 0.25
+
+
+def test_what_a_backup_has_and_no_compaction_has_seen_counts(part: Part) -> None:
+    """A file that was lost before, and one of a writer whose others were taken."""
+    lost = put(part, 1, (1, "a"))
+    data = Path(part.path(str(lost))).read_bytes()
+    part.delete(str(lost))
+    put(part, 2, (2, "b"))
+    compact(part)
+    Path(part.path(str(lost))).write_bytes(data)
+    assert answers(part) == {1: "a", 2: "b"}
+    assert part.counts().cost_usd == 0.5
 
 
 def test_an_answer_that_was_compacted_stays_the_first_whatever_the_clocks_say(part: Part) -> None:
@@ -329,6 +372,7 @@ class World:
 
     part: Part
     committed: list[Row] = field(default_factory=list)
+    backups: list[dict[str, bytes]] = field(default_factory=list)
     now: int = 1_000_000
 
     def append(self, writer: str, said: list[Row]) -> None:
@@ -350,6 +394,15 @@ class World:
     def tear(self, writer: str) -> None:
         self.now += 1
         self.part.write(str(Name(self.now, writer, 0)), lambda sink: sink.write(encoded(table((0, "x")))[:-9]))
+
+    def back_up(self) -> None:
+        there = Path(self.part.path(""))
+        self.backups.append({file.name: file.read_bytes() for file in there.glob("[!.]*.parquet")})
+
+    def restore(self, which: int) -> None:
+        """Over what is there, as `cp` does."""
+        for name, data in self.backups[which % len(self.backups)].items() if self.backups else ():
+            Path(self.part.path(name)).write_bytes(data)
 
     def until(self, steps: int | None, work: Callable[[Callable[[str], None]], object]) -> None:
         left = [steps]
@@ -389,6 +442,8 @@ DEEDS = st.one_of(
     st.tuples(st.just("merge"), WRITERS, STEPS),
     st.tuples(st.just("compact"), STEPS),
     st.tuples(st.just("tear"), WRITERS),
+    st.tuples(st.just("back_up")),
+    st.tuples(st.just("restore"), st.integers(0, 3)),
 )
 
 

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import pickle
+import re
 import shutil
+import signal
 import stat
 import subprocess
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -37,6 +41,8 @@ from emoray.store import (
     without_secrets,
 )
 from tests.buckets import bucket
+from tests.programs import Start, until
+from tests.slow import relay
 
 SMALL = pa.schema(
     [
@@ -670,6 +676,55 @@ def test_an_object_is_whole_also_where_its_writer_was_interrupted(s3: str) -> No
     with pytest.raises(KeyboardInterrupt):
         store.put(Interrupted(folder.fs), folder.path("x"), lambda sink: sink.write(new))
     assert folder.read_bytes("x") in (old, new)
+
+
+WRITES_FOR_EVER = """
+import signal, sys
+from emoray.store import RunFolder
+
+def interrupted(*_):
+    raise KeyboardInterrupt
+
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, interrupted)
+folder, told = RunFolder(sys.argv[1]), 0
+while True:
+    try:
+        while True:
+            told += 1
+            folder.write_manifest({"told": told, "spec": "x" * 5000})
+    except KeyboardInterrupt:
+        pass
+"""
+
+
+def test_a_manifest_on_a_slow_object_store_is_whole_whenever_its_writer_is_interrupted(s3: str, start: Start) -> None:
+    folder, told = RunFolder(s3 % "signals"), 0
+    port = int(re.findall(r":(\d+)&", s3)[0])
+    with relay(port, delay_s=0.01) as slow:
+        writing = start(
+            [sys.executable, "-c", WRITES_FOR_EVER, folder.uri.replace(f"0.0.0.0:{port}", f"127.0.0.1:{slow}")]
+        )
+        until(lambda: folder.read_bytes("run.json") is not None, writing)
+        for number in [signal.SIGINT, signal.SIGTERM] * 15:
+            writing.send_signal(number)
+            until(lambda: (folder.manifest() or {})["told"] > told, writing, every_s=0.02)  # noqa: B023
+            told = (folder.manifest() or {})["told"]
+        writing.kill()
+        writing.wait()
+    assert (folder.manifest() or {})["told"] >= told
+
+
+def test_what_cannot_be_spooled_completes_no_object(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(spool: Any) -> bytes:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    folder = RunFolder(s3 % "spool")
+    folder.write_text("x", "old")
+    monkeypatch.setattr(store, "_whole", full)
+    with pytest.raises(StoreError, match="no space left to write"):
+        folder.write_text("x", "new")
+    assert folder.read_bytes("x") == b"old"
 
 
 def test_a_lease_holds_on_an_object_store(s3: str) -> None:

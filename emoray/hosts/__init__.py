@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 from emoray.study.outcomes import Reply
 from emoray.study.prompts import Ask
 
-__all__ = ["Ask", "Host", "HostDown", "OwnModel", "Reply"]
+__all__ = ["Ask", "Host", "HostDown", "OwnModel", "Reply", "Stoppable"]
 
 
 class Host(Protocol):
@@ -63,6 +63,15 @@ class OwnModel(Protocol):
     @property
     def notes(self) -> Sequence[str]:
         """Sentences that whoever runs it should read."""
+        ...
+
+
+@runtime_checkable
+class Stoppable(Protocol):
+    """A host that can be told to send nothing more."""
+
+    def stop(self, why: str) -> None:
+        """What is in flight is still answered; then every `generate` ends in HostDown(why)."""
         ...
 
 

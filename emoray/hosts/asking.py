@@ -114,6 +114,11 @@ class Asking:
         if self._closed:
             raise RuntimeError("this host was closed while it was asked")
 
+    def stop(self, why: str) -> None:
+        """Nothing more is sent; what is in flight is still received."""
+        if not self._closed:
+            self._loop.call_soon_threadsafe(self._halt, HostDown(why))
+
     def close(self) -> None:
         """What is in flight is given up."""
         if not self._closed:

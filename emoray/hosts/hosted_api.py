@@ -118,6 +118,10 @@ class HostedApi:
         """See `Host`. HostDown (BudgetSpent where money ran out) comes after the replies of all that was asked."""
         return self._asking.generate(asks)
 
+    def stop(self, why: str) -> None:
+        """See `Stoppable`."""
+        self._asking.stop(why)
+
     def close(self) -> None:
         self._asking.close()
 

@@ -16,7 +16,7 @@ from emoray.spec import Scripted
 from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome
 
 _GROUP = 64  # asks that are answered together, at most
-_PLACES = 8  # at least: what comes in a small block takes a place as long as a whole group would
+_GROUPS = 8  # at once, at least
 
 
 class ScriptedHost:
@@ -32,9 +32,9 @@ class ScriptedHost:
         self._latency_s = entry.latency_s
         self._fails = entry.fails
         self._tags = tags_of(entry.reasoning_tags)
-        self._size = min(_GROUP, max(1, entry.in_flight // _PLACES))
-        # of each place, the time (monotonic, s) at which it is free again: a heap
-        self._free_at = [0.0] * (entry.in_flight // self._size)
+        self._size = min(_GROUP, max(1, entry.in_flight // _GROUPS))
+        # of each ask in flight, the time (monotonic, s) at which its place is free again: a heap
+        self._free_at = [0.0] * entry.in_flight
         self._lock = threading.Lock()
 
     def generate(self, asks: Iterable[Ask]) -> Iterator[Reply]:
@@ -43,7 +43,7 @@ class ScriptedHost:
         When a group is asked is planned as it comes, so a thread that wakes up late makes no place wait.
         """
         words: dict[int, int] = {}  # of each chat; repetitions share one
-        for due, group in [(self._due(), group) for group in self._groups(asks)]:
+        for due, group in [(self._due(len(group)), group) for group in self._groups(asks)]:
             time.sleep(max(0.0, due - time.monotonic()))
             began = datetime.now(UTC) - timedelta(seconds=time.monotonic() - due + self._latency_s)
             for ask in group:
@@ -57,11 +57,15 @@ class ScriptedHost:
         while group := list(islice(waiting, self._size)):
             yield group
 
-    def _due(self) -> float:
-        """When the next group is answered (monotonic, s): a latency after the first place is free."""
+    def _due(self, asks: int) -> float:
+        """When the next group, of so many asks, is answered (monotonic, s): a latency after as many places are free."""
+        if not self._latency_s:
+            return time.monotonic()
         with self._lock:
-            due = max(time.monotonic(), self._free_at[0]) + self._latency_s
-            heapq.heapreplace(self._free_at, due)
+            free = [heapq.heappop(self._free_at) for _ in range(asks)]
+            due = max(time.monotonic(), free[-1]) + self._latency_s
+            for _ in free:
+                heapq.heappush(self._free_at, due)
         return due
 
     def _say(self, ask: Ask, words: dict[int, int]) -> Outcome:

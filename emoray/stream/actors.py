@@ -23,7 +23,7 @@ import ray
 from ray.exceptions import RayError
 
 from emoray import rows
-from emoray.hosts import Ask, Host, HostDown, OwnModel, Reply
+from emoray.hosts import Ask, Host, HostDown, OwnModel, Reply, Stoppable
 from emoray.journal import Journal
 from emoray.manifest import day as day_of
 from emoray.readers import Reader, ReaderDown, Reading, SlowReader, TellingReader
@@ -47,6 +47,7 @@ from emoray.spec import (
 from emoray.store import Part, RunFolder, StoreError, missing_mark
 from emoray.stream.ledger import Tally, Verdict
 from emoray.stream.means import Means
+from emoray.stream.refuge import LaneRefuge
 from emoray.study.goemotions import LabelMap
 from emoray.study.scoring import NeutralRule
 from emoray.tabs import PartTab
@@ -137,8 +138,10 @@ class Speaker:
         self._work = work
         self._host = self._started(entry)
         self._turnstile = _Turnstile()
-        self._part = RunFolder(work.run).answers(work.model)
-        self._journal = Journal(self._part, _writer(work), schema=rows.SAID, every_s=_COMMIT_S)
+        self._part = RunFolder(work.run, begun=True).answers(work.model)
+        stop = self._host.stop if isinstance(self._host, Stoppable) else lambda _: None
+        refuge = LaneRefuge(self._part, work.attempt, work.ledger, stop)
+        self._journal = Journal(self._part, _writer(work), schema=rows.SAID, every_s=_COMMIT_S, refuge=refuge)
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
         """What cannot go on ends its lane without an exception: Ray would tear down what is still in flight."""
@@ -167,25 +170,26 @@ class Speaker:
         return host
 
     def _speak(self, host: Host, owed: pa.Table, block: str, turn: _Turn) -> Iterator[pa.Table]:
-        """What is durable, as it becomes so. While Ray does not pull, what is said becomes durable all the same."""
+        """What is durable, as it becomes so. While Ray does not pull, what is said becomes durable all the same; and
+        all that is in flight is received, also where the run folder takes no more, or the host ends.
+        """
         turn.asks(owed.num_rows)
         said: queue.SimpleQueue[_Kept | BaseException | None] = queue.SimpleQueue()
         threading.Thread(target=self._hear, args=(host, owed, turn.answered, said), daemon=True).start()
         kept: list[_Kept] = []
-        release_at, over = time.monotonic() + _RELEASE_S, False
-        while not over:
+        release_at, end = time.monotonic() + _RELEASE_S, list[BaseException | None]()
+        while not end:
             with suppress(queue.Empty):
                 one = said.get(timeout=max(_GATHER_S, release_at - time.monotonic()))
-                if isinstance(one, BaseException):
-                    raise one
-                over = one is None
-                kept += [one] if one else []
+                (kept if isinstance(one, _Kept) else end).append(one)  # type: ignore[arg-type]
             late = time.monotonic() >= release_at
-            durable = kept if over else list(takewhile(lambda one: one.durable.done(), kept)) if late else []
+            durable = kept if end else list(takewhile(lambda one: one.durable.done(), kept)) if late else []
             if durable:
                 kept = kept[len(durable) :]
-                yield self._release(block, durable)
+                yield from self._release(block, durable)
                 release_at = time.monotonic() + _RELEASE_S
+        if end[0] is not None:
+            raise end[0]
 
     def _hear(
         self,
@@ -215,13 +219,15 @@ class Speaker:
             ledger.resumed.remote(name, owed.num_rows)
         return owed
 
-    def _release(self, block: str, kept: Sequence[_Kept]) -> pa.Table:
-        """Waits until all of it is durable; StoreError where something is not."""
-        for one in kept:
-            one.durable.result()
-        table = pa.concat_tables([one.table for one in kept])
-        self._work.ledger.said.remote(block, _counts(table))
-        return table
+    def _release(self, block: str, kept: Sequence[_Kept]) -> Iterator[pa.Table]:
+        """Waits until it is known what became of all of it, and tells of what is durable: of what is not, the journal's
+        refuge does.
+        """
+        durable = [one.table for one in kept if one.durable.exception() is None]
+        if durable:
+            table = pa.concat_tables(durable)
+            self._work.ledger.said.remote(block, _counts(table))
+            yield table
 
 
 class _Kept(NamedTuple):
@@ -293,8 +299,10 @@ class Listener:
         self._work, self._label_map, self._neutral, self._careful = work, label_map, neutral, careful
         self._reader = self._started(entry)
         self._together = _Together()
-        self._part = RunFolder(work.run).rows(entry.name, work.model)
-        self._journal = Journal(self._part, _writer(work), schema=rows.SCORED, every_s=_COMMIT_S)
+        self._part = RunFolder(work.run, begun=True).rows(entry.name, work.model)
+        paid = isinstance(entry, JudgeReader)  # any other reads again for nothing
+        refuge = LaneRefuge(self._part, work.attempt, work.ledger) if paid else None
+        self._journal = Journal(self._part, _writer(work), schema=rows.SCORED, every_s=_COMMIT_S, refuge=refuge)
 
     def __call__(self, block: pa.Table) -> pa.Table:
         """What cannot go on ends its lane without an exception, as with a Speaker."""
@@ -302,8 +310,7 @@ class Listener:
             return block
         try:
             owed = self._owed(self._reader, block)
-            for durable in self._kept(self._reader, owed) if owed.num_rows else []:
-                durable.result()
+            _wait_for(self._kept(self._reader, owed) if owed.num_rows else [])
         except (ReaderDown, StoreError) as wrong:
             ray.get(self._work.ledger.down.remote(str(wrong)))
         except BaseException as wrong:  # which nobody foresaw
@@ -349,6 +356,13 @@ class Listener:
     def _keep(self, reader: Reader, block: pa.Table, readings: Sequence[Reading | None]) -> Future[None]:
         felt = rows.felt(block, readings, reader=reader.name, revision=reader.revision)
         return self._journal.append(rows.scored(felt, self._label_map, self._neutral))
+
+
+def _wait_for(kept: Sequence[Future[None]]) -> None:
+    """Until it is known of each whether it is durable; raises what the first failed by."""
+    failures = [durable.exception() for durable in kept]
+    for wrong in filter(None, failures):
+        raise wrong
 
 
 class _Together:

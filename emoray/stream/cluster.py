@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from ray.autoscaler.v2.utils import is_autoscaler_v2
 from ray.experimental.internal_kv import _internal_kv_get
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from emoray import spill
 from emoray.spec import (
     Embedded,
     Hosted,
@@ -31,6 +32,7 @@ from emoray.spec import (
     SpecError,
     Vllm,
 )
+from emoray.spill import TakenIn
 from emoray.store import RunFolder, StoreError, leave_mark, missing_mark, probe
 from emoray.stream import placement
 from emoray.stream.entrance import enter
@@ -109,7 +111,7 @@ def check_folder(folder: RunFolder) -> None:
     nodes = _alive()
     if len(nodes) == 1:
         return
-    mark = leave_mark(folder)
+    mark = leave_mark(folder, held=False)
     try:
         look = ray.remote(_look)
         looks = [
@@ -120,6 +122,18 @@ def check_folder(folder: RunFolder) -> None:
         folder.delete(mark)
     if missing:
         raise StoreError(missing[0])
+
+
+def take_in(folder: RunFolder, attempts: Collection[str]) -> TakenIn:
+    """Moves into the run folder what these attempts have put aside on any node; for a run that holds the lease."""
+    nodes = _alive()
+    if len(nodes) == 1:
+        return spill.take_in(folder, attempts)
+    take = ray.remote(spill.take_in)
+    taken = [
+        take.options(num_cpus=0, scheduling_strategy=_on(node)).remote(folder, frozenset(attempts)) for node in nodes
+    ]
+    return sum(ray.get(taken), TakenIn())
 
 
 def _look(folder: RunFolder, mark: str, node: str) -> str | None:

@@ -99,8 +99,9 @@ class Lane:
             self._work = self._work._replace(mark=leave_mark(self._run))
             if grant.speakers:
                 self._ask()
-            self._catch_up()
-            self._tidy()
+            if not self.tally().full:
+                self._catch_up()
+                self._tidy()
         except Exception as wrong:  # one lane's failure is its own
             _log.info("lane %s ended", self.model, exc_info=True)
             error = _sentence(wrong)
@@ -110,7 +111,7 @@ class Lane:
                 with suppress(StoreError):
                     self._run.delete(self._work.mark)
         tally = self.tally()
-        return LaneEnd(self.model, tally, tally.down or error)
+        return LaneEnd(self.model, tally, f"{tally.down}{tally.unwritten}" if tally.down else error)
 
     def waits_for(self, tally: Tally) -> str:
         """What is being waited for, as long as nothing has come of it; "" afterwards."""

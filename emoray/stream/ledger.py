@@ -37,6 +37,10 @@ class Tally:
     stopping: str | None = None  # why
     closed: bool = False  # stopped, and nothing more is read either
     down: str | None = None  # one sentence, where the lane cannot go on
+    full: bool = False  # because the run folder does not take what was paid for
+    aside: Counter[str] = field(default_factory=Counter)  # rows that were put aside, by the folder that has them
+    lost: int = 0  # rows that were paid for, and for which there was no place at all
+    lost_usd: float = 0.0
     defaults: dict[str, float | None] | None = None  # of a model that its host loaded: what no ask says
     notes: list[tuple[str, str]] = field(default_factory=list)  # (reader, or "" of the model; a sentence to be read)
     unsearched: int | None = None  # slices of the grid that may still hold owed cells; None before the first is through
@@ -51,6 +55,15 @@ class Tally:
     @property
     def settled(self) -> int:
         return self.answered + sum(self.failed.values())
+
+    @property
+    def unwritten(self) -> str:
+        """What became of what the run folder did not take, to be said behind what ended the lane."""
+        aside = "{:,} rows were put aside in {}, from where a run takes them in"
+        told = [aside.format(rows, where) for where, rows in self.aside.items()]
+        if self.lost:
+            told.append(f"{self.lost:,} rows that cost ${self.lost_usd:,.4f} could be kept nowhere and are lost")
+        return "".join(f"; {one}" for one in told)
 
 
 @dataclass
@@ -185,6 +198,20 @@ class LaneLedger:
 
     def down(self, why: str) -> None:
         self._tally.down = self._tally.down or why
+
+    def full(self, why: str) -> None:
+        """The run folder does not take what was paid for."""
+        self._tally.full = self._tally.closed = True
+        self.down(why)
+
+    def put_aside(self, where: str, rows: int) -> None:
+        """So many rows lie in another folder, from which a run takes them in."""
+        self._tally.aside[where] += rows
+
+    def lost(self, rows: int, usd: float) -> None:
+        """So many rows, which have cost so much, could be kept nowhere."""
+        self._tally.lost += rows
+        self._tally.lost_usd += usd
 
     def tally(self) -> Tally:
         self._tally.loading = [reader for reader, actors in self._loading.items() if actors]

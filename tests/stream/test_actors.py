@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,11 +16,12 @@ import pyarrow as pa
 import pytest
 import ray
 
-from emoray import rows
-from emoray.hosts import Ask, Reply
+from emoray import rows, store
+from emoray.hosts import Ask, HostDown, Reply
 from emoray.journal import Journal
 from emoray.readers import Reading
 from emoray.spec import Local
+from emoray.spill import take_in
 from emoray.store import RunFolder, StoreError, leave_mark
 from emoray.stream import actors
 from emoray.stream.actors import (
@@ -34,8 +36,10 @@ from emoray.stream.actors import (
     host_of,
 )
 from emoray.stream.ledger import LaneLedger, Verdict
+from emoray.stream.refuge import LaneRefuge
 from emoray.study.outcomes import Answer
 from tests import runs, tiny_models
+from tests.disks import fill, small_disk
 
 
 def until(there: Callable[[], bool]) -> None:
@@ -177,6 +181,71 @@ def test_a_slow_answer_does_not_hold_back_those_that_are_there(tmp_path: Path, m
         host.go.set()
         assert sum(table.num_rows for table in speaking) == 1
     assert ledger.tally().answered == 6
+
+
+def told(ledger: LaneLedger) -> SimpleNamespace:
+    """A ledger as an actor sees it, outside Ray."""
+    names = ("said", "full", "put_aside", "lost", "down")
+    return SimpleNamespace(**{name: SimpleNamespace(remote=getattr(ledger, name)) for name in names})
+
+
+@pytest.mark.parametrize("ballast", [False, True])
+def test_what_is_in_flight_when_a_disk_fills_up_is_received_and_kept(
+    ballast: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(actors, "_RELEASE_S", 0.01)
+    monkeypatch.setattr(store, "_BALLAST_BYTES", 300_000)
+    monkeypatch.setenv("EMORAY_SPILL_DIR", str(tmp_path / "aside"))
+    host, ledger = OneIsSlow(), LaneLedger()
+    with small_disk(tmp_path / "disk", "1m") as disk, _Turnstile().turn(host.in_flight, 6) as turn:
+        folder = RunFolder(str(disk / "run"), begun=True)
+        folder.create()
+        folder.write_manifest({})
+        if ballast:
+            folder.lay_ballast()
+        fill(disk / "filler")
+        speaker = speaker_in(folder, ledger)
+        speaker._work = speaker._work._replace(ledger=told(ledger))
+        part = folder.answers("a")
+        refuge = LaneRefuge(part, "t", told(ledger))
+        speaker._journal = Journal(part, "w", schema=rows.SAID, refuge=refuge)
+        speaking = speaker._speak(host, rows.asked(runs.asked()[:6]), "block", turn)
+        found = threading.Thread(target=lambda: handed_on.extend(speaking))
+        handed_on: list[pa.Table] = []
+        found.start()
+        until(lambda: ledger.tally().down is not None)  # nothing more is asked, while one is in flight
+        host.go.set()
+        found.join()
+
+        assert "there is no space left to write" in (ledger.tally().down or "")
+        assert ledger.tally().lost == 0
+        if ballast:
+            assert len(part.settled()) == sum(table.num_rows for table in handed_on) == 6
+            return
+        assert (len(part.settled()), handed_on) == (0, [])
+        assert sum(ledger.tally().aside.values()) == 6
+        assert str(tmp_path / "aside") in ledger.tally().unwritten
+        (disk / "filler").unlink()
+        take_in(folder, ["t"])
+        assert len(part.settled()) == 6
+
+
+class EndsAfterAll(OneIsSlow):
+    """As a host whose budget is spent: what was under way is answered."""
+
+    def generate(self, asks: Iterable[Ask]) -> Iterator[Reply]:
+        yield from map(self._reply, asks)
+        raise HostDown("the budget is spent")
+
+
+def test_what_was_said_before_a_host_went_down_is_durable_before_its_lane_ends(tmp_path: Path) -> None:
+    folder, ledger, host = RunFolder(str(tmp_path)), LaneLedger(), EndsAfterAll()
+    with _Turnstile().turn(host.in_flight, 6) as turn:
+        speaking = speaker_in(folder, ledger)._speak(host, rows.asked(runs.asked()[:6]), "block", turn)
+        assert sum(table.num_rows for table in islice(speaking, 1)) == 6
+        assert len(folder.answers("a").settled()) == 6
+        with pytest.raises(HostDown, match="the budget is spent"):
+            next(speaking)
 
 
 class OneIsOdd(OneIsSlow):
