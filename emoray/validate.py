@@ -294,7 +294,18 @@ def _reads_of(lines: Sequence[Mapping[str, Any]]) -> HumanReads:
     top, expected = (np.array([line[name] for line in lines], dtype=np.float64) for name in ("top", "expected"))
     if top.shape != (len(LABELS), 2) or expected.shape != top.shape:
         raise ValueError("no unit vectors")
-    return HumanReads(angles, texts, directed, top, expected)
+    return HumanReads(angles, texts, directed, top, expected, *(_squares(lines, f"{name}_squares") for name in _SCORES))
+
+
+_SCORES = ("top", "expected")
+
+
+def _squares(lines: Sequence[Mapping[str, Any]], name: str) -> Array:
+    """Of a file that an earlier emoray wrote they are not known: its ceilings have no error."""
+    found = np.array([line.get(name, [math.nan] * 3) for line in lines], dtype=np.float64)
+    if found.shape != (len(LABELS), 3):
+        raise ValueError("no squares of unit vectors")
+    return found
 
 
 # ── for people ─────────────────────────────────────────────────────────────────────────────────────────────────────

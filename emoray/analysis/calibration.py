@@ -45,6 +45,8 @@ class Ceiling:
     texts: int  # human texts whose true label lies within reach of the state
     top: float  # their mean top-label cosine with the state; NaN without texts
     expected: float  # the same of the probability-weighted place, readings without a direction as 0
+    top_error: float = math.nan  # standard errors: other texts of these labels
+    expected_error: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,19 @@ class HumanReads:
     directed: Indices  # (labels,) how many of them were read as having a direction
     top: Array  # (labels, 2) sums of the unit vectors read, by the most probable label
     expected: Array  # (labels, 2) the same of the probability-weighted places
+    top_squares: (
+        Array  # (labels, 3) sums of valence², valence × arousal, arousal² of `top`; NaN where they are not known
+    )
+    expected_squares: Array  # (labels, 3) the same of `expected`
+
+
+@dataclass(frozen=True)
+class OnHumanText:
+    """What a reader scores on human text of some states, by the top label, and how surely."""
+
+    states_deg: Array  # (states,)
+    means: Array  # (states,) NaN where there is no such text
+    covariance: Array  # (states, states) of the means, as neighbours share texts; NaN where it is not known
 
 
 def reliability(true: Indices, probabilities: Probabilities, bins: int = BINS) -> list[Bin]:
@@ -143,6 +158,8 @@ def human_reads(true: Indices, read: Array, expected: Array, label_map: LabelMap
         directed=np.bincount(true[np.isfinite(units).all(axis=1)], minlength=n).astype(np.int64),
         top=_sums(true, units, n),
         expected=_sums(true, means, n),
+        top_squares=_sums(true, _products(units), n),
+        expected_squares=_sums(true, _products(means), n),
     )
 
 
@@ -155,17 +172,18 @@ def ceilings_at(
     people did express the emotion, so a model's score divided by it is free of the reader's errors. A state without
     human texts near has none.
     """
-    found = []
-    for state in states_deg:
-        near = np.abs((reads.angles_deg - state + 180.0) % 360.0 - 180.0) <= reach_deg
-        texts = int(reads.texts[near].sum())
-        scored = texts if neutral == "zero" else int(reads.directed[near].sum())
-        found.append(
-            Ceiling(
-                float(state), texts, _along(state, reads.top[near], scored), _along(state, reads.expected[near], texts)
-            )
-        )
-    return found
+    top = _on(states_deg, reads.angles_deg, _scored(reads, neutral), reads.top, reads.top_squares, reach_deg)
+    soft = _on(states_deg, reads.angles_deg, reads.texts, reads.expected, reads.expected_squares, reach_deg)
+    near = _near(states_deg, reads.angles_deg, reach_deg)
+    columns = (states_deg, near @ reads.texts, top.means, soft.means, _errors(top), _errors(soft))
+    return [Ceiling(float(s), int(n), *map(float, rest)) for s, n, *rest in zip(*columns, strict=True)]
+
+
+def on_human_text(
+    states_deg: Array, reads: HumanReads, neutral: NeutralRule = "zero", reach_deg: float = _REACH_DEG
+) -> OnHumanText:
+    """The same of top labels, with the covariance of the states: what other texts of these labels would score."""
+    return _on(states_deg, reads.angles_deg, _scored(reads, neutral), reads.top, reads.top_squares, reach_deg)
 
 
 def empirical_ceilings(
@@ -202,14 +220,47 @@ def _units(places: Array) -> Array:
         return np.asarray(np.where(lengths > NO_DIRECTION, places / lengths, np.nan), dtype=np.float64)
 
 
+def _products(units: Array) -> Array:
+    """(n, 2) -> (n, 3): valence², valence × arousal, arousal²."""
+    return np.column_stack([units[:, 0] ** 2, units[:, 0] * units[:, 1], units[:, 1] ** 2])
+
+
 def _sums(labels: Indices, units: Array, n: int) -> Array:
-    """(n labels, 2): the sum of the units of each label, NaN adding nothing."""
+    """(n labels, columns): the sum of the units of each label, NaN adding nothing."""
     columns = (np.bincount(labels, weights=column, minlength=n) for column in np.nan_to_num(units).T)
     return np.column_stack([column.astype(np.float64) for column in columns])
 
 
-def _along(state_deg: float, sums: Array, texts: int) -> float:
-    """The mean cosine with a state of so many texts whose unit vectors have these sums."""
-    turn = math.radians(state_deg)
-    total = float((sums @ np.array([math.cos(turn), math.sin(turn)])).sum())
-    return total / texts if texts else math.nan
+def _scored(reads: HumanReads, neutral: NeutralRule) -> Indices:
+    """(labels,) how many texts count."""
+    return reads.texts if neutral == "zero" else reads.directed
+
+
+def _near(states_deg: Array, angles_deg: Array, reach_deg: float) -> npt.NDArray[np.bool_]:
+    """(states, labels)"""
+    return np.abs((angles_deg - np.asarray(states_deg)[:, None] + 180.0) % 360.0 - 180.0) <= reach_deg
+
+
+def _errors(found: OnHumanText) -> Array:
+    return np.sqrt(np.diag(found.covariance))
+
+
+def _on(
+    states_deg: Array, angles_deg: Array, texts: Indices, sums: Array, squares: Array, reach_deg: float
+) -> OnHumanText:
+    """Means of the cosines of unit vectors with the states, from their sums per label; (labels,) `texts` count."""
+    near = _near(states_deg, angles_deg, reach_deg)
+    turns = np.radians(states_deg)
+    along = np.column_stack([np.cos(turns), np.sin(turns)])  # (states, 2)
+    n = near @ texts
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = near / n[:, None]  # (states, labels): of a text of a label in the mean of a state
+        share[n == 0] = np.nan
+        means = ((along @ sums.T) * share).sum(axis=1)
+        # what one text adds to the error of a state's mean: share × (its cosine - the mean)
+        matrices = squares[:, [0, 1, 1, 2]].reshape(-1, 2, 2)
+        products = np.einsum("sa,lab,tb->stl", along, matrices, along)
+        cross = (along @ sums.T)[:, None, :] * means[None, :, None]
+        about = products - cross - np.swapaxes(cross, 0, 1) + means[:, None, None] * means[None, :, None] * texts
+        covariance = np.einsum("sl,tl,stl->st", share, share, about)
+    return OnHumanText(np.asarray(states_deg, dtype=np.float64), means, covariance)
