@@ -303,6 +303,17 @@ def one_line(prompts: int) -> npt.NDArray[np.bool_]:
 
 def mean_interval(means: Array, level: float = 0.95) -> Interval:
     """The mean over questions like these of one (questions, prompts) table, NaN where nothing was scored."""
+    return bounded(*over_questions(means), level, _asked(means), OVER_QUESTIONS)
+
+
+def over_questions(means: Array) -> tuple[float, float, float]:
+    """The mean of one (questions, prompts) table, its variance over questions like these, and degrees of freedom."""
     if not means.size:
-        return Interval(math.nan, math.nan, math.nan, level, 0, OVER_QUESTIONS)
-    return Additive(means).lines(one_line(means.shape[1])).intervals(level)[0]
+        return math.nan, math.nan, math.nan
+    line = Additive(means).lines(one_line(means.shape[1]))
+    variance, freedom = line.variance(moderated=False)
+    return float(line.means[0]), float(variance[0]), float(freedom[0])
+
+
+def _asked(means: Array) -> int:
+    return int((~np.isnan(means)).any(axis=1).sum())

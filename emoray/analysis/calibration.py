@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from emoray.analysis.classification import Indices
+from emoray.analysis.classification import Indices, mean_error
 from emoray.study.circumplex import NO_DIRECTION, Array, cosines
 from emoray.study.goemotions import LabelMap
 from emoray.study.scoring import NeutralRule, expectation, top_labels
@@ -21,6 +21,7 @@ Probabilities = npt.NDArray[np.float32]
 BINS = 15
 _COLDEST, _HOTTEST = math.log(0.05), math.log(20.0)  # where a temperature is looked for
 _STEPS = 60
+_MOVE = 0.02  # of a temperature's logarithm, to see how a loss bends
 _FLOOR = 1e-12  # of a probability inside a logarithm
 _EDGE = 1e-7  # of a sigmoid: float32 knows no chance between 1 - 6e-8 and 1
 _REACH_DEG = 30.0
@@ -92,11 +93,24 @@ def expected_calibration_error(true: Indices, probabilities: Probabilities, bins
     return sum(one.readings * abs(one.confidence - one.accuracy) for one in found) / total if total else math.nan
 
 
-def log_loss(true: Indices, probabilities: Probabilities) -> float:
-    """The mean negative logarithm of the true label's probability, rows scaled to sum 1."""
+def calibration_error_spread(true: Indices, probabilities: Probabilities, bins: int = BINS) -> float:
+    """The standard error of that, by what one text moves it (which way each bin errs is taken as known)."""
+    sure = probabilities.max(axis=1).astype(np.float64)
+    gaps = sure - (top_labels(probabilities) == true)
+    where = np.minimum((sure * bins).astype(np.int64), bins - 1)
+    return mean_error(gaps * np.sign(np.bincount(where, weights=gaps, minlength=bins))[where])
+
+
+def log_losses(true: Indices, probabilities: Probabilities) -> Array:
+    """(n,) of each text."""
     rows = probabilities.astype(np.float64)
     chosen = rows[np.arange(len(true)), true] / rows.sum(axis=1)
-    return float(-np.log(np.maximum(chosen, _FLOOR)).mean())
+    return np.asarray(-np.log(np.maximum(chosen, _FLOOR)))
+
+
+def log_loss(true: Indices, probabilities: Probabilities) -> float:
+    """The mean negative logarithm of the true label's probability, rows scaled to sum 1."""
+    return float(log_losses(true, probabilities).mean())
 
 
 def one_of_many(probabilities: Probabilities) -> bool:
@@ -128,6 +142,22 @@ def fitted_temperature(true: Indices, probabilities: Probabilities) -> float:
         else:
             low = left
     return math.exp((low + high) / 2.0)
+
+
+def temperature_error(true: Indices, probabilities: Probabilities, temperature: float) -> float:
+    """The standard error of a fitted temperature: what other texts would make of it (a sandwich estimate)."""
+    at = math.log(temperature)
+    lower, middle, upper = (_losses_at(at + move, true, probabilities) for move in (-_MOVE, 0.0, _MOVE))
+    bend = float((upper - 2 * middle + lower).mean()) / _MOVE**2
+    return temperature * mean_error((upper - lower) / (2 * _MOVE)) / bend if bend > 0 else math.nan
+
+
+def cosine_errors(true: Indices, read: Array, label_map: LabelMap) -> Array:
+    """(labels,) the standard error of each of `cosine_per_label`; NaN for fewer than two comments."""
+    vectors = label_map.vectors()
+    scores, n = np.nan_to_num(cosines(vectors[true], read)), len(vectors)
+    found = [mean_error(scores[true == label]) for label in range(n)]
+    return np.where(np.isnan(vectors).any(axis=1), np.nan, np.array(found))
 
 
 def cosine_per_label(true: Indices, read: Array, label_map: LabelMap) -> Array:
@@ -205,12 +235,17 @@ def _tempered_each(probabilities: Probabilities, temperature: float) -> Probabil
 
 
 def _loss_at(log_temperature: float, true: Indices, probabilities: Probabilities) -> float:
+    return float(_losses_at(log_temperature, true, probabilities).mean())
+
+
+def _losses_at(log_temperature: float, true: Indices, probabilities: Probabilities) -> Array:
+    """(n,)"""
     found = tempered(probabilities, math.exp(log_temperature))
     if one_of_many(probabilities):
-        return log_loss(true, found)
+        return log_losses(true, found)
     chances = np.clip(found.astype(np.float64), _EDGE, 1.0 - _EDGE)
     there = np.arange(chances.shape[1]) == true[:, None]
-    return float(-np.log(np.where(there, chances, 1.0 - chances)).mean())
+    return np.asarray(-np.log(np.where(there, chances, 1.0 - chances)).mean(axis=1))
 
 
 def _units(places: Array) -> Array:
