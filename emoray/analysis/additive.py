@@ -177,20 +177,49 @@ class Additive:
             return np.asarray(self._known @ share / np.where(weight > 0, weight, np.nan))
 
     def _added(self, share: Array, size: Array) -> Array:
+        """What the fit adds to the variance of each line: all that chance in cells does, less what the spread shows."""
         if self.whole:
             return np.zeros(size.shape)
-        per_row = 1.0 / np.where(self._asked, self._row_counts, np.inf)
         n = np.maximum(self._question_count, 1)[..., None]
-        pull = share - self._usual[..., None]
-        true = per_row.sum(axis=-1)[..., None] / n**2 + np.einsum("...jl,...jk,...kl->...l", pull, self._inverse, pull)
-        inside = self._cells.astype(np.float64) @ (share > 0)
-        outside = np.where(self._asked[..., None], size[..., None, :] - inside, 0.0)
-        seen = inside + 2 * inside * outside * per_row[..., None] + outside**2 * per_row[..., None]
         with np.errstate(invalid="ignore", divide="ignore"):
-            shown = seen.sum(axis=-2) / n**2 / size**2
-        more = np.maximum(true - shown, 0.0)
-        added = np.where(more > 1e-12, more * self.residual[..., None], 0.0)
-        return np.where(self.joined[..., None], added, np.nan)
+            more = self._by_chance(share, n) - self._shown(share, n)
+        # differences of rounding are none, whatever is not known of the residuals
+        added = np.where(more > 1e-12 * np.nan_to_num(self.residual)[..., None], np.maximum(more, 0.0), 0.0)
+        known = self.joined[..., None] & (~np.isnan(self.residual[..., None]))
+        return np.where(known, added, np.nan)
+
+    def _by_chance(self, share: Array, n: Array) -> Array:
+        """(…, lines): the squared weights of all cells in each line, times how their prompts stray."""
+        cells, pull = self._cells.astype(np.float64), self._inverse @ (share - self._usual[..., None])
+        level = (1.0 / np.where(self._asked, self._row_counts, np.inf) / n)[..., None]
+        own = level - self._shares @ pull  # what a question's cells have in common: (…, questions, lines)
+        turned = np.swapaxes(cells, -1, -2)
+        squares = turned @ own**2 + 2 * pull * (turned @ own) + pull**2 * cells.sum(axis=-2)[..., None]
+        return np.asarray((squares * self._strays[..., None]).sum(axis=-2))
+
+    def _shown(self, share: Array, n: Array) -> Array:
+        """(…, lines): what of it the spread of the completed question means holds already."""
+        cells, members = self._cells.astype(np.float64), np.nan_to_num(share)
+        outside = np.where(self._asked[..., None], members.sum(axis=-2, keepdims=True) - cells @ members, 0.0)
+        common = outside / np.maximum(self._row_counts, 1)[..., None]
+        strays = self._strays[..., None]
+        inside = cells @ (members**2 * strays) + 2 * common * (cells @ (members * strays))
+        return np.asarray((inside + common**2 * (cells @ strays)).sum(axis=-2) / n**2)
+
+    @cached_property
+    def _strays(self) -> Array:
+        """(…, prompts): the variance of single cells of each prompt about the fit, drawn towards that of all.
+
+        A prompt that nothing tells of has that of all.
+        """
+        fitted = self._question_level[..., None] + self._prompts[..., None, :]
+        squares = (np.where(self._cells, self._known - fitted, 0.0) ** 2).sum(axis=-2)
+        towards = self._shares @ self._inverse
+        own = np.diagonal(self._inverse, axis1=-2, axis2=-1)[..., None, :] - 2 * towards
+        taken = own + (towards * self._shares).sum(axis=-1, keepdims=True)
+        taken = taken + 1.0 / np.maximum(self._row_counts, 1)[..., None]
+        freedom = np.maximum(np.where(self._cells, 1.0 - taken, 0.0).sum(axis=-2), 0.0)
+        return np.asarray((PRIOR_FREEDOM * self.residual[..., None] + squares) / (PRIOR_FREEDOM + freedom))
 
     @cached_property
     def _cells(self) -> npt.NDArray[np.bool_]:
