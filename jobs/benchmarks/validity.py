@@ -298,9 +298,7 @@ def _of_human(fit: Additive, truth: Array, reads: list[HumanReads], neutral: str
 
 def false_alarms(experiments: int, rng: np.random.Generator) -> dict[str, Shares]:
     """What -> how often a test at 5 % finds something where there is nothing."""
-    found = {
-        name: Shares() for name in ("states shuffled", "drift, slope", "drift, step", "drift, 18 lines as a family")
-    }
+    found = {name: Shares() for name in ("states shuffled", "drift, slope", "drift, step", _FAMILY)}
     asked = np.array([(state.valence, state.arousal) for state in around_the_circle(STATES)])
     for _ in range(experiments):
         said = rng.normal(0.2, 0.4, (QUESTIONS, 1, 1, 2)) + rng.normal(0, 0.3, (QUESTIONS, 1, STATES, 2))
