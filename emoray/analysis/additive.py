@@ -32,20 +32,19 @@ class Lines:
     spread: Array  # the sample variance of the completed question means
     added: Array  # to the variance of the mean, by the fit
     questions: Array  # that have any score in these prompts
-    added_freedom: Array  # (…, 1) of the residuals that `added` rests on
     asked: Array  # (…, 1) questions with any score anywhere
 
     def variance(self, *, moderated: bool) -> tuple[Array, Array]:
         """Of the means, and its degrees of freedom; NaN for fewer than two questions.
 
-        Moderated, each line's spread is drawn towards that of all lines.
+        Moderated, each line's spread is drawn towards that of all lines. What the fit adds brings no degrees of freedom:
+        it rests on many cells, but their scores are skewed, and intervals that trusted it held 92 % (docs/validity.md).
         """
         freedom = np.where(self.questions > 1, self.questions - 1.0, np.nan)
         spread = self.spread
         if moderated:
             spread, freedom = squeezed(spread, freedom)
-        of_spread = spread / self.asked
-        return of_spread + self.added, _satterthwaite(of_spread, freedom, self.added, self.added_freedom)
+        return spread / self.asked + self.added, freedom
 
     def intervals(self, level: float, *, moderated: bool = False) -> list[Interval]:
         """One per line, of a single table; a mean cosine lies between -1 and 1, and so does its interval."""
@@ -124,7 +123,6 @@ class Additive:
             spread=squares,
             added=self._added(share, size),
             questions=(self._cells.astype(np.float64) @ members > 0).sum(axis=-2).astype(np.float64),
-            added_freedom=self._freedom[..., None],
             asked=n.astype(np.float64),
         )
 
@@ -311,12 +309,6 @@ def squeezed(variances: Array, freedom: Array, prior: float = PRIOR_FREEDOM) -> 
     # the pooled variance is no better known than the lines that it comes from
     more = np.minimum(prior, weight.sum(axis=-1, keepdims=True) - freedom)
     return np.where(several, mixed, variances), np.where(several, freedom + more, freedom)
-
-
-def _satterthwaite(a: Array, of_a: Array, b: Array, of_b: Array) -> Array:
-    with np.errstate(invalid="ignore", divide="ignore"):
-        both = np.asarray((a + b) ** 2 / (a**2 / of_a + b**2 / of_b))
-    return np.where(b > 0, both, of_a)
 
 
 def _mean(values: Array, axis: int) -> Array:

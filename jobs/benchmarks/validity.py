@@ -31,6 +31,7 @@ LEVEL = 0.95
 QUESTIONS, STATES = 10, 12
 _POPULATION = 4000
 _CHUNK = 250  # experiments at a time
+_HUMAN = 50  # of them for which human text is drawn, which takes longer than all else
 _FILTERED = slice(8, 11)  # 240°, 270°, 300°
 _REPETITIONS = (1, 3, 20)
 _FAMILY = "drift, 18 tests as a family"
@@ -181,7 +182,7 @@ def coverages(
             rng.multinomial(_asked(rng, n, repetitions, missing), model.chances[drawn]).astype(np.float64)
             for model in pair
         ]
-        reads = [_human_reads(rng) for _ in range(n)]
+        reads = [_human_reads(rng) for _ in range(min(n, _HUMAN))]
         for neutral, shares in found.items():
             first, second = (_cells(said, cosines, neutral) for said in labels)
             truth = [model.truth[neutral] for model in pair]
@@ -279,7 +280,7 @@ def _of_human(fit: Additive, truth: Array, reads: list[HumanReads], neutral: str
     lines = fit.lines(known[:, None])
     variance, freedom = (one[:, 0] for one in lines.variance(moderated=False))
     ratio, held = truth[known].mean() / expected[known].mean(), []
-    for place, one in enumerate(reads):
+    for place, one in enumerate(reads):  # the first experiments
         human = on_human_text(states, one, neutral)  # type: ignore[arg-type]
         share = known / known.sum()
         below = (
