@@ -37,8 +37,8 @@ class Lines:
     def variance(self, *, moderated: bool) -> tuple[Array, Array]:
         """Of the means, and its degrees of freedom; NaN for fewer than two questions.
 
-        Moderated, each line's spread is drawn towards that of all lines. What the fit adds brings no degrees of freedom:
-        it rests on many cells, but their scores are skewed, and intervals that trusted it held 92 % (docs/validity.md).
+        Moderated, each line's spread is drawn towards that of all lines. What the fit adds brings no degrees of
+        freedom: it rests on many cells, but their scores are skewed, and intervals that trusted it held 92 %.
         """
         freedom = np.where(self.questions > 1, self.questions - 1.0, np.nan)
         spread = self.spread

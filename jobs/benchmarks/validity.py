@@ -191,6 +191,21 @@ def coverages(
     return found
 
 
+def steady(repetitions: int, experiments: int, rng: np.random.Generator) -> dict[str, Shares]:
+    """The same of the questions of a model that says nearly always the same: 90 to 100 % of a cell's answers."""
+    model, cosines = models(WORLDS[1], rng)[0], cosines_of_labels()
+    usual = np.eye(model.chances.shape[2])[rng.permuted(model.chances, axis=0).argmax(axis=2)]
+    share = 0.9 + 0.1 * rng.random(usual.shape[:2])[..., None]
+    chances, found = share * usual + (1.0 - share) * model.chances, Shares()
+    truth = (chances * cosines).sum(axis=2)
+    for _ in range(0, experiments, _CHUNK):
+        drawn = rng.integers(_POPULATION, size=(_CHUNK, QUESTIONS))
+        labels = rng.multinomial(_asked(rng, _CHUNK, repetitions, "random"), chances[drawn]).astype(np.float64)
+        cells = _cells(labels, cosines, "zero")
+        found.add(_questions(cells, Additive(cells.means), truth[drawn].mean(axis=2)))
+    return {f"{repetitions} answers per prompt": found}
+
+
 def _held(
     first: Cells, second: Cells, truth: list[Array], drawn: Array, reads: list[HumanReads], neutral: str
 ) -> Iterator[tuple[str, Array]]:
@@ -327,12 +342,17 @@ def run(experiments: int = 2000, seed: int = 1, out: str = "") -> dict[str, floa
             found[design] = shares
             print(f"\n{design.name}")
             print("\n".join(f"  {what:<28}{_said(one)}" for what, one in shares.items()), flush=True)
+    sure = {}
+    for repetitions in (3, 5, 20):
+        sure |= steady(repetitions, experiments, np.random.default_rng([seed, repetitions]))
+    print("\nQuestions of a model that says nearly always the same, asked again")
+    print("\n".join(f"  {what:<28}{_said(one)}" for what, one in sure.items()))
     alarms = false_alarms(experiments, np.random.default_rng(seed))
     print("\nFalse alarms of tests at 5 %")
     print("\n".join(f"  {what:<28}{_said(one)}" for what, one in alarms.items()))
     if out:
-        Path(out).write_text(_page(found, alarms, experiments, seed), encoding="utf-8")
-    return _figures(found, alarms)
+        Path(out).write_text(_page(found, sure, alarms, experiments, seed), encoding="utf-8")
+    return _figures(found, alarms) | {f"steady, {what}": round(one.share, 4) for what, one in sure.items()}
 
 
 def _figures(found: Mapping[Design, Mapping[str, Shares]], alarms: Mapping[str, Shares]) -> dict[str, float]:
@@ -349,7 +369,11 @@ def _said(one: Shares) -> str:
 
 
 def _page(
-    found: Mapping[Design, Mapping[str, Shares]], alarms: Mapping[str, Shares], experiments: int, seed: int
+    found: Mapping[Design, Mapping[str, Shares]],
+    sure: Mapping[str, Shares],
+    alarms: Mapping[str, Shares],
+    experiments: int,
+    seed: int,
 ) -> str:
     whats = list(dict.fromkeys(what for shares in found.values() for what in shares))
     head = ["questions / interaction", "neutral", "answers per prompt", "missing", *whats]
@@ -359,8 +383,10 @@ def _page(
         for design, shares in found.items()
     ]
     lines = [f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows]]
-    tests = [f"| {what} | {_said(one).strip()} |" for what, one in alarms.items()]
-    return _TEXT.format(experiments=experiments, seed=seed, table="\n".join(lines), tests="\n".join(tests))
+    tests, always = (
+        "\n".join(f"| {what} | {_said(one).strip()} |" for what, one in some.items()) for some in (alarms, sure)
+    )
+    return _TEXT.format(experiments=experiments, seed=seed, table="\n".join(lines), tests=tests, always=always)
 
 
 _TEXT = """# What the intervals hold
@@ -384,6 +410,12 @@ about 0.42). *Missing at random*: 3 % of the answers. *By state*: besides, a fil
   answers are many.
 
 {table}
+
+*Questions, asked again*, of a model that gives nearly always the same answer to a prompt (90 to 100 % of the time):
+
+| design | holds |
+| --- | --- |
+{always}
 
 How often a test at 5 % finds something where there is nothing:
 
