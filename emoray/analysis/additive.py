@@ -101,10 +101,12 @@ class Additive:
     @cached_property
     def weights(self) -> Array:
         """Of every cell in the mean over all prompts: (…, questions, prompts), together 1."""
+        level = 1.0 / np.maximum(self._row_counts * self._question_count[..., None], 1)
+        if self.whole:
+            return np.asarray(self._cells * level[..., None])
         share = self._there / np.maximum(self._prompt_count, 1)[..., None]
         pull = np.einsum("...jk,...k->...j", self._inverse, share - self._usual)
         per_question = pull[..., None, :] - (self._shares * pull[..., None, :]).sum(axis=-1, keepdims=True)
-        level = 1.0 / np.maximum(self._row_counts * self._question_count[..., None], 1)
         pulls = np.where(self.joined[..., None, None], per_question, 0.0)
         return np.asarray(self._cells * (level[..., None] + pulls))
 
@@ -268,17 +270,29 @@ class Additive:
 
     @cached_property
     def _inverse(self) -> Array:
-        """(…, prompts, prompts): of the normal equations of the prompts, questions swept out."""
+        """(…, prompts, prompts): of the normal equations of the prompts, questions swept out.
+
+        A generalised one: only differences of prompts are asked of it. It is solved on the shorter side of the table.
+        """
         cells = self._cells.astype(np.float64)
-        normal = -np.swapaxes(cells, -1, -2) @ self._shares
+        turned = np.swapaxes(cells, -1, -2)
+        each = np.maximum(cells.sum(axis=-2), 1)
+        if cells.shape[-1] <= cells.shape[-2]:
+            return self._pinned(each, turned @ self._shares, self._there)
+        scaled = turned / each[..., None]  # (…, prompts, questions)
+        found = scaled @ self._pinned(self._row_counts, cells @ scaled, self._asked) @ np.swapaxes(scaled, -1, -2)
         places = np.arange(cells.shape[-1])
-        normal[..., places, places] += cells.sum(axis=-2)
-        there = self._there
+        found[..., places, places] += 1.0 / each
+        return np.asarray(found)
+
+    def _pinned(self, own: Array, shared: Array, there: npt.NDArray[np.bool_]) -> Array:
+        """The inverse of diag(own) - shared, whose levels are pinned: their sum is taken to be 0, and nothing else."""
+        normal = -shared
+        places = np.arange(own.shape[-1])
+        normal[..., places, places] += np.where(there, own, 1.0)
         both = there[..., :, None] & there[..., None, :]
-        scale = np.maximum(self._prompt_count, 1)[..., None, None]
-        normal += both / scale  # pins the sum of the prompts' effects to 0; no other difference is touched
-        normal[..., places, places] += ~there
-        normal[~self.joined] = np.eye(cells.shape[-1])
+        normal += both / np.maximum(there.sum(axis=-1), 1)[..., None, None]
+        normal[~self.joined] = np.eye(own.shape[-1])
         return np.asarray(np.linalg.inv(normal))
 
     @cached_property
