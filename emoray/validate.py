@@ -18,7 +18,15 @@ import numpy.typing as npt
 from emoray import __version__
 from emoray.analysis import calibration
 from emoray.analysis.calibration import Ceiling, HumanReads
-from emoray.analysis.classification import Quality, confusion_matrix, f1_per_label, quality, quality_of_places
+from emoray.analysis.classification import (
+    Quality,
+    confusion_matrix,
+    f1_errors,
+    f1_per_label,
+    mean_error,
+    quality,
+    quality_of_places,
+)
 from emoray.readers import Reader, Reading
 from emoray.spec import GoEmotionsReader, ReaderEntry, SpecError, label_map_of, reads_as
 from emoray.study import paper
@@ -52,6 +60,8 @@ class OneLabel:
     comments: int  # that truly carry it
     f1: float  # NaN for a label that is neither true nor read anywhere
     cosine: float  # mean, between its place and the place read; NaN for a label without a place
+    f1_error: float  # standard errors: other comments of this kind
+    cosine_error: float
 
 
 @dataclass(frozen=True)
@@ -64,6 +74,11 @@ class Calibration:
     fitted_to: str
     error_before: float  # on comments that the temperature has not seen
     error_after: float
+    error_spread: float = math.nan  # standard errors, in the order of the above
+    log_loss_spread: float = math.nan
+    temperature_spread: float = math.nan
+    error_before_spread: float = math.nan
+    error_after_spread: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -81,7 +96,8 @@ class Validation:
 
     def as_json(self) -> dict[str, Any]:
         """For programs; what is not known is null."""
-        told = asdict(self) | {"accuracy": self.quality.accuracy, "reads": _reads_as_json(self.reads)}
+        accuracy = {"accuracy": self.quality.accuracy, "accuracy_error": self.quality.accuracy_error}
+        told = asdict(self) | accuracy | {"reads": _reads_as_json(self.reads)}
         found: dict[str, Any] = _without_nan(told)
         return found
 
@@ -175,7 +191,7 @@ def judged(
     reads = calibration.human_reads(true, top, mean, label_map)
     return Validation(
         quality=quality(true, chosen, label_map),
-        labels=_labels(true, f1_per_label(true, chosen), top, label_map),
+        labels=_labels(true, (f1_per_label(true, chosen), f1_errors(true, chosen)), top, label_map),
         calibration=_calibration(true, probabilities, fit, fit_name, setting),
         ceilings=_ceilings(reads),
         confusion=tuple(tuple(row) for row in confusion_matrix(true, chosen).tolist()),
@@ -198,7 +214,7 @@ def judged_by_place(
     reads = calibration.human_reads(true, top, mean, label_map)
     return Validation(
         quality=quality_of_places(true, top, label_map),
-        labels=_labels(true, np.full(len(LABELS), math.nan), top, label_map),
+        labels=_labels(true, (np.full(len(LABELS), math.nan),) * 2, top, label_map),
         calibration=None,
         ceilings=_ceilings(reads),
         confusion=None,
@@ -294,7 +310,18 @@ def _reads_of(lines: Sequence[Mapping[str, Any]]) -> HumanReads:
     top, expected = (np.array([line[name] for line in lines], dtype=np.float64) for name in ("top", "expected"))
     if top.shape != (len(LABELS), 2) or expected.shape != top.shape:
         raise ValueError("no unit vectors")
-    return HumanReads(angles, texts, directed, top, expected)
+    return HumanReads(angles, texts, directed, top, expected, *(_squares(lines, f"{name}_squares") for name in _SCORES))
+
+
+_SCORES = ("top", "expected")
+
+
+def _squares(lines: Sequence[Mapping[str, Any]], name: str) -> Array:
+    """Of a file that an earlier emoray wrote they are not known: its ceilings have no error."""
+    found = np.array([line.get(name, [math.nan] * 3) for line in lines], dtype=np.float64)
+    if found.shape != (len(LABELS), 3):
+        raise ValueError("no squares of unit vectors")
+    return found
 
 
 # ── for people ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -304,17 +331,20 @@ def table(name: str, found: Quality, label_map: LabelMap) -> str:
     """The figures beside what is known of the paper's classifier."""
     theirs, cosine = paper.CLASSIFIER_ACCURACY.value, paper.CLASSIFIER_MEAN_COSINE.value
     labels = [
-        f"  accuracy       {found.accuracy:.4f}  ({found.correct}/{found.comments}; the paper's: {theirs:.4f})",
-        f"  macro-F1       {found.macro_f1:.4f}",
+        f"  accuracy       {found.accuracy:.4f} ± {found.accuracy_error:.4f}  ({found.correct}/{found.comments}; the "
+        f"paper's: {theirs:.4f})",
+        f"  macro-F1       {found.macro_f1:.4f} ± {found.macro_f1_error:.4f}",
     ]
+    zero = _with_error(found.cosine_neutral_zero, found.cosine_neutral_zero_error)
+    dropped = _with_error(found.cosine_neutral_dropped, found.cosine_neutral_dropped_error)
     return "\n".join(
         [
             f"{name} on {found.comments:,} single-label comments, label map {label_map.name} ({label_map.mark})",
             *(labels if found.correct is not None else []),
-            f"  mean cosine    {_number(found.cosine_neutral_zero)} with neutral readings as 0, "
-            f"{_number(found.cosine_neutral_dropped)} without them",
+            f"  mean cosine    {zero} with neutral readings as 0, {dropped} without them",
             f"                 (over {found.not_neutral:,} comments that are not neutral; the paper says {cosine:.3f}, "
             "and not which rule or map)",
+            "  ±              one standard error: what other comments of this kind would change",
         ]
     )
 
@@ -325,16 +355,19 @@ def whole_table(name: str, found: Validation, label_map: LabelMap) -> str:
     lines += [f"  not readable   {found.unread:,} more comments"] if found.unread else []
     lines += [f"  cost           ${found.cost_usd:,.2f}"] if found.cost_usd else []
     lines += _calibration_lines(found.calibration) if found.calibration else []
-    lines += ["", f"  {'label':<15}{'comments':>9}{'F1':>8}{'cosine':>9}"]
+    lines += ["", f"  {'label':<15}{'comments':>9}{'F1':>15}{'cosine':>15}"]
     lines += [
-        f"  {one.label:<15}{one.comments:>9,}{_number(one.f1):>8}{_number(one.cosine):>9}" for one in found.labels
+        f"  {one.label:<15}{one.comments:>9,}{_with_error(one.f1, one.f1_error):>15}"
+        f"{_with_error(one.cosine, one.cosine_error):>15}"
+        for one in found.labels
     ]
     lines += [
         "",
-        f"  {'state':<15}{'comments':>9}{'top':>8}{'expected':>9}   what it scores on human text near a state",
+        f"  {'state':<15}{'comments':>9}{'top':>15}{'expected':>15}   what it scores on human text near a state",
     ]
     lines += [
-        f"  {f'{one.state_deg:.0f}°':<15}{one.texts:>9,}{_number(one.top):>8}{_number(one.expected):>9}"
+        f"  {f'{one.state_deg:.0f}°':<15}{one.texts:>9,}{_with_error(one.top, one.top_error):>15}"
+        f"{_with_error(one.expected, one.expected_error):>15}"
         for one in found.ceilings
     ]
     return "\n".join(lines)
@@ -342,9 +375,11 @@ def whole_table(name: str, found: Validation, label_map: LabelMap) -> str:
 
 def _calibration_lines(sure: Calibration) -> list[str]:
     return [
-        f"  calibration    expected error {sure.error:.4f}, log loss {sure.log_loss:.4f}",
-        f"                 `temperature: {sure.temperature:.2f}` in its entry makes it {sure.error_after:.4f}, "
-        f"from {sure.error_before:.4f} (fitted to {sure.fitted_to}, judged on others)",
+        f"  calibration    expected error {sure.error:.4f} ± {sure.error_spread:.4f}, log loss {sure.log_loss:.4f} ± "
+        f"{sure.log_loss_spread:.4f}",
+        f"                 `temperature: {sure.temperature:.2f}` (± {sure.temperature_spread:.2f}) in its entry makes "
+        f"it {sure.error_after:.4f} ± {sure.error_after_spread:.4f}, from {sure.error_before:.4f} ± "
+        f"{sure.error_before_spread:.4f} (fitted to {sure.fitted_to}, judged on others)",
     ]
 
 
@@ -366,10 +401,14 @@ def _places(readings: Sequence[Reading], own_map: LabelMap) -> tuple[Array, Arra
     return vectors[top_labels(probabilities)], expectation(probabilities, vectors)
 
 
-def _labels(true: npt.NDArray[np.int64], f1: Array, places: Array, label_map: LabelMap) -> tuple[OneLabel, ...]:
+def _labels(
+    true: npt.NDArray[np.int64], f1: tuple[Array, Array], places: Array, label_map: LabelMap
+) -> tuple[OneLabel, ...]:
+    """`f1` is of every label, and their errors."""
     counts = np.bincount(true, minlength=len(LABELS))
-    each = zip(LABELS, counts, f1, calibration.cosine_per_label(true, places, label_map), strict=True)
-    return tuple(OneLabel(label, int(n), float(score), float(cosine)) for label, n, score, cosine in each)
+    cosines, errors = (of(true, places, label_map) for of in (calibration.cosine_per_label, calibration.cosine_errors))
+    each = zip(LABELS, counts, f1[0], cosines, f1[1], errors, strict=True)
+    return tuple(OneLabel(label, int(n), *map(float, figures)) for label, n, *figures in each)
 
 
 def _ceilings(reads: HumanReads) -> tuple[Ceiling, ...]:
@@ -386,19 +425,29 @@ def _calibration(
 ) -> Calibration:
     unseen, rest = (true, probabilities) if fit else (true[1::2], probabilities[1::2])
     temperature = calibration.fitted_temperature(*(fit or (true[::2], probabilities[::2])))
-    error = calibration.expected_calibration_error
+    error, spread = calibration.expected_calibration_error, calibration.calibration_error_spread
+    fitted, mended = fit or (true[::2], probabilities[::2]), calibration.tempered(rest, temperature)
     return Calibration(
         error=error(true, probabilities),
         log_loss=calibration.log_loss(true, probabilities),
         temperature=temperature * setting,
         fitted_to=fit_name if fit else _HALF,
         error_before=error(unseen, rest),
-        error_after=error(unseen, calibration.tempered(rest, temperature)),
+        error_after=error(unseen, mended),
+        error_spread=spread(true, probabilities),
+        log_loss_spread=mean_error(calibration.log_losses(true, probabilities)),
+        temperature_spread=calibration.temperature_error(*fitted, temperature) * setting,
+        error_before_spread=spread(unseen, rest),
+        error_after_spread=spread(unseen, mended),
     )
 
 
 def _number(x: float) -> str:
     return "–" if math.isnan(x) else f"{x:.3f}"
+
+
+def _with_error(x: float, error: float) -> str:
+    return f"{_number(x)} ± {_number(error)}" if math.isfinite(error) else _number(x)
 
 
 def _without_nan(value: Any) -> Any:

@@ -15,7 +15,19 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-NAMES = ("api", "vllm", "reader", "stream", "resume", "checkpoint", "journal", "analysis", "report", "growth")
+NAMES = (
+    "api",
+    "vllm",
+    "reader",
+    "stream",
+    "resume",
+    "checkpoint",
+    "journal",
+    "analysis",
+    "report",
+    "growth",
+    "validity",
+)
 
 
 def main() -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from emoray.analysis.classification import Indices
+from emoray.analysis.classification import Indices, mean_error
 from emoray.study.circumplex import NO_DIRECTION, Array, cosines
 from emoray.study.goemotions import LabelMap
 from emoray.study.scoring import NeutralRule, expectation, top_labels
@@ -21,6 +21,7 @@ Probabilities = npt.NDArray[np.float32]
 BINS = 15
 _COLDEST, _HOTTEST = math.log(0.05), math.log(20.0)  # where a temperature is looked for
 _STEPS = 60
+_MOVE = 0.02  # of a temperature's logarithm, to see how a loss bends
 _FLOOR = 1e-12  # of a probability inside a logarithm
 _EDGE = 1e-7  # of a sigmoid: float32 knows no chance between 1 - 6e-8 and 1
 _REACH_DEG = 30.0
@@ -45,6 +46,8 @@ class Ceiling:
     texts: int  # human texts whose true label lies within reach of the state
     top: float  # their mean top-label cosine with the state; NaN without texts
     expected: float  # the same of the probability-weighted place, readings without a direction as 0
+    top_error: float = math.nan  # standard errors: other texts of these labels
+    expected_error: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,19 @@ class HumanReads:
     directed: Indices  # (labels,) how many of them were read as having a direction
     top: Array  # (labels, 2) sums of the unit vectors read, by the most probable label
     expected: Array  # (labels, 2) the same of the probability-weighted places
+    top_squares: (
+        Array  # (labels, 3) sums of valence², valence × arousal, arousal² of `top`; NaN where they are not known
+    )
+    expected_squares: Array  # (labels, 3) the same of `expected`
+
+
+@dataclass(frozen=True)
+class OnHumanText:
+    """What a reader scores on human text of some states, by the top label, and how surely."""
+
+    states_deg: Array  # (states,)
+    means: Array  # (states,) NaN where there is no such text
+    covariance: Array  # (states, states) of the means, as neighbours share texts; NaN where it is not known
 
 
 def reliability(true: Indices, probabilities: Probabilities, bins: int = BINS) -> list[Bin]:
@@ -77,11 +93,24 @@ def expected_calibration_error(true: Indices, probabilities: Probabilities, bins
     return sum(one.readings * abs(one.confidence - one.accuracy) for one in found) / total if total else math.nan
 
 
-def log_loss(true: Indices, probabilities: Probabilities) -> float:
-    """The mean negative logarithm of the true label's probability, rows scaled to sum 1."""
+def calibration_error_spread(true: Indices, probabilities: Probabilities, bins: int = BINS) -> float:
+    """The standard error of that, by what one text moves it (which way each bin errs is taken as known)."""
+    sure = probabilities.max(axis=1).astype(np.float64)
+    gaps = sure - (top_labels(probabilities) == true)
+    where = np.minimum((sure * bins).astype(np.int64), bins - 1)
+    return mean_error(gaps * np.sign(np.bincount(where, weights=gaps, minlength=bins))[where])
+
+
+def log_losses(true: Indices, probabilities: Probabilities) -> Array:
+    """(n,) of each text."""
     rows = probabilities.astype(np.float64)
     chosen = rows[np.arange(len(true)), true] / rows.sum(axis=1)
-    return float(-np.log(np.maximum(chosen, _FLOOR)).mean())
+    return np.asarray(-np.log(np.maximum(chosen, _FLOOR)))
+
+
+def log_loss(true: Indices, probabilities: Probabilities) -> float:
+    """The mean negative logarithm of the true label's probability, rows scaled to sum 1."""
+    return float(log_losses(true, probabilities).mean())
 
 
 def one_of_many(probabilities: Probabilities) -> bool:
@@ -115,6 +144,22 @@ def fitted_temperature(true: Indices, probabilities: Probabilities) -> float:
     return math.exp((low + high) / 2.0)
 
 
+def temperature_error(true: Indices, probabilities: Probabilities, temperature: float) -> float:
+    """The standard error of a fitted temperature: what other texts would make of it (a sandwich estimate)."""
+    at = math.log(temperature)
+    lower, middle, upper = (_losses_at(at + move, true, probabilities) for move in (-_MOVE, 0.0, _MOVE))
+    bend = float((upper - 2 * middle + lower).mean()) / _MOVE**2
+    return temperature * mean_error((upper - lower) / (2 * _MOVE)) / bend if bend > 0 else math.nan
+
+
+def cosine_errors(true: Indices, read: Array, label_map: LabelMap) -> Array:
+    """(labels,) the standard error of each of `cosine_per_label`; NaN for fewer than two comments."""
+    vectors = label_map.vectors()
+    scores, n = np.nan_to_num(cosines(vectors[true], read)), len(vectors)
+    found = [mean_error(scores[true == label]) for label in range(n)]
+    return np.where(np.isnan(vectors).any(axis=1), np.nan, np.array(found))
+
+
 def cosine_per_label(true: Indices, read: Array, label_map: LabelMap) -> Array:
     """(labels,) mean cosine between a true label's place and the (n, 2) place read; one without a direction scores 0.
 
@@ -143,6 +188,8 @@ def human_reads(true: Indices, read: Array, expected: Array, label_map: LabelMap
         directed=np.bincount(true[np.isfinite(units).all(axis=1)], minlength=n).astype(np.int64),
         top=_sums(true, units, n),
         expected=_sums(true, means, n),
+        top_squares=_sums(true, _products(units), n),
+        expected_squares=_sums(true, _products(means), n),
     )
 
 
@@ -155,17 +202,18 @@ def ceilings_at(
     people did express the emotion, so a model's score divided by it is free of the reader's errors. A state without
     human texts near has none.
     """
-    found = []
-    for state in states_deg:
-        near = np.abs((reads.angles_deg - state + 180.0) % 360.0 - 180.0) <= reach_deg
-        texts = int(reads.texts[near].sum())
-        scored = texts if neutral == "zero" else int(reads.directed[near].sum())
-        found.append(
-            Ceiling(
-                float(state), texts, _along(state, reads.top[near], scored), _along(state, reads.expected[near], texts)
-            )
-        )
-    return found
+    top = _on(states_deg, reads.angles_deg, _scored(reads, neutral), reads.top, reads.top_squares, reach_deg)
+    soft = _on(states_deg, reads.angles_deg, reads.texts, reads.expected, reads.expected_squares, reach_deg)
+    near = _near(states_deg, reads.angles_deg, reach_deg)
+    columns = (states_deg, near @ reads.texts, top.means, soft.means, _errors(top), _errors(soft))
+    return [Ceiling(float(s), int(n), *map(float, rest)) for s, n, *rest in zip(*columns, strict=True)]
+
+
+def on_human_text(
+    states_deg: Array, reads: HumanReads, neutral: NeutralRule = "zero", reach_deg: float = _REACH_DEG
+) -> OnHumanText:
+    """The same of top labels, with the covariance of the states: what other texts of these labels would score."""
+    return _on(states_deg, reads.angles_deg, _scored(reads, neutral), reads.top, reads.top_squares, reach_deg)
 
 
 def empirical_ceilings(
@@ -187,12 +235,17 @@ def _tempered_each(probabilities: Probabilities, temperature: float) -> Probabil
 
 
 def _loss_at(log_temperature: float, true: Indices, probabilities: Probabilities) -> float:
+    return float(_losses_at(log_temperature, true, probabilities).mean())
+
+
+def _losses_at(log_temperature: float, true: Indices, probabilities: Probabilities) -> Array:
+    """(n,)"""
     found = tempered(probabilities, math.exp(log_temperature))
     if one_of_many(probabilities):
-        return log_loss(true, found)
+        return log_losses(true, found)
     chances = np.clip(found.astype(np.float64), _EDGE, 1.0 - _EDGE)
     there = np.arange(chances.shape[1]) == true[:, None]
-    return float(-np.log(np.where(there, chances, 1.0 - chances)).mean())
+    return np.asarray(-np.log(np.where(there, chances, 1.0 - chances)).mean(axis=1))
 
 
 def _units(places: Array) -> Array:
@@ -202,14 +255,47 @@ def _units(places: Array) -> Array:
         return np.asarray(np.where(lengths > NO_DIRECTION, places / lengths, np.nan), dtype=np.float64)
 
 
+def _products(units: Array) -> Array:
+    """(n, 2) -> (n, 3): valence², valence × arousal, arousal²."""
+    return np.column_stack([units[:, 0] ** 2, units[:, 0] * units[:, 1], units[:, 1] ** 2])
+
+
 def _sums(labels: Indices, units: Array, n: int) -> Array:
-    """(n labels, 2): the sum of the units of each label, NaN adding nothing."""
+    """(n labels, columns): the sum of the units of each label, NaN adding nothing."""
     columns = (np.bincount(labels, weights=column, minlength=n) for column in np.nan_to_num(units).T)
     return np.column_stack([column.astype(np.float64) for column in columns])
 
 
-def _along(state_deg: float, sums: Array, texts: int) -> float:
-    """The mean cosine with a state of so many texts whose unit vectors have these sums."""
-    turn = math.radians(state_deg)
-    total = float((sums @ np.array([math.cos(turn), math.sin(turn)])).sum())
-    return total / texts if texts else math.nan
+def _scored(reads: HumanReads, neutral: NeutralRule) -> Indices:
+    """(labels,) how many texts count."""
+    return reads.texts if neutral == "zero" else reads.directed
+
+
+def _near(states_deg: Array, angles_deg: Array, reach_deg: float) -> npt.NDArray[np.bool_]:
+    """(states, labels)"""
+    return np.abs((angles_deg - np.asarray(states_deg)[:, None] + 180.0) % 360.0 - 180.0) <= reach_deg
+
+
+def _errors(found: OnHumanText) -> Array:
+    return np.sqrt(np.diag(found.covariance))
+
+
+def _on(
+    states_deg: Array, angles_deg: Array, texts: Indices, sums: Array, squares: Array, reach_deg: float
+) -> OnHumanText:
+    """Means of the cosines of unit vectors with the states, from their sums per label; (labels,) `texts` count."""
+    near = _near(states_deg, angles_deg, reach_deg)
+    turns = np.radians(states_deg)
+    along = np.column_stack([np.cos(turns), np.sin(turns)])  # (states, 2)
+    n = near @ texts
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = near / n[:, None]  # (states, labels): of a text of a label in the mean of a state
+        share[n == 0] = np.nan
+        means = ((along @ sums.T) * share).sum(axis=1)
+        # what one text adds to the error of a state's mean: share × (its cosine - the mean)
+        matrices = squares[:, [0, 1, 1, 2]].reshape(-1, 2, 2)
+        products = np.einsum("sa,lab,tb->stl", along, matrices, along)
+        cross = (along @ sums.T)[:, None, :] * means[None, :, None]
+        about = products - cross - np.swapaxes(cross, 0, 1) + means[:, None, None] * means[None, :, None] * texts
+        covariance = np.einsum("sl,tl,stl->st", share, share, about)
+    return OnHumanText(np.asarray(states_deg, dtype=np.float64), means, covariance)

@@ -24,16 +24,28 @@ class Quality:
     cosine_neutral_zero: float  # over comments that are not neutral; a neutral reading scores 0
     cosine_neutral_dropped: float  # the same; a neutral reading is left out
     not_neutral: int
+    macro_f1_error: float = math.nan  # standard errors: other comments of this kind
+    cosine_neutral_zero_error: float = math.nan
+    cosine_neutral_dropped_error: float = math.nan
 
     @property
     def accuracy(self) -> float:
         return math.nan if self.correct is None else self.correct / self.comments
 
+    @property
+    def accuracy_error(self) -> float:
+        return math.sqrt(self.accuracy * (1 - self.accuracy) / self.comments)
+
 
 def quality(true: Indices, read: Indices, label_map: LabelMap) -> Quality:
     """The figures for (n,) true and (n,) read labels; n ≥ 1."""
     placed = quality_of_places(true, label_map.vectors()[read], label_map)
-    return replace(placed, correct=int((true == read).sum()), macro_f1=float(np.nanmean(f1_per_label(true, read))))
+    return replace(
+        placed,
+        correct=int((true == read).sum()),
+        macro_f1=float(np.nanmean(f1_per_label(true, read))),
+        macro_f1_error=_macro_f1_error(confusion_matrix(true, read)),
+    )
 
 
 def quality_of_places(true: Indices, read: Array, label_map: LabelMap) -> Quality:
@@ -47,7 +59,14 @@ def quality_of_places(true: Indices, read: Array, label_map: LabelMap) -> Qualit
         cosine_neutral_zero=float(np.nan_to_num(cosine).mean()) if len(cosine) else math.nan,
         cosine_neutral_dropped=float(np.nanmean(cosine)) if np.isfinite(cosine).any() else math.nan,
         not_neutral=int(placed.sum()),
+        cosine_neutral_zero_error=mean_error(np.nan_to_num(cosine)),
+        cosine_neutral_dropped_error=mean_error(cosine[np.isfinite(cosine)]),
     )
+
+
+def mean_error(values: Array) -> float:
+    """The standard error of the mean of (n,) independent values; NaN of fewer than two."""
+    return float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.nan
 
 
 def f1_per_label(true: Indices, read: Indices) -> Array:
@@ -57,6 +76,30 @@ def f1_per_label(true: Indices, read: Indices) -> Array:
     both = confusion.sum(axis=0) + confusion.sum(axis=1)
     with np.errstate(invalid="ignore"):
         return np.asarray(2 * hits / both, dtype=np.float64)
+
+
+def f1_errors(true: Indices, read: Indices) -> Array:
+    """(28,) the standard error of each F1, by what one comment moves it; NaN where there is no F1."""
+    confusion = confusion_matrix(true, read).astype(np.float64)
+    squares = np.array([(confusion * move**2).sum() for move in _moves(confusion)])
+    return np.asarray(np.sqrt(squares), dtype=np.float64)
+
+
+def _macro_f1_error(confusion: Indices) -> float:
+    moves = [move for move in _moves(confusion.astype(np.float64)) if np.isfinite(move).all()]
+    return math.sqrt(float((confusion * np.mean(moves, axis=0) ** 2).sum()))
+
+
+def _moves(confusion: Array) -> list[Array]:
+    """Per label (28, 28): what a comment of a true and a read label moves its F1; NaN without one."""
+    both = confusion.sum(axis=0) + confusion.sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        f1 = 2 * np.diag(confusion) / both
+        labels = np.eye(len(confusion))
+        return [
+            (2 * np.outer(one, one) - f1[place] * (one[:, None] + one)) / both[place]
+            for place, one in enumerate(labels)
+        ]
 
 
 def confusion_matrix(true: Indices, read: Indices) -> Indices:

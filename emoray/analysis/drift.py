@@ -7,6 +7,7 @@ too few orders to tell anything.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +30,8 @@ class Drift:
     step: float  # mean after minus mean before, at the moment where they differ most
     step_at: float  # hours: the first round after it
     step_p: float
+    per_hour_p_holm: float = math.nan  # corrected for all tests of drift in a report, which are looked at together
+    step_p_holm: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Change:
     contrast: float  # share of equal texts within the two sides, less that across
     at: float  # hours: the first round after it
     p: float
+    p_holm: float = math.nan  # as above
 
 
 def drift(values: Array, hours: Array, rng: np.random.Generator, *, shuffles: int = 2000) -> Drift | None:
@@ -73,7 +77,7 @@ def drift(values: Array, hours: Array, rng: np.random.Generator, *, shuffles: in
     )
 
 
-def change(same: Array, hours: Array, rng: np.random.Generator, *, shuffles: int = 500) -> Change | None:
+def change(same: Array, hours: Array, rng: np.random.Generator, *, shuffles: int = 2000) -> Change | None:
     """Where the texts change; `same` (rounds, rounds) is the share of prompts with equal texts in both rounds.
 
     None with fewer than LEAST rounds.

@@ -18,6 +18,12 @@ import numpy as np
 from emoray.analysis import student
 from emoray.study.circumplex import Array
 
+PRIOR_FREEDOM = 6.0
+"""What a pooled variance counts for beside a line's own, in degrees of freedom, where many lines resemble one another.
+
+limma's squeezeVar (Smyth 2004, Stat. Appl. Genet. Mol. Biol. 3, 3) estimates it from the logarithms of the variances.
+Here a state may have ten equal answers, whose variance is 0 and has no logarithm, so it is fixed; docs/validity.md
+shows what it brings."""
 OVER_QUESTIONS = "other questions of this kind"
 ASKED_AGAIN = "the same prompts asked again"
 
@@ -86,17 +92,69 @@ def asked_again_interval(counts: Array, means: Array, within: Array, level: floa
     spread of the others, and with no prompt scored twice the bounds are NaN.
     """
     there = counts > 0
-    counts, means, within = counts[there], means[there], within[there]
-    prompts, repeated = len(counts), counts > 1
-    if not repeated.any():
-        return _unbounded(means, level, int(counts.sum()), ASKED_AGAIN)
-    pooled = within[repeated].sum() / (counts[repeated] - 1).sum()
-    variances = np.where(repeated, within / np.maximum(counts - 1, 1), pooled) / counts / prompts**2
-    square = float((variances[repeated] ** 2 / (counts[repeated] - 1)).sum())
-    df = float(variances[repeated].sum()) ** 2 / square if square > 0 else float((counts[repeated] - 1).sum())
-    reach = student.quantile((1 + level) / 2, df) * math.sqrt(variances.sum())
-    mean = float(means.mean())
-    return Interval(mean, mean - reach, mean + reach, level, int(counts.sum()), ASKED_AGAIN)
+    estimate = float(means[there].mean()) if there.any() else math.nan
+    variance, freedom = asked_again(counts, within)
+    return bounded(estimate, float(variance), float(freedom), level, int(counts.sum()), ASKED_AGAIN, reach=math.inf)
+
+
+def asked_again(counts: Array, within: Array, pooled: Array | None = None) -> tuple[Array, Array]:
+    """The variance of means over (…, prompts) asked again, and its degrees of freedom; NaN where none was repeated.
+
+    `pooled` (…) is the variance of single answers over all prompts that resemble these: with it, each prompt's own
+    spread is drawn towards it. A model that says nearly always the same has many prompts whose few answers are all
+    alike, and their own spread, 0, would promise that they always will be.
+    """
+    there, repeated = counts > 0, counts > 1
+    own_freedom = np.where(repeated, counts - 1, 0.0)
+    own = np.where(repeated, within, 0.0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        if pooled is None:
+            spread = np.where(repeated, own / own_freedom, pooled_variance(counts, within)[..., None])
+            freedom = own_freedom
+        else:
+            spread = (PRIOR_FREEDOM * pooled[..., None] + own) / (PRIOR_FREEDOM + own_freedom)
+            freedom = PRIOR_FREEDOM + own_freedom
+        parts = np.where(there, spread / np.where(there, counts, 1) / there.sum(axis=-1, keepdims=True) ** 2, 0.0)
+        known = freedom > 0
+        squares = np.where(known, parts**2 / np.where(known, freedom, 1), 0.0).sum(axis=-1)
+        df = np.where(known, parts, 0.0).sum(axis=-1) ** 2 / squares
+    df = np.where(squares > 0, df, own_freedom.sum(axis=-1))
+    able = there.any(axis=-1) & (repeated.any(axis=-1) if pooled is None else ~np.isnan(pooled))
+    return np.where(able, parts.sum(axis=-1), np.nan), np.where(able, df, np.nan)
+
+
+def pooled_variance(counts: Array, within: Array) -> Array:
+    """(…) of single answers about their prompt's mean, over (…, prompts); NaN where none was repeated."""
+    freedom = np.maximum(counts - 1, 0.0).sum(axis=-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.where(counts > 1, within, 0.0).sum(axis=-1) / np.where(freedom > 0, freedom, np.nan))
+
+
+def bounded(
+    estimate: float, variance: float, freedom: float, level: float, units: int, over: str, *, reach: float = 1.0
+) -> Interval:
+    """Student's t about an estimate of known variance, cut where no mean cosine can lie (beyond ±`reach`)."""
+    if not (variance >= 0 and freedom > 0):
+        return Interval(estimate, math.nan, math.nan, level, units, over)
+    far = student.quantile((1 + level) / 2, freedom) * math.sqrt(variance)
+    low, high = max(estimate - far, min(-reach, estimate)), min(estimate + far, max(reach, estimate))
+    return Interval(estimate, low, high, level, units, over)
+
+
+def ratio_bounds(above: tuple[float, float, float], below: tuple[float, float], level: float) -> tuple[float, float]:
+    """Where a ratio of two independent means may lie (Fieller 1954); NaN where the lower mean cannot be told from 0.
+
+    `above` is a mean with its variance and their degrees of freedom, `below` a mean with its variance.
+    """
+    (top, of_top, freedom), (bottom, of_bottom) = above, below
+    if not (of_top >= 0 and of_bottom >= 0 and freedom > 0 and bottom > 0):
+        return math.nan, math.nan
+    t = student.quantile((1 + level) / 2, freedom)
+    a, c = bottom**2 - t**2 * of_bottom, top**2 - t**2 * of_top
+    if a <= 0:
+        return math.nan, math.nan
+    root = math.sqrt(max((top * bottom) ** 2 - a * c, 0.0))
+    return (top * bottom - root) / a, (top * bottom + root) / a
 
 
 def question_means(scores: Array) -> Array:

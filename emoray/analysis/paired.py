@@ -14,8 +14,11 @@ from itertools import combinations
 import numpy as np
 
 from emoray.analysis import student
-from emoray.analysis.intervals import Interval, question_means, t_interval
+from emoray.analysis.additive import over_questions
+from emoray.analysis.intervals import OVER_QUESTIONS, Interval, bounded
 from emoray.study.circumplex import Array
+
+_FARTHEST = 2.0  # that two mean cosines can lie apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +35,19 @@ class Difference:
 def difference(a: Array, b: Array, level: float = 0.95) -> tuple[Interval, float]:
     """The mean of a - b over questions like these, and its two-sided p; both (questions, prompts), NaN for none.
 
-    Only prompts that both were scored on count. Questions are the sample (Student's t, questions - 1 degrees of
-    freedom). Fewer than two common questions: NaN bounds and NaN p. Differences that agree exactly: p is 0, or 1 at 0.
+    Only prompts that both were scored on count; where one question lacks some that another has, the gaps are filled in
+    as means are (`additive`). Questions are the sample (Student's t, questions - 1 degrees of freedom where nothing is
+    missing). Fewer than two common questions: NaN bounds and NaN p. Differences that agree exactly: p is 0, or 1 at 0.
     """
     gaps = a - b  # NaN wherever one of the two is
-    interval = t_interval(gaps, level)
-    if interval.units < 2:
+    mean, variance, freedom = over_questions(gaps)
+    questions = int((~np.isnan(gaps)).any(axis=1).sum())
+    interval = bounded(mean, variance, freedom, level, questions, OVER_QUESTIONS, reach=_FARTHEST)
+    if math.isnan(interval.low):
         return interval, math.nan
-    means = question_means(gaps)
-    spread = float(np.nanstd(means, ddof=1)) / math.sqrt(interval.units)
-    if spread <= 1e-15:
-        return interval, 1.0 if abs(interval.estimate) <= 1e-15 else 0.0
-    return interval, min(1.0, 2 * student.tail(abs(interval.estimate) / spread, interval.units - 1))
+    if variance <= 1e-30:
+        return interval, 1.0 if abs(mean) <= 1e-15 else 0.0
+    return interval, min(1.0, 2 * student.tail(abs(mean) / math.sqrt(variance), freedom))
 
 
 def differences(scores: Mapping[str, Array], level: float = 0.95) -> tuple[Difference, ...]:

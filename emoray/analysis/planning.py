@@ -16,11 +16,14 @@ from emoray.analysis.variance import Parts
 def half_width(parts: Parts, states: int, questions: int, repetitions: float, level: float = 0.95) -> float:
     """The expected half-width of the interval over questions (Student's t) of a model's mean cosine.
 
-    `repetitions` may be infinite: that is the floor. NaN for fewer than two questions, or where a part is not known.
+    `repetitions` may be infinite: that is the floor. Where every prompt was asked once, interaction holds repetition:
+    what other questions would bring is known, what other repetitions would is not. NaN for fewer than two questions, or
+    where a part is not known.
     """
     if questions < 2:
         return math.nan
-    variance = parts.question + (parts.interaction + parts.repetition / repetitions) / states
+    again = parts.repetition / repetitions if parts.told_apart or repetitions != 1 else 0.0
+    variance = parts.question + (parts.interaction + again) / states
     return student.quantile((1 + level) / 2, questions - 1) * math.sqrt(variance / questions)
 
 

@@ -34,13 +34,16 @@ class Shuffled:
     states_high: Array
 
 
-def shuffled_control(asked: Array, read: Array, rng: np.random.Generator, *, shuffles: int = 1000) -> Shuffled:
+def shuffled_control(
+    asked: Array, read: Array, rng: np.random.Generator, *, shuffles: int = 1000, weights: Array | None = None
+) -> Shuffled:
     """The control for one model.
 
     `asked` is (states, 2), unit vectors; `read` is (questions, conditions, states, 2), the mean of the read unit
     vectors per prompt, NaN where nothing was scored; a condition is a template with an intensity. The mean is that of
-    the tables: prompts weigh the same within a question, questions weigh the same. A question with one state cannot be
-    dealt anew and keeps its score. Everything NaN: the control is NaN.
+    the tables: `weights` (questions, conditions, states) are those of the prompts in it; without them, prompts weigh
+    the same within a question and questions the same. A question with one state cannot be dealt anew and keeps its
+    score. Everything NaN: the control is NaN.
     """
     there = ~np.isnan(read[..., 0])  # (questions, conditions, states)
     prompts = np.asarray(there.sum(axis=2).sum(axis=1))  # per question
@@ -50,9 +53,10 @@ def shuffled_control(asked: Array, read: Array, rng: np.random.Generator, *, shu
     dealt = _Dealt(len(asked), shuffles)
     for question, condition in np.ndindex(there.shape[:2]):
         states = np.flatnonzero(there[question, condition])
-        weight = 1.0 / (max(int(prompts[question]), 1) * int((prompts > 0).sum()))
+        level = 1.0 / (max(int(prompts[question]), 1) * int((prompts > 0).sum()))
+        each = np.full(len(states), level) if weights is None else weights[question, condition, states]
         scores = asked[states] @ read[question, condition, states].T  # (asked as, answered for)
-        dealt.add(states, scores, rng, weight)
+        dealt.add(states, scores, rng, each)
     return dealt.control()
 
 
@@ -65,13 +69,13 @@ class _Dealt:
         self._state_sums = np.zeros((shuffles, states))
         self._state_counts = np.zeros(states)
 
-    def add(self, states: np.typing.NDArray[np.intp], scores: Array, rng: np.random.Generator, weight: float) -> None:
-        """Deal the labels of one question and condition; `scores[i, j]` is label i on stack j."""
+    def add(self, states: np.typing.NDArray[np.intp], scores: Array, rng: np.random.Generator, weights: Array) -> None:
+        """Deal the labels of one question and condition; `scores[i, j]` is label i on stack j, `weights[i]` its own."""
         shuffles, stacks = len(self._means), len(states)
         label = rng.permuted(np.broadcast_to(np.arange(stacks), (shuffles, stacks)).copy(), axis=1)
         drawn = scores[np.arange(stacks), label]  # row i: the stack that label i came to lie on
-        self._observed += weight * float(np.trace(scores))
-        self._means += weight * drawn.sum(axis=1)
+        self._observed += float(weights @ np.diag(scores))
+        self._means += drawn @ weights
         self._state_sums[:, states] += drawn
         self._state_counts[states] += 1
 

@@ -1,8 +1,9 @@
 """The tables of a design: means with intervals by model, state, question, template and intensity.
 
 Everywhere the same weights hold: a prompt (template × intensity × state × question) counts by the mean of its scored
-answers, prompts weigh the same within a question, questions weigh the same. So an answer that failed, or a state that a
-provider filtered, shifts no weight to the others.
+answers, prompts weigh the same within a question, questions weigh the same. A prompt without any score is filled in by
+what its question and its state come to elsewhere (`additive`), so a state that a provider filtered in some questions
+shifts no weight to the others; how many there were stands beside every mean.
 
 Rows arrive as a `Tally` with the axes of `AXES`, whose sums are named in `FIELDS`; see `score_values`.
 """
@@ -10,14 +11,25 @@ Rows arrive as a `Tally` with the axes of `AXES`, whose sums are named in `FIELD
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from emoray.analysis.intervals import Interval, asked_again_interval, question_means, t_interval
+from emoray.analysis.additive import Additive, mean_interval, one_line
+from emoray.analysis.calibration import OnHumanText
+from emoray.analysis.intervals import (
+    ASKED_AGAIN,
+    Interval,
+    asked_again,
+    bounded,
+    pooled_variance,
+    question_means,
+    ratio_bounds,
+)
 from emoray.analysis.shuffled import Shuffled, shuffled_control
 from emoray.analysis.tally import Level, Tally
 from emoray.analysis.variance import Parts, effective_n, variance_parts
@@ -28,6 +40,7 @@ from emoray.study.scoring import ceiling
 AXES = ("template", "intensity", "state", "question")
 Which = Literal["cosine", "expected"]  # the top-label score, or the expected one
 GroupAxis = Literal["template", "intensity", "state", "question"]
+Members = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -66,8 +79,12 @@ class Moments:
         """(questions, prompts): the matrix that intervals and paired differences take."""
         return _flat(self.means)
 
+    @property
+    def fit(self) -> Additive:
+        return Additive(self.by_question)
+
     def interval(self, level: float) -> Interval:
-        return t_interval(self.by_question, level)
+        return mean_interval(self.by_question, level)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +98,28 @@ class Group:
     ceiling: float  # the mean over its prompts of the best top-label cosine that the label map allows
     read: Affect | None  # the mean place of the top labels; neutral counts as the origin
     expected_read: Affect | None  # the mean of the expected places
+    missing: float = 0.0  # the share of its prompts that have no score and were filled in
     human: float = math.nan  # what the reader scores on human text of these states; NaN where that is not known
     of_human: float = math.nan  # the mean cosine as a share of it, over the states that have human text
+    of_human_low: float = math.nan  # its interval carries the error of the human text as well
+    of_human_high: float = math.nan
 
     @property
     def relative(self) -> float:
         """The mean cosine as a share of the ceiling; NaN where the map lets nothing above 0 be reached."""
-        return self.cosine.estimate / self.ceiling if self.ceiling > 0 else math.nan
+        return self._of_ceiling(self.cosine.estimate)
+
+    @property
+    def relative_low(self) -> float:
+        return self._of_ceiling(self.cosine.low)
+
+    @property
+    def relative_high(self) -> float:
+        """Not above 1 where the score is the top label's, but for what rounding adds."""
+        return self._of_ceiling(self.cosine.high)
+
+    def _of_ceiling(self, cosine: float) -> float:
+        return cosine / self.ceiling if self.ceiling > 0 else math.nan
 
 
 @dataclass(frozen=True)
@@ -136,17 +168,22 @@ def whole(
     *,
     level: float,
     shuffles: int,
-    human: Mapping[float, float] | None = None,
+    human: OnHumanText | None = None,
+    identical: float = 0.0,
 ) -> Whole:
-    """Everything about one model: its means, the shuffled control of either score, its variance parts."""
+    """Everything about one model: its means, the shuffled control of either score, its variance parts.
+
+    `identical` is the share of its answers that repeat an earlier one to the same prompt word for word.
+    """
     top, soft = moments(tally, "cosine"), moments(tally, "expected")
     asked = _directions(tally.axis("state").levels)
+    tables = _Tables(tally, label_map, level, human)
     return Whole(
-        group=_group("all", tally, _tops(tally, label_map), level, human or {}),
-        shuffled=shuffled_control(asked, _unit_means(top), rng, shuffles=shuffles),
-        shuffled_expected=shuffled_control(asked, _unit_means(soft), rng, shuffles=shuffles),
+        group=tables.groups(("all",), one_line(top.by_question.shape[1]))[0],
+        shuffled=shuffled_control(asked, _unit_means(top), rng, shuffles=shuffles, weights=_weights(top)),
+        shuffled_expected=shuffled_control(asked, _unit_means(soft), rng, shuffles=shuffles, weights=_weights(soft)),
         parts=_parts(top),
-        effective_n=effective_n(top.scored, top.spread, question_means(top.by_question)),
+        effective_n=_effective_n(top, identical),
     )
 
 
@@ -156,15 +193,20 @@ def groups(
     label_map: LabelMap,
     *,
     level: float = 0.95,
-    human: Mapping[float, float] | None = None,
+    human: OnHumanText | None = None,
 ) -> tuple[Group, ...]:
-    """One line per level of an axis. `human` is the reader's ceiling on human text by state, where it is known.
+    """One line per level of an axis. `human` is what the reader scores on human text, where it is known.
 
-    Intervals are over questions; a single question has none of those, so the lines of the question axis say where the
-    mean would lie if the same prompts were asked again.
+    Intervals are over questions, those of states moderated by one another (`additive.PRIOR_FREEDOM`); a single question
+    has none of those, so the lines of the question axis say where the mean would lie if the same prompts were asked
+    again. Lines of one axis average to the whole.
     """
-    tops = _tops(tally, label_map)
-    return tuple(_group(one, only, tops, level, human or {}, axis) for one, only in tally.each(axis))
+    tables = _Tables(tally, label_map, level, human)
+    if axis == "question":
+        return tables.questions()
+    levels, shape = tally.axis(axis).levels, [len(tally.axis(name).levels) for name in AXES[:3]]
+    members = np.indices(shape)[AXES.index(axis)].ravel()[:, None] == np.arange(len(levels))
+    return tables.groups(levels, members, moderated=axis == "state")
 
 
 def state_by_question(tally: Tally) -> Array:
@@ -180,61 +222,165 @@ def ceilings(states_deg: Iterable[Level], label_map: LabelMap) -> Array:
     return np.array([ceiling(Affect.at(float(angle)), label_map) for angle in states_deg])
 
 
-def _tops(tally: Tally, label_map: LabelMap) -> dict[Level, float]:
-    """State -> its ceiling."""
-    states = tally.axis("state").levels
-    return dict(zip(states, ceilings(states, label_map).tolist(), strict=True))
+@dataclass(frozen=True)
+class _Tables:
+    """The lines of one tally; prompts are (template × intensity × state), in this order."""
+
+    tally: Tally
+    label_map: LabelMap
+    level: float
+    human: OnHumanText | None
+
+    @cached_property
+    def top(self) -> Moments:
+        return moments(self.tally, "cosine")
+
+    @cached_property
+    def soft(self) -> Moments:
+        return moments(self.tally, "expected")
+
+    @cached_property
+    def fits(self) -> tuple[Additive, Additive]:
+        return self.top.fit, self.soft.fit
+
+    def groups(self, levels: Sequence[Level], members: Members, *, moderated: bool = False) -> tuple[Group, ...]:
+        """One per level; (prompts, levels) says which prompts it has."""
+        top, soft = (fit.lines(members).intervals(self.level, moderated=moderated) for fit in self.fits)
+        scored = _flat(self.top.counts).sum(axis=0) @ members
+        missing = self.fits[0].missing(members)
+        there = members & ~np.isnan(self.top.by_question).all(axis=0)[:, None]
+        places = [self._places(which, members) for which in ("cosine", "expected")]
+        return tuple(
+            Group(
+                level=name,
+                scored=int(scored[place]),
+                cosine=top[place],
+                expected=soft[place],
+                ceiling=_mean_of(self._ceilings[there[:, place]]),
+                read=places[0][place],
+                expected_read=places[1][place],
+                missing=float(missing[place]),
+                **self._on_human_text(members[:, place]),
+            )
+            for place, name in enumerate(levels)
+        )
+
+    def questions(self) -> tuple[Group, ...]:
+        """One per question."""
+        top, soft = (self._again(score, fit) for score, fit in zip((self.top, self.soft), self.fits, strict=True))
+        scored = self.top.counts.sum(axis=(1, 2))
+        asked = ~np.isnan(self.top.by_question)
+        there = asked.any(axis=0)
+        places = [self._places(which, None) for which in ("cosine", "expected")]
+        return tuple(
+            Group(
+                level=name,
+                scored=int(scored[place]),
+                cosine=top[place],
+                expected=soft[place],
+                ceiling=_mean_of(self._ceilings[there]) if asked[place].any() else math.nan,
+                read=places[0][place],
+                expected_read=places[1][place],
+                missing=float((~asked[place]).mean()) if asked[place].size else math.nan,
+                **self._on_human_text_of(place),
+            )
+            for place, name in enumerate(self.tally.axis("question").levels)
+        )
+
+    def _again(self, score: Moments, fit: Additive) -> list[Interval]:
+        """Were the prompts asked again; what a missing cell would have said is part of the doubt."""
+        flat = score.counts.reshape(score.by_question.shape)
+        within = score.within.reshape(flat.shape)
+        variance, freedom = asked_again(flat, within, pooled_variance(flat.ravel(), within.ravel()))
+        variance = variance + fit.of_missing(flat, within)
+        columns = zip(fit.question_means, variance, freedom, flat.sum(axis=1), strict=True)
+        return [bounded(*map(float, (m, v, f)), self.level, int(n), ASKED_AGAIN) for m, v, f, n in columns]
+
+    @cached_property
+    def _states(self) -> npt.NDArray[np.int64]:
+        """(prompts,): the place of each prompt's state."""
+        conditions, states = self.top.counts.shape[1:]
+        return np.tile(np.arange(states), conditions)
+
+    @cached_property
+    def _ceilings(self) -> Array:
+        """(prompts,)"""
+        return ceilings(self.tally.axis("state").levels, self.label_map)[self._states]
+
+    def _places(self, which: Which, members: Members | None) -> list[Affect | None]:
+        """The mean place of each line, neutral counting as the origin; of each question where no members are given."""
+        counts, means = _cells(self.tally, f"{which}_n"), []
+        for axis in ("valence", "arousal"):
+            with np.errstate(invalid="ignore", divide="ignore"):
+                fit = Additive(_flat(_cells(self.tally, f"{which}_{axis}") / counts))
+            means.append(fit.question_means if members is None else fit.lines(members).means)
+        return [
+            None if math.isnan(v) or math.isnan(a) else Affect(float(v), float(a)) for v, a in zip(*means, strict=True)
+        ]
+
+    @cached_property
+    def _felt(self) -> tuple[Array, Array]:
+        """What human text scores, by prompt (prompts,), and the covariance (states, states)."""
+        states = self.tally.axis("state").levels
+        known = (
+            {} if self.human is None else dict(zip(self.human.states_deg, range(len(self.human.means)), strict=True))
+        )
+        places = [known.get(float(state), -1) for state in states]
+        if self.human is None or -1 in places:
+            return np.full(len(self._states), math.nan), np.full((len(states),) * 2, math.nan)
+        return self.human.means[places][self._states], self.human.covariance[np.ix_(places, places)]
+
+    def _on_human_text(self, members: Members) -> dict[str, float]:
+        """(prompts,) of members."""
+        felt, _ = self._felt
+        some = members & np.isfinite(felt) & ~np.isnan(self.top.by_question).all(axis=0)
+        if not some.any():
+            return {}
+        lines = self.fits[0].lines(some[:, None])
+        variance, freedom = lines.variance(moderated=False)
+        return self._of_human(some, float(lines.means[0]), float(variance[0]), float(freedom[0]))
+
+    def _on_human_text_of(self, question: int) -> dict[str, float]:
+        felt, _ = self._felt
+        some = np.isfinite(felt) & ~np.isnan(self.fits[0].completed[question])
+        if not some.any():
+            return {}
+        mean = float(self.fits[0].completed[question, some].mean())
+        return self._of_human(some, mean, math.nan, math.nan)
+
+    def _of_human(self, some: Members, mean: float, variance: float, freedom: float) -> dict[str, float]:
+        felt, covariance = self._felt
+        share = np.bincount(self._states, weights=some / some.sum(), minlength=len(covariance))
+        used = share > 0
+        human, error = float(felt[some].mean()), float(share[used] @ covariance[np.ix_(used, used)] @ share[used])
+        low, high = ratio_bounds((mean, variance, freedom), (human, error), self.level)
+        of_human = mean / human if human > 0 else math.nan
+        return {"human": human, "of_human": of_human, "of_human_low": low, "of_human_high": high}
 
 
-def _group(
-    name: Level,
-    tally: Tally,
-    tops: Mapping[Level, float],
-    level: float,
-    human: Mapping[float, float],
-    axis: GroupAxis | None = None,
-) -> Group:
-    top, soft = moments(tally, "cosine"), moments(tally, "expected")
-    single = axis == "question"
-    states = tally.axis("state").levels
-    felt = np.array([human.get(float(state), math.nan) for state in states])
-    reached, on_human_text = _mean_where(np.isfinite(felt), top.means, top.means), _mean_of_states(felt, top.means)
-    return Group(
-        level=name,
-        scored=top.scored,
-        cosine=_again(top, level) if single else top.interval(level),
-        expected=_again(soft, level) if single else soft.interval(level),
-        ceiling=_mean_of_states(np.array([tops[state] for state in states]), top.means),
-        read=_mean_place(tally, "cosine"),
-        expected_read=_mean_place(tally, "expected"),
-        human=on_human_text,
-        of_human=reached / on_human_text if on_human_text > 0 else math.nan,
-    )
+def _mean_of(values: Array) -> float:
+    """Of those that there are: a state without a direction has no ceiling."""
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else math.nan
 
 
-def _mean_of_states(values: Array, means: Array) -> float:
-    """The mean of one value per state, weighted as the (questions, conditions, states) means are; NaN left out."""
-    return _mean_where(np.isfinite(values), means, np.broadcast_to(values, means.shape))
+def _effective_n(score: Moments, identical: float) -> float:
+    """The spread is that within states: what the states differ by is asked for, and no error."""
+    freedom = score.counts.sum(axis=(0, 1)) - 1
+    sums, squares = score.sums.sum(axis=(0, 1)), score.squares.sum(axis=(0, 1))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        about = np.where(freedom > 0, squares - sums**2 / (freedom + 1), 0.0)
+    total = freedom[freedom > 0].sum()
+    distinct = score.scored * (1.0 - (0.0 if math.isnan(identical) else identical))
+    lines = score.fit.lines(one_line(score.by_question.shape[1])) if score.by_question.size else None
+    if lines is None or not total:
+        return math.nan
+    return effective_n(distinct, float(about.sum() / total), float(lines.variance(moderated=False)[0][0]))
 
 
-def _mean_where(states: npt.NDArray[np.bool_], means: Array, values: Array) -> float:
-    """The mean of the values in the cells of some states that have a mean."""
-    return t_interval(_flat(np.where(states & ~np.isnan(means), values, np.nan))).estimate
-
-
-def _again(score: Moments, level: float) -> Interval:
-    return asked_again_interval(score.counts.ravel(), score.means.ravel(), score.within.ravel(), level)
-
-
-def _mean_place(tally: Tally, which: Which) -> Affect | None:
-    """The mean place read, with the weights of the tables."""
-    counts = _cells(tally, f"{which}_n")
-    place = []
-    for axis in ("valence", "arousal"):
-        with np.errstate(invalid="ignore", divide="ignore"):
-            means = _cells(tally, f"{which}_{axis}") / counts
-        place.append(t_interval(_flat(means)).estimate)
-    return None if any(map(math.isnan, place)) else Affect(*place)
+def _weights(score: Moments) -> Array:
+    """(questions, conditions, states): of every prompt in the mean."""
+    return score.fit.weights.reshape(score.counts.shape)
 
 
 def _parts(score: Moments) -> Parts:
@@ -245,7 +391,7 @@ def _parts(score: Moments) -> Parts:
         for c in conditions
         if score.counts[:, c].any()
     ]
-    names = ("question", "state", "interaction", "repetition")
+    names = [column.name for column in fields(Parts)]
     return Parts(*(_mean([getattr(parts, name) for parts in found]) for name in names))
 
 

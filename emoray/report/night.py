@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from emoray import rows
 from emoray.analysis.drift import Change, Drift, change, drift
+from emoray.analysis.paired import holm
 from emoray.study.circumplex import Array
 from emoray.study.experiment import BLOCK_REPETITIONS
 
@@ -195,6 +196,22 @@ def night(model: str, heard: Heard, rng: np.random.Generator) -> Night:
         failures=tuple(bins[:, 0].tolist()),
         voices=tuple(Voice(*who, int(n), _moment(begin), _moment(end)) for who, (n, begin, end) in voices),
         canary_texts=_change(heard.texts, rng),
+    )
+
+
+def one_family(nights: Sequence[Night], watched: Sequence[Watched]) -> tuple[tuple[Night, ...], tuple[Watched, ...]]:
+    """The same, with every p corrected for all the tests of drift: whoever looks at one looks at all."""
+    drifts = [found for one in watched for _, found in one.drifts]
+    texts = [one.canary_texts for one in nights if one.canary_texts]
+    fair = iter(holm([p for one in drifts for p in (one.per_hour_p, one.step_p)] + [one.p for one in texts]))
+    corrected = {id(one): replace(one, per_hour_p_holm=next(fair), step_p_holm=next(fair)) for one in drifts}
+    changes = {id(one): replace(one, p_holm=next(fair)) for one in texts}
+    return (
+        tuple(replace(one, canary_texts=changes.get(id(one.canary_texts))) for one in nights),
+        tuple(
+            replace(one, canaries=corrected.get(id(one.canaries)), cells=corrected.get(id(one.cells)))
+            for one in watched
+        ),
     )
 
 

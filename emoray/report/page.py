@@ -20,7 +20,7 @@ from emoray.report import colours, figures, sections
 from emoray.report.shown import EXAMPLES, MODELS, READERS, ROWS, Shown, more, panels_each, shown
 from emoray.report.source import Example
 from emoray.report.summary import Comparison, ModelSummary, Scores, Summary
-from emoray.report.tables import level_name
+from emoray.report.tables import level_name, of_ceiling, of_human
 from emoray.report.words import (
     UNKNOWN,
     count,
@@ -65,6 +65,7 @@ def page(summary: Summary) -> str:
         "corrections": sections.corrections(summary),
         "human_labels": sections.human_labels(summary),
         "beside": sections.beside(summary),
+        "missing": sections.missing(summary),
         "time": sections.time(summary),
         "validated": sections.validated(summary),
         "spread": shown([_spread(summary, one) for one in summary.models], "tables/models.csv"),
@@ -157,8 +158,8 @@ def _variant(caption: str, models: Sequence[tuple[ModelSummary, Scores]]) -> dic
                 "failed": f"{one.counts.failures:,}",
                 "cosine": with_interval(scores.whole.group.cosine),
                 "strip": _strip(scores, least),
-                "relative": percent(scores.whole.group.relative),
-                "of_human": percent(scores.whole.group.of_human),
+                "relative": of_ceiling(scores.whole.group),
+                "of_human": of_human(scores.whole.group),
                 "expected": with_interval(scores.whole.group.expected),
                 "shuffled": f"{number(scores.whole.shuffled.mean)} (p {_p(scores.whole.shuffled.p)})",
             }
@@ -397,9 +398,7 @@ def _family(family: Comparison) -> dict[str, Any]:
 
 def _spread(summary: Summary, one: ModelSummary) -> dict[str, Any]:
     whole = one.scores.whole
-    parts = whole.parts
-    shares = [percent(part / parts.total) if parts.total > 0 else UNKNOWN for part in (
-        parts.state, parts.question, parts.interaction, parts.repetition)]  # fmt: skip
+    shares = sections.shares(whole.parts)
     rows = [f"{whole.group.scored:,}", number(whole.effective_n, 0), percent(one.identical, 1)]
     return {"model": named(summary, one.model, one.reader), "cells": [*shares, *rows]}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import combinations, groupby
 from typing import Any
 
@@ -10,12 +11,14 @@ from markupsafe import Markup
 
 from emoray.analysis.drift import Change
 from emoray.analysis.planning import enough_repetitions, half_width
+from emoray.analysis.summaries import Group
+from emoray.analysis.variance import Parts
 from emoray.report import figures
 from emoray.report.agreement import ALL, Agreement
 from emoray.report.night import Night
 from emoray.report.shown import PANELS_EACH, ROWS, Shown, more, shown
 from emoray.report.summary import Settings, Summary
-from emoray.report.tables import said_correction, said_drift, said_pair
+from emoray.report.tables import level_name, said_correction, said_drift, said_pair
 from emoray.report.words import (
     UNKNOWN,
     count,
@@ -27,6 +30,7 @@ from emoray.report.words import (
     number,
     p_value,
     percent,
+    share_with_error,
     standing,
     time_sentence,
     with_interval,
@@ -98,6 +102,40 @@ def beside(summary: Summary) -> dict[str, Any] | None:
     }
 
 
+def missing(summary: Summary) -> Shown:
+    """The share of prompts without a score that the means fill in, whole and by state, where there are any."""
+    lines = [
+        {"name": named(summary, one.model, one.reader), "cells": (percent(one.scores.whole.group.missing, 1), by_state)}
+        for one in summary.models
+        if (by_state := _missing_by_state(one.scores.states))
+    ]
+    return shown(lines, "tables/states.csv")
+
+
+_MOST_MISSING = 6  # states named
+
+
+def _missing_by_state(states: Sequence[Group]) -> str:
+    """The worst first."""
+    some = sorted((one for one in states if one.missing > 0), key=lambda one: -one.missing)
+    said = ", ".join(f"{level_name(one)}° {percent(one.missing)}" for one in some[:_MOST_MISSING])
+    return f"{said}, …" if len(some) > _MOST_MISSING else said
+
+
+def shares(parts: Parts) -> list[str]:
+    """Of the variance of single scores, with standard errors: state, question, interaction, repetition."""
+    names = ("state", "question", "interaction", "repetition")
+    if not parts.total > 0:
+        return [UNKNOWN] * len(names)
+    found = {
+        name: share_with_error(getattr(parts, name) / parts.total, getattr(parts, f"{name}_error") / parts.total)
+        for name in names
+    }
+    if not parts.told_apart and found["interaction"] != UNKNOWN:
+        found["interaction"] += ", with repetition"
+    return list(found.values())
+
+
 def planning(summary: Summary) -> Shown:
     """What more asking would buy, of every model whose spread is known."""
     design, level = summary.design, summary.settings.level
@@ -107,8 +145,10 @@ def planning(summary: Summary) -> Shown:
         parts, questions = one.scores.whole.parts, one.scores.whole.group.cosine.units
         prompts = states * questions * conditions
         repetitions = one.scores.whole.group.scored / prompts if prompts else 0.0
-        if not parts.repetition >= 0 or questions < 2:
+        if not parts.interaction >= 0 or questions < 2:
             continue
+        if not parts.told_apart:
+            repetitions = 1.0  # and what is missing is chance
         asks = (
             (questions, repetitions),
             (questions, 2 * repetitions),
@@ -141,14 +181,14 @@ def time(summary: Summary) -> dict[str, Any] | None:
         "sentence": time_sentence(summary),
         "drawing": _timeline(summary) if summary.lasted else None,
         "drifts": shown(drifts, "tables/drift.csv"),
-        "tests": f"{2 * len(drifts)} tests",
+        "tests": f"{2 * len(drifts) + len(texts)} tests",
         "texts": shown(texts, "summary.json"),
         "voices": shown(voices, "summary.json"),
     }
 
 
 def _change(found: Change) -> tuple[str, ...]:
-    return (f"{found.rounds:,}", percent(found.alike), percent(found.contrast), hours(found.at), p_value(found.p))
+    return (f"{found.rounds:,}", percent(found.alike), percent(found.contrast), hours(found.at), p_value(found.p_holm))
 
 
 def _voices(night: Night) -> list[dict[str, Any]]:

@@ -11,9 +11,9 @@ import numpy as np
 
 import emoray
 from emoray.analysis.agreement import Conclusion
-from emoray.analysis.calibration import HumanReads, ceilings_at
+from emoray.analysis.calibration import HumanReads, OnHumanText, on_human_text
 from emoray.analysis.correction import Corrected, corrected_questions
-from emoray.analysis.intervals import Interval, padded, question_means
+from emoray.analysis.intervals import Interval, padded
 from emoray.analysis.paired import Difference, differences
 from emoray.analysis.summaries import (
     AXES,
@@ -28,7 +28,7 @@ from emoray.analysis.summaries import (
 )
 from emoray.analysis.tally import Axis, Tally
 from emoray.report.agreement import Agreement, Who, agreement
-from emoray.report.night import Night, Watched, night, round_width
+from emoray.report.night import Night, Watched, night, one_family, round_width
 from emoray.report.source import Closely, Example, Felt, HumanRead, Said, Source, felt, said
 from emoray.rows import ANSWERED, OtherLabels
 from emoray.study import families, prompts
@@ -270,6 +270,10 @@ def summarize(source: Source, settings: Settings) -> Summary:
     found = [_model(*who, ids.get(who[1]), heard[who[1]], read[who], tally, settings) for who, tally in tallies.items()]
     found.sort(key=lambda one: (readers.index(one.reader), _worst_last(one), one.model))
     order = [(one.reader, one.model) for one in found]
+    nights, watched = one_family(
+        [night(model, one.heard, _rng(settings, model)) for model, one in sorted(heard.items())],
+        [read[who].rounds.watched(who[1], who[0], _rng(settings, "/".join(who))) for who in order],
+    )
     return Summary(
         run=_run(manifest),
         settings=settings,
@@ -281,8 +285,8 @@ def summarize(source: Source, settings: Settings) -> Summary:
         corrections=tuple(_corrections({who: tallies[who] for who in order}, read, settings)),
         beside=tuple(_beside(source, {who: tallies[who] for who in order}, settings)),
         kinships=tuple(_kinships(manifest or {}, readers)),
-        nights=tuple(night(model, one.heard, _rng(settings, model)) for model, one in sorted(heard.items())),
-        watched=tuple(read[who].rounds.watched(who[1], who[0], _rng(settings, "/".join(who))) for who in order),
+        nights=nights,
+        watched=watched,
         left_out=left_out,
         failure_texts={model: one.failure_texts for model, one in sorted(heard.items()) if one.failure_texts},
         drawn=_drawn(manifest or {}),
@@ -352,7 +356,7 @@ def _corrections(tallies: Mapping[Who, Tally], read: Mapping[Who, Felt], setting
 
 def _corrected(tally: Tally, labelled: Sequence[HumanRead], settings: Settings) -> Corrected:
     """With the weights of the tables: a question's mean is that of its prompts."""
-    means = question_means(moments(tally.without("refused"), "cosine").by_question)
+    means = moments(tally.without("refused"), "cosine").fit.question_means
     both = list(zip(labelled, _human_cosines(labelled, settings.neutral), strict=True))
     questions = tally.axis("question").levels
     scores = padded([[one.cosine for one, _ in both if one.question_id == q] for q in questions])
@@ -451,21 +455,23 @@ def _model(
         failures=_failures(heard.outcomes.without("state"), "outcome"),
         failures_by_state=_failures_by_state(heard.outcomes),
         identical=heard.identical,
-        scores=_scores(both, reader, settings, rng),
-        without_refusals=_scores(tally.without("refused", level=False), reader, settings, rng)
+        scores=_scores(both, reader, settings, rng, heard.identical),
+        without_refusals=_scores(tally.without("refused", level=False), reader, settings, rng, heard.identical)
         if counts.refused
         else None,
     )
 
 
-def _scores(tally: Tally, reader: str, settings: Settings, rng: np.random.Generator) -> Scores:
+def _scores(tally: Tally, reader: str, settings: Settings, rng: np.random.Generator, identical: float) -> Scores:
     label_map, human = settings.map_of(reader), _on_human_text(tally, reader, settings)
     tables: dict[GroupAxis, tuple[Group, ...]] = {
         axis: groups(tally, axis, label_map, level=settings.level, human=human)
         for axis in ("state", "question", "template", "intensity")
     }
     return Scores(
-        whole=whole(tally, label_map, rng, level=settings.level, shuffles=settings.shuffles, human=human),
+        whole=whole(
+            tally, label_map, rng, level=settings.level, shuffles=settings.shuffles, human=human, identical=identical
+        ),
         states=tables["state"],
         questions=tables["question"],
         templates=tables["template"],
@@ -474,13 +480,12 @@ def _scores(tally: Tally, reader: str, settings: Settings, rng: np.random.Genera
     )
 
 
-def _on_human_text(tally: Tally, reader: str, settings: Settings) -> dict[float, float]:
-    """What the reader scores on human text of each state; empty where it has not been validated."""
+def _on_human_text(tally: Tally, reader: str, settings: Settings) -> OnHumanText | None:
+    """What the reader scores on human text of each state; None where it has not been validated."""
     reads = settings.human_text.get(reader)
     if reads is None:
-        return {}
-    states = np.array([float(state) for state in tally.axis("state").levels])
-    return {one.state_deg: one.top for one in ceilings_at(states, reads, settings.neutral)}
+        return None
+    return on_human_text(np.array([float(state) for state in tally.axis("state").levels]), reads, settings.neutral)
 
 
 def _counts(heard: Said, scores: Tally) -> Counts:
@@ -584,7 +589,8 @@ def plain(value: Any) -> Any:
         case list() | tuple():
             return [plain(item) for item in value]
         case Group():
-            return {**_fields(value), "relative": plain(value.relative)}
+            shares = ("relative", "relative_low", "relative_high")
+            return {**_fields(value), **{name: plain(getattr(value, name)) for name in shares}}
         case Conclusion():
             return {**_fields(value), "survives": value.survives}
     if is_dataclass(value):

@@ -25,6 +25,7 @@ from emoray.report.words import (
     p_value,
     percent,
     settings_line,
+    share_with_interval,
     standing,
     with_interval,
 )
@@ -44,8 +45,9 @@ class Table:
 
 
 _MEASURES = (
-    "scored", "cosine", "cosine_low", "cosine_high", "ceiling", "of_ceiling", "human_text", "of_human_text",
-    "expected_cosine", "expected_cosine_low", "expected_cosine_high",
+    "scored", "missing", "cosine", "cosine_low", "cosine_high", "ceiling", "of_ceiling", "of_ceiling_low",
+    "of_ceiling_high", "human_text", "of_human_text", "of_human_text_low", "of_human_text_high", "expected_cosine",
+    "expected_cosine_low", "expected_cosine_high",
 )  # fmt: skip
 # the first column of numbers of a table
 _NUMBERS = ("answers", "scored", "difference", "labelled", "correlation", "rounds")
@@ -159,6 +161,7 @@ def _models(summary: Summary) -> Table:
         "reader", "model", "refusals", "asked", "answers", "failures", "refused", "role_breaks", "cut", "read",
         "unread", "read_truncated", "neutral", "identical", *_MEASURES, "shuffled_mean", "shuffled_p95", "shuffled_p",
         "effective_n", "variance_question", "variance_state", "variance_interaction", "variance_repetition",
+        "variance_question_error", "variance_state_error", "variance_interaction_error", "variance_repetition_error",
     )  # fmt: skip
     variants = [(one, kept, scores) for one in summary.models for kept, scores in _variants(one)]
     return Table(
@@ -178,7 +181,10 @@ def _model_row(one: ModelSummary, refusals: str, scores: Scores) -> tuple[Cell, 
         counts.unread, counts.read_truncated, counts.neutral, one.identical,
     )  # fmt: skip
     control = (whole.shuffled.mean, whole.shuffled.p95, whole.shuffled.p, whole.effective_n)
-    variances = (parts.question, parts.state, parts.interaction, parts.repetition)
+    variances = (
+        parts.question, parts.state, parts.interaction, parts.repetition, parts.question_error, parts.state_error,
+        parts.interaction_error, parts.repetition_error,
+    )  # fmt: skip
     return (one.reader, one.model, refusals, *counted, *_measures(whole.group), *control, *variances)
 
 
@@ -292,19 +298,47 @@ def _drifts(summary: Summary) -> Table:
     lines = [((one.reader, one.model, by), found) for one in summary.watched for by, found in one.drifts]
     return Table(
         "drift",
-        "Movement of the cosines over rounds of the same prompts; p by permutation of the rounds. "
+        "Movement of the cosines over rounds of the same prompts; p by permutation of the rounds, after Holm for all "
+        "tests of drift in the report. "
         f"Settings: {settings_line(summary.settings)}.",
-        ("reader", "model", "by", "rounds", "hours", "per_hour", "per_hour_p", "step", "step_at_hours", "step_p"),
-        tuple((*who, d.rounds, d.hours, d.per_hour, d.per_hour_p, d.step, d.step_at, d.step_p) for who, d in lines),
-        ("reader", "model", "by", "rounds", "per hour", "p", "step", "at", "p"),
+        (
+            "reader",
+            "model",
+            "by",
+            "rounds",
+            "hours",
+            "per_hour",
+            "per_hour_p",
+            "per_hour_p_holm",
+            "step",
+            "step_at_hours",
+            "step_p",
+            "step_p_holm",
+        ),
+        tuple(
+            (
+                *who,
+                d.rounds,
+                d.hours,
+                d.per_hour,
+                d.per_hour_p,
+                d.per_hour_p_holm,
+                d.step,
+                d.step_at,
+                d.step_p,
+                d.step_p_holm,
+            )
+            for who, d in lines
+        ),
+        ("reader", "model", "by", "rounds", "per hour", "p (Holm)", "step", "at", "p (Holm)"),
         tuple((*who, *said_drift(found)) for who, found in lines),
     )
 
 
 def said_drift(found: Drift) -> tuple[str, ...]:
-    """Rounds, slope and its p, the largest step, when, and its p, for people."""
-    slope = (number(found.per_hour, 3), p_value(found.per_hour_p))
-    return (f"{found.rounds:,}", *slope, number(found.step), hours(found.step_at), p_value(found.step_p))
+    """Rounds, slope and its p, the largest step, when, and its p, for people; p after Holm."""
+    slope = (number(found.per_hour, 3), p_value(found.per_hour_p_holm))
+    return (f"{found.rounds:,}", *slope, number(found.step), hours(found.step_at), p_value(found.step_p_holm))
 
 
 def said_correction(found: Corrected) -> tuple[str, ...]:
@@ -315,6 +349,16 @@ def said_correction(found: Corrected) -> tuple[str, ...]:
 
 def _bounds(interval: Interval) -> tuple[float, float, float]:
     return interval.estimate, interval.low, interval.high
+
+
+def of_ceiling(group: Group) -> str:
+    """The share that is reached, with its interval, for people."""
+    return share_with_interval(group.relative, group.relative_low, group.relative_high)
+
+
+def of_human(group: Group) -> str:
+    """The same of what human text scores."""
+    return share_with_interval(group.of_human, group.of_human_low, group.of_human_high)
 
 
 def level_name(group: Group) -> str:
@@ -329,8 +373,9 @@ def _variants(one: ModelSummary) -> list[tuple[str, Scores]]:
 
 def _measures(group: Group) -> tuple[Cell, ...]:
     top, soft = group.cosine, group.expected
-    ceilings = (group.ceiling, group.relative, group.human, group.of_human)
-    return (group.scored, *_bounds(top), *ceilings, *_bounds(soft))
+    ceilings = (group.ceiling, group.relative, group.relative_low, group.relative_high)
+    human = (group.human, group.of_human, group.of_human_low, group.of_human_high)
+    return (group.scored, group.missing, *_bounds(top), *ceilings, *human, *_bounds(soft))
 
 
 def _validated(summary: Summary) -> bool:
@@ -344,8 +389,8 @@ def _said_columns(summary: Summary) -> tuple[str, ...]:
 
 
 def _said_measures(group: Group, *, on_human_text: bool) -> tuple[str, ...]:
-    ceiling = (number(group.ceiling), percent(group.relative))
-    human = (number(group.human), percent(group.of_human)) if on_human_text else ()
+    ceiling = (number(group.ceiling), of_ceiling(group))
+    human = (number(group.human), of_human(group)) if on_human_text else ()
     return (f"{group.scored:,}", with_interval(group.cosine), *ceiling, *human, with_interval(group.expected))
 
 

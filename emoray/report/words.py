@@ -34,6 +34,19 @@ def percent(share: float, places: int = 0) -> str:
     return f"{share * 100:.{places}f} %".replace("-", "−") if math.isfinite(share) else UNKNOWN
 
 
+def share_with_interval(share: float, low: float, high: float) -> str:
+    """78 % [71, 84], or 78 % [–] where the data cannot tell."""
+    if not math.isfinite(share):
+        return UNKNOWN
+    bounds = f"{number(100 * low, 0)}, {number(100 * high, 0)}" if math.isfinite(low) else UNKNOWN
+    return f"{percent(share)} [{bounds}]"
+
+
+def share_with_error(share: float, error: float) -> str:
+    """12 % ± 3, one standard error."""
+    return percent(share) + (f" ± {number(100 * error, 0)}" if math.isfinite(share) and math.isfinite(error) else "")
+
+
 def p_value(p: float) -> str:
     if not math.isfinite(p):
         return UNKNOWN
@@ -96,21 +109,23 @@ def hours(value: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d} h"
 
 
-_ALARM = 0.01  # of a test of drift: there are several, and all are looked at
+_ALARM = 0.05  # of all tests of drift in a report together
 
 
 def time_sentence(summary: Summary) -> str:
     """Whether any model changed while it was asked."""
     watched = [(one.model, drift) for one in summary.watched for _, drift in one.drifts]
-    moved = {model for model, drift in watched if min(drift.per_hour_p, drift.step_p) < _ALARM}
-    moved |= {night.model for night in summary.nights if night.canary_texts and night.canary_texts.p < _ALARM}
+    moved = {model for model, drift in watched if min(drift.per_hour_p_holm, drift.step_p_holm) < _ALARM}
+    moved |= {night.model for night in summary.nights if night.canary_texts and night.canary_texts.p_holm < _ALARM}
     changed = [night.model for night in summary.nights if night.voice_changed]
     said = [f"The provider of {listed(changed)} returned another model id in the middle."] if changed else []
     signed = [night.model for night in summary.nights if night.fingerprint_changed and not night.voice_changed]
     said += [f"The provider of {listed(signed)} returned another fingerprint from some moment on."] if signed else []
     tested = bool(watched) or any(night.canary_texts for night in summary.nights)
     if moved:
-        said.append(f"Something changed in {listed(sorted(moved))} while it was asked (p < {_ALARM:g}).")
+        said.append(
+            f"Something changed in {listed(sorted(moved))} while it was asked (p < {_ALARM:g} for all tests together)."
+        )
     elif tested:
         said.append("No model is seen to have changed while it was asked.")
     else:

@@ -11,20 +11,25 @@ from sklearn import metrics
 
 from emoray.analysis.calibration import (
     Probabilities,
+    calibration_error_spread,
     ceilings_at,
+    cosine_errors,
     cosine_per_label,
     empirical_ceilings,
     expected_calibration_error,
     fitted_temperature,
     human_reads,
     log_loss,
+    on_human_text,
     one_of_many,
     reliability,
+    temperature_error,
     tempered,
 )
-from emoray.analysis.classification import Indices
+from emoray.analysis.classification import Indices, quality
+from emoray.study.circumplex import cosines
 from emoray.study.goemotions import LABELS, NEUTRAL, label_map
-from emoray.study.scoring import NeutralRule
+from emoray.study.scoring import NeutralRule, top_labels
 
 JOY, SADNESS, ANGER = (LABELS.index(label) for label in ("joy", "sadness", "anger"))
 
@@ -155,3 +160,68 @@ def test_sums_per_label_give_the_mean_cosine_at_any_state() -> None:
         plain = np.nan_to_num(vectors[read[near]] @ state / np.hypot(*vectors[read[near]].T))
         assert found.texts == near.sum()
         assert found.top == pytest.approx(plain.mean())
+
+
+def again(rng: np.random.Generator, true: Indices, chances: Probabilities) -> tuple[Indices, Probabilities]:
+    """Other comments of the same kind: drawn with replacement."""
+    some = rng.integers(len(true), size=len(true))
+    return true[some], chances[some]
+
+
+def test_standard_errors_are_what_other_comments_of_the_kind_would_change() -> None:
+    true, chances = drawn(np.random.default_rng(11), n=800, temperature=0.7)
+    read = label_map().vectors()[top_labels(chances)]
+    found = [list(figures(*again(np.random.default_rng(seed), true, chances)).values()) for seed in range(60)]
+    quality_ = quality(true, top_labels(chances), label_map())
+    errors = [
+        quality_.accuracy_error,
+        quality_.macro_f1_error,
+        quality_.cosine_neutral_zero_error,
+        quality_.cosine_neutral_dropped_error,
+        calibration_error_spread(true, chances),
+        cosine_errors(true, read, label_map())[JOY],
+    ]
+    assert errors == pytest.approx(np.std(found, axis=0, ddof=1).tolist(), rel=0.4)
+
+
+def figures(true: Indices, chances: Probabilities) -> dict[str, float]:
+    kept, places = top_labels(chances), label_map()
+    one = quality(true, kept, places)
+    return {
+        "accuracy": one.accuracy,
+        "macro_f1": one.macro_f1,
+        "zero": one.cosine_neutral_zero,
+        "dropped": one.cosine_neutral_dropped,
+        "calibration": expected_calibration_error(true, chances),
+        "joy": float(cosine_per_label(true, places.vectors()[kept], places)[JOY]),
+    }
+
+
+def test_the_standard_error_of_a_temperature_is_what_other_comments_would_make_of_it() -> None:
+    true, chances = drawn(np.random.default_rng(14), n=150, temperature=0.7)
+    found = [fitted_temperature(*again(np.random.default_rng(seed), true, chances)) for seed in range(25)]
+    told = temperature_error(true, chances, fitted_temperature(true, chances))
+    assert told == pytest.approx(float(np.std(found, ddof=1)), rel=0.5)
+
+
+def test_the_errors_of_human_text_are_those_of_its_single_cosines() -> None:
+    rng = np.random.default_rng(13)
+    true, read = rng.integers(27, size=900), rng.integers(28, size=900)
+    vectors = label_map().vectors()
+    reads = human_reads(true, vectors[read], vectors[read], label_map())
+    states = np.array([17.0, 40.0, 203.0])
+    found = on_human_text(states, reads)
+    near = [np.abs((reads.angles_deg - state + 180) % 360 - 180) <= 30.0 for state in states]
+    turns = np.radians(np.repeat(states, len(read)))
+    asked = np.column_stack([np.cos(turns), np.sin(turns)])
+    scores = np.nan_to_num(cosines(asked, np.tile(vectors[read], (3, 1)))).reshape(3, -1)
+    moves = np.array(
+        [
+            np.where(some[true], one - one[some[true]].mean(), 0.0) / some[true].sum()
+            for one, some in zip(scores, near, strict=True)
+        ]
+    )
+    np.testing.assert_allclose(found.covariance, moves @ moves.T, atol=1e-12)
+    assert found.covariance[0, 1] > 0  # neighbours share texts
+    errors = [one.top_error for one in ceilings_at(states, reads)]
+    assert errors == pytest.approx(np.sqrt(np.diag(found.covariance)).tolist())

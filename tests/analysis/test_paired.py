@@ -39,6 +39,15 @@ def test_only_prompts_that_both_were_scored_on_count() -> None:
     assert difference(a, b)[0].estimate == pytest.approx(0.5)
 
 
+def test_a_filter_on_one_of_two_models_that_say_the_same_makes_no_difference_and_moves_no_other() -> None:
+    rng = np.random.default_rng(5)
+    a = rng.normal(0.3, 0.2, size=(10, 12))
+    b = a - 0.1 - 0.5 * (np.arange(12) > 7)  # worse, and most of all in the last states
+    filtered = np.where((np.arange(10)[:, None] < 5) & (np.arange(12) > 7), math.nan, a)
+    assert difference(filtered, a)[0].estimate == pytest.approx(0.0, abs=1e-12)
+    assert difference(filtered, b)[0].estimate == pytest.approx((a - b).mean(), abs=1e-12)
+
+
 def test_turning_a_pair_round_turns_its_sign() -> None:
     a, b = np.random.default_rng(2).normal(size=(2, 6, 4))
     there, back = difference(a, b), difference(b, a)

@@ -58,8 +58,10 @@ def test_where_all_spread_is_chance_more_repetitions_always_help() -> None:
     assert enough_repetitions(Parts(0.0, 0.05, 0.0, 0.3), STATES) is None
 
 
-def test_where_nothing_was_repeated_nothing_can_be_planned() -> None:
-    once = Parts(0.01, 0.05, 0.3, math.nan)
+def test_where_nothing_was_repeated_other_questions_can_be_planned_and_other_repetitions_cannot() -> None:
+    once = Parts(0.01, 0.05, 0.02 + 0.3, math.nan)  # PARTS, asked once: nothing tells the last two apart
+    assert half_width(once, STATES, 20, 1) == pytest.approx(half_width(PARTS, STATES, 20, 1))
     assert enough_repetitions(once, STATES) is None
     assert math.isnan(half_width(once, STATES, 10, 3))
+    assert math.isnan(half_width(once, STATES, 10, math.inf))
     assert math.isnan(half_width(PARTS, STATES, 1, 3))

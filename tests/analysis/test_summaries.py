@@ -52,20 +52,25 @@ def rows(n: int, rng: np.random.Generator, *, templates: int = 1) -> Rows:
 
 
 @pytest.mark.parametrize("neutral", ["zero", "drop"])
-def test_the_mean_is_that_of_question_means_of_prompt_means(neutral: NeutralRule) -> None:
+def test_the_mean_is_that_of_question_means_of_prompt_means_where_some_prompts_are_filled_in(
+    neutral: NeutralRule,
+) -> None:
     found = rows(300, np.random.default_rng(0), templates=2)
     cosines = found.cosines(neutral)
-    of_question = []
-    for question in "pqrst":
-        prompts = {
-            (t, s): cosines[(found.template == t) & (found.state == s) & (found.question == question)]
-            for t in "ab"
-            for s in np.unique(found.state)
-        }
-        means = [np.nanmean(c) for c in prompts.values() if np.isfinite(c).any()]
-        of_question.append(np.mean(means))
+    prompts = [(t, s) for t in "ab" for s in np.unique(found.state)]
+    cells = np.full((5, len(prompts)), np.nan)
+    for i, question in enumerate("pqrst"):
+        for j, (template, state) in enumerate(prompts):
+            here = cosines[(found.template == template) & (found.state == state) & (found.question == question)]
+            cells[i, j] = np.nanmean(here) if np.isfinite(here).any() else np.nan
+    row, column = np.nonzero(np.isfinite(cells))
+    assert len(row) < cells.size
+    design = np.hstack([np.eye(5)[row], np.eye(len(prompts))[column]])
+    fitted = np.linalg.lstsq(design, cells[row, column], rcond=None)[0]
+    mean = fitted[:5].mean() + fitted[5:].mean()
     result = whole(found.tally(neutral), RUSSELL, np.random.default_rng(1), level=0.95, shuffles=10)
-    assert result.group.cosine.estimate == pytest.approx(np.mean(of_question), abs=1e-9)
+    assert result.group.cosine.estimate == pytest.approx(mean, abs=1e-9)
+    assert result.group.missing == pytest.approx(1 - len(row) / cells.size)
     assert result.shuffled.observed == pytest.approx(result.group.cosine.estimate, abs=1e-9)
     assert result.shuffled_expected.observed == pytest.approx(result.group.expected.estimate, abs=1e-9)
 

@@ -30,7 +30,8 @@ def cells(
     )
     scores = middle[..., None] + rng.normal(0, again, (questions, states, n))
     scores[rng.random(scores.shape) < silent] = math.nan
-    means = np.nanmean(scores, axis=2)
+    n = (~np.isnan(scores)).sum(axis=2)
+    means = np.where(n > 0, np.nansum(scores, axis=2) / np.maximum(n, 1), math.nan)
     within = np.nansum((scores - means[..., None]) ** 2, axis=2)
     return (~np.isnan(scores)).sum(axis=2).astype(float), means, within
 
@@ -60,12 +61,81 @@ def test_with_one_repetition_the_rest_holds_both() -> None:
     assert found.interaction == pytest.approx(0.15**2 + 0.5**2, rel=0.15)
 
 
-def test_a_question_that_misses_a_state_is_left_out() -> None:
-    counts, means, within = cells(np.random.default_rng(3), question=0.2, state=0.3, both=0.1, again=0.4)
-    holed = counts.copy()
-    holed[0, 0] = 0
-    found = variance_parts(holed, np.where(holed == 0, math.nan, means), np.where(holed == 0, 0, within))
-    assert found.question == variance_parts(counts[1:], means[1:], within[1:]).question
+def test_on_a_grid_without_holes_the_parts_are_those_of_the_analysis_of_variance() -> None:
+    counts, means, within = cells(np.random.default_rng(3), question=0.2, state=0.3, both=0.2, again=0.4)
+    found = variance_parts(counts, means, within)
+    rows, columns = means.mean(axis=1, keepdims=True), means.mean(axis=0)
+    of_both = ((means - rows - columns + means.mean()) ** 2).sum() / (59 * 11)
+    again = within.sum() / (counts - 1).sum()
+    assert found.question == pytest.approx(rows.var(ddof=1) - of_both / 12, rel=1e-8)
+    assert found.state == pytest.approx(columns.var(ddof=1) - of_both / 60, rel=1e-8)
+    assert found.interaction == pytest.approx(of_both - again / 8, rel=1e-8)
+    assert found.repetition == pytest.approx(again, rel=1e-8)
+
+
+def holed(share: float, n: int = 3, *, seed: int = 5) -> tuple[Array, Array, Array]:
+    """Ten questions of which so many cells are missing."""
+    rng = np.random.default_rng(seed)
+    counts, means, within = (
+        one[:10] for one in cells(rng, question=0.2, state=0.3, both=0.2, again=0.4, n=n, silent=0.1)
+    )
+    counts = np.where(rng.random(counts.shape) < share, 0.0, counts)
+    return counts, np.where(counts > 0, means, math.nan), np.where(counts > 0, within, 0.0)
+
+
+def likelihood(parts: Array, counts: Array, means: Array, within: Array) -> float:
+    """The restricted one, by matrices of all cells, as statsmodels and lme4 define it (times -2)."""
+    row, column = np.nonzero(counts)
+    design, y, n = np.eye(12)[column], means[row, column], counts[row, column]
+    covariance = parts[0] * (row[:, None] == row) + np.diag(parts[1] + parts[2] / n)
+    inverse = np.linalg.inv(covariance)
+    normal = design.T @ inverse @ design
+    left = y - design @ np.linalg.solve(normal, design.T @ inverse @ y)
+    freedom = np.maximum(counts - 1, 0).sum()
+    inside = freedom * math.log(parts[2]) + within.sum() / parts[2]
+    return float(np.linalg.slogdet(covariance)[1] + np.linalg.slogdet(normal)[1] + left @ inverse @ left + inside)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_where_cells_are_missing_the_parts_are_the_most_likely_ones(share: float) -> None:
+    design = holed(share)
+    found = variance_parts(*design)
+    parts = np.array([found.question, found.interaction, found.repetition])
+    for move in 1e-4 * np.diag(parts):
+        up, here, down = (likelihood(parts + way * move, *design) for way in (1, 0, -1))
+        assert up - down == pytest.approx(0.0, abs=1e-8)
+        assert min(up, down) > here
+
+
+def test_a_third_of_the_cells_missing_leaves_every_question_in() -> None:
+    found = [variance_parts(*holed(0.3, seed=seed)) for seed in range(60)]
+    assert np.mean([one.question for one in found]) == pytest.approx(0.04, rel=0.2)
+    assert np.mean([one.interaction for one in found]) == pytest.approx(0.04, rel=0.2)
+
+
+def test_the_standard_errors_are_those_of_runs_like_this_one() -> None:
+    found = [variance_parts(*holed(0.3, seed=seed)) for seed in range(150)]
+    for name in ("question", "interaction", "repetition"):
+        spread = np.std([getattr(one, name) for one in found])
+        told = np.sqrt(np.mean([getattr(one, f"{name}_error") ** 2 for one in found]))
+        assert told == pytest.approx(spread, rel=0.3), name
+
+
+def test_with_one_answer_per_prompt_it_is_said_that_the_parts_are_not_told_apart() -> None:
+    found = variance_parts(*holed(0.3, n=1))
+    assert not found.told_apart
+    assert math.isnan(found.repetition)
+    assert math.isnan(found.repetition_error)
+    assert found.interaction > 0.1
+
+
+def test_answers_that_are_always_the_same_have_no_part_in_the_spread() -> None:
+    counts, means, _ = holed(0.2)
+    found = variance_parts(counts, means, np.zeros(counts.shape))
+    assert found.repetition == 0.0
+    assert found.interaction == variance_parts(np.minimum(counts, 1), means, np.zeros(counts.shape)).interaction
+    same = variance_parts(counts, np.where(counts > 0, 0.5, math.nan), np.zeros(counts.shape))
+    assert (same.question, same.interaction, same.state) == pytest.approx((0.0, 0.0, 0.0), abs=1e-9)
 
 
 @pytest.mark.parametrize("shape", [(1, 12), (10, 1), (0, 0)])
@@ -80,14 +150,16 @@ def test_independent_rows_are_worth_themselves_and_clustered_ones_less() -> None
     worth = []
     for question in (0.0, 0.3):
         scores = rng.normal(0, question, (40, 1)) + rng.normal(0, 0.5, (40, 50))
-        worth.append(effective_n(scores.size, float(scores.var()), scores.mean(axis=1)))
+        worth.append(effective_n(scores.size, float(scores.var()), float(scores.mean(axis=1).var(ddof=1)) / 40))
     assert worth[0] > 1000
     assert worth[1] < 250
 
 
 def test_the_worth_is_never_more_than_the_rows() -> None:
-    assert effective_n(20, 0.3, np.array([0.5, 0.5])) == 20
-    assert math.isnan(effective_n(20, 0.3, np.array([0.5])))
+    assert effective_n(20, 0.3, 0.0) == 20
+    assert effective_n(20, 0.3, 0.001) == 20
+    assert math.isnan(effective_n(20, 0.3, math.nan))
+    assert math.isnan(effective_n(20, 0.0, 0.1))
 
 
 def test_answers_that_repeat_are_counted() -> None:

@@ -10,8 +10,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from emoray import rows
+from emoray.analysis.paired import holm
 from emoray.readers import Reading
-from emoray.report.night import Heard, Night, Rounds, Watched, night, round_width
+from emoray.report.night import Heard, Night, Rounds, Watched, night, one_family, round_width
 from emoray.study.circumplex import cosine
 from emoray.study.experiment import Canaries, Experiment, Model
 from emoray.study.goemotions import LABELS, label_map
@@ -190,6 +191,17 @@ def test_a_quiet_night_whose_last_round_was_cut_short_raises_no_more_alarms_than
     found = [cut_short(seed, last=1).watched("m", "r", np.random.default_rng(seed)).cells for seed in range(300)]
     for name in ("per_hour_p", "step_p"):
         assert np.mean([getattr(one, name) <= 0.05 for one in found]) < 0.065, name
+
+
+def test_all_tests_of_drift_are_one_family() -> None:
+    quiet = [cut_short(seed, last=4).watched(f"m{seed}", "r", np.random.default_rng(seed)) for seed in range(9)]
+    nights, found = one_family([night("m", Heard(), np.random.default_rng(0))], quiet)
+    drifts = [drift for one in found for _, drift in one.drifts]
+    alone = [p for one in drifts for p in (one.per_hour_p, one.step_p)]
+    assert [p for one in drifts for p in (one.per_hour_p_holm, one.step_p_holm)] == list(holm(alone))
+    assert len(alone) == 18
+    assert nights[0].canary_texts is None
+    assert found[0].canaries is None
 
 
 def test_a_mood_that_shifts_in_the_middle_is_found_in_canaries_and_in_cells_alike() -> None:

@@ -1,0 +1,425 @@
+"""Do the intervals and tests of a report hold what they promise? Simulated experiments whose truth is known.
+
+Ten questions are drawn from four thousand; the twelve states are fixed. Every answer is one of the 28 labels, so scores
+are discrete and skewed; neutral is read in 10 to 30 % of the answers, more often at low arousal. Questions differ, and
+suit some states better than others (three worlds); 3 % of the answers are missing, and in half of the designs a filter
+takes all answers to 240° … 300° in half of the questions. What is held against the truth is the report's own code.
+Every share stands with its Monte Carlo error. `--experiments 300` is quick; `--out docs/validity.md` writes the page.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import scipy.special
+
+from emoray.analysis import drift as drifts
+from emoray.analysis.additive import Additive, one_line
+from emoray.analysis.calibration import HumanReads, on_human_text
+from emoray.analysis.intervals import asked_again, pooled_variance, question_means, ratio_bounds, t_bounds
+from emoray.analysis.paired import holm
+from emoray.analysis.shuffled import shuffled_control
+from emoray.study.circumplex import Array, around_the_circle
+from emoray.study.goemotions import NEUTRAL, label_map
+
+LEVEL = 0.95
+QUESTIONS, STATES = 10, 12
+_POPULATION = 4000
+_CHUNK = 250  # experiments at a time
+_HUMAN = 50  # of them for which human text is drawn, which takes longer than all else
+_FILTERED = slice(8, 11)  # 240°, 270°, 300°
+_REPETITIONS = (1, 3, 20)
+_FAMILY = "drift, 18 tests as a family"
+
+
+@dataclass(frozen=True)
+class World:
+    """How far questions lie apart, and how differently they suit the states; standard deviations of cell means."""
+
+    questions: float
+    interaction: float
+
+    @property
+    def name(self) -> str:
+        return f"{self.questions:.2f} / {self.interaction:.2f}"
+
+
+WORLDS = (World(0.06, 0.08), World(0.11, 0.09), World(0.18, 0.10))
+
+
+@dataclass(frozen=True)
+class Design:
+    """One experiment: the world, the neutral rule, answers per prompt, and what is missing."""
+
+    world: World
+    neutral: str  # zero or drop
+    repetitions: int
+    missing: str  # random or state
+
+    @property
+    def name(self) -> str:
+        return f"{self.world.name}, {self.neutral}, {self.repetitions} per prompt, missing {_MISSING[self.missing]}"
+
+
+_MISSING = {"random": "at random", "state": "by state"}
+
+
+@dataclass
+class Shares:
+    """How often something held, by experiment."""
+
+    held: list[Array] = field(default_factory=list)
+
+    def add(self, inside: Array) -> None:
+        """(experiments,) or (experiments, lines) of held or not; NaN where there was no interval."""
+        self.held.append(np.nanmean(np.asarray(inside, dtype=np.float64).reshape(len(inside), -1), axis=1))
+
+    @property
+    def share(self) -> float:
+        return float(np.nanmean(np.concatenate(self.held)))
+
+    @property
+    def error(self) -> float:
+        """Monte Carlo: experiments are independent, lines of one are not."""
+        each = np.concatenate(self.held)
+        return float(np.nanstd(each) / math.sqrt(max(1, int(np.isfinite(each).sum()))))
+
+
+# ── the worlds ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a model says to four thousand questions: the chances of the labels, and the cell means under either rule."""
+
+    chances: Array  # (questions, states, labels)
+    truth: Mapping[str, Array]  # rule -> (questions, states)
+
+
+def cosines_of_labels() -> Array:
+    """(states, labels); neutral has no direction, and counts 0."""
+    vectors = label_map().vectors()
+    asked = np.array([(state.valence, state.arousal) for state in around_the_circle(STATES)])
+    return np.asarray(np.nan_to_num(asked @ (vectors / np.hypot(*vectors.T)[:, None]).T))
+
+
+def models(world: World, rng: np.random.Generator) -> tuple[Model, Model]:
+    """Two models (or one under two templates) that find the same questions hard, by and large."""
+    shared = rng.standard_normal((_POPULATION, 1))
+    both = [math.sqrt(0.5) * (shared + rng.standard_normal((_POPULATION, 1))) for _ in range(2)]
+    first, second = (_model(world, level, hard, rng) for level, hard in zip((0.62, 0.55), both, strict=True))
+    return first, second
+
+
+def _model(world: World, level: float, hard: Array, rng: np.random.Generator) -> Model:
+    cosines = cosines_of_labels()
+    near, elsewhere = _chances(8.0 * cosines), _chances(np.full(cosines.shape, 1.0))
+    arousal = np.sin(np.radians(np.arange(STATES) * 360.0 / STATES))
+    neutral = np.clip((0.2 - 0.1 * arousal) * np.exp(0.2 * rng.standard_normal((_POPULATION, STATES))), 0.02, 0.5)
+    gain = ((near - elsewhere) * cosines).sum(axis=1) * (0.8 + 0.1 * arousal)
+    strays = world.questions * hard + world.interaction * rng.standard_normal((_POPULATION, STATES))
+    skill = np.clip(level + 0.1 * arousal + strays / gain, 0.0, 1.0)[..., None]
+    chances = (1.0 - neutral[..., None]) * (skill * near + (1.0 - skill) * elsewhere)
+    chances[..., NEUTRAL] = neutral
+    mean = (chances * cosines).sum(axis=2)
+    return Model(chances, {"zero": mean, "drop": mean / (1.0 - neutral)})
+
+
+def _chances(strengths: Array) -> Array:
+    """Soft-max over the placed labels."""
+    powers = np.exp(strengths)
+    powers[:, NEUTRAL] = 0.0
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Experiments of one model under one rule: (experiments, questions, states)."""
+
+    counts: Array
+    means: Array
+    within: Array
+
+
+def _asked(rng: np.random.Generator, experiments: int, repetitions: int, missing: str) -> np.typing.NDArray[np.int64]:
+    """How many answers of each cell came back."""
+    asked = rng.binomial(repetitions, 0.97, size=(experiments, QUESTIONS, STATES))
+    if missing == "state":
+        half = rng.permuted(np.tile(np.arange(QUESTIONS) < QUESTIONS // 2, (experiments, 1)), axis=1)
+        asked[..., _FILTERED] *= ~half[..., None]
+    return asked
+
+
+def _cells(labels: Array, cosines: Array, neutral: str) -> Cells:
+    labels = labels.copy()
+    if neutral == "drop":
+        labels[..., NEUTRAL] = 0
+    counts = labels.sum(axis=-1)
+    sums, squares = (np.einsum("eqsl,sl->eqs", labels, power) for power in (cosines, cosines**2))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        means = sums / counts
+    return Cells(counts, means, np.maximum(squares - sums * np.nan_to_num(means), 0.0))
+
+
+# ── what is held against the truth ──────────────────────────────────────────────────────────────────────────────────
+
+
+def coverages(
+    world: World, repetitions: int, missing: str, experiments: int, rng: np.random.Generator
+) -> dict[str, dict[str, Shares]]:
+    """Neutral rule -> what -> how often its 95 % interval holds the truth."""
+    pair, cosines = models(world, rng), cosines_of_labels()
+    found: dict[str, dict[str, Shares]] = {"zero": {}, "drop": {}}
+    for start in range(0, experiments, _CHUNK):
+        n = min(_CHUNK, experiments - start)
+        drawn = rng.integers(_POPULATION, size=(n, QUESTIONS))
+        labels = [
+            rng.multinomial(_asked(rng, n, repetitions, missing), model.chances[drawn]).astype(np.float64)
+            for model in pair
+        ]
+        reads = [_human_reads(rng) for _ in range(min(n, _HUMAN))]
+        for neutral, shares in found.items():
+            first, second = (_cells(said, cosines, neutral) for said in labels)
+            truth = [model.truth[neutral] for model in pair]
+            for what, inside in _held(first, second, truth, drawn, reads, neutral):
+                shares.setdefault(what, Shares()).add(inside)
+    return found
+
+
+def steady(repetitions: int, experiments: int, rng: np.random.Generator) -> dict[str, Shares]:
+    """The same of the questions of a model that says nearly always the same: 90 to 100 % of a cell's answers."""
+    model, cosines = models(WORLDS[1], rng)[0], cosines_of_labels()
+    usual = np.eye(model.chances.shape[2])[rng.permuted(model.chances, axis=0).argmax(axis=2)]
+    share = 0.9 + 0.1 * rng.random(usual.shape[:2])[..., None]
+    chances, found = share * usual + (1.0 - share) * model.chances, Shares()
+    truth = (chances * cosines).sum(axis=2)
+    for _ in range(0, experiments, _CHUNK):
+        drawn = rng.integers(_POPULATION, size=(_CHUNK, QUESTIONS))
+        labels = rng.multinomial(_asked(rng, _CHUNK, repetitions, "random"), chances[drawn]).astype(np.float64)
+        cells = _cells(labels, cosines, "zero")
+        found.add(_questions(cells, Additive(cells.means), truth[drawn].mean(axis=2)))
+    return {f"{repetitions} answers per prompt": found}
+
+
+def _held(
+    first: Cells, second: Cells, truth: list[Array], drawn: Array, reads: list[HumanReads], neutral: str
+) -> Iterator[tuple[str, Array]]:
+    whole, each = one_line(STATES), np.eye(STATES, dtype=np.bool_)
+    fit = Additive(first.means)
+    mean = truth[0].mean()
+    yield "mean", _inside(fit, whole, np.array([mean]))
+    yield "states", _inside(fit, each, truth[0].mean(axis=0), moderated=True)
+    yield "difference", _inside(Additive(first.means - second.means), whole, np.array([mean - truth[1].mean()]))
+    both = Additive(np.concatenate([first.means, second.means], axis=2))
+    templates = np.repeat(np.eye(2, dtype=np.bool_), STATES, axis=0)
+    yield "conditions", _inside(both, templates, np.array([one.mean() for one in truth]))
+    yield "mean over conditions", _inside(both, one_line(2 * STATES), np.array([np.mean([x.mean() for x in truth])]))
+    yield "of human text", _of_human(fit, truth[0].mean(axis=0), reads, neutral)
+    if (first.counts > 1).any():
+        yield "questions, asked again", _questions(first, fit, truth[0][drawn].mean(axis=2))
+    yield (
+        "plain means of questions",
+        _within(*t_bounds(question_means(first.means.reshape(-1, STATES)).reshape(len(drawn), -1)), mean),
+    )
+    yield "rows as independent", _rows(first, mean)
+
+
+def _inside(fit: Additive, members: np.typing.NDArray[np.bool_], truth: Array, *, moderated: bool = False) -> Array:
+    lines = fit.lines(members)
+    variance, freedom = lines.variance(moderated=moderated)
+    return _holds(lines.means, variance, freedom, truth)
+
+
+def _holds(means: Array, variance: Array, freedom: Array, truth: Array) -> Array:
+    """1 or 0; NaN without an interval."""
+    reach = scipy.special.stdtrit(freedom, (1 + LEVEL) / 2) * np.sqrt(variance)
+    return np.where(np.isnan(reach), np.nan, np.abs(means - truth) <= reach + 1e-12)
+
+
+def _within(_: Array, low: Array, high: Array, truth: float) -> Array:
+    return np.asarray((low <= truth) & (truth <= high), dtype=np.float64)
+
+
+def _questions(cells: Cells, fit: Additive, truth: Array) -> Array:
+    flat = [one.reshape(len(one), -1) for one in (cells.counts, cells.within)]
+    variance, freedom = asked_again(cells.counts, cells.within, pooled_variance(*flat)[:, None])
+    variance = variance + fit.of_missing(cells.counts, cells.within)
+    return _holds(fit.question_means, variance, freedom, truth)
+
+
+def _rows(cells: Cells, truth: float) -> Array:
+    n, sums = (one.sum(axis=(1, 2)) for one in (cells.counts, cells.counts * np.nan_to_num(cells.means)))
+    mean = sums / n
+    squares = (cells.within + cells.counts * np.nan_to_num(cells.means - mean[:, None, None]) ** 2).sum(axis=(1, 2))
+    return _holds(mean, squares / (n - 1) / n, n - 1.0, np.asarray(truth))
+
+
+# ── what the reader scores on human text ────────────────────────────────────────────────────────────────────────────
+
+
+def _read_chances() -> Array:
+    """(true labels, read labels) of a middling reader."""
+    n = len(label_map().vectors())
+    return np.asarray(0.6 * np.eye(n) + 0.4 / n)
+
+
+def _texts() -> np.typing.NDArray[np.int64]:
+    """Human texts per true label, as unequal as GoEmotions' are."""
+    return np.array([12 + 9 * (label % 7) for label in range(len(label_map().vectors()))])
+
+
+def _human_reads(rng: np.random.Generator) -> HumanReads:
+    return _reads(rng.multinomial(_texts(), _read_chances()).astype(np.float64))
+
+
+def _reads(read: Array) -> HumanReads:
+    """From (true labels, read labels) counts."""
+    vectors = label_map().vectors()
+    units = np.nan_to_num(vectors / np.hypot(*vectors.T)[:, None])
+    squares = np.column_stack([units[:, 0] ** 2, units[:, 0] * units[:, 1], units[:, 1] ** 2])
+    angles = np.degrees(np.arctan2(vectors[:, 1], vectors[:, 0])) % 360.0
+    directed = read.sum(axis=1) - read[:, NEUTRAL]
+    top, twice = read @ units, read @ squares
+    return HumanReads(angles, read.sum(axis=1).astype(np.int64), directed.astype(np.int64), top, top, twice, twice)
+
+
+def _of_human(fit: Additive, truth: Array, reads: list[HumanReads], neutral: str) -> Array:
+    states = np.arange(STATES) * 360.0 / STATES
+    expected = on_human_text(states, _reads(_texts()[:, None] * _read_chances()), neutral).means  # type: ignore[arg-type]
+    known = np.isfinite(expected)
+    lines = fit.lines(known[:, None])
+    variance, freedom = (one[:, 0] for one in lines.variance(moderated=False))
+    ratio, held = truth[known].mean() / expected[known].mean(), []
+    for place, one in enumerate(reads):  # the first experiments
+        human = on_human_text(states, one, neutral)  # type: ignore[arg-type]
+        share = known / known.sum()
+        below = (
+            float(human.means[known].mean()),
+            float(share[known] @ human.covariance[np.ix_(known, known)] @ share[known]),
+        )
+        low, high = ratio_bounds(
+            (float(lines.means[place, 0]), float(variance[place]), float(freedom[place])), below, LEVEL
+        )
+        held.append(low <= ratio <= high)
+    return np.array(held, dtype=np.float64)
+
+
+# ── tests where nothing is to be found ──────────────────────────────────────────────────────────────────────────────
+
+
+def false_alarms(experiments: int, rng: np.random.Generator) -> dict[str, Shares]:
+    """What -> how often a test at 5 % finds something where there is nothing."""
+    found = {name: Shares() for name in ("states shuffled", "drift, slope", "drift, step", _FAMILY)}
+    asked = np.array([(state.valence, state.arousal) for state in around_the_circle(STATES)])
+    for _ in range(experiments):
+        said = rng.normal(0.2, 0.4, (QUESTIONS, 1, 1, 2)) + rng.normal(0, 0.3, (QUESTIONS, 1, STATES, 2))
+        found["states shuffled"].add(np.array([shuffled_control(asked, said, rng, shuffles=199).p <= 0.05]))
+    hours = np.linspace(0.0, 8.0, 20)
+    for _ in range(max(1, experiments // 4)):
+        lines = [drifts.drift(rng.normal(0, 0.2, (20, 4)), hours, rng) for _ in range(9)]
+        ps = [p for one in lines if one for p in (one.per_hour_p, one.step_p)]
+        found["drift, slope"].add(np.array([ps[0] <= 0.05]))
+        found["drift, step"].add(np.array([ps[1] <= 0.05]))
+        found[_FAMILY].add(np.array([min(holm(ps)) <= 0.05]))
+    return found
+
+
+# ── the program ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def run(experiments: int = 2000, seed: int = 1, out: str = "") -> dict[str, float]:
+    """The lowest and highest coverage of each kind of interval over all designs, and the shares of false alarms."""
+    found: dict[Design, dict[str, Shares]] = {}
+    for world, repetitions, missing in product(WORLDS, _REPETITIONS, _MISSING):
+        rules = coverages(world, repetitions, missing, experiments, np.random.default_rng([seed, len(found)]))
+        for neutral, shares in rules.items():
+            design = Design(world, neutral, repetitions, missing)
+            found[design] = shares
+            print(f"\n{design.name}")
+            print("\n".join(f"  {what:<28}{_said(one)}" for what, one in shares.items()), flush=True)
+    sure = {}
+    for repetitions in (3, 5, 20):
+        sure |= steady(repetitions, experiments, np.random.default_rng([seed, repetitions]))
+    print("\nQuestions of a model that says nearly always the same, asked again")
+    print("\n".join(f"  {what:<28}{_said(one)}" for what, one in sure.items()))
+    alarms = false_alarms(experiments, np.random.default_rng(seed))
+    print("\nFalse alarms of tests at 5 %")
+    print("\n".join(f"  {what:<28}{_said(one)}" for what, one in alarms.items()))
+    if out:
+        Path(out).write_text(_page(found, sure, alarms, experiments, seed), encoding="utf-8")
+    return _figures(found, alarms) | {f"steady, {what}": round(one.share, 4) for what, one in sure.items()}
+
+
+def _figures(found: Mapping[Design, Mapping[str, Shares]], alarms: Mapping[str, Shares]) -> dict[str, float]:
+    whats = dict.fromkeys(what for shares in found.values() for what in shares)
+    figures = {}
+    for what in whats:
+        some = [shares[what].share for shares in found.values() if what in shares]
+        figures |= {f"{what}, lowest": round(min(some), 4), f"{what}, highest": round(max(some), 4)}
+    return figures | {f"false alarms: {what}": round(one.share, 4) for what, one in alarms.items()}
+
+
+def _said(one: Shares) -> str:
+    return f"{100 * one.share:5.1f} ± {100 * one.error:.1f} %"
+
+
+def _page(
+    found: Mapping[Design, Mapping[str, Shares]],
+    sure: Mapping[str, Shares],
+    alarms: Mapping[str, Shares],
+    experiments: int,
+    seed: int,
+) -> str:
+    whats = list(dict.fromkeys(what for shares in found.values() for what in shares))
+    head = ["questions / interaction", "neutral", "answers per prompt", "missing", *whats]
+    rows = [
+        [design.world.name, design.neutral, str(design.repetitions), _MISSING[design.missing]]
+        + [_said(shares[what]).strip() if what in shares else "–" for what in whats]
+        for design, shares in found.items()
+    ]
+    lines = [f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows]]
+    tests, always = (
+        "\n".join(f"| {what} | {_said(one).strip()} |" for what, one in some.items()) for some in (alarms, sure)
+    )
+    return _TEXT.format(experiments=experiments, seed=seed, table="\n".join(lines), tests=tests, always=always)
+
+
+_TEXT = """# What the intervals hold
+
+How often a nominal 95 % interval holds the truth, in simulated experiments whose truth is known, with its Monte Carlo
+error. Anyone can make this page:
+
+    python jobs/benchmark.py validity --experiments {experiments} --seed {seed} --out docs/validity.md
+
+Ten questions are drawn from four thousand; the twelve states are fixed. Every answer is one of the 28 labels, so scores
+are discrete and skewed; neutral is read in 10 to 30 % of the answers, more often at low arousal. The first column is
+how far apart questions lie, and how differently they suit the states (standard deviations of cell means; within a cell
+about 0.42). *Missing at random*: 3 % of the answers. *By state*: besides, a filter takes all answers to 240°, 270° and
+300° in half of the questions.
+
+- *mean*, *states*, *conditions*: over questions, as the report gives them. *difference*: of two models, paired by
+  prompt. *of human text*: the ratio, with the error of the human text.
+- *questions, asked again*: where the mean of one question's prompts would lie; one answer per prompt cannot tell.
+- *plain means of questions* and *rows as independent* are what the report does **not** do: Student's t on the means of
+  what came back, and on single answers. What rows hold depends on the design: little where questions differ much and
+  answers are many.
+
+{table}
+
+*Questions, asked again*, of a model that gives nearly always the same answer to a prompt (90 to 100 % of the time):
+
+| design | holds |
+| --- | --- |
+{always}
+
+How often a test at 5 % finds something where there is nothing:
+
+| test | |
+| --- | --- |
+{tests}
+"""
