@@ -226,6 +226,7 @@ def _report(arguments: argparse.Namespace) -> int:
         arguments.out and _absolute(arguments.out),
         label_maps=arguments.label_map,
         neutral=arguments.neutral,
+        refusals=arguments.refusals,
         ceilings=arguments.ceilings,
         human=arguments.human,
     )
@@ -243,7 +244,9 @@ def _sample(arguments: argparse.Namespace) -> int:
     if out.exists():
         raise SpecError(f"{out}: is there already, and may hold labels; choose another file")
     _writable(out)
-    drawn = human.slice_of(as_asked(folder, study), arguments.cells, arguments.seed)
+    drawn = human.slice_of(
+        as_asked(folder, study), arguments.cells, arguments.seed, study.headline, study.spec.refusals
+    )
     out.write_text(human.as_csv(drawn), encoding="utf-8", newline="")
     print(
         f"{out}: {len(drawn):,} answers to label, each with a label or with valence and arousal (-1 to 1); then\n"
@@ -390,6 +393,11 @@ def _parser() -> argparse.ArgumentParser:
         help="score the stored readings by another map of the 28 labels, or of a reader's own; asks no reader",
     )
     report.add_argument("--neutral", choices=["zero", "drop"], help="score the stored readings by another neutral rule")
+    report.add_argument(
+        "--refusals",
+        choices=["zero", "drop", "as_read"],
+        help="count an answer that declines as 0, leave it out, or score it as it was read",
+    )
     report.add_argument(
         "--ceilings", action="append", default=[], metavar="FILE", help="of `validate --save`; once per reader"
     )

@@ -14,8 +14,9 @@ import math
 import random
 import re
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 
@@ -28,11 +29,13 @@ from emoray.hints import did_you_mean
 from emoray.spec import SpecError
 from emoray.store import RunFolder
 from emoray.study.circumplex import Affect
+from emoray.study.conditions import Condition
 from emoray.study.goemotions import LabelMap, plain_label
+from emoray.study.scoring import RefusalRule
 
 COLUMNS = ("key", "question", "answer", "label", "valence", "arousal")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would run a cell that begins so
-_WANTED = "give key and label, or key, valence and arousal"
+_WHAT_TO_GIVE = "give key and label, or key, valence and arousal"
 
 
 @dataclass(frozen=True, order=True)
@@ -45,14 +48,23 @@ class Drawn:
     answer: str
 
 
-def slice_of(folder: RunFolder | Belonging, cells: int, seed: int) -> list[Drawn]:
+def slice_of(
+    folder: RunFolder | Belonging,
+    cells: int,
+    seed: int,
+    condition: Condition | None = None,
+    refusals: RefusalRule = "zero",
+) -> list[Drawn]:
     """So many answers, drawn alike from every model and state, in an order that tells neither.
 
-    The same seed draws the same slice of the same answers. SpecError where there is nothing to draw.
+    Of one condition where it is given, since a mean is corrected by answers that it is a mean of; under `drop` no
+    answer that refuses. The same seed draws the same slice of the same answers. SpecError where there is nothing to
+    draw.
     """
     strata: dict[tuple[str, float], list[Drawn]] = {}
     for model in folder.models():
-        for state, drawn in _lots(folder.answers(model), cells, seed).items():
+        wanted = partial(_wanted, condition=condition, refusals=refusals)
+        for state, drawn in _lots(folder.answers(model), wanted, cells, seed).items():
             strata[model, state] = drawn
     turns = zip_longest(*_shuffled(strata, seed))
     found = [drawn for turn in turns for drawn in turn if drawn is not None][:cells]
@@ -110,20 +122,32 @@ def _check_columns(path: str | Path, there: Sequence[str]) -> None:
     names = ", ".join(there) or "none"
     wanted = [name for name in ("key", "label", "valence", "arousal") if name not in there]
     typos = [did_you_mean(name, wanted) for name in there if name not in COLUMNS]
-    hint = f"{_WANTED}{next(filter(None, typos), '')}"
+    hint = f"{_WHAT_TO_GIVE}{next(filter(None, typos), '')}"
     if len(there) == 1 and re.search(r"[;\t|]", names):
         hint = "separate columns by commas"
     shown = textwrap.shorten(names, 200, placeholder=" …")
     raise SpecError(f"{path}: its columns are {shown}, and it lacks {' and '.join(missing)}; {hint}")
 
 
-def _lots(said: Rows, cells: int, seed: int) -> dict[float, list[Drawn]]:
+def _wanted(table: pa.Table, condition: Condition | None, refusals: RefusalRule) -> pa.Table:
+    """The answers that a slice is drawn from: no canaries, no failures."""
+    measured = pc.invert(pc.fill_null(table["canary"], False))
+    answers = table.filter(pc.and_(measured, pc.equal(table["outcome"], rows.ANSWERED)))
+    if condition is not None:
+        of_template = pc.equal(answers["template"], condition.template)
+        answers = answers.filter(pc.and_(of_template, pc.equal(answers["intensity"], condition.intensity)))
+    if refusals != "drop":
+        return answers
+    return answers.filter(pa.array(~rows.flags(rows.flagged_anew(answers)["refused"])))
+
+
+def _lots(said: Rows, wanted: Callable[[pa.Table], pa.Table], cells: int, seed: int) -> dict[float, list[Drawn]]:
     """Per state the answers with the lowest lots: as many as could be wanted of one state."""
     found: dict[float, list[Drawn]] = {}
-    columns = ["key", "state_deg", "question", "answer", "outcome", "canary"]
+    flags = ["refused", "role_break", "flagged_by"]
+    columns = ["key", "template", "intensity", "state_deg", "question", "answer", "outcome", "canary", *flags]
     for table in said.tables(columns):
-        measured = pc.invert(pc.fill_null(table["canary"], False))
-        answers = table.filter(pc.and_(measured, pc.equal(table["outcome"], rows.ANSWERED)))
+        answers = wanted(table)
         for state in pc.unique(answers["state_deg"]).to_pylist():
             mine = answers.filter(pc.equal(answers["state_deg"], pa.scalar(state)))
             found[state] = heapq.nsmallest(cells, [*found.get(state, []), *_lowest(mine, cells, seed)])

@@ -44,7 +44,7 @@ from emoray.stream.means import check_budgets, check_ids, check_keys
 from emoray.study.goemotions import LabelMap
 from emoray.study.outcomes import FailureKind
 from emoray.study.sampling import drawn
-from emoray.study.scoring import UNREADABLE, NeutralRule
+from emoray.study.scoring import UNREADABLE, NeutralRule, RefusalRule
 from emoray.tabs import book, lost_by_model
 from emoray.validate import human_text
 
@@ -135,12 +135,13 @@ def report(
     *,
     label_maps: Sequence[str] = (),
     neutral: NeutralRule | None = None,
+    refusals: RefusalRule | None = None,
     ceilings: Sequence[str] = (),
     human: str | None = None,
 ) -> str:
     """Writes a run's report (into `out`, or RUN/report) and returns the table for the terminal.
 
-    Another label map or neutral rule than the run's scores its stored readings anew; a map is MAP for the 28 labels, or
+    Another label map or rule than the run's scores its stored readings anew; a map is MAP for the 28 labels, or
     READER=MAP for a reader's own. `ceilings` are files of `emoray validate --save`, `human` one of human labels.
     SpecError, with nothing written, where they do not fit.
     """
@@ -161,6 +162,7 @@ def report(
             lambda relative, data: target.write_bytes(relative if out else f"report/{relative}", data),
             labels=labels,
             neutral=neutral or study.spec.neutral,
+            refusals=refusals or study.spec.refusals,
             own_maps=_own_maps(readers),
             moved=_own_maps({name: reader for name, reader in placed.items() if reader != readers[name]}),
             human_text={name: reads for names, reads in validated for name in names},

@@ -112,6 +112,7 @@ def _marks(study: Study) -> dict[str, dict[str, str]]:
         "questions": {question.id: question.mark for question in e.questions},
         "models": {model.name: _version(model.name) for model in e.models},
         "neutral": {study.spec.neutral: "ours"},
+        "refusals": {study.spec.refusals: "ours"},
         **{what: dict.fromkeys(names, "ours") for what, names in paper.OURS.items()},
     }
 
@@ -134,7 +135,7 @@ def _texts(study: Study) -> dict[str, Any]:
     """Templates and questions by their texts: a later emoray may ship others under the same names."""
     e = study.experiment
     return {
-        "templates": [{"name": t.name, "system": t.system, "user": t.user} for t in e.templates],
+        "templates": [{"name": t.name, "system": t.system, "user": t.user, "control": t.control} for t in e.templates],
         "questions": [{"id": question.id, "text": question.text} for question in e.questions],
     }
 

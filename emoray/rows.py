@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import astuple, replace
+from dataclasses import astuple, fields, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from emoray.study.circumplex import Array
 from emoray.study.experiment import Cell
 from emoray.study.goemotions import LABELS, LabelMap, plain_label
 from emoray.study.outcomes import (
+    DETECTOR,
     REFUSAL_HINT,
     ROLE_BREAK_HINT,
     Answer,
@@ -35,9 +36,11 @@ from emoray.study.outcomes import (
 )
 from emoray.study.prompts import Ask, Prompt
 from emoray.study.sampling import ASKED as ASKED_SAMPLING
-from emoray.study.scoring import NeutralRule, Reading, score
+from emoray.study.scoring import NeutralRule, Reading, RefusalRule, Scores, ruled, score
 
-SCHEMA_VERSION = "1"  # in every file's metadata; a file of another version is refused, never guessed at
+SCHEMA_VERSION = "2"  # in every file's metadata; a file of a version that is not known is refused, never guessed at
+KNOWN_VERSIONS = ("1", SCHEMA_VERSION)
+"""1 means another score by `expected_cosine`, knows no rule for refusals, and does not say which detector flagged."""
 _TIME = pa.timestamp("us", tz="UTC")
 
 ASKED = pa.schema(
@@ -68,6 +71,7 @@ _SAID = pa.schema(
         ("answer", pa.string()),
         ("refused", pa.bool_()),
         ("role_break", pa.bool_()),
+        ("flagged_by", pa.string()),  # which detector these two are of; null of the first one
         ("finish_reason", pa.string()),  # "stop" or "length"
         ("finish_reason_raw", pa.string()),  # in the provider's own word, of failures too
         ("error", pa.string()),
@@ -111,6 +115,9 @@ _SCORED = pa.schema(
         ("expected_valence", pa.float64()),
         ("expected_arousal", pa.float64()),
         ("expected_cosine", pa.float64()),
+        ("direction_cosine", pa.float64()),
+        ("resultant_valence", pa.float64()),
+        ("resultant_arousal", pa.float64()),
         ("scored_by", pa.string()),  # one spec, one value: rows scored before it was changed keep the older
     ]
 )
@@ -233,16 +240,40 @@ def _said(replies: Sequence[Reply], same: Mapping[str, str | None]) -> pa.Table:
     answers = [one if isinstance(one, Answer) else None for one in outcomes]
     for name, value in _OF_ANSWERS.items():
         columns[name] = [None if answer is None else value(answer) for answer in answers]
-    texts = columns["answer"]
-    flagged = _flagged(texts, REFUSAL_HINT, is_refusal)
-    columns["refused"] = [
-        (one is not None and one.declined) or flag for flag, one in zip(flagged, answers, strict=True)
-    ]
-    columns["role_break"] = _flagged(texts, ROLE_BREAK_HINT, breaks_role)
+    columns |= _flags_of(columns["answer"])
+    told = [one is not None and one.declined for one in answers]
+    columns["refused"] = [declined or flag for flag, declined in zip(columns["refused"], told, strict=True)]
     return pa.table(columns, schema=_SAID)
 
 
-def _flagged(texts: list[Any], hint: str, flag: Callable[[str], bool]) -> list[object]:
+def _flags_of(texts: Sequence[Any]) -> dict[str, list[object]]:
+    """Columns; null of what is no answer."""
+    return {
+        "refused": _flagged(texts, REFUSAL_HINT, is_refusal),
+        "role_break": _flagged(texts, ROLE_BREAK_HINT, breaks_role),
+        "flagged_by": [None if text is None else DETECTOR for text in texts],
+    }
+
+
+def flagged_before(table: pa.Table) -> bool:
+    """Whether any answer of these rows was flagged by another detector than this emoray's."""
+    answered = pc.equal(table["outcome"], ANSWERED)
+    ours = pc.fill_null(pc.equal(table["flagged_by"], DETECTOR), False)
+    return bool(pc.any(pc.and_not(answered, ours)).as_py())
+
+
+def flagged_anew(table: pa.Table) -> pa.Table:
+    """The same rows, which have an `answer` each or none, with the flags of this emoray's detector."""
+    if not flagged_before(table):
+        return table
+    for name, values in _flags_of(table["answer"].to_pylist()).items():
+        table = table.set_column(
+            table.schema.get_field_index(name), SAID.field(name), pa.array(values, SAID.field(name).type)
+        )
+    return table
+
+
+def _flagged(texts: Sequence[Any], hint: str, flag: Callable[[str], bool]) -> list[object]:
     """`flag` of each text, asked only where the hint is found; null stays null."""
     hinted = pc.match_substring_regex(pa.array(texts, pa.string()), hint, ignore_case=True).to_pylist()
     return [found and flag(text) for text, found in zip(texts, hinted, strict=True)]
@@ -292,23 +323,46 @@ def _felt(readings: Sequence[Reading | None], reader: str, revision: str | None)
     return pa.table(columns, schema=_FELT)
 
 
-def scored(table: pa.Table, label_map: LabelMap, neutral: NeutralRule) -> pa.Table:
-    """FELT rows with the scores under a label map (the reader's), in place of any older ones: + SCORED.
+def scored(table: pa.Table, label_map: LabelMap, neutral: NeutralRule, refusals: RefusalRule = "zero") -> pa.Table:
+    """FELT rows with the scores under a label map (the reader's) and rules, in place of any older ones: + SCORED.
 
     OtherLabels where the map is not of the labels that were read.
     """
     bare = table.drop_columns([name for name in _SCORED.names if name in table.column_names])
     scores = score(affects(bare), probabilities(bare, label_map.labels), label_map, neutral, felt_affects(bare))
+    read = was_read(bare)
+    rules = pc.if_else(pa.array(read), scored_by(label_map, neutral, refusals), pa.scalar(None, pa.string()))
+    return _gain(bare, _columns(ruled(scores, flags(bare["refused"]), read, refusals), rules))
+
+
+def under(table: pa.Table, refusals: RefusalRule) -> pa.Table:
+    """Rows that were SCORED as they were read, under a rule for refusals."""
+    refused = flags(table["refused"])
+    if refusals == "as_read" or not refused.any():
+        return table
+    scores = Scores(**{one.name: table[one.name].to_numpy() for one in fields(Scores)})
+    bare = table.drop_columns(_SCORED.names)
+    return _gain(bare, _columns(ruled(scores, refused, was_read(bare), refusals), table["scored_by"]))
+
+
+def _columns(scores: Scores, rules: pa.Array | pa.ChunkedArray) -> pa.Table:
     columns = {name: pa.array(values, from_pandas=True) for name, values in vars(scores).items()}  # NaN -> null
-    rules = pc.if_else(pa.array(was_read(bare)), scored_by(label_map, neutral), pa.scalar(None, pa.string()))
-    return _gain(bare, pa.table(columns | {"scored_by": rules}, schema=_SCORED))
+    return pa.table(columns | {"scored_by": rules}, schema=_SCORED)
 
 
-def scored_by(label_map: LabelMap, neutral: NeutralRule) -> str:
-    """What decides a score beside the reading, in one word: `russell/zero/` and 8 hex digits of every label's place."""
+def scored_by(label_map: LabelMap, neutral: NeutralRule, refusals: RefusalRule = "zero") -> str:
+    """What decides a score beside the reading, in one word: `russell/zero/drop/` and 8 hex digits of every place.
+
+    The rules are that of neutral readings, then that of refusals.
+    """
     places = sorted((label, affect and astuple(affect)) for label, affect in label_map.affects)
     digest = hashlib.blake2b(json.dumps(places).encode(), digest_size=4).hexdigest()
-    return f"{label_map.name}/{neutral}/{digest}"
+    return f"{label_map.name}/{neutral}/{refusals}/{digest}"
+
+
+def flags(column: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
+    """(rows,): null is False."""
+    return np.asarray(pc.fill_null(column, False).to_numpy(), dtype=np.bool_)
 
 
 def affects(table: pa.Table) -> Array:

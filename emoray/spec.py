@@ -15,6 +15,7 @@ import types
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 from functools import cache
 from pathlib import Path
@@ -41,11 +42,12 @@ from emoray import embedded, hints, yaml_file
 from emoray.hints import did_you_mean
 from emoray.study import goemotions, prompts, rubrics, russell
 from emoray.study.circumplex import Affect, around_the_circle
+from emoray.study.conditions import Condition
 from emoray.study.experiment import Canaries, Experiment, Model, Question, Sampling, State, Template
 from emoray.study.goemotions import BadLabelMap, LabelMap
 from emoray.study.prompts import BadPrompt
 from emoray.study.rubrics import BadRubric
-from emoray.study.scoring import NeutralRule
+from emoray.study.scoring import NeutralRule, RefusalRule
 from emoray.yaml_file import BadYaml
 
 
@@ -194,6 +196,21 @@ class TemplateText(_Section):
     """The system message; empty sends none."""
     user: Text
     """The user message."""
+    control: bool | None = None
+    """A control enters no mean; left open, a template whose texts tell nothing of the state is one."""
+
+
+class HeadlineSpec(_Section):
+    """The condition that the headline, the ranking, and every mean of the report are of."""
+
+    template: Word | None = None
+    """By name; left open, the first template that is no control."""
+    intensity: Intensity | None = None
+    """Left open, the highest."""
+
+
+def _as_headline(value: Any) -> Any:
+    return {"template": value} if isinstance(value, str) else value
 
 
 class QuestionText(_Section):
@@ -715,10 +732,16 @@ class Spec(_Section):
     readers: Annotated[list[ReaderEntry], Field(min_length=1, max_length=1000)] = [
         GoEmotionsReader(kind="goemotions", name="embedded", model="embedded")
     ]
+    headline: Annotated[HeadlineSpec, BeforeValidator(_as_headline, json_schema_input_type=HeadlineSpec | Word)] = (
+        HeadlineSpec()
+    )
+    """Which template at which intensity the report's means are of; a bare name is a template's."""
     label_map: Word = "russell"
     """A shipped map, or the path of your own (YAML or CSV), seen from the spec's folder."""
     neutral: NeutralRule = "zero"
     """What a reading without a direction scores: zero, or it is dropped from the means."""
+    refusals: RefusalRule = "zero"
+    """What an answer that declines the task scores: zero, or it is dropped from the means, or as its text was read."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Decides the order of asking, and nothing else: a cell's own seed comes from its key."""
     retry: Retry = Retry()
@@ -789,6 +812,7 @@ class Study:
             "templates", self.experiment.templates, lambda template: (template.system.strip(), template.user.strip())
         )
         _directions(self.experiment)
+        self.headline = _headline(spec.headline, self.experiment)
 
 
 def own_map(reader: ReaderEntry) -> LabelMap | None:
@@ -956,7 +980,25 @@ def _template(entry: str | TemplateText) -> Template:
                 f"templates: {_short(entry)} is none of {', '.join(known)}{did_you_mean(entry, known) or _own(entry)}"
             )
         return prompts.template(entry)
-    return prompts.check_template(Template(entry.name, entry.system, entry.user))
+    written = prompts.check_template(Template(entry.name, entry.system, entry.user))
+    blind = prompts.asks_no_state(entry.system, entry.user)
+    return replace(written, control=blind if entry.control is None else entry.control)
+
+
+def _headline(wanted: HeadlineSpec, e: Experiment) -> Condition:
+    names = [template.name for template in e.templates]
+    controls = [template.name for template in e.templates if template.control]
+    told = names if len(controls) == len(names) else [name for name in names if name not in controls]
+    if wanted.template is not None and wanted.template not in told:
+        what = "is a control, which enters no mean" if wanted.template in names else "is none of the templates"
+        raise SpecError(
+            f"headline.template {_short(wanted.template)} {what}; give one of {', '.join(told)}"
+            f"{did_you_mean(wanted.template, told)}"
+        )
+    if wanted.intensity is not None and wanted.intensity not in e.intensities:
+        known = ", ".join(f"{intensity:g}" for intensity in e.intensities)
+        raise SpecError(f"headline.intensity {wanted.intensity:g} is none of the intensities; give one of {known}")
+    return Condition(wanted.template or told[0], wanted.intensity or max(e.intensities))
 
 
 def _own(template: str) -> str:

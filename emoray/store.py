@@ -530,10 +530,11 @@ class Part:
         """A file of ours; Gone, Torn, or StoreError for one of another schema version."""
         with self.reading(info):
             file = _opened_file(self._source(info))
-        if (found := file.metadata.metadata[_VERSION].decode(errors="replace")) != rows.SCHEMA_VERSION:
+        if (found := file.metadata.metadata[_VERSION].decode(errors="replace")) not in rows.KNOWN_VERSIONS:
+            known = " and ".join(map(repr, rows.KNOWN_VERSIONS))
             raise StoreError(
-                f"{self.where(info.base_name)} has schema version {found!r}, and this emoray knows "
-                f"{rows.SCHEMA_VERSION!r}: use the emoray that wrote it, or choose another run folder"
+                f"{self.where(info.base_name)} has schema version {found!r}, and this emoray knows {known}: "
+                "use the emoray that wrote it, or choose another run folder"
             )
         return file
 

@@ -30,9 +30,9 @@ from emoray.analysis.classification import (
 from emoray.readers import Reader, Reading
 from emoray.spec import GoEmotionsReader, ReaderEntry, SpecError, label_map_of, reads_as
 from emoray.study import paper
-from emoray.study.circumplex import Array, around_the_circle
+from emoray.study.circumplex import Array, around_the_circle, directions
 from emoray.study.goemotions import LABELS, LabelMap
-from emoray.study.scoring import expectation, top_labels
+from emoray.study.scoring import mean_direction, top_labels
 
 FORMAT = 2  # of a saved file
 _CHUNK = 2048  # texts: so many that those of like length fill whole batches
@@ -187,7 +187,7 @@ def judged(
 ) -> Validation:
     """The figures for (n,) true labels and (n, 28) probabilities; `setting` is the temperature they were read with."""
     chosen, vectors = top_labels(probabilities), label_map.vectors()
-    top, mean = vectors[chosen], expectation(probabilities, vectors)
+    top, mean = vectors[chosen], mean_direction(probabilities, vectors)
     reads = calibration.human_reads(true, top, mean, label_map)
     return Validation(
         quality=quality(true, chosen, label_map),
@@ -392,13 +392,13 @@ def _probabilities(readings: Sequence[Reading]) -> npt.NDArray[np.float32]:
 
 
 def _places(readings: Sequence[Reading], own_map: LabelMap) -> tuple[Array, Array]:
-    """(n, 2) twice: where a reading lies by its top label and by all of them, NaN without a direction."""
+    """(n, 2) twice: where a reading lies by its top label, and its mean direction; NaN without a direction."""
     felt = [reading.affect for reading in readings]
     direct = np.array([(one.valence, one.arousal) if one else (np.nan, np.nan) for one in felt], dtype=np.float64)
     if all(reading.probabilities is None for reading in readings):
-        return direct, direct
+        return direct, directions(direct)
     probabilities, vectors = _probabilities(readings), own_map.vectors()
-    return vectors[top_labels(probabilities)], expectation(probabilities, vectors)
+    return vectors[top_labels(probabilities)], mean_direction(probabilities, vectors)
 
 
 def _labels(

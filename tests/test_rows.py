@@ -210,8 +210,9 @@ def test_a_neutral_reading_has_no_place_and_scores_as_the_rule_says() -> None:
     felt = rows.felt(said(ANSWER), [one_hot("neutral")] * 12, reader="r", revision=None)
     zero, drop = (rows.scored(felt, label_map(), rule).to_pylist()[0] for rule in ("zero", "drop"))
     assert (zero["cosine"], drop["cosine"]) == (0.0, None)
+    assert (zero["expected_cosine"], drop["expected_cosine"]) == (0.0, None)
     for row in (zero, drop):
-        assert row["read_valence"] is row["read_arousal"] is row["angle_error_deg"] is row["expected_cosine"] is None
+        assert row["read_valence"] is row["read_arousal"] is row["angle_error_deg"] is row["direction_cosine"] is None
 
 
 def test_every_stored_row_recomputes_exactly_from_its_own_columns(tmp_path: Path) -> None:
@@ -249,10 +250,10 @@ def test_a_row_tells_under_which_map_and_rule_it_was_scored(name: str, rule: Neu
     first = scored(one_hot("joy"), Reading(None, error="no"), Reading(None, affect=Affect(0.5, 0.5)), None)
     told = first["scored_by"].to_pylist()
     assert [one is None for one in told] == [False, True, False, True] * 3
-    assert str(told[0]).startswith("russell/zero/")
+    assert str(told[0]).startswith("russell/zero/zero/")
     again = rows.scored(first, label_map(name), rule)["scored_by"].to_pylist()
     assert again[0] != told[0]
-    assert str(again[0]).startswith(f"{name}/{rule}/")
+    assert str(again[0]).startswith(f"{name}/{rule}/zero/")
 
 
 def test_a_map_that_was_edited_under_its_old_name_is_told_and_another_order_is_no_edit() -> None:

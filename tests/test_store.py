@@ -409,7 +409,7 @@ def test_a_corrupt_answer_deep_inside_is_found_by_its_checksum(part: Part) -> No
     assert Path(part.folder.path(f"torn/{part.relative}/{name}")).exists()
 
 
-@pytest.mark.parametrize("version", ["0", "2", "next"])
+@pytest.mark.parametrize("version", ["0", "3", "next"])
 def test_a_file_of_another_schema_version_is_refused_and_never_guessed_at(
     part: Part, version: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

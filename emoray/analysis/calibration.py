@@ -15,7 +15,7 @@ import numpy.typing as npt
 from emoray.analysis.classification import Indices, mean_error
 from emoray.study.circumplex import NO_DIRECTION, Array, cosines
 from emoray.study.goemotions import LabelMap
-from emoray.study.scoring import NeutralRule, expectation, top_labels
+from emoray.study.scoring import NeutralRule, mean_direction, top_labels
 
 Probabilities = npt.NDArray[np.float32]
 BINS = 15
@@ -45,7 +45,7 @@ class Ceiling:
     state_deg: float
     texts: int  # human texts whose true label lies within reach of the state
     top: float  # their mean top-label cosine with the state; NaN without texts
-    expected: float  # the same of the probability-weighted place, readings without a direction as 0
+    expected: float  # their mean expected cosine with the state, labels without a direction as 0
     top_error: float = math.nan  # standard errors: other texts of these labels
     expected_error: float = math.nan
 
@@ -58,7 +58,7 @@ class HumanReads:
     texts: Indices  # (labels,)
     directed: Indices  # (labels,) how many of them were read as having a direction
     top: Array  # (labels, 2) sums of the unit vectors read, by the most probable label
-    expected: Array  # (labels, 2) the same of the probability-weighted places
+    expected: Array  # (labels, 2) the same of the mean directions by all probabilities
     top_squares: (
         Array  # (labels, 3) sums of valence², valence × arousal, arousal² of `top`; NaN where they are not known
     )
@@ -177,19 +177,20 @@ def cosine_per_label(true: Indices, read: Array, label_map: LabelMap) -> Array:
 def human_reads(true: Indices, read: Array, expected: Array, label_map: LabelMap) -> HumanReads:
     """What was read of n human texts, by their true labels in the order of the map.
 
-    `read` and `expected` are (n, 2) places of (valence, arousal), NaN where a reading has no direction.
+    `read` is (n, 2) places of (valence, arousal), NaN where a reading has no direction; `expected` (n, 2) mean
+    directions, as `scoring.mean_direction` gives them.
     """
     vectors = label_map.vectors()
     n = len(vectors)
-    units, means = _units(read), _units(expected)
+    units = _units(read)
     return HumanReads(
         angles_deg=np.degrees(np.arctan2(vectors[:, 1], vectors[:, 0])) % 360.0,
         texts=np.bincount(true, minlength=n).astype(np.int64),
         directed=np.bincount(true[np.isfinite(units).all(axis=1)], minlength=n).astype(np.int64),
         top=_sums(true, units, n),
-        expected=_sums(true, means, n),
+        expected=_sums(true, expected, n),
         top_squares=_sums(true, _products(units), n),
-        expected_squares=_sums(true, _products(means), n),
+        expected_squares=_sums(true, _products(expected), n),
     )
 
 
@@ -225,7 +226,7 @@ def empirical_ceilings(
 ) -> list[Ceiling]:
     """The ceilings of a reader of the map's labels, straight from its (n, labels) probabilities."""
     vectors = label_map.vectors()
-    reads = human_reads(true, vectors[top_labels(probabilities)], expectation(probabilities, vectors), label_map)
+    reads = human_reads(true, vectors[top_labels(probabilities)], mean_direction(probabilities, vectors), label_map)
     return ceilings_at(states_deg, reads, reach_deg=reach_deg)
 
 

@@ -136,21 +136,23 @@ class Whole:
 def score_values(scores: Mapping[str, Array]) -> dict[str, npt.NDArray[np.generic]]:
     """The sums that tables need, from the SCORED columns of rows (NaN for "no value")."""
     values: dict[str, npt.NDArray[np.generic]] = {}
-    for which, prefix in (("cosine", "read"), ("expected", "expected")):
+    length = np.hypot(scores["read_valence"], scores["read_arousal"])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        top = {axis: scores[f"read_{axis}"] / length for axis in ("valence", "arousal")}
+    soft = {axis: scores[f"resultant_{axis}"] for axis in ("valence", "arousal")}
+    for which, prefix, units in (("cosine", "read", top), ("expected", "expected", soft)):
         score = scores["cosine" if which == "cosine" else "expected_cosine"]
         valence, arousal = scores[f"{prefix}_valence"], scores[f"{prefix}_arousal"]
-        length = np.hypot(valence, arousal)
         scored = ~np.isnan(score)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            values |= {
-                f"{which}_n": scored,
-                f"{which}_sum": score,
-                f"{which}_squares": score**2,
-                f"{which}_unit_valence": np.where(scored, valence / length, np.nan),
-                f"{which}_unit_arousal": np.where(scored, arousal / length, np.nan),
-                f"{which}_valence": np.where(scored, valence, np.nan),
-                f"{which}_arousal": np.where(scored, arousal, np.nan),
-            }
+        values |= {
+            f"{which}_n": scored,
+            f"{which}_sum": score,
+            f"{which}_squares": score**2,
+            f"{which}_unit_valence": np.where(scored, units["valence"], np.nan),
+            f"{which}_unit_arousal": np.where(scored, units["arousal"], np.nan),
+            f"{which}_valence": np.where(scored, valence, np.nan),
+            f"{which}_arousal": np.where(scored, arousal, np.nan),
+        }
     return values
 
 
@@ -207,6 +209,13 @@ def groups(
     levels, shape = tally.axis(axis).levels, [len(tally.axis(name).levels) for name in AXES[:3]]
     members = np.indices(shape)[AXES.index(axis)].ravel()[:, None] == np.arange(len(levels))
     return tables.groups(levels, members, moderated=axis == "state")
+
+
+def overall(
+    tally: Tally, label_map: LabelMap, *, level: float = 0.95, human: Mapping[float, float] | None = None
+) -> Group:
+    """The one line of a whole tally."""
+    return _group("all", tally, _tops(tally, label_map), level, human or {})
 
 
 def state_by_question(tally: Tally) -> Array:

@@ -91,6 +91,13 @@ class Tally:
         at = self._at(name)
         return self._only(at, self.axes[at].levels.index(level))
 
+    def among(self, name: str, levels: Sequence[Level]) -> Tally:
+        """The sums of some levels, in their order here."""
+        at, mine = self._at(name), self.axis(name)
+        places = mine.places(levels)
+        axes = (*self.axes[:at], Axis(name, tuple(levels)), *self.axes[at + 1 :])
+        return Tally(axes, {key: array.take(places, axis=at) for key, array in self.sums.items()})
+
     def each(self, name: str) -> Iterator[tuple[Level, Tally]]:
         """Each level of an axis and the sums of it alone, in their order."""
         at = self._at(name)

@@ -16,7 +16,7 @@ from emoray.report.summary import ModelSummary, Settings, Summary, Unusable, sum
 from emoray.report.tables import terminal_table
 from emoray.study.circumplex import Affect
 from emoray.study.goemotions import LabelMap, label_map, label_map_from
-from emoray.study.scoring import NeutralRule
+from emoray.study.scoring import NeutralRule, RefusalRule
 
 __all__ = ["Rows", "Settings", "Source", "Summary", "Unusable", "into", "terminal_table", "write_report"]
 
@@ -29,6 +29,7 @@ def write_report(
     *,
     labels: LabelMap | None = None,
     neutral: NeutralRule | None = None,
+    refusals: RefusalRule | None = None,
     level: float = 0.95,
     shuffles: int = 1000,
     seed: int = 0,
@@ -40,18 +41,27 @@ def write_report(
 ) -> Summary:
     """Write summary.json, tables/, figures/ and report.html of a run; returns what they show.
 
-    Scores are computed anew from the stored probabilities, under the run's own label map and neutral rule or others;
+    Scores are computed anew from the stored probabilities, under the run's own label map and rules or others;
     `own_maps` are the run's of readers with other labels, by name, `moved` those that stand in their place here.
     `human_text` is what readers made of labelled human text, by name; `human_labels` what people read in some answers,
     by key; `lost_usd` what was spent at most on answers that nobody has, by model. Unusable, with nothing written where
     what is given beside the run does not fit it.
     """
     manifest = source.manifest() or {}
-    own = Settings(_labels_of(manifest), _neutral_of(manifest), level, shuffles, seed, own_maps or {})
+    own = Settings(
+        _labels_of(manifest),
+        _neutral_of(manifest),
+        level,
+        shuffles,
+        seed,
+        own_maps or {},
+        refusals=_refusals_of(manifest),
+    )
     chosen = replace(
         own,
         label_map=labels or own.label_map,
         neutral=neutral or own.neutral,
+        refusals=refusals or own.refusals,
         own_maps={**own.own_maps, **(moved or {})},
         human_text=human_text or {},
         human_labels=human_labels or {},
@@ -105,7 +115,7 @@ def _write_pages(name: str, pages: Iterable[figures.Page], write: Writer) -> Non
 def _rules(settings: Settings) -> tuple[Any, ...]:
     """What two settings must share to give the same scores."""
     own = {name: label_map.affects for name, label_map in settings.own_maps.items()}
-    return settings.neutral, settings.label_map.affects, own
+    return settings.neutral, settings.refusals, settings.label_map.affects, own
 
 
 def _labels_of(manifest: Mapping[str, Any]) -> LabelMap:
@@ -118,6 +128,12 @@ def _labels_of(manifest: Mapping[str, Any]) -> LabelMap:
 
 def _neutral_of(manifest: Mapping[str, Any]) -> NeutralRule:
     rule: NeutralRule = (manifest.get("spec") or {}).get("neutral", "zero")
+    return rule
+
+
+def _refusals_of(manifest: Mapping[str, Any]) -> RefusalRule:
+    """Zero also of a run that was made before there was such a rule."""
+    rule: RefusalRule = (manifest.get("spec") or {}).get("refusals", "zero")
     return rule
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from unicodedata import category
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -23,7 +23,7 @@ from emoray.report.summary import Comparison, ModelSummary, Scores, Summary
 from emoray.report.tables import level_name, of_ceiling, of_human
 from emoray.report.words import (
     UNKNOWN,
-    count,
+    condition,
     headline,
     listed,
     named,
@@ -31,6 +31,7 @@ from emoray.report.words import (
     number,
     p_value,
     percent,
+    refusals,
     settings_line,
     several,
     with_interval,
@@ -59,7 +60,11 @@ def page(summary: Summary) -> str:
         "cautions": _cautions(summary),
         "readers": [_reader(summary, name) for name in summary.readers],
         "notes": _notes(summary),
-        "several_conditions": len(design.templates) > 1 or len(design.intensities) > 1,
+        "several_conditions": design.several_conditions,
+        "condition": condition(summary),
+        "conditions": sections.conditions(summary),
+        "refusals": sections.refusals(summary),
+        "refusal": refusals(summary.settings.refusals),
         "comparisons": _families(summary.comparisons),
         "agreement": sections.agreement(summary),
         "corrections": sections.corrections(summary),
@@ -131,15 +136,7 @@ def _without_panels(summary: Summary, models: int) -> str:
 
 
 def _variants(reader: str, models: Sequence[ModelSummary]) -> list[dict[str, Any]]:
-    refused = sum(one.counts.refused for one in models)
-    read_by = f"Read by {reader}"
-    if not refused:
-        return [_variant(read_by, [(one, one.scores) for one in models])]
-    verb = "is" if refused == 1 else "are"
-    return [
-        _variant(f"{read_by}; {count(refused, 'refusal')} {verb} among the answers", [(m, m.scores) for m in models]),
-        _variant(f"{read_by}; refusals left out", [(m, m.without_refusals or m.scores) for m in models]),
-    ]
+    return [_variant(f"Read by {reader}", [(one, one.scores) for one in models])]
 
 
 def _variant(caption: str, models: Sequence[tuple[ModelSummary, Scores]]) -> dict[str, Any]:
@@ -154,7 +151,7 @@ def _variant(caption: str, models: Sequence[tuple[ModelSummary, Scores]]) -> dic
         "lines": [
             {
                 "model": one.model,
-                "answers": f"{one.counts.answers - (one.counts.refused if scores is not one.scores else 0):,}",
+                "answers": f"{one.counts.answers:,}",
                 "failed": f"{one.counts.failures:,}",
                 "cosine": with_interval(scores.whole.group.cosine),
                 "strip": _strip(scores, least),
@@ -202,8 +199,8 @@ def _pivot(summary: Summary, models: Sequence[ModelSummary], axis: GroupAxis) ->
     names = {
         "state": ("State", "Mean cosine by state, as a table"),
         "question": ("Question", "Mean cosine by question, as a table"),
-        "template": ("Template", "Mean cosine by template"),
-        "intensity": ("Intensity", "Mean cosine by intensity"),
+        "template": ("Template", f"Mean cosine by template{_at(summary, 'intensity')}"),
+        "intensity": ("Intensity", f"Mean cosine by intensity{_at(summary, 'template')}"),
     }
     left_out = [("models", len(models) - MODELS)]
     models = models[:MODELS]
@@ -225,6 +222,14 @@ def _pivot(summary: Summary, models: Sequence[ModelSummary], axis: GroupAxis) ->
             for place, groups in enumerate(lines[:ROWS])
         ],
     }
+
+
+def _at(summary: Summary, what: Literal["template", "intensity"]) -> str:
+    """Of which intensity the lines by template are, or of which template those by intensity."""
+    chosen = summary.design.headline
+    if chosen is None:
+        return ""
+    return f", at intensity {chosen.intensity:g}" if what == "intensity" else f", with template {chosen.template}"
 
 
 _FILES: dict[GroupAxis, str] = {
@@ -255,7 +260,8 @@ def _level(summary: Summary, axis: GroupAxis, place: int) -> dict[str, Any]:
             question = design.questions[place]
             return {"name": question.id, "note": f"{_excerpt(question.text)} ({question.mark})", "colour": None}
         case "template":
-            return {"name": design.templates[place].name, "note": design.templates[place].mark, "colour": None}
+            one = design.templates[place]
+            return {"name": one.name, "note": f"{one.mark}, control" if one.control else one.mark, "colour": None}
         case "intensity":
             return {"name": f"{design.intensities[place]:g}", "note": "", "colour": None}
 
@@ -561,7 +567,10 @@ def _provenance(summary: Summary) -> Shown:
         ("Neutral rule", f"a neutral reading {neutral(chosen)}", "ours", "the paper's rule is unknown"),
         ("Russell's angles", f"28 terms; disputed: {_disputed()}", "secondary", russell.SOURCE),
     ]
-    lines += [("Template", one.name, one.mark, "") for one in design.templates[:ROWS]]
+    lines += [
+        ("Template", one.name, one.mark, "a control, which enters no mean" if one.control else "")
+        for one in design.templates[:ROWS]
+    ]
     lines += [("Question", f"{one.id}: {_excerpt(one.text)}", one.mark, "") for one in design.questions[:ROWS]]
     lines += [
         ("Reader", name, "ours", _revisions(summary.of_reader(name)[0].reader_revisions))
@@ -578,7 +587,12 @@ def _provenance(summary: Summary) -> Shown:
     ]
     lines += [("Sampling", how, "ours", f"of {of}; the paper's is unknown") for how, of in _samplings(summary).items()]
     lines += [
-        ("Refusals", "answers, flagged by a pattern", "ours", "how the paper scored them is unknown"),
+        (
+            "Refusals",
+            f"an answer that declines the task {refusals(chosen.refusals)}",
+            "ours",
+            "how the paper scored them is unknown",
+        ),
         ("Intervals, shuffled control", "see above", "ours", "the paper's tests are unknown"),
     ]
     counts = {

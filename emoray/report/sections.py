@@ -18,7 +18,14 @@ from emoray.report.agreement import ALL, Agreement
 from emoray.report.night import Night
 from emoray.report.shown import PANELS_EACH, ROWS, Shown, more, shown
 from emoray.report.summary import Settings, Summary
-from emoray.report.tables import level_name, said_correction, said_drift, said_pair
+from emoray.report.tables import (
+    level_name,
+    said_conditions,
+    said_correction,
+    said_drift,
+    said_pair,
+    said_refusals,
+)
 from emoray.report.words import (
     UNKNOWN,
     count,
@@ -36,6 +43,7 @@ from emoray.report.words import (
     with_interval,
 )
 from emoray.report.words import agreement as agreement_sentence
+from emoray.report.words import refusals as refusal
 
 _VERDICTS = {"yes": "yes", "no": "no", "open": "open", "unknown": "–"}
 _SEEN_BY = {"canaries": "canaries", "cells": "all cells"}
@@ -136,14 +144,38 @@ def shares(parts: Parts) -> list[str]:
     return list(found.values())
 
 
+def refusals(summary: Summary) -> Shown:
+    """The means under every rule for refusals, and the worst that failures could be; where there is either."""
+    lines = [
+        {"name": named(summary, one.model, one.reader), "cells": said_refusals(one.weighed)}
+        for one in summary.models
+        if any(some.counts.refused or some.counts.failures for some in summary.models)
+    ]
+    return shown(lines, "tables/refusals.csv")
+
+
+def conditions(summary: Summary) -> Shown:
+    """Each condition by itself."""
+    lines = [
+        {
+            "name": named(summary, one.model, one.reader),
+            "condition": ", ".join(filter(None, [template, intensity, control])),
+            "cells": (f"{group.scored:,}", with_interval(group.cosine), with_interval(group.expected)),
+        }
+        for one in summary.models
+        for template, intensity, control, group in said_conditions(one)
+    ]
+    return shown(lines if summary.design.several_conditions else [], "tables/conditions.csv")
+
+
 def planning(summary: Summary) -> Shown:
     """What more asking would buy, of every model whose spread is known."""
     design, level = summary.design, summary.settings.level
-    states, conditions = len(design.states), len(design.templates) * len(design.intensities)
+    states = len(design.states)
     lines = []
     for one in summary.models[:ROWS]:
         parts, questions = one.scores.whole.parts, one.scores.whole.group.cosine.units
-        prompts = states * questions * conditions
+        prompts = states * questions
         repetitions = one.scores.whole.group.scored / prompts if prompts else 0.0
         if not parts.interaction >= 0 or questions < 2:
             continue
@@ -267,4 +299,4 @@ def _panel(summary: Summary, name: str, first: str, second: str) -> Markup:
 
 
 def _rules(settings: Settings) -> str:
-    return f"{label_maps(settings)}, a neutral reading {neutral(settings)}"
+    return f"{label_maps(settings)}, a neutral reading {neutral(settings)}, a refusal {refusal(settings.refusals)}"

@@ -18,10 +18,11 @@ from emoray.analysis.summaries import AXES, score_values
 from emoray.analysis.tally import Factor, Tally
 from emoray.analysis.variance import identical_share
 from emoray.report.night import FELT_COLUMNS, SAID_COLUMNS, Heard, Rounds, canaries
-from emoray.study.circumplex import NO_DIRECTION, Affect
+from emoray.study.circumplex import NO_DIRECTION, Affect, Array
+from emoray.study.conditions import Condition
 from emoray.study.experiment import BLOCK_REPETITIONS, Sampling
 from emoray.study.goemotions import LabelMap
-from emoray.study.scoring import NeutralRule, Scores
+from emoray.study.scoring import NeutralRule, RefusalRule, Scores
 
 BATCH = 65_536  # rows at a time: a report of ten million rows needs the memory of one batch
 EXAMPLES = 2  # answers kept per model and state
@@ -31,12 +32,14 @@ _COLUMN_OF = {"template": "template", "intensity": "intensity", "state": "state_
 _SAMPLING = tuple(column.name for column in fields(Sampling))
 _SAID = (
     "key", "prompt_sha", "template", "intensity", "state_deg", "question_id", "question", "state_term",
-    "outcome", "answer", "refused", "role_break", "finish_reason", "finish_reason_raw", "host", "model_revision",
+    "outcome", "answer", "refused", "role_break", "flagged_by",
+    "finish_reason", "finish_reason_raw", "host", "model_revision",
     "cost_usd", "error", *_SAMPLING, *SAID_COLUMNS,
 )  # fmt: skip
 _FELT = (
     "key", "prompt_sha", "template", "intensity", "state_deg", "question_id", "valence", "arousal", "outcome",
-    "refused", "reader_revision", "label", "probability", "probabilities", "labels", "felt_valence", "felt_arousal",
+    "refused", "role_break", "flagged_by", "reader_revision",
+    "label", "probability", "probabilities", "labels", "felt_valence", "felt_arousal",
     "truncated", "read_error", *FELT_COLUMNS,
 )  # fmt: skip
 
@@ -106,12 +109,15 @@ class HumanRead:
     asked: Affect
     human: Affect | None  # None: without a direction
     cosine: float  # the reader's; NaN where it found nothing
+    refused: bool = False
 
 
 @dataclass(frozen=True)
 class Closely:
     """What is wanted of single answers, beside sums and examples."""
 
+    headline: Condition | None = None  # the only one whose single answers count; None: all do
+    controls: frozenset[str] = frozenset()  # templates that enter no mean
     sample: bool = False  # for comparing readers
     human: Mapping[str, Affect | None] = field(default_factory=dict)  # what people read, by key
     round_width: int = BLOCK_REPETITIONS  # repetitions that make a round of cells
@@ -122,6 +128,8 @@ class Said:
     """What one model said."""
 
     outcomes: Tally  # by outcome and state: n, refused, role_break, cut, cost_usd
+    failed: Tally  # n by the axes of a design
+    conditions: set[Condition] = field(default_factory=set)
     heard: Heard = field(default_factory=Heard)  # when, and what the provider said it was
     hashes: list[npt.NDArray[np.uint64]] = field(default_factory=list)
     examples: list[Example] = field(default_factory=list)
@@ -155,11 +163,13 @@ class Felt:
 
 def said(model: str, source: Rows, closely: Closely = Closely()) -> Said:
     """One pass over a model's answers and failures."""
-    found = Said(_count_outcomes(rows.SAID.empty_table()))
-    for whole in _batches(source, _SAID):
+    found = Said(_count_outcomes(rows.SAID.empty_table()), _count_failed(rows.SAID.empty_table()))
+    for whole in map(rows.flagged_anew, _batches(source, _SAID)):
         found.heard.add(whole)
         batch = _measured(whole)
         found.outcomes += _count_outcomes(batch)
+        found.failed += _count_failed(batch.filter(pc.not_equal(batch["outcome"], rows.ANSWERED)))
+        found.conditions |= _conditions(batch)
         found.questions |= _pairs(batch, "question_id", "question")
         found.terms |= _pairs(batch, "state_deg", "state_term")
         found.failure_texts = _failure_texts(batch) | found.failure_texts
@@ -186,26 +196,105 @@ def felt(
     neutral: NeutralRule,
     examples: Sequence[Example] = (),
     closely: Closely = Closely(),
+    refusals: RefusalRule = "zero",
 ) -> Felt:
-    """One pass over a reader's rows, scored anew from the stored probabilities under a label map and neutral rule.
+    """One pass over a reader's rows, scored anew from the stored probabilities under a label map and rules.
 
-    rows.OtherLabels where the map is not of the labels that were read.
+    The tally holds scores as they were read, by `refused`, so that `under` finds any rule in it; everything else is by
+    the rule given. rows.OtherLabels where the map is not of the labels that were read.
     """
-    wanted = {example.key: example for example in examples}
+    arguments = (reader, source, label_map, neutral, {example.key: example for example in examples}, closely, refusals)
+    try:
+        return _felt(*arguments, _FELT)
+    except _FlaggedBefore:
+        return _felt(*arguments, (*_FELT, "answer"))
+
+
+def _felt(
+    reader: str,
+    source: Rows,
+    label_map: LabelMap,
+    neutral: NeutralRule,
+    wanted: dict[str, Example],
+    closely: Closely,
+    refusals: RefusalRule,
+    columns: Sequence[str],
+) -> Felt:
     found = Felt(_score_tally(rows.SCORED.empty_table()), Rounds(closely.round_width))
-    for batch in _batches(source, _FELT):
-        whole = rows.scored(batch.filter(pc.equal(batch["outcome"], rows.ANSWERED)), label_map, neutral)
-        found.rounds.add(whole)
-        scored = _measured(whole)
-        found.scores += _score_tally(scored)
+    for batch in _flagged(source, columns):
+        whole = rows.scored(batch.filter(pc.equal(batch["outcome"], rows.ANSWERED)), label_map, neutral, "as_read")
+        found.scores += _score_tally(_measured(whole))
         found.revisions |= _distinct(batch, "reader_revision")
+        by_rule = rows.under(whole, refusals)
+        found.rounds.add(_without(by_rule, closely.controls))
+        scored = _measured(by_rule)
         found.examples += _read_examples(reader, scored, wanted)
-        found.human += _human_reads(scored, closely.human) if closely.human else []
+        if closely.human or closely.sample:
+            single = _of_condition(scored, closely.headline)
+            found.human += _human_reads(single, closely.human)
         if closely.sample:
-            found.sample.add(scored["key"], **_single(scored))
+            found.sample.add(single["key"], **_single(single))
     found.sample.cut()
     found.examples.sort(key=lambda example: (example.state_deg, example.key))
     return found
+
+
+def under(tally: Tally, refusals: RefusalRule) -> Tally:
+    """A tally of scores as they were read, under a rule for refusals; its axes stay."""
+    if refusals == "as_read" or True not in tally.axis("refused").levels:
+        return tally
+    at = [axis.name for axis in tally.axes].index("refused")
+    of_refused = np.array(tally.axes[at].levels, dtype=np.bool_).reshape(
+        [-1 if i == at else 1 for i in range(len(tally.axes))]
+    )
+    return Tally(
+        tally.axes,
+        {
+            name: array if name in _COUNTS else np.where(of_refused, _instead(name, tally, refusals), array)
+            for name, array in tally.sums.items()
+        },
+    )
+
+
+_COUNTS = ("read", "unread", "read_truncated", "neutral")
+
+
+def _instead(name: str, tally: Tally, refusals: RefusalRule) -> Array | float:
+    """What stands in place of a sum over refused answers: as many zeros as were read, or nothing."""
+    return tally.sums["read"] if refusals == "zero" and name.endswith("_n") else 0.0
+
+
+class _FlaggedBefore(Exception):
+    """Rows with flags of an older detector, and no texts beside them."""
+
+
+def _flagged(source: Rows, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """Rows with the flags of this emoray's detector."""
+    for batch in _batches(source, columns):
+        if "answer" not in columns and rows.flagged_before(batch):
+            raise _FlaggedBefore
+        yield batch if "answer" not in columns else rows.flagged_anew(batch)
+
+
+def _conditions(batch: pa.Table) -> set[Condition]:
+    distinct = batch.select(["template", "intensity"]).group_by(["template", "intensity"]).aggregate([])
+    return {Condition(one["template"], one["intensity"]) for one in distinct.to_pylist()}
+
+
+def _of_condition(table: pa.Table, condition: Condition | None) -> pa.Table:
+    if condition is None:
+        return table
+    of_template = pc.equal(table["template"], condition.template)
+    mine = pc.and_(of_template, pc.equal(table["intensity"], condition.intensity))
+    return table if pc.all(mine).as_py() else table.filter(mine)
+
+
+def _without(table: pa.Table, controls: frozenset[str]) -> pa.Table:
+    """Canaries stay, whatever their template: they are compared with themselves alone."""
+    if not controls:
+        return table
+    control = pc.is_in(table["template"], pa.array(sorted(controls), pa.string()))
+    return table.filter(pc.or_(canaries(table), pc.invert(control)))
 
 
 def _batches(source: Rows, columns: Sequence[str]) -> Iterator[pa.Table]:
@@ -232,9 +321,9 @@ def _failure_texts(batch: pa.Table) -> dict[str, str]:
 def _count_outcomes(batch: pa.Table) -> Tally:
     values = {
         "n": np.ones(batch.num_rows),
-        "refused": _flags(batch["refused"]),
-        "role_break": _flags(batch["role_break"]),
-        "cut": _flags(pc.equal(batch["finish_reason"], "length")),
+        "refused": rows.flags(batch["refused"]),
+        "role_break": rows.flags(batch["role_break"]),
+        "cut": rows.flags(pc.equal(batch["finish_reason"], "length")),
         "cost_usd": _amounts(batch["cost_usd"].to_numpy()),
     }
     return Tally.of({"outcome": _factor(batch["outcome"]), "state": _factor(batch["state_deg"])}, values)
@@ -245,8 +334,13 @@ def _amounts(usd: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.where(np.isfinite(usd) & (usd >= 0), usd, np.nan)
 
 
+def _count_failed(failed: pa.Table) -> Tally:
+    factors = {axis: _factor(failed[_COLUMN_OF[axis]]) for axis in AXES}
+    return Tally.of(factors, {"n": np.ones(failed.num_rows)})
+
+
 def _score_tally(scored: pa.Table) -> Tally:
-    refused = _flags(scored["refused"])
+    refused = rows.flags(scored["refused"])
     factors = {"refused": Factor((False, True), refused.astype(np.int64))}
     factors |= {axis: _factor(scored[_COLUMN_OF[axis]]) for axis in AXES}
     columns = {column.name: scored[column.name].to_numpy() for column in fields(Scores)}
@@ -254,7 +348,7 @@ def _score_tally(scored: pa.Table) -> Tally:
     counts = {
         "read": was_read,
         "unread": scored["read_error"].is_valid().to_numpy(),
-        "read_truncated": _flags(scored["truncated"]),
+        "read_truncated": rows.flags(scored["truncated"]),
         "neutral": was_read & np.isnan(_angles_deg(scored)),
     }
     return Tally.of(factors, counts | score_values(columns))
@@ -265,10 +359,6 @@ def _factor(column: pa.ChunkedArray) -> Factor:
     if isinstance(encoded, pa.ChunkedArray):
         encoded = encoded.combine_chunks()
     return Factor(tuple(encoded.dictionary.to_pylist()), encoded.indices.to_numpy().astype(np.int64))
-
-
-def _flags(column: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
-    return np.asarray(pc.fill_null(column, False).to_numpy(), dtype=np.bool_)
 
 
 def _pairs(batch: pa.Table, key: str, value: str) -> dict[Any, Any]:
@@ -347,7 +437,7 @@ def _with_keys(table: pa.Table, keys: Collection[str]) -> pa.Table:
 
 
 def _human_reads(scored: pa.Table, human: Mapping[str, Affect | None]) -> list[HumanRead]:
-    names = ("key", "question_id", "valence", "arousal", "cosine")
+    names = ("key", "question_id", "valence", "arousal", "cosine", "refused")
     return [
         HumanRead(
             row["key"],
@@ -355,6 +445,7 @@ def _human_reads(scored: pa.Table, human: Mapping[str, Affect | None]) -> list[H
             Affect(row["valence"], row["arousal"]),
             human[row["key"]],
             float("nan") if row["cosine"] is None else row["cosine"],
+            bool(row["refused"]),
         )
         for row in _with_keys(scored.select(list(names)), human).to_pylist()
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,15 +28,28 @@ from emoray.analysis.summaries import (
 )
 from emoray.analysis.tally import Axis, Tally
 from emoray.report.agreement import Agreement, Who, agreement
+from emoray.report.conditions import (
+    REFUSAL_RULES,
+    OneCondition,
+    Weighed,
+    by_intensity,
+    by_template,
+    conditions,
+    focus,
+    over_conditions,
+    weighed,
+    with_level,
+)
 from emoray.report.night import Night, Watched, night, one_family, round_width
-from emoray.report.source import Closely, Example, Felt, HumanRead, Said, Source, felt, said
+from emoray.report.source import Closely, Example, Felt, HumanRead, Said, Source, felt, said, under
 from emoray.rows import ANSWERED, OtherLabels
 from emoray.study import families, prompts
 from emoray.study.circumplex import Affect, Array, cosines
+from emoray.study.conditions import Condition, controls_of, headline_of
 from emoray.study.endings import Ending, ending_of
 from emoray.study.experiment import Sampling
 from emoray.study.goemotions import DIRECT, LabelMap
-from emoray.study.scoring import NeutralRule
+from emoray.study.scoring import NeutralRule, RefusalRule
 
 FORMAT = 1  # of summary.json
 
@@ -53,6 +66,7 @@ class Settings:
     own_maps: Mapping[str, LabelMap] = field(default_factory=dict)  # of readers whose labels are not GoEmotions'
     human_text: Mapping[str, HumanReads] = field(default_factory=dict)  # reader -> what it made of human text
     human_labels: Mapping[str, Affect | None] = field(default_factory=dict)  # key -> what people read in that answer
+    refusals: RefusalRule = "zero"
     beside: Settings | None = None  # the run's own, where the report was asked for under others
 
     def map_of(self, reader: str) -> LabelMap:
@@ -83,6 +97,7 @@ class Question:
 class Template:
     name: str
     mark: str
+    control: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,6 +108,15 @@ class Design:
     questions: tuple[Question, ...]
     templates: tuple[Template, ...]
     intensities: tuple[float, ...]
+    headline: Condition | None = None  # the condition that every mean is of that says no other; None of nothing asked
+
+    @property
+    def several_conditions(self) -> bool:
+        return len(self.templates) * len(self.intensities) > 1
+
+    @property
+    def controls(self) -> frozenset[str]:
+        return frozenset(one.name for one in self.templates if one.control)
 
 
 @dataclass(frozen=True)
@@ -114,13 +138,13 @@ class Counts:
 
 @dataclass(frozen=True)
 class Scores:
-    """All tables of one model by one reader."""
+    """All tables of one model by one reader, of the headline's condition."""
 
     whole: Whole
     states: tuple[Group, ...]
     questions: tuple[Group, ...]
-    templates: tuple[Group, ...]
-    intensities: tuple[Group, ...]
+    templates: tuple[Group, ...]  # at the headline's intensity
+    intensities: tuple[Group, ...]  # with the headline's template
     state_by_question: Array  # (states, questions) mean cosines
 
 
@@ -138,7 +162,15 @@ class ModelSummary:
     failures_by_state: Mapping[float, int]
     identical: float  # share of answers that repeat an earlier one to the same prompt
     scores: Scores
-    without_refusals: Scores | None  # None where nothing was refused
+    otherwise: Mapping[str, Scores]  # under the other rules for refusals; empty where nothing was refused
+    weighed: Weighed
+    conditions: tuple[OneCondition, ...] = ()  # each by itself, controls too
+    over_conditions: Group | None = None  # the mean over all that are no control; None where there is but one
+
+    @property
+    def without_refusals(self) -> Scores | None:
+        """None where nothing was refused, or refusals are left out anyway."""
+        return self.otherwise.get("drop")
 
 
 @dataclass(frozen=True)
@@ -227,7 +259,7 @@ class Summary:
                 for name, own in self.settings.own_maps.items()
                 if own is not DIRECT
             },
-            **{name: getattr(self.settings, name) for name in ("neutral", "level", "shuffles", "seed")},
+            **{name: getattr(self.settings, name) for name in ("neutral", "refusals", "level", "shuffles", "seed")},
             "human_text": sorted(self.settings.human_text),
             "human_labels": len(self.settings.human_labels),
         }
@@ -254,9 +286,10 @@ def summarize(source: Source, settings: Settings) -> Summary:
     """
     manifest = source.manifest()
     readers = _in_order(source.readers(), manifest or {})
-    closely = Closely(len(readers) > 1, settings.human_labels, round_width(manifest or {}))
+    closely = Closely(sample=len(readers) > 1, human=settings.human_labels, round_width=round_width(manifest or {}))
     heard = {model: said(model, source.answers(model), closely) for model in source.models()}
     _check_labels(settings.human_labels, heard)
+    closely = _within(closely, manifest or {}, heard)
     read: dict[Who, Felt] = {}
     left_out: dict[str, str] = {}
     for reader in readers:
@@ -264,10 +297,16 @@ def summarize(source: Source, settings: Settings) -> Summary:
             read |= _of_reader(reader, source, settings, heard, closely)
         except OtherLabels as wrong:
             left_out[reader] = str(wrong)
-    axes = _axes([one.scores for one in read.values()])
-    tallies = {who: one.scores.over((_REFUSED, *axes)) for who, one in read.items()}
+    _check_reads(read, settings, closely.headline)
+    axes = _axes([one.scores for one in read.values()] + [one.failed for one in heard.values()], closely.headline)
+    counted = {who: one.scores.over((_REFUSED, *axes)) for who, one in read.items()}
+    ruled = {who: under(tally, settings.refusals) for who, tally in counted.items()}
+    tallies = {who: focus(tally, closely.headline) for who, tally in ruled.items()}
     ids = _model_ids(manifest or {})
-    found = [_model(*who, ids.get(who[1]), heard[who[1]], read[who], tally, settings) for who, tally in tallies.items()]
+    found = [
+        _model(*who, ids.get(who[1]), heard[who[1]], read[who], tally, settings, closely)
+        for who, tally in counted.items()
+    ]
     found.sort(key=lambda one: (readers.index(one.reader), _worst_last(one), one.model))
     order = [(one.reader, one.model) for one in found]
     nights, watched = one_family(
@@ -277,13 +316,15 @@ def summarize(source: Source, settings: Settings) -> Summary:
     return Summary(
         run=_run(manifest),
         settings=settings,
-        design=_design(axes, list(heard.values()), settings.label_map, (manifest or {}).get("marks", {})),
+        design=_design(axes, list(heard.values()), settings.label_map, (manifest or {}).get("marks", {}), closely),
         models=tuple(found),
-        comparisons=tuple(_comparisons({who: tallies[who] for who in order}, settings.level)),
+        comparisons=tuple(
+            _comparisons({who: tallies[who] for who in order}, _by_template(ruled, closely.headline), settings.level)
+        ),
         examples=tuple(example for who in order for example in read[who].examples),
         agreement=_agreement(tallies, read, heard, settings),
         corrections=tuple(_corrections({who: tallies[who] for who in order}, read, settings)),
-        beside=tuple(_beside(source, {who: tallies[who] for who in order}, settings)),
+        beside=tuple(_beside(source, {who: tallies[who] for who in order}, settings, closely)),
         kinships=tuple(_kinships(manifest or {}, readers)),
         nights=nights,
         watched=watched,
@@ -299,7 +340,9 @@ def _of_reader(
 ) -> dict[Who, Felt]:
     label_map = settings.map_of(reader)
     return {
-        (reader, model): felt(reader, source.rows(reader, model), label_map, settings.neutral, one.examples, closely)
+        (reader, model): felt(
+            reader, source.rows(reader, model), label_map, settings.neutral, one.examples, closely, settings.refusals
+        )
         for model, one in heard.items()
     }
 
@@ -311,14 +354,23 @@ def _rng(settings: Settings, what: str) -> np.random.Generator:
     return np.random.default_rng([settings.seed, *what.encode()])
 
 
-def _axes(tallies: Sequence[Tally]) -> tuple[Axis, ...]:
+def _within(closely: Closely, manifest: Mapping[str, Any], heard: Mapping[str, Said]) -> Closely:
+    """With the headline's condition and the controls, by the manifest and by what was asked."""
+    seen = {condition for one in heard.values() for condition in one.conditions}
+    spec, marks = manifest.get("spec") or {}, (manifest.get("marks") or {}).get("templates", {})
+    controls = controls_of(spec, marks, {one.template for one in seen})
+    return replace(closely, headline=headline_of(spec, seen, controls), controls=controls)
+
+
+def _axes(tallies: Sequence[Tally], headline: Condition | None) -> tuple[Axis, ...]:
     """The union of what all models and readers have seen; shipped questions in their own order, others after them."""
     shipped = list(prompts.shipped_questions())
     axes = []
     for name in AXES:
         levels = sorted({level for tally in tallies for level in tally.axis(name).levels})
         known = [level for level in shipped if level in levels] if name == "question" else []
-        axes.append(Axis(name, (*known, *(level for level in levels if level not in known))))
+        axis = Axis(name, (*known, *(level for level in levels if level not in known)))
+        axes.append(with_level(axis, getattr(headline, name)) if hasattr(headline, name) else axis)
     return tuple(axes)
 
 
@@ -346,6 +398,19 @@ def _check_labels(labels: Mapping[str, Affect | None], heard: Mapping[str, Said]
             )
 
 
+def _check_reads(read: Mapping[Who, Felt], settings: Settings, headline: Condition | None) -> None:
+    """Labels count where they are of the headline's condition: a mean is corrected by answers that it is a mean of."""
+    of = {who: {reads.question_id for reads in one.human} for who, one in read.items()}
+    if settings.human_labels and of and not any(of.values()):
+        raise Unusable(f"labels no answer of the headline's condition ({headline}); draw answers with `emoray sample`")
+    for (_, model), questions in of.items():
+        if len(questions) == 1:
+            raise Unusable(
+                f"labels answers of {model} in the headline's condition ({headline}) to one question only "
+                f"({min(questions)}); an interval over questions needs labels on two at least"
+            )
+
+
 def _corrections(tallies: Mapping[Who, Tally], read: Mapping[Who, Felt], settings: Settings) -> list[Correction]:
     return [
         Correction(*who, _corrected(tally, read[who].human, settings))
@@ -357,22 +422,25 @@ def _corrections(tallies: Mapping[Who, Tally], read: Mapping[Who, Felt], setting
 def _corrected(tally: Tally, labelled: Sequence[HumanRead], settings: Settings) -> Corrected:
     """With the weights of the tables: a question's mean is that of its prompts."""
     means = moments(tally.without("refused"), "cosine").fit.question_means
-    both = list(zip(labelled, _human_cosines(labelled, settings.neutral), strict=True))
+    both = list(zip(labelled, _human_cosines(labelled, settings), strict=True))
     questions = tally.axis("question").levels
     scores = padded([[one.cosine for one, _ in both if one.question_id == q] for q in questions])
     human = padded([[people for one, people in both if one.question_id == q] for q in questions])
     return corrected_questions(means, scores, human, settings.level)
 
 
-def _human_cosines(labelled: Sequence[HumanRead], neutral: NeutralRule) -> list[float]:
-    """The scores that people's readings give, under the same rule as the reader's."""
+def _human_cosines(labelled: Sequence[HumanRead], settings: Settings) -> list[float]:
+    """The scores that people's readings give, under the same rules as the reader's."""
     asked = np.array([(one.asked.valence, one.asked.arousal) for one in labelled])
     people = np.array([(one.human.valence, one.human.arousal) if one.human else (0.0, 0.0) for one in labelled])
     found = cosines(asked, people)
-    return [float(x) for x in (np.nan_to_num(found) if neutral == "zero" else found)]
+    found = np.nan_to_num(found) if settings.neutral == "zero" else found
+    if settings.refusals != "as_read":
+        found[[one.refused for one in labelled]] = 0.0 if settings.refusals == "zero" else np.nan
+    return [float(x) for x in found]
 
 
-def _beside(source: Source, tallies: Mapping[Who, Tally], settings: Settings) -> list[Beside]:
+def _beside(source: Source, tallies: Mapping[Who, Tally], settings: Settings, closely: Closely) -> list[Beside]:
     """The same readings scored under the run's own settings; one more pass, and only where they are others."""
     other = settings.beside
     if other is None:
@@ -380,6 +448,7 @@ def _beside(source: Source, tallies: Mapping[Who, Tally], settings: Settings) ->
     found = []
     for (reader, model), tally in tallies.items():
         own = felt(reader, source.rows(reader, model), other.map_of(reader), other.neutral).scores
+        own = focus(under(own.over((_REFUSED, *_axes([own], closely.headline))), other.refusals), closely.headline)
         here, there = (moments(one.without("refused"), "cosine").interval(settings.level) for one in (tally, own))
         found.append(Beside(reader, model, here, there))
     return found
@@ -438,11 +507,23 @@ def _judges(entry: Mapping[str, Any] | None) -> bool:
 
 
 def _model(
-    reader: str, model: str, model_id: str | None, heard: Said, read: Felt, tally: Tally, settings: Settings
+    reader: str,
+    model: str,
+    model_id: str | None,
+    heard: Said,
+    read: Felt,
+    tally: Tally,
+    settings: Settings,
+    closely: Closely,
 ) -> ModelSummary:
+    """`tally` holds the scores as they were read, of all conditions."""
     rng = _rng(settings, f"{reader}/{model}")
-    both = tally.without("refused")
-    counts = _counts(heard, both)
+    counts = _counts(heard, tally.without("refused"))
+    kept = under(tally, settings.refusals).without("refused")
+    others = [rule for rule in REFUSAL_RULES if rule != settings.refusals and counts.refused]
+    label_map, human = settings.map_of(reader), _on_human_text(tally, reader, settings)
+    told = (closely.controls, label_map, settings.level, human)
+    failed = heard.failed.over(kept.axes)
     return ModelSummary(
         model=model,
         reader=reader,
@@ -455,18 +536,40 @@ def _model(
         failures=_failures(heard.outcomes.without("state"), "outcome"),
         failures_by_state=_failures_by_state(heard.outcomes),
         identical=heard.identical,
-        scores=_scores(both, reader, settings, rng, heard.identical),
-        without_refusals=_scores(tally.without("refused", level=False), reader, settings, rng, heard.identical)
-        if counts.refused
-        else None,
+        scores=_scores(kept, reader, settings, rng, closely.headline, heard.identical),
+        otherwise={
+            rule: _scores(
+                under(tally, rule).without("refused"), reader, settings, rng, closely.headline, heard.identical
+            )
+            for rule in others
+        },
+        weighed=weighed(
+            focus(tally, closely.headline), focus(failed, closely.headline), settings.refusals, settings.level
+        ),
+        conditions=conditions(kept, *told),
+        over_conditions=over_conditions(kept, *told),
     )
 
 
-def _scores(tally: Tally, reader: str, settings: Settings, rng: np.random.Generator, identical: float) -> Scores:
-    label_map, human = settings.map_of(reader), _on_human_text(tally, reader, settings)
+def _scores(
+    every: Tally,
+    reader: str,
+    settings: Settings,
+    rng: np.random.Generator,
+    headline: Condition | None,
+    identical: float,
+) -> Scores:
+    """`every` has all conditions, of which one is the headline's."""
+    label_map, human = settings.map_of(reader), _on_human_text(every, reader, settings)
+    tally = focus(every, headline)
+    of_axes: dict[GroupAxis, Tally] = {
+        "state": tally,
+        "question": tally,
+        "template": by_template(every, headline),
+        "intensity": by_intensity(every, headline),
+    }
     tables: dict[GroupAxis, tuple[Group, ...]] = {
-        axis: groups(tally, axis, label_map, level=settings.level, human=human)
-        for axis in ("state", "question", "template", "intensity")
+        axis: groups(one, axis, label_map, level=settings.level, human=human) for axis, one in of_axes.items()
     }
     return Scores(
         whole=whole(
@@ -516,26 +619,35 @@ def _failures_by_state(outcomes: Tally) -> dict[float, int]:
     return {float(state): int(n) for state, n in zip(outcomes.axis("state").levels, every, strict=True) if n}
 
 
-def _comparisons(tallies: Mapping[tuple[str, str], Tally], level: float) -> list[Comparison]:
+def _comparisons(
+    tallies: Mapping[Who, Tally], templates: Mapping[Who, Mapping[str, Array]], level: float
+) -> list[Comparison]:
     """Models under one reader, readers of one model, templates within one model and reader."""
     matrices = {who: moments(tally.without("refused"), "cosine").by_question for who, tally in tallies.items()}
     readers, models = (dict.fromkeys(names) for names in zip(*matrices, strict=True)) if matrices else ({}, {})
     families = [("models", r, {m: matrices[r, m] for m in models}) for r in readers]
     families += [("readers", m, {r: matrices[r, m] for r in readers}) for m in models]
-    families += [("templates", f"{m}, read by {r}", _by_template(tallies[r, m])) for r, m in matrices]
+    families += [("templates", f"{m}, read by {r}", templates[r, m]) for r, m in matrices]
     return [Comparison(of, within, differences(one, level)) for of, within, one in families if len(one) > 1]
 
 
-def _by_template(tally: Tally) -> dict[str, Array]:
-    """Per template the (questions, prompts) matrix."""
-    both = tally.without("refused")
+def _by_template(tallies: Mapping[Who, Tally], headline: Condition | None) -> dict[Who, dict[str, Array]]:
+    """Per template, at the headline's intensity, the (questions, prompts) matrix."""
     return {
-        str(name): moments(both.only("template", name), "cosine").by_question for name in both.axis("template").levels
+        who: {
+            str(name): moments(only, "cosine").by_question
+            for name, only in by_template(tally, headline).without("refused").each("template")
+        }
+        for who, tally in tallies.items()
     }
 
 
 def _design(
-    axes: tuple[Axis, ...], heard: Sequence[Said], label_map: LabelMap, marks: Mapping[str, Mapping[str, str]]
+    axes: tuple[Axis, ...],
+    heard: Sequence[Said],
+    label_map: LabelMap,
+    marks: Mapping[str, Mapping[str, str]],
+    closely: Closely,
 ) -> Design:
     """The marks are the manifest's; without one, what is asked by a shipped name is taken to be what ships."""
     levels = {axis.name: axis.levels for axis in axes}
@@ -549,9 +661,11 @@ def _design(
             Question(str(q), texts.get(str(q), ""), of_question.get(str(q), "user")) for q in levels["question"]
         ),
         templates=tuple(
-            Template(str(name), of_template.get(str(name), _template_mark(str(name)))) for name in levels["template"]
+            Template(str(name), of_template.get(str(name), _template_mark(str(name))), name in closely.controls)
+            for name in levels["template"]
         ),
         intensities=tuple(float(intensity) for intensity in levels["intensity"]),
+        headline=closely.headline,
     )
 
 

@@ -15,8 +15,10 @@ from emoray.analysis.drift import Drift
 from emoray.analysis.intervals import Interval
 from emoray.analysis.summaries import Group
 from emoray.report.agreement import Agreement
+from emoray.report.conditions import Weighed
 from emoray.report.summary import ModelSummary, Scores, Summary, exact
 from emoray.report.words import (
+    condition,
     count,
     hours,
     label_maps,
@@ -50,12 +52,13 @@ _MEASURES = (
     "expected_cosine_low", "expected_cosine_high",
 )  # fmt: skip
 # the first column of numbers of a table
-_NUMBERS = ("answers", "scored", "difference", "labelled", "correlation", "rounds")
+_NUMBERS = ("answers", "read", "scored", "difference", "labelled", "correlation", "rounds")
 
 
 def tables(summary: Summary) -> tuple[Table, ...]:
-    """Models, states, questions, templates, intensities, differences; with and, where any refused, without refusals.
+    """Models, states, questions, templates, intensities, differences; where any refused, under each rule for refusals.
 
+    Conditions where there are several; what refusals and failures weigh, where there are any.
     Agreement and conclusions where there are several readers, corrections where people labelled some answers, drift
     where prompts were asked often enough to see one.
     """
@@ -69,6 +72,8 @@ def tables(summary: Summary) -> tuple[Table, ...]:
         _groups(summary, "templates", "template", lambda scores: scores.templates),
         _groups(summary, "intensities", "intensity", lambda scores: scores.intensities),
         _differences(summary),
+        *((_conditions(summary),) if summary.design.several_conditions else ()),
+        *((_refusals(summary),) if any(one.counts.refused or one.counts.failures for one in summary.models) else ()),
         *several,
         *corrected,
         *moved,
@@ -139,7 +144,8 @@ def _terminal_line(one: ModelSummary, several: bool) -> tuple[str, ...]:
 def _terminal_note(summary: Summary) -> str:
     chosen = summary.settings
     reader = f"read by {summary.readers[0]}, " if len(summary.readers) == 1 else ""
-    return f"[{percent(chosen.level)} over questions], {reader}{label_maps(chosen)}, neutral {neutral(chosen)}"
+    rest = "".join(f", {part}" for part in (f"refusals: {chosen.refusals}", condition(summary)) if part)
+    return f"[{percent(chosen.level)} over questions], {reader}{label_maps(chosen)}, neutral {neutral(chosen)}{rest}"
 
 
 def _fitting(widths: list[int], names: int) -> list[int]:
@@ -163,7 +169,7 @@ def _models(summary: Summary) -> Table:
         "effective_n", "variance_question", "variance_state", "variance_interaction", "variance_repetition",
         "variance_question_error", "variance_state_error", "variance_interaction_error", "variance_repetition_error",
     )  # fmt: skip
-    variants = [(one, kept, scores) for one in summary.models for kept, scores in _variants(one)]
+    variants = [(one, kept, scores) for one in summary.models for kept, scores in _variants(summary, one)]
     return Table(
         "models",
         f"Mean cosine by model. Settings: {settings_line(summary.settings)}.",
@@ -200,7 +206,7 @@ def _groups(summary: Summary, name: str, level: str, lines: Callable[[Scores], S
     found = [
         ((one.model, one.reader, refusals), group)
         for one in summary.models
-        for refusals, scores in _variants(one)
+        for refusals, scores in _variants(summary, one)
         for group in lines(scores)
     ]
     of = level.removesuffix("_deg")
@@ -215,6 +221,62 @@ def _groups(summary: Summary, name: str, level: str, lines: Callable[[Scores], S
             (*who, level_name(group), *_said_measures(group, on_human_text=_validated(summary))) for who, group in found
         ),
     )
+
+
+def _conditions(summary: Summary) -> Table:
+    found = [((one.model, one.reader), line) for one in summary.models for line in said_conditions(one)]
+    return Table(
+        "conditions",
+        "Mean cosine by condition: each template at each intensity, by itself. "
+        f"Settings: {settings_line(summary.settings)}.",
+        ("model", "reader", "template", "intensity", "control", *_MEASURES),
+        tuple(
+            (*who, template, intensity, control, *_measures(group))
+            for who, (template, intensity, control, group) in found
+        ),
+        ("model", "reader", "template", "intensity", "control", *_said_columns(summary)),
+        tuple(
+            (*who, template, intensity, control, *_said_measures(group, on_human_text=_validated(summary)))
+            for who, (template, intensity, control, group) in found
+        ),
+    )
+
+
+def said_conditions(one: ModelSummary) -> list[tuple[str, str, str, Group]]:
+    """Template, intensity, whether it is a control, and the scores; a mean over conditions last, and called so."""
+    lines = [(c.template, f"{c.intensity:g}", "control" if c.control else "", c.group) for c in one.conditions]
+    over = one.over_conditions
+    return [*lines, *([("mean over all but controls", "", "", over)] if over else [])]
+
+
+def _refusals(summary: Summary) -> Table:
+    found = [((one.model, one.reader), one.weighed) for one in summary.models]
+    return Table(
+        "refusals",
+        "What refusals and failures weigh: the mean cosine where a refused answer scores 0 (zero), is left out (drop), "
+        "or scores as it was read (as read), and where every failed ask scores the least that an answer can (worst). "
+        f"Settings: {settings_line(summary.settings)}.",
+        (
+            "model", "reader", "read", "refused", "failures",
+            *(f"{name}{end}" for name in ("zero", "drop", "as_read", "worst") for end in ("", "_low", "_high")),
+        ),
+        tuple((*who, *_counted(one), *(x for mean in _means(one) for x in _bounds(mean))) for who, one in found),
+        ("model", "reader", "read", "refused", "failed", "zero", "drop", "as read", "worst"),
+        tuple((*who, *said_refusals(one)) for who, one in found),
+    )  # fmt: skip
+
+
+def said_refusals(weighed: Weighed) -> tuple[str, ...]:
+    """Read, refused and failed of the headline's condition, and the four means, for people."""
+    return (*(f"{n:,}" for n in _counted(weighed)), *map(with_interval, _means(weighed)))
+
+
+def _counted(weighed: Weighed) -> tuple[int, ...]:
+    return (weighed.read, weighed.refused, weighed.failed)
+
+
+def _means(weighed: Weighed) -> tuple[Interval, ...]:
+    return (weighed.zero, weighed.drop, weighed.as_read, weighed.worst)
 
 
 def _differences(summary: Summary) -> Table:
@@ -366,9 +428,9 @@ def level_name(group: Group) -> str:
     return f"{group.level:g}" if isinstance(group.level, float) else str(group.level)
 
 
-def _variants(one: ModelSummary) -> list[tuple[str, Scores]]:
-    left_out = [("left out", one.without_refusals)] if one.without_refusals is not None else []
-    return [("included", one.scores), *left_out]
+def _variants(summary: Summary, one: ModelSummary) -> list[tuple[str, Scores]]:
+    """By the rule for refusals, the report's own first."""
+    return [(summary.settings.refusals, one.scores), *one.otherwise.items()]
 
 
 def _measures(group: Group) -> tuple[Cell, ...]:

@@ -9,6 +9,7 @@ from emoray.analysis.agreement import Conclusion
 from emoray.analysis.intervals import Interval
 from emoray.report.agreement import Agreement
 from emoray.report.summary import ModelSummary, Settings, Summary
+from emoray.study.scoring import RefusalRule
 
 UNKNOWN = "–"
 
@@ -68,6 +69,10 @@ def neutral(settings: Settings) -> str:
     return "scores 0" if settings.neutral == "zero" else "is left out"
 
 
+def refusals(rule: RefusalRule) -> str:
+    return {"zero": "scores 0", "drop": "is left out", "as_read": "scores as it was read"}[rule]
+
+
 def label_maps(settings: Settings) -> str:
     moved = f", the labels of {' and '.join(settings.moved)} moved" if settings.moved else ""
     return f"label map {settings.label_map.name} ({settings.label_map.mark}){moved}"
@@ -76,13 +81,28 @@ def label_maps(settings: Settings) -> str:
 def settings_line(settings: Settings) -> str:
     """What every number depends on, in one line."""
     return (
-        f"{label_maps(settings)}, a neutral reading {neutral(settings)}, "
-        f"{percent(settings.level)} intervals over questions (Student's t), {settings.shuffles:,} shuffles"
+        f"{label_maps(settings)}, a neutral reading {neutral(settings)}, a refusal "
+        f"{refusals(settings.refusals)}, {percent(settings.level)} intervals over questions (Student's t), "
+        f"{settings.shuffles:,} shuffles"
     )
 
 
 def headline(summary: Summary) -> str:
-    """The result in a sentence or two."""
+    """The result in a sentence or two, and of which condition it is where there are several."""
+    of = condition(summary)
+    return f"{_result(summary)} {of[0].upper()}{of[1:]}.".strip() if of else _result(summary)
+
+
+def condition(summary: Summary) -> str:
+    """Of which condition every number is that says no other; empty where there is but one."""
+    chosen = summary.design.headline
+    if chosen is None or not summary.design.several_conditions:
+        return ""
+    control = ", a control" if chosen.template in summary.design.controls else ""
+    return f"all of it with template {chosen.template}{control}, at intensity {chosen.intensity:g}"
+
+
+def _result(summary: Summary) -> str:
     scored = [one for one in summary.models if one.scores.whole.group.scored]
     if not scored:
         waiting = sum({one.model: one.counts.answers for one in summary.models}.values())

@@ -49,7 +49,7 @@ from emoray.stream.ledger import Tally, Verdict
 from emoray.stream.means import Means
 from emoray.stream.refuge import LaneRefuge
 from emoray.study.goemotions import LabelMap
-from emoray.study.scoring import NeutralRule
+from emoray.study.scoring import Rules
 from emoray.tabs import PartTab
 
 _log = logging.getLogger(__name__)
@@ -290,13 +290,11 @@ class _Turn:
 class Listener:
     """Reads with one reader. SAID blocks in; the scored rows become durable; the same SAID blocks out."""
 
-    def __init__(
-        self, entry: ReaderEntry, work: Work, label_map: LabelMap, neutral: NeutralRule, *, careful: bool
-    ) -> None:
+    def __init__(self, entry: ReaderEntry, work: Work, label_map: LabelMap, rules: Rules, *, careful: bool) -> None:
         """`careful` of what it begins, for blocks that cost money or can wait: an answer that has just been received is
         otherwise read even when the run is told to stop.
         """
-        self._work, self._label_map, self._neutral, self._careful = work, label_map, neutral, careful
+        self._work, self._label_map, self._rules, self._careful = work, label_map, rules, careful
         self._reader = self._started(entry)
         self._together = _Together()
         self._part = RunFolder(work.run, begun=True).rows(entry.name, work.model)
@@ -355,7 +353,7 @@ class Listener:
 
     def _keep(self, reader: Reader, block: pa.Table, readings: Sequence[Reading | None]) -> Future[None]:
         felt = rows.felt(block, readings, reader=reader.name, revision=reader.revision)
-        return self._journal.append(rows.scored(felt, self._label_map, self._neutral))
+        return self._journal.append(rows.scored(felt, self._label_map, *self._rules))
 
 
 def _wait_for(kept: Sequence[Future[None]]) -> None:

@@ -43,6 +43,7 @@ from emoray.stream.placement import Demand, Grant, Node, demand
 from emoray.stream.source import AnswersSource, GridSource
 from emoray.stream.staff import Staff
 from emoray.study.prompts import prompts
+from emoray.study.scoring import Rules
 from emoray.tabs import book, lost_usd
 
 _log = logging.getLogger(__name__)
@@ -234,7 +235,8 @@ class Lane:
         for reader in readers:
             means = means_of(self._study.spec, reader.model, self._run) if isinstance(reader, JudgeReader) else None
             label_map = label_map_of(reader, self._study.label_map)
-            arguments = (reader, self._work._replace(means=means), label_map, self._study.spec.neutral)
+            rules = Rules(self._study.spec.neutral, self._study.spec.refusals)
+            arguments = (reader, self._work._replace(means=means), label_map, rules)
             seats = self._grant.readers[reader.name]
             listening = Staff(cluster.listeners(reader), seats, len(seats))
             self._staffs.append(listening)

@@ -66,6 +66,12 @@ def cosines(a: Array, b: Array) -> Array:
     return np.clip(ratio, -1.0, 1.0)
 
 
+def directions(a: Array) -> Array:
+    """(n, 2) of length 1; NaN rows where there is no direction."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(_points(a)[..., None], a / _lengths(a)[..., None], np.nan)
+
+
 def angle_between_deg(a_deg: float, b_deg: float) -> float:
     """The signed turn from a to b in degrees, in (-180, 180]; positive is counter-clockwise."""
     turn = (b_deg - a_deg) % 360.0

@@ -43,6 +43,7 @@ class Template:
     system: str
     user: str
     mark: str = "user"
+    control: bool = False  # asks for no state: its scores enter no mean
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,6 +140,7 @@ def _as_a_machine(no_job: str, not_numb: str) -> str:
 
 ROLE_BREAK_HINT = _as_a_machine("", "")
 _ROLE_BREAKS = re.compile(_as_a_machine(rf"(?! {_JOB})", rf"(?! {_NUMB}\b)"), re.IGNORECASE)
+DETECTOR = "2"
 _OPENING = 400  # characters: a refusal says so at once
 
 

@@ -145,6 +145,13 @@ FIELDS: dict[str, Callable[[Cell], str]] = {
     "verbal": lambda cell: verbal(cell.asked),
     "scenario": lambda cell: scenario(cell.asked),
 }
+_OF_THE_STATE = FIELDS.keys() - {"question"}
+
+
+def asks_no_state(system: str, user: str) -> bool:
+    """Whether the texts of a template tell nothing of the state, so that what is read was not asked for."""
+    fields = {field for text in (system, user) for _, field, _, _ in string.Formatter().parse(text)}
+    return not fields & _OF_THE_STATE
 
 
 def check_template(template: Template) -> Template:
@@ -190,7 +197,9 @@ def template(name: str) -> Template:
     if name not in shipped_templates():
         raise BadPrompt(f"no template is called {name!r}; there are {', '.join(shipped_templates())}")
     data = _toml(_HERE / "templates" / f"{name}.toml")
-    return check_template(Template(name, data.get("system", ""), data["user"], data["mark"]))
+    return check_template(
+        Template(name, data.get("system", ""), data["user"], data["mark"], data.get("control", False))
+    )
 
 
 @cache

@@ -1,23 +1,35 @@
 """From a reading to a score: the affect that was read, its cosine with the affect asked for, and the ceiling.
 
-Two scores stand side by side and are never mixed. The *top-label* score takes the most probable label's place;
-the *expected* score takes the probability-weighted mean over the labels that have a place. Only the first is capped
-where no label lies near a state; the second can point between labels.
+Two scores stand side by side and are never mixed. The *top-label* score is the cosine with the most probable label's
+place; the *expected* score is the expectation of that cosine over all labels by their probabilities. Both follow the
+neutral rule: a label without a direction scores 0, or is left out. A third number, `direction_cosine`, is no
+expectation: it is the cosine with the mean place of the labels that have one, however little of the probability that
+is, and it can point between labels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from emoray.study.circumplex import Affect, Array, angle_errors_deg, cosines
+from emoray.study.circumplex import Affect, Array, angle_errors_deg, cosines, directions
 from emoray.study.goemotions import LabelMap
 
 UNREADABLE = "unreadable"  # the kind, before the colon of an error: this text makes the reader fail, others do not
 NeutralRule = Literal["zero", "drop"]  # a reading without a direction scores 0, or is left out of every mean
+RefusalRule = Literal["zero", "drop", "as_read"]  # a refused answer scores 0, is left out, or scores as it was read
+Flags = npt.NDArray[np.bool_]
+
+
+class Rules(NamedTuple):
+    """What decides a score beside reading and label map."""
+
+    neutral: NeutralRule = "zero"
+    refusals: RefusalRule = "zero"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +53,12 @@ class Scores:
     read_arousal: Array
     cosine: Array
     angle_error_deg: Array
-    expected_valence: Array
+    expected_valence: Array  # the mean place of the labels that have one
     expected_arousal: Array
     expected_cosine: Array
+    direction_cosine: Array  # with that mean place
+    resultant_valence: Array  # the mean direction, 0 … 1 long; its product with the direction asked is expected_cosine
+    resultant_arousal: Array
 
 
 def top_labels(probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
@@ -62,36 +77,88 @@ def score(
 
     `asked` is (n, 2) of (valence, arousal); `probabilities` is (n, labels) in the order of the map, NaN rows where no
     labels were read. `felt` is (n, 2) of affects that were read directly, NaN where none was: such an affect needs no
-    map, and is its own expectation. The neutral rule concerns `cosine` alone, and every reading without a direction.
+    map, and is its own expectation. The neutral rule concerns `cosine`, `expected_cosine` and the resultant.
     """
     nothing = np.isnan(probabilities).any(axis=1)
+    probabilities = np.where(nothing[:, None], np.float32(np.nan), probabilities)
     vectors = label_map.vectors()
     read = vectors[top_labels(np.nan_to_num(probabilities))]
     read[nothing] = np.nan
-    mean = expectation(probabilities, vectors)
+    mean, resultant = expectation(probabilities, vectors), mean_direction(probabilities, vectors, neutral)
+    expected = _expected_cosines(asked, probabilities, vectors, neutral)
     if felt is not None:
         direct = ~np.isnan(felt).any(axis=1)
         read[direct], mean[direct] = felt[direct], felt[direct]
+        resultant[direct] = _by_rule(directions(felt[direct]), neutral)
+        expected[direct] = _by_rule(cosines(asked[direct], felt[direct]), neutral)
         nothing &= ~direct
-    cosine = cosines(asked, read)
-    if neutral == "zero":
-        cosine = np.where(np.isnan(cosine) & ~nothing, 0.0, cosine)
-    return Scores(
-        read[:, 0], read[:, 1], cosine, angle_errors_deg(asked, read), mean[:, 0], mean[:, 1], cosines(asked, mean)
-    )
+    cosine = np.where(nothing, np.nan, _by_rule(cosines(asked, read), neutral))
+    return Scores(*read.T, cosine, angle_errors_deg(asked, read), *mean.T, expected, cosines(asked, mean), *resultant.T)
+
+
+def ruled(scores: Scores, refused: Flags, was_read: Flags, rule: RefusalRule) -> Scores:
+    """The same scores under a rule for refusals; the flags are (n,).
+
+    Under `zero` a refused answer that was read has no direction and scores 0, whatever the neutral rule is; under
+    `drop` it has no score at all.
+    """
+    if rule == "as_read" or not refused.any():
+        return scores
+    columns = {name: np.where(refused, np.nan, values) for name, values in vars(scores).items()}
+    if rule == "zero":
+        for name in ("cosine", "expected_cosine", "resultant_valence", "resultant_arousal"):
+            columns[name][refused & was_read] = 0.0
+    return Scores(**columns)
 
 
 def expectation(probabilities: npt.NDArray[np.float32], vectors: Array) -> Array:
     """The mean place under the placed labels' probabilities, scaled to sum 1. (n, L), (L, 2) -> (n, 2)."""
-    sums, total = np.zeros((len(probabilities), 2)), np.zeros((len(probabilities), 1))
+    return _mean(probabilities, lambda label: vectors[label], np.flatnonzero(~np.isnan(vectors).any(axis=1)), 2)
+
+
+def mean_direction(probabilities: npt.NDArray[np.float32], vectors: Array, neutral: NeutralRule = "zero") -> Array:
+    """The mean of the labels' unit vectors by their probabilities, 0 … 1 long. (n, L), (L, 2) -> (n, 2).
+
+    A label without a direction counts as the origin under `zero`, and not at all under `drop`.
+    """
+    units = directions(vectors)
+    return _mean(probabilities, lambda label: np.nan_to_num(units[label]), _counted(units, neutral), 2)
+
+
+def _expected_cosines(
+    asked: Array, probabilities: npt.NDArray[np.float32], vectors: Array, neutral: NeutralRule
+) -> Array:
+    """The sum over labels of probability times cosine, by the sum of probabilities. (n, 2), (n, L), (L, 2) -> (n,)."""
+    counted = _counted(directions(vectors), neutral)
+    return _mean(probabilities, lambda label: np.nan_to_num(cosines(asked, vectors[label]))[:, None], counted, 1)[:, 0]
+
+
+def _counted(units: Array, neutral: NeutralRule) -> npt.NDArray[np.intp]:
+    """The labels that an expectation is over."""
+    return np.flatnonzero((neutral == "zero") | ~np.isnan(units).any(axis=1))
+
+
+def _mean(
+    probabilities: npt.NDArray[np.float32], value: Callable[[int], Array], labels: npt.NDArray[np.intp], width: int
+) -> Array:
+    """The mean over some labels of a value by their probabilities, scaled to sum 1; NaN where one is not known.
+
+    `value` gives (width,) or (n, width); -> (n, width).
+    """
+    sums, total = np.zeros((len(probabilities), width)), np.zeros((len(probabilities), 1))
     # label after label: numpy's own sums (einsum, BLAS, .sum) add in an order that depends on how many rows there are,
     # and every stored row must recompute exactly, whatever stood beside it
-    for label in np.flatnonzero(~np.isnan(vectors).any(axis=1)):
+    for label in labels.tolist():
         weights = probabilities[:, label, None].astype(np.float64)
-        sums += weights * vectors[label]
+        sums += weights * value(label)
         total += weights
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(sums / total, dtype=np.float64)
+
+
+def _by_rule(values: Array, neutral: NeutralRule) -> Array:
+    """Nothing counts as 0, or stays nothing."""
+    return np.nan_to_num(values) if neutral == "zero" else values
 
 
 def ceiling(state: Affect, label_map: LabelMap) -> float:

@@ -76,8 +76,14 @@ def test_every_row_recomputes_from_what_it_says(quickstart: Quickstart) -> None:
         assert row["outcome"] == rows.ANSWERED
         top = max(range(len(LABELS)), key=lambda label: row["probabilities"][label])
         assert row["label"] == LABELS[top]
-        assert row["cosine"] == pytest.approx(_cosine(row, vectors[top]), abs=1e-12)
-        assert row["expected_cosine"] == pytest.approx(_cosine(row, _mean(row["probabilities"], vectors)), abs=1e-12)
+        assert row["cosine"] == pytest.approx(0.0 if row["refused"] else _cosine(row, vectors[top]), abs=1e-12)
+        refused = bool(row["refused"])
+        expected = sum(p * _cosine(row, v) for p, v in zip(row["probabilities"], vectors, strict=True))
+        assert row["expected_cosine"] == pytest.approx(
+            0.0 if refused else expected / sum(row["probabilities"]), abs=1e-12
+        )
+        direction = None if refused else _cosine(row, _mean(row["probabilities"], vectors))
+        assert row["direction_cosine"] == pytest.approx(direction, abs=1e-12)
 
 
 def _cosine(row: dict[str, float], read: list[float]) -> float:

@@ -57,7 +57,7 @@ def test_everything_is_written_and_nothing_is_trivial(written: dict[str, bytes])
     assert all(len(data) > 20_000 for name, data in written.items() if name.startswith("figures/"))
 
 
-_TABLES = ("models", "states", "questions", "templates", "intensities", "differences")
+_TABLES = ("models", "states", "questions", "templates", "intensities", "differences", "refusals")
 _FIGURES = ("circumplex", "states", "states_by_question")
 
 
@@ -119,10 +119,10 @@ def test_failures_are_counted_by_kind_and_never_scored(small: Run) -> None:
         assert sum(one.failures_by_state.values()) == len(failed)
 
 
-def test_tables_are_given_with_and_without_refusals(small: Run) -> None:
+def test_tables_are_given_under_every_rule_for_refusals(small: Run) -> None:
     summary = summary_of(small)
     lines = as_csv(tables(summary)[0]).splitlines()
-    assert [line.split(",")[2] for line in lines[1:]] == ["included", "left out"] * 2
+    assert [line.split(",")[2] for line in lines[1:]] == ["zero", "drop", "as_read"] * 2
     for one in summary.models:
         assert one.without_refusals is not None
         table = small.felt[one.reader, one.model]
@@ -133,7 +133,7 @@ def test_tables_are_given_with_and_without_refusals(small: Run) -> None:
 def test_without_any_refusal_there_is_one_table() -> None:
     summary = summary_of(run({"a": 0.5}, states=4, questions=2, refusals=0.0))
     assert summary.models[0].without_refusals is None
-    assert "left out" not in as_csv(tables(summary)[0])
+    assert "drop" not in as_csv(tables(summary)[0])
 
 
 def test_answers_that_repeat_word_for_word_are_noticed(small: Run) -> None:

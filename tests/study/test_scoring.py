@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from emoray.study.circumplex import Affect, Array, angle_between_deg, around_the_circle, cosine
 from emoray.study.goemotions import LABELS, NEUTRAL, LabelMap, label_map, label_map_from, shipped_maps
-from emoray.study.scoring import NeutralRule, ceiling, expectation, score, top_labels
+from emoray.study.scoring import NeutralRule, RefusalRule, ceiling, expectation, ruled, score, top_labels
 
 Rows = npt.NDArray[np.float32]
 
@@ -57,9 +58,13 @@ def plain_row(
     read = places[max(range(28), key=probabilities.__getitem__)]
     top = plain_cosine(asked, read)
     v = a = total = 0.0
+    along = counted = 0.0
     for weight, place in zip(probabilities, places, strict=True):
         if place:
             v, a, total = v + weight * place[0], a + weight * place[1], total + weight
+        if not place and neutral == "drop":
+            continue
+        along, counted = along + weight * (plain_cosine(asked, place) if place else 0.0), counted + weight
     mean = (v / total, a / total) if total else None
     return {
         "read_valence": read[0] if read else math.nan,
@@ -67,7 +72,8 @@ def plain_row(
         "cosine": 0.0 if math.isnan(top) and neutral == "zero" else top,
         "expected_valence": mean[0] if mean else math.nan,
         "expected_arousal": mean[1] if mean else math.nan,
-        "expected_cosine": plain_cosine(asked, mean),
+        "expected_cosine": along / counted if counted else math.nan,
+        "direction_cosine": plain_cosine(asked, mean),
     }
 
 
@@ -110,10 +116,12 @@ def test_a_neutral_reading_scores_zero_or_is_left_out_as_the_spec_says() -> None
     zero, drop = (score(UP, one_hot("neutral"), label_map(), rule) for rule in ZERO_OR_DROP)
     assert zero.cosine[0] == 0.0
     assert math.isnan(drop.cosine[0])
+    assert (zero.expected_cosine[0], zero.resultant_valence[0]) == (0.0, 0.0)
+    assert math.isnan(drop.expected_cosine[0])
     for found in (zero, drop):
         assert math.isnan(found.read_valence[0])
         assert math.isnan(found.angle_error_deg[0])
-        assert math.isnan(found.expected_cosine[0])  # nothing but neutral: no placed label has any weight
+        assert math.isnan(found.direction_cosine[0])  # nothing but neutral: no placed label has any weight
 
 
 def test_a_label_at_the_origin_of_a_users_map_follows_the_neutral_rule_too() -> None:
@@ -147,7 +155,8 @@ def test_an_affect_that_was_read_itself_needs_no_label_and_is_its_own_expectatio
     nowhere = 0.0 if neutral == "zero" else np.nan  # it was read, and has no direction
     of_joy = plain_cosine((0, 1), (joy_v, joy_a))
     np.testing.assert_allclose(found.cosine, [0.8, 0.5**0.5, nowhere, of_joy, np.nan, nowhere])
-    np.testing.assert_allclose(found.expected_cosine[[0, 1, 2, 4]], [0.8, 0.5**0.5, np.nan, np.nan])
+    np.testing.assert_allclose(found.expected_cosine[[0, 1, 2, 4, 5]], [0.8, 0.5**0.5, nowhere, np.nan, nowhere])
+    np.testing.assert_allclose(found.direction_cosine[[0, 1, 2, 4]], [0.8, 0.5**0.5, np.nan, np.nan])
 
 
 def test_a_neutral_reading_is_zero_where_no_rule_is_said() -> None:
@@ -180,18 +189,49 @@ def test_of_equally_probable_labels_the_first_is_the_top() -> None:
     assert top_labels(p).tolist() == [5]
 
 
-def test_the_expectation_forgets_the_neutral_part() -> None:
+def test_the_mean_place_forgets_the_neutral_part_and_the_expectation_only_where_the_rule_says_so() -> None:
     half = 0.5 * one_hot("joy") + 0.5 * one_hot("neutral")
-    found, pure = score(UP, half, label_map()), score(UP, one_hot("joy"), label_map())
-    assert found.expected_valence == pure.expected_valence
-    assert found.expected_cosine == pure.expected_cosine
+    pure = score(UP, one_hot("joy"), label_map())
+    zero, drop = (score(UP, half, label_map(), rule) for rule in ZERO_OR_DROP)
+    for found in (zero, drop):
+        assert found.expected_valence == pure.expected_valence
+        assert found.direction_cosine == pure.direction_cosine
+    assert drop.expected_cosine == pure.expected_cosine
+    assert zero.expected_cosine == pure.expected_cosine / 2
+
+
+@pytest.mark.parametrize("neutral", ZERO_OR_DROP)
+def test_the_mean_direction_times_the_direction_asked_is_the_expected_cosine(neutral: NeutralRule) -> None:
+    p = readings(200)
+    asked = states(len(p))
+    found = score(asked, p, label_map("octants"), neutral)
+    units = asked / np.linalg.norm(asked, axis=1, keepdims=True)
+    along = units[:, 0] * found.resultant_valence + units[:, 1] * found.resultant_arousal
+    np.testing.assert_allclose(along, found.expected_cosine, atol=1e-12)
+
+
+@pytest.mark.parametrize("neutral", ZERO_OR_DROP)
+def test_a_refused_answer_scores_zero_or_nothing_or_what_was_read(neutral: NeutralRule) -> None:
+    p = np.concatenate([one_hot("remorse"), one_hot("neutral"), np.full((1, 28), np.nan, dtype=np.float32)] * 2)
+    asked = np.tile([[Affect.at(210).valence, Affect.at(210).arousal]], (6, 1))
+    refused, was_read = np.arange(6) < 3, np.arange(6) % 3 < 2
+    scores = score(asked, p, label_map(), neutral)
+    by = {rule: ruled(scores, refused, was_read, rule) for rule in get_args(RefusalRule)}
+    for name in ("cosine", "expected_cosine"):
+        np.testing.assert_array_equal(getattr(by["zero"], name)[:3], [0.0, 0.0, np.nan])
+        np.testing.assert_array_equal(getattr(by["drop"], name)[:3], [np.nan] * 3)
+        np.testing.assert_array_equal(getattr(by["as_read"], name), getattr(scores, name))
+        for found in by.values():
+            np.testing.assert_array_equal(getattr(found, name)[3:], getattr(scores, name)[3:])
+    assert scores.cosine[0] > 0.99
+    assert math.isnan(by["zero"].read_valence[0])  # no direction was read
 
 
 def test_half_sadness_and_half_relief_point_where_no_label_lies() -> None:
     sleepy = np.array([[0.0, -1.0]])
     both = 0.5 * one_hot("sadness") + 0.5 * one_hot("relief")
     found = score(sleepy, both, label_map())
-    assert found.expected_cosine[0] > 0.99 > ceiling(Affect(0.0, -1.0), label_map())
+    assert found.direction_cosine[0] > 0.99 > ceiling(Affect(0.0, -1.0), label_map()) > found.expected_cosine[0]
 
 
 def test_the_scale_of_the_probabilities_does_not_matter_to_a_sigmoid_reader() -> None:

@@ -1,0 +1,107 @@
+"""Of which cells a number is: the headline's condition, each by itself, and what refusals and failures weigh."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from emoray.analysis.intervals import Interval
+from emoray.analysis.summaries import Group, groups, moments, overall
+from emoray.analysis.tally import Axis, Tally
+from emoray.report.source import under
+from emoray.study.conditions import Condition
+from emoray.study.goemotions import LabelMap
+from emoray.study.scoring import RefusalRule
+
+REFUSAL_RULES: tuple[RefusalRule, ...] = ("zero", "drop", "as_read")
+LEAST = -1.0  # the least that an answer can score
+
+
+@dataclass(frozen=True)
+class OneCondition:
+    """The mean of one model by one reader under one template at one intensity."""
+
+    template: str
+    intensity: float
+    control: bool
+    group: Group
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """The headline's mean under every rule for refusals, and with every failed ask at the least score."""
+
+    zero: Interval
+    drop: Interval
+    as_read: Interval
+    worst: Interval  # by the rule chosen, failed asks at -1
+    read: int  # answers of the headline's condition
+    refused: int  # of these
+    failed: int  # asks of the headline's condition
+
+
+def focus(tally: Tally, condition: Condition | None) -> Tally:
+    """The sums of one condition, the axes kept."""
+    if condition is None:
+        return tally
+    return tally.only("template", condition.template).only("intensity", condition.intensity)
+
+
+def by_template(tally: Tally, condition: Condition | None) -> Tally:
+    """Every template, at the headline's intensity."""
+    return tally if condition is None else tally.only("intensity", condition.intensity)
+
+
+def by_intensity(tally: Tally, condition: Condition | None) -> Tally:
+    """Every intensity, with the headline's template."""
+    return tally if condition is None else tally.only("template", condition.template)
+
+
+def with_level(axis: Axis, level: str | float) -> Axis:
+    return axis if level in axis.levels else Axis(axis.name, (*axis.levels, level))
+
+
+def conditions(
+    tally: Tally, controls: Collection[str], label_map: LabelMap, level: float, human: Mapping[float, float]
+) -> tuple[OneCondition, ...]:
+    """Each by itself, controls too; `tally` has the axes of a design."""
+    return tuple(
+        OneCondition(str(group.level), float(intensity), group.level in controls, group)
+        for intensity, only in tally.each("intensity")
+        for group in groups(only, "template", label_map, level=level, human=human)
+    )
+
+
+def over_conditions(
+    tally: Tally, controls: Collection[str], label_map: LabelMap, level: float, human: Mapping[float, float]
+) -> Group | None:
+    """The mean over all conditions that are no control; None where there are fewer than two."""
+    told = [name for name in tally.axis("template").levels if name not in controls]
+    if len(told) * len(tally.axis("intensity").levels) < 2:
+        return None
+    return overall(tally.among("template", told), label_map, level=level, human=human)
+
+
+def weighed(scores: Tally, failed: Tally, chosen: RefusalRule, level: float) -> Weighed:
+    """`scores` as they were read, with the axis `refused`; `failed` counts asks on the other axes."""
+    means = {rule: _mean(under(scores, rule), level) for rule in REFUSAL_RULES}
+    kept = under(scores, chosen).without("refused")
+    refused = scores.without("refused", level=True)
+    return Weighed(
+        **means,
+        worst=_worst(kept, failed, level),
+        read=int(kept.sums["read"].sum()),
+        refused=int(refused.sums["read"].sum()),
+        failed=int(failed.sums["n"].sum()),
+    )
+
+
+def _mean(tally: Tally, level: float) -> Interval:
+    return moments(tally.without("refused"), "cosine").interval(level)
+
+
+def _worst(tally: Tally, failed: Tally, level: float) -> Interval:
+    n = failed.sums["n"]
+    more = {"cosine_n": n, "cosine_sum": LEAST * n, "cosine_squares": LEAST**2 * n}
+    sums = {name: array + more.get(name, 0.0) for name, array in tally.sums.items()}
+    return moments(Tally(tally.axes, sums), "cosine").interval(level)

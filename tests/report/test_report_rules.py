@@ -1,0 +1,285 @@
+"""Which rows count, and what each scores: refusals, controls and conditions, in every number of a report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, get_args
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from emoray import rows
+from emoray.readers import Reading
+from emoray.report import Summary, terminal_table, write_report
+from emoray.report.page import page
+from emoray.report.tables import as_csv, tables
+from emoray.study.circumplex import Affect
+from emoray.study.goemotions import LABELS, label_map
+from emoray.study.scoring import RefusalRule
+from tests.report.synthetic import RUSSELL, Run, run
+from tests.report.test_report_page import Structure
+
+NUMBERS = ("comparisons", "agreement", "corrections", "watched")
+RULES: tuple[RefusalRule, ...] = get_args(RefusalRule)
+
+
+@pytest.fixture(scope="module")
+def two() -> Run:
+    """Two models, two readers, a fifth of the answers refused."""
+    return run(
+        {"steady": 0.9, "blank": 0.3}, readers=("one", "two"), states=6, questions=3, repetitions=2, refusals=0.2
+    )
+
+
+def report(source: Run, **settings: Any) -> Summary:
+    return write_report(source, lambda name, data: None, shuffles=20, **settings)
+
+
+def numbers(summary: Summary, *names: str) -> dict[str, Any]:
+    """All that is computed from scores, as JSON has it."""
+    found = json.loads(json.dumps(summary.as_json()))
+    scores = {f"{one['reader']}/{one['model']}": one["scores"] for one in found["models"]}
+    return {"order": list(scores), "scores": scores, **{name: found[name] for name in names or NUMBERS}}
+
+
+def changed(source: Run, change: Callable[[pa.Table], pa.Table]) -> Run:
+    """The same run, the rows of every reader changed."""
+    return Run(source.said, {who: change(table) for who, table in source.felt.items()}, source.settings)
+
+
+def refused(table: pa.Table) -> Any:
+    return rows.flags(table["refused"])
+
+
+def put(table: pa.Table, name: str, values: Any) -> pa.Table:
+    place = table.schema.get_field_index(name)
+    return table.set_column(place, table.schema.field(name), pa.array(values, table.schema.field(name).type))
+
+
+def without_flags(table: pa.Table) -> pa.Table:
+    return put(table, "refused", [False] * len(table))
+
+
+def without_readings(table: pa.Table) -> pa.Table:
+    """Refused answers that nobody read."""
+    pairs = zip(table["probabilities"].to_pylist(), refused(table), strict=True)
+    return without_flags(put(table, "probabilities", [None if gone else p for p, gone in pairs]))
+
+
+def read_as_neutral(table: pa.Table) -> pa.Table:
+    nothing = np.eye(28, dtype=np.float32)[LABELS.index("neutral")].tolist()
+    pairs = zip(table["probabilities"].to_pylist(), refused(table), strict=True)
+    return without_flags(put(table, "probabilities", [nothing if p and gone else p for p, gone in pairs]))
+
+
+SAME_AS: dict[RefusalRule, Callable[[pa.Table], pa.Table]] = {
+    "zero": read_as_neutral,
+    "drop": without_readings,
+    "as_read": without_flags,
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_every_number_follows_the_rule_for_refusals(two: Run, rule: RefusalRule) -> None:
+    labelled = human_labels(two)
+    found = numbers(report(two, refusals=rule, human_labels=labelled))
+    kept = {key: affect for key, affect in labelled.items() if rule == "as_read" or key not in refused_keys(two)}
+    zeros = {key: None for key in labelled if rule == "zero" and key in refused_keys(two)}
+    other = numbers(report(changed(two, SAME_AS[rule]), human_labels=kept | zeros))
+    if rule == "drop":  # that a label was given is counted, whether or not it counts
+        for side in (found, other):
+            for one in side["corrections"]:
+                del one["corrected"]["labelled"]
+    assert found == other
+
+
+def refused_keys(source: Run) -> set[str]:
+    return {key for table in source.said.values() for key in table.filter(table["refused"])["key"].to_pylist()}
+
+
+def human_labels(source: Run) -> dict[str, Affect | None]:
+    """Every third answer, in turn as asked, elsewhere, and without a direction."""
+    found: dict[str, Affect | None] = {}
+    for table in source.said.values():
+        answers = table.filter(pc.equal(table["outcome"], rows.ANSWERED)).to_pylist()
+        for place, row in enumerate(answers[::3]):
+            found[row["key"]] = (Affect(row["valence"], row["arousal"]), Affect(0.0, 1.0), None)[place % 3]
+    return found
+
+
+def test_the_three_rules_differ_and_zero_is_the_one_that_nobody_chose(two: Run) -> None:
+    means = {rule: [one.scores.whole.group.cosine for one in report(two, refusals=rule).models] for rule in RULES}
+    assert len({str(found) for found in means.values()}) == 3
+    assert [one.scores.whole.group.cosine for one in report(two).models] == means["zero"]
+    own = Run(two.said, two.felt, {"spec": {"name": "own", "refusals": "drop"}})
+    assert [one.scores.whole.group.cosine for one in report(own).models] == means["drop"]
+
+
+def test_a_model_that_refuses_everything_scores_nothing_where_remorse_was_asked_for() -> None:
+    source = run({"mute": 0.5}, states=12, questions=3, refusals=1.0, failures=0.0)
+    remorse = np.eye(28, dtype=np.float32)[LABELS.index("remorse")]
+    said = source.said["mute"]
+    felt = rows.felt(said, [Reading(remorse)] * len(said), reader="embedded", revision=None)
+    found = {
+        rule: report(
+            Run(source.said, {("embedded", "mute"): rows.scored(felt, RUSSELL, "zero")}), refusals=rule
+        ).models[0]
+        for rule in RULES
+    }
+    at_210 = {rule: one.scores.states[7].cosine.estimate for rule, one in found.items()}
+    assert at_210["as_read"] > 0.99
+    assert at_210["zero"] == 0.0
+    assert np.isnan(at_210["drop"])
+    assert (found["zero"].scores.whole.group.scored, found["drop"].scores.whole.group.scored) == (108, 0)
+
+
+def test_a_table_shows_every_rule_and_the_worst_case_of_failures(two: Run) -> None:
+    summary = report(two)
+    for one in summary.models:
+        for rule in RULES:
+            alone = next(m for m in report(two, refusals=rule).models if (m.model, m.reader) == (one.model, one.reader))
+            assert getattr(one.weighed, rule) == alone.scores.whole.group.cosine
+        scored = two.felt[one.reader, one.model].to_pandas()
+        scored.loc[scored["outcome"] != rows.ANSWERED, "cosine"] = -1.0
+        by_prompt = scored.groupby(["question_id", "state_deg"])["cosine"].mean()
+        assert one.weighed.worst.estimate == pytest.approx(by_prompt.groupby("question_id").mean().mean())
+        assert one.weighed.failed == one.counts.failures > 0
+    lines = as_csv(next(table for table in tables(summary) if table.name == "refusals")).splitlines()
+    assert len(lines) == 1 + len(summary.models)
+    assert "What refusals and failures weigh" in Structure(page(summary)).text
+
+
+def test_the_same_run_under_another_rule_stands_beside_its_own(two: Run) -> None:
+    summary = report(two, refusals="as_read")
+    assert [one.own for one in summary.beside] == [one.weighed.zero for one in summary.models]
+    assert [one.here for one in summary.beside] == [one.weighed.as_read for one in summary.models]
+
+
+# ── conditions ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def varied() -> Run:
+    """Three templates, one of them a control, at two intensities, in the order of no alphabet."""
+    made = run(
+        {"steady": 0.9, "blank": 0.3},
+        readers=("one", "two"),
+        states=6,
+        questions=3,
+        templates=("words", "none", "parameters"),
+        intensities=(0.5, 1.0),
+        repetitions=2,
+        refusals=0.05,
+    )
+    return Run(made.said, made.felt, {"spec": {"name": "varied", "templates": ["none", "words", "parameters"]}})
+
+
+def only(source: Run, template: str, intensity: float) -> Run:
+    def mine(table: pa.Table) -> pa.Table:
+        return table.filter(pc.and_(pc.equal(table["template"], template), pc.equal(table["intensity"], intensity)))
+
+    said = {model: mine(table) for model, table in source.said.items()}
+    return Run(said, {who: mine(table) for who, table in source.felt.items()}, source.settings)
+
+
+def of_one(summary: Summary) -> dict[str, Any]:
+    found = numbers(summary, "comparisons", "agreement")
+    for scores in found["scores"].values():
+        del scores["templates"], scores["intensities"]
+    found["comparisons"] = [one for one in found["comparisons"] if one["of"] != "templates"]
+    return found
+
+
+def test_the_headline_is_of_the_first_template_that_is_no_control_at_the_highest_intensity(varied: Run) -> None:
+    summary = report(varied)
+    assert of_one(summary) == of_one(report(only(varied, "words", 1.0)))
+    assert str(summary.design.headline) == "template words, intensity 1"
+    said = json.loads(json.dumps(page(summary)))
+    assert "with template words, at intensity 1" in " ".join(said.split())
+    assert "template words" in terminal_table(summary)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "template", "intensity"),
+    [
+        ({"template": "parameters"}, "parameters", 1.0),
+        ({"intensity": 0.5}, "words", 0.5),
+        ({"template": "parameters", "intensity": 0.5}, "parameters", 0.5),
+    ],
+)
+def test_the_spec_may_name_another_condition(
+    varied: Run, wanted: dict[str, Any], template: str, intensity: float
+) -> None:
+    own = Run(varied.said, varied.felt, {"spec": {**varied.settings["spec"], "headline": wanted}})
+    assert of_one(report(own)) == of_one(report(only(own, template, intensity)))
+
+
+def test_a_control_beside_changes_no_mean() -> None:
+    settings = {"states": 12, "questions": 4, "repetitions": 1}
+    alone = report(run({"a": 0.8}, templates=("parameters",), **settings))  # type: ignore[arg-type]
+    source = run({"a": 0.8}, templates=("parameters", "none"), **settings)  # type: ignore[arg-type]
+    beside = report(source)
+    mean = only(source, "parameters", 1.0)
+    assert beside.models[0].scores.whole == report(mean).models[0].scores.whole
+    assert beside.models[0].scores.whole.group.scored == pytest.approx(alone.models[0].scores.whole.group.scored, abs=3)
+
+
+def test_each_condition_is_shown_by_itself_and_a_mean_over_them_is_called_one(varied: Run) -> None:
+    summary = report(varied)
+    one = summary.models[0]
+    for line in one.conditions:
+        same = report(only(varied, line.template, line.intensity)).models
+        alone = next(m for m in same if (m.model, m.reader) == (one.model, one.reader))
+        assert line.group.cosine == alone.scores.whole.group.cosine
+        assert line.control == (line.template == "none")
+    told = [line.group.scored for line in one.conditions if not line.control]
+    assert one.over_conditions is not None
+    assert one.over_conditions.scored == sum(told)
+    shown = as_csv(next(table for table in tables(summary) if table.name == "conditions"))
+    assert "mean over all but controls" in shown
+    assert sum(",control," in line for line in shown.splitlines()[1:]) == 2 * len(summary.models)
+
+
+def test_templates_are_told_apart_at_one_intensity_and_intensities_within_one_template(varied: Run) -> None:
+    one = report(varied).models[0]
+    by = {(line.template, line.intensity): line.group.cosine for line in one.conditions}
+    assert [group.cosine for group in one.scores.templates] == [
+        by[name, 1.0] for name in ("none", "parameters", "words")
+    ]
+    assert [group.cosine for group in one.scores.intensities] == [by["words", x] for x in (0.5, 1.0)]
+
+
+def test_where_all_templates_are_controls_the_page_says_so() -> None:
+    summary = report(run({"a": 0.5}, templates=("none",), states=4, questions=2, intensities=(0.5, 1.0)))
+    assert "template none, a control, at intensity 1" in " ".join(Structure(page(summary)).text.split())
+
+
+# ── old rows ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_rows_of_an_older_detector_are_flagged_anew_from_their_texts(two: Run) -> None:
+    def older(table: pa.Table) -> pa.Table:
+        return put(put(table, "refused", [None] * len(table)), "flagged_by", [None] * len(table))
+
+    old = Run({model: older(table) for model, table in two.said.items()}, changed(two, older).felt)
+    found, now = report(old), report(two)
+    assert found.as_json() == now.as_json()
+    assert sum(one.counts.refused for one in found.models) > 0
+
+
+def test_rows_of_an_older_format_are_scored_anew(two: Run) -> None:
+    def older(table: pa.Table) -> pa.Table:
+        for name in ("expected_cosine", "direction_cosine", "resultant_valence", "resultant_arousal", "cosine"):
+            table = put(table, name, [None] * len(table))
+        return table
+
+    assert report(changed(two, older)).as_json() == report(two).as_json()
+
+
+def test_another_map_moves_what_is_read_and_not_what_is_refused(two: Run) -> None:
+    one, other = (report(two, labels=label_map(name)).models[0].weighed for name in ("russell", "octants"))
+    assert one.as_read != other.as_read
+    assert (one.refused, one.failed) == (other.refused, other.failed)
