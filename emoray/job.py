@@ -419,11 +419,11 @@ _FAR_LOOK_S = 3.0  # an object store wants a request for each look
 
 
 def _check_held(lease: Lease, folder: RunFolder) -> None:
-    if why := _lost(lease, folder):
+    if why := _taken(lease, folder):
         raise why
 
 
-def _lost(lease: Lease, folder: RunFolder) -> StoreError | None:
+def _taken(lease: Lease, folder: RunFolder) -> StoreError | None:
     """Why the folder is not ours any more."""
     if not lease.lost.is_set():
         return None
@@ -512,7 +512,7 @@ def _conduct(
         hear(lanes)
         progress.show({lane.model: _standing(lane) for lane in lanes})
         if lease.lost.is_set() and not conductor.stopping:
-            conductor.stop(str(_lost(lease, folder)))
+            conductor.stop(str(_taken(lease, folder)))
 
     with interruption.left_to_watch():
         ends = conductor.run(watch)

@@ -181,7 +181,7 @@ def whole(
     asked = _directions(tally.axis("state").levels)
     tables = _Tables(tally, label_map, level, human)
     return Whole(
-        group=tables.groups(("all",), one_line(top.by_question.shape[1]))[0],
+        group=tables.whole,
         shuffled=shuffled_control(asked, _unit_means(top), rng, shuffles=shuffles, weights=_weights(top)),
         shuffled_expected=shuffled_control(asked, _unit_means(soft), rng, shuffles=shuffles, weights=_weights(soft)),
         parts=_parts(top),
@@ -211,11 +211,9 @@ def groups(
     return tables.groups(levels, members, moderated=axis == "state")
 
 
-def overall(
-    tally: Tally, label_map: LabelMap, *, level: float = 0.95, human: Mapping[float, float] | None = None
-) -> Group:
+def overall(tally: Tally, label_map: LabelMap, *, level: float = 0.95, human: OnHumanText | None = None) -> Group:
     """The one line of a whole tally."""
-    return _group("all", tally, _tops(tally, label_map), level, human or {})
+    return _Tables(tally, label_map, level, human).whole
 
 
 def state_by_question(tally: Tally) -> Array:
@@ -251,6 +249,11 @@ class _Tables:
     @cached_property
     def fits(self) -> tuple[Additive, Additive]:
         return self.top.fit, self.soft.fit
+
+    @property
+    def whole(self) -> Group:
+        """All prompts in one line."""
+        return self.groups(("all",), one_line(self.top.by_question.shape[1]))[0]
 
     def groups(self, levels: Sequence[Level], members: Members, *, moderated: bool = False) -> tuple[Group, ...]:
         """One per level; (prompts, levels) says which prompts it has."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 
+from emoray.analysis.calibration import OnHumanText
 from emoray.analysis.intervals import Interval
 from emoray.analysis.summaries import Group, groups, moments, overall
 from emoray.analysis.tally import Axis, Tally
@@ -62,7 +63,7 @@ def with_level(axis: Axis, level: str | float) -> Axis:
 
 
 def conditions(
-    tally: Tally, controls: Collection[str], label_map: LabelMap, level: float, human: Mapping[float, float]
+    tally: Tally, controls: Collection[str], label_map: LabelMap, level: float, human: OnHumanText | None
 ) -> tuple[OneCondition, ...]:
     """Each by itself, controls too; `tally` has the axes of a design."""
     return tuple(
@@ -73,7 +74,7 @@ def conditions(
 
 
 def over_conditions(
-    tally: Tally, controls: Collection[str], label_map: LabelMap, level: float, human: Mapping[float, float]
+    tally: Tally, controls: Collection[str], label_map: LabelMap, level: float, human: OnHumanText | None
 ) -> Group | None:
     """The mean over all conditions that are no control; None where there are fewer than two."""
     told = [name for name in tally.axis("template").levels if name not in controls]

@@ -627,7 +627,7 @@ def _comparisons(
     readers, models = (dict.fromkeys(names) for names in zip(*matrices, strict=True)) if matrices else ({}, {})
     families = [("models", r, {m: matrices[r, m] for m in models}) for r in readers]
     families += [("readers", m, {r: matrices[r, m] for r in readers}) for m in models]
-    families += [("templates", f"{m}, read by {r}", templates[r, m]) for r, m in matrices]
+    families += [("templates", f"{m}, read by {r}", dict(templates[r, m])) for r, m in matrices]
     return [Comparison(of, within, differences(one, level)) for of, within, one in families if len(one) > 1]
 
 
