@@ -178,7 +178,7 @@ def _malformed(detail: str) -> Result:
 def outcome_of_line(result: dict[str, Any], parse: Parse, secret: str = "") -> Result:
     """What one result says of its cell; classified as the same response to a single request would be."""
     response, error = _parsed(result.get("response")), result.get("error")
-    if response in _NO_BODY and ("body" in result or "choices" in result):  # some leave out the frame
+    if response in _NO_BODY and _has_choices(_parsed(result.get("body", result))):  # some leave out the frame
         response = result
     if not isinstance(response, dict):
         return _without_response(response, error, secret)
@@ -193,6 +193,10 @@ def outcome_of_line(result: dict[str, Any], parse: Parse, secret: str = "") -> R
     if not status or status < 400:
         return _malformed(f"the batch's line has no usable status: {shown(response, secret)}")
     return Result(refusal_of(status, _bytes(body), secret), billable=False)
+
+
+def _has_choices(body: Any) -> bool:
+    return isinstance(body, dict) and "choices" in body
 
 
 def _answered(outcome: Outcome, error: Any, secret: str) -> Result:

@@ -54,7 +54,7 @@ class Belief:
         """What to make of the failure of an ask that was sent at `asked_at`; `told_s`: what was said of waiting."""
         if failure.kind.hopeless:
             return self._hopeless(failure, asked_at, now, told_s or 0.0)
-        of_no_kind = failure.refused and failure.detail.startswith("200:")
+        of_no_kind = failure.refused and failure.kind is FailureKind.OVERLOADED and failure.detail.startswith("200:")
         if self._had_answers or not (of_no_kind or failure.kind in _OF_THE_REQUEST):
             return Verdict.GO_ON
         asks = self._alike.setdefault((failure.kind, _gist(failure.detail)), Counter())

@@ -247,9 +247,7 @@ class Wire(httpx2.AsyncBaseTransport):
             async with session.request(
                 method, url, headers=headers, data=body, allow_redirects=False, proxy_headers=proxy
             ) as response:
-                if not response.content.is_eof():
-                    _tell_of_the_end(response)
-                body = await response.read()
+                body = await _whole(response)
         except (aiohttp.ClientResponseError, aiohttp.ClientPayloadError) as odd:
             garbled = _as_garbled(odd)
             if garbled is None:
@@ -270,13 +268,13 @@ class Wire(httpx2.AsyncBaseTransport):
         )
 
 
-def _tell_of_the_end(response: aiohttp.ClientResponse) -> None:
-    """aiohttp closes a connection whose later packets break the rules of HTTP, and leaves the body waiting for more."""
+async def _whole(response: aiohttp.ClientResponse) -> bytes:
+    """The body. Where a later packet breaks the rules of HTTP, aiohttp closes the connection and lets it wait."""
     connection, content = response.connection, response.content
     protocol = None if connection is None else connection.protocol  # falsy while nothing of it is unread
-    closed = None if protocol is None else protocol.closed
+    closed = None if protocol is None or content.is_eof() else protocol.closed
     if protocol is None or closed is None:
-        return
+        return await response.read()
 
     def tell(_: object) -> None:
         wrong = protocol.exception()
@@ -286,6 +284,10 @@ def _tell_of_the_end(response: aiohttp.ClientResponse) -> None:
             content.set_exception(broken)
 
     closed.add_done_callback(tell)
+    try:
+        return await response.read()
+    finally:
+        closed.remove_done_callback(tell)  # the connection has other answers before it
 
 
 def _unpacked(response: aiohttp.ClientResponse, body: bytes) -> bytes:

@@ -260,7 +260,7 @@ def _is_marked(said: dict[str, Any]) -> bool:
     statuses = [said.get(name) for name in _STATUSES if _is_whole(said.get(name))]
     words = [str(said.get(name)).casefold() for name in ("type", "object", "status", "state")]
     return (
-        any(code not in (None, 0, 200, "0", "200", "") for code in codes)
+        any(code not in (None, "") and str(code).strip().casefold() not in _FINE for code in codes)
         or any(int(status) >= 400 for status in statuses)
         or not _FAILED.isdisjoint(words)
         or False in (said.get("success"), said.get("ok"))

@@ -218,6 +218,13 @@ def test_a_result_without_a_frame_is_read_as_one(beside: dict[str, Any]) -> None
     assert outcome_of_line({"custom_id": KEYS[0], "error": None, **beside}, parse).outcome == parse(body_of("Yes."))
 
 
+def test_a_line_that_was_sent_and_comes_back_is_no_result() -> None:
+    sent = {"custom_id": KEYS[0], "method": "POST", "body": {"model": "m", "messages": []}}
+    found = outcome_of_line(sent, parse)
+    assert isinstance(found.outcome, Failure)
+    assert (found.outcome.kind, found.billable) == (FailureKind.OVERLOADED, False)
+
+
 def kind_of(**parts: Any) -> FailureKind:
     found = of_line(**parts)
     assert isinstance(found, Failure)

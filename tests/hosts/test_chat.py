@@ -409,7 +409,14 @@ def test_an_error_that_is_null_or_empty_is_none() -> None:
     "said",
     [
         *({"code": 200, "data": {}}, {"code": 0}, {"detail": "Not found"}, {"error": None}),
-        *({"success": True}, {"status": 200}, {"status": "ok"}, {"status": "success", "error": ""}, {"errno": 0}),
+        *(
+            {"success": True},
+            {"code": "Success"},
+            {"status": 200},
+            {"status": "ok"},
+            {"status": "success", "error": ""},
+            {"errno": 0},
+        ),
     ],
 )
 def test_a_success_without_choices_and_without_an_error_is_malformed(said: Any) -> None:

@@ -79,11 +79,11 @@ def test_what_breaks_the_rules_in_a_later_packet_is_malformed_at_once(
     later: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of aiohttp alone nothing would be heard until our patience has ended: an hour here."""
-    begun, tell = threading.Semaphore(0), hosted_api._tell_of_the_end
+    begun, whole = threading.Semaphore(0), hosted_api._whole
 
-    def heard(response: aiohttp.ClientResponse) -> None:
-        tell(response)
+    async def heard(response: aiohttp.ClientResponse) -> bytes:
         begun.release()
+        return await whole(response)
 
     def serve(connection: socket.socket) -> None:
         with connection:
@@ -94,7 +94,7 @@ def test_what_breaks_the_rules_in_a_later_packet_is_malformed_at_once(
             connection.sendall(later)
             connection.recv(1)
 
-    monkeypatch.setattr(hosted_api, "_tell_of_the_end", heard)
+    monkeypatch.setattr(hosted_api, "_whole", heard)
     with listening(serve) as url:
         found = told(url, retry=PATIENCE.model_copy(update={"timeout_s": 3600.0}))[0]
     assert kinds([found]) == {"malformed": 1}
