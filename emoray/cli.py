@@ -160,7 +160,11 @@ def _score(arguments: argparse.Namespace) -> int:
     folder = RunFolder(_absolute(arguments.run))
     kept = recovery.kept(folder)
     spec = manifest.study(kept, folder.shown).spec
-    entry, accounts = _reader(arguments.reader, spec, readers_of((kept or {}).get("more_readers", [])))
+    later, here = (
+        readers_of((kept or {}).get("more_readers", [])),
+        not (arguments.address or "RAY_ADDRESS" in os.environ),
+    )
+    entry, accounts = _reader(arguments.reader, spec, later, here=here)
     _warn_of_code(_asked_by(entry))
     if not arguments.verbose:
         _hush()
@@ -171,12 +175,14 @@ def _score(arguments: argparse.Namespace) -> int:
 
 
 def _reader(
-    reader: str, spec: Spec | None = None, later: Sequence[ReaderEntry] = ()
+    reader: str, spec: Spec | None = None, later: Sequence[ReaderEntry] = (), *, here: bool = True
 ) -> tuple[ReaderEntry, dict[str, Account]]:
     """A reader of the run by its name, in a YAML file, or a classifier by its hub id or folder; and the accounts.
 
-    `later` are those that have read the run beside its spec's.
+    `later` are those that have read the run beside its spec's; `here`: it is to read on this machine.
     """
+    from emoray.hosts.hub import unusable
+
     if reader.endswith((".yaml", ".yml")):
         found = with_reader(reader, spec)
         return found.readers[0], found.accounts
@@ -185,6 +191,8 @@ def _reader(
     if not reader.strip() or len(reader) > _LONGEST:
         raise SpecError(f"{_short(reader)} is no reader; give one of the spec by name, {_READER}")
     own = GoEmotionsReader(kind="goemotions", name=_safe(reader), model=_model(reader))
+    if reader not in known and reader != "embedded" and (why := unusable(own.model, here=here)):
+        raise SpecError(f"the reader {why}")
     entry, accounts = known.get(reader, own), spec.accounts if spec else {}
     for asked in _asked_by(entry):
         if isinstance(asked, Hosted) and asked.account not in accounts:
@@ -256,6 +264,8 @@ def _sample(arguments: argparse.Namespace) -> int:
 
 
 def _writable(file: Path) -> None:
+    if file.is_dir():
+        raise SpecError(f"{file}: is a folder; give a file in it")
     if not file.absolute().parent.is_dir():
         raise SpecError(f"{file}: the folder for it is not there")
 

@@ -32,10 +32,28 @@ SYNONYMS = {
     "rpd": "requests_per_day",
     "tp": "tensor_parallel_size",
     "pp": "pipeline_parallel_size",
+    **dict.fromkeys(("thinking", "enable_thinking", "reasoning_effort"), "chat_template_kwargs"),
+    "question": "text",
     "maps": "label_map",
+    "gpus": "tensor_parallel_size",
+    "device": "gpus",
     "timeout": "timeout_s",
     "retries": "attempts",
 }
+
+# what shapes answers, and no spec asks for
+NOT_ASKED = frozenset(
+    (
+        "top_k",
+        "min_p",
+        "typical_p",
+        "repetition_penalty",
+        "presence_penalty",
+        "frequency_penalty",
+        "do_sample",
+        "num_beams",
+    )
+)
 
 _HERE = "transformers (on this machine, simple) or vllm (fast, on GPUs)"
 _SERVER = "hosted_api, with an account whose base_url is"
@@ -62,13 +80,13 @@ _HOSTS = {
     "ollama": f"{_SERVER} http://localhost:11434/v1",
     "lmstudio": f"{_SERVER} http://localhost:1234/v1",
     **dict.fromkeys(("batch", "openai_batch", "batches"), "batch_api"),
-    **dict.fromkeys(("mock", "fake", "dummy", "test", "none", "echo"), "scripted"),
+    **dict.fromkeys(("mock", "fake", "dummy", "test", "echo"), "scripted"),
 }
 _KINDS = {
     **dict.fromkeys(("huggingface", "hf", "transformers", "classifier", "encoder", "emotion", "bert"), "goemotions"),
     **dict.fromkeys(("llm", "model", "openai", "hosted_api", "gpt"), "judge, with the model under `model:`"),
     **dict.fromkeys(("regression", "valence", "vad"), "regressor"),
-    **dict.fromkeys(("mock", "fake", "dummy", "test", "none"), "scripted"),
+    **dict.fromkeys(("mock", "fake", "dummy", "test"), "scripted"),
 }
 
 

@@ -119,6 +119,9 @@ def _no_term(word: str) -> str:
     """Names near terms, by spelling and by the label of that name."""
     if meant := hints.number_meant(word):
         return f"{word!r} is a text; write {meant}"
+    several = [term.strip() for term in word.split(",")]
+    if len(several) > 1:
+        return f"{word!r} is one text; write [{', '.join(several)}]"
     places = {place.label: place.affect for place in goemotions.label_map().places}
     label = places.get(goemotions.plain_label(word))
     near = [russell.nearest_term(label.angle_deg)] if label else russell.near_terms(word)
@@ -248,6 +251,10 @@ def _address(url: str) -> str:
         known = False
     if not known:
         raise ValueError("is no address; write it as https://host/v1")
+    if parts.query or parts.fragment:  # which may be a key: said without it
+        raise ValueError(
+            "goes on after its path (?… or #…); leave that out, and put a key into the variable of key_env"
+        )
     if url.rstrip("/").endswith("/chat/completions"):
         raise ValueError("ends in /chat/completions, which is added to it; leave that out")
     return url
@@ -770,6 +777,8 @@ class Spec(_Section):
         for name, account in self.accounts.items():
             if account.kind == "azure" and not account.api_version:
                 raise ValueError(f"accounts.{name}.api_version is missing; Azure asks for one, such as '2024-10-21'")
+            if account.kind == "azure" and "base_url" not in account.model_fields_set:
+                raise ValueError(f"accounts.{name}.base_url is missing; Azure's is https://<resource>.openai.azure.com")
         for index, model in enumerate(self.models):
             if isinstance(model, Vllm) and isinstance(model.replicas, list) and model.replicas[0] > model.replicas[1]:
                 raise ValueError(f"models[{index}].replicas must be [least, most], got {model.replicas}")
@@ -1186,6 +1195,8 @@ def _sentence(error: dict[str, Any], data: Any) -> str:
         case "union_tag_invalid":
             by, asked = context["discriminator"].strip("'"), str(context["tag"])
             tags = _tags(error["loc"], by)
+            if asked == "None":
+                return f"{where} needs {by}: one of {', '.join(tags)}"
             meant = hints.tag_meant(by, asked)
             hint = f"; write {meant}" if meant else did_you_mean(asked, tags)
             return f"{where}.{by} must be one of {', '.join(tags)}, got {_short(asked)}{hint}"
@@ -1290,6 +1301,8 @@ def _field(error: dict[str, Any], data: Any) -> str:
 def _setting_meant(loc: tuple[int | str, ...], where: str) -> str:
     """What to write in place of an unknown setting: one of the same section, or the place where it belongs."""
     word, known = str(loc[-1]), _settings_at(loc[:-1])
+    if word.casefold() in hints.NOT_ASKED:
+        return "; a model of your own has it with sampling_defaults: model, a hosted one in its extra_body"
     meant = next(iter(hints.near(word, known, 1, _SURE)), None) or hints.synonym(word)
     if meant in known:
         return f"; did you mean {meant!r}?"

@@ -20,7 +20,10 @@ MOST_VALUES = 1_000_000  # with what aliases stand for, each time
 _LONGEST_NUMBER = 80  # characters: 64 binary digits, and what may stand around them
 _SHOWN = 40  # characters of a value, to a person
 _HALF = re.compile("[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]")
-_TEXT, _WHOLE, _DATE, _MERGE = (f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "timestamp", "merge"))
+_TEXT, _WHOLE, _FLOAT, _DATE, _MERGE = (
+    f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "timestamp", "merge")
+)
+_OCTAL = re.compile(r"[-+]?0[0-7_]+")
 _Wrong = yaml.constructor.ConstructorError
 
 
@@ -86,6 +89,8 @@ def _plainly(problem: str) -> str:
         return f"{problem}; a text with a colon in it goes in quotes"
     if problem.startswith("expected ',' or"):
         return f"{problem}; put texts in quotes"
+    if tag := re.fullmatch(r"could not determine a constructor for the tag '(.*)'", problem):
+        return f"the tag {_shown(tag[1])} means nothing here; leave it out"
     if problem == "but found another document":
         return "a second document begins here (---); keep one, and give the other a file of its own"
     return problem
@@ -124,12 +129,14 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
-        for key_node, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+        for key_node, value_node in node.value if isinstance(node, yaml.MappingNode) else ():
             if key_node.tag == _MERGE:  # `<<: *defaults`
                 continue
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
                 hint = "; write it in quotes" if isinstance(key_node, yaml.ScalarNode) else ""
+                if isinstance(key, int) and value_node.value == "":  # {temperature: 0,7}
+                    hint = "; a number has a point where others have a comma"
                 raise _Wrong(None, None, f"the name of a setting must be text, got {key!r}{hint}", key_node.start_mark)
             if key in seen:
                 raise _Wrong(None, None, f"{_shown(key)} is written twice; keep one", key_node.start_mark)
@@ -146,13 +153,23 @@ class _Loader(yaml.SafeLoader):
             raise _Wrong(None, None, "a text holds NUL (\\0), which no file can bear; leave it out", node.start_mark)
         return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16")
 
-    def whole_number(self, node: yaml.ScalarNode) -> int:
+    def whole_number(self, node: yaml.ScalarNode) -> int | str:
+        """YAML 1.1 takes 010 for eight and 1:30 for ninety: who writes a spec means neither."""
         written = str(self.construct_scalar(node))
+        if ":" in written:
+            return written
+        if _OCTAL.fullmatch(written):
+            what = f"{_shown(written)} would be read as octal; write it without zeros before it, or in quotes as a text"
+            raise _Wrong(None, None, what, node.start_mark)
         number = int(self.construct_yaml_int(node)) if len(written) <= _LONGEST_NUMBER else 1 << 64
         if not -(1 << 63) <= number < 1 << 64:
             what = f"{_shown(written)} is beyond 64 bits; write a smaller number, or in quotes if it is a text"
             raise _Wrong(None, None, what, node.start_mark)
         return number
+
+    def number(self, node: yaml.ScalarNode) -> float | str:
+        written = str(self.construct_scalar(node))
+        return written if ":" in written else float(self.construct_yaml_float(node))
 
     # lm-format-enforcer, which vLLM imports, makes dates text in PyYAML's own loader, for the whole process
     yaml_constructors = {  # noqa: RUF012 (of the class, as in PyYAML)
@@ -160,6 +177,7 @@ class _Loader(yaml.SafeLoader):
         _DATE: yaml.SafeLoader.construct_yaml_timestamp,
         _TEXT: whole_text,
         _WHOLE: whole_number,
+        _FLOAT: number,
     }
 
 

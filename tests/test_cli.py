@@ -444,7 +444,14 @@ def test_validate_measures_a_reader(tiny: str, capsys: Captured) -> None:
 
 def test_validate_refuses_a_reader_that_is_not_there(capsys: Captured) -> None:
     said = refused(capsys, "validate", "./nobody", "--data", data())
-    assert said.startswith("reader 'nobody' (./nobody) cannot be loaded: ")
+    assert said == (
+        "the reader is './nobody', which is no folder here; give a hub id (owner/model) or the folder of a model"
+    )
+
+
+def test_validate_refuses_a_folder_for_its_figures_before_it_reads(capsys: Captured) -> None:
+    said = refused(capsys, "validate", "embedded", "--data", data(), "--save", ".")
+    assert said == ".: is a folder; give a file in it"
 
 
 def test_validate_refuses_data_that_is_none(capsys: Captured) -> None:

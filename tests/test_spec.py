@@ -80,6 +80,66 @@ def keys(text: str) -> set[str]:
 
 
 MISTAKES: dict[str, tuple[str, str]] = {
+    # ── as others write it ──
+    "a number with a zero before it": (
+        BASE + "repetitions: 010",
+        "line 4: '010' would be read as octal; write it without zeros before it, or in quotes as a text",
+    ),
+    "a time where a number belongs": (
+        BASE + "repetitions: 1:30",
+        "repetitions must be a whole number, got '1:30'",
+    ),
+    "a rate that is a time": (
+        HOSTED.replace("key_env", "requests_per_minute: 1:30.5, key_env") + "}]",
+        "accounts.openai.requests_per_minute must be a number, got something else",
+    ),
+    "a time without a clock": (
+        models("{name: a, host: scripted, deadline: 25:00}"),
+        'models[0].deadline must be a time from the start (90min, 6h) or on the clock in quotes ("07:00"), got '
+        "'25:00'",
+    ),
+    "a decimal comma": (
+        BASE + "sampling: {temperature: 0,7}",
+        "line 4: the name of a setting must be text, got 7; a number has a point where others have a comma",
+    ),
+    "a tag": (BASE + "repetitions: !three 3", "line 4: the tag '!three' means nothing here; leave it out"),
+    "a way of drawing that is not asked for": (
+        BASE + "sampling: {top_k: 5}",
+        "sampling.top_k is not a setting; a model of your own has it with sampling_defaults: model, a hosted one in "
+        "its extra_body",
+    ),
+    "a question under its own name": (
+        BASE + "questions: [{id: a, question: 'Why?'}]",
+        "questions[0].question is not a setting; did you mean 'text'?",
+    ),
+    "GPUs of an engine": (
+        models("{name: a, host: vllm, id: x, gpus: 2}"),
+        "models[0].gpus is not a setting; did you mean 'tensor_parallel_size'?",
+    ),
+    "thinking": (
+        models("{name: a, host: vllm, id: x, enable_thinking: false}"),
+        "models[0].enable_thinking is not a setting; did you mean 'chat_template_kwargs'?",
+    ),
+    "a reader's device": (NETWORK + "device: cuda}]", "readers[0].device is not a setting; did you mean 'gpus'?"),
+    "no host at all": (
+        models("{name: a, host: null}"),
+        "models[0] needs host: one of embedded, transformers, vllm, hosted_api, batch_api, scripted",
+    ),
+    "several terms in one text": (BASE + "states: happy, sad", "states: 'happy, sad' is one text; write [happy, sad]"),
+    "fields as Jinja writes them": (
+        BASE + "templates: [{name: x, user: '{{ question }}'}]",
+        "template 'x' never asks: {question} is in neither its system nor its user text; {{question}} is the word in "
+        "braces, write {question}",
+    ),
+    "an address that goes on": (
+        HOSTED.replace("key_env", "base_url: 'https://x.example/v1?api-key=s3cret', key_env") + "}]",
+        "accounts.openai.base_url: goes on after its path (?… or #…); leave that out, and put a key into the variable "
+        "of key_env",
+    ),
+    "an Azure account that does not say where": (
+        HOSTED.replace("key_env", "kind: azure, api_version: '2024-10-21', key_env") + "}]",
+        "accounts.openai.base_url is missing; Azure's is https://<resource>.openai.azure.com",
+    ),
     # ── unknown, missing, twice ──
     "a misspelt setting": (BASE + "repetition: 3", "repetition is not a setting; did you mean 'repetitions'?"),
     "a setting that is like no other": (
@@ -388,10 +448,6 @@ MISTAKES: dict[str, tuple[str, str]] = {
         models("{name: a, host: scripted, deadline: soon}"),
         "models[0].deadline must be a time from the start (90min, 6h) or on the clock in quotes "
         "(\"07:00\"), got 'soon'",
-    ),
-    "a clock time without quotes, which YAML reads as a number": (
-        models("{name: a, host: scripted, deadline: 17:00}"),
-        "models[0].deadline must be text, got 1020; write it in quotes",
     ),
     "a priority in words": (
         models("{name: a, host: scripted, priority: high}"),
@@ -723,7 +779,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
     ),
     "code in YAML": (
         BASE + "seed: !!python/object/apply:os.getpid []",
-        "line 4: could not determine a constructor for the tag 'tag:yaml.org,2002:python/object/apply:os.getpid'",
+        "line 4: the tag 'tag:yaml.org,2002:python/object/apply:os…' means nothing here; leave it out",
     ),
 }
 
@@ -744,6 +800,12 @@ def test_a_date_is_a_date_though_a_library_of_vllm_makes_dates_text_in_pyyaml_it
     """
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout == f"my.yaml: {sentence}\n"
+
+
+def test_a_clock_time_needs_no_quotes() -> None:
+    """YAML 1.1 would read it as 1,020."""
+    (model,) = study(models("{name: a, host: scripted, deadline: 17:00}")).spec.models
+    assert model.deadline == "17:00"
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)

@@ -78,6 +78,8 @@ class ChatTemplate:
     def _learn(self) -> None:
         """In which form each role's text comes out, and whether the model's turn is begun."""
         self._user = self._user_form()
+        if len({self._rendered(self._question(), add_generation_prompt=True) for _ in range(3)}) > 1:
+            raise HostDown("its chat template writes one question in several ways, by chance; correct it")
         heard = _said("user", self._user(_OTHER))
         self._system = self._form(lambda text: [_said("system", text), heard])
         self._assistant = self._form(lambda text: [heard, _said("assistant", text)], _PROBE)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import re
 import string
 import tomllib
 from collections.abc import Callable, Iterator
@@ -25,6 +26,8 @@ from emoray.study.experiment import Cell, Grid, Question, Sampling, Template
 _T = TypeVar("_T")
 _HERE = Path(__file__).parent
 KEY_VERSION = 1  # part of every key: a change of what a key covers must change all keys
+_DOUBLED = re.compile(r"\{\{\s*question\s*\}\}")  # as Jinja writes it
+_SINGLE = "; {{question}} is the word in braces, write {question}"
 _SHOWN = 40  # characters of an unknown field, to a person
 SEED_BITS = 31  # the narrowest provider takes a signed 32-bit seed
 
@@ -175,6 +178,7 @@ def check_template(template: Template) -> Template:
     if "question" not in used:
         raise BadPrompt(
             f"template {template.name!r} never asks: {{question}} is in neither its system nor its user text"
+            f"{_SINGLE if _DOUBLED.search(template.system + template.user) else ''}"
         )
     return template
 

@@ -246,6 +246,11 @@ def test_a_system_text_that_would_be_changed_goes_before_the_question(change: st
     )
 
 
+def test_a_template_that_leaves_something_to_chance_is_refused() -> None:
+    with pytest.raises(HostDown, match="its chat template writes one question in several ways, by chance; correct it"):
+        ChatTemplate(byte_level("{{ range(99999) | random }}" + CHATML))
+
+
 def test_blanks_and_empty_lines_may_go() -> None:
     """As Falcon's."""
     less = CHATML.replace("message['content']", "message['content'].strip().replace('\n\n', '\n')")

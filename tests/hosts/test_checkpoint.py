@@ -182,7 +182,7 @@ def test_a_model_that_fills_gaps_is_not_let_speak(tmp_path: Path, kind: str) -> 
 
 
 def test_a_model_that_also_sees_speaks_without_a_picture(tmp_path: Path) -> None:
-    """A LLaVA, which transformers does not count among those that speak, with its chat template where processors are."""
+    """A LLaVA, which transformers does not count among causal models, with its chat template beside its processor."""
     words = tiny_models.tokenizer()
     tokens = {"vocab_size": len(words), "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
     text = {"model_type": "llama", **tiny_models.SHAPE, **tokens, "max_position_embeddings": 300}

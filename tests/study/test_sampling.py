@@ -39,8 +39,8 @@ def test_a_models_own_settings_are_those_that_vllm_takes_from_it() -> None:
 def test_what_is_not_taken_of_a_models_own_settings_is_said() -> None:
     told = {"no_repeat_ngram_size": 3, "suppress_tokens": [7, 8], "do_sample": False, "num_beams": 1, "top_k": 20}
     assert left_out(told) == [
-        "its generation_config also says suppress_tokens of 2, no_repeat_ngram_size 3, do_sample False, and answers are "
-        "drawn without; for the likeliest words set temperature: 0"
+        "its generation_config also says suppress_tokens of 2, no_repeat_ngram_size 3, do_sample False, and answers "
+        "are drawn without; for the likeliest words set temperature: 0"
     ]
     assert left_out(QWEN) == left_out({}) == []
 
