@@ -84,7 +84,7 @@ class Journal:
         self._clock = clock
         self._pause = pause
         self._draw = draw
-        self._writer = f"{re.sub(r'[^A-Za-z0-9_.]', '_', writer)[:80]}_{secrets.token_hex(4)}"
+        self._writer = f"{in_name(writer)}_{secrets.token_hex(4)}"
         self._last_stamp = max((Name.of(i.base_name, i.mtime_ns or 0).stamp for i in part.infos()), default=0)
         self._news = threading.Condition()
         self._waiting: list[_Waiting] = []
@@ -222,6 +222,11 @@ class Journal:
             log.warning("%s: small files were not merged", self._part.where(""), exc_info=True)
             return
         self._note(merged)
+
+
+def in_name(writer: str) -> str:
+    """How a writer is called in the names of its files."""
+    return re.sub(r"[^A-Za-z0-9_.]", "_", writer)[:80]
 
 
 def pause_s(write_s: float, every_s: float) -> float:

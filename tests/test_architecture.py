@@ -48,7 +48,7 @@ ROOMS: dict[str, set[str]] = {
     "exit_codes": set(),
     "manifest": {"study", "spec"},
     "batches": {"hosts", "rows", "store"},  # what a host writes down, in a run folder
-    "tabs": {"hosts", "resume", "store", "retry"},  # what a host writes down before it spends
+    "tabs": {"hosts", "journal", "resume", "store", "retry"},  # what a host writes down before it spends
     "status": {"manifest", "belonging", "progress", "store", "lease", "batches", "tabs"},
     "estimate": {"study", "spec", "hosts", "prices", "readers", "progress"},  # a rubric is paid for
     "validate": {"study", "analysis", "spec", "readers"},
