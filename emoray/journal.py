@@ -116,7 +116,7 @@ class Journal:
         self._draw = draw
         self._refuge = refuge
         self._held_s = 0.0  # since a write succeeded
-        self._writer = f"{re.sub(r'[^A-Za-z0-9_.]', '_', writer)[:80]}_{secrets.token_hex(4)}"
+        self._writer = f"{in_name(writer)}_{secrets.token_hex(4)}"
         self._last_stamp = max((Name.of(i.base_name, i.mtime_ns or 0).stamp for i in part.infos()), default=0)
         self._news = threading.Condition()
         self._waiting: list[_Waiting] = []
@@ -292,6 +292,11 @@ def _kept(refuge: Refuge, name: str, data: bytes, table: pa.Table) -> str:
         return refuge.keep(name, data, table)
     except StoreError:
         return ""
+
+
+def in_name(writer: str) -> str:
+    """How a writer is called in the names of its files."""
+    return re.sub(r"[^A-Za-z0-9_.]", "_", writer)[:80]
 
 
 def pause_s(write_s: float, every_s: float) -> float:

@@ -32,6 +32,7 @@ from functools import cached_property
 from typing import Any
 
 from emoray.hosts import HostDown
+from emoray.journal import in_name
 from emoray.resume import Spent
 from emoray.retry import Backoff
 from emoray.store import Denied, Name, Part, RunFolder, StoreError, telling
@@ -154,7 +155,7 @@ def lost_usd(part: Part, attempt: str = "") -> float:
 
     `attempt`: of the actors of one attempt alone. Reads only.
     """
-    return sum(lost for kept, lost in _lost(part) if kept.writer.startswith(attempt))
+    return sum(lost for kept, lost in _lost(part) if kept.writer.startswith(in_name(attempt)))
 
 
 def lost(folder: RunFolder, attempt: str = "") -> dict[tuple[str, str | None], float]:

@@ -51,7 +51,7 @@ ROOMS: dict[str, set[str]] = {
     "spill": STORE,
     "recovery": STORE | {"spec", "manifest"},
     "batches": {"hosts", "rows", "store"},  # what a host writes down, in a run folder
-    "tabs": {"hosts", "resume", "store", "retry"},  # what a host writes down before it spends
+    "tabs": {"hosts", "journal", "resume", "store", "retry"},  # what a host writes down before it spends
     "status": {"manifest", "belonging", "progress", "store", "lease", "batches", "tabs", "recovery"},
     "estimate": {"study", "spec", "hosts", "prices", "readers", "progress"},  # a rubric is paid for
     "validate": {"study", "analysis", "spec", "readers"},

@@ -214,7 +214,7 @@ def test_a_lane_that_does_not_ask_has_no_rate(standing: str, tmp_path: Path) -> 
 def test_money_for_answers_that_nobody_has_is_told_apart_from_that_of_what_is_under_way(tmp_path: Path) -> None:
     folder = runs.begun(tmp_path, id="20260102T000000-bbbbbb")
     runs.say(folder, runs.asked()[:4])
-    for writer, usd in (("20260101T000000-aaaaaa-1_0", 2.0), ("20260102T000000-bbbbbb-1_0", 1.0)):
+    for writer, usd in (("20260101T000000_aaaaaa_1_0", 2.0), ("20260102T000000_bbbbbb_1_0", 1.0)):  # as journals do
         folder.write_text(f"tabs/{folder.answers('a').relative}/{writer}.json", json.dumps({"usd": usd}))
     with Lease(folder):
         found = status(folder)

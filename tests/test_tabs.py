@@ -6,6 +6,7 @@ import asyncio
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -85,9 +86,16 @@ def test_who_died_before_the_first_row_is_found_as_well(part: Part) -> None:
     assert lost_by_model(part.folder)["b b"] >= 0.375
 
 
+ATTEMPTS: tuple[Any, ...] = (
+    ("20260101T000000-aaaaaa", (0.5, None), (0.5, 0.5)),
+    ("20260102T000000-bbbbbb", (0.25, 0.25)),
+)
+
+
 def test_what_an_attempt_lost_is_told_apart(part: Part) -> None:
-    pays(part, "20260101T000000-aaaaaa-1_0", (0.5, None), (0.5, 0.5))
-    pays(part, "20260102T000000-bbbbbb-1_0", (0.25, 0.25))
+    for attempt, *requests in ATTEMPTS:
+        with Journal(part, f"{attempt}-0123456789ab", schema=SAID) as journal:
+            pays(part, journal.writer, *requests)
     assert lost_usd(part, "20260102T000000-bbbbbb") == pytest.approx(0.25)
     assert lost_usd(part, "20260101T000000-aaaaaa") + 0.25 == pytest.approx(lost_usd(part))
 

@@ -123,7 +123,7 @@ def test_money_that_neither_rows_nor_what_was_booked_as_lost_tell_of_is_wrong() 
     assert found(0.75, 0.24).wrong == [
         "the provider charged $1.0000, and rows ($0.7500) and what was booked as lost ($0.2400) are less"
     ]
-    assert "  booked as lost, at most           $0.2500" in found(0.75, 0.25).text()
+    assert "  booked as lost, at most          $0.2500" in found(0.75, 0.25).text()
 
 
 def test_the_same_seed_kills_alike_and_every_target_as_often() -> None:

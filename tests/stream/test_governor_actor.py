@@ -95,16 +95,17 @@ def test_a_governor_that_died_is_born_again_and_told_what_matters() -> None:
     assert governor.status()["in_flight"] == 4
 
 
-def test_a_purse_that_died_is_born_again_and_knows_what_lanes_that_have_ended_spent() -> None:
+def test_a_purse_that_died_is_born_again_and_knows_what_lanes_that_have_ended_spent_and_the_killed_may_have() -> None:
     run = uuid.uuid4().hex
     money = purse(run, budget_usd=5.0, spent_usd=1.0)
     ask(money, f"{run}/ended", Want(0), Ledger(spent_usd=2.0, finished=9))
+    ask(money, f"{run}/killed", Want(0), Ledger(held=1, reserved_usd=0.25, spent_usd=0.5, finished=9))
     mine = Ledger(spent_usd=0.5, finished=9)
     still = pickle.loads(pickle.dumps(money))
     ask(still, f"{run}/1", Want(0), mine)
     revived(still, f"{run}/1", mine)
     ask(still, f"{run}/1", Want(0), mine)
-    assert still.status()["spent_usd"] == pytest.approx(3.5)
+    assert still.status()["spent_usd"] == pytest.approx(4.25)
 
 
 def test_whoever_starts_a_purse_again_tells_it_what_was_spent() -> None:
