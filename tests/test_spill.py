@@ -98,7 +98,7 @@ def test_what_a_full_disk_does_not_take_is_put_aside_and_taken_in_once(disk: Pat
     (disk / "filler").unlink()
     (file,) = aside.rglob("*.parquet")
     data = file.read_bytes()
-    assert take_in(folder, ["attempt-0", "attempt-1"]).files == 1
+    assert take_in(RunFolder(f"file://{folder.uri}"), ["attempt-0", "attempt-1"]).files == 1
     assert (kept.part.counts().answered, kept.part.counts().cost_usd) == (2, 0.5)
     assert list(aside.rglob("*.parquet")) == []
 
