@@ -91,7 +91,8 @@ def compact_apart(parts: Sequence[Part]) -> None:
         env=environment(),
         start_new_session=True,  # Ctrl-C at a terminal is for us
     )
-    said, _ = child.communicate(json.dumps([[part.folder.uri, part.relative] for part in parts]).encode())
+    wanted = [[part.folder.uri, part.folder.begun, part.relative] for part in parts]
+    said, _ = child.communicate(json.dumps(wanted).encode())
     if child.returncode:
         raise StoreError(said.decode().strip() or _ENDED.format(where=parts[0].folder.where(""), code=child.returncode))
 
@@ -99,7 +100,7 @@ def compact_apart(parts: Sequence[Part]) -> None:
 def _compact_for(parent: int) -> int:
     """The other end of `compact_apart`."""
     die_with(parent)
-    wanted = [(RunFolder(uri), relative) for uri, relative in json.load(sys.stdin)]
+    wanted = [(RunFolder(uri, begun=begun), relative) for uri, begun, relative in json.load(sys.stdin)]
     try:
         parts = [part for run, relative in wanted for part in run.parts() if part.relative == relative]
         with ThreadPoolExecutor(_SIDE_BY_SIDE) as threads:

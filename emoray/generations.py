@@ -42,11 +42,8 @@ class Files:
 
     def has(self, other: Files) -> bool:
         """Whether all of the other, which is not empty, is in it."""
-        known = all(
-            writer in self.stamps and bool(np.isin(stamps, self.stamps[writer]).all())
-            for writer, stamps in other.stamps.items()
-        )
-        return known and other.names <= self.names and bool(other.stamps or other.names)
+        known = all(_all_in(stamps, self.stamps.get(writer, _NONE)) for writer, stamps in other.stamps.items())
+        return known and other.names <= self.names and bool(other.names or any(map(len, other.stamps.values())))
 
     def packed(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -60,6 +57,15 @@ class Files:
             return cls(stamps, frozenset(map(str, data.get("names", ()))))
         except (AttributeError, TypeError, zlib.error) as wrong:
             raise ValueError(f"its older generations cannot be read: {wrong}") from None
+
+
+_NONE: Stamps = np.empty(0, dtype=np.int64)
+
+
+def _all_in(some: Stamps, all_: Stamps) -> bool:
+    """By searching: a folder asks this of thousands of small files."""
+    places = np.searchsorted(all_, some)
+    return bool((places < len(all_)).all()) and bool((all_[places] == some).all())
 
 
 def _packed(stamps: Stamps) -> str:

@@ -423,11 +423,15 @@ def _check_held(lease: Lease, folder: RunFolder) -> None:
         raise why
 
 
+def _gone(folder: RunFolder) -> bool:
+    return not folder.holds("run.json")
+
+
 def _taken(lease: Lease, folder: RunFolder) -> StoreError | None:
     """Why the folder is not ours any more."""
     if not lease.lost.is_set():
         return None
-    if folder.manifest() is None:
+    if _gone(folder):
         return Deleted(deleted(folder.shown))
     return StoreError(
         f"another run took over {folder.shown}, or it was out of reach for long: this run stopped, and what it "
@@ -512,7 +516,7 @@ def _conduct(
         hear(lanes)
         progress.show({lane.model: _standing(lane) for lane in lanes})
         if lease.lost.is_set() and not conductor.stopping:
-            conductor.stop(str(_taken(lease, folder)))
+            conductor.stop("the folder was deleted" if _gone(folder) else "the lease of the folder was lost")
 
     with interruption.left_to_watch():
         ends = conductor.run(watch)

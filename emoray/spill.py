@@ -1,6 +1,6 @@
 """Answers for which a run folder has no room: on another disk of this machine, from where a run takes them in.
 
-    PLACE/<digest of the run folder's URI>/<attempt>/answers/model_folder=m-<m>/*.parquet
+    PLACE/<digest of the run folder's path>/<attempt>/answers/model_folder=m-<m>/*.parquet
 
 Places are, in this order, EMORAY_SPILL_DIR alone where it is set, else the user's state folder and the temporary ones.
 A file keeps the name that it has in the run folder, so that however often it is taken in, it is there once. What an
@@ -97,7 +97,8 @@ def _check_own(place: Path) -> None:
 
 
 def _of(place: Path, folder: RunFolder) -> Path:
-    return place / hashlib.blake2b(folder.uri.encode(), digest_size=8).hexdigest()
+    """However its URI is spelled; runs of one path in two stores are told apart by their attempts."""
+    return place / hashlib.blake2b(f"{folder.fs.type_name} {folder.path()}".encode(), digest_size=8).hexdigest()
 
 
 def _children(folder: Path) -> list[Path]:

@@ -184,7 +184,7 @@ class RunFolder:
         if not _is_local(self.fs):
             return
         with suppress(OSError), Path(self.path(f"{_BALLAST}{secrets.token_hex(8)}")).open("wb") as ballast:
-            os.posix_fallocate(ballast.fileno(), 0, _BALLAST_BYTES)
+            ballast.write(bytes(_BALLAST_BYTES))
 
     def throw_ballast(self) -> bool:
         """Give that room back; whether there was any."""

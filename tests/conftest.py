@@ -46,6 +46,14 @@ def join(start: Start, two_cpus: str) -> Start:
     return partial(start, RAY_ADDRESS=two_cpus)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _aside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What a run cannot write is put aside in no folder of whoever runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EMORAY_SPILL_DIR", str(tmp_path_factory.mktemp("aside")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def two_cpus() -> Iterator[str]:
     """The address of a Ray cluster that has two CPUs, one `slot` and no GPU, whatever this machine has.

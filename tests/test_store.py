@@ -513,6 +513,28 @@ def test_every_new_folder_on_the_way_to_a_file_outlives_a_power_cut(
     assert {root.parent, root, root / "answers", root / "answers/model_folder=m-m"} == set(synced)
 
 
+def test_the_folders_above_a_new_run_outlive_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(store, "_sync_folder", synced.append)
+    RunFolder(str(tmp_path / "runs/may/run")).create()
+    assert set(synced) == {tmp_path, tmp_path / "runs", tmp_path / "runs/may"}
+
+
+def test_a_folder_that_somebody_else_has_made_is_made_sure_of_once(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever made it may have died before that was durable, or be about to do it."""
+    part, root = Path(folder.path("answers/model_folder=m-m")), Path(folder.uri)
+    part.mkdir(parents=True)
+    synced: list[Path] = []
+    monkeypatch.setattr(store, "_sync_folder", synced.append)
+    folder.write_text("answers/model_folder=m-m/a.txt", "a")
+    assert set(synced) == {root.parent, root, root / "answers", part}
+    synced.clear()
+    folder.write_text("answers/model_folder=m-m/b.txt", "b")
+    assert synced == [part]
+
+
 # ---- before anything is asked
 
 

@@ -15,6 +15,7 @@ from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
 from ray.autoscaler.sdk import request_resources
 from ray.autoscaler.v2.sdk import get_cluster_status
 from ray.autoscaler.v2.utils import is_autoscaler_v2
+from ray.exceptions import RayError
 from ray.experimental.internal_kv import _internal_kv_get
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -35,6 +36,7 @@ from emoray.spec import (
 from emoray.spill import TakenIn
 from emoray.store import RunFolder, StoreError, leave_mark, missing_mark, probe
 from emoray.stream import placement
+from emoray.stream.cause import sentence
 from emoray.stream.entrance import enter
 from emoray.stream.placement import Bundle, Crew, Node
 
@@ -133,7 +135,15 @@ def take_in(folder: RunFolder, attempts: Collection[str]) -> TakenIn:
     taken = [
         take.options(num_cpus=0, scheduling_strategy=_on(node)).remote(folder, frozenset(attempts)) for node in nodes
     ]
-    return sum(ray.get(taken), TakenIn())
+    return sum(map(_taken, taken), TakenIn())
+
+
+def _taken(there: Any) -> TakenIn:
+    try:
+        taken: TakenIn = ray.get(there)
+    except RayError as wrong:  # a node that has just died
+        return TakenIn(wrong=sentence(wrong))
+    return taken
 
 
 def _look(folder: RunFolder, mark: str, node: str) -> str | None:

@@ -15,6 +15,7 @@ from emoray.cli import main
 from emoray.spec import Study, load
 from emoray.store import RunFolder
 from emoray.stream.nodes import Nodes
+from tests.disks import fill, small_disk
 from tests.programs import EMORAY, Start, until
 
 pytestmark = [pytest.mark.chaos, pytest.mark.cluster]
@@ -45,8 +46,8 @@ def spec(tmp_path: Path) -> Path:
 def run(two_cpus: str, spec: Path) -> Run:
     """`emoray run` in this process, into a folder of this test."""
 
-    def call(out: Path | None = None) -> int:
-        return main(["run", "--verbose", str(spec), "--out", str(out or spec.with_name("run"))])
+    def call(out: Path | None = None, *options: str) -> int:
+        return main(["run", "--verbose", str(spec), "--out", str(out or spec.with_name("run")), *options])
 
     return call
 
@@ -131,13 +132,20 @@ def test_of_a_half_deleted_folder_only_what_is_missing_is_made_again(run: Run, f
     assert settled_once(folder)
 
 
-def test_a_folder_without_its_manifest_keeps_its_answers(run: Run, folder: RunFolder) -> None:
-    answers = folder.answers("a").read()
+def test_a_folder_without_its_manifest_is_refused_and_taken_when_told_so_with_its_answers(
+    run: Run, folder: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers, day = folder.answers("a").read(), (folder.manifest() or {})["day"]
     Path(folder.path("run.json")).unlink()
 
-    assert run() == 0
+    assert run() == 2
+    assert "holds answers and no run.json" in capsys.readouterr().err
 
+    assert run(None, "--extend") == 0
     assert folder.answers("a").read().equals(answers)
+    whole = folder.manifest() or {}
+    assert (whole["day"], whole["extended"]) == (day, True)
+    assert whole["attempts"][-1]["settled_before"] == {"a": CELLS}
 
 
 def test_a_broken_manifest_is_said_and_nothing_is_touched(
@@ -151,17 +159,14 @@ def test_a_broken_manifest_is_said_and_nothing_is_touched(
 
     assert "run.json is broken" in capsys.readouterr().err
 
+    assert run(None, "--extend") == 0
+    assert settled_once(folder)
+
 
 @pytest.fixture
 def mounted(tmp_path: Path) -> Iterator[Path]:
-    """A small file system of its own; only root can have one."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=300m", "none", str(place)]
-    if subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("this user may mount nothing")
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
+    with small_disk(tmp_path / "disk", "300m") as disk:
+        yield disk
 
 
 def test_a_read_only_folder_is_said_before_anything_is_asked(
@@ -205,6 +210,8 @@ def test_a_disk_that_fills_up_ends_the_run_with_a_sentence_and_room_lets_it_go_o
     assert "resume with: emoray run" in said
     assert "Traceback" not in said
     kept = folder.answers("a").settled()
+    lane = (folder.manifest() or {})["attempts"][-1]["lanes"][0]  # written with the room that the ballast gave
+    assert (lane["answered"], lane["lost"]) == (len(kept), 0)  # all that was in flight was received and kept
 
     (mounted / "filler").unlink()
     spec.write_text(SPEC.format(repetitions=100, latency_s=0.0))
@@ -215,13 +222,24 @@ def test_a_disk_that_fills_up_ends_the_run_with_a_sentence_and_room_lets_it_go_o
     assert folder.answers("a").settled().has(kept.keys()).all()
 
 
-def fill(path: Path) -> None:
-    with path.open("wb", buffering=0) as sink:
-        try:
-            while True:
-                sink.write(bytes(1 << 16))
-        except OSError:
-            return
+@ON_NODES
+def test_a_folder_that_is_deleted_under_its_run_ends_it_in_a_sentence_and_is_not_made_anew(
+    nodes: Nodes, start: Start, tmp_path: Path
+) -> None:
+    folder, spec = RunFolder(str(tmp_path / "run")), tmp_path / "spec.yaml"
+    spec.write_text(SPEC.format(repetitions=100, latency_s=2.0))
+    command = [*EMORAY, "run", str(spec), "--out", folder.uri, "--address", nodes.address]
+    run = start(command, **nodes.environment)
+    until(lambda: folder.exists() and folder.answers("a").counts().answered > 0, run)
+
+    (tmp_path / "run").rename(tmp_path / "elsewhere")
+    _, said = run.communicate()
+
+    assert run.returncode == 3, said
+    assert "was deleted or moved away while this run wrote to it" in said
+    assert "resume with: emoray run" in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "run").exists()
 
 
 @ON_NODES

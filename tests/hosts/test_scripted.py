@@ -23,7 +23,7 @@ def test_every_place_is_used_however_small_the_blocks_are(
     asks = iter(range(20 * max(in_flight, block)))
     answered: Counter[float] = Counter()
     while some := list(islice(asks, block)):
-        for group in host._groups(some):  # type: ignore[type-var]
+        for group in host._groups(some):  # type: ignore[arg-type]
             answered[host._due(len(group))] += len(group)
 
     asked = answered.total()
