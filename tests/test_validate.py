@@ -107,6 +107,6 @@ def test_where_no_comment_can_be_read_there_is_no_measurement() -> None:
 def test_the_table_sets_the_figures_beside_the_papers_and_says_what_is_unknown() -> None:
     text = table("mine", Quality(4590, 2703, 0.45, 0.61, 0.68, 2984), label_map())
     assert text.startswith("mine on 4,590 single-label comments, label map russell (ours)\n")
-    assert "0.5889  (2703/4590; the paper's: 0.5889)" in text
+    assert "0.5889 ± 0.0073  (2703/4590; the paper's: 0.5889)" in text
     assert "0.610 with neutral readings as 0, 0.680 without them" in text
     assert "the paper says 0.680, and not which rule or map" in text

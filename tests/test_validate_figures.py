@@ -21,7 +21,7 @@ import torch
 from sklearn import metrics
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from emoray.analysis.calibration import Probabilities
+from emoray.analysis.calibration import Probabilities, on_human_text
 from emoray.analysis.classification import Indices
 from emoray.cli import main
 from emoray.embedded import reader_path
@@ -321,3 +321,15 @@ def test_a_file_that_is_none_gets_a_sentence(tmp_path: Path, text: str) -> None:
     file.write_text(text)
     assert told(file) == "is no file that `emoray validate … --save` of this emoray wrote"
     assert told(tmp_path / "no.json").startswith("cannot be read (No such file or directory)")
+
+
+def test_a_file_that_an_earlier_emoray_wrote_is_read_and_its_ceilings_have_no_error(tmp_path: Path) -> None:
+    file = kept(tmp_path)
+    old = json.loads(file.read_text())
+    for line in old["reads"]:
+        del line["top_squares"], line["expected_squares"]
+    file.write_text(json.dumps(old))
+    _, reads = human_text(file, [CLASSIFIER], label_map())
+    found = on_human_text(np.array([30.0, 180.0]), reads)
+    assert np.isfinite(found.means).all()
+    assert np.isnan(found.covariance).all()

@@ -44,7 +44,8 @@ class Lines:
         spread = self.spread
         if moderated:
             spread, freedom = squeezed(spread, freedom)
-        return spread / self.asked + self.added, freedom
+        with np.errstate(invalid="ignore"):
+            return spread / self.asked + self.added, freedom
 
     def intervals(self, level: float, *, moderated: bool = False) -> list[Interval]:
         """One per line, of a single table; a mean cosine lies between -1 and 1, and so does its interval."""

@@ -59,9 +59,7 @@ class HumanReads:
     directed: Indices  # (labels,) how many of them were read as having a direction
     top: Array  # (labels, 2) sums of the unit vectors read, by the most probable label
     expected: Array  # (labels, 2) the same of the mean directions by all probabilities
-    top_squares: (
-        Array  # (labels, 3) sums of valence², valence × arousal, arousal² of `top`; NaN where they are not known
-    )
+    top_squares: Array  # (labels, 3) sums of valence², valence × arousal, arousal² of `top`; NaN where not known
     expected_squares: Array  # (labels, 3) the same of `expected`
 
 

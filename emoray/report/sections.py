@@ -110,40 +110,6 @@ def beside(summary: Summary) -> dict[str, Any] | None:
     }
 
 
-def missing(summary: Summary) -> Shown:
-    """The share of prompts without a score that the means fill in, whole and by state, where there are any."""
-    lines = [
-        {"name": named(summary, one.model, one.reader), "cells": (percent(one.scores.whole.group.missing, 1), by_state)}
-        for one in summary.models
-        if (by_state := _missing_by_state(one.scores.states))
-    ]
-    return shown(lines, "tables/states.csv")
-
-
-_MOST_MISSING = 6  # states named
-
-
-def _missing_by_state(states: Sequence[Group]) -> str:
-    """The worst first."""
-    some = sorted((one for one in states if one.missing > 0), key=lambda one: -one.missing)
-    said = ", ".join(f"{level_name(one)}° {percent(one.missing)}" for one in some[:_MOST_MISSING])
-    return f"{said}, …" if len(some) > _MOST_MISSING else said
-
-
-def shares(parts: Parts) -> list[str]:
-    """Of the variance of single scores, with standard errors: state, question, interaction, repetition."""
-    names = ("state", "question", "interaction", "repetition")
-    if not parts.total > 0:
-        return [UNKNOWN] * len(names)
-    found = {
-        name: share_with_error(getattr(parts, name) / parts.total, getattr(parts, f"{name}_error") / parts.total)
-        for name in names
-    }
-    if not parts.told_apart and found["interaction"] != UNKNOWN:
-        found["interaction"] += ", with repetition"
-    return list(found.values())
-
-
 def refusals(summary: Summary) -> Shown:
     """The means under every rule for refusals, and the worst that failures could be; where there is either."""
     lines = [
@@ -255,6 +221,40 @@ def kinships(summary: Summary) -> list[str]:
 def validated(summary: Summary) -> bool:
     """Whether it is known of some reader here what it scores on human text."""
     return any(reader in summary.settings.human_text for reader in summary.readers)
+
+
+def missing(summary: Summary) -> Shown:
+    """The share of prompts without a score that the means fill in, whole and by state, where there are any."""
+    lines = [
+        {"name": named(summary, one.model, one.reader), "cells": (percent(one.scores.whole.group.missing, 1), by_state)}
+        for one in summary.models
+        if (by_state := _missing_by_state(one.scores.states))
+    ]
+    return shown(lines, "tables/states.csv")
+
+
+_MOST_MISSING = 6  # states named
+
+
+def _missing_by_state(states: Sequence[Group]) -> str:
+    """The worst first."""
+    some = sorted((one for one in states if one.missing > 0), key=lambda one: -one.missing)
+    said = ", ".join(f"{level_name(one)}° {percent(one.missing)}" for one in some[:_MOST_MISSING])
+    return f"{said}, …" if len(some) > _MOST_MISSING else said
+
+
+def shares(parts: Parts) -> list[str]:
+    """Of the variance of single scores, with standard errors: state, question, interaction, repetition."""
+    names = ("state", "question", "interaction", "repetition")
+    if not parts.total > 0:
+        return [UNKNOWN] * len(names)
+    found = {
+        name: share_with_error(getattr(parts, name) / parts.total, getattr(parts, f"{name}_error") / parts.total)
+        for name in names
+    }
+    if not parts.told_apart and found["interaction"] != UNKNOWN:
+        found["interaction"] += ", with repetition"
+    return list(found.values())
 
 
 def human_labels(summary: Summary) -> str:

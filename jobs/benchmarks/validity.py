@@ -403,7 +403,8 @@ about 0.42). *Missing at random*: 3 % of the answers. *By state*: besides, a fil
 300° in half of the questions.
 
 - *mean*, *states*, *conditions*: over questions, as the report gives them. *difference*: of two models, paired by
-  prompt. *of human text*: the ratio, with the error of the human text.
+  prompt; by state, each has lost other questions, so that few prompts are common to both, and the interval is careful.
+  *of human text*: the ratio, with the error of the human text (a fifth of the experiments).
 - *questions, asked again*: where the mean of one question's prompts would lie; one answer per prompt cannot tell.
 - *plain means of questions* and *rows as independent* are what the report does **not** do: Student's t on the means of
   what came back, and on single answers. What rows hold depends on the design: little where questions differ much and

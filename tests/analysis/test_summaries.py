@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from emoray.analysis.calibration import OnHumanText
 from emoray.analysis.intervals import ASKED_AGAIN, OVER_QUESTIONS
-from emoray.analysis.summaries import ceilings, groups, moments, score_values, state_by_question, whole
+from emoray.analysis.summaries import GroupAxis, ceilings, groups, moments, score_values, state_by_question, whole
 from emoray.analysis.tally import Factor, Tally
 from emoray.study.circumplex import Affect, Array
 from emoray.study.goemotions import LABELS, NEUTRAL, label_map, shipped_maps
@@ -113,6 +114,40 @@ def test_states_have_intervals_over_questions_and_questions_over_asking_again() 
     tally = rows(500, np.random.default_rng(4)).tally()
     assert {group.cosine.over for group in groups(tally, "state", RUSSELL)} == {OVER_QUESTIONS}
     assert {group.cosine.over for group in groups(tally, "question", RUSSELL)} == {ASKED_AGAIN}
+
+
+def filtered(rng: np.random.Generator) -> Rows:
+    """Of half of the questions, nothing came back at 240° to 300°."""
+    found = rows(900, rng, templates=2)
+    lost = np.isin(found.state, [240.0, 270.0, 300.0]) & np.isin(found.question, list("pq"))
+    return Rows(*(getattr(found, name)[~lost] for name in vars(found)))
+
+
+def test_lines_of_an_axis_average_to_the_whole_and_say_how_much_of_each_is_missing() -> None:
+    tally = filtered(np.random.default_rng(12)).tally()
+    result = whole(tally, RUSSELL, np.random.default_rng(1), level=0.95, shuffles=5).group
+    axes: tuple[GroupAxis, ...] = ("state", "question", "template", "intensity")
+    for axis in axes:
+        lines = groups(tally, axis, RUSSELL)
+        assert np.mean([one.cosine.estimate for one in lines]) == pytest.approx(result.cosine.estimate)
+        assert np.mean([one.missing for one in lines]) == pytest.approx(result.missing)
+    states = {one.level: one.missing for one in groups(tally, "state", RUSSELL)}
+    assert states[270.0] >= 0.4 > states[90.0]
+
+
+def test_a_share_of_human_text_carries_the_error_of_that_text() -> None:
+    tally = rows(900, np.random.default_rng(13)).tally()
+    states = np.array([float(state) for state in tally.axis("state").levels])
+    means = np.where(states < 200, 0.5, np.nan)
+    sure, unsure = (OnHumanText(states, means, np.full((12, 12), square)) for square in (0.0, 0.004))
+    first, second = (
+        whole(tally, RUSSELL, np.random.default_rng(1), level=0.95, shuffles=5, human=human).group
+        for human in (sure, unsure)
+    )
+    assert first.human == second.human == 0.5
+    below = [one.cosine.estimate for one in groups(tally, "state", RUSSELL) if float(one.level) < 200]
+    assert first.of_human == pytest.approx(np.mean(below) / 0.5)
+    assert second.of_human_low < first.of_human_low < first.of_human < first.of_human_high < second.of_human_high
 
 
 def test_states_by_questions_holds_the_cell_means() -> None:

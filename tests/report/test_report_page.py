@@ -6,15 +6,17 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
-from emoray.report import Settings, figures
+from emoray.report import Settings, figures, sections
 from emoray.report.night import Night, Voice
 from emoray.report.page import page
 from emoray.report.summary import Summary, summarize
-from emoray.report.words import time_sentence
+from emoray.report.words import UNKNOWN, time_sentence
 from emoray.study import paper
 from tests.report.synthetic import RUSSELL, Run, run
 
@@ -197,10 +199,27 @@ def test_what_shaped_answers_beside_the_columns_is_said_as_run_json_has_it(small
     assert summary.as_json()["drawn"] == {"blank": [own], "steady": [neutral | {"defaults": "spec"}]}
 
 
-def test_what_more_asking_would_buy_is_said_where_prompts_were_repeated(shown: str) -> None:
+def test_what_more_asking_would_buy_is_said_also_where_nothing_was_repeated_as_far_as_it_can_be(shown: str) -> None:
     assert "What more asking would buy" in Structure(shown).text
-    once = page(summarize(run({"a": 0.8}, states=4, questions=3, repetitions=1), _SETTINGS))
-    assert "What more asking would buy" not in Structure(once).text
+    once = summarize(run({"a": 0.8}, states=4, questions=3, repetitions=1), _SETTINGS)
+    (line,) = sections.planning(once).lines
+    as_asked, twice_the_repetitions, endless, twice_the_questions, enough = line["cells"]
+    assert float(twice_the_questions) < 0.6 * float(as_asked)
+    assert twice_the_repetitions == endless == enough == UNKNOWN
+    text = " ".join(Structure(page(once)).text.split())
+    assert ", with repetition" in text
+
+
+def test_what_a_filter_took_stands_below_the_means_by_state_the_worst_first(small: Run) -> None:
+    lost = pc.and_(pc.equal(small.felt["embedded", "blank"]["state_deg"], 270.0), _asked_of(small, "blank", "freedom"))
+    felt = {**small.felt, ("embedded", "blank"): small.felt["embedded", "blank"].filter(pc.invert(lost))}
+    text = " ".join(Structure(page(summarize(Run(small.said, felt), _SETTINGS))).text.split())
+    assert "Prompts without any score" in text
+    assert "blank 8.3 % 270° 33 %" in text
+
+
+def _asked_of(source: Run, model: str, question: str) -> Any:
+    return pc.equal(source.felt["embedded", model]["question_id"], question)
 
 
 def test_the_disputed_angles_are_named(shown: str) -> None:
