@@ -232,12 +232,12 @@ def _said(replies: Sequence[Reply], same: Mapping[str, str | None]) -> pa.Table:
     answers = [one if isinstance(one, Answer) else None for one in outcomes]
     for name, value in _OF_ANSWERS.items():
         columns[name] = [None if answer is None else value(answer) for answer in answers]
-    columns |= _flags_of(columns["answer"])
+    columns |= flagged(columns["answer"])
     return pa.table(columns, schema=_SAID)
 
 
-def _flags_of(texts: Sequence[Any]) -> dict[str, list[object]]:
-    """Columns; null of what is no answer."""
+def flagged(texts: Sequence[Any]) -> dict[str, list[object]]:
+    """The columns `refused`, `role_break` and `flagged_by` of answers; None of what is no answer."""
     refused, left = refusal_flags(texts)
     return {
         "refused": _where_answered(texts, refused.tolist()),
@@ -261,7 +261,7 @@ def flagged_anew(table: pa.Table) -> pa.Table:
     """The same rows, which have an `answer` each or none, with the flags of this emoray's detector."""
     if not flagged_before(table):
         return table
-    for name, values in _flags_of(table["answer"].to_pylist()).items():
+    for name, values in flagged(table["answer"].to_pylist()).items():
         table = table.set_column(
             table.schema.get_field_index(name), SAID.field(name), pa.array(values, SAID.field(name).type)
         )

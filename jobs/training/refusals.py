@@ -1,11 +1,11 @@
 """The linear half of the detector of refusals: `python -m jobs.training.refusals` writes `emoray/study/refusals.npz`.
 
-It learns from the developing half of `tests/study/answers_labelled` (by a hash of the ids, the other half is held out),
-from texts of our own (`refusal_texts.yaml`) and from openers of the shipped corpus, none of which declines anything.
-Thresholds come from a cross-validation within the developing half. `--judge` then looks at the held-out half, once, and
-writes what it finds into `emoray/study/refusals.json`; whoever looks and tunes again writes new texts first.
+It learns from the developing half of `tests/study/answers_labelled` (by a hash of the ids; the other is held out),
+from texts of our own (`refusal_texts.yaml`), and from openers of the shipped corpus, none of which declines anything.
+Thresholds come from a cross-validation within the developing half. `--judge` then looks at the held-out half, and
+writes what it finds into `emoray/study/refusals.json`; who tunes after such a look writes new texts for the next one.
 
-Nothing is drawn at random: the same texts give the same file on any machine with the same numpy, to the last bit or two.
+Nothing is drawn at random: the same texts give the same file on any machine with the same numpy, to a last bit or two.
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ def labelled(*, held: bool) -> list[Text]:
 
 
 def ours() -> list[Text]:
-    written = [Text(text, *_KINDS[kind]) for of in _yaml(_OURS).values() for kind, texts in of.items() for text in texts]
+    written = [
+        Text(text, *_KINDS[kind]) for of in _yaml(_OURS).values() for kind, texts in of.items() for text in texts
+    ]
     openers = [line for file in sorted(_CORPUS.glob("*.yaml")) for line in _yaml(file).get("openers", [])[:20]]
     return [*written, *(Text(re.sub(r"\(([^|)]*)\|[^)]*\)", r"\1", line), False, False) for line in openers)]
 
