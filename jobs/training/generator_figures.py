@@ -49,7 +49,7 @@ class Told:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Mean cosine between asked and read state, with neutral as 0 and left out, and with the mean place of the labels."""
+    """Mean cosine between asked and read state: neutral as 0, left out, and with the mean place of the labels."""
 
     answers: int
     neutral_zero: float

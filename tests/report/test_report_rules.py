@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -17,6 +18,7 @@ from emoray.report import Summary, chosen, terminal_table
 from emoray.report.summary import summarize
 from emoray.report.tables import as_csv, tables
 from emoray.report.words import headline
+from emoray.store import Name, RunFolder, encoded
 from emoray.study.circumplex import Affect
 from emoray.study.goemotions import LABELS, label_map
 from emoray.study.scoring import RefusalRule
@@ -40,7 +42,7 @@ def two() -> Run:
     )
 
 
-def report(source: Run, **settings: Any) -> Summary:
+def report(source: Any, **settings: Any) -> Summary:
     """Without figures and files, which take longer than all else."""
     return summarize(source, chosen(source.manifest() or {}, shuffles=20, **settings))
 
@@ -281,6 +283,24 @@ def test_rows_of_an_older_format_are_scored_anew(two: Run) -> None:
         return table
 
     assert report(changed(two, older)).as_json() == report(two).as_json()
+
+
+NEW = ("flagged_by", "direction_cosine", "resultant_valence", "resultant_arousal")
+
+
+def test_a_folder_of_format_1_has_a_report_of_todays_numbers(
+    two: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder(str(tmp_path / "run"))
+    folder.create()
+    folder.write_manifest(two.settings)
+    files = {f"answers/model_folder=m-{model}": table for model, table in two.said.items()}
+    files |= {f"rows/reader_folder=r-{who[0]}/model_folder=m-{who[1]}": table for who, table in two.felt.items()}
+    monkeypatch.setattr(rows, "SCHEMA_VERSION", "1")
+    for part, table in files.items():
+        old = table.drop_columns([name for name in NEW if name in table.column_names])
+        folder.write_bytes(f"{part}/{Name(1_000_000, 'test', 0)}", encoded(old))
+    assert report(folder).as_json() == report(two).as_json()
 
 
 def test_another_map_moves_what_is_read_and_not_what_is_refused(two: Run) -> None:
