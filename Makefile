@@ -56,7 +56,7 @@ schema: $(VENV)/.installed
 
 # the linear half of the detector of refusals anew: half a minute
 refusals: $(VENV)/.installed
-	$(BIN)/python -m jobs.training.refusals
+	PYTHONPATH=jobs $(BIN)/python -m training.refusals
 
 # the embedded models anew: about 75 minutes on two cores; GOEMOTIONS is a folder with train.tsv, dev.tsv, test.tsv
 train: $(VENV)/.installed-train

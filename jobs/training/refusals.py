@@ -1,9 +1,10 @@
-"""The linear half of the detector of refusals: `python -m jobs.training.refusals` writes `emoray/study/refusals.npz`.
+"""The linear half of the detector of refusals: `make refusals` writes `emoray/study/refusals.npz`.
 
 It learns from the developing half of `tests/study/answers_labelled` (by a hash of the ids; the other is held out),
 from texts of our own (`refusal_texts.yaml`), and from openers of the shipped corpus, none of which declines anything.
-Thresholds come from a cross-validation within the developing half. `--judge` then looks at the held-out half, and
-writes what it finds into `emoray/study/refusals.json`; who tunes after such a look writes new texts for the next one.
+Thresholds come from a cross-validation within the developing half. `--judge` (`PYTHONPATH=jobs python -m
+training.refusals --judge`) then looks at the held-out half, and writes what it finds into `emoray/study/refusals.json`;
+who tunes after such a look writes new texts for the next one.
 
 Nothing is drawn at random: the same texts give the same file on any machine with the same numpy, to a last bit or two.
 """

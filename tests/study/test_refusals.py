@@ -10,10 +10,10 @@ from functools import cache
 
 import numpy as np
 import pytest
+from training.refusals import Text, held_out, judge, labelled
 
 from emoray import rows
 from emoray.study.refusals import breaks_role, flags, is_refusal, judged
-from jobs.training.refusals import Text, held_out, judge, labelled
 
 
 @cache
