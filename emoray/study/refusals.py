@@ -34,6 +34,15 @@ _BITS = 17  # of a hash
 _BASE, _SPREAD = np.uint32(0x01000193), np.uint32(0x9E3779B1)
 _NOTHING = r"[\s*#`_~|>\"“”„«»「」『』()\[\]{}]+"
 
+_MACHINES = (
+    r"(?:^|[^\pL])(?:ai|a\.i\.|llm)(?:[^\pL]|$)|chat ?bot|chatgpt|language model|artificial intel"
+    r"|künstliche intel|sprachmodell"
+    r"|(?:trained|created|developed|made|built) by (?:openai|anthropic|google|meta|cohere|mistral|alibaba|deepseek)"
+    r"|inteligencia artificial|modelo de leng|intelligence artificielle|modèle de lang|intelligenza artificiale"
+    r"|modello lingu|inteligência artificial|modelo de ling|kunstmatige intel|taalmodel|sztuczn.{1,3} intel"
+    r"|model.{0,3} językow|искусственн.{2,3} интеллект|языков.{2,3} модел|人工智能|语言模型|人工知能|言語モデル"
+    r"|인공지능|언어 ?모델|ذكاء اصطناعي|نموذج.{0,2} لغوي|कृत्रिम बुद्धि|भाषा मॉडल|एआई"
+)
 Flags = npt.NDArray[np.bool_]
 Bytes = npt.NDArray[np.int8]
 
@@ -94,7 +103,8 @@ def _flags(texts: Sequence[str | None]) -> tuple[Flags, Flags]:
     model, grams = _model(), Grams.of(texts)
     declines, breaks = grams.scores(model.refusal), grams.scores(model.role_break)
     refused, left = declines >= model.sure, np.zeros(len(texts), dtype=np.bool_)
-    for place in np.flatnonzero((declines >= model.refusal_least) | (breaks >= model.role_break_least)).tolist():
+    near = (declines >= model.refusal_least) | (breaks >= model.role_break_least) | grams.of_machines
+    for place in np.flatnonzero(near).tolist():
         text = texts[place] or ""
         refused[place] |= refusal_patterns.is_refusal(text)
         left[place] = refusal_patterns.breaks_role(text)
@@ -125,13 +135,16 @@ class Grams:
     hashes: tuple[npt.NDArray[np.uint32], ...]  # one per order: of the n-gram at each character of all texts in a row
     starts: npt.NDArray[np.int64]  # (texts,)
     lengths: npt.NDArray[np.int64]  # (texts,)
+    of_machines: Flags  # (texts,): whether a text, anywhere, has a word that machines are called by
 
     @classmethod
     def of(cls, texts: Sequence[str | None]) -> Grams:
-        short = _shortened(texts)
+        plain = _plain(texts)
+        short = [f" {_ends(text.strip())} " for text in plain.to_pylist()]
         lengths = np.array([len(text) for text in short], dtype=np.int64)
         codes = np.frombuffer("".join(short).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-        return cls(_hashed(codes), np.cumsum(lengths) - lengths, lengths)
+        named = np.asarray(pc.match_substring_regex(plain, _MACHINES), dtype=np.bool_)
+        return cls(_hashed(codes), np.cumsum(lengths) - lengths, lengths, named)
 
     @property
     def counts(self) -> Array:
@@ -149,11 +162,10 @@ class Grams:
         return total * model.scale / np.sqrt(np.maximum(self.counts, 1.0)) + model.bias
 
 
-def _shortened(texts: Sequence[str | None]) -> list[str]:
-    """Small letters, plain quotation marks and blanks; of a long text the beginning and the end."""
+def _plain(texts: Sequence[str | None]) -> pa.Array:
+    """Small letters, plain quotation marks and blanks."""
     column = pc.utf8_lower(pc.utf8_normalize(pc.fill_null(pa.array(texts, pa.string()), ""), form="NFKC"))
-    column = pc.replace_substring_regex(pc.replace_substring(column, "’", "'"), _NOTHING, " ")
-    return [f" {_ends(text.strip())} " for text in column.to_pylist()]
+    return pc.replace_substring_regex(pc.replace_substring(column, "’", "'"), _NOTHING, " ")
 
 
 def _ends(text: str) -> str:
