@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
+import logging
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from emoray import manifest
+from emoray import json_file, manifest
 from emoray.batches import Standing, standings
 from emoray.belonging import Belonging, as_asked, failure_texts, unread, unread_texts
 from emoray.lease import holder
 from emoray.progress import by_kind, duration
 from emoray.store import LANES, RunFolder
 
+_log = logging.getLogger(__name__)
 _ALIVE_S = 120.0  # a part that was written to so recently is being worked on
 
 
@@ -83,13 +84,23 @@ def status(folder: RunFolder, *, now: datetime | None = None) -> Status:
     now = now or datetime.now(UTC)
     under_way = standings(folder)
     held = holder(folder, now.timestamp())
-    standing: dict[str, str] = json.loads(folder.read_bytes(LANES) or b"{}") if held else {}
+    standing = _standing(folder) if held else {}
     models = tuple(
         _model(seen, entry.name, cells, last, now, under_way.get(entry.name, Standing()), standing.get(entry.name))
         for entry in study.spec.models
     )
     writer = f"process {held.pid} on {held.host}" if held else None
     return Status(study.spec.name, folder.shown, attempts, models, writer)
+
+
+def _standing(folder: RunFolder) -> dict[str, str]:
+    """What each lane of the run under way does or waits for; nothing where that file is odd, with a warning."""
+    try:
+        return json_file.read(dict[str, str], folder.read_bytes(LANES) or b"{}")
+    except json_file.BadJson as wrong:
+        where = folder.where(LANES)
+        _log.warning("%s is not as emoray wrote it (%s), and tells nothing: delete it, it comes anew", where, wrong)
+        return {}
 
 
 def _model(

@@ -36,6 +36,7 @@ import mmap
 import os
 import re
 import secrets
+import stat
 import tempfile
 import zlib
 from collections import Counter
@@ -54,7 +55,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs as pafs
 
-from emoray import rows
+from emoray import json_file, rows
+from emoray.printable import one_line
 from emoray.resume import MONEY, Census, Keys, Places, Settled, Spent, Words, words
 
 log = logging.getLogger(__name__)
@@ -127,15 +129,15 @@ class RunFolder:
         if raw is None:
             return None
         try:
-            found = json.loads(raw)
-        except ValueError as wrong:
+            return json_file.read(dict[str, Any], raw)
+        except json_file.BadJson as wrong:
             raise StoreError(self._broken_manifest(str(wrong))) from None
-        if not isinstance(found, dict):
-            raise StoreError(self._broken_manifest("it holds no object"))
-        return found
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
-        self.write_text("run.json", json.dumps(dict(manifest), indent=2, ensure_ascii=False) + "\n")
+        """On a local disk for its owner only (0600), until somebody gives it other rights: these it keeps."""
+        data = (json.dumps(dict(manifest), indent=2, ensure_ascii=False) + "\n").encode()
+        with telling("write", self.where("run.json")):
+            put(self.fs, self.path("run.json"), lambda sink: sink.write(data), mode=0o600)
 
     def answers(self, model: str) -> Part:
         return Part(self, f"answers/{self._folder('model', model)}", rows.SAID)
@@ -627,14 +629,15 @@ def _try_writing(folder: RunFolder) -> None:
     folder.delete(name)
 
 
-def put(fs: Any, path: str, fill: Callable[[IO[bytes]], object]) -> None:
-    """Write a file whole or not at all; durable on return. `fill` writes it into what it is given.
+def put(fs: Any, path: str, fill: Callable[[IO[bytes]], object], *, mode: int | None = None) -> None:
+    """Write a file whole or not at all; durable on return. `fill` writes it into what it is given. A local file that
+    is new gets the rights of `mode`, one that is there keeps its own; without `mode` the umask decides.
 
     Locally (and on NFS): temporary name, fsync, rename, fsync of the folder. On an object store: one put, from
     memory or a spooled file. Elsewhere (HDFS): temporary name and rename.
     """
     if _is_local(fs):
-        _put_local(Path(path), fill)
+        _put_local(Path(path), fill, mode)
         return
     with tempfile.SpooledTemporaryFile(max_size=_SPOOLED) as spool:
         fill(spool)
@@ -712,7 +715,7 @@ def _one_line(wrong: BaseException) -> str:
     return " ".join(str(wrong).split()) or type(wrong).__name__
 
 
-def _put_local(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
+def _put_local(path: Path, fill: Callable[[IO[bytes]], object], mode: int | None = None) -> None:
     if not path.parent.is_dir():
         missing = [folder for folder in path.parents if not folder.is_dir()]
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -721,6 +724,8 @@ def _put_local(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
     part = path.parent / f".{path.name}.tmp-{secrets.token_hex(4)}"
     try:
         with part.open("wb") as sink:
+            if mode is not None:
+                os.fchmod(sink.fileno(), stat.S_IMODE(path.stat().st_mode) if path.exists() else mode)
             fill(sink)
             sink.flush()
             os.fsync(sink.fileno())
@@ -856,7 +861,7 @@ def without_secrets(uri: str, instead: str = "…@") -> str:
 
 
 def _shown(uri: str) -> str:
-    return without_secrets(uri, "").split("?")[0] if "://" in uri else uri
+    return one_line(without_secrets(uri, "").split("?")[0] if "://" in uri else uri)
 
 
 _KNOWN_BEGINNINGS: dict[str, Mapping[str, str]] = {}  # of the URIs in which there was something to see

@@ -23,15 +23,17 @@ ROOMS: dict[str, set[str]] = {
     "analysis": {"study"},
     "hints": set(),
     "yaml_file": set(),
+    "json_file": set(),
+    "printable": set(),
     "spec": {"study", "embedded", "hints", "yaml_file"},  # the weights that ship are part of a key
     "rows": {"study"},
     "resume": {"study", "rows"},
-    "store": {"study", "rows", "resume"},
+    "store": {"study", "rows", "resume", "json_file", "printable"},
     "journal": STORE | {"retry"},
     "parent": set(),
     "home": set(),
     "compact": STORE | {"home", "parent"},
-    "lease": STORE,
+    "lease": STORE | {"json_file"},
     "embedded": set(),
     "retry": set(),
     "governor": {"spec", "retry"},  # both read headers
@@ -44,11 +46,11 @@ ROOMS: dict[str, set[str]] = {
     | {"home", "exit_codes", "journal", "compact", "lease", "parent", "manifest", "batches"}
     | {"hosts", "readers", "rehearsal"},
     "report": {"study", "analysis", "rows", "store"},
-    "progress": set(),
+    "progress": {"printable"},
     "exit_codes": set(),
-    "manifest": {"study", "spec"},
-    "batches": {"hosts", "store"},  # what a host writes down, in a run folder
-    "status": {"manifest", "belonging", "progress", "store", "lease", "batches"},
+    "manifest": {"study", "spec", "json_file"},
+    "batches": {"hosts", "store", "json_file"},  # what a host writes down, in a run folder
+    "status": {"json_file", "manifest", "belonging", "progress", "store", "lease", "batches"},
     "estimate": {"study", "spec", "hosts", "prices", "readers", "progress"},  # a rubric is paid for
     "validate": {"study", "analysis", "spec", "readers"},
     "human": STORE | {"spec", "belonging", "hints"},
@@ -68,6 +70,8 @@ LIBRARIES: dict[str, set[str]] = {  # of a room, in all its files
     "study": {"numpy"},
     "analysis": {"numpy"},
     "spec": {"pydantic"},
+    "json_file": {"pydantic"},
+    "manifest": {"pydantic"},
     "yaml_file": {"yaml"},
     "rows": ARROW,
     "resume": ARROW,
