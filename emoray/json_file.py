@@ -43,7 +43,8 @@ def clause(wrong: ValidationError) -> str:
         case "value_error":
             return f"{where} {first['ctx']['error']}"
         case _:
-            return f"{where} {said.removeprefix('Input ')}, and is {_short(first['input'])}"
+            wanted = said.removeprefix("Input ").partition(" or instance of ")[0]
+            return f"{where} {wanted}, and is {_short(first['input'])}"
 
 
 @cache

@@ -50,11 +50,13 @@ class _Attempt(BaseModel):
 
 
 class _Kept(BaseModel):
-    """What every command takes for granted of a manifest, beside the spec, the label map and the marks."""
+    """What every command takes for granted of a manifest; what the spec and the label map hold is looked at later."""
 
     name: str = ""
     digest: str
     cells_per_model: NonNegativeInt
+    spec: dict[str, Any]
+    label_map: dict[str, Any]
     marks: dict[str, dict[str, str]]
     attempts: list[_Attempt]
     extended: bool = False
@@ -93,10 +95,10 @@ def study(manifest: Mapping[str, Any] | None, where: str) -> Study:
         raise SpecError(f"{where}: run.json has format {manifest.get('format')!r}, this emoray reads {FORMAT}")
     try:
         _Kept.model_validate(manifest, strict=True)
+        spec, labels = Spec.model_validate(manifest["spec"]), manifest["label_map"]
         readers(manifest)
-        labels = manifest["label_map"]
         label_map = label_map_from(labels["labels"], name=labels["name"], mark=labels["mark"], source=labels["source"])
-        return _marked(Study(Spec.model_validate(manifest["spec"]), label_map=label_map), manifest["marks"])
+        return _marked(Study(spec, label_map=label_map), manifest["marks"])
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as wrong:
         raise SpecError(  # of another version, or edited by hand
             f"{where}: run.json cannot be used by emoray {__version__} ({_reason(wrong)}); put back a good copy, or "

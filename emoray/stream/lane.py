@@ -7,6 +7,7 @@ lost blocks or gave up), then lets every reader catch up on answers it has not r
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -79,7 +80,8 @@ class Lane:
         self._grid = study.experiment.grid(entry.name)
         self.cells = len(self._grid) if limit is None else min(limit, len(self._grid))
         self._answers = run.answers(entry.name)
-        self._work = Work(run.uri, entry.name, attempt, self.ledger, means_of(study.spec, entry, run) if asks else None)
+        means = means_of(study.spec, entry, run) if asks else None
+        self._work = Work(run.uri, entry.name, attempt, self.ledger, means, umask=current_umask())
 
     @property
     def asked(self) -> ModelEntry | None:
@@ -241,6 +243,13 @@ class Lane:
     @property
     def _pool(self) -> cluster.Pool:
         return cluster.speakers(self.entry)
+
+
+def current_umask() -> int:
+    """Of this process; there is no way to look but to set it."""
+    found = os.umask(0o077)
+    os.umask(found)
+    return found
 
 
 def _has_weights(entry: ModelEntry | ReaderEntry) -> bool:
