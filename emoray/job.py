@@ -263,13 +263,16 @@ def _attempt(
     progress: Progress | None = None,
 ) -> int:
     """One attempt, under the folder's lease; `described` reads the manifest that it is written into."""
+    from emoray.stream.vigil import vigil
+
     attempt = manifest.attempt(shlex.split(command))
     with _Interruption(command) as interruption:
         conductor = conductor_of(attempt["id"])
         with _leased(folder) as lease:
             whole = described()  # once more: a run that ended meanwhile has written to it
             try:
-                with _kept(folder, whole, attempt, lease):
+                lost = partial(_lost, folder, whole, attempt, lease, command)
+                with _kept(folder, whole, attempt, lease), vigil(lost, OWED):
                     attempt["settled_before"] = conductor.settled_before()
                     paid = _judged(folder, study)
                     sampled = _Sampled(study, folder, whole, attempt, lease)
@@ -298,6 +301,18 @@ def _leased(folder: RunFolder) -> Iterator[Lease]:
         for part in folder.parts():
             part.repair(now_ns=time.time_ns())
         yield lease
+
+
+def _lost(
+    folder: RunFolder, whole: dict[str, Any], attempt: dict[str, Any], lease: Lease, command: str, why: str
+) -> None:
+    """Says and writes down that Ray has died under this run; from a thread, while the others may wait for Ray."""
+    print(f"emoray: this run cannot go on: {why}; what it received is kept\nresume with: {command}", file=sys.stderr)
+    attempt |= {"end": f"died: {why}", "ended": datetime.now(UTC).isoformat(timespec="seconds")}
+    with suppress(StoreError, RuntimeError):  # the attempt may change while it is written
+        if not lease.lost.is_set():
+            folder.write_manifest(whole)
+            lease.release()
 
 
 def _check_held(lease: Lease, folder: RunFolder) -> None:
