@@ -48,7 +48,7 @@ def clause(wrong: ValidationError) -> str:
 
 
 @cache
-def _adapter(kind: type[_Kind]) -> TypeAdapter[_Kind]:
+def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 

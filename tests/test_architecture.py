@@ -45,7 +45,7 @@ ROOMS: dict[str, set[str]] = {
     | STORE
     | {"home", "exit_codes", "journal", "compact", "lease", "parent", "manifest", "batches"}
     | {"hosts", "readers", "rehearsal"},
-    "report": {"study", "analysis", "rows", "store"},
+    "report": {"study", "analysis", "rows", "store", "printable"},
     "progress": {"printable"},
     "exit_codes": set(),
     "manifest": {"study", "spec", "json_file"},

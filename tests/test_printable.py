@@ -40,7 +40,7 @@ def test_one_line_is_one(text: str) -> None:
 def test_a_stream_prints_what_is_printable_and_is_steered_by_who_draws_on_it() -> None:
     inner = io.StringIO()
     stream = Printable(inner)
-    print("a\x1b[1mb", file=stream)  # type: ignore[call-overload]
+    print("a\x1b[1mb", file=stream)
     stream.steer("\x1b[1F")
     assert inner.getvalue() == "a\\x1b[1mb\n\x1b[1F"
     assert not stream.isatty()
