@@ -288,8 +288,8 @@ def _staffed(
     """The dataset through a pool of actors.
 
     Ray Data keeps what they are made of in the object store of the driver's own node, and Ray warns that they cannot be
-    restarted once it is lost (ray issue 53727). Only with that node it is lost, and the driver with it; the death of any
-    other node was tried, and ends no lane.
+    restarted once it is lost (ray issue 53727). It is lost with that node alone, and the driver with it; the death of
+    any other node was tried, and ends no lane.
     """
     return dataset.map_batches_internal(  # `map_batches` insists on a batch size for GPUs; our blocks have theirs
         actor,
