@@ -58,8 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _printed() -> Iterator[None]:
     """Names and words of others that reach a terminal are printable, wherever it is that they are printed."""
     out, err = sys.stdout, sys.stderr
-    sys.stdout = Printable(out)  # type: ignore[assignment]
-    sys.stderr = ours = Printable(err)  # type: ignore[assignment]
+    sys.stdout = Printable(out)
+    sys.stderr = ours = Printable(err)
     try:
         yield
     finally:
@@ -365,7 +365,7 @@ def _hush() -> None:
     """Keeps stderr for us alone: Ray's C++ side writes to file descriptor 2 whatever its log level says."""
     before = sys.stderr
     before.flush()
-    sys.stderr = Printable(os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8"))  # type: ignore[assignment]
+    sys.stderr = Printable(os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8"))
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.StreamHandler) and handler.stream is before:

@@ -24,8 +24,9 @@ def read(kind: type[_Kind], data: bytes) -> _Kind:
     """What `data` holds, as a type, a dataclass or a pydantic model; a mark before it is left out. Unknown names are
     ignored: a later emoray may have written them.
     """
+    whatever: Any = kind  # a type can be hashed, though not to mypy
     try:
-        found: _Kind = _adapter(kind).validate_json(data.removeprefix(codecs.BOM_UTF8), strict=True)
+        found: _Kind = _adapter(whatever).validate_json(data.removeprefix(codecs.BOM_UTF8), strict=True)
     except ValidationError as wrong:
         raise BadJson(clause(wrong)) from None
     return found
