@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import logging
+import math
 from collections import Counter, defaultdict
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
 
-from emoray import rows
+from emoray import json_file
 from emoray.hosts.batch_book import NotedBatch
-from emoray.store import RunFolder
+from emoray.json_file import BadJson
+from emoray.store import RunFolder, StoreError
 
 _FOLDER = "batches"
-_FIELDS = frozenset(each.name for each in fields(NotedBatch))
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -24,9 +29,24 @@ class FolderBook:
         self.folder.write_text(self._path(batch), json.dumps(asdict(batch)))
 
     def noted(self) -> list[NotedBatch]:
-        names = sorted(info.base_name for info in self.folder.infos(_FOLDER) if info.base_name.endswith(".json"))
-        found = (self.folder.read_bytes(f"{_FOLDER}/{name}") for name in names if not name.startswith("."))
-        return [_batch(raw) for raw in found if raw is not None]
+        """StoreError for a note that cannot be read: it may stand for a batch that was paid."""
+        return [batch for name in self.names() if (batch := self.named(name)) is not None]
+
+    def names(self) -> list[str]:
+        """Of the files with notes."""
+        found = sorted(info.base_name for info in self.folder.infos(_FOLDER))
+        return [name for name in found if name.endswith(".json") and not name.startswith(".")]
+
+    def named(self, name: str) -> NotedBatch | None:
+        """None where it has been forgotten meanwhile."""
+        raw = self.folder.read_bytes(f"{_FOLDER}/{name}")
+        try:
+            return None if raw is None else _checked(json_file.read(NotedBatch, raw), name)
+        except BadJson as wrong:
+            raise StoreError(
+                f"{self.folder.where(f'{_FOLDER}/{name}')} is no note of a batch ({wrong}): put back a good copy, or "
+                "look at the provider whether it knows the batch, and delete the file; its cells are then asked again"
+            ) from None
 
     def forget(self, batch: NotedBatch) -> None:
         self.folder.delete(self._path(batch))
@@ -36,10 +56,19 @@ class FolderBook:
         return f"{_FOLDER}/{batch.token}.json"
 
 
-def _batch(raw: bytes) -> NotedBatch:
-    """What a later version wrote beside these fields is left out."""
-    data = {name: value for name, value in json.loads(raw).items() if name in _FIELDS}
-    return NotedBatch(**{**data, "keys": tuple(data["keys"]), "usd": rows.known_usd(data.get("usd")) or 0.0})
+def _checked(batch: NotedBatch, name: str) -> NotedBatch:
+    """BadJson where it would be written to another file, or its time or money is none."""
+    if name != f"{batch.token}.json":
+        raise BadJson(f"token is {batch.token[:40]!r}, which the file is not called by")
+    if not (math.isfinite(batch.usd) and batch.usd >= 0):
+        raise BadJson(f"usd is {batch.usd}")
+    try:
+        zone = datetime.fromisoformat(batch.noted_at).tzinfo
+    except ValueError:
+        zone = None
+    if zone is None:
+        raise BadJson(f"noted_at is no time with its zone, but {batch.noted_at[:40]!r}")
+    return batch
 
 
 @dataclass
@@ -61,8 +90,19 @@ class Standing:
 
 
 def standings(folder: RunFolder) -> dict[str, Standing]:
-    """By model."""
+    """By model. A note that cannot be read is left out, with a warning: to look costs nothing."""
     found: defaultdict[str, Standing] = defaultdict(Standing)
-    for batch in FolderBook(folder).noted():
+    for batch in _readable(FolderBook(folder)):
         found[batch.model].count(batch)
     return dict(found)
+
+
+def _readable(book: FolderBook) -> Iterator[NotedBatch]:
+    for name in book.names():
+        try:
+            batch = book.named(name)
+        except StoreError as wrong:
+            _log.warning("%s", wrong)
+            continue
+        if batch is not None:
+            yield batch

@@ -15,13 +15,14 @@ import re
 import shlex
 import sys
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from emoray import __version__
 from emoray.exit_codes import INTERRUPTED, OK, OWED, WRONG
+from emoray.printable import Printable
 from emoray.progress import Progress, waits_for_ray
 from emoray.spec import (
     Account,
@@ -49,6 +50,25 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
+    with _printed():
+        return _main(argv)
+
+
+@contextmanager
+def _printed() -> Iterator[None]:
+    """Names and words of others that reach a terminal are printable, wherever it is that they are printed."""
+    out, err = sys.stdout, sys.stderr
+    sys.stdout = Printable(out)
+    sys.stderr = ours = Printable(err)
+    try:
+        yield
+    finally:
+        sys.stdout = out
+        if sys.stderr is ours:  # else it is no longer where the old one writes
+            sys.stderr = err
+
+
+def _main(argv: Sequence[str] | None) -> int:
     arguments = _parser().parse_args(argv)
     logging.basicConfig(
         level=logging.INFO if arguments.verbose else logging.WARNING,
@@ -356,9 +376,14 @@ def _quiet() -> TextIO:
 
 def _hush() -> None:
     """Keeps stderr for us alone: Ray's C++ side writes to file descriptor 2 whatever its log level says."""
-    sys.stderr.flush()
-    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8")
+    before = sys.stderr
+    before.flush()
+    sys.stderr = Printable(os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8"))
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.StreamHandler) and handler.stream is before:
+            handler.setStream(sys.stderr)  # what we log is still said
+            handler.addFilter(logging.Filter("emoray"))
 
 
 _READER = "a hub id, a folder, or a YAML file with a reader's entry"

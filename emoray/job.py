@@ -314,6 +314,8 @@ def _attempt(
     progress: Progress | None = None,
 ) -> int:
     """One attempt, under the folder's lease; `described` reads the manifest that it is written into."""
+    from emoray.stream.vigil import vigil
+
     attempt = manifest.attempt(shlex.split(command))
     ends: list[LaneEnd] = []
     with _Interruption(command) as interruption:
@@ -323,7 +325,8 @@ def _attempt(
             if _take_in(folder, whole):
                 conductor = conductor_of(attempt["id"])  # what was spent before is more than the first one knew
             try:
-                with _kept(folder, whole, attempt, lease):
+                lost = partial(_lost_ray, folder, whole, attempt, lease, command)
+                with _kept(folder, whole, attempt, lease), vigil(lost, OWED):
                     _open_account(conductor, whole, attempt)
                     folder.write_manifest(whole)
                     sampled = _Sampled(study, folder, whole, attempt, lease)
@@ -416,6 +419,18 @@ def _guarded(folder: RunFolder, lease: Lease) -> Iterator[None]:
 
 
 _FAR_LOOK_S = 3.0  # an object store wants a request for each look
+
+
+def _lost_ray(
+    folder: RunFolder, whole: dict[str, Any], attempt: dict[str, Any], lease: Lease, command: str, why: str
+) -> None:
+    """Says and writes down that Ray has died under this run; from a thread, while the others may wait for Ray."""
+    print(f"emoray: this run cannot go on: {why}; what it received is kept\nresume with: {command}", file=sys.stderr)
+    attempt |= {"end": f"died: {why}", "ended": datetime.now(UTC).isoformat(timespec="seconds")}
+    with suppress(StoreError, RuntimeError):  # the attempt may change while it is written
+        if not lease.lost.is_set():
+            folder.write_manifest(whole)
+            lease.release()
 
 
 def _check_held(lease: Lease, folder: RunFolder) -> None:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import secrets
 import socket
@@ -32,6 +33,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 
+from emoray import json_file
 from emoray.store import RunFolder, StoreError
 
 log = logging.getLogger(__name__)
@@ -39,6 +41,8 @@ log = logging.getLogger(__name__)
 _FOLDER = "_lease"
 _BEATS = 4  # in a lease
 _WATCHED = 1.5  # beats without a change, after which a holder is not only late
+_LATEST = 253_402_300_799.0  # the end of the year 9999
+_MOST_AHEAD_S = 86_400.0  # that a lease may last yet; clocks that differ by hours are no rarity
 _ROUNDS = 40  # looks at contenders that neither withdraw nor hold
 _ALIVE = "alive"  # in place of when a process began: there is one of this number, and no more is known
 
@@ -108,7 +112,12 @@ class Lease:
         self.lost = threading.Event()
 
     def take(self) -> None:
-        """Taken, with who holds it, since when and until when; takes a while where somebody elsewhere may have died."""
+        """Taken, with who holds it, since when and until when; takes a while where somebody elsewhere may have died.
+
+        StoreError for a claim of which nobody can tell until when it holds.
+        """
+        for name in _names(self._folder):
+            _read(self._folder, name)
         self._clear()
         self._write(held=False)
         try:
@@ -191,7 +200,7 @@ class Lease:
         Two can hold when a store showed neither the other in time: then the smaller token stays.
         """
         others = [one for one in self._others() if one.held]
-        gone = _read(self._folder, f"{self._mine.token}.json") is None
+        gone = not any(claim.token == self._mine.token for claim in _claims(self._folder))
         if others and (gone or others[0].token < self._mine.token):
             raise Taken(self._taken(others[0]))
         if gone:
@@ -207,9 +216,12 @@ class Lease:
         self._mine = mine
 
     def _taken(self, other: Claim) -> str:
+        ends = f"its lease expires at {_utc(other.expires)}"
+        if other.expires - self._clock() > _MOST_AHEAD_S:
+            ends = f"delete {self._folder.where(self._name(other))}, which would expire at {_utc(other.expires)} only"
         return (
             f"{self._folder.where('')} is being written by process {other.pid} on {other.host} since "
-            f"{_utc(other.since)}: wait for it or stop it (if it is dead, its lease expires at {_utc(other.expires)})"
+            f"{_utc(other.since)}: wait for it or stop it (if it is dead, {ends})"
         )
 
     @staticmethod
@@ -223,19 +235,61 @@ def holder(folder: RunFolder, now: float) -> Claim | None:
 
 
 def _claims(folder: RunFolder) -> list[Claim]:
-    found = (_read(folder, info.base_name) for info in folder.infos(_FOLDER))
-    return [claim for claim in found if claim is not None]
+    """Of which a date is known."""
+    return [claim for name in _names(folder) if (claim := _known(folder, name)) is not None]
+
+
+def _known(folder: RunFolder, name: str) -> Claim | None:
+    try:
+        return _read(folder, name)
+    except _Odd as wrong:
+        log.warning("%s", wrong)
+        return None
+
+
+def _names(folder: RunFolder) -> list[str]:
+    """Of the files that may be claims."""
+    found = [info.base_name for info in folder.infos(_FOLDER) if info.is_file]
+    return [name for name in found if name.endswith(".json") and not name.startswith(".")]
+
+
+class _Odd(StoreError):
+    """A claim that says its token, and not who makes it, or not until when."""
 
 
 def _read(folder: RunFolder, name: str) -> Claim | None:
-    if not name.endswith(".json") or name.startswith("."):
+    """None where it is gone, or a scrap that nobody claims anything by."""
+    where, raw = folder.where(f"{_FOLDER}/{name}"), folder.read_bytes(f"{_FOLDER}/{name}")
+    if raw is None:
         return None
-    raw = folder.read_bytes(f"{_FOLDER}/{name}")
     try:
-        return None if raw is None else Claim(**json.loads(raw))
-    except (ValueError, TypeError):
-        log.warning("%s is no lease of this emoray and does not count", folder.where(f"{_FOLDER}/{name}"))
+        token = json_file.read(_Named, raw).token
+    except json_file.BadJson:
+        token = ""
+    if name != f"{token}.json":
+        log.warning("%s is no lease of this emoray and does not count; delete it", where)
         return None
+    try:
+        return _dated(json_file.read(Claim, raw))
+    except json_file.BadJson as wrong:
+        raise _Odd(f"{where} is an odd lease ({wrong}): if no run writes to this folder, delete it") from None
+
+
+@dataclass(frozen=True)
+class _Named:
+    """What makes a file a claim, of whatever version."""
+
+    token: str
+
+
+def _dated(claim: Claim) -> Claim:
+    """BadJson where a date is none, or no process has such a number."""
+    for name, seconds in (("since", claim.since), ("expires", claim.expires)):
+        if not (math.isfinite(seconds) and 0 <= seconds <= _LATEST):
+            raise json_file.BadJson(f"{name} is {seconds:g}, and no time in seconds since 1970")
+    if not 0 < claim.pid < 1 << 31:
+        raise json_file.BadJson(f"pid is {claim.pid}")
+    return claim
 
 
 def _utc(seconds: float) -> str:

@@ -14,15 +14,53 @@ from dataclasses import replace
 from datetime import UTC, date, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from emoray import __version__
+from pydantic import AfterValidator, BaseModel, NonNegativeInt, ValidationError
+
+from emoray import __version__, json_file
 from emoray.spec import ReaderEntry, Spec, SpecError, Study, readers_of
 from emoray.study import paper
 from emoray.study.goemotions import LabelMap, label_map_from
 
 _PACKAGES = ("ray", "torch", "transformers", "vllm", "openai", "pyarrow", "pandas", "numpy", "pydantic")
 FORMAT = 1
+
+
+def _moment(text: str) -> str:
+    """ValueError for what is no time that can be told from others."""
+    with suppress(ValueError):
+        if datetime.fromisoformat(text).tzinfo is not None:
+            return text
+    raise ValueError(f"is no time with its zone, such as 2026-11-30T08:00:00+00:00, but {text[:40]!r}")
+
+
+class _Lane(BaseModel):
+    model: str
+    error: str | None = None
+
+
+class _Attempt(BaseModel):
+    began: Annotated[str, AfterValidator(_moment)]
+    host: str
+    end: str = ""
+    settled_before: dict[str, int] = {}
+    lanes: list[_Lane] = []
+    sampling: dict[str, dict[str, Any]] = {}
+
+
+class _Kept(BaseModel):
+    """What every command takes for granted of a manifest; what the spec and the label map hold is looked at later."""
+
+    name: str = ""
+    digest: str
+    cells_per_model: NonNegativeInt
+    spec: dict[str, Any]
+    label_map: dict[str, Any]
+    marks: dict[str, dict[str, str]]
+    attempts: list[_Attempt]
+    extended: bool = False
+    more_readers: list[dict[str, Any]] = []
 
 
 def fresh(study: Study) -> dict[str, Any]:
@@ -48,18 +86,33 @@ def described(study: Study) -> dict[str, Any]:
 
 
 def study(manifest: Mapping[str, Any] | None, where: str) -> Study:
-    """The study that a folder is a run of; SpecError where it has no manifest, or one of another format."""
+    """The study that a folder is a run of; SpecError where it has no manifest, one of another format, or one in which
+    something is missing or odd.
+    """
     if manifest is None:
         raise SpecError(f"{where}: is no run folder (it has no run.json); give the folder that `emoray run` wrote")
     if manifest.get("format") != FORMAT:
         raise SpecError(f"{where}: run.json has format {manifest.get('format')!r}, this emoray reads {FORMAT}")
     try:
-        labels = manifest["label_map"]
+        _Kept.model_validate(manifest, strict=True)
+        spec, labels = Spec.model_validate(manifest["spec"]), manifest["label_map"]
+        readers(manifest)
         label_map = label_map_from(labels["labels"], name=labels["name"], mark=labels["mark"], source=labels["source"])
-        return _marked(Study(Spec.model_validate(manifest["spec"]), label_map=label_map), manifest["marks"])
-    except (KeyError, TypeError, ValueError) as wrong:  # of another version, or edited by hand
-        reason = next(iter(str(wrong).splitlines()))
-        raise SpecError(f"{where}: run.json cannot be used by emoray {__version__} ({reason})") from None
+        return _marked(Study(spec, label_map=label_map), manifest["marks"])
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as wrong:
+        raise SpecError(  # of another version, or edited by hand
+            f"{where}: run.json cannot be used by emoray {__version__} ({_reason(wrong)}); put back a good copy, or "
+            "use the emoray that wrote it"
+        ) from None
+
+
+def _reason(wrong: Exception) -> str:
+    """On one line."""
+    if isinstance(wrong, ValidationError):
+        return json_file.clause(wrong)
+    if isinstance(wrong, KeyError):
+        return f"{wrong} is missing"
+    return next(iter(str(wrong).splitlines()), type(wrong).__name__)
 
 
 def day(manifest: Mapping[str, Any] | None) -> date | None:

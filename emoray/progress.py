@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TextIO
 
+from emoray.printable import one_line
+
 QUIET_EVERY_S = 30.0
 _COLUMNS = 120  # of a terminal that does not say
 
@@ -69,17 +71,21 @@ class Progress:
 
     def _draw(self, lines: list[str]) -> None:
         if self._live and self._lines:
-            self._stream.write(f"\x1b[{self._lines}F\x1b[J")  # back to the first line, and clear what was there
+            self._back()
         if self._live:  # a line that wraps would be two, and the way back too short
-            lines = [line[: _columns(self._stream) - 1] for line in lines]
+            lines = [one_line(line)[: _columns(self._stream) - 1] for line in lines]
         self._stream.write("".join(f"{line}\n" for line in lines))
         self._stream.flush()
         self._lines = len(lines)
 
+    def _back(self) -> None:
+        """To the first line, and clear what was there."""
+        getattr(self._stream, "steer", self._stream.write)(f"\x1b[{self._lines}F\x1b[J")
+
     def say(self, sentence: str) -> None:
         """A line that stays, above the lanes."""
         if self._live and self._lines:
-            self._stream.write(f"\x1b[{self._lines}F\x1b[J")
+            self._back()
             self._lines = 0
         self._stream.write(f"{sentence}\n")
         self._stream.flush()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import logging
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from emoray import manifest, tabs
+from emoray import json_file, manifest, tabs
 from emoray.batches import Standing, standings
 from emoray.belonging import Belonging, as_asked, failure_texts, unread, unread_texts
 from emoray.lease import holder
@@ -15,6 +15,7 @@ from emoray.progress import by_kind, duration
 from emoray.recovery import kept
 from emoray.store import LANES, RunFolder
 
+_log = logging.getLogger(__name__)
 _ASKS = frozenset({None, "asks"})  # how a lane stands that asks; where nobody has said so, it may
 
 
@@ -92,7 +93,7 @@ def status(folder: RunFolder, *, now: datetime | None = None) -> Status:
     held = holder(folder, now.timestamp())
     if held and ("end" in last or held.pid != last.get("pid")):  # by who compacts it, or is about to begin
         held = None
-    standing: dict[str, str] = json.loads(folder.read_bytes(LANES) or b"{}") if held else {}
+    standing = _standing(folder) if held else {}
     under_way = tabs.lost_by_model(folder, last["id"]) if held else {}
     lost = {model: max(0.0, usd - under_way.get(model, 0.0)) for model, usd in tabs.lost_by_model(folder).items()}
     look = _Look(as_asked(folder, study), cells, last, now, held is not None, lost, under_way)
@@ -102,6 +103,16 @@ def status(folder: RunFolder, *, now: datetime | None = None) -> Status:
     )
     writer = f"process {held.pid} on {held.host}" if held else None
     return Status(study.spec.name, folder.shown, attempts, models, writer)
+
+
+def _standing(folder: RunFolder) -> dict[str, str]:
+    """What each lane of the run under way does or waits for; nothing where that file is odd, with a warning."""
+    try:
+        return json_file.read(dict[str, str], folder.read_bytes(LANES) or b"{}")
+    except json_file.BadJson as wrong:
+        where = folder.where(LANES)
+        _log.warning("%s is not as emoray wrote it (%s), and tells nothing: delete it, it comes anew", where, wrong)
+        return {}
 
 
 @dataclass(frozen=True)

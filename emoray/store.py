@@ -37,6 +37,7 @@ import mmap
 import os
 import re
 import secrets
+import stat
 import tempfile
 import threading
 import zlib
@@ -56,8 +57,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs as pafs
 
-from emoray import rows
+from emoray import json_file, rows
 from emoray.generations import Files
+from emoray.printable import one_line
 from emoray.resume import MONEY, Census, Keys, Places, Settled, Spent, Words, words
 
 log = logging.getLogger(__name__)
@@ -150,15 +152,15 @@ class RunFolder:
         if raw is None:
             return None
         try:
-            found = json.loads(raw)
-        except ValueError as wrong:
+            return json_file.read(dict[str, Any], raw)
+        except json_file.BadJson as wrong:
             raise BrokenManifest(self._broken_manifest(str(wrong))) from None
-        if not isinstance(found, dict):
-            raise BrokenManifest(self._broken_manifest("it holds no object"))
-        return found
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
-        self.write_text("run.json", json.dumps(dict(manifest), indent=2, ensure_ascii=False) + "\n")
+        """On a local disk for its owner only (0600), until somebody gives it other rights: these it keeps."""
+        data = (json.dumps(dict(manifest), indent=2, ensure_ascii=False) + "\n").encode()
+        with telling("write", self.where("run.json")):
+            put(self.fs, self.path("run.json"), lambda sink: sink.write(data), self.path(), mode=0o600)
 
     def set_aside_broken_manifest(self) -> None:
         """Moved to RUN/torn, for whoever wants to look."""
@@ -711,15 +713,18 @@ def _try_writing(folder: RunFolder) -> None:
     folder.delete(name)
 
 
-def put(fs: Any, path: str, fill: Callable[[IO[bytes]], object], root: str | None = None) -> None:
+def put(
+    fs: Any, path: str, fill: Callable[[IO[bytes]], object], root: str | None = None, *, mode: int | None = None
+) -> None:
     """Write a file whole or not at all; durable on return. `fill` writes it into what it is given; `root` is the run
-    folder that it belongs to.
+    folder that it belongs to. A local file that is new gets the rights of `mode`, one that is there keeps its own;
+    without `mode` the umask decides.
 
     Locally (and on NFS): temporary name, fsync, rename, fsync of the folder. On an object store: one put, from
     memory or a spooled file, by a thread that no signal reaches. Elsewhere (HDFS): temporary name and rename.
     """
     if _is_local(fs):
-        _put_local(Path(path), fill, Path(root) if root else None)
+        _put_local(Path(path), fill, Path(root) if root else None, mode)
         return
     with tempfile.SpooledTemporaryFile(max_size=_SPOOLED) as spool:
         fill(spool)
@@ -830,11 +835,15 @@ def _one_line(wrong: BaseException) -> str:
     return " ".join(str(wrong).split()) or type(wrong).__name__
 
 
-def _put_local(path: Path, fill: Callable[[IO[bytes]], object], root: Path | None = None) -> None:
+def _put_local(
+    path: Path, fill: Callable[[IO[bytes]], object], root: Path | None = None, mode: int | None = None
+) -> None:
     _make_folder(path.parent, root or path.parent)
     part = path.parent / f".{path.name}.tmp-{secrets.token_hex(4)}"
     try:
         with part.open("wb") as sink:
+            if mode is not None:
+                os.fchmod(sink.fileno(), stat.S_IMODE(path.stat().st_mode) if path.exists() else mode)
             fill(sink)
             sink.flush()
             os.fsync(sink.fileno())
@@ -1025,7 +1034,7 @@ def without_secrets(uri: str, instead: str = "…@") -> str:
 
 
 def _shown(uri: str) -> str:
-    return without_secrets(uri, "").split("?")[0] if "://" in uri else uri
+    return one_line(without_secrets(uri, "").split("?")[0] if "://" in uri else uri)
 
 
 _KNOWN_BEGINNINGS: dict[str, Mapping[str, str]] = {}  # of the URIs in which there was something to see

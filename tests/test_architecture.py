@@ -23,16 +23,18 @@ ROOMS: dict[str, set[str]] = {
     "analysis": {"study"},
     "hints": set(),
     "yaml_file": set(),
+    "json_file": set(),
+    "printable": set(),
     "spec": {"study", "embedded", "hints", "yaml_file"},  # the weights that ship are part of a key
     "rows": {"study"},
     "generations": set(),
     "resume": {"study", "rows", "generations"},
-    "store": {"study", "rows", "generations", "resume"},
+    "store": {"study", "rows", "generations", "resume", "json_file", "printable"},
     "journal": STORE | {"retry"},
     "parent": set(),
     "home": set(),
     "compact": STORE | {"home", "parent"},
-    "lease": STORE,
+    "lease": STORE | {"json_file"},
     "embedded": set(),
     "retry": set(),
     "governor": {"spec", "retry"},  # both read headers
@@ -44,15 +46,15 @@ ROOMS: dict[str, set[str]] = {
     | STORE
     | {"home", "exit_codes", "journal", "compact", "lease", "parent", "manifest", "batches", "tabs", "spill"}
     | {"hosts", "readers", "rehearsal"},
-    "report": {"study", "analysis", "rows", "store"},
-    "progress": set(),
+    "report": {"study", "analysis", "rows", "store", "printable"},
+    "progress": {"printable"},
     "exit_codes": set(),
-    "manifest": {"study", "spec"},
+    "manifest": {"study", "spec", "json_file"},
     "spill": STORE,
     "recovery": STORE | {"spec", "manifest"},
-    "batches": {"hosts", "rows", "store"},  # what a host writes down, in a run folder
+    "batches": {"hosts", "store", "json_file"},  # what a host writes down, in a run folder
     "tabs": {"hosts", "journal", "resume", "store", "retry"},  # what a host writes down before it spends
-    "status": {"manifest", "belonging", "progress", "store", "lease", "batches", "tabs", "recovery"},
+    "status": {"json_file", "manifest", "belonging", "progress", "store", "lease", "batches", "tabs", "recovery"},
     "estimate": {"study", "spec", "hosts", "prices", "readers", "progress"},  # a rubric is paid for
     "validate": {"study", "analysis", "spec", "readers"},
     "human": STORE | {"spec", "belonging", "hints"},
@@ -73,6 +75,8 @@ LIBRARIES: dict[str, set[str]] = {  # of a room, in all its files
     "study": {"numpy"},
     "analysis": {"numpy"},
     "spec": {"pydantic"},
+    "json_file": {"pydantic"},
+    "manifest": {"pydantic"},
     "yaml_file": {"yaml"},
     "rows": ARROW,
     "generations": {"numpy"},

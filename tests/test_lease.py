@@ -336,11 +336,63 @@ def test_scraps_in_the_lease_folder_hold_nobody_up(
         assert holder(folder, clock.now) is None
         assert leases._read(folder, "gone.json") is None  # between the listing and the look
     assert sorted(record.getMessage() for record in caplog.records) == [
-        f"{folder.uri}/_lease/{name}.json is no lease of this emoray and does not count" for name in ("broken", "other")
+        f"{folder.uri}/_lease/{name}.json is no lease of this emoray and does not count; delete it"
+        for name in ("broken", "other")
     ]
     mine = lease(folder, clock)
     mine.take()
     assert holder(folder, clock.now) == mine._mine
+
+
+@pytest.mark.parametrize(
+    ("odd", "why"),
+    [
+        ({"expires": "tomorrow"}, "expires should be a valid number, and is 'tomorrow'"),
+        ({"since": None}, "since should be a valid number, and is None"),
+        ({"expires": 1e30}, "expires is 1e+30, and no time in seconds since 1970"),
+        ({"expires": float("nan")}, "expires is nan"),
+        ({"since": -1.0}, "since is -1"),
+        ({"pid": "me"}, "pid should be a valid integer"),
+        ({"pid": 10**12}, "pid is 1000000000000"),
+        ({"host": ["a"]}, "host should be a valid string"),
+        ({"held": "yes"}, "held should be a valid boolean"),
+    ],
+)
+def test_an_odd_lease_is_named_with_what_to_delete_and_stops_nobody_who_has_one(
+    odd: dict[str, object], why: str, folder: RunFolder, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    mine = lease(folder, clock)
+    mine.take()
+    folder.write_text("_lease/ffff.json", json.dumps(asdict(elsewhere(clock)) | odd))
+    mine.renew()
+    assert f"ffff.json is an odd lease ({why}" in caplog.text
+    assert holder(folder, clock.now) == mine._mine
+    mine.release()
+
+    with pytest.raises(StoreError, match="if no run writes to this folder, delete it") as told:
+        lease(folder, clock).take()
+    assert str(told.value).startswith(f"{folder.uri}/_lease/ffff.json is an odd lease ({why}")
+    assert [path.name for path in (Path(folder.uri) / "_lease").iterdir()] == ["ffff.json"]
+
+
+def test_nobody_is_told_to_wait_until_2036(folder: RunFolder, clock: Clock) -> None:
+    leave(folder, replace(elsewhere(clock), expires=clock.now + 12 * 365.25 * 86_400))
+    with pytest.raises(Taken) as told:
+        lease(folder, clock).take()
+    assert f"if it is dead, delete {folder.uri}/_lease/ffff.json, which would expire at 2035-" in str(told.value)
+
+
+def test_a_claim_that_names_another_file_is_a_scrap_and_has_nothing_deleted(folder: RunFolder, clock: Clock) -> None:
+    folder.write_manifest({"name": "precious"})
+    expired = replace(elsewhere(clock, token="../run"), expires=clock.now - 1000)
+    folder.write_text("_lease/odd.json", json.dumps(asdict(expired)))
+    with lease(folder, clock):
+        assert folder.manifest() == {"name": "precious"}
+
+
+def test_what_a_later_emoray_says_beside_a_claim_is_left_out(folder: RunFolder, clock: Clock) -> None:
+    folder.write_text("_lease/ffff.json", json.dumps(asdict(elsewhere(clock)) | {"colour": "blue"}))
+    assert holder(folder, clock.now) == elsewhere(clock)
 
 
 def test_status_sees_the_holder_and_touches_nothing(folder: RunFolder, clock: Clock) -> None:

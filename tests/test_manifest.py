@@ -27,6 +27,9 @@ neutral: drop
 """
 
 
+ATTEMPT = {"began": "2026-11-30T08:00:00+00:00", "host": "h"}
+
+
 def written(**changes: Any) -> dict[str, Any]:
     """A manifest as it comes back from a disk."""
     back: dict[str, Any] = json.loads(json.dumps(manifest.fresh(parse(SPEC)) | changes))
@@ -146,10 +149,37 @@ def test_a_manifest_that_somebody_edited_is_refused_in_a_sentence(changes: dict[
     assert complaint(written(**changes)).startswith(f"/runs/x: run.json cannot be used by emoray {__version__} (")
 
 
-def test_a_manifest_that_lost_a_part_is_refused_in_a_sentence() -> None:
+@pytest.mark.parametrize("part", ["digest", "cells_per_model", "marks", "attempts", "spec", "label_map"])
+def test_a_manifest_that_lost_a_part_is_refused_in_a_sentence_that_names_it(part: str) -> None:
     torn = written()
-    del torn["label_map"]
-    assert "run.json cannot be used" in complaint(torn)
+    for lost in (torn | {part: None}, {name: value for name, value in torn.items() if name != part}):
+        said = complaint(lost)
+        assert "run.json cannot be used" in said
+        assert "; put back a good copy, or use the emoray that wrote it" in said
+    assert f"{part} is missing" in complaint(torn | {"x": torn.pop(part)}).replace("'", "")
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"attempts": [None]}, "attempts[0] should be a valid dictionary"),
+        ({"attempts": [{"host": "h"}]}, "attempts[0].began is missing"),
+        ({"attempts": [{"host": "h", "began": None}]}, "attempts[0].began should be a valid string, and is None"),
+        ({"attempts": [{"host": "h", "began": "yesterday"}]}, "attempts[0].began is no time with its zone"),
+        ({"attempts": [{"host": "h", "began": "2026-11-30T08:00:00"}]}, "attempts[0].began is no time with its zone"),
+        ({"attempts": [ATTEMPT | {"lanes": [{"error": "x"}]}]}, "attempts[0].lanes[0].model is missing"),
+        ({"attempts": [ATTEMPT | {"settled_before": {"a": None}}]}, "attempts[0].settled_before.a should be"),
+        ({"attempts": [ATTEMPT | {"sampling": [1]}]}, "attempts[0].sampling should be a valid dictionary"),
+        ({"cells_per_model": "12"}, "cells_per_model should be a valid integer, and is '12'"),
+        ({"cells_per_model": -1}, "cells_per_model should be greater than or equal to 0, and is -1"),
+        ({"extended": "no"}, "extended should be a valid boolean"),
+        ({"more_readers": None}, "more_readers should be a valid list"),
+        ({"more_readers": [{"kind": "tea leaves"}]}, "found using 'kind' does not match"),
+        ({"marks": {"templates": []}}, "marks.templates should be a valid dictionary"),
+    ],
+)
+def test_what_is_odd_in_a_manifest_is_named(changes: dict[str, Any], why: str) -> None:
+    assert why in complaint(written(**changes))
 
 
 def test_a_folder_whose_engines_took_the_models_own_defaults_unsaid_says_so(

@@ -1325,6 +1325,7 @@ def test_a_label_map_that_cannot_be_used_gets_a_sentence(
     ("rubric", "sentence"),
     [
         ("user = ", "readers[0].rubric: the rubric is no TOML: "),
+        ("user = " + "[" * 20_000, "readers[0].rubric: the rubric is no TOML that can be read: lists stand in one"),
         ("user = 'rate it'", "readers[0].rubric: `user` of the rubric must say {text} once, where the answer goes"),
         ("", "readers[0].rubric: `user` of the rubric must say {text} once, where the answer goes"),
         (None, "readers[0].rubric is 'mine.toml', which is no readable file"),

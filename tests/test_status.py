@@ -14,7 +14,7 @@ from emoray.hosts.batch_book import NotedBatch
 from emoray.lease import Lease
 from emoray.spec import SpecError
 from emoray.status import ModelStatus, status
-from emoray.store import LANES, RunFolder
+from emoray.store import LANES, RunFolder, StoreError
 from emoray.study.outcomes import Failure, FailureKind
 from tests import runs
 
@@ -132,6 +132,53 @@ def test_batches_that_are_open_are_told_and_those_that_ended_are_not(tmp_path: P
         FolderBook(folder).note(NotedBatch(token, "a", keys, runs.BEGAN.isoformat(), id=f"batch_{token}", ended=ended))
     assert (of(folder).batches, of(folder, "b b").batches) == (2, 0)
     assert "2 batches open" in status(folder).text()
+
+
+@pytest.mark.parametrize("odd", [b"{", b"[1]", b"\xff\xfe\xff", b'{"a": 5}', b"null", b"[" * 9999, b'{"a": null}'])
+def test_what_lanes_do_is_left_out_with_a_sentence_where_its_file_is_odd(
+    odd: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = runs.begun(tmp_path)
+    folder.write_bytes(LANES, odd)
+    with Lease(folder, settle_s=0):
+        found = status(folder)
+    assert [model.standing for model in found.models] == [None, None]
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith(f"{tmp_path}/lanes.json is not as emoray wrote it (it ") or "(a should be" in said
+    assert said.endswith("and tells nothing: delete it, it comes anew")
+    assert "0 of 12" in found.text()
+
+
+@pytest.mark.parametrize(
+    ("odd", "why"),
+    [
+        (b"{", "it is no JSON"),
+        (b'["1"]', "it should be an object"),
+        (b'{"token": "1", "model": "a", "keys": ["k"]}', "noted_at is missing"),
+        (b'{"token": "1", "model": "a", "keys": "k", "noted_at": "x"}', "keys should be a valid array"),
+        (b'{"token": "1", "model": "a", "keys": ["k"], "noted_at": "then"}', "noted_at is no time with its zone"),
+        (b'{"token": "1", "model": "a", "keys": [], "noted_at": "2026-11-30", "usd": NaN}', "usd is nan"),
+        (b'{"token": "1", "model": "a", "keys": [], "noted_at": "2026-11-30", "usd": -3}', "usd is -3"),
+        (b'{"token": "../run", "model": "a", "keys": [], "noted_at": "2026-11-30"}', "token is '../run'"),
+    ],
+)
+def test_an_odd_note_of_a_batch_is_left_out_of_the_status_and_stops_a_run_for_it_may_have_been_paid(
+    odd: bytes, why: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, other = runs.begun(tmp_path), NotedBatch("2", "a", ("k",), runs.BEGAN.isoformat(), id="b")
+    FolderBook(folder).note(other)
+    folder.write_bytes("batches/1.json", odd)
+    assert of(folder).batches == 1
+    assert f"{tmp_path}/batches/1.json is no note of a batch ({why}" in caplog.text
+    with pytest.raises(
+        StoreError, match=r"put back a good copy, or .* delete the file; its cells are then asked again"
+    ):
+        FolderBook(folder).noted()
+
+
+def test_a_folders_name_cannot_steer_a_terminal(tmp_path: Path) -> None:
+    folder = runs.begun(tmp_path / "a\x1b]0;owned\x07\nb")
+    assert "/a\\x1b]0;owned\\x07\\nb\n" in status(folder).text()
 
 
 def test_no_secret_of_the_folders_uri_is_told(tmp_path: Path) -> None:

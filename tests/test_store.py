@@ -120,7 +120,23 @@ def test_the_manifest_comes_back_and_leaves_no_scraps(folder: RunFolder) -> None
     assert [path.name for path in Path(folder.uri).iterdir()] == ["run.json"]
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", "\0\0\0"])
+def test_a_manifest_in_a_shared_folder_is_its_owners_alone_until_he_says_otherwise(tmp_path: Path) -> None:
+    shared, before = tmp_path / "shared", os.umask(0o002)
+    try:
+        shared.mkdir(mode=0o775)
+        folder = RunFolder(str(shared))
+        folder.write_manifest({"attempts": []})
+        assert stat.S_IMODE((shared / "run.json").stat().st_mode) == 0o600
+        (shared / "run.json").chmod(0o664)
+        folder.write_manifest({"attempts": [1]})
+        assert stat.S_IMODE((shared / "run.json").stat().st_mode) == 0o664
+        folder.write_text("lanes.json", "{}")
+        assert stat.S_IMODE((shared / "lanes.json").stat().st_mode) == 0o664
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "\0\0\0", "[" * 100_000, '{"name": "\\ud800"}'])
 def test_a_broken_manifest_is_said_and_not_guessed_at(folder: RunFolder, text: str) -> None:
     folder.write_text("run.json", text)
     with pytest.raises(StoreError, match=r"run\.json is broken .*put back a good copy"):

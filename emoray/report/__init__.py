@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from emoray.analysis.calibration import HumanReads
+from emoray.printable import printable
 from emoray.report import figures, page, tables, words
 from emoray.report.shown import READERS
 from emoray.report.source import Rows, Source
@@ -64,7 +65,7 @@ def write_report(
     write("summary.json", _encoded({"headline": words.headline(summary), **summary.as_json()}))
     for table in tables.tables(summary):
         write(f"tables/{table.name}.csv", tables.as_csv(table).encode())
-        write(f"tables/{table.name}.tex", tables.as_latex(table).encode())
+        write(f"tables/{table.name}.tex", printable(tables.as_latex(table)).encode())
     for place, reader in enumerate(summary.readers[:READERS] if summary.design.states else ()):
         _write_figures(summary, summary.of_reader(reader), f"-{place + 1}" if place else "", write)
     if summary.agreement:

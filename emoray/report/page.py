@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 import emoray
 from emoray.analysis.summaries import Group, GroupAxis
+from emoray.printable import printable
 from emoray.report import colours, figures, sections
 from emoray.report.shown import EXAMPLES, MODELS, READERS, ROWS, Shown, more, panels_each, shown
 from emoray.report.source import Example
@@ -88,7 +89,7 @@ def page(summary: Summary) -> str:
         "states_key": _states_key(human_text=sections.validated(summary)),
     }
     content["sections"] = _sections(content)
-    return environment.get_template("page.html.jinja").render(content) + "\n"
+    return printable(environment.get_template("page.html.jinja").render(content)) + "\n"
 
 
 # ── readers, models, panels ────────────────────────────────────────────────────────────────────────────────────────

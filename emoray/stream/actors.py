@@ -69,6 +69,7 @@ class Work(NamedTuple):
     ledger: Any
     means: Means | None = None  # of a hosted model
     mark: str = ""  # what the driver left in the run folder, for every node to see
+    umask: int = 0o077  # of the driver: the rights of what is written are not those of Ray's processes
 
 
 def host_of(entry: ModelEntry, means: Means | None = None, day: date | None = None) -> Host:
@@ -154,6 +155,7 @@ class Speaker:
             ray.get(self._work.ledger.down.remote(str(wrong)))
 
     def _started(self, entry: ModelEntry) -> Host | None:
+        os.umask(self._work.umask)
         ledger = self._work.ledger
         if not ray.get(ledger.starting.remote(_me())):
             return None
@@ -318,6 +320,7 @@ class Listener:
         return block
 
     def _started(self, entry: ReaderEntry) -> Reader | None:
+        os.umask(self._work.umask)
         ledger = self._work.ledger
         if not ray.get(ledger.starting.remote(_me(), entry.name)):
             return None

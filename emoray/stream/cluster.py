@@ -163,7 +163,7 @@ def connect(address: str | None = None, *, verbose: bool = False) -> Capacity:
 
     SpecError where there is none, it cannot be started, or its nodes import another emoray.
     """
-    level = logging.INFO if verbose else logging.ERROR
+    level = logging.INFO if verbose else logging.CRITICAL  # what goes wrong is said by the lane that it ends
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if not ray.is_initialized():
         enter(address, log_to_driver=verbose, logging_level=level)

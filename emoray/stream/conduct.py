@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -18,7 +19,7 @@ from emoray.spec import Study
 from emoray.store import LANES, RunFolder, StoreError
 from emoray.stream import cluster
 from emoray.stream.cluster import Capacity
-from emoray.stream.lane import Lane, LaneEnd
+from emoray.stream.lane import Lane, LaneEnd, current_umask
 from emoray.stream.placement import Load, loads, refusal
 from emoray.stream.scheduler import Request, Scheduler, seconds_until
 
@@ -118,11 +119,11 @@ class Conductor:
 
     def _fetch(self) -> None:
         """The weights of the lane that is next are brought to where it will probably sit."""
-        task = ray.remote(num_cpus=0, max_retries=0)(fetch)
+        task = ray.remote(num_cpus=0, max_retries=0)(_fetched)
         for load in next(filter(None, map(self._loads, self._scheduler.waiting())), []):
             if load not in self._fetching:
                 there = NodeAffinitySchedulingStrategy(load.node, soft=True)
-                self._fetching[load] = task.options(scheduling_strategy=there).remote(load.id, load.revision)
+                self._fetching[load] = task.options(scheduling_strategy=there).remote(current_umask(), load)
 
     def _loads(self, name: str) -> list[Load]:
         likely = self._scheduler.likely(name)
@@ -138,6 +139,12 @@ class Conductor:
             self._told = told
             with suppress(StoreError):  # for `status`; who cannot write answers either says so himself
                 self._folder.write_text(LANES, json.dumps(told, indent=2, ensure_ascii=False))
+
+
+def _fetched(umask: int, load: Load) -> int:
+    """With the rights that the driver's own files have: others may share where weights lie."""
+    os.umask(umask)
+    return fetch(load.id, load.revision)
 
 
 def _request(lane: Lane) -> Request:

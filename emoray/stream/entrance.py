@@ -10,11 +10,14 @@ import logging
 import os
 import re
 import socket
+import stat
+import struct
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -27,6 +30,7 @@ from emoray import __version__
 from emoray.exit_codes import WRONG
 from emoray.home import PATH
 from emoray.spec import SpecError
+from emoray.stream import left_behind
 from emoray.stream.cause import sentence
 
 LOCAL = "local"
@@ -40,7 +44,10 @@ _STUCK_S = 300.0  # Ray has limits of its own, most of them of half a minute; be
 _LOOK_S = 300.0  # until a node has a process that can say what it imports
 # HTTP/2: what a client begins with, and a frame of settings without any; a gRPC server answers with its own settings
 _HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
-_SETTINGS = 4
+_DATA, _HEADERS, _SETTINGS = 0, 1, 4
+_END_STREAM, _END_HEADERS = 1, 4
+_ASKS_NOTHING = "/ray.rpc.NodeInfoGcsService/CheckAlive"  # what any head answers whom it trusts
+_PRIVATE = 0o077  # what others may not
 _UNIX_PATH = 107  # bytes that the path of a socket may have (Linux)
 
 
@@ -52,12 +59,23 @@ def enter(address: str | None, **options: Any) -> None:
     named = "--address " if address else "RAY_ADDRESS="
     where = address or os.environ.get("RAY_ADDRESS") or LOCAL
     at = None if where == LOCAL else _bootstrap(where, f"{named}{where}")
+    mend_token()
     with _not_for_ever("Ray was not there" if at is None else f"the cluster at {at} did not let this run in"):
         if at is None:
-            _start(options)
+            with _private():
+                _start(options)
         else:
             _join(at, options)
             check_nodes()
+    if os.environ.get("RAY_AUTH_MODE", "").lower() == "disabled" if at is None else asks_no_token(at):
+        _log.warning(_OPEN, "the Ray that this run starts" if at is None else f"the cluster at {at}")
+
+
+_OPEN = (
+    "warning: %s answers without a token: whoever reaches its ports can run code on its nodes and read their keys; "
+    "start all of them with RAY_AUTH_MODE=token and one token (`ray get-auth-token --generate` makes it), as "
+    "cluster/README.md shows"
+)
 
 
 class _Ours(JobConfig):  # type: ignore[misc]
@@ -72,16 +90,96 @@ class _Ours(JobConfig):  # type: ignore[misc]
         return serialized
 
 
+# ── secrets ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@contextmanager
+def _private() -> Iterator[None]:
+    """What Ray writes when it starts is nobody else's: its token, its logs, its sockets."""
+    before = os.umask(_PRIVATE)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def mend_token() -> None:
+    """Takes the rights of others from the token that Ray once wrote by the umask of whoever was there."""
+    with suppress(RuntimeError):  # nobody's home
+        for path in (Path.home() / ".ray", Path.home() / ".ray/auth_token"):
+            with suppress(OSError):  # not there, or somebody else's
+                rights = stat.S_IMODE(path.stat().st_mode)
+                if rights & _PRIVATE:
+                    path.chmod(rights & ~_PRIVATE)
+
+
+def asks_no_token(at: str) -> bool:
+    """Whether the head there answers who brings no token; False also where it says nothing that can be read.
+
+    A call that it refuses is over with its first headers; one that it answers brings data.
+    """
+    if os.environ.get("RAY_USE_TLS", "0") != "0":
+        return False
+    with suppress(OSError, EOFError), socket.create_connection(host_and_port(at), _TRY_S) as there:
+        there.settimeout(_WORD_S)
+        there.sendall(_HELLO + _call(at))
+        for kind, flags, stream in _frames(there):
+            if stream and (kind == _DATA or flags & _END_STREAM):
+                return kind == _DATA
+    return False
+
+
+def _call(at: str) -> bytes:
+    """A gRPC call with an empty message, in two frames of stream 1. HPACK: each header as it is, none remembered."""
+    named = {4: _ASKS_NOTHING, 1: at, 31: "application/grpc"}  # by their places in HPACK's table: path, authority, type
+    headers = bytes((0x83, 0x86))  # POST, http
+    headers += b"".join(_place(place) + _text(value) for place, value in named.items())
+    headers += b"\0" + _text("te") + _text("trailers")
+    return _frame(_HEADERS, _END_HEADERS, headers) + _frame(_DATA, _END_STREAM, bytes(5))
+
+
+def _place(place: int) -> bytes:
+    return bytes((place,)) if place < 15 else bytes((15, place - 15))
+
+
+def _text(text: str) -> bytes:
+    data = text.encode()
+    return bytes((len(data),)) + data if len(data) < 127 else bytes((127, len(data) - 127)) + data
+
+
+def _frame(kind: int, flags: int, payload: bytes) -> bytes:
+    return struct.pack(">BHBBL", 0, len(payload), kind, flags, 1) + payload
+
+
+def _frames(there: socket.socket) -> Iterator[tuple[int, int, int]]:
+    """(kind, flags, stream) of each frame that comes; EOFError where no more does."""
+    while True:
+        high, low, kind, flags, stream = struct.unpack(">BHBBL", _whole(there, 9))
+        _whole(there, high << 16 | low)
+        yield kind, flags, stream
+
+
+def _whole(there: socket.socket, size: int) -> bytes:
+    found = there.recv(size, socket.MSG_WAITALL) if size else b""
+    if len(found) < size:
+        raise EOFError
+    return found
+
+
 # ── starting ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _start(options: Mapping[str, Any]) -> None:
     os.environ.setdefault("PYTHONSAFEPATH", "1")  # for what its workers start: those stand where we do
     try:
-        ray.init(address=LOCAL, include_dashboard=False, job_config=_Ours(), **options)
+        started = ray.init(address=LOCAL, include_dashboard=False, job_config=_Ours(), **options)
     except Exception as wrong:  # of many types, and some of none
         _log.info("Ray did not start", exc_info=True)
         raise SpecError(f"Ray cannot be started on this machine: {_not_started(wrong)}") from None
+    _kept_open.append(left_behind.watch(started.address_info["session_dir"]))
+
+
+_kept_open: list[Any] = []  # as long as this process lives
 
 
 def _not_started(wrong: Exception) -> str:
@@ -129,9 +227,7 @@ def _bootstrap(where: str, named: str) -> str | None:
 
 def _listens(at: str, named: str) -> None:
     """SpecError where nobody listens, or somebody who is not Ray."""
-    found = _ADDRESS.fullmatch(at)
-    assert found is not None
-    host, port = found["six"] or found["host"], int(found["port"])
+    host, port = host_and_port(at)
     deadline = time.monotonic() + _PATIENCE_S
     while True:
         try:
@@ -146,6 +242,13 @@ def _listens(at: str, named: str) -> None:
                     f"--head --port={port}`), and is this the address that it told?"
                 ) from None
         time.sleep(_AGAIN_S)
+
+
+def host_and_port(at: str) -> tuple[str, int]:
+    """Of an address HOST:PORT."""
+    found = _ADDRESS.fullmatch(at)
+    assert found is not None
+    return found["six"] or found["host"], int(found["port"])
 
 
 def _speaks(there: socket.socket, named: str) -> None:

@@ -7,6 +7,7 @@ lost blocks or gave up), then lets every reader catch up on answers it has not r
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -81,7 +82,8 @@ class Lane:
         self._grid = study.experiment.grid(entry.name)
         self.cells = len(self._grid) if limit is None else min(limit, len(self._grid))
         self._answers = run.answers(entry.name)
-        self._work = Work(run.uri, entry.name, attempt, self.ledger, means_of(study.spec, entry, run) if asks else None)
+        means = means_of(study.spec, entry, run) if asks else None
+        self._work = Work(run.uri, entry.name, attempt, self.ledger, means, umask=current_umask())
 
     @property
     def asked(self) -> ModelEntry | None:
@@ -270,6 +272,13 @@ class Lane:
         return cluster.speakers(self.entry)
 
 
+def current_umask() -> int:
+    """Of this process; there is no way to look but to set it."""
+    found = os.umask(0o077)
+    os.umask(found)
+    return found
+
+
 def _has_weights(entry: ModelEntry | ReaderEntry) -> bool:
     asked = entry.model if isinstance(entry, JudgeReader) else entry
     return isinstance(asked, Embedded | Local | Vllm | GoEmotionsReader | RegressorReader)
@@ -303,7 +312,12 @@ def _read(source: Any, tasks: int) -> Dataset:
 def _staffed(
     dataset: Dataset, actor: type, arguments: tuple[Any, ...], staff: Staff, options: dict[str, Any] | None = None
 ) -> Dataset:
-    """The dataset through a pool of actors."""
+    """The dataset through a pool of actors.
+
+    Ray Data keeps what they are made of in the object store of the driver's own node, and Ray warns that they cannot be
+    restarted once it is lost (ray issue 53727). It is lost with that node alone, and the driver with it; the death of
+    any other node was tried, and ends no lane.
+    """
     return dataset.map_batches_internal(  # `map_batches` insists on a batch size for GPUs; our blocks have theirs
         actor,
         fn_constructor_args=arguments,

@@ -41,6 +41,8 @@ def rubric(named: str) -> Rubric:
         data = tomllib.loads(named if own else _shipped(named))
     except tomllib.TOMLDecodeError as wrong:
         raise BadRubric(f"the rubric is no TOML: {wrong}") from None
+    except RecursionError:
+        raise BadRubric("the rubric is no TOML that can be read: lists stand in one another without end") from None
     system, user = str(data.get("system", "")).strip(), str(data.get("user", "")).strip()
     if user.count("{text}") != 1:
         raise BadRubric("`user` of the rubric must say {text} once, where the answer goes")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from emoray import job
 from emoray.exit_codes import INTERRUPTED
 from emoray.lease import Lease
 from emoray.store import RunFolder
+from emoray.stream.nodes import command_of, descendants
 from tests import runs
 from tests.programs import EMORAY, Start, until
 
@@ -54,6 +57,40 @@ def test_a_run_that_is_told_to_stop_drains_and_says_how_to_go_on(
     assert again.wait() == 0, again.communicate()
     finished = folder.answers("a").counts()
     assert (finished.answered, finished.spare) == (1200, 0)
+
+
+@pytest.mark.parametrize(
+    ("victim", "what"),
+    [
+        ("raylet", "the raylet beside it, which runs its actors, is dead"),
+        pytest.param("gcs_server", "the head of its cluster (gcs_server) is dead", marks=pytest.mark.campaign),
+    ],
+)
+def test_a_ray_that_dies_under_a_run_is_said_leaves_no_process_and_the_same_command_goes_on(
+    victim: str, what: str, spec: Callable[..., Path], start: Start, join: Start, tmp_path: Path
+) -> None:
+    path, token = spec(repetitions=200, latency_s=0.2, in_flight=8), tmp_path / ".ray/auth_token"
+    folder = RunFolder(str(tmp_path / "run"))
+    token.parent.mkdir(mode=0o755)
+    process = start([*EMORAY, "run", str(path), "--out", folder.uri], HOME=str(tmp_path))
+    until(lambda: folder.exists() and folder.answers("a").counts().answered > 0, process)
+    assert [stat.S_IMODE(place.stat().st_mode) for place in (token.parent, token)] == [0o700, 0o600]
+    started = descendants(process.pid)
+
+    os.kill(next(pid for pid in started if command_of(pid).partition(" ")[0].endswith(f"/{victim}")), signal.SIGKILL)
+    out, err = process.communicate()
+
+    assert (process.returncode, out) == (3, ""), err
+    assert f"emoray: this run cannot go on: {what} (out of memory, or killed)" in err
+    assert err.endswith(f"what it received is kept\nresume with: emoray run {path} --out {folder.uri}\n")
+    assert "Traceback" not in err
+    until(lambda: not any(map(command_of, started)))
+    assert str((folder.manifest() or {})["attempts"][-1]["end"]).startswith(f"died: {what}")
+
+    path.write_text(path.read_text().replace("latency_s: 0.2", "latency_s: 0.0"))
+    again = join([*EMORAY, "run", str(path), "--out", folder.uri])
+    assert again.wait() == 0, again.communicate()
+    assert (folder.answers("a").counts().answered, folder.answers("a").counts().spare) == (1200, 0)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

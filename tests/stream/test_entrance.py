@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import stat
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
+import grpc  # type: ignore[import-untyped]
 import pytest
 
 from emoray.spec import SpecError
@@ -95,6 +100,73 @@ def test_a_web_server_is_no_ray_head() -> None:
 
 def test_a_head_that_listens_is_found_by_its_address(two_cpus: str) -> None:
     assert entrance._bootstrap(two_cpus, "") == two_cpus
+
+
+# ── secrets ──
+
+
+@pytest.fixture
+def grpc_server() -> Iterator[str]:
+    """A gRPC server that answers every call, but for one that brings no token where `token` is set."""
+    server = grpc.server(ThreadPoolExecutor(1), handlers=[_Anything()], options=[("grpc.so_reuseport", 0)])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield f"127.0.0.1:{port}"
+    server.stop(None).wait()
+
+
+class _Anything(grpc.GenericRpcHandler):  # type: ignore[misc]
+    wants_token = False
+
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+        assert details.method == entrance._ASKS_NOTHING
+        return grpc.unary_unary_rpc_method_handler(self._answer)
+
+    def _answer(self, request: bytes, context: grpc.ServicerContext) -> bytes:
+        if self.wants_token:
+            context.abort(grpc.StatusCode.UNAUTHENTICATED, "no token")
+        return b"\x0a\x00"
+
+
+def test_a_head_that_answers_without_a_token_is_found_out(grpc_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert entrance.asks_no_token(grpc_server)
+    monkeypatch.setattr(_Anything, "wants_token", True)
+    assert not entrance.asks_no_token(grpc_server)
+
+
+def test_a_cluster_with_a_token_answers_nobody_without_one(two_cpus: str) -> None:
+    assert not entrance.asks_no_token(two_cpus)
+
+
+@pytest.mark.parametrize("answer", [silent, socket.socket.close, lambda there: there.sendall(b"-ERR unknown\r\n")])
+def test_of_who_says_nothing_that_can_be_read_nothing_is_said(answer: Callable[[socket.socket], object]) -> None:
+    with listening(answer) as where:
+        assert not entrance.asks_no_token(where)
+    assert not entrance.asks_no_token(f"127.0.0.1:{free_port()}")
+
+
+def test_a_token_that_others_may_read_is_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    entrance.mend_token()  # there is none
+    token = tmp_path / ".ray/auth_token"
+    token.parent.mkdir()
+    token.parent.chmod(0o755)
+    token.write_text("secret")
+    token.chmod(0o644)
+    entrance.mend_token()
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (token.parent, token)] == [0o700, 0o600]
+    assert token.read_text() == "secret"
+
+
+def test_what_ray_writes_when_it_starts_is_private_and_what_comes_after_is_as_before(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        with entrance._private():
+            (tmp_path / "inside").touch()
+        (tmp_path / "after").touch()
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("inside", "after")] == [0o600, 0o644]
 
 
 def test_every_node_of_a_cluster_imports_what_the_driver_does(two_cpus: str) -> None:
