@@ -183,6 +183,7 @@ def png(figure: Figure, dpi: int = 160) -> bytes:
         FigureCanvasAgg(figure)
         out = io.BytesIO()
         figure.savefig(out, format="png", dpi=dpi, metadata={"Software": None})
+        figure.set_layout_engine("none")  # where its parts lie has been found: that costs as much as to draw them
         return out.getvalue()
 
 
