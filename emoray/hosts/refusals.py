@@ -111,7 +111,7 @@ _ONLY_SAID = (  # read only where no code says anything
 _OF_A_MINUTE = "error-code#token-limit"
 """What Alibaba links to beside insufficient_quota, which is its code for the tokens of a minute, too."""
 _CLOUDFLARE = {"2016": "prompt_blocked", "2017": "content_blocked"}
-_MINIMAX = {1001: "timeout", 1002: "rate_limit", 1004: "unauthorized", 1008: "insufficient_balance"} | {
+_MINIMAX: dict[int, Any] = {1001: "timeout", 1002: "rate_limit", 1004: "unauthorized", 1008: "insufficient_balance"} | {
     **dict.fromkeys((1026, 1027), "sensitive_content"),
     **dict.fromkeys((1039, 1041, 2045), "rate_limit"),
     2013: "invalid_request",
@@ -211,7 +211,10 @@ def error_of(said: dict[str, Any]) -> dict[str, Any]:
     minimax = said.get("base_resp")
     if isinstance(minimax, dict) and minimax.get("status_code"):
         code = minimax["status_code"]
-        return {"message": minimax.get("status_msg"), "code": _MINIMAX.get(code, code) if _is_whole(code) else code}
+        return {
+            "message": minimax.get("status_msg"),
+            "code": _MINIMAX.get(int(code), code) if _is_whole(code) else code,
+        }
     return said
 
 
@@ -257,11 +260,11 @@ def error_within(said: Any) -> dict[str, Any] | None:
 def _is_marked(said: dict[str, Any]) -> bool:
     """Whether something else says that a body without an answer is an error."""
     codes = [said.get(name) for name in ("code", "error_code", "err_code", "errno")]
-    statuses = [said.get(name) for name in _STATUSES if _is_whole(said.get(name))]
+    statuses = [int(status) for status in map(said.get, _STATUSES) if _is_whole(status)]
     words = [str(said.get(name)).casefold() for name in ("type", "object", "status", "state")]
     return (
         any(code not in (None, "") and str(code).strip().casefold() not in _FINE for code in codes)
-        or any(int(status) >= 400 for status in statuses)
+        or any(status >= 400 for status in statuses)
         or not _FAILED.isdisjoint(words)
         or False in (said.get("success"), said.get("ok"))
         or "promptFeedback" in said
