@@ -13,7 +13,7 @@ GOEMOTIONS ?= ../shared/goemotions
 SIDE_BY_SIDE ?= -n 2 --dist loadgroup --no-loadscope-reorder
 BUSY ?= 0
 
-.PHONY: run test test-all lint types pytest coverage mutants schema train clean
+.PHONY: run test test-all lint types pytest coverage mutants schema refusals train clean
 
 run: $(VENV)/.installed
 	$(BIN)/emoray run $(SPEC)
@@ -53,6 +53,10 @@ mutants: $(VENV)/.installed-mutation
 # what editors check specs against
 schema: $(VENV)/.installed
 	$(BIN)/emoray plan --schema > jobs/spec.schema.json
+
+# the linear half of the detector of refusals anew: half a minute
+refusals: $(VENV)/.installed
+	PYTHONPATH=jobs $(BIN)/python -m training.refusals
 
 # the embedded models anew: about 75 minutes on two cores; GOEMOTIONS is a folder with train.tsv, dev.tsv, test.tsv
 train: $(VENV)/.installed-train

@@ -22,19 +22,10 @@ from emoray.study import russell
 from emoray.study.circumplex import Array
 from emoray.study.experiment import Cell
 from emoray.study.goemotions import LABELS, LabelMap, plain_label
-from emoray.study.outcomes import (
-    DETECTOR,
-    REFUSAL_HINT,
-    ROLE_BREAK_HINT,
-    Answer,
-    Failure,
-    FailureKind,
-    Reply,
-    breaks_role,
-    is_refusal,
-    valid,
-)
+from emoray.study.outcomes import Answer, Failure, FailureKind, Reply, valid
 from emoray.study.prompts import Ask, Prompt
+from emoray.study.refusals import DETECTOR
+from emoray.study.refusals import flags as refusal_flags
 from emoray.study.sampling import ASKED as ASKED_SAMPLING
 from emoray.study.scoring import NeutralRule, Reading, RefusalRule, Scores, ruled, score
 
@@ -241,17 +232,22 @@ def _said(replies: Sequence[Reply], same: Mapping[str, str | None]) -> pa.Table:
     answers = [one if isinstance(one, Answer) else None for one in outcomes]
     for name, value in _OF_ANSWERS.items():
         columns[name] = [None if answer is None else value(answer) for answer in answers]
-    columns |= _flags_of(columns["answer"])
+    columns |= flagged(columns["answer"])
     return pa.table(columns, schema=_SAID)
 
 
-def _flags_of(texts: Sequence[Any]) -> dict[str, list[object]]:
-    """Columns; null of what is no answer."""
+def flagged(texts: Sequence[Any]) -> dict[str, list[object]]:
+    """The columns `refused`, `role_break` and `flagged_by` of answers; None of what is no answer."""
+    refused, left = refusal_flags(texts)
     return {
-        "refused": _flagged(texts, REFUSAL_HINT, is_refusal),
-        "role_break": _flagged(texts, ROLE_BREAK_HINT, breaks_role),
-        "flagged_by": [None if text is None else DETECTOR for text in texts],
+        "refused": _where_answered(texts, refused.tolist()),
+        "role_break": _where_answered(texts, left.tolist()),
+        "flagged_by": _where_answered(texts, [DETECTOR] * len(texts)),
     }
+
+
+def _where_answered(texts: Sequence[Any], values: Sequence[object]) -> list[object]:
+    return [None if text is None else value for text, value in zip(texts, values, strict=True)]
 
 
 def flagged_before(table: pa.Table) -> bool:
@@ -265,17 +261,11 @@ def flagged_anew(table: pa.Table) -> pa.Table:
     """The same rows, which have an `answer` each or none, with the flags of this emoray's detector."""
     if not flagged_before(table):
         return table
-    for name, values in _flags_of(table["answer"].to_pylist()).items():
+    for name, values in flagged(table["answer"].to_pylist()).items():
         table = table.set_column(
             table.schema.get_field_index(name), SAID.field(name), pa.array(values, SAID.field(name).type)
         )
     return table
-
-
-def _flagged(texts: Sequence[Any], hint: str, flag: Callable[[str], bool]) -> list[object]:
-    """`flag` of each text, asked only where the hint is found; null stays null."""
-    hinted = pc.match_substring_regex(pa.array(texts, pa.string()), hint, ignore_case=True).to_pylist()
-    return [found and flag(text) for text, found in zip(texts, hinted, strict=True)]
 
 
 def felt(table: pa.Table, readings: Sequence[Reading | None], *, reader: str, revision: str | None) -> pa.Table:

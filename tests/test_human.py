@@ -14,6 +14,7 @@ from emoray.human import COLUMNS, as_csv, human_labels, slice_of
 from emoray.spec import SpecError
 from emoray.store import RunFolder
 from emoray.study.circumplex import Affect
+from emoray.study.conditions import Condition
 from emoray.study.goemotions import LABELS, label_map
 from emoray.study.outcomes import Answer
 from tests import runs
@@ -54,6 +55,18 @@ def test_the_same_seed_draws_the_same_slice_and_another_another(folder: RunFolde
 def test_the_order_tells_nothing_of_model_and_state(folder: RunFolder) -> None:
     keys = [one.key for one in slice_of(folder, 120, seed=0)]
     assert len(where(folder, keys[:20])) >= 4
+
+
+def test_a_slice_is_of_one_condition_and_under_drop_of_no_answer_that_refuses(tmp_path: Path) -> None:
+    text = runs.SPEC + "intensities: [0.5, 1]\n"
+    folder = runs.begun(tmp_path / "run", text)
+    asked = runs.asked(text, "a")
+    runs.say(folder, asked[::2])
+    runs.say(folder, asked[1::2], Answer("I'm sorry, but I can't assist with that request."))
+    drawn = {rule: slice_of(folder, 1000, 0, Condition("parameters", 0.5), rule) for rule in ("zero", "drop")}
+    half = {row["key"]: row["refused"] for row in folder.answers("a").read().to_pylist() if row["intensity"] == 0.5}
+    assert {one.key for one in drawn["zero"]} == set(half)
+    assert {one.key for one in drawn["drop"]} == {key for key, refused in half.items() if not refused}
 
 
 def test_more_than_there_is_gives_all_there_is(folder: RunFolder) -> None:

@@ -37,6 +37,7 @@ from emoray.spec import (
 from emoray.stream import placement
 from emoray.stream.placement import Node, Rooms
 from emoray.study import prompts as texts
+from emoray.study.conditions import Condition
 from emoray.study.goemotions import LABELS
 from emoray.study.prompts import prompts
 
@@ -85,7 +86,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "a setting that is like no other": (
         BASE + "wibble: 3",
         "wibble is not a setting; there are name, models, accounts, states, intensities, templates, questions, "
-        "repetitions, canaries, sampling, readers, label_map, neutral, seed, retry, budget_usd",
+        "repetitions, canaries, sampling, readers, headline, label_map, neutral, refusals, seed, retry, budget_usd",
     ),
     "a misspelt setting of sampling": (
         BASE + "sampling: {temprature: 1}",
@@ -535,6 +536,22 @@ MISTAKES: dict[str, tuple[str, str]] = {
         f"readers[0].kind must be one of {KINDS}, got 'goemotion'; did you mean 'goemotions'?",
     ),
     "an unknown rule for neutral": (BASE + "neutral: ignore", "neutral must be 'zero' or 'drop', got 'ignore'"),
+    "an unknown rule for refusals": (
+        BASE + "refusals: as read",
+        "refusals must be 'zero', 'drop' or 'as_read', got 'as read'; did you mean 'as_read'?",
+    ),
+    "a headline of a template that is not asked": (
+        BASE + "templates: [words, verbal]\nheadline: word",
+        "headline.template 'word' is none of the templates; give one of words, verbal; did you mean 'words'?",
+    ),
+    "a headline of a control": (
+        BASE + "templates: [none, words]\nheadline: {template: none}",
+        "headline.template 'none' is a control, which enters no mean; give one of words",
+    ),
+    "a headline of an intensity that is not asked": (
+        BASE + "intensities: [0.5, 1]\nheadline: {intensity: 0.7}",
+        "headline.intensity 0.7 is none of the intensities; give one of 0.5, 1",
+    ),
     "an unknown template": (
         BASE + "templates: [parameter]",
         "templates: 'parameter' is none of none, parameters, scenario, verbal, words, words_and_parameters; "
@@ -937,6 +954,31 @@ def test_your_own_questions_and_templates_are_marked_as_yours() -> None:
     ).experiment
     assert [q.mark for q in e.questions] == ["quoted", "user"]
     assert e.templates[0].mark == "user"
+
+
+OWN = "templates: [{name: blind, user: '{question}'}, {name: mine, user: 'Be {words}. {question}'}, none]\n"
+
+
+@pytest.mark.parametrize(
+    ("setting", "template", "intensity"),
+    [
+        ("", "mine", 1.0),
+        ("headline: {intensity: 0.5}", "mine", 0.5),
+        ("headline: mine", "mine", 1.0),
+        ("templates: none", "none", 1.0),
+        ("templates: [{name: blind, user: '{question}', control: false}, words]", "blind", 1.0),
+        ("templates: [{name: loud, user: '{words} {question}', control: true}, verbal]", "verbal", 1.0),
+    ],
+)
+def test_the_headline_is_of_the_first_template_that_is_no_control_or_of_what_is_said(
+    setting: str, template: str, intensity: float
+) -> None:
+    text = BASE + ("" if setting.startswith("templates") else OWN) + setting + "\nintensities: [0.5, 1]"
+    found = study(text)
+    assert found.headline == Condition(template, intensity)
+    again = manifest.study(manifest.fresh(found), "here")
+    assert again.headline == found.headline
+    assert again.experiment.templates == found.experiment.templates
 
 
 def test_a_state_may_be_one_of_russells_terms() -> None:

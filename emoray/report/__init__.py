@@ -18,7 +18,7 @@ from emoray.study.circumplex import Affect
 from emoray.study.goemotions import LabelMap, label_map, label_map_from
 from emoray.study.scoring import NeutralRule, RefusalRule
 
-__all__ = ["Rows", "Settings", "Source", "Summary", "Unusable", "into", "terminal_table", "write_report"]
+__all__ = ["Rows", "Settings", "Source", "Summary", "Unusable", "chosen", "into", "terminal_table", "write_report"]
 
 Writer = Callable[[str, bytes], object]  # takes a path relative to the report, and the file's bytes
 
@@ -45,28 +45,20 @@ def write_report(
     `human_text` is what readers made of labelled human text, by name; `human_labels` what people read in some answers,
     by key. Unusable, with nothing written, where these do not fit the run.
     """
-    manifest = source.manifest() or {}
-    own = Settings(
-        _labels_of(manifest),
-        _neutral_of(manifest),
-        level,
-        shuffles,
-        seed,
-        own_maps or {},
-        refusals=_refusals_of(manifest),
+    settings = chosen(
+        source.manifest() or {},
+        labels=labels,
+        neutral=neutral,
+        refusals=refusals,
+        level=level,
+        shuffles=shuffles,
+        seed=seed,
+        own_maps=own_maps,
+        moved=moved,
+        human_text=human_text,
+        human_labels=human_labels,
     )
-    chosen = replace(
-        own,
-        label_map=labels or own.label_map,
-        neutral=neutral or own.neutral,
-        refusals=refusals or own.refusals,
-        own_maps={**own.own_maps, **(moved or {})},
-        human_text=human_text or {},
-        human_labels=human_labels or {},
-    )
-    if _rules(chosen) != _rules(own):
-        chosen = replace(chosen, beside=own)
-    summary = summarize(source, chosen)
+    summary = summarize(source, settings)
     write("summary.json", _encoded({"headline": words.headline(summary), **summary.as_json()}))
     for table in tables.tables(summary):
         write(f"tables/{table.name}.csv", tables.as_csv(table).encode())
@@ -79,6 +71,42 @@ def write_report(
         _write_pages("timeline", figures.timelines(summary.nights), write)
     write("report.html", page.page(summary).encode())
     return summary
+
+
+def chosen(
+    manifest: Mapping[str, Any],
+    *,
+    labels: LabelMap | None = None,
+    neutral: NeutralRule | None = None,
+    refusals: RefusalRule | None = None,
+    level: float = 0.95,
+    shuffles: int = 1000,
+    seed: int = 0,
+    own_maps: Mapping[str, LabelMap] | None = None,
+    moved: Mapping[str, LabelMap] | None = None,
+    human_text: Mapping[str, HumanReads] | None = None,
+    human_labels: Mapping[str, Affect | None] | None = None,
+) -> Settings:
+    """The settings of a report: the run's own, and what is given in place of them; see `write_report`."""
+    own = Settings(
+        _labels_of(manifest),
+        _neutral_of(manifest),
+        level,
+        shuffles,
+        seed,
+        own_maps or {},
+        refusals=_refusals_of(manifest),
+    )
+    wanted = replace(
+        own,
+        label_map=labels or own.label_map,
+        neutral=neutral or own.neutral,
+        refusals=refusals or own.refusals,
+        own_maps={**own.own_maps, **(moved or {})},
+        human_text=human_text or {},
+        human_labels=human_labels or {},
+    )
+    return replace(wanted, beside=own) if _rules(wanted) != _rules(own) else wanted
 
 
 def into(folder: str | Path) -> Writer:

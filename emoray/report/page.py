@@ -37,6 +37,7 @@ from emoray.report.words import (
     with_interval,
 )
 from emoray.study import paper, russell
+from emoray.study.refusals import judged
 from emoray.study.sampling import ASKED, NEUTRAL
 
 _HERE = Path(__file__).parent
@@ -587,7 +588,7 @@ def _provenance(summary: Summary) -> Shown:
             "Refusals",
             f"an answer that declines the task {refusals(chosen.refusals)}",
             "ours",
-            "how the paper scored them is unknown",
+            f"{_detector()}; how the paper scored them is unknown",
         ),
         ("Intervals, shuffled control", "see above", "ours", "the paper's tests are unknown"),
     ]
@@ -600,6 +601,20 @@ def _provenance(summary: Summary) -> Shown:
     left_out = more([(what, len(of) - ROWS) for what, of in counts.items()], "summary.json")
     return Shown(
         [{"what": what, "value": value, "mark": mark, "why": why} for what, value, mark, why in lines], left_out
+    )
+
+
+def _detector() -> str:
+    """How well refusals and role breaks are found."""
+    found = judged()
+    figures = (("refusals", found.refusals), ("role breaks", found.role_breaks))
+    said = [
+        f"of {of.of} {what} it finds {of.both}, and {of.both} of the {of.flagged} that it flags are some "
+        f"(precision {number(of.precision, 3)}, recall {number(of.recall, 3)})"
+        for what, of in figures
+    ]
+    return (
+        f"flagged by a detector of ours; on {found.answers} labelled answers that were held out, {' and '.join(said)}"
     )
 
 

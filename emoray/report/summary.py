@@ -51,7 +51,7 @@ from emoray.study.experiment import Sampling
 from emoray.study.goemotions import DIRECT, LabelMap
 from emoray.study.scoring import NeutralRule, RefusalRule
 
-FORMAT = 1  # of summary.json
+FORMAT = 2  # of summary.json
 
 
 @dataclass(frozen=True)

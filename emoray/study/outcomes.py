@@ -6,10 +6,12 @@ answer, flagged; so is an answer that leaves the role.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+
+from emoray.study.refusals import breaks_role as breaks_role
+from emoray.study.refusals import is_refusal as is_refusal
 
 
 class FailureKind(StrEnum):
@@ -87,67 +89,3 @@ def valid(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return text
-
-
-# The two hints find at least what the functions below find, and are within what RE2 understands (nothing looks ahead):
-# Arrow goes through a column by RE2 in a twentieth of the time, so that Python looks only where a hint is.
-#
-# Ours, English, and deliberately narrow: what counts is a reply that declines the task, not one that speaks of
-# declining. A person in a dark mood can not, will not and would rather not do a great many things, and stays in the
-# role; so it takes both: one of `_DECLINES` and, next to it, one of `_THE_TASK`.
-_DECLINES = (
-    r"can(?:['’]?t| ?not)|won['’]?t|will not|won['’]t be able to|will not be able to",
-    r"(?:am|['’]m) (?:not able|unable) to|(?:am|['’]m) not comfortable|(?:do not|don['’]t) feel comfortable",
-    r"(?:must|have to) (?:respectfully )?decline to|(?:would|['’]d) (?:rather|prefer) not(?: to)?",
-)
-_THIS = r"(?:this|that|the|your|such an?|any|an?)(?: (?:kind|type|sort) of)?"
-_THE_TASK = (
-    rf"assist(?:ing)?(?: you)? (?:with|in) {_THIS}",
-    r"help(?:ing)?(?: you)? with (?:this|that|your)(?: (?:request|task|question|prompt)|\s*[.,;!]|$)",
-    rf"(?:comply(?:ing)? with|fulfil(?:l|ling)?|complet(?:e|ing)) {_THIS} (?:request|instruction|prompt|task)",
-    rf"(?:participat(?:e|ing)|tak(?:e|ing) part|engag(?:e|ing)|continu(?:e|ing))(?: in| with)? {_THIS} "
-    r"(?:role|request|exercise|scenario|persona)",
-    r"role-?play(?:ing)?\b|(?:adopt|assum)(?:e|ing)? (?:this|that|the|a) (?:role|persona|identity)",
-    r"pretend(?:ing)? (?:to be|that I am|I am) (?:an? |any )?(?:real )?(?:person|human|someone|somebody)",
-    r"pretend(?:ing)? (?:to have|that I have) (?:\S+ )?(?:emotions?|feelings?)",
-    r"answer(?:ing)? (?:this|that|your|such an?) (?:question|request|prompt)",
-    rf"provid(?:e|ing) (?:you with )?{_THIS} (?:answer|response|content|information)",
-    rf"(?:generat|creat|produc|writ)(?:e|ing) {_THIS} (?:content|text|response|material)",
-)
-_NO_MORE = r"(?:I(?:['’]m| am) )?sorry,? (?:but )?I can(?:['’]?t|not)(?: (?:do|answer|discuss) (?:this|that|it))?"
-REFUSAL_HINT = (
-    rf"\bI ?(?:{'|'.join(_DECLINES)}) (?:{'|'.join(_THE_TASK)})"
-    rf"|^\W*{_NO_MORE}\W*$"  # and not a word beside it
-    r"|\b(?:against|violates?|prevented by) my (?:guidelines|programming|polic(?:y|ies))\b"
-)
-_REFUSALS = re.compile(REFUSAL_HINT, re.IGNORECASE)
-
-_MACHINE = r"an? (?:AI|artificial intelligence|(?:large )?language model|virtual assistant|chat ?bot|computer program)"
-_JOB = r"(?:researcher|engineer|developer|scientist|expert|ethicist|student|artist|company|start-?up)"  # an AI engineer
-_NUMB = r"(?:any ?more|left|now|right now|today|for|about|towards?|inside)"  # no feelings any more: a person says so
-
-
-def _as_a_machine(no_job: str, not_numb: str) -> str:
-    return (
-        rf"\b(?:as|being|I(?:['’]m| am)(?: (?:just|only|merely|simply))?) {_MACHINE}\b{no_job}"
-        r"|\bI (?:do not|don['’]t|cannot|can['’]t) (?:actually |really )?(?:have|experience|possess|feel) (?:any )?"
-        r"(?:(?:personal|human|real|genuine) (?:feelings|emotions|experiences)|emotions|feelings (?:or|and|like))\b"
-        rf"{not_numb}"
-        r"|\bI was (?:trained|developed|created) by (?:OpenAI|Google|Meta|Anthropic|Cohere|Mistral|Alibaba)\b"
-    )
-
-
-ROLE_BREAK_HINT = _as_a_machine("", "")
-_ROLE_BREAKS = re.compile(_as_a_machine(rf"(?! {_JOB})", rf"(?! {_NUMB}\b)"), re.IGNORECASE)
-DETECTOR = "2"
-_OPENING = 400  # characters: a refusal says so at once
-
-
-def is_refusal(text: str) -> bool:
-    """Whether an answer declines to answer."""
-    return _REFUSALS.search(text[:_OPENING]) is not None
-
-
-def breaks_role(text: str) -> bool:
-    """Whether an answer speaks as a machine instead of the person it was told to be."""
-    return _ROLE_BREAKS.search(text) is not None

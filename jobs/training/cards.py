@@ -57,7 +57,7 @@ def _file_facts(folder: Path) -> dict[str, Any]:
 
 def _table(rows: Mapping[str, Agreement]) -> str:
     return "\n".join(
-        f"| {name} | {row.answers} | {row.neutral_zero:.2f} | {row.neutral_out:.2f} | {row.expected:.2f} "
+        f"| {name} | {row.answers} | {row.neutral_zero:.2f} | {row.neutral_out:.2f} | {row.mean_place:.2f} "
         f"| {row.read_neutral:.0%} |"
         for name, row in rows.items()
     )

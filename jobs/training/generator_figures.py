@@ -49,12 +49,12 @@ class Told:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Mean cosine between asked and read state, with neutral as 0 and left out, and of the expectation."""
+    """Mean cosine between asked and read state: neutral as 0, left out, and with the mean place of the labels."""
 
     answers: int
     neutral_zero: float
     neutral_out: float
-    expected: float
+    mean_place: float
     read_neutral: float  # share
 
 
@@ -176,8 +176,8 @@ def _chat(system: str, question: str) -> Chat:
 def agreement(affects: Sequence[Affect], shares: Floats) -> Agreement:
     asked = _array(affects)
     zero, out = (_cosines(asked, shares, rule) for rule in ("zero", "drop"))
-    expected = score(asked, shares, label_map()).expected_cosine
-    means = [float(np.nanmean(values)) for values in (zero, out, expected)]
+    mean_place = score(asked, shares, label_map()).direction_cosine
+    means = [float(np.nanmean(values)) for values in (zero, out, mean_place)]
     return Agreement(len(affects), means[0], means[1], means[2], float(np.mean(np.isnan(out))))
 
 

@@ -108,7 +108,10 @@ def test_a_file_of_another_schema_version_is_refused_before_anything_is_written(
 
     assert run() == 2
 
-    assert "has schema version '99', and this emoray knows '1' and '2': use the emoray that wrote it" in capsys.readouterr().err
+    assert (
+        "has schema version '99', and this emoray knows '1' and '2': use the emoray that wrote it"
+        in capsys.readouterr().err
+    )
     assert {path: path.read_bytes() for path in Path(folder.path()).rglob("*") if path.is_file()} == before
 
 

@@ -1,4 +1,4 @@
-"""The labelled answers by which the detector of refusals and role breaks is judged, and what it does on them today."""
+"""The labelled answers by which the detector of refusals and role breaks is judged (in test_refusals.py)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-
-from emoray.study.outcomes import breaks_role, is_refusal
 
 FOLDER = Path(__file__).with_name("answers_labelled")
 
@@ -34,14 +32,3 @@ def test_there_are_enough_of_each_kind_in_many_languages() -> None:
     assert len(labelled()) >= 400
     assert len({one["lang"] for one in labelled()}) >= 8
     assert min(kinds[kind] for kind in ((True, True), (True, False), (False, True), (False, False))) >= 50
-
-
-def test_what_the_detector_flags_is_a_refusal() -> None:
-    """It finds 46 of 377, English ones alone: "refused" can be trusted, a share of refusals is far too low."""
-    flagged = [one["refusal"] for one in labelled() if is_refusal(one["text"])]
-    assert sum(flagged) / len(flagged) >= 0.95
-
-
-def test_what_the_detector_flags_is_mostly_a_role_break() -> None:
-    flagged = [one["role_break"] for one in labelled() if breaks_role(one["text"])]
-    assert sum(flagged) / len(flagged) >= 0.9

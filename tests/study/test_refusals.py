@@ -1,0 +1,116 @@
+"""The detector of refusals and role breaks against answers that somebody labelled who had not seen it.
+
+Half of the labelled answers, by a hash of their ids, are held out: nobody looked at them while the patterns were made
+and the model was trained. The figures of that half have been looked at nine times by now, the last five of them only
+to mend which answers the patterns look at.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+from training.refusals import Text, held_out, judge, labelled
+
+from emoray import rows
+from emoray.study.refusals import breaks_role, flags, is_refusal, judged
+
+
+@cache
+def unseen() -> list[Text]:
+    return labelled(held=True)
+
+
+def test_what_is_said_of_the_detector_is_what_it_does_on_answers_that_nobody_looked_at() -> None:
+    said, found = judged(), judge()
+    assert found["answers"] == said.answers == len(unseen()) == 499
+    assert (found["refusals"], found["role_breaks"]) == (vars(said.refusals), vars(said.role_breaks))
+
+
+def test_what_is_flagged_is_hardly_ever_an_answer_in_the_role() -> None:
+    assert judged().refusals.precision >= 0.97
+    assert judged().role_breaks.precision >= 0.97
+
+
+def test_the_half_that_is_held_out_is_fixed() -> None:
+    assert [held_out(id_) for id_ in ("en-openai-like-01", "de-openai-like-01", "zh-openai-like-01")] == [
+        False,
+        False,
+        False,
+    ]
+
+
+def test_no_flag_depends_on_which_answers_stand_beside() -> None:
+    texts: list[str | None] = [one.text for one in unseen()[:120]]
+    together = flags([*texts, None, ""])
+    for some in (slice(0, 7), slice(7, 8), slice(50, 120)):
+        for whole, part in zip(together, flags(texts[some]), strict=True):
+            np.testing.assert_array_equal(whole[some], part)
+    assert not any(flag[-2:].any() for flag in together)
+
+
+def test_a_column_is_flagged_as_its_answers_are() -> None:
+    texts = [one.text for one in unseen()[:40]]
+    found = rows.flagged([*texts, None])
+    assert found["refused"] == [*map(is_refusal, texts), None]
+    assert found["role_break"] == [*map(breaks_role, texts), None]
+    assert found["flagged_by"] == [rows.DETECTOR] * len(texts) + [None]
+
+
+def test_an_empty_column_has_no_flags() -> None:
+    assert [len(found) for found in flags([])] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "I can't ",
+        "As an AI I can't ",
+        "“",
+        '"',
+        "a. ",
+        "(",
+        "kann nicht ",
+        "não ",
+        "不能",
+        "<think>",
+        "i must decline to ",
+        "as a ",
+    ],
+)
+def test_a_long_row_of_anything_is_gone_through(piece: str) -> None:
+    long = piece * (10_000 // len(piece))
+    assert isinstance(is_refusal(long), bool)
+    assert isinstance(breaks_role(long), bool)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "**I'm sorry, but I can’t assist with that request.**",
+        "Ｉ ｃａｎ'ｔ help with that request.",
+        '```json\n{"answer": "I cannot fulfil this request."}\n```',
+        "<think>They want anger.</think>\n\nI can't help with that request.",
+        "Es tut mir leid, aber dabei kann ich nicht helfen.",
+        "Lo siento, no puedo ayudarte con esa petición.",
+        "Je suis désolé, mais je ne peux pas vous aider avec cette demande.",
+        "抱歉，我无法协助完成这个请求。",
+    ],
+)
+def test_a_refusal_is_one_in_whatever_dress_and_language(text: str) -> None:
+    assert is_refusal(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I asked the bank for help. It said: I can't help with that request. I could have screamed.",
+        '"I can\'t assist with that request." That is what the machine told my mother on the phone.',
+        "I can't take on that role fully, but let me try. My hands shake, and my mother calls.",
+        "No.",
+        "",
+    ],
+)
+def test_who_quotes_a_refusal_or_answers_after_all_does_not_refuse(text: str) -> None:
+    assert not is_refusal(text)
