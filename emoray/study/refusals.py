@@ -35,7 +35,7 @@ _BASE, _SPREAD = np.uint32(0x01000193), np.uint32(0x9E3779B1)
 _NOTHING = r"[\s*#`_~|>\"“”„«»「」『』()\[\]{}]+"
 
 _MACHINES = (
-    r"(?:^|[^\pL])(?:ai|a\.i\.|llm)(?:[^\pL]|$)|chat ?bot|chatgpt|language model|artificial intel"
+    r"(?:^|[^\pL'])(?:ai|a\.i\.|llm)(?:[^\pL]|$)|chat ?bot|chatgpt|language model|artificial intel"
     r"|künstliche intel|sprachmodell"
     r"|(?:trained|created|developed|made|built) by (?:openai|anthropic|google|meta|cohere|mistral|alibaba|deepseek)"
     r"|inteligencia artificial|modelo de leng|intelligence artificielle|modèle de lang|intelligenza artificiale"
