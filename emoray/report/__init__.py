@@ -14,8 +14,8 @@ from emoray.report.shown import READERS
 from emoray.report.source import Rows, Source
 from emoray.report.summary import ModelSummary, Settings, Summary, Unusable, summarize
 from emoray.report.tables import terminal_table
-from emoray.study.circumplex import Affect
 from emoray.study.goemotions import LabelMap, label_map, label_map_from
+from emoray.study.ratings import Label
 from emoray.study.scoring import NeutralRule
 
 __all__ = ["Rows", "Settings", "Source", "Summary", "Unusable", "into", "terminal_table", "write_report"]
@@ -35,7 +35,7 @@ def write_report(
     own_maps: Mapping[str, LabelMap] | None = None,
     moved: Mapping[str, LabelMap] | None = None,
     human_text: Mapping[str, HumanReads] | None = None,
-    human_labels: Mapping[str, Affect | None] | None = None,
+    human_labels: Mapping[str, Label] | None = None,
 ) -> Summary:
     """Write summary.json, tables/, figures/ and report.html of a run; returns what they show.
 
