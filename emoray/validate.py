@@ -303,13 +303,6 @@ def _reads_of(lines: Sequence[Mapping[str, Any]]) -> HumanReads:
 def table(name: str, found: Quality, label_map: LabelMap) -> str:
     """The figures beside what is known of the paper's classifier."""
     theirs, cosine = paper.CLASSIFIER_ACCURACY.value, paper.CLASSIFIER_MEAN_COSINE.value
-    zero, dropped = (
-        _with_error(mean, error)
-        for mean, error in (
-            (found.cosine_neutral_zero, found.error_neutral_zero),
-            (found.cosine_neutral_dropped, found.error_neutral_dropped),
-        )
-    )
     labels = [
         f"  accuracy       {found.accuracy:.4f}  ({found.correct}/{found.comments}; the paper's: {theirs:.4f})",
         f"  macro-F1       {found.macro_f1:.4f}",
@@ -318,7 +311,8 @@ def table(name: str, found: Quality, label_map: LabelMap) -> str:
         [
             f"{name} on {found.comments:,} single-label comments, label map {label_map.name} ({label_map.mark})",
             *(labels if found.correct is not None else []),
-            f"  mean cosine    {zero} with neutral readings as 0, {dropped} without them",
+            f"  mean cosine    {_number(found.cosine_neutral_zero)} with neutral readings as 0, "
+            f"{_number(found.cosine_neutral_dropped)} without them",
             f"                 (over {found.not_neutral:,} comments that are not neutral; the paper says {cosine:.3f}, "
             "and not which rule or map)",
             *_baselines(found),
@@ -335,11 +329,6 @@ def _baselines(found: Quality) -> list[str]:
         "constant label;",
         f"                 {_number(found.permuted_cosine)} by the same readings dealt anew among the comments",
     ]
-
-
-def _with_error(mean: float, error: float) -> str:
-    """0.680 ± 0.010 (standard error)."""
-    return _number(mean) + ("" if math.isnan(error) else f" ± {_number(error)}")
 
 
 def whole_table(name: str, found: Validation, label_map: LabelMap) -> str:

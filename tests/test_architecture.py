@@ -51,6 +51,7 @@ ROOMS: dict[str, set[str]] = {
     "status": {"manifest", "belonging", "progress", "store", "lease", "batches"},
     "estimate": {"study", "spec", "hosts", "prices", "readers", "progress"},  # a rubric is paid for
     "validate": {"study", "analysis", "spec", "readers"},
+    "rated": {"study", "analysis", "spec", "readers"},
     "human": STORE | {"spec", "belonging", "hints"},
     "belonging": STORE | {"spec"},
     "plan": STORE | {"spec", "manifest", "estimate", "progress", "stream", "hosts"},  # what a model's files say
@@ -79,6 +80,7 @@ LIBRARIES: dict[str, set[str]] = {  # of a room, in all its files
     "human": ARROW,
     "readers": {"numpy"},
     "validate": {"numpy"},
+    "rated": {"numpy"},
     "rehearsal": {"aiohttp"},
     "stream": ARROW | {"ray"},  # the only room that knows Ray
     "report": ARROW | {"pandas", "matplotlib", "jinja2", "markupsafe"},

@@ -24,8 +24,6 @@ class Quality:
     cosine_neutral_zero: float  # over comments that are not neutral; a neutral reading scores 0
     cosine_neutral_dropped: float  # the same; a neutral reading is left out
     not_neutral: int
-    error_neutral_zero: float = math.nan  # standard errors of the two, over comments like these
-    error_neutral_dropped: float = math.nan
     constant_label: str = ""  # that would score best if it were read everywhere
     constant_cosine: float = math.nan  # and what it would score
     permuted_cosine: float = math.nan  # what the same readings score when dealt anew among the comments, on average
@@ -33,11 +31,6 @@ class Quality:
     @property
     def accuracy(self) -> float:
         return math.nan if self.correct is None else self.correct / self.comments
-
-    @property
-    def accuracy_error(self) -> float:
-        """Its standard error, over comments like these."""
-        return math.sqrt(self.accuracy * (1 - self.accuracy) / self.comments) if self.correct is not None else math.nan
 
 
 def quality(true: Indices, read: Indices, label_map: LabelMap) -> Quality:
@@ -50,7 +43,6 @@ def quality_of_places(true: Indices, read: Array, label_map: LabelMap) -> Qualit
     """The figures for (n,) true labels and the (n, 2) places read, NaN for one without a direction; n ≥ 1."""
     placed = true != NEUTRAL
     cosine = cosines(label_map.vectors()[true[placed]], read[placed])
-    known = cosine[np.isfinite(cosine)]
     truths, readings = _mean_unit(label_map.vectors()[true[placed]]), _mean_unit(read[placed])
     constant = _units(label_map.vectors()) @ truths
     return Quality(
@@ -60,17 +52,10 @@ def quality_of_places(true: Indices, read: Array, label_map: LabelMap) -> Qualit
         cosine_neutral_zero=float(np.nan_to_num(cosine).mean()) if len(cosine) else math.nan,
         cosine_neutral_dropped=float(np.nanmean(cosine)) if np.isfinite(cosine).any() else math.nan,
         not_neutral=int(placed.sum()),
-        error_neutral_zero=_error(np.nan_to_num(cosine)),
-        error_neutral_dropped=_error(known),
         constant_label=LABELS[int(np.nanargmax(constant))] if np.isfinite(constant).any() else "",
         constant_cosine=float(np.nanmax(constant)) if np.isfinite(constant).any() else math.nan,
         permuted_cosine=float(truths @ readings),
     )
-
-
-def _error(scores: Array) -> float:
-    """The standard error of their mean; NaN of fewer than two."""
-    return float(scores.std(ddof=1)) / math.sqrt(len(scores)) if len(scores) > 1 else math.nan
 
 
 def _units(places: Array) -> Array:
