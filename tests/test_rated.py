@@ -12,6 +12,8 @@ import pytest
 from scipy import stats
 
 from emoray.analysis.concordance import concordance, one_against_the_others
+from emoray.cli import main
+from emoray.exit_codes import WRONG
 from emoray.rated import compare, is_rated, rated, whole_table
 from emoray.readers import Reading
 from emoray.spec import SpecError
@@ -106,6 +108,15 @@ def test_single_ratings_tell_how_well_people_agree(tmp_path: Path) -> None:
     assert people.texts == 240
     assert people.pearson.estimate < found.axes[0].reader.pearson.estimate
     assert "one person and others" in whole_table("va", found)
+
+
+def test_what_goes_with_labelled_comments_alone_is_refused_of_ratings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = written(tmp_path, EMOBANK)
+    assert main(["validate", "embedded", "--data", str(file), "--save", str(tmp_path / "x.json")]) == WRONG
+    assert f"--save goes with labelled comments, and {file} holds ratings of valence" in capsys.readouterr().err
+    assert not (tmp_path / "x.json").exists()
 
 
 def test_what_has_no_direction_counts_as_the_middle_and_nothing_read_is_no_measurement(tmp_path: Path) -> None:

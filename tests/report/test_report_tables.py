@@ -11,6 +11,7 @@ import pytest
 
 from emoray.analysis.intervals import OVER_QUESTIONS, Interval
 from emoray.report import Settings
+from emoray.report.labels import plan_of_labels
 from emoray.report.summary import Summary, summarize
 from emoray.report.tables import as_csv, as_latex, latex, tables, terminal_table
 from emoray.report.words import headline, listed, number, p_value, percent, with_interval
@@ -160,6 +161,17 @@ def test_directions_are_those_of_the_readings() -> None:
     assert good.profile.elevation.estimate == pytest.approx(
         summary.models[0].scores.whole.group.cosine.estimate, abs=0.01
     )
+
+
+def test_before_anybody_labels_it_is_said_what_so_many_labels_buy() -> None:
+    lines = plan_of_labels(run({"a": 0.8, "b": 0.2}, states=6, questions=5), RUSSELL, "zero").splitlines()
+    assert "if embedded foretells half of the" in lines[0]
+    assert [line.split()[0] for line in lines[3:]] == ["a", "b"]
+    for line in lines[3:]:
+        widths = [float(cell.removeprefix("±")) for cell in line.split()[1:]]
+        assert widths == sorted(widths, reverse=True)
+        assert len(widths) == len(lines[2].split()) - 1
+    assert plan_of_labels(run({"a": 0.8}, states=3, questions=1), RUSSELL, "zero") == ""
 
 
 def test_claims_are_tested_with_one_reader_too() -> None:
