@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import signal
@@ -163,10 +164,20 @@ def report(
             moved=_own_maps({name: reader for name, reader in placed.items() if reader != readers[name]}),
             human_text={name: reads for names, reads in validated for name in names},
             human_labels=human_labels(human, labels) if human else None,
+            looked=_looked(folder),
         )
     except Unusable as wrong:
         raise SpecError(f"{human}: {wrong}" if human else str(wrong)) from None
     return f"{terminal_table(summary)}\n{left_out}\nreport: {target.where('' if out else 'report/')}report.html"
+
+
+def _looked(folder: RunFolder) -> list[int]:
+    """How many answers there were at each report before, as the last one says; none where there is no such."""
+    try:
+        kept = json.loads(folder.read_bytes("report/summary.json") or b"{}")
+        return [int(count) for count in (kept.get("looks") or {}).get("answers", [])]
+    except (ValueError, TypeError, AttributeError):  # torn, or edited by hand
+        return []
 
 
 def _placed(

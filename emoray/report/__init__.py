@@ -36,13 +36,15 @@ def write_report(
     moved: Mapping[str, LabelMap] | None = None,
     human_text: Mapping[str, HumanReads] | None = None,
     human_labels: Mapping[str, Label] | None = None,
+    looked: Sequence[int] = (),
 ) -> Summary:
     """Write summary.json, tables/, figures/ and report.html of a run; returns what they show.
 
     Scores are computed anew from the stored probabilities, under the run's own label map and neutral rule or others;
     `own_maps` are the run's of readers with other labels, by name, `moved` those that stand in their place here.
     `human_text` is what readers made of labelled human text, by name; `human_labels` what people read in some answers,
-    by key. Unusable, with nothing written, where these do not fit the run.
+    by key; `looked` how many answers there were at each report before. Unusable, with nothing written, where these do
+    not fit the run.
     """
     manifest = source.manifest() or {}
     own = Settings(_labels_of(manifest), _neutral_of(manifest), level, shuffles, seed, own_maps or {})
@@ -53,6 +55,7 @@ def write_report(
         own_maps={**own.own_maps, **(moved or {})},
         human_text=human_text or {},
         human_labels=human_labels or {},
+        looked=tuple(looked),
     )
     if _rules(chosen) != _rules(own):
         chosen = replace(chosen, beside=own)

@@ -63,6 +63,7 @@ def page(summary: Summary) -> str:
         "several_conditions": len(design.templates) > 1 or len(design.intensities) > 1,
         "order": sections.order(summary),
         "maps": sections.maps(summary),
+        "looks": sections.looks(summary),
         "directions": sections.directions(summary),
         "comparisons": _families(summary.comparisons),
         "claims": sections.claims(summary),

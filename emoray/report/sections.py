@@ -25,9 +25,11 @@ from emoray.report.words import (
     hours,
     label_maps,
     listed,
+    looks_sentence,
     named,
     neutral,
     number,
+    ordinal,
     p_value,
     percent,
     said_direction,
@@ -109,6 +111,27 @@ def maps(summary: Summary) -> dict[str, Any] | None:
         cells = [(with_interval(one.cosine), said_rank(one.rank)) if one else (UNKNOWN, UNKNOWN) for one in mine]
         lines.append({"name": named(summary, model, reader), "cells": [cell for both in cells for cell in both]})
     return {"names": names, "lines": lines, "more": more([("", len(who) - ROWS)], "tables/maps.csv")}
+
+
+def looks(summary: Summary) -> dict[str, Any] | None:
+    """What the means are worth at this look; None where it is the first."""
+    found = summary.looks
+    if found is None or found.look < 2:
+        return None
+    once = {(one.reader, one.model): one.scores.whole.group.cosine for one in summary.models}
+    lines = [
+        {
+            "name": named(summary, one.model, one.reader),
+            "cells": (with_interval(once[one.reader, one.model]), with_interval(one.cosine)),
+        }
+        for one in found.means
+    ]
+    return {
+        "caption": f"This is the {ordinal(found.look)} look at this run",
+        "lines": lines[:ROWS],
+        "more": more([("", len(lines) - ROWS)], "summary.json"),
+        "sentence": looks_sentence(found),
+    }
 
 
 def directions(summary: Summary) -> dict[str, Any]:

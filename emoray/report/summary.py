@@ -30,6 +30,7 @@ from emoray.analysis.summaries import (
 from emoray.analysis.tally import Axis, Tally
 from emoray.report.agreement import Agreement, Who, agreement, paper_claims
 from emoray.report.directions import Directions, directions
+from emoray.report.looks import Looks, looks_of
 from emoray.report.maps import ByMap, by_maps
 from emoray.report.night import Night, Watched, night, round_width
 from emoray.report.order import Ranked, ranked
@@ -60,6 +61,7 @@ class Settings:
     human_text: Mapping[str, HumanReads] = field(default_factory=dict)  # reader -> what it made of human text
     human_labels: Mapping[str, Label] = field(default_factory=dict)  # key -> what people read in that answer
     beside: Settings | None = None  # the run's own, where the report was asked for under others
+    looked: tuple[int, ...] = ()  # answers that there were when the run was reported on before
 
     def map_of(self, reader: str) -> LabelMap:
         return self.own_maps.get(reader, self.label_map)
@@ -199,6 +201,7 @@ class Summary:
     ranks: tuple[Ranked, ...] = ()  # of what was scored, in the order of the models
     by_maps: tuple[ByMap, ...] = ()  # under every shipped label map, by readers that know the 28 labels
     directions: tuple[Directions, ...] = ()  # in the order of the models
+    looks: Looks | None = None
     claims: tuple[Claim, ...] = ()  # the paper's conclusions, under every reader: one family of tests
     agreement: Agreement | None = None  # None for fewer than two readers
     corrections: tuple[Correction, ...] = ()  # in the order of the models
@@ -242,8 +245,8 @@ class Summary:
             "human_labels": len(self.settings.human_labels),
         }
         names = (
-            "design", "models", "comparisons", "ranks", "by_maps", "directions", "claims", "agreement", "corrections",
-            "beside", "kinships", "nights", "watched", "left_out", "examples",
+            "design", "models", "comparisons", "ranks", "by_maps", "directions", "looks", "claims", "agreement",
+            "corrections", "beside", "kinships", "nights", "watched", "left_out", "examples",
         )  # fmt: skip
         rest = {name: getattr(self, name) for name in names}
         if self.corrections:
@@ -292,6 +295,13 @@ def summarize(source: Source, settings: Settings) -> Summary:
         ranks=_ranks(found, comparisons, settings.level),
         by_maps=by_maps({who: tallies[who] for who in order}, settings.level),
         directions=tuple(directions(*who, tallies[who], settings.level) for who in order),
+        looks=looks_of(
+            manifest or {},
+            sum({one.model: one.counts.answers for one in found}.values()),
+            settings.looked,
+            {who: tallies[who] for who in order},
+            settings.level,
+        ),
         claims=claims,
         examples=tuple(example for who in order for example in read[who].examples),
         agreement=_agreement(tallies, read, heard, settings, claims),

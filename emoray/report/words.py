@@ -10,6 +10,7 @@ from emoray.analysis.circular import Direction, Profile
 from emoray.analysis.intervals import Interval
 from emoray.analysis.simultaneous import Rank
 from emoray.report.agreement import Agreement
+from emoray.report.looks import Looks
 from emoray.report.order import Ranked, fair
 from emoray.report.people import Raters
 from emoray.report.summary import ModelSummary, Settings, Summary
@@ -159,6 +160,17 @@ def said_profile(found: Profile | None) -> str:
         f"The scores rise and fall around the circle by a wave of amplitude {with_interval(found.amplitude)} that is "
         f"highest at {with_interval(found.displacement, 0)} degrees (elevation {with_interval(found.elevation)}); it "
         f"explains {percent(found.fit)} of how states differ."
+    )
+
+
+def looks_sentence(found: Looks) -> str:
+    """What looking again does to p-values and intervals."""
+    attempts, states = count(found.attempts, "attempt"), count(len(found.answers), "state")
+    return (
+        f"{attempts} added answers, and reports are known of {states} of the run. Every other interval and p on this "
+        "page takes this look as the only one: who goes on until one of them shows what was hoped for is wrong more "
+        f"often. At this look, a p below {p_value(found.alpha)} holds however often the run is looked at, and so do "
+        "the intervals of the last column (α · 6 / (π² k²) for the k-th look)."
     )
 
 

@@ -12,6 +12,7 @@ import pytest
 from emoray.analysis.intervals import OVER_QUESTIONS, Interval
 from emoray.report import Settings
 from emoray.report.labels import plan_of_labels
+from emoray.report.page import page
 from emoray.report.summary import Summary, summarize
 from emoray.report.tables import as_csv, as_latex, latex, tables, terminal_table
 from emoray.report.words import headline, listed, number, p_value, percent, with_interval
@@ -172,6 +173,29 @@ def test_before_anybody_labels_it_is_said_what_so_many_labels_buy() -> None:
         assert widths == sorted(widths, reverse=True)
         assert len(widths) == len(lines[2].split()) - 1
     assert plan_of_labels(run({"a": 0.8}, states=3, questions=1), RUSSELL, "zero") == ""
+
+
+def test_a_report_knows_how_often_the_run_was_looked_at() -> None:
+    source = run({"a": 0.8}, states=4, questions=5, repetitions=2)
+    attempts = [
+        {"settled_before": {"a": 0}},  # died; the next found what it left
+        {"settled_before": {"a": 9}, "lanes": [{"answered": 20}]},
+        {"settled_before": {"a": 29}, "lanes": [{"answered": 0}]},
+        {"settled_before": {"a": 29}, "lanes": [{"answered": 11}]},
+    ]
+    again = Run(source.said, source.felt, source.settings | {"attempts": attempts})
+    first, third = (summarize(one, Settings(RUSSELL, "zero", shuffles=5)).looks for one in (source, again))
+    assert first is not None
+    assert third is not None
+    assert (first.look, third.look, third.attempts) == (1, 3, 3)
+    (once,), (often,) = first.means, third.means
+    assert once.cosine.estimate == often.cosine.estimate
+    assert often.cosine.half_width > once.cosine.half_width
+    shown = page(summarize(again, Settings(RUSSELL, "zero", shuffles=5)))
+    assert "This is the 3rd look at this run" in shown
+    looked = summarize(source, Settings(RUSSELL, "zero", shuffles=5, looked=(3, 5, 3))).looks
+    assert looked is not None
+    assert (looked.look, looked.answers[:2]) == (3, (3, 5))
 
 
 def test_claims_are_tested_with_one_reader_too() -> None:
