@@ -24,6 +24,7 @@ from emoray.study.goemotions import LABELS, label_map, shipped_maps
 from emoray.study.scoring import NeutralRule
 
 _PREFIX = "map_"
+_MOST = 40  # models whose pairs are tested under every map; of more, no place is ruled out
 _UNUSED = ("squares", "unit_valence", "unit_arousal")  # of what moments are made of
 
 
@@ -64,7 +65,8 @@ def _of_reader(name: str, reader: str, tallies: Mapping[str, Tally], level: floa
     every = {model: _moments(tally, name) for model, tally in tallies.items()}
     scored = {model: one for model, one in every.items() if one.scored}
     means = {model: one.interval(level) for model, one in scored.items()}
-    apart = differences({model: one.by_question for model, one in scored.items()}, level)
+    pairs = {model: one.by_question for model, one in scored.items()}
+    apart = differences(pairs, level) if len(pairs) <= _MOST else ()
     places = ranks(list(means), [mean.estimate for mean in means.values()], apart, level)
     return [ByMap(name, reader, model, mean, rank) for (model, mean), rank in zip(means.items(), places, strict=True)]
 
