@@ -91,7 +91,9 @@ def rated(path: str | Path) -> Rated:
     with Path(path).open(encoding="utf-8-sig", newline="") as file:
         lines = [{(name or "").strip().lower(): value for name, value in line.items()} for line in csv.DictReader(file)]
     places: dict[str, int] = {}
-    texts, ratings, of = [], [], []
+    texts: list[str] = []
+    ratings: list[list[float]] = []
+    of: list[int] = []
     for number, line in enumerate(lines, start=2):
         text = (line.get("text") or "").strip()
         if not text:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +27,7 @@ _AT_ONCE = 500
 _COMPARISONS, _NUMBERS = 400_000_000, 2_000_000  # that all draws may cost, and that are in memory
 
 
-def direction_alpha(angles_deg: Array, questions: Array, level: float = 0.95) -> Interval:
+def direction_alpha(angles_deg: Array, questions: npt.NDArray[Any], level: float = 0.95) -> Interval:
     """Krippendorff's alpha of (answers, readers) angles in degrees, NaN where a reader found no direction.
 
     The distance of two readings is 1 - cos of the angle between them, which is half the squared distance of their unit
@@ -86,7 +87,7 @@ def order_interval(question_means_: Array, level: float = 0.95) -> Interval:
     return Interval(estimate, min(float(low), estimate), max(high, estimate), level, questions, OVER_QUESTIONS)
 
 
-def _direction_sums(angles_deg: Array, questions: Array) -> Array:
+def _direction_sums(angles_deg: Array, questions: npt.NDArray[Any]) -> Array:
     """(questions, 4): disagreement inside the answers, directions found, and the sums of their cosines and sines."""
     there = ~np.isnan(angles_deg)
     turns = np.radians(np.where(there, angles_deg, 0.0))
@@ -117,8 +118,8 @@ def _jackknifed(ratio: float, without: Array, level: float) -> Interval:
     logs = np.log(without)
     error = math.sqrt((questions - 1) / questions * float(((logs - logs.mean()) ** 2).sum()))
     reach = student.quantile((1 + level) / 2, questions - 1) * error
-    bounds = (1.0 - ratio * math.exp(sign * reach) for sign in (1, -1))
-    return Interval(1.0 - ratio, *bounds, level, questions, OVER_QUESTIONS)
+    low, high = (1.0 - ratio * math.exp(sign * reach) for sign in (1, -1))
+    return Interval(1.0 - ratio, low, high, level, questions, OVER_QUESTIONS)
 
 
 def _deals(ranks: Array) -> int:
