@@ -38,6 +38,7 @@ from emoray.spec import (
     budget,
     chosen_label_map,
     json_schema,
+    label_map_of,
     load,
     readers_of,
     with_reader,
@@ -265,7 +266,9 @@ def _report(arguments: argparse.Namespace) -> int:
 def _sample(arguments: argparse.Namespace) -> int:
     from emoray import human, manifest, recovery
     from emoray.belonging import as_asked
+    from emoray.report.labels import plan_of_labels
     from emoray.store import RunFolder
+    from emoray.study.scoring import Rules
 
     out, folder = Path(arguments.out), RunFolder(_absolute(arguments.run))
     study = manifest.study(recovery.kept(folder), folder.shown)
@@ -276,6 +279,8 @@ def _sample(arguments: argparse.Namespace) -> int:
         as_asked(folder, study), arguments.cells, arguments.seed, study.headline, study.spec.refusals
     )
     out.write_text(human.as_csv(drawn), encoding="utf-8", newline="")
+    rules = Rules(study.spec.neutral, study.spec.refusals)
+    print(plan_of_labels(as_asked(folder, study), study.label_map, rules, study.headline), end="")
     print(
         f"{out}: {len(drawn):,} answers to label, each with a label or with valence and arousal (-1 to 1); then\n"
         f"emoray report {shlex.quote(without_secrets(arguments.run))} --human {shlex.quote(str(out))}"
@@ -291,10 +296,12 @@ def _writable(file: Path) -> None:
 
 
 def _validate(arguments: argparse.Namespace) -> int:
-    from emoray import validate
+    from emoray import rated, validate
     from emoray.hosts import HostDown
     from emoray.readers import ReaderDown
 
+    if rated.is_rated(arguments.data):
+        return _validate_rated(arguments)
     labelled = validate.single_labelled(arguments.data).first(arguments.limit)
     fit_on = validate.single_labelled(arguments.calibrate).first(arguments.limit) if arguments.calibrate else None
     label_map = chosen_label_map(arguments.label_map, Path())
@@ -313,6 +320,31 @@ def _validate(arguments: argparse.Namespace) -> int:
         Path(arguments.save).write_text(kept, encoding="utf-8")
     text = validate.whole_table(arguments.reader, found, label_map)
     print(json.dumps(found.as_json(), indent=2) if arguments.json else text)
+    return OK
+
+
+def _validate_rated(arguments: argparse.Namespace) -> int:
+    """Against people's valence and arousal."""
+    from emoray import rated
+    from emoray.hosts import HostDown
+    from emoray.readers import ReaderDown
+
+    for option in ("calibrate", "save"):
+        if getattr(arguments, option):
+            raise SpecError(
+                f"--{option} goes with labelled comments, and {arguments.data} holds ratings of valence and arousal"
+            )
+    people = rated.rated(arguments.data).first(arguments.limit)
+    own_map = chosen_label_map(arguments.label_map, Path())
+    entry, accounts = _reader(arguments.reader)
+    _warn_of_code(_asked_by(entry))
+    entry = entry.model_copy(update={"cpus": float(os.cpu_count() or 1)})
+    try:
+        reader = _started(entry, accounts, people.texts)
+        found = rated.compare(reader, people, label_map_of(entry, own_map))
+    except (ReaderDown, HostDown) as wrong:
+        raise SpecError(str(wrong)) from None
+    print(json.dumps(found.as_json(), indent=2) if arguments.json else rated.whole_table(arguments.reader, found))
     return OK
 
 
@@ -446,7 +478,7 @@ def _parser() -> argparse.ArgumentParser:
 
     validate = _command(commands, "validate", _validate, "a reader's accuracy on labelled text")
     validate.add_argument("reader", metavar="READER", help=f"`embedded`, {_READER}")
-    validate.add_argument("--data", required=True, metavar="TSV", help="in the format of GoEmotions")
+    validate.add_argument("--data", required=True, metavar="FILE", help="a TSV of GoEmotions, or a CSV of EmoBank")
     validate.add_argument("--calibrate", metavar="TSV", help="fit a temperature to this data, and judge it on --data")
     validate.add_argument("--save", metavar="FILE", help="keep the figures as JSON, for `report --ceilings`")
     validate.add_argument("--limit", type=_at_least_one, metavar="N", help="only the first N comments")

@@ -31,9 +31,11 @@ from emoray.store import RunFolder
 from emoray.study.circumplex import Affect
 from emoray.study.conditions import Condition
 from emoray.study.goemotions import LabelMap, plain_label
+from emoray.study.ratings import Label, Rating
 from emoray.study.scoring import RefusalRule
 
 COLUMNS = ("key", "question", "answer", "label", "valence", "arousal")
+_KNOWN = (*COLUMNS, "rater")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would run a cell that begins so
 _WHAT_TO_GIVE = "give key and label, or key, valence and arousal"
 
@@ -82,11 +84,11 @@ def as_csv(drawn: Iterable[Drawn]) -> str:
     return out.getvalue()
 
 
-def human_labels(path: str | Path, label_map: LabelMap) -> dict[str, Affect | None]:
+def human_labels(path: str | Path, label_map: LabelMap) -> dict[str, Label]:
     """A labelled slice by key: CSV with the columns key and label, or key, valence and arousal (-1 … 1).
 
-    None stands for a label without a direction; a line that nobody filled in is left out. SpecError where a line cannot
-    be used.
+    None stands for a label without a direction; a line that nobody filled in is left out. Several lines with one key
+    are several raters, by name where there is a column `rater`. SpecError where a line cannot be used.
     """
     try:
         with Path(path).open(encoding="utf-8-sig", newline="") as file:
@@ -98,18 +100,23 @@ def human_labels(path: str | Path, label_map: LabelMap) -> dict[str, Affect | No
         raise SpecError(f"{path}: cannot be read as CSV: {getattr(wrong, 'strerror', None) or wrong}") from None
     _check_columns(path, columns)
     places = {place.label: place.affect for place in label_map.places}
-    found: dict[str, Affect | None] = {}
-    seen: set[str] = set()
+    found: dict[str, tuple[Rating, ...]] = {}
     for number, line in enumerate(lines, start=2):
-        key = (line.get("key") or "").strip()
-        if not key or key in seen:
-            raise SpecError(f"{path}: line {number} has {'a key that came before' if key else 'no key'}")
-        seen.add(key)
-        if _filled(line):
-            found[key] = _place(f"{path}: line {number}", line, places)
+        where, key, rater = f"{path}: line {number}", *((line.get(name) or "").strip() for name in ("key", "rater"))
+        if not key:
+            raise SpecError(f"{where} has no key")
+        if not _filled(line):
+            continue
+        if rater and any(one.rater == rater for one in found.get(key, ())):
+            raise SpecError(f"{where} has a key that {rater!r} labelled before")
+        found[key] = (*found.get(key, ()), Rating(rater, _place(where, line, places)))
     if not found:
         raise SpecError(f"{path}: holds no labels; fill in label, or valence and arousal")
-    return found
+    return {key: _label(said) for key, said in found.items()}
+
+
+def _label(said: tuple[Rating, ...]) -> Label:
+    return said[0].place if len(said) == 1 and not said[0].rater else said
 
 
 def _check_columns(path: str | Path, there: Sequence[str]) -> None:
@@ -121,7 +128,7 @@ def _check_columns(path: str | Path, there: Sequence[str]) -> None:
         return
     names = ", ".join(there) or "none"
     wanted = [name for name in ("key", "label", "valence", "arousal") if name not in there]
-    typos = [did_you_mean(name, wanted) for name in there if name not in COLUMNS]
+    typos = [did_you_mean(name, wanted) for name in there if name not in _KNOWN]
     hint = f"{_WHAT_TO_GIVE}{next(filter(None, typos), '')}"
     if len(there) == 1 and re.search(r"[;\t|]", names):
         hint = "separate columns by commas"

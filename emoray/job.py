@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import signal
@@ -168,6 +169,7 @@ def report(
             human_text={name: reads for names, reads in validated for name in names},
             human_labels=human_labels(human, labels) if human else None,
             lost_usd=lost,
+            looked=_looked(folder),
         )
     except Unusable as wrong:
         raise SpecError(f"{human}: {wrong}" if human else str(wrong)) from None
@@ -187,6 +189,15 @@ def _lost(folder: RunFolder, kept: Mapping[str, Any]) -> dict[str, float]:
     under_way = lost_by_model(folder, last["id"]) if at_work else {}
     found = {model: usd - under_way.get(model, 0.0) for model, usd in lost_by_model(folder).items()}
     return {model: usd for model, usd in found.items() if usd > 0}
+
+
+def _looked(folder: RunFolder) -> list[int]:
+    """How many answers there were at each report before, as the last one says; none where there is no such."""
+    try:
+        kept = json.loads(folder.read_bytes("report/summary.json") or b"{}")
+        return [int(count) for count in (kept.get("looks") or {}).get("answers", [])]
+    except (ValueError, TypeError, AttributeError):  # torn, or edited by hand
+        return []
 
 
 def _placed(

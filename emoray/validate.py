@@ -345,8 +345,20 @@ def table(name: str, found: Quality, label_map: LabelMap) -> str:
             f"                 (over {found.not_neutral:,} comments that are not neutral; the paper says {cosine:.3f}, "
             "and not which rule or map)",
             "  ±              one standard error: what other comments of this kind would change",
+            *_baselines(found),
         ]
     )
+
+
+def _baselines(found: Quality) -> list[str]:
+    """What a reader that knows nothing would score, by the rule that counts neutral readings as 0."""
+    if math.isnan(found.constant_cosine):
+        return []
+    return [
+        f"  baselines      {_number(found.constant_cosine)} by reading {found.constant_label} everywhere, the best "
+        "constant label;",
+        f"                 {_number(found.permuted_cosine)} by the same readings dealt anew among the comments",
+    ]
 
 
 def whole_table(name: str, found: Validation, label_map: LabelMap) -> str:

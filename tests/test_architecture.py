@@ -57,6 +57,7 @@ ROOMS: dict[str, set[str]] = {
     "status": {"json_file", "manifest", "belonging", "progress", "store", "lease", "batches", "tabs", "recovery"},
     "estimate": {"study", "spec", "hosts", "prices", "readers", "progress"},  # a rubric is paid for
     "validate": {"study", "analysis", "spec", "readers"},
+    "rated": {"study", "analysis", "spec", "readers"},
     "human": STORE | {"spec", "belonging", "hints"},
     "belonging": STORE | {"spec"},
     "plan": STORE
@@ -90,6 +91,7 @@ LIBRARIES: dict[str, set[str]] = {  # of a room, in all its files
     "recovery": ARROW,
     "readers": {"numpy"},
     "validate": {"numpy"},
+    "rated": {"numpy"},
     "rehearsal": {"aiohttp"},
     "stream": ARROW | {"ray"},  # the only room that knows Ray
     "report": ARROW | {"pandas", "matplotlib", "jinja2", "markupsafe"},

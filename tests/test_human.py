@@ -17,6 +17,7 @@ from emoray.study.circumplex import Affect
 from emoray.study.conditions import Condition
 from emoray.study.goemotions import LABELS, label_map
 from emoray.study.outcomes import Answer
+from emoray.study.ratings import Rating
 from tests import runs
 
 EITHER, GIVE = "label (or valence and arousal)", "give key and label, or key, valence and arousal"
@@ -128,6 +129,14 @@ def test_human_labels_are_places_or_labels_by_key(tmp_path: Path) -> None:
     assert human_labels(tmp_path / "b.csv", label_map()) == {"k1": Affect(0.5, -1)}
 
 
+def test_several_lines_of_one_answer_are_several_raters(tmp_path: Path) -> None:
+    (tmp_path / "named.csv").write_text("rater,key,label\nann,k1,joy\nbob,k1,neutral\nann,k2,joy\n")
+    (tmp_path / "nameless.csv").write_text("key,label\nk1,joy\nk1,joy\nk2,\n")
+    named = human_labels(tmp_path / "named.csv", label_map())
+    assert named == {"k1": (Rating("ann", JOY), Rating("bob", None)), "k2": (Rating("ann", JOY),)}
+    assert human_labels(tmp_path / "nameless.csv", label_map()) == {"k1": (Rating("", JOY), Rating("", JOY))}
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
@@ -140,7 +149,7 @@ def test_human_labels_are_places_or_labels_by_key(tmp_path: Path) -> None:
         ("key,valence,arousal\nk1,x,0\n", "line 2 needs a label, or valence and arousal between -1 and 1"),
         ("key,valence,arousal\nk1,0.5,\n", "line 2 needs a label, or valence and arousal between -1 and 1"),
         ("key,label,valence\nk1,joy,1\n", "line 2 has both a label and a valence or arousal; keep one of them"),
-        ("key,label\nk1,joy\nk1,joy\n", "line 3 has a key that came before"),
+        ("key,label,rater\nk1,joy,ann\nk1,joy,ann\n", "line 3 has a key that 'ann' labelled before"),
         ("key,label\n,joy\n", "line 2 has no key"),
         ("key,label\nk1,\n", "holds no labels; fill in label, or valence and arousal"),
         (

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emoray.analysis.classification import Quality
+from emoray.analysis.classification import Quality, quality
 from emoray.readers import Reading
 from emoray.spec import GoEmotionsReader, SpecError
-from emoray.study.goemotions import LABELS, label_map
+from emoray.study.goemotions import LABELS, NEUTRAL, label_map
 from emoray.validate import Labelled, examine, single_labelled, table
 
 TSV = (
@@ -110,3 +110,32 @@ def test_the_table_sets_the_figures_beside_the_papers_and_says_what_is_unknown()
     assert "0.5889 ± 0.0073  (2703/4590; the paper's: 0.5889)" in text
     assert "0.610 with neutral readings as 0, 0.680 without them" in text
     assert "the paper says 0.680, and not which rule or map" in text
+
+
+def test_baselines_are_what_knowing_nothing_scores() -> None:
+    """Comments of joy and sadness, three to one; the reader is right of all of them."""
+    joy, sadness = LABELS.index("joy"), LABELS.index("sadness")
+    true = np.array([joy, joy, joy, sadness])
+    found = quality(true, true, label_map())
+    units = label_map().vectors()[true]
+    units /= np.hypot(*units.T)[:, None]
+    assert found.constant_cosine == pytest.approx(max((units @ one / np.hypot(*one)).mean() for one in every_place()))
+    dealt = [units @ one for one in units]
+    assert found.permuted_cosine == pytest.approx(np.mean(dealt))
+    text = table("mine", found, label_map())
+    assert f"{found.constant_cosine:.3f} by reading {found.constant_label} everywhere, the best constant label" in text
+    assert f"{found.permuted_cosine:.3f} by the same readings dealt anew among the comments" in text
+
+
+def test_readings_dealt_anew_score_as_the_mean_over_many_deals_does() -> None:
+    rng = np.random.default_rng(1)
+    true = rng.integers(28, size=400)
+    read = np.where(rng.random(400) < 0.5, true, rng.integers(28, size=400))
+    found = quality(true, read, label_map())
+    placed = true != NEUTRAL
+    deals = [quality(true[placed], rng.permutation(read[placed]), label_map()).cosine_neutral_zero for _ in range(200)]
+    assert found.permuted_cosine == pytest.approx(np.mean(deals), abs=0.02)
+
+
+def every_place() -> list[np.typing.NDArray[np.float64]]:
+    return [one for one in label_map().vectors() if not np.isnan(one).any()]

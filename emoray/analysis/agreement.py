@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from emoray.analysis.intervals import Interval, t_interval
-from emoray.analysis.paired import differences
+from emoray.analysis.paired import difference as paired_difference
+from emoray.analysis.paired import differences, holm
 from emoray.study.circumplex import Array
 
 _ENOUGH = 3  # pairs: fewer have no correlation
@@ -141,7 +142,7 @@ def rank_agreement(means: Array) -> float:
     readers, models = whole.shape
     if readers < 2 or models < 2:
         return math.nan
-    ranks = np.array([_ranks(row) for row in whole])
+    ranks = np.array([rank_order(row) for row in whole])
     sums = ranks.sum(axis=0)
     spread = float(((sums - sums.mean()) ** 2).sum())
     ties = sum(float((n**3 - n).sum()) for n in (np.unique(row, return_counts=True)[1] for row in ranks))
@@ -152,21 +153,21 @@ def rank_agreement(means: Array) -> float:
 def rank_correlation(a: Array, b: Array) -> float:
     """Spearman's, of the order of models under two readers; (models,) each."""
     both = ~(np.isnan(a) | np.isnan(b))
-    return correlation(_ranks(a[both]), _ranks(b[both]))
+    return correlation(rank_order(a[both]), rank_order(b[both]))
 
 
 def conclusions(scores: Mapping[str, Mapping[str, Array]], level: float = 0.95) -> list[Conclusion]:
     """What a run says of its models, under each reader.
 
     `scores` is reader -> model -> (questions, prompts), the same in the same order everywhere. That a model *expresses
-    the states*: the interval over questions of its mean lies above zero. That one is *above another*: their paired
-    difference does, after Holm's correction for all pairs of the reader.
+    the states*: its mean over questions lies above zero, after Holm's correction for all models of the reader. That one
+    is *above another*: their paired difference does, after Holm's correction for all pairs of the reader.
     """
     models = list(dict.fromkeys(model for of in scores.values() for model in of))
-    single = {reader: {name: t_interval(one, level) for name, one in of.items()} for reader, of in scores.items()}
+    single = {reader: _expressed(of, level) for reader, of in scores.items()}
     double = {reader: _orders(of, level) for reader, of in scores.items()}
     expressed = [
-        Conclusion(f"{model} expresses the states", {r: _verdict(of.get(model)) for r, of in single.items()})
+        Conclusion(f"{model} expresses the states", {r: of.get(model, "unknown") for r, of in single.items()})
         for model in models
     ]
     ordered = [
@@ -187,23 +188,25 @@ def difference(first: Array, second: Array, level: float = 0.95) -> Interval:
     return t_interval((first - second)[:, None], level)
 
 
-def _verdict(mean: Interval | None) -> str:
-    if mean is None or math.isnan(mean.low):
+def _expressed(of: Mapping[str, Array], level: float) -> dict[str, str]:
+    """Whether the mean of each model of a reader lies above 0, after Holm's correction for all of them."""
+    found = {model: paired_difference(one, np.zeros_like(one), level) for model, one in of.items()}
+    fair = holm([p for _, p in found.values()])
+    return {model: _verdict(mean.estimate, p, level) for (model, (mean, _)), p in zip(found.items(), fair, strict=True)}
+
+
+def _verdict(mean: float, p_holm: float, level: float) -> str:
+    if math.isnan(p_holm):
         return "unknown"
-    return "yes" if mean.low > 0 else "no" if mean.high < 0 else "open"
+    return "open" if p_holm > 1 - level else "yes" if mean > 0 else "no"
 
 
 def _orders(of: Mapping[str, Array], level: float) -> dict[tuple[str, str], str]:
     """(a, b) -> whether a lies above b, for every pair of one reader's models, either way round."""
     found = {}
     for one in differences(of, level):
-        above = one.interval.estimate > 0
-        said = ("yes", "no") if above else ("no", "yes")
-        if math.isnan(one.p_holm):
-            said = ("unknown", "unknown")
-        elif one.p_holm > 1 - level:
-            said = ("open", "open")
-        found[one.a, one.b], found[one.b, one.a] = said
+        for a, b, gap in ((one.a, one.b, one.interval.estimate), (one.b, one.a, -one.interval.estimate)):
+            found[a, b] = _verdict(gap, one.p_holm, level)
     return found
 
 
@@ -238,7 +241,7 @@ def _cell_means(values: Array, cells: npt.NDArray[np.int64]) -> Array:
     return np.asarray(np.bincount(codes, weights=values) / counts, dtype=np.float64)
 
 
-def _ranks(values: Array) -> Array:
+def rank_order(values: Array) -> Array:
     """1 for the smallest; equal values share the mean of their ranks."""
     _, codes, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)

@@ -197,7 +197,7 @@ def ceilings_at(
 ) -> list[Ceiling]:
     """Per state: what the reader scores on human texts whose true label lies within `reach_deg` of it.
 
-    The label map's own ceiling says what a perfect reader could reach; this one says what *this* reader reaches where
+    The label map's own ceiling says what its best label would reach; this one says what *this* reader reaches where
     people did express the emotion, so a model's score divided by it is free of the reader's errors. A state without
     human texts near has none.
     """

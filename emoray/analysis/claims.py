@@ -1,19 +1,25 @@
 """What the paper concludes, put to the numbers of a run under each of its readers.
 
 The conclusions are the paper's, each with the mark of how firmly it is known; how each is tested here is ours. Verdicts
-are "yes", "no", "open" (the interval over questions leaves both possible) or "unknown" (this run cannot tell).
+are "yes", "no", "open" (the questions leave both possible) or "unknown" (this run cannot tell).
+
+Every conclusion has two one-sided p-values: one against its contrary, one against itself. One of the two hypotheses is
+true, so a report of k verdicts can err in k ways, and all of them are one family: the smaller p of each, after Holm.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
+import numpy as np
+
 from emoray.analysis.agreement import Conclusion
-from emoray.analysis.intervals import t_bounds
+from emoray.analysis.paired import holm
+from emoray.analysis.simultaneous import p_all_above, p_any_above
 from emoray.study import paper
 from emoray.study.circumplex import Array
 from emoray.study.paper import Fact
@@ -21,7 +27,6 @@ from emoray.study.paper import Fact
 SMALL = 0.1  # a correlation between -0.1 and 0.1 is none: Cohen's smallest effect
 
 Models = Mapping[str, Array]  # model -> (questions,) mean scores
-Verdict = Callable[[Models], str]
 
 
 @dataclass(frozen=True)
@@ -32,44 +37,89 @@ class Claim:
     mark: str  # of the paper's conclusion
     where: str
     test: str  # how it is tested here, in a sentence; ours
+    p: Mapping[str, float] = field(default_factory=dict)  # reader -> of the verdict, after Holm over the whole report
+
+
+@dataclass(frozen=True)
+class _Told:
+    """One-sided p-values of a conclusion."""
+
+    so: float  # that it is not so, and the data look as if it were
+    not_so: float
+
+    @property
+    def p(self) -> float:
+        return min(self.so, self.not_so)
+
+    def verdict(self, p_holm: float, level: float) -> str:
+        if math.isnan(p_holm):
+            return "unknown"
+        return "open" if p_holm > 1 - level else "yes" if self.so < self.not_so else "no"
+
+
+@dataclass(frozen=True)
+class _Draft:
+    fact: Fact[Any]
+    what: str
+    test: str
+    told: Mapping[str, _Told]  # by reader
+
+
+Test = Callable[[Models], _Told]
 
 
 def claims(
     question_means: Mapping[str, Models], lengths: Mapping[str, Array] | None = None, level: float = 0.95
 ) -> list[Claim]:
-    """The conclusions that this run can test, in the paper's order.
+    """The conclusions that this run can test, in the paper's order, one reader or several.
 
     `question_means` is reader -> model -> (questions,) mean scores, the same questions everywhere. `lengths` is
     reader -> (questions,) correlations of an answer's words with its score. What speaks of models by name is there
-    only where the run has models of these names.
+    only where the run has models of these names. At `level`, all verdicts of all readers hold together.
     """
     names = {model.casefold(): model for of in question_means.values() for model in of}
-    found = [
-        _claim(
-            paper.EVERY_MODEL_EXPRESSES,
-            paper.EVERY_MODEL_EXPRESSES.value,
-            "the interval of every model's mean cosine lies above 0",
-            question_means,
-            lambda models: _all([_sign(means, level) for means in models.values()]),
-        ),
-        _claim(
-            paper.CAPABLE_ABOVE,
-            f"capable models reach more than {paper.CAPABLE_ABOVE.value:g}",
-            f"the interval of at least one model's mean cosine lies above {paper.CAPABLE_ABOVE.value:g}",
-            question_means,
-            lambda models: _any([_sign(means - paper.CAPABLE_ABOVE.value, level) for means in models.values()]),
-        ),
-        *_of_named_models(question_means, names, level),
-    ]
+    drafts = [*_of_every_model(question_means), *_of_named_models(question_means, names)]
     if lengths is not None:
-        verdicts = {reader: _no_correlation(each, level) for reader, each in lengths.items()}
-        fact = paper.LENGTH_IS_NOTHING
-        test = f"the interval of the correlation within a model and question lies between −{SMALL:g} and {SMALL:g}"
-        found.append(Claim(Conclusion(fact.value, verdicts), fact.mark, fact.where, test))
+        test = (
+            f"the correlation within a model and question lies between −{SMALL:g} and {SMALL:g} (two one-sided t tests)"
+        )
+        told = {reader: _no_correlation(each) for reader, each in lengths.items()}
+        drafts.append(_Draft(paper.LENGTH_IS_NOTHING, paper.LENGTH_IS_NOTHING.value, test, told))
+    return _decided(drafts, level)
+
+
+def _decided(drafts: Sequence[_Draft], level: float) -> list[Claim]:
+    every = [(place, reader) for place, draft in enumerate(drafts) for reader in draft.told]
+    fair = dict(zip(every, holm([drafts[place].told[reader].p for place, reader in every]), strict=True))
+    found = []
+    for place, one in enumerate(drafts):
+        p = {reader: fair[place, reader] for reader in one.told}
+        verdicts = {reader: told.verdict(p[reader], level) for reader, told in one.told.items()}
+        found.append(Claim(Conclusion(one.what, verdicts), one.fact.mark, one.fact.where, one.test, p))
     return found
 
 
-def _of_named_models(question_means: Mapping[str, Models], names: Mapping[str, str], level: float) -> list[Claim]:
+def _of_every_model(question_means: Mapping[str, Models]) -> list[_Draft]:
+    half = paper.CAPABLE_ABOVE.value
+    return [
+        _draft(
+            paper.EVERY_MODEL_EXPRESSES,
+            paper.EVERY_MODEL_EXPRESSES.value,
+            "every model’s mean cosine lies above 0 (t test over questions of each)",
+            question_means,
+            lambda models: _every(list(models.values())),
+        ),
+        _draft(
+            paper.CAPABLE_ABOVE,
+            f"capable models reach more than {half:g}",
+            f"at least one model’s mean cosine lies above {half:g} (test of the largest, among as many as there are)",
+            question_means,
+            lambda models: _any([means - half for means in models.values()]),
+        ),
+    ]
+
+
+def _of_named_models(question_means: Mapping[str, Models], names: Mapping[str, str]) -> list[_Draft]:
     """What the paper says of models by name, as far as they are here."""
     best = [names[name.casefold()] for name in paper.CLOSEST_MODELS.value if name.casefold() in names]
     worst = names.get(paper.FARTHEST_MODEL.value.casefold())
@@ -78,60 +128,51 @@ def _of_named_models(question_means: Mapping[str, Models], names: Mapping[str, s
     if best and len(best) < len(names):
         what = f"{', '.join(best)} come{'s' if len(best) == 1 else ''} closest"
         test = "each one's mean lies above that of each other model, paired by question"
-        found.append(_claim(paper.CLOSEST_MODELS, what, test, question_means, _above(best, None, level)))
+        found.append(_draft(paper.CLOSEST_MODELS, what, test, question_means, _above(best, None)))
     if worst and len(names) > 1:
         test = "the mean lies below that of each other model, paired by question"
         what = f"{worst} stays farthest"
-        found.append(_claim(paper.FARTHEST_MODEL, what, test, question_means, _above(None, [worst], level)))
+        found.append(_draft(paper.FARTHEST_MODEL, what, test, question_means, _above(None, [worst])))
     if below and above:
         test = "the paired difference of their means lies below 0"
         what = f"{below} stays below {above}"
-        found.append(_claim(paper.BELOW_THE_SMALL, what, test, question_means, _above([above], [below], level)))
+        found.append(_draft(paper.BELOW_THE_SMALL, what, test, question_means, _above([above], [below])))
     return found
 
 
-def _claim(fact: Fact[Any], what: str, test: str, question_means: Mapping[str, Models], verdict: Verdict) -> Claim:
-    verdicts = {reader: verdict(models) for reader, models in question_means.items()}
-    return Claim(Conclusion(what, verdicts), fact.mark, fact.where, test)
+def _draft(fact: Fact[Any], what: str, test: str, question_means: Mapping[str, Models], told: Test) -> _Draft:
+    return _Draft(fact, what, test, {reader: told(models) for reader, models in question_means.items()})
 
 
-def _above(high: list[str] | None, low: list[str] | None, level: float) -> Verdict:
+def _above(high: list[str] | None, low: list[str] | None) -> Test:
     """Whether each mean of some models lies above each of others; None stands for all the others."""
 
-    def verdict(models: Models) -> str:
+    def told(models: Models) -> _Told:
         upper = [means for name, means in models.items() if (name in high if high else name not in (low or []))]
         lower = [means for name, means in models.items() if (name in low if low else name not in (high or []))]
-        return _all([_sign(above - below, level) for above, below in product(upper, lower)])
+        return _every([above - below for above, below in product(upper, lower)])
 
-    return verdict
-
-
-def _sign(means: Array, level: float) -> str:
-    """Whether the mean over questions lies above 0."""
-    low, high = _bounds(means, level)
-    return "unknown" if math.isnan(low) else "yes" if low > 0 else "no" if high < 0 else "open"
+    return told
 
 
-def _no_correlation(each: Array, level: float) -> str:
-    """Whether correlations lie where none is worth the name."""
-    low, high = _bounds(each, level)
-    if math.isnan(low):
-        return "unknown"
-    return "yes" if max(-low, high) < SMALL else "no" if low > SMALL or high < -SMALL else "open"
+def _every(columns: list[Array]) -> _Told:
+    """That every mean over questions lies above 0, or that any lies below."""
+    if not columns:
+        return _Told(math.nan, math.nan)
+    each = np.column_stack(columns)
+    return _Told(p_all_above(each), p_any_above(-each))
 
 
-def _bounds(means: Array, level: float) -> tuple[float, float]:
-    _, low, high = (float(bound[0]) for bound in t_bounds(means[None, :], level))
-    return low, high
+def _any(columns: list[Array]) -> _Told:
+    """That any mean over questions lies above 0, or that every one lies below."""
+    if not columns:
+        return _Told(math.nan, math.nan)
+    each = np.column_stack(columns)
+    return _Told(p_any_above(each), p_all_above(-each))
 
 
-def _all(verdicts: list[str]) -> str:
-    """All of them: "no" where any is."""
-    known = [verdict for verdict in verdicts if verdict != "unknown"]
-    return "unknown" if not known else "no" if "no" in known else "open" if "open" in known else "yes"
-
-
-def _any(verdicts: list[str]) -> str:
-    """Any of them: "yes" where one is."""
-    known = [verdict for verdict in verdicts if verdict != "unknown"]
-    return "unknown" if not known else "yes" if "yes" in known else "open" if "open" in known else "no"
+def _no_correlation(each: Array) -> _Told:
+    """That correlations lie where none is worth the name, or beyond on either side."""
+    inside, outside = ([p_all_above(side[:, None]) for side in sides] for sides in (
+        (SMALL - each, each + SMALL), (each - SMALL, -SMALL - each)))  # fmt: skip
+    return _Told(max(inside), min(1.0, 2 * min(outside)))

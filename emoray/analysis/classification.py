@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from emoray.study.circumplex import Array, cosines
+from emoray.study.circumplex import Array, cosines, directions
 from emoray.study.goemotions import LABELS, NEUTRAL, LabelMap
 
 Indices = npt.NDArray[np.int64]
@@ -27,6 +27,9 @@ class Quality:
     macro_f1_error: float = math.nan  # standard errors: other comments of this kind
     cosine_neutral_zero_error: float = math.nan
     cosine_neutral_dropped_error: float = math.nan
+    constant_label: str = ""  # that would score best if it were read everywhere
+    constant_cosine: float = math.nan  # and what it would score
+    permuted_cosine: float = math.nan  # what the same readings score when dealt anew among the comments, on average
 
     @property
     def accuracy(self) -> float:
@@ -52,6 +55,8 @@ def quality_of_places(true: Indices, read: Array, label_map: LabelMap) -> Qualit
     """The figures for (n,) true labels and the (n, 2) places read, NaN for one without a direction; n ≥ 1."""
     placed = true != NEUTRAL
     cosine = cosines(label_map.vectors()[true[placed]], read[placed])
+    truths, readings = _mean_unit(label_map.vectors()[true[placed]]), _mean_unit(read[placed])
+    constant = directions(label_map.vectors()) @ truths
     return Quality(
         comments=len(true),
         correct=None,
@@ -61,12 +66,20 @@ def quality_of_places(true: Indices, read: Array, label_map: LabelMap) -> Qualit
         not_neutral=int(placed.sum()),
         cosine_neutral_zero_error=mean_error(np.nan_to_num(cosine)),
         cosine_neutral_dropped_error=mean_error(cosine[np.isfinite(cosine)]),
+        constant_label=LABELS[int(np.nanargmax(constant))] if np.isfinite(constant).any() else "",
+        constant_cosine=float(np.nanmax(constant)) if np.isfinite(constant).any() else math.nan,
+        permuted_cosine=float(truths @ readings),
     )
 
 
 def mean_error(values: Array) -> float:
     """The standard error of the mean of (n,) independent values; NaN of fewer than two."""
     return float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+
+
+def _mean_unit(places: Array) -> Array:
+    """(2,): the mean direction, readings without one as 0; NaN of none."""
+    return np.asarray(np.nan_to_num(directions(places)).mean(axis=0) if len(places) else np.full(2, np.nan))
 
 
 def f1_per_label(true: Indices, read: Indices) -> Array:

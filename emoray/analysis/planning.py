@@ -27,6 +27,24 @@ def half_width(parts: Parts, states: int, questions: int, repetitions: float, le
     return student.quantile((1 + level) / 2, questions - 1) * math.sqrt(variance / questions)
 
 
+def labels_half_width(
+    parts: Parts, states: int, questions: int, repetitions: float, labels: int, foretold: float, level: float = 0.95
+) -> float:
+    """The expected half-width of a mean that so many `labels` by people correct, drawn alike from all questions.
+
+    `foretold` is the share of the variance of people's scores that the reader's foretell, 0 … 1: what is left of it
+    wears away with the labels, the sample of questions does not. People's scores are taken to spread as the reader's
+    do. NaN for fewer than two questions, or labels, or where nothing is known of the spread.
+    """
+    if questions < 2 or labels < 2:
+        return math.nan
+    within = sum(part for part in (parts.state, parts.interaction, parts.repetition) if not math.isnan(part))
+    repeated = 0.0 if math.isnan(parts.repetition) else parts.repetition / repetitions
+    sampled = (parts.question + (parts.interaction + repeated) / states) / questions
+    freedom = min(questions, labels) - 1
+    return student.quantile((1 + level) / 2, freedom) * math.sqrt(sampled + (1 - foretold) * within / labels)
+
+
 def enough_repetitions(parts: Parts, states: int, slack: float = 0.05) -> int | None:
     """The fewest repetitions that bring the half-width within `slack` of its floor, however many questions there are.
 

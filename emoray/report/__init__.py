@@ -15,8 +15,8 @@ from emoray.report.shown import READERS
 from emoray.report.source import Rows, Source
 from emoray.report.summary import ModelSummary, Settings, Summary, Unusable, summarize
 from emoray.report.tables import terminal_table
-from emoray.study.circumplex import Affect
 from emoray.study.goemotions import LabelMap, label_map, label_map_from
+from emoray.study.ratings import Label
 from emoray.study.scoring import NeutralRule, RefusalRule
 
 __all__ = ["Rows", "Settings", "Source", "Summary", "Unusable", "chosen", "into", "terminal_table", "write_report"]
@@ -37,7 +37,8 @@ def write_report(
     own_maps: Mapping[str, LabelMap] | None = None,
     moved: Mapping[str, LabelMap] | None = None,
     human_text: Mapping[str, HumanReads] | None = None,
-    human_labels: Mapping[str, Affect | None] | None = None,
+    human_labels: Mapping[str, Label] | None = None,
+    looked: Sequence[int] = (),
     lost_usd: Mapping[str, float] | None = None,
 ) -> Summary:
     """Write summary.json, tables/, figures/ and report.html of a run; returns what they show.
@@ -45,8 +46,8 @@ def write_report(
     Scores are computed anew from the stored probabilities, under the run's own label map and rules or others;
     `own_maps` are the run's of readers with other labels, by name, `moved` those that stand in their place here.
     `human_text` is what readers made of labelled human text, by name; `human_labels` what people read in some answers,
-    by key; `lost_usd` what was spent at most on answers that nobody has, by model. Unusable, with nothing written where
-    what is given beside the run does not fit it.
+    by key; `looked` how many answers there were at each report before; `lost_usd` what was spent at most on answers
+    that nobody has, by model. Unusable, with nothing written, where what is given beside the run does not fit it.
     """
     settings = chosen(
         source.manifest() or {},
@@ -60,6 +61,7 @@ def write_report(
         moved=moved,
         human_text=human_text,
         human_labels=human_labels,
+        looked=looked,
     )
     summary = replace(summarize(source, settings), lost_usd=lost_usd or {})
     write("summary.json", _encoded({"headline": words.headline(summary), **summary.as_json()}))
@@ -88,7 +90,8 @@ def chosen(
     own_maps: Mapping[str, LabelMap] | None = None,
     moved: Mapping[str, LabelMap] | None = None,
     human_text: Mapping[str, HumanReads] | None = None,
-    human_labels: Mapping[str, Affect | None] | None = None,
+    human_labels: Mapping[str, Label] | None = None,
+    looked: Sequence[int] = (),
 ) -> Settings:
     """The settings of a report: the run's own, and what is given in place of them; see `write_report`."""
     own = Settings(
@@ -108,6 +111,7 @@ def chosen(
         own_maps={**own.own_maps, **(moved or {})},
         human_text=human_text or {},
         human_labels=human_labels or {},
+        looked=tuple(looked),
     )
     return replace(wanted, beside=own) if _rules(wanted) != _rules(own) else wanted
 

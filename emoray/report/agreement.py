@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from emoray.analysis.additive import Additive
 from emoray.analysis.agreement import (
     Conclusion,
     Pair,
@@ -19,7 +20,8 @@ from emoray.analysis.agreement import (
     surviving_share,
 )
 from emoray.analysis.claims import Claim, claims
-from emoray.analysis.intervals import question_means
+from emoray.analysis.concord import direction_alpha, order_interval, order_p
+from emoray.analysis.intervals import Interval
 from emoray.analysis.summaries import moments
 from emoray.analysis.tally import Tally
 from emoray.report.source import SAMPLE, Sampled
@@ -44,9 +46,14 @@ class Agreement:
     readers: tuple[str, ...]
     answers: int  # that at least two readers scored, of those that were looked at one by one
     sampled: bool  # whether some model has more answers than that
-    alpha: float  # Krippendorff's, of the scores of single answers, as intervals
+    alpha: float  # Krippendorff's, of the directions read in single answers
+    alpha_interval: Interval  # over questions
+    alpha_of_scores: float  # the same of the cosines, as intervals
     pairs: tuple[PairOn, ...]
-    ranks: float  # Kendall's W of the order of models; NaN of one model
+    ranks: float  # Kendall's W of the order of models, corrected for chance; NaN of one model
+    ranks_interval: Interval  # over questions
+    ranks_p: float  # how often readers that know nothing of one another agree as much
+    kendalls_w: float  # not corrected: 1 / readers by chance
     claims: tuple[Claim, ...]  # the paper's conclusions
     conclusions: tuple[Conclusion, ...]  # the run's own
     surviving: float  # the share of the run's own, as far as any reader draws them, that every reader draws alike
@@ -63,36 +70,83 @@ class _Joined:
     words: Array  # (answers,)
 
 
-def agreement(
+def paper_claims(
     tallies: Mapping[Who, Tally], readings: Mapping[Who, Sampled], words: Mapping[str, Sampled], level: float
+) -> tuple[Claim, ...]:
+    """The paper's conclusions under the readers that have read something, one or several: one family of tests."""
+    readers, models = _readers(readings), _models(readings)
+    if not readers:
+        return ()
+    joined = [_joined([readings[reader, model] for reader in readers], words[model]) for model in models]
+    by_question = _by_reader(readers, models, tallies)
+    means = {
+        reader: {model: Additive(one).question_means for model, one in of.items()} for reader, of in by_question.items()
+    }
+    return tuple(claims(means, _lengths(readers, joined), level))
+
+
+def agreement(
+    tallies: Mapping[Who, Tally],
+    readings: Mapping[Who, Sampled],
+    words: Mapping[str, Sampled],
+    level: float,
+    of_the_paper: tuple[Claim, ...] = (),
 ) -> Agreement | None:
     """The agreement of the readers, in their order; None for fewer than two that have read something.
 
     `readings` holds cosine, angle_deg, prompt and question of single answers, `words` their lengths by model.
     """
-    readers = [name for name in dict.fromkeys(reader for reader, _ in readings) if _has_read(name, readings)]
-    models = list(dict.fromkeys(model for _, model in readings))
+    readers, models = _readers(readings), _models(readings)
     if len(readers) < 2:
         return None
     joined = {model: _joined([readings[reader, model] for reader in readers], words[model]) for model in models}
-    by_question = {
-        reader: {model: _by_question(tallies[reader, model]) for model in models if (reader, model) in tallies}
-        for reader in readers
+    by_question = _by_reader(readers, models, tallies)
+    means = {
+        reader: {model: Additive(one).question_means for model, one in of.items()} for reader, of in by_question.items()
     }
-    means = {reader: {model: question_means(one) for model, one in of.items()} for reader, of in by_question.items()}
-    scores = np.concatenate([one.scores for one in joined.values()])
+    scores, angles_deg, questions = (
+        np.concatenate([getattr(one, name) for one in joined.values()])
+        for name in ("scores", "angles_deg", "questions")
+    )
+    orders = np.array([[means[reader][model] for model in models] for reader in readers])
+    alpha, ranks = direction_alpha(angles_deg, questions, level), order_interval(orders, level)
+    order = np.array([[_mean(of_model) for of_model in of_reader] for of_reader in orders])
     own = conclusions(by_question, level)
     return Agreement(
         readers=tuple(readers),
         answers=int(((~np.isnan(scores)).sum(axis=1) > 1).sum()),
         sampled=any(len(one.keys) >= SAMPLE for one in readings.values()),
-        alpha=krippendorff_alpha(scores),
+        alpha=alpha.estimate,
+        alpha_interval=alpha,
+        alpha_of_scores=krippendorff_alpha(scores),
         pairs=tuple(_pairs(readers, joined)),
-        ranks=rank_agreement(np.array([[_mean(means[r][m]) for m in models] for r in readers])),
-        claims=tuple(claims(means, _lengths(readers, list(joined.values())), level)),
+        ranks=ranks.estimate,
+        ranks_interval=ranks,
+        ranks_p=order_p(order),
+        kendalls_w=rank_agreement(order),
+        claims=of_the_paper,
         conclusions=tuple(own),
         surviving=surviving_share(own),
     )
+
+
+def _readers(readings: Mapping[Who, Sampled]) -> list[str]:
+    """Those that have read something."""
+    return [name for name in dict.fromkeys(reader for reader, _ in readings) if _has_read(name, readings)]
+
+
+def _models(readings: Mapping[Who, Sampled]) -> list[str]:
+    return list(dict.fromkeys(model for _, model in readings))
+
+
+def _by_reader(
+    readers: Sequence[str], models: Sequence[str], tallies: Mapping[Who, Tally]
+) -> dict[str, dict[str, Array]]:
+    """Reader -> model -> (questions, prompts) of scores."""
+    return {
+        reader: {model: _by_question(tallies[reader, model]) for model in models if (reader, model) in tallies}
+        for reader in readers
+    }
 
 
 def _has_read(reader: str, readings: Mapping[Who, Sampled]) -> bool:

@@ -48,6 +48,12 @@ def focus(tally: Tally, condition: Condition | None) -> Tally:
     return tally.only("template", condition.template).only("intensity", condition.intensity)
 
 
+def has(tally: Tally, condition: Condition) -> bool:
+    """Whether its axes know the condition."""
+    there = (tally.axis("template").levels, tally.axis("intensity").levels)
+    return condition.template in there[0] and condition.intensity in there[1]
+
+
 def by_template(tally: Tally, condition: Condition | None) -> Tally:
     """Every template, at the headline's intensity."""
     return tally if condition is None else tally.only("intensity", condition.intensity)

@@ -32,6 +32,7 @@ from emoray.report.words import (
     number,
     p_value,
     percent,
+    raters,
     refusals,
     settings_line,
     several,
@@ -67,9 +68,16 @@ def page(summary: Summary) -> str:
         "conditions": sections.conditions(summary),
         "refusals": sections.refusals(summary),
         "refusal": refusals(summary.settings.refusals),
+        "order": sections.order(summary),
+        "maps": sections.maps(summary),
+        "looks": sections.looks(summary),
+        "directions": sections.directions(summary),
         "comparisons": _families(summary.comparisons),
+        "claims": sections.claims(summary),
         "agreement": sections.agreement(summary),
         "corrections": sections.corrections(summary),
+        "corrected_pairs": [_family(one) for one in summary.corrected_pairs[:MODELS]],
+        "raters": raters(summary.raters),
         "human_labels": sections.human_labels(summary),
         "beside": sections.beside(summary),
         "missing": sections.missing(summary),
@@ -387,7 +395,12 @@ def _families(comparisons: Sequence[Comparison]) -> Shown:
 
 
 def _family(family: Comparison) -> dict[str, Any]:
-    what = {"models": "Models, read by", "readers": "Readers of", "templates": "Templates of"}[family.of]
+    what = {
+        "models": "Models, read by",
+        "readers": "Readers of",
+        "templates": "Templates of",
+        "corrected models": "Models, read by people and",
+    }[family.of]
     return {
         "name": f"{what} {family.within}",
         "more": more([("pairs", len(family.differences) - ROWS)], "tables/differences.csv"),
@@ -665,6 +678,7 @@ def _sections(content: dict[str, Any]) -> list[tuple[str, str]]:
         ("questions", "Questions", True),
         ("conditions", "Templates", content["several_conditions"]),
         ("differences", "Differences", content["comparisons"].lines),
+        ("claims", "Claims", content["claims"]),
         ("agreement", "Agreement", content["agreement"]),
         ("corrections", "People", content["corrections"].lines),
         ("spread", "Spread", True),

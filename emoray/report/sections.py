@@ -9,6 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from emoray.analysis.claims import Claim
 from emoray.analysis.drift import Change
 from emoray.analysis.planning import enough_repetitions, half_width
 from emoray.analysis.summaries import Group
@@ -16,7 +17,7 @@ from emoray.analysis.variance import Parts
 from emoray.report import figures
 from emoray.report.agreement import ALL, Agreement
 from emoray.report.night import Night
-from emoray.report.shown import PANELS_EACH, ROWS, Shown, more, shown
+from emoray.report.shown import PANELS_EACH, READERS, ROWS, Shown, more, shown
 from emoray.report.summary import Settings, Summary
 from emoray.report.tables import (
     level_name,
@@ -28,15 +29,21 @@ from emoray.report.tables import (
 )
 from emoray.report.words import (
     UNKNOWN,
+    alone,
     count,
     hours,
     label_maps,
     listed,
+    looks_sentence,
     named,
     neutral,
     number,
+    ordinal,
     p_value,
     percent,
+    said_direction,
+    said_profile,
+    said_rank,
     share_with_error,
     standing,
     time_sentence,
@@ -69,13 +76,91 @@ def agreement(summary: Summary) -> dict[str, Any] | None:
         "more_pairs": more([("", len(found.pairs) - ROWS)], "tables/agreement.csv"),
         "all": ALL,
         "panels": _panels(summary, found),
-        "claims": [_claim(found, place) for place in range(len(found.claims))],
         "conclusions": [
             {"what": one.what, "verdicts": _verdicts(found, one.verdicts), "standing": standing(one)}
             for one in found.conclusions[:ROWS]
         ],
         "more_conclusions": more([("", len(found.conclusions) - ROWS)], "tables/conclusions.csv"),
     }
+
+
+def claims(summary: Summary) -> dict[str, Any] | None:
+    """What the paper concludes, under every reader; None where nothing was read."""
+    if not summary.claims:
+        return None
+    readers = list(summary.claims[0].conclusion.verdicts)
+    title = "What the paper concludes, put to this run"
+    if len(readers) > 1:
+        title = "Do the paper’s conclusions survive the change of reader?"
+    return {"title": title, "readers": readers, "lines": [_claim(one, readers) for one in summary.claims]}
+
+
+def order(summary: Summary) -> dict[str, Any] | None:
+    """The ranks of the models under every reader; None where there is nothing to order."""
+    readers = list(dict.fromkeys(one.reader for one in summary.ranks))[:READERS]
+    models = list(dict.fromkeys(one.model for one in summary.ranks))
+    places = {(one.reader, one.model): said_rank(one.rank) for one in summary.ranks}
+    if len(models) < 2:
+        return None
+    lines = [
+        {"model": model, "cells": [places.get((reader, model), UNKNOWN) for reader in readers]}
+        for model in models[:ROWS]
+    ]
+    return {"readers": readers, "lines": lines, "more": more([("", len(models) - ROWS)], "tables/models.csv")}
+
+
+def maps(summary: Summary) -> dict[str, Any] | None:
+    """Means and ranks under every shipped map; None without a reader of the 28 labels."""
+    names = list(dict.fromkeys(one.label_map for one in summary.by_maps))
+    found = {(one.label_map, one.reader, one.model): one for one in summary.by_maps}
+    who = list(dict.fromkeys((one.reader, one.model) for one in summary.by_maps))
+    if not who:
+        return None
+    lines = []
+    for reader, model in who[:ROWS]:
+        mine = [found.get((name, reader, model)) for name in names]
+        cells = [(with_interval(one.cosine), said_rank(one.rank)) if one else (UNKNOWN, UNKNOWN) for one in mine]
+        lines.append({"name": named(summary, model, reader), "cells": [cell for both in cells for cell in both]})
+    return {"names": names, "lines": lines, "more": more([("", len(who) - ROWS)], "tables/maps.csv")}
+
+
+def looks(summary: Summary) -> dict[str, Any] | None:
+    """What the means are worth at this look; None where it is the first."""
+    found = summary.looks
+    if found is None or found.look < 2:
+        return None
+    once = {(one.reader, one.model): one.scores.whole.group.cosine for one in summary.models}
+    lines = [
+        {
+            "name": named(summary, one.model, one.reader),
+            "cells": (with_interval(once[one.reader, one.model]), with_interval(one.cosine)),
+        }
+        for one in found.means
+    ]
+    return {
+        "caption": f"This is the {ordinal(found.look)} look at this run",
+        "lines": lines[:ROWS],
+        "more": more([("", len(lines) - ROWS)], "summary.json"),
+        "sentence": looks_sentence(found),
+    }
+
+
+def directions(summary: Summary) -> dict[str, Any]:
+    """Circular statistics, model by model."""
+    groups = [
+        {
+            "name": named(summary, one.model, one.reader),
+            "lines": [
+                {"state": f"{state.asked_deg:g}°", "cells": said_direction(state, p)}
+                for state, p in zip(one.states[:ROWS], one.p_holm, strict=False)
+            ],
+            "more": more([("states", len(one.states) - ROWS)], "tables/directions.csv"),
+            "profile": said_profile(one.profile),
+        }
+        for one in summary.directions[:PANELS_EACH]
+    ]
+    left_out = more([("models", len(summary.directions) - PANELS_EACH)], "tables/directions.csv")
+    return {"groups": groups, "more": left_out}
 
 
 def corrections(summary: Summary) -> Shown:
@@ -266,15 +351,19 @@ def _by_judge(summary: Summary) -> list[tuple[tuple[str, str], list[Any]]]:
     return [(who, list(some)) for who, some in groupby(ordered, key=lambda one: (one.reader, one.family))]
 
 
-def _claim(found: Agreement, place: int) -> dict[str, Any]:
-    claim = found.claims[place]
+def _claim(claim: Claim, readers: Sequence[str]) -> dict[str, Any]:
+    verdicts = [claim.conclusion.verdicts.get(reader, "unknown") for reader in readers]
+    p_values = [p_value(claim.p.get(reader, math.nan)) for reader in readers]
+    said = [
+        (_VERDICTS[verdict], "" if p == UNKNOWN else f"p {p}") for verdict, p in zip(verdicts, p_values, strict=True)
+    ]
     return {
         "what": claim.conclusion.what,
         "mark": claim.mark,
         "where": claim.where,
         "test": claim.test,
-        "verdicts": _verdicts(found, claim.conclusion.verdicts),
-        "standing": standing(claim.conclusion),
+        "verdicts": said,
+        "standing": standing(claim.conclusion) if len(readers) > 1 else alone(claim.conclusion),
     }
 
 

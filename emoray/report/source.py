@@ -17,11 +17,13 @@ from emoray import rows
 from emoray.analysis.summaries import AXES, score_values
 from emoray.analysis.tally import Factor, Tally
 from emoray.analysis.variance import identical_share
+from emoray.report.maps import map_values
 from emoray.report.night import FELT_COLUMNS, SAID_COLUMNS, Heard, Rounds, canaries
 from emoray.study.circumplex import NO_DIRECTION, Affect, Array
 from emoray.study.conditions import Condition
 from emoray.study.experiment import BLOCK_REPETITIONS, Sampling
 from emoray.study.goemotions import LabelMap
+from emoray.study.ratings import Label
 from emoray.study.scoring import NeutralRule, RefusalRule, Scores
 
 BATCH = 65_536  # rows at a time: a report of ten million rows needs the memory of one batch
@@ -87,6 +89,13 @@ class Sampled:
 
     keys: npt.NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, dtype=np.uint64))  # hashes, each once
     columns: dict[str, npt.NDArray[Any]] = field(default_factory=dict)  # name -> one value per key
+    highest: np.uint64 | None = None  # hash that is still wanted, once there were more than `SAMPLE`
+
+    def wanted(self, table: pa.Table) -> pa.Table:
+        """The rows that may be among the lowest: what the others hold need not be looked at."""
+        if self.highest is None:
+            return table
+        return table.filter(pa.array(_hash(table["key"].to_numpy()) <= self.highest))
 
     def add(self, keys: pa.ChunkedArray, **columns: npt.NDArray[Any]) -> None:
         self.keys = np.concatenate([self.keys, _hash(keys.to_numpy())])
@@ -98,6 +107,7 @@ class Sampled:
         """Brings the keys into order and lets go of what is too much."""
         lowest = np.argsort(self.keys, kind="stable")[:SAMPLE]
         self.keys, self.columns = self.keys[lowest], {name: one[lowest] for name, one in self.columns.items()}
+        self.highest = self.keys[-1] if len(self.keys) == SAMPLE else None
 
 
 @dataclass(frozen=True)
@@ -107,7 +117,7 @@ class HumanRead:
     key: str
     question_id: str
     asked: Affect
-    human: Affect | None  # None: without a direction
+    human: Label
     cosine: float  # the reader's; NaN where it found nothing
     refused: bool = False
 
@@ -119,7 +129,7 @@ class Closely:
     headline: Condition | None = None  # the only one whose single answers count; None: all do
     controls: frozenset[str] = frozenset()  # templates that enter no mean
     sample: bool = False  # for comparing readers
-    human: Mapping[str, Affect | None] = field(default_factory=dict)  # what people read, by key
+    human: Mapping[str, Label] = field(default_factory=dict)  # what people read, by key
     round_width: int = BLOCK_REPETITIONS  # repetitions that make a round of cells
 
 
@@ -184,7 +194,8 @@ def said(model: str, source: Rows, closely: Closely = Closely()) -> Said:
         found.examples = _few([*found.examples, *_candidates(model, answers)])
         found.labelled |= _pairs(_with_keys(answers, closely.human), "key", "question_id") if closely.human else {}
         if closely.sample:
-            found.sample.add(answers["key"], words=_words(answers["answer"]))
+            some = found.sample.wanted(answers)
+            found.sample.add(some["key"], words=_words(some["answer"]))
     found.sample.cut()
     return found
 
@@ -220,10 +231,10 @@ def _felt(
     refusals: RefusalRule,
     columns: Sequence[str],
 ) -> Felt:
-    found = Felt(_score_tally(rows.SCORED.empty_table()), Rounds(closely.round_width))
+    found = Felt(_score_tally(rows.SCORED.empty_table(), neutral), Rounds(closely.round_width))
     for batch in _flagged(source, columns):
         whole = rows.scored(batch.filter(pc.equal(batch["outcome"], rows.ANSWERED)), label_map, neutral, "as_read")
-        found.scores += _score_tally(_measured(whole))
+        found.scores += _score_tally(_measured(whole), neutral)
         found.revisions |= _distinct(batch, "reader_revision")
         by_rule = rows.under(whole, refusals)
         found.rounds.add(_without(by_rule, closely.controls))
@@ -233,7 +244,8 @@ def _felt(
             single = _of_condition(scored, closely.headline)
             found.human += _human_reads(single, closely.human)
         if closely.sample:
-            found.sample.add(single["key"], **_single(single))
+            some = found.sample.wanted(single)
+            found.sample.add(some["key"], **_single(some))
     found.sample.cut()
     found.examples.sort(key=lambda example: (example.state_deg, example.key))
     return found
@@ -339,19 +351,20 @@ def _count_failed(failed: pa.Table) -> Tally:
     return Tally.of(factors, {"n": np.ones(failed.num_rows)})
 
 
-def _score_tally(scored: pa.Table) -> Tally:
+def _score_tally(scored: pa.Table, neutral: NeutralRule) -> Tally:
     refused = rows.flags(scored["refused"])
     factors = {"refused": Factor((False, True), refused.astype(np.int64))}
     factors |= {axis: _factor(scored[_COLUMN_OF[axis]]) for axis in AXES}
     columns = {column.name: scored[column.name].to_numpy() for column in fields(Scores)}
-    was_read = rows.was_read(scored)
+    was_read, angles_deg = rows.was_read(scored), _angles_deg(scored)
     counts = {
         "read": was_read,
         "unread": scored["read_error"].is_valid().to_numpy(),
         "read_truncated": rows.flags(scored["truncated"]),
-        "neutral": was_read & np.isnan(_angles_deg(scored)),
+        "neutral": was_read & np.isnan(angles_deg),
+        "directed": was_read & ~np.isnan(angles_deg),
     }
-    return Tally.of(factors, counts | score_values(columns))
+    return Tally.of(factors, counts | score_values(columns) | map_values(scored, neutral))
 
 
 def _factor(column: pa.ChunkedArray) -> Factor:
@@ -436,7 +449,7 @@ def _with_keys(table: pa.Table, keys: Collection[str]) -> pa.Table:
     return table.filter(pc.is_in(table["key"], pa.array(list(keys), pa.string())))
 
 
-def _human_reads(scored: pa.Table, human: Mapping[str, Affect | None]) -> list[HumanRead]:
+def _human_reads(scored: pa.Table, human: Mapping[str, Label]) -> list[HumanRead]:
     names = ("key", "question_id", "valence", "arousal", "cosine", "refused")
     return [
         HumanRead(

@@ -12,8 +12,9 @@ import numpy as np
 import emoray
 from emoray.analysis.agreement import Conclusion
 from emoray.analysis.calibration import HumanReads, OnHumanText, on_human_text
-from emoray.analysis.correction import Corrected, corrected_questions
-from emoray.analysis.intervals import Interval, padded
+from emoray.analysis.claims import Claim
+from emoray.analysis.correction import Corrected, Labelled, corrected_differences, corrected_questions
+from emoray.analysis.intervals import Interval
 from emoray.analysis.paired import Difference, differences
 from emoray.analysis.summaries import (
     AXES,
@@ -27,7 +28,7 @@ from emoray.analysis.summaries import (
     whole,
 )
 from emoray.analysis.tally import Axis, Tally
-from emoray.report.agreement import Agreement, Who, agreement
+from emoray.report.agreement import Agreement, Who, agreement, paper_claims
 from emoray.report.conditions import (
     REFUSAL_RULES,
     OneCondition,
@@ -40,16 +41,22 @@ from emoray.report.conditions import (
     weighed,
     with_level,
 )
+from emoray.report.directions import Directions, directions
+from emoray.report.looks import Looks, looks_of
+from emoray.report.maps import ByMap, by_maps
 from emoray.report.night import Night, Watched, night, one_family, round_width
-from emoray.report.source import Closely, Example, Felt, HumanRead, Said, Source, felt, said, under
+from emoray.report.order import Ranked, ranked
+from emoray.report.people import Raters, labelled_of, raters_of
+from emoray.report.source import Closely, Example, Felt, Said, Source, felt, said, under
 from emoray.rows import ANSWERED, OtherLabels
 from emoray.study import families, prompts
-from emoray.study.circumplex import Affect, Array, cosines
+from emoray.study.circumplex import Array
 from emoray.study.conditions import Condition, controls_of, headline_of
 from emoray.study.endings import Ending, ending_of
 from emoray.study.experiment import Sampling
 from emoray.study.goemotions import DIRECT, LabelMap
-from emoray.study.scoring import NeutralRule, RefusalRule
+from emoray.study.ratings import Label
+from emoray.study.scoring import NeutralRule, RefusalRule, Rules
 
 FORMAT = 2  # of summary.json
 
@@ -65,9 +72,10 @@ class Settings:
     seed: int = 0
     own_maps: Mapping[str, LabelMap] = field(default_factory=dict)  # of readers whose labels are not GoEmotions'
     human_text: Mapping[str, HumanReads] = field(default_factory=dict)  # reader -> what it made of human text
-    human_labels: Mapping[str, Affect | None] = field(default_factory=dict)  # key -> what people read in that answer
+    human_labels: Mapping[str, Label] = field(default_factory=dict)  # key -> what people read in that answer
     refusals: RefusalRule = "zero"
     beside: Settings | None = None  # the run's own, where the report was asked for under others
+    looked: tuple[int, ...] = ()  # answers that there were when the run was reported on before
 
     def map_of(self, reader: str) -> LabelMap:
         return self.own_maps.get(reader, self.label_map)
@@ -222,8 +230,15 @@ class Summary:
     models: tuple[ModelSummary, ...]  # best mean first within a reader
     comparisons: tuple[Comparison, ...]
     examples: tuple[Example, ...]
+    ranks: tuple[Ranked, ...] = ()  # of what was scored, in the order of the models
+    by_maps: tuple[ByMap, ...] = ()  # under every shipped label map, by readers that know the 28 labels
+    directions: tuple[Directions, ...] = ()  # in the order of the models
+    looks: Looks | None = None
+    claims: tuple[Claim, ...] = ()  # the paper's conclusions, under every reader: one family of tests
     agreement: Agreement | None = None  # None for fewer than two readers
     corrections: tuple[Correction, ...] = ()  # in the order of the models
+    corrected_pairs: tuple[Comparison, ...] = ()  # of the corrected means, by reader
+    raters: Raters | None = None  # None where nobody read what another had read
     beside: tuple[Beside, ...] = ()
     kinships: tuple[Kinship, ...] = ()
     nights: tuple[Night, ...] = ()  # a model each, by name
@@ -264,10 +279,12 @@ class Summary:
             "human_labels": len(self.settings.human_labels),
         }
         names = (
-            "design", "models", "comparisons", "agreement", "corrections", "beside", "kinships", "nights",
-            "watched", "left_out", "examples",
+            "design", "models", "comparisons", "ranks", "by_maps", "directions", "looks", "claims", "agreement",
+            "corrections", "beside", "kinships", "nights", "watched", "left_out", "examples",
         )  # fmt: skip
         rest = {name: getattr(self, name) for name in names}
+        if self.corrections:
+            rest |= {"corrected_pairs": self.corrected_pairs, "raters": self.raters}
         if self.drawn:
             rest["drawn"] = self.drawn
         if self.lost_usd:
@@ -286,7 +303,7 @@ def summarize(source: Source, settings: Settings) -> Summary:
     """
     manifest = source.manifest()
     readers = _in_order(source.readers(), manifest or {})
-    closely = Closely(sample=len(readers) > 1, human=settings.human_labels, round_width=round_width(manifest or {}))
+    closely = Closely(sample=True, human=settings.human_labels, round_width=round_width(manifest or {}))
     heard = {model: said(model, source.answers(model), closely) for model in source.models()}
     _check_labels(settings.human_labels, heard)
     closely = _within(closely, manifest or {}, heard)
@@ -313,17 +330,33 @@ def summarize(source: Source, settings: Settings) -> Summary:
         [night(model, one.heard, _rng(settings, model)) for model, one in sorted(heard.items())],
         [read[who].rounds.watched(who[1], who[0], _rng(settings, "/".join(who))) for who in order],
     )
+    comparisons = tuple(
+        _comparisons({who: tallies[who] for who in order}, _by_template(ruled, closely.headline), settings.level)
+    )
+    claims = _claims(tallies, read, heard, settings)
+    labelled = _labelled({who: tallies[who] for who in order}, read, settings)
     return Summary(
         run=_run(manifest),
         settings=settings,
         design=_design(axes, list(heard.values()), settings.label_map, (manifest or {}).get("marks", {}), closely),
         models=tuple(found),
-        comparisons=tuple(
-            _comparisons({who: tallies[who] for who in order}, _by_template(ruled, closely.headline), settings.level)
+        comparisons=comparisons,
+        ranks=_ranks(found, comparisons, settings.level),
+        by_maps=by_maps({who: tallies[who] for who in order}, settings.level),
+        directions=tuple(directions(*who, tallies[who], settings.level) for who in order),
+        looks=looks_of(
+            manifest or {},
+            sum({one.model: one.counts.answers for one in found}.values()),
+            settings.looked,
+            {who: tallies[who] for who in order},
+            settings.level,
         ),
+        claims=claims,
         examples=tuple(example for who in order for example in read[who].examples),
-        agreement=_agreement(tallies, read, heard, settings),
-        corrections=tuple(_corrections({who: tallies[who] for who in order}, read, settings)),
+        agreement=_agreement(tallies, read, heard, settings, claims),
+        corrections=tuple(_corrections(labelled, settings.level)),
+        corrected_pairs=tuple(_corrected_pairs(labelled, settings.level)),
+        raters=raters_of(settings.human_labels, [one.labelled for one in heard.values()], settings.level),
         beside=tuple(_beside(source, {who: tallies[who] for who in order}, settings, closely)),
         kinships=tuple(_kinships(manifest or {}, readers)),
         nights=nights,
@@ -374,14 +407,31 @@ def _axes(tallies: Sequence[Tally], headline: Condition | None) -> tuple[Axis, .
     return tuple(axes)
 
 
-def _agreement(
+def _claims(
     tallies: Mapping[Who, Tally], read: Mapping[Who, Felt], heard: Mapping[str, Said], settings: Settings
+) -> tuple[Claim, ...]:
+    readings = {who: one.sample for who, one in read.items()}
+    return paper_claims(tallies, readings, {model: one.sample for model, one in heard.items()}, settings.level)
+
+
+def _agreement(
+    tallies: Mapping[Who, Tally],
+    read: Mapping[Who, Felt],
+    heard: Mapping[str, Said],
+    settings: Settings,
+    claims: tuple[Claim, ...],
 ) -> Agreement | None:
     readings = {who: one.sample for who, one in read.items()}
-    return agreement(tallies, readings, {model: one.sample for model, one in heard.items()}, settings.level)
+    return agreement(tallies, readings, {model: one.sample for model, one in heard.items()}, settings.level, claims)
 
 
-def _check_labels(labels: Mapping[str, Affect | None], heard: Mapping[str, Said]) -> None:
+def _ranks(models: Sequence[ModelSummary], comparisons: Sequence[Comparison], level: float) -> tuple[Ranked, ...]:
+    scored = {(one.reader, one.model): one.scores.whole.group for one in models if one.scores.whole.group.scored}
+    pairs = {one.within: one.differences for one in comparisons if one.of == "models"}
+    return ranked({who: group.cosine.estimate for who, group in scored.items()}, pairs, level)
+
+
+def _check_labels(labels: Mapping[str, Label], heard: Mapping[str, Said]) -> None:
     """Every label belongs to an answer, and every model that has any has them on two questions at least."""
     unknown = set(labels).difference(*(one.labelled for one in heard.values()))
     if unknown:
@@ -411,33 +461,33 @@ def _check_reads(read: Mapping[Who, Felt], settings: Settings, headline: Conditi
             )
 
 
-def _corrections(tallies: Mapping[Who, Tally], read: Mapping[Who, Felt], settings: Settings) -> list[Correction]:
-    return [
-        Correction(*who, _corrected(tally, read[who].human, settings))
+def _labelled(tallies: Mapping[Who, Tally], read: Mapping[Who, Felt], settings: Settings) -> dict[Who, Labelled]:
+    """What has been labelled, with the weights of the tables: a question's mean is that of its prompts."""
+    return {
+        who: labelled_of(
+            moments(tally.without("refused"), "cosine").fit.question_means,
+            tally.axis("question").levels,
+            read[who].human,
+            Rules(settings.neutral, settings.refusals),
+        )
         for who, tally in tallies.items()
         if read[who].human
+    }
+
+
+def _corrections(labelled: Mapping[Who, Labelled], level: float) -> list[Correction]:
+    return [
+        Correction(*who, corrected_questions(one.means, one.scores, one.human, level, one.by_rater))
+        for who, one in labelled.items()
     ]
 
 
-def _corrected(tally: Tally, labelled: Sequence[HumanRead], settings: Settings) -> Corrected:
-    """With the weights of the tables: a question's mean is that of its prompts."""
-    means = moments(tally.without("refused"), "cosine").fit.question_means
-    both = list(zip(labelled, _human_cosines(labelled, settings), strict=True))
-    questions = tally.axis("question").levels
-    scores = padded([[one.cosine for one, _ in both if one.question_id == q] for q in questions])
-    human = padded([[people for one, people in both if one.question_id == q] for q in questions])
-    return corrected_questions(means, scores, human, settings.level)
-
-
-def _human_cosines(labelled: Sequence[HumanRead], settings: Settings) -> list[float]:
-    """The scores that people's readings give, under the same rules as the reader's."""
-    asked = np.array([(one.asked.valence, one.asked.arousal) for one in labelled])
-    people = np.array([(one.human.valence, one.human.arousal) if one.human else (0.0, 0.0) for one in labelled])
-    found = cosines(asked, people)
-    found = np.nan_to_num(found) if settings.neutral == "zero" else found
-    if settings.refusals != "as_read":
-        found[[one.refused for one in labelled]] = 0.0 if settings.refusals == "zero" else np.nan
-    return [float(x) for x in found]
+def _corrected_pairs(labelled: Mapping[Who, Labelled], level: float) -> list[Comparison]:
+    found = []
+    for reader in dict.fromkeys(reader for reader, _ in labelled):
+        mine = {model: one for (whose, model), one in labelled.items() if whose == reader}
+        found += [Comparison("corrected models", reader, corrected_differences(mine, level))] if len(mine) > 1 else []
+    return found
 
 
 def _beside(source: Source, tallies: Mapping[Who, Tally], settings: Settings, closely: Closely) -> list[Beside]:

@@ -6,17 +6,18 @@ import csv
 import io
 import math
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from emoray.analysis.agreement import Pair
 from emoray.analysis.correction import Corrected
 from emoray.analysis.drift import Drift
 from emoray.analysis.intervals import Interval
+from emoray.analysis.simultaneous import Rank
 from emoray.analysis.summaries import Group
 from emoray.report.agreement import Agreement
 from emoray.report.conditions import Weighed
-from emoray.report.summary import ModelSummary, Scores, Summary, exact
+from emoray.report.summary import Comparison, ModelSummary, Scores, Summary, exact
 from emoray.report.words import (
     condition,
     count,
@@ -26,6 +27,8 @@ from emoray.report.words import (
     number,
     p_value,
     percent,
+    said_direction,
+    said_rank,
     settings_line,
     share_with_interval,
     standing,
@@ -52,18 +55,22 @@ _MEASURES = (
     "expected_cosine_low", "expected_cosine_high",
 )  # fmt: skip
 # the first column of numbers of a table
-_NUMBERS = ("answers", "read", "scored", "difference", "labelled", "correlation", "rounds")
+_NUMBERS = (
+    "answers", "read", "scored", "difference", "labelled", "correlation", "rounds", "mean cosine", "directed",
+    "elevation",
+)  # fmt: skip
 
 
 def tables(summary: Summary) -> tuple[Table, ...]:
     """Models, states, questions, templates, intensities, differences; where any refused, under each rule for refusals.
 
-    Conditions where there are several; what refusals and failures weigh, where there are any.
-    Agreement and conclusions where there are several readers, corrections where people labelled some answers, drift
-    where prompts were asked often enough to see one.
+    Conditions where there are several; what refusals and failures weigh, where there are any. The paper's claims where
+    anything was read, agreement and conclusions where there are several readers, corrections and their differences
+    where people labelled some answers, drift where prompts were asked often enough to see one.
     """
     several = (_agreement(summary.agreement), _conclusions(summary.agreement)) if summary.agreement else ()
-    corrected = (_corrections(summary),) if summary.corrections else ()
+    claimed = (_claims(summary),) if summary.claims else ()
+    corrected = (_corrections(summary), _corrected_pairs(summary)) if summary.corrections else ()
     moved = (_drifts(summary),) if any(one.drifts for one in summary.watched) else ()
     return (
         _models(summary),
@@ -74,6 +81,9 @@ def tables(summary: Summary) -> tuple[Table, ...]:
         _differences(summary),
         *((_conditions(summary),) if summary.design.several_conditions else ()),
         *((_refusals(summary),) if any(one.counts.refused or one.counts.failures for one in summary.models) else ()),
+        *((_maps(summary),) if summary.by_maps else ()),
+        *((_directions(summary), _profiles(summary)) if summary.directions else ()),
+        *claimed,
         *several,
         *corrected,
         *moved,
@@ -168,13 +178,15 @@ def _models(summary: Summary) -> Table:
         "unread", "read_truncated", "neutral", "identical", *_MEASURES, "shuffled_mean", "shuffled_p95", "shuffled_p",
         "effective_n", "variance_question", "variance_state", "variance_interaction", "variance_repetition",
         "variance_question_error", "variance_state_error", "variance_interaction_error", "variance_repetition_error",
+        "rank", "rank_low", "rank_high",
     )  # fmt: skip
+    places = {(one.reader, one.model): one.rank for one in summary.ranks}
     variants = [(one, kept, scores) for one in summary.models for kept, scores in _variants(summary, one)]
     return Table(
         "models",
         f"Mean cosine by model. Settings: {settings_line(summary.settings)}.",
         columns,
-        tuple(_model_row(*variant) for variant in variants),
+        tuple((*_model_row(*variant), *_place_cells(variant[0], variant[2], places)) for variant in variants),
         ("model", "reader", "refusals", "answers", "failed", *_said_columns(summary), "shuffled", "p"),
         tuple(_model_said(*variant, on_human_text=_validated(summary)) for variant in variants),
     )
@@ -192,6 +204,12 @@ def _model_row(one: ModelSummary, refusals: str, scores: Scores) -> tuple[Cell, 
         parts.interaction_error, parts.repetition_error,
     )  # fmt: skip
     return (one.reader, one.model, refusals, *counted, *_measures(whole.group), *control, *variances)
+
+
+def _place_cells(one: ModelSummary, scores: Scores, places: Mapping[tuple[str, str], Rank]) -> tuple[Cell, Cell, Cell]:
+    """Place, and from which to which it may be; only of the scores that the report is about."""
+    rank = places.get((one.reader, one.model)) if scores is one.scores else None
+    return (None, None, None) if rank is None else (rank.place, rank.low, rank.high)
 
 
 def _model_said(one: ModelSummary, refusals: str, scores: Scores, *, on_human_text: bool) -> tuple[str, ...]:
@@ -280,11 +298,20 @@ def _means(weighed: Weighed) -> tuple[Interval, ...]:
 
 
 def _differences(summary: Summary) -> Table:
-    found = [(family, one) for family in summary.comparisons for one in family.differences]
+    what = "Paired differences of mean cosines over questions, a minus b; p after Holm holds for the whole family."
+    return _pairs("differences", what, summary.comparisons, summary)
+
+
+def _corrected_pairs(summary: Summary) -> Table:
+    what = "Paired differences of corrected means, a minus b; p after Holm holds for all pairs of a reader."
+    return _pairs("corrected_differences", what, summary.corrected_pairs, summary)
+
+
+def _pairs(name: str, what: str, families: Sequence[Comparison], summary: Summary) -> Table:
+    found = [(family, one) for family in families for one in family.differences]
     return Table(
-        "differences",
-        f"Paired differences of mean cosines over questions, a minus b; p after Holm holds for the whole family. "
-        f"Settings: {settings_line(summary.settings)}.",
+        name,
+        f"{what} Settings: {settings_line(summary.settings)}.",
         ("of", "within", "a", "b", "difference", "low", "high", "p", "p_holm"),
         tuple(
             (f.of, f.within, d.a, d.b, d.interval.estimate, d.interval.low, d.interval.high, d.p, d.p_holm)
@@ -298,8 +325,9 @@ def _differences(summary: Summary) -> Table:
 def _agreement(found: Agreement) -> Table:
     return Table(
         "agreement",
-        f"Agreement of readers on the same answers. Krippendorff's alpha of all readers {number(found.alpha)} (single "
-        f"answers, interval), Kendall's W of the order of models {number(found.ranks)}.",
+        "Agreement of readers on the same answers. Krippendorff's alpha of all readers "
+        f"{with_interval(found.alpha_interval)} (directions in single answers), Kendall's W of the order of models "
+        f"{with_interval(found.ranks_interval)} (0 by chance, p {p_value(found.ranks_p)}).",
         ("model", "a", "b", "answers", "correlation", "cell_correlation", "circular_correlation", "mean_turn_deg"),
         tuple(
             (on.model, p.first, p.second, p.answers, p.correlation, p.cell_correlation, p.circular, p.mean_turn_deg)
@@ -314,6 +342,83 @@ def said_pair(pair: Pair) -> tuple[str, ...]:
     """Answers, correlations of answers, cells and angles, and the mean turn, for people."""
     turn = "–" if math.isnan(pair.mean_turn_deg) else f"{pair.mean_turn_deg:.0f}°"
     return (f"{pair.answers:,}", number(pair.correlation), number(pair.cell_correlation), number(pair.circular), turn)
+
+
+def _maps(summary: Summary) -> Table:
+    found = [((one.label_map, one.reader, one.model), one) for one in summary.by_maps]
+    return Table(
+        "maps",
+        "The same readings under every shipped label map: mean cosines, and ranks with the places not ruled out. "
+        f"Settings, but for the map: {settings_line(summary.settings)}.",
+        ("label_map", "reader", "model", "cosine", "cosine_low", "cosine_high", "rank", "rank_low", "rank_high"),
+        tuple((*who, *_bounds(one.cosine), one.rank.place, one.rank.low, one.rank.high) for who, one in found),
+        ("label map", "reader", "model", "mean cosine", "rank"),
+        tuple((*who, with_interval(one.cosine), said_rank(one.rank)) for who, one in found),
+    )
+
+
+def _directions(summary: Summary) -> Table:
+    found = [
+        ((one.reader, one.model), state, p)
+        for one in summary.directions
+        for state, p in zip(one.states, one.p_holm, strict=True)
+    ]
+    return Table(
+        "directions",
+        "Where the answers to each state were read, questions as the sample; p of the V-test against the state asked "
+        f"for after Holm for all states of a model. Settings: {settings_line(summary.settings)}.",
+        (
+            "reader",
+            "model",
+            "state_deg",
+            "directed",
+            "mean_deg",
+            "resultant_length",
+            "bias_deg",
+            "bias_low",
+            "bias_high",
+            "v",
+            "p",
+            "p_holm",
+        ),
+        tuple(
+            (*who, d.asked_deg, d.directed, d.mean_deg, d.length, *_bounds(d.bias), d.v, d.p, p) for who, d, p in found
+        ),
+        ("reader", "model", "state", "directed", "mean direction", "resultant length", "bias", "p (Holm)"),
+        tuple((*who, f"{d.asked_deg:g}", *said_direction(d, p)) for who, d, p in found),
+    )
+
+
+def _profiles(summary: Summary) -> Table:
+    found = [((one.reader, one.model), one.profile) for one in summary.directions if one.profile is not None]
+    waves = [(who, (p.elevation, p.amplitude, p.displacement), p.fit) for who, p in found]
+    names = ("elevation", "amplitude", "displacement_deg")
+    return Table(
+        "profiles",
+        "The wave of the mean cosines around the circle (structural summary), questions as the sample. "
+        f"Settings: {settings_line(summary.settings)}.",
+        ("reader", "model", *(f"{name}{end}" for name in names for end in ("", "_low", "_high")), "fit"),
+        tuple((*who, *(bound for one in wave for bound in _bounds(one)), fit) for who, wave, fit in waves),
+        ("reader", "model", "elevation", "amplitude", "displacement", "fit"),
+        tuple((*who, *(with_interval(one) for one in wave), number(fit)) for who, wave, fit in waves),
+    )
+
+
+def _claims(summary: Summary) -> Table:
+    lines = [
+        (one.conclusion.what, one.mark, one.test, reader, verdict, one.p.get(reader, math.nan))
+        for one in summary.claims
+        for reader, verdict in one.conclusion.verdicts.items()
+    ]
+    return Table(
+        "claims",
+        "The paper's conclusions, put to this run; their tests are ours, one-sided over questions, p after Holm for "
+        f"all of this table together. Settings: {settings_line(summary.settings)}.",
+        ("conclusion", "mark", "test", "reader", "verdict", "p_holm"),
+        tuple(lines),
+        ("conclusion", "mark", "reader", "verdict", "p (Holm)"),
+        tuple((what, mark, reader, verdict, p_value(p)) for what, mark, _, reader, verdict, p in lines),
+    )
 
 
 def _conclusions(found: Agreement) -> Table:
@@ -339,7 +444,7 @@ def _corrections(summary: Summary) -> Table:
     found = [((one.reader, one.model), one.corrected) for one in summary.corrections]
     columns = (
         "reader", "model", "labelled", "questions", "cosine", "cosine_low", "cosine_high", "shift", "corrected",
-        "corrected_low", "corrected_high", "human", "human_low", "human_high",
+        "corrected_low", "corrected_high", "human", "human_low", "human_high", "lambda", "raters",
     )  # fmt: skip
     return Table(
         "corrections",
@@ -348,10 +453,20 @@ def _corrections(summary: Summary) -> Table:
         f"Settings: {settings_line(summary.settings)}.",
         columns,
         tuple(
-            (*who, c.labelled, c.questions, *_bounds(c.raw), c.shift, *_bounds(c.corrected), *_bounds(c.human))
+            (
+                *who,
+                c.labelled,
+                c.questions,
+                *_bounds(c.raw),
+                c.shift,
+                *_bounds(c.corrected),
+                *_bounds(c.human),
+                c.tuned,
+                c.raters,
+            )
             for who, c in found
         ),
-        ("reader", "model", "labelled", "questions", "as read", "corrected", "people alone"),
+        ("reader", "model", "labelled", "questions", "as read", "corrected", "people alone", "lambda"),
         tuple((*who, *said_correction(c)) for who, c in found),
     )
 
@@ -404,9 +519,9 @@ def said_drift(found: Drift) -> tuple[str, ...]:
 
 
 def said_correction(found: Corrected) -> tuple[str, ...]:
-    """Labelled answers, their questions, and the three means, for people."""
+    """Labelled answers, their questions, the three means and lambda, for people."""
     means = map(with_interval, (found.raw, found.corrected, found.human))
-    return (f"{found.labelled:,}", f"{found.questions:,}", *means)
+    return (f"{found.labelled:,}", f"{found.questions:,}", *means, number(found.tuned))
 
 
 def _bounds(interval: Interval) -> tuple[float, float, float]:

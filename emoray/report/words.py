@@ -6,8 +6,13 @@ import math
 from collections.abc import Sequence
 
 from emoray.analysis.agreement import Conclusion
+from emoray.analysis.circular import Direction, Profile
 from emoray.analysis.intervals import Interval
+from emoray.analysis.simultaneous import Rank
 from emoray.report.agreement import Agreement
+from emoray.report.looks import Looks
+from emoray.report.order import Ranked, fair
+from emoray.report.people import Raters
 from emoray.report.summary import ModelSummary, Settings, Summary
 from emoray.study.scoring import RefusalRule
 
@@ -107,15 +112,11 @@ def _result(summary: Summary) -> str:
     if not scored:
         waiting = sum({one.model: one.counts.answers for one in summary.models}.values())
         return f"Nothing has been scored yet: {count(waiting, 'answer')} to read."
-    field = [one for one in scored if one.reader == scored[0].reader]
-    best, last = field[0], field[-1]
-    if len(field) == 1:
-        start = (
-            f"Asked for {count(len(summary.design.states), 'emotional state')}, {best.model} was read as expressing "
-        )
-        return f"{start}them with a mean cosine of {_score(best)}. {_control(best)}"
-    start = f"Of {len(field)} models, {best.model} came closest to the emotional states that it was asked for: "
-    return f"{start}mean cosine {_score(best)}; {last.model} stayed farthest, {_mean(last)}. {_control(best)}"
+    if len({one.model for one in scored}) == 1:
+        return _of_one_model(summary, scored)
+    if len({one.reader for one in scored}) == 1:
+        return f"{_leaders(summary, scored)}{_last(summary, scored)}. {_controls(summary, scored)}"
+    return _by_every_reader(summary, scored)
 
 
 def named(summary: Summary, model: str, reader: str) -> str:
@@ -161,17 +162,71 @@ _GOOD, _LEAST = 0.8, 0.667  # of alpha: Krippendorff's own advice (2004)
 
 def agreement(found: Agreement) -> str:
     """How far the readers agree, for a person who knows none of the measures."""
-    alpha = number(found.alpha)
+    alpha, low, high = (
+        f"Krippendorff’s α {with_interval(found.alpha_interval)}",
+        found.alpha_interval.low,
+        found.alpha_interval.high,
+    )
     if not math.isfinite(found.alpha):
         trust = "nothing varies in what they read, so their agreement cannot be told"
-    elif found.alpha >= _GOOD:
-        trust = f"they agree well on single answers (Krippendorff’s α {alpha})"
-    elif found.alpha >= _LEAST:
-        trust = f"they agree on single answers well enough for tentative conclusions (Krippendorff’s α {alpha})"
+    elif low >= _GOOD:
+        trust = f"they agree well on single answers ({alpha})"
+    elif low >= _LEAST:
+        trust = f"they agree on single answers well enough for tentative conclusions ({alpha})"
+    elif high < _LEAST:
+        trust = f"they agree too little for any single reading to be relied on ({alpha}; 0.80 is good)"
     else:
-        trust = f"they agree too little for any single reading to be relied on (Krippendorff’s α {alpha}; 0.80 is good)"
+        trust = f"these questions cannot tell whether they agree enough on single answers ({alpha}; 0.80 is good)"
     readers = f"The readers {listed(found.readers)} had the same answers before them: {trust}."
     return f"{readers} {_order(found)}{_conclusions(found)}"
+
+
+def said_direction(found: Direction, p_holm: float) -> tuple[str, ...]:
+    """Readings with a direction, their mean direction, resultant length, bias and the V-test's p, for people."""
+    middle = f"{number(found.mean_deg, 0)}°" if math.isfinite(found.mean_deg) else UNKNOWN
+    return (f"{found.directed:,}", middle, number(found.length), with_interval(found.bias, 0), p_value(p_holm))
+
+
+def said_profile(found: Profile | None) -> str:
+    """The structural summary in a sentence; "" where there is none."""
+    if found is None:
+        return ""
+    return (
+        f"The scores rise and fall around the circle by a wave of amplitude {with_interval(found.amplitude)} that is "
+        f"highest at {with_interval(found.displacement, 0)} degrees (elevation {with_interval(found.elevation)}); it "
+        f"explains {percent(found.fit)} of how states differ."
+    )
+
+
+def looks_sentence(found: Looks) -> str:
+    """What looking again does to p-values and intervals."""
+    attempts, states = count(found.attempts, "attempt"), count(len(found.answers), "state")
+    return (
+        f"{attempts} added answers, and reports are known of {states} of the run. Every other interval and p on this "
+        "page takes this look as the only one: who goes on until one of them shows what was hoped for is wrong more "
+        f"often. At this look, a p below {p_value(found.alpha)} holds however often the run is looked at, and so do "
+        "the intervals of the last column (α · 6 / (π² k²) for the k-th look)."
+    )
+
+
+def said_rank(rank: Rank) -> str:
+    """1, or 2 [1, 3] where other places are possible."""
+    return f"{rank.place}" if rank.low == rank.high else f"{rank.place} [{rank.low}, {rank.high}]"
+
+
+def alone(conclusion: Conclusion) -> str:
+    """What becomes of a conclusion under the only reader that there is."""
+    (verdict,) = conclusion.verdicts.values()
+    return {"yes": "holds", "no": "does not hold", "open": "is open"}.get(verdict, "cannot be told")
+
+
+def raters(found: Raters | None) -> str:
+    """How far people agree who read the same answers; "" where none did."""
+    if found is None:
+        return ""
+    who = listed(found.names) if found.names else f"Up to {found.most} people"
+    alpha = f"Krippendorff’s α of the directions that they read is {with_interval(found.alpha)} (0.80 is good)"
+    return f"{who} read the same answers, {found.answers:,} of them: {alpha}."
 
 
 def standing(conclusion: Conclusion) -> str:
@@ -196,9 +251,14 @@ def standing(conclusion: Conclusion) -> str:
 def _order(found: Agreement) -> str:
     if not math.isfinite(found.ranks):
         return ""
-    w = f"(Kendall’s W {number(found.ranks)}, where 1 is the same order and 0 none in common)"
+    p = p_value(found.ranks_p)
+    by_chance = f"p {p}" if p.startswith("<") else f"p = {p}"
+    w = f"(Kendall’s W {with_interval(found.ranks_interval)} where 1 is the same order and 0 is chance, {by_chance})"
+    doubt = "" if found.ranks_p <= 0.05 else ", which readers that know nothing of one another may do as well"
     if found.ranks >= 1 - 1e-9:
-        return f"They put the models into the same order {w}. "
+        return f"They put the models into the same order {w}{doubt}. "
+    if doubt:
+        return f"Their orders of the models cannot be told from chance {w}. "
     return f"They do not put the models into quite the same order {w}. "
 
 
@@ -234,6 +294,93 @@ def several(names: Sequence[str]) -> str:
     return ", ".join(names) if len(names) <= _MOST_NAMES else listed(names)
 
 
+_MOST_READERS = 4  # in the headline
+
+
+def _of_one_model(summary: Summary, scored: Sequence[ModelSummary]) -> str:
+    """By every reader, as far as a sentence holds them."""
+    first, rest = scored[0], scored[1:]
+    start = f"Asked for {count(len(summary.design.states), 'emotional state')}, {first.model} was read as expressing "
+    by = f" by {first.reader}" if rest else ""
+    others = [f"{_mean(one)} by {one.reader}" for one in rest[: _MOST_READERS - 1]]
+    others += [f"others by {count(len(rest) + 1 - _MOST_READERS, 'more reader')}"] if len(rest) >= _MOST_READERS else []
+    said = "".join(f"; {one}" for one in others)
+    control = _control(first) if not rest else f"Read by {first.reader}: {_control(first)}"
+    return f"{start}them with a mean cosine of {_score(first)}{by}{said}. {control}"
+
+
+def _by_every_reader(summary: Summary, scored: Sequence[ModelSummary]) -> str:
+    """Who leads under each reader, alike ones together."""
+    fields = {reader: _field(scored, reader) for reader in dict.fromkeys(one.reader for one in scored)}
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for reader, field in fields.items():
+        alike.setdefault(tuple(sorted(_top(summary, field))), []).append(reader)
+    first = fields[next(iter(fields))]
+    if len(alike) == 1:
+        start = f"Whoever reads ({listed(list(fields))}): {_lower(_leaders(summary, first))}, read by {first[0].reader}"
+        return f"{start}{_last(summary, first)}. {_controls(summary, first)}"
+    parts = [
+        f"read by {listed(some)}, {_lower(_leaders(summary, fields[some[0]]))}"
+        for some in list(alike.values())[:_MOST_READERS]
+    ]
+    parts += [f"{len(alike) - _MOST_READERS:,} more readings of it below"] if len(alike) > _MOST_READERS else []
+    return f"The readers do not put the same models first: {'; '.join(parts)}."
+
+
+def _field(scored: Sequence[ModelSummary], reader: str) -> list[ModelSummary]:
+    return [one for one in scored if one.reader == reader]
+
+
+def _top(summary: Summary, field: Sequence[ModelSummary]) -> list[str]:
+    return [one.model for one in _places(summary, field) if one.first] or [one.model for one in field]
+
+
+def _places(summary: Summary, field: Sequence[ModelSummary]) -> list[Ranked]:
+    return [one for one in summary.ranks if one.reader == field[0].reader]
+
+
+def _leaders(summary: Summary, field: Sequence[ModelSummary]) -> str:
+    """Who came closest, where that is told; else among whom it is not."""
+    top = _top(summary, field)
+    best = [one for one in field if one.model in top]
+    if len(field) == 1:
+        return f"{best[0].model} alone was read, with a mean cosine of {_score(best[0])}"
+    if len(best) == 1:
+        start = f"Of {len(field)} models, {best[0].model} came closest to the emotional states that it was asked for: "
+        return f"{start}mean cosine {_score(best[0])}"
+    low = number(best[-1].scores.whole.group.cosine.estimate)
+    means = f"mean cosines {low} to {number(best[0].scores.whole.group.cosine.estimate)}"
+    if len(best) == len(field):
+        return f"Of {len(field)} models, {listed([one.model for one in best])} are not told apart: {means}"
+    return f"Of {len(field)} models, {listed([one.model for one in best])} are not told apart at the top: {means}"
+
+
+def _last(summary: Summary, field: Sequence[ModelSummary]) -> str:
+    """Who stayed farthest, where that is told; nothing where it may be one of those at the top."""
+    places = _places(summary, field)
+    last = [one.model for one in places if one.last]
+    if not last or any(one.first and one.last for one in places):
+        return ""
+    if len(last) == 1:
+        return f"; {last[0]} stayed farthest, {_mean(next(one for one in field if one.model == last[0]))}"
+    return f"; {listed(last)} are not told apart at the bottom"
+
+
+def _controls(summary: Summary, field: Sequence[ModelSummary]) -> str:
+    """The shuffled control of who is at the top; p is corrected for all models that might have stood there."""
+    p = fair({one.model: one.scores.whole.shuffled.p for one in field})
+    top = _top(summary, field)
+    best = [one for one in field if one.model in top and math.isfinite(p[one.model])]
+    if len(best) < 2:
+        return _control(best[0], p[best[0].model]) if best else ""
+    last = max(best, key=lambda one: p[one.model])
+    return f"Of these, {last.model} is the least sure. {_control(last, p[last.model])}"
+
+
+def _lower(sentence: str) -> str:
+    return f"of {sentence.removeprefix('Of ')}" if sentence.startswith("Of ") else sentence
+
+
 def _score(one: ModelSummary) -> str:
     return f"{_mean(one)}, {percent(one.scores.whole.group.relative)} of what the label map allows"
 
@@ -242,11 +389,13 @@ def _mean(one: ModelSummary) -> str:
     return with_interval(one.scores.whole.group.cosine)
 
 
-def _control(one: ModelSummary) -> str:
+def _control(one: ModelSummary, p_holm: float | None = None) -> str:
+    """`p_holm` where this model was chosen among several."""
     control = one.scores.whole.shuffled
-    if not math.isfinite(control.p):
+    told = control.p if p_holm is None else p_holm
+    if not math.isfinite(told):
         return ""
-    p = p_value(control.p)
-    p = f"p {p}" if p.startswith("<") else f"p = {p}"
+    p = p_value(told)
+    p = (f"p {p}" if p.startswith("<") else f"p = {p}") + ("" if p_holm is None else ", after Holm for all models")
     what = f"with the states shuffled, its answers score {number(control.mean)} ({p})."
-    return f"That cannot be told from chance: {what}" if control.p > 0.05 else what[0].upper() + what[1:]
+    return f"That cannot be told from chance: {what}" if told > 0.05 else what[0].upper() + what[1:]

@@ -7,7 +7,13 @@ import math
 import numpy as np
 import pytest
 
-from emoray.analysis.correction import corrected_mean, corrected_means, corrected_questions
+from emoray.analysis.correction import (
+    Labelled,
+    corrected_differences,
+    corrected_mean,
+    corrected_means,
+    corrected_questions,
+)
 from emoray.analysis.intervals import question_means
 from emoray.study.circumplex import Array
 
@@ -46,20 +52,95 @@ def test_the_interval_holds_the_truth_as_often_as_it_says_and_the_readers_own_do
     assert raw < 0.3
 
 
-def test_with_every_question_labelled_it_is_students_t_on_corrected_question_means() -> None:
+def test_with_every_question_labelled_alike_it_is_nearly_students_t_on_corrected_question_means() -> None:
+    """But for what the tuning of lambda costs."""
     scores, human = experiment(np.random.default_rng(1))
     found = corrected_mean(scores, human)
-    per_question = scores.mean(axis=1) + np.nanmean(human - scores, axis=1)
+    assert 0.5 < found.tuned < 1
+    per_question = found.tuned * scores.mean(axis=1) + np.nanmean(human - found.tuned * scores, axis=1)
     assert found.corrected.estimate == pytest.approx(per_question.mean())
     error = per_question.std(ddof=1) / math.sqrt(10)
-    assert found.corrected.half_width == pytest.approx(2.262157 * error, rel=1e-5)
+    assert found.corrected.half_width == pytest.approx(2.262157 * error, rel=0.03)
+
+
+def test_a_reader_that_knows_nothing_is_not_trusted_and_does_no_harm() -> None:
+    rng, widths = np.random.default_rng(12), []
+    for _ in range(100):
+        scores, human = experiment(rng)
+        found = corrected_mean(rng.permuted(scores.ravel()).reshape(scores.shape), human)
+        widths.append((found.corrected.half_width, found.human.half_width, found.tuned))
+    corrected, alone, trust = np.mean(widths, axis=0)
+    assert trust < 0.2
+    assert corrected < 1.05 * alone
+
+
+def few_labels(rng: np.random.Generator, repetitions: int = 3) -> Labelled:
+    """Some 22 of the answers to ten questions, spread over them by chance: scores of labels, skewed and with zeros."""
+    skill = 0.75 + 0.11 * rng.standard_normal((10, 1))
+    shape = (10, 12 * repetitions)
+    truth = np.where(
+        rng.random(shape) < skill, rng.choice([0.6, 0.9, 1.0], shape), rng.choice([-1.0, -0.5, 0.0, 0.5], shape)
+    )
+    truth *= rng.random(shape) < 0.85
+    read = np.where(rng.random(shape) < 0.7, truth, rng.choice([-0.9, -0.3, 0.0, 0.7], shape))
+    human = np.where(rng.random(shape) < 22 / truth.size, truth, np.nan)
+    return Labelled(read.mean(axis=1), np.where(np.isnan(human), np.nan, read), human)
+
+
+FEW = 0.85 * (0.75 * (0.6 + 0.9 + 1.0) / 3 + 0.25 * (-1.0) / 4)  # the mean of `few_labels`
+
+
+def test_two_dozen_labels_a_model_hold_what_the_interval_promises() -> None:
+    rng, hits = np.random.default_rng(13), 0
+    for _ in range(500):
+        one = few_labels(rng)
+        found = corrected_questions(one.means, one.scores, one.human).corrected
+        hits += found.low <= FEW <= found.high
+    assert 0.92 <= hits / 500 <= 0.98
+
+
+def test_corrected_models_that_are_equal_are_told_apart_as_rarely_as_it_says() -> None:
+    rng = np.random.default_rng(14)
+    found = [corrected_differences({"a": few_labels(rng), "b": few_labels(rng)})[0] for _ in range(300)]
+    assert 0.02 <= np.mean([one.p <= 0.05 for one in found]) <= 0.08
+    assert all((one.p <= 0.05) == (one.interval.low > 0 or one.interval.high < 0) for one in found)
+
+
+def test_what_a_question_does_to_both_models_cancels_in_their_corrected_difference() -> None:
+    rng = np.random.default_rng(15)
+    hard = 0.5 * rng.standard_normal((10, 1))
+    models = {}
+    for name, mean in (("a", 0.6), ("b", 0.4)):
+        truth = mean + hard + 0.1 * rng.standard_normal((10, 40))
+        human = np.where(np.arange(40) < 10, truth, np.nan)
+        models[name] = Labelled(truth.mean(axis=1) - 0.3, np.where(np.isnan(human), np.nan, truth - 0.3), human)
+    (gap,) = corrected_differences(models)
+    assert gap.interval.estimate == pytest.approx(0.2, abs=0.05)
+    assert gap.interval.half_width < 0.1
+    assert gap.p_holm == gap.p < 0.001
+
+
+def test_raters_that_differ_widen_the_interval_as_a_sample_of_raters_does() -> None:
+    """Three raters, each of whom reads everything higher or lower by 0.2 or so."""
+    rng, hits, without = np.random.default_rng(16), 0, 0
+    for _ in range(400):
+        truth = MU + 0.1 * rng.standard_normal((10, 1)) + 0.3 * rng.standard_normal((10, 6))
+        read = truth - 0.2 + 0.1 * rng.standard_normal(truth.shape)
+        raters = truth + 0.2 * rng.standard_normal((3, 1, 1)) + 0.1 * rng.standard_normal((3, 10, 6))
+        for by_rater in (raters, None):
+            found = corrected_questions(read.mean(axis=1), read, raters.mean(axis=0), by_rater=by_rater).corrected
+            inside = found.low <= MU <= found.high
+            hits, without = (hits + inside, without) if by_rater is not None else (hits, without + inside)
+    assert 0.92 <= hits / 400 <= 0.985
+    assert without / 400 < 0.8
 
 
 def test_a_perfect_reader_is_left_alone() -> None:
     scores, _ = experiment(np.random.default_rng(2))
     human = np.where(np.arange(60) < 10, scores, np.nan)
     found = corrected_mean(scores, human)
-    assert found.shift == 0
+    assert found.shift == pytest.approx(0, abs=1e-12)
+    assert found.tuned == 1
     assert (found.corrected.low, found.corrected.high) == pytest.approx((found.raw.low, found.raw.high))
     assert (found.labelled, found.questions) == (100, 10)
 

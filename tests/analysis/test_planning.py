@@ -7,8 +7,9 @@ import math
 import numpy as np
 import pytest
 
+from emoray.analysis.correction import corrected_mean
 from emoray.analysis.intervals import t_bounds
-from emoray.analysis.planning import enough_repetitions, half_width
+from emoray.analysis.planning import enough_repetitions, half_width, labels_half_width
 from emoray.analysis.variance import Parts, variance_parts
 from emoray.study.circumplex import Array
 
@@ -65,3 +66,24 @@ def test_where_nothing_was_repeated_other_questions_can_be_planned_and_other_rep
     assert math.isnan(half_width(once, STATES, 10, 3))
     assert math.isnan(half_width(once, STATES, 10, math.inf))
     assert math.isnan(half_width(PARTS, STATES, 1, 3))
+
+
+def test_labels_buy_the_half_width_that_was_planned() -> None:
+    """Questions labelled alike, by people whose scores a reader foretells by half."""
+    rng, widths = np.random.default_rng(3), []
+    parts = Parts(question=0.01, state=0.0, interaction=0.0, repetition=0.2)
+    for _ in range(200):
+        people = 0.1 * rng.standard_normal((10, 1)) + math.sqrt(0.2) * rng.standard_normal((10, 120))
+        noise = math.sqrt(0.2) * rng.standard_normal(people.shape)
+        human = np.where(np.arange(120) < 10, people, np.nan)
+        widths.append(corrected_mean(people + noise, human).corrected.half_width)
+    planned = labels_half_width(parts, STATES, 10, 10, labels=100, foretold=0.5)
+    assert np.sqrt(np.mean(np.square(widths))) == pytest.approx(planned, rel=0.12)
+
+
+def test_more_labels_narrow_what_the_reader_leaves_open_and_nothing_else() -> None:
+    wide, narrow, whole = (labels_half_width(PARTS, STATES, 10, 3, n, 0.5) for n in (25, 100, 10**9))
+    assert wide > narrow > whole
+    assert whole == pytest.approx(half_width(PARTS, STATES, 10, 3), rel=1e-3)
+    assert labels_half_width(PARTS, STATES, 10, 3, 25, 1.0) == pytest.approx(whole)
+    assert math.isnan(labels_half_width(PARTS, STATES, 1, 3, 25, 0.5))

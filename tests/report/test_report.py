@@ -57,7 +57,10 @@ def test_everything_is_written_and_nothing_is_trivial(written: dict[str, bytes])
     assert all(len(data) > 20_000 for name, data in written.items() if name.startswith("figures/"))
 
 
-_TABLES = ("models", "states", "questions", "templates", "intensities", "differences", "refusals")
+_TABLES = (
+    "models", "states", "questions", "templates", "intensities", "differences", "refusals", "maps", "directions",
+    "profiles", "claims",
+)  # fmt: skip
 _FIGURES = ("circumplex", "states", "states_by_question")
 
 

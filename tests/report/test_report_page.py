@@ -66,7 +66,7 @@ def test_it_has_the_sections_in_their_order(shown: str) -> None:
     found = Structure(shown)
     sections = [attributes["id"] for tag, attributes in found.tags if tag == "section"]
     assert sections == [
-        "models", "circumplex", "states", "questions", "differences",
+        "models", "circumplex", "states", "questions", "differences", "claims",
         "spread", "failures", "examples", "paper", "method",
     ]  # fmt: skip
     linked = [attributes["href"] for tag, attributes in found.tags if tag == "a"]

@@ -24,6 +24,7 @@ from emoray.report.words import agreement as sentence
 from emoray.report.words import standing
 from emoray.study.circumplex import Affect
 from emoray.study.goemotions import label_map
+from emoray.study.ratings import Rating
 from tests.golden import assert_golden
 from tests.report.synthetic import RUSSELL, Run, run
 from tests.report.test_report_page import Structure
@@ -330,18 +331,42 @@ def test_what_people_read_moves_the_means_by_what_the_reader_missed(two: Run) ->
         rows_ = two.felt[one.reader, one.model].to_pandas().set_index("key")
         mine = rows_[rows_.index.isin(people)]
         said = pd.Series([0.0 if people[key] is None else 1.0 for key in mine.index], index=mine.index)
-        by_question = [scores.groupby(mine["question_id"]).mean() for scores in (said, mine["cosine"])]
-        shift = (by_question[0] - by_question[1]).mean()
+        means = [scores.mean() for scores in (said, mine["cosine"])]
         assert one.corrected.labelled == len(mine)
-        assert one.corrected.shift == pytest.approx(shift)
+        trust = one.corrected.tuned
+        assert 0 <= trust <= 1
+        theirs = trust * one.corrected.raw.estimate + means[0] - trust * means[1]
+        assert one.corrected.corrected.estimate == pytest.approx(theirs, abs=0.03)  # questions have other weights
         raw = next(m for m in summary.of_reader(one.reader) if m.model == one.model).scores.whole.group.cosine
         assert (one.corrected.raw.estimate, one.corrected.raw.low) == pytest.approx((raw.estimate, raw.low))
-        assert one.corrected.corrected.estimate == pytest.approx(raw.estimate + shift)
+        assert one.corrected.corrected.estimate == pytest.approx(raw.estimate + one.corrected.shift)
         assert one.corrected.corrected.half_width > 0
     assert [(one.reader, one.model) for one in summary.corrections] == [(m.reader, m.model) for m in summary.models]
     shown = " ".join(Structure(files["report.html"].decode()).text.split())
     assert f"People labelled {len(people)} answers" in shown
     assert len(table(files, "corrections")) == 4
+    assert [(line["within"], line["a"], line["b"]) for line in table(files, "corrected_differences")] == [
+        ("one", "steady", "blank"), ("two", "steady", "blank")]  # fmt: skip
+    assert "Difference of corrected means" in shown
+    assert summary.raters is None
+
+
+def test_several_raters_of_an_answer_count_by_their_mean_and_say_how_they_agree(two: Run) -> None:
+    people = labels(two)
+    both = {key: (Rating("ann", place), Rating("bob", place)) for key, place in people.items()}
+    alone, agreed = report(two, human_labels=people)[1], report(two, human_labels=both)[1]
+    for one, other in zip(alone.corrections, agreed.corrections, strict=True):
+        assert other.corrected.corrected == one.corrected.corrected
+        assert other.corrected.raters == 2
+    assert agreed.raters is not None
+    assert agreed.raters.alpha.estimate == pytest.approx(1.0)
+    apart = {key: (Rating("ann", place), Rating("bob", Affect(-1.0, 0.1))) for key, place in people.items()}
+    files, summary = report(two, human_labels=apart)
+    assert summary.raters is not None
+    assert summary.raters.alpha.high < 0.5
+    for one, other in zip(summary.corrections, alone.corrections, strict=True):
+        assert one.corrected.corrected.half_width > other.corrected.corrected.half_width
+    assert "ann and bob read the same answers" in " ".join(Structure(files["report.html"].decode()).text.split())
 
 
 def test_under_the_rule_that_drops_neutral_readings_people_and_reader_drop_their_own(two: Run) -> None:

@@ -1,0 +1,60 @@
+"""How often a run has been looked at, and what its numbers are worth for that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from emoray.analysis.intervals import Interval
+from emoray.analysis.looking import alpha_at, level_at
+from emoray.analysis.summaries import moments
+from emoray.analysis.tally import Tally
+
+
+@dataclass(frozen=True)
+class Valid:
+    """A mean with an interval that holds however often the run is looked at."""
+
+    reader: str
+    model: str
+    cosine: Interval
+
+
+@dataclass(frozen=True)
+class Looks:
+    """This report is look number `look`; attempts that added answers are looks, and so are reports in between."""
+
+    look: int
+    attempts: int  # that added answers
+    answers: tuple[int, ...]  # how many there were at each report that is known of, this one last
+    alpha: float  # a p below it holds under looking
+    means: tuple[Valid, ...]
+
+
+def looks_of(
+    manifest: Mapping[str, Any],
+    answers: int,
+    earlier: Sequence[int],
+    tallies: Mapping[tuple[str, str], Tally],
+    level: float,
+) -> Looks:
+    """`answers` are there now, `earlier` were there when the run was reported on before."""
+    counts = (*sorted({count for count in earlier if 0 < count < answers}), answers)
+    attempts = _adding(manifest.get("attempts") or ())
+    look = max(1, attempts, len(counts))
+    held = level_at(look, level)
+    means = tuple(
+        Valid(reader, model, moments(tally.without("refused"), "cosine").interval(held))
+        for (reader, model), tally in tallies.items()
+    )
+    return Looks(look, attempts, counts, alpha_at(look, level), means)
+
+
+def _adding(attempts: Sequence[Mapping[str, Any]]) -> int:
+    """How many attempts added answers, by what they say at their end, or by what the next one found."""
+    found = [sum((one.get("settled_before") or {}).values()) for one in attempts]
+    said = [any(lane.get("answered") for lane in one.get("lanes") or ()) for one in attempts]
+    return sum(
+        ended or (place + 1 < len(found) and found[place + 1] > found[place]) for place, ended in enumerate(said)
+    )

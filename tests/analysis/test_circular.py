@@ -1,0 +1,104 @@
+"""Circular statistics against published values, and against worlds of which the direction is known."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from emoray.analysis.circular import direction, mean_direction, profile, v_test
+
+# R package circumplex, data aw2009 (Wright et al. 2009): means of PA BC DE FG HI JK LM NO, and its own results
+OCTANTS = np.array([90.0, 135.0, 180.0, 225.0, 270.0, 315.0, 360.0, 45.0])
+AW2009 = np.array([0.374, -0.572, -0.520, 0.016, 0.688, 1.142, 1.578, 0.678])
+
+
+def test_the_v_test_is_pingouins_example() -> None:
+    angles = np.degrees([0.785, 1.570, 3.141, 0.839, 5.934])
+    v, p = v_test(angles, math.degrees(1))
+    assert v == pytest.approx(2.486, abs=5e-4)
+    assert p == pytest.approx(0.0579, abs=5e-4)
+
+
+def test_the_v_test_errs_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(1)
+    found = np.array([v_test(one, 30.0)[1] for one in rng.uniform(0, 360, (4000, 10))])
+    assert 0.035 <= (found <= 0.05).mean() <= 0.06
+
+
+def test_the_structural_summary_is_that_of_the_circumplex_package() -> None:
+    found = profile(OCTANTS, AW2009[None, :])
+    assert found is not None
+    assert found.elevation.estimate == pytest.approx(0.423, abs=1e-3)
+    assert found.amplitude.estimate == pytest.approx(0.981, abs=1e-3)
+    assert found.displacement.estimate == pytest.approx(344.4, abs=0.1)
+    assert found.fit == pytest.approx(0.954, abs=1e-3)
+    assert math.isnan(found.amplitude.low)
+
+
+def test_a_wave_is_found_where_it_is_and_its_intervals_hold() -> None:
+    rng = np.random.default_rng(2)
+    states = np.arange(0.0, 360.0, 30.0)
+    wave = 0.5 + 0.2 * np.cos(np.radians(states - 350.0))
+    hits = np.zeros(3)
+    for _ in range(300):
+        tilt = (
+            0.1
+            * rng.standard_normal((10, 3))
+            @ np.stack([np.ones(12), np.cos(np.radians(states)), np.sin(np.radians(states))])
+        )
+        found = profile(states, wave + tilt + 0.1 * rng.standard_normal((10, 12)))
+        assert found is not None
+        turn = (found.displacement.estimate - 350.0 + 180.0) % 360.0 - 180.0
+        hits += (
+            found.elevation.low <= 0.5 <= found.elevation.high,
+            found.amplitude.low <= 0.2 <= found.amplitude.high,
+            abs(turn) <= found.displacement.half_width,
+        )
+    assert (hits / 300 >= 0.91).all()
+    assert (hits / 300 <= 0.985).all()
+
+
+def test_missing_states_do_not_tilt_a_wave() -> None:
+    states = np.arange(0.0, 360.0, 30.0)
+    scores = np.tile(0.5 + 0.2 * np.cos(np.radians(states - 80.0)), (6, 1))
+    scores[::2, 3:6] = math.nan
+    found = profile(states, scores)
+    assert found is not None
+    assert found.displacement.estimate == pytest.approx(80.0)
+    assert found.amplitude.estimate == pytest.approx(0.2)
+    assert found.fit == pytest.approx(1.0)
+    assert profile(states[:3], scores[:, :3]) is None
+
+
+def test_the_bias_of_a_state_is_found_and_its_interval_holds() -> None:
+    """Readings lie 20 degrees beyond what was asked; questions turn them by some degrees more or less."""
+    rng, hits = np.random.default_rng(3), 0
+    for _ in range(400):
+        turns = np.radians(350.0 + 20.0 + 10 * rng.standard_normal((10, 1)) + 40 * rng.standard_normal((10, 8)))
+        sums = np.stack([np.cos(turns).sum(axis=1), np.sin(turns).sum(axis=1)], axis=1)
+        found = direction(350.0, sums, np.full(10, 8.0))
+        hits += found.bias.low <= 20.0 <= found.bias.high
+    assert 0.92 <= hits / 400 <= 0.98
+    assert found.directed == 80
+    assert found.p < 1e-4
+    assert found.mean_deg == pytest.approx(10.0, abs=20)
+
+
+def test_a_mean_direction_crosses_the_zero() -> None:
+    middle, length = mean_direction(np.array([350.0, 30.0, math.nan]))
+    assert middle == pytest.approx(10.0)
+    assert length == pytest.approx(math.cos(math.radians(20)))
+
+
+def test_without_directions_there_is_nothing_to_say() -> None:
+    nothing = direction(90.0, np.zeros((4, 2)), np.zeros(4))
+    assert nothing.directed == 0
+    assert math.isnan(nothing.mean_deg)
+    assert math.isnan(nothing.bias.low)
+    assert math.isnan(nothing.p)
+    assert all(map(math.isnan, mean_direction(np.array([math.nan]))))
+    opposite = direction(0.0, np.array([[1.0, 0.0], [-1.0, 0.0]]), np.ones(2))
+    assert opposite.length == pytest.approx(0.0)
+    assert math.isnan(opposite.bias.low)
