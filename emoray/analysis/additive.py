@@ -93,8 +93,8 @@ class Additive:
         prompts = np.zeros(self._there.shape, dtype=np.bool_)
         np.put_along_axis(prompts, first[..., None], True, axis=-1)
         while True:
-            questions = (cells * prompts[..., None, :]).any(axis=-1)
-            wider = (cells * questions[..., :, None]).any(axis=-2) | prompts
+            questions = np.asarray((cells * prompts[..., None, :]).any(axis=-1))
+            wider = np.asarray((cells * questions[..., :, None]).any(axis=-2) | prompts)
             if (wider == prompts).all():
                 return np.asarray((prompts | ~self._there).all(axis=-1))
             prompts = wider

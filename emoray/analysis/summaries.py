@@ -260,7 +260,7 @@ class _Tables:
         top, soft = (fit.lines(members).intervals(self.level, moderated=moderated) for fit in self.fits)
         scored = _flat(self.top.counts).sum(axis=0) @ members
         missing = self.fits[0].missing(members)
-        there = members & ~np.isnan(self.top.by_question).all(axis=0)[:, None]
+        there = members & ~np.asarray(np.isnan(self.top.by_question).all(axis=0))[:, None]
         places = [self._places(which, members) for which in ("cosine", "expected")]
         return tuple(
             Group(
@@ -306,7 +306,7 @@ class _Tables:
         variance, freedom = asked_again(flat, within, pooled_variance(flat.ravel(), within.ravel()))
         variance = variance + fit.of_missing(flat, within)
         columns = zip(fit.question_means, variance, freedom, flat.sum(axis=1), strict=True)
-        return [bounded(*map(float, (m, v, f)), self.level, int(n), ASKED_AGAIN) for m, v, f, n in columns]
+        return [bounded(float(m), float(v), float(f), self.level, int(n), ASKED_AGAIN) for m, v, f, n in columns]
 
     @cached_property
     def _states(self) -> npt.NDArray[np.int64]:

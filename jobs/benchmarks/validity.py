@@ -207,7 +207,12 @@ def steady(repetitions: int, experiments: int, rng: np.random.Generator) -> dict
 
 
 def _held(
-    first: Cells, second: Cells, truth: list[Array], drawn: Array, reads: list[HumanReads], neutral: str
+    first: Cells,
+    second: Cells,
+    truth: list[Array],
+    drawn: np.typing.NDArray[np.int64],
+    reads: list[HumanReads],
+    neutral: str,
 ) -> Iterator[tuple[str, Array]]:
     whole, each = one_line(STATES), np.eye(STATES, dtype=np.bool_)
     fit = Additive(first.means)
@@ -342,7 +347,7 @@ def run(experiments: int = 2000, seed: int = 1, out: str = "") -> dict[str, floa
             found[design] = shares
             print(f"\n{design.name}")
             print("\n".join(f"  {what:<28}{_said(one)}" for what, one in shares.items()), flush=True)
-    sure = {}
+    sure: dict[str, Shares] = {}
     for repetitions in (3, 5, 20):
         sure |= steady(repetitions, experiments, np.random.default_rng([seed, repetitions]))
     print("\nQuestions of a model that says nearly always the same, asked again")
@@ -357,7 +362,7 @@ def run(experiments: int = 2000, seed: int = 1, out: str = "") -> dict[str, floa
 
 def _figures(found: Mapping[Design, Mapping[str, Shares]], alarms: Mapping[str, Shares]) -> dict[str, float]:
     whats = dict.fromkeys(what for shares in found.values() for what in shares)
-    figures = {}
+    figures: dict[str, float] = {}
     for what in whats:
         some = [shares[what].share for shares in found.values() if what in shares]
         figures |= {f"{what}, lowest": round(min(some), 4), f"{what}, highest": round(max(some), 4)}
