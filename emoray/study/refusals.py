@@ -185,5 +185,7 @@ def _hashed(codes: npt.NDArray[np.uint32]) -> tuple[npt.NDArray[np.uint32], ...]
 def _model() -> Model:
     """Read where a text is first looked at."""
     with np.load(_HERE / "refusals.npz") as kept:
-        linear = [Linear(kept[name], *kept[f"{name}_scale_bias"].tolist()) for name in ("refusal", "role_break")]
-        return Model(*linear, *kept["thresholds"].tolist())
+        refusal, role_break = (
+            Linear(kept[name], *kept[f"{name}_scale_bias"].tolist()) for name in ("refusal", "role_break")
+        )
+        return Model(refusal, role_break, *kept["thresholds"].tolist())

@@ -79,7 +79,7 @@ def score(
     labels were read. `felt` is (n, 2) of affects that were read directly, NaN where none was: such an affect needs no
     map, and is its own expectation. The neutral rule concerns `cosine`, `expected_cosine` and the resultant.
     """
-    nothing = np.isnan(probabilities).any(axis=1)
+    nothing = np.asarray(np.isnan(probabilities).any(axis=1))
     probabilities = np.where(nothing[:, None], np.float32(np.nan), probabilities)
     vectors = label_map.vectors()
     read = vectors[top_labels(np.nan_to_num(probabilities))]
@@ -93,7 +93,18 @@ def score(
         expected[direct] = _by_rule(cosines(asked[direct], felt[direct]), neutral)
         nothing &= ~direct
     cosine = np.where(nothing, np.nan, _by_rule(cosines(asked, read), neutral))
-    return Scores(*read.T, cosine, angle_errors_deg(asked, read), *mean.T, expected, cosines(asked, mean), *resultant.T)
+    return Scores(
+        read_valence=read[:, 0],
+        read_arousal=read[:, 1],
+        cosine=cosine,
+        angle_error_deg=angle_errors_deg(asked, read),
+        expected_valence=mean[:, 0],
+        expected_arousal=mean[:, 1],
+        expected_cosine=expected,
+        direction_cosine=cosines(asked, mean),
+        resultant_valence=resultant[:, 0],
+        resultant_arousal=resultant[:, 1],
+    )
 
 
 def ruled(scores: Scores, refused: Flags, was_read: Flags, rule: RefusalRule) -> Scores:

@@ -78,7 +78,7 @@ def features(texts: list[Text]) -> Array:
     for order, hashes in zip(refusals._ORDERS, grams.hashes, strict=True):
         for row, (start, length) in enumerate(zip(grams.starts, grams.lengths, strict=True)):
             np.add.at(rows[row], hashes[start : start + max(length - order + 1, 0)], 1.0)
-    return rows / np.sqrt(np.maximum(grams.counts, 1.0)).astype(np.float32)[:, None]
+    return np.asarray(rows / np.sqrt(np.maximum(grams.counts, 1.0)).astype(np.float32)[:, None])
 
 
 def fit(kernel: Array, true: Array) -> tuple[Array, float]:

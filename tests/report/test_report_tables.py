@@ -17,6 +17,7 @@ from emoray.report.summary import Summary, summarize
 from emoray.report.tables import as_csv, as_latex, latex, tables, terminal_table
 from emoray.report.words import headline, listed, number, p_value, percent, with_interval
 from emoray.study.goemotions import label_map, shipped_maps
+from emoray.study.scoring import Rules
 from tests.report.synthetic import RUSSELL, Run, run
 
 
@@ -165,14 +166,14 @@ def test_directions_are_those_of_the_readings() -> None:
 
 
 def test_before_anybody_labels_it_is_said_what_so_many_labels_buy() -> None:
-    lines = plan_of_labels(run({"a": 0.8, "b": 0.2}, states=6, questions=5), RUSSELL, "zero").splitlines()
+    lines = plan_of_labels(run({"a": 0.8, "b": 0.2}, states=6, questions=5), RUSSELL, Rules(), None).splitlines()
     assert "if embedded foretells half of the" in lines[0]
     assert [line.split()[0] for line in lines[3:]] == ["a", "b"]
     for line in lines[3:]:
         widths = [float(cell.removeprefix("±")) for cell in line.split()[1:]]
         assert widths == sorted(widths, reverse=True)
         assert len(widths) == len(lines[2].split()) - 1
-    assert plan_of_labels(run({"a": 0.8}, states=3, questions=1), RUSSELL, "zero") == ""
+    assert plan_of_labels(run({"a": 0.8}, states=3, questions=1), RUSSELL, Rules(), None) == ""
 
 
 def test_a_report_knows_how_often_the_run_was_looked_at() -> None:

@@ -14,7 +14,7 @@ import pytest
 from training.refusals import Text, held_out, judge, labelled
 
 from emoray import rows
-from emoray.study.refusals import breaks_role, flags, is_refusal, judged
+from emoray.study.refusals import DETECTOR, breaks_role, flags, is_refusal, judged
 
 
 @cache
@@ -55,7 +55,7 @@ def test_a_column_is_flagged_as_its_answers_are() -> None:
     found = rows.flagged([*texts, None])
     assert found["refused"] == [*map(is_refusal, texts), None]
     assert found["role_break"] == [*map(breaks_role, texts), None]
-    assert found["flagged_by"] == [rows.DETECTOR] * len(texts) + [None]
+    assert found["flagged_by"] == [DETECTOR] * len(texts) + [None]
 
 
 def test_an_empty_column_has_no_flags() -> None:
