@@ -312,9 +312,11 @@ def _as_garbled(odd: aiohttp.ClientError) -> Garbled | None:
 
 def _joined(url: str, location: str | None) -> str | None:
     """Where a response leads; None where it does not say so."""
+    if not location:
+        return None
     with suppress(ValueError):
-        there = urljoin(url, location) if location else None
-        _origin(urlsplit(there or ""))
+        there = urljoin(url, location)
+        _origin(urlsplit(there))
         return there
     return None
 
