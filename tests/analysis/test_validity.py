@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from importlib import import_module
 from typing import Any
 
@@ -29,9 +30,11 @@ def test_intervals_hold_what_they_promise_whatever_is_missing(repetitions: int, 
 
 @pytest.mark.campaign
 def test_in_every_world_intervals_and_tests_hold_what_they_promise() -> None:
-    figures = validity.run(experiments=2000)
-    for what, share in figures.items():
-        low, high = (0.035, 0.06) if what.startswith("false alarms") else (0.925, 0.975)
+    experiments = 2000
+    for what, share in validity.run(experiments=experiments).items():
+        few = what.startswith("of human text")  # which a fifth of the experiments have
+        chance = 3.5 * math.sqrt(0.95 * 0.05 / (experiments / 5 if few else experiments))  # the worst of 36 designs
+        low, high = (0.035, 0.06) if what.startswith("false alarms") else (0.93 - chance, 0.97 + chance)
         if not what.startswith(NOT_OURS):
             assert low <= share <= high, what
 
