@@ -18,14 +18,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from emoray.refusals import DETECTOR
+from emoray.refusals import flags as refusal_flags
 from emoray.study import russell
 from emoray.study.circumplex import Array
 from emoray.study.experiment import Cell
 from emoray.study.goemotions import LABELS, LabelMap, plain_label
 from emoray.study.outcomes import Answer, Failure, FailureKind, Reply, valid
 from emoray.study.prompts import Ask, Prompt
-from emoray.study.refusals import DETECTOR
-from emoray.study.refusals import flags as refusal_flags
 from emoray.study.sampling import ASKED as ASKED_SAMPLING
 from emoray.study.scoring import NeutralRule, Reading, RefusalRule, Scores, ruled, score
 

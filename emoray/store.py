@@ -159,6 +159,7 @@ class RunFolder:
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         """On a local disk for its owner only (0600), until somebody gives it other rights: these it keeps."""
         data = (json.dumps(dict(manifest), indent=2, ensure_ascii=False) + "\n").encode()
+        self.check_there()
         with telling("write", self.where("run.json")):
             put(self.fs, self.path("run.json"), lambda sink: sink.write(data), self.path(), mode=0o600)
 

@@ -26,7 +26,8 @@ ROOMS: dict[str, set[str]] = {
     "json_file": set(),
     "printable": set(),
     "spec": {"study", "embedded", "hints", "yaml_file"},  # the weights that ship are part of a key
-    "rows": {"study"},
+    "refusals": {"study"},
+    "rows": {"study", "refusals"},
     "generations": set(),
     "resume": {"study", "rows", "generations"},
     "store": {"study", "rows", "generations", "resume", "json_file", "printable"},
@@ -46,7 +47,7 @@ ROOMS: dict[str, set[str]] = {
     | STORE
     | {"home", "exit_codes", "journal", "compact", "lease", "parent", "manifest", "batches", "tabs", "spill"}
     | {"hosts", "readers", "rehearsal"},
-    "report": {"study", "analysis", "rows", "store", "printable"},
+    "report": {"study", "analysis", "refusals", "rows", "store", "printable"},
     "progress": {"printable"},
     "exit_codes": set(),
     "manifest": {"study", "spec", "json_file"},
@@ -79,6 +80,7 @@ LIBRARIES: dict[str, set[str]] = {  # of a room, in all its files
     "json_file": {"pydantic"},
     "manifest": {"pydantic"},
     "yaml_file": {"yaml"},
+    "refusals": ARROW,
     "rows": ARROW,
     "generations": {"numpy"},
     "resume": ARROW,

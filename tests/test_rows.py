@@ -20,11 +20,12 @@ from hypothesis import strategies as st
 
 from emoray import rows
 from emoray.compact import compact
+from emoray.refusals import breaks_role, is_refusal
 from emoray.store import Name, RunFolder, encoded
 from emoray.study.circumplex import Affect
 from emoray.study.experiment import Experiment
 from emoray.study.goemotions import LABELS, LabelMap, label_map, label_map_from
-from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome, Reply, breaks_role, is_refusal
+from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome, Reply
 from emoray.study.prompts import KEY_VERSION, Prompt, messages_of, prompts, render
 from emoray.study.scoring import NeutralRule, Reading, score
 from tests.study.grids import cell, experiment

@@ -17,6 +17,7 @@ from markupsafe import Markup
 import emoray
 from emoray.analysis.summaries import Group, GroupAxis
 from emoray.printable import printable
+from emoray.refusals import judged
 from emoray.report import colours, figures, sections
 from emoray.report.shown import EXAMPLES, MODELS, READERS, ROWS, Shown, more, panels_each, shown
 from emoray.report.source import Example
@@ -39,7 +40,6 @@ from emoray.report.words import (
     with_interval,
 )
 from emoray.study import paper, russell
-from emoray.study.refusals import judged
 from emoray.study.sampling import ASKED, NEUTRAL
 
 _HERE = Path(__file__).parent

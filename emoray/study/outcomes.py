@@ -10,9 +10,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from emoray.study.refusals import breaks_role as breaks_role
-from emoray.study.refusals import is_refusal as is_refusal
-
 
 class FailureKind(StrEnum):
     """Why an ask brought no answer."""

@@ -1,10 +1,10 @@
-"""The linear half of the detector of refusals: `make refusals` writes `emoray/study/refusals.npz`.
+"""The linear half of the detector of refusals: `make refusals` writes `emoray/refusals/linear.npz`.
 
 It learns from the developing half of `tests/study/answers_labelled` (by a hash of the ids; the other is held out),
 from texts of our own (`refusal_texts.yaml`), and from openers of the shipped corpus, none of which declines anything.
 Thresholds come from a cross-validation within the developing half. `--judge` (`PYTHONPATH=jobs python -m
-training.refusals --judge`) then looks at the held-out half, and writes what it finds into `emoray/study/refusals.json`;
-who tunes after such a look writes new texts for the next one.
+training.refusals --judge`) then looks at the held-out half, and writes what it finds into
+`emoray/refusals/figures.json`; who tunes after such a look writes new texts for the next one.
 
 Nothing is drawn at random: the same texts give the same file on any machine with the same numpy, to a last bit or two.
 """
@@ -23,8 +23,8 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
-from emoray.study import refusals
-from emoray.study.refusals import Grams
+from emoray import refusals
+from emoray.refusals import Grams
 
 Array = npt.NDArray[np.float64]
 
@@ -32,7 +32,7 @@ _ROOT = Path(__file__).parents[2]
 _LABELLED = _ROOT / "tests" / "study" / "answers_labelled"
 _OURS = Path(__file__).with_name("refusal_texts.yaml")
 _CORPUS = _ROOT / "emoray" / "embedded" / "corpus"
-_STUDY = _ROOT / "emoray" / "study"
+_HOME = _ROOT / "emoray" / "refusals"
 _KINDS = {"refuses": (True, False), "machine": (True, True), "answers": (False, True), "persons": (False, False)}
 _RIDGE = 0.003
 _FOLDS = 5
@@ -171,10 +171,10 @@ def main() -> None:
     parser.add_argument("--judge", action="store_true", help="look at the held-out half and write down what it says")
     if parser.parse_args().judge:
         found = judge()
-        (_STUDY / "refusals.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        (_HOME / "figures.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
         print(json.dumps(found))
     else:
-        np.savez_compressed(_STUDY / "refusals.npz", **train())
+        np.savez_compressed(_HOME / "linear.npz", **train())
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emoray.study.outcomes import FailureKind, breaks_role, is_refusal, valid
+from emoray.refusals import breaks_role, is_refusal
+from emoray.study.outcomes import FailureKind, valid
 
 REFUSALS = [
     "I'm sorry, but I can't assist with that request.",

@@ -14,7 +14,7 @@ import pytest
 from training.refusals import Text, held_out, judge, labelled
 
 from emoray import rows
-from emoray.study.refusals import DETECTOR, breaks_role, flags, is_refusal, judged
+from emoray.refusals import DETECTOR, breaks_role, flags, is_refusal, judged
 
 
 @cache

@@ -1,9 +1,9 @@
 """Which answers decline the task, and which leave the role: `flags` of a whole column of answers.
 
 Two detectors stand one behind the other. The first is a linear model over the n-grams of characters at an answer's
-beginning and end (`refusals.npz`, made by `jobs/training/refusals.py`): it goes through a column by array arithmetic,
+beginning and end (`linear.npz`, made by `jobs/training/refusals.py`): it goes through a column by array arithmetic,
 flags what is plainly a refusal, and lets pass what is plainly none. What lies between is looked at by patterns
-(`refusal_patterns.py`), which alone tell who leaves the role. `refusals.json` holds how both together did on labelled
+(`patterns.py`), which alone tell who leaves the role. `figures.json` holds how both together did on labelled
 answers that neither was made from.
 
 The sums are of whole numbers, so that no flag depends on which answers stand beside.
@@ -22,7 +22,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from emoray.study import refusal_patterns
+from emoray.refusals import patterns
 from emoray.study.circumplex import Array
 
 DETECTOR = "2"  # stands in every row; rows that were flagged by another are flagged anew by a report
@@ -66,7 +66,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Judged:
-    """What `refusals.json` says."""
+    """What `figures.json` says."""
 
     answers: int  # labelled, and held out
     refusals: Figures
@@ -106,8 +106,8 @@ def _flags(texts: Sequence[str | None]) -> tuple[Flags, Flags]:
     near = (declines >= model.refusal_least) | (breaks >= model.role_break_least) | grams.of_machines
     for place in np.flatnonzero(near).tolist():
         text = texts[place] or ""
-        refused[place] |= refusal_patterns.is_refusal(text)
-        left[place] = refusal_patterns.breaks_role(text)
+        refused[place] |= patterns.is_refusal(text)
+        left[place] = patterns.breaks_role(text)
     return refused, left
 
 
@@ -124,7 +124,7 @@ def breaks_role(text: str) -> bool:
 @cache
 def judged() -> Judged:
     """How well both are found, on labelled answers that were held out."""
-    said = json.loads((_HERE / "refusals.json").read_text(encoding="utf-8"))
+    said = json.loads((_HERE / "figures.json").read_text(encoding="utf-8"))
     return Judged(said["answers"], Figures(**said["refusals"]), Figures(**said["role_breaks"]))
 
 
@@ -184,7 +184,7 @@ def _hashed(codes: npt.NDArray[np.uint32]) -> tuple[npt.NDArray[np.uint32], ...]
 @cache
 def _model() -> Model:
     """Read where a text is first looked at."""
-    with np.load(_HERE / "refusals.npz") as kept:
+    with np.load(_HERE / "linear.npz") as kept:
         refusal, role_break = (
             Linear(kept[name], *kept[f"{name}_scale_bias"].tolist()) for name in ("refusal", "role_break")
         )

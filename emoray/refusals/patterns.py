@@ -3,7 +3,7 @@
 What counts is a speaker who turns down the task, not one who speaks of declining. A person in a dark mood can not,
 will not and would rather not do a great many things, and stays in the role; so it takes a sentence that says no to
 the task, or words that only a service has, and no answer in the role beside it. The patterns are data
-(`refusal_patterns.toml`, which says what each list means); this file says how they go together.
+(`patterns.toml`, which says what each list means); this file says how they go together.
 
 Patterns see `plain` texts. `HINTS` and `MACHINE_HINT` find at least what the functions find, within what
 RE2 understands: Arrow goes through a column of plain texts by RE2, and Python looks only where a hint is.
@@ -23,7 +23,7 @@ from typing import Any
 
 Found = Callable[[str], "re.Match[str] | None"]  # where a pattern is in a text
 
-_DATA = Path(__file__).parent / "refusal_patterns.toml"
+_DATA = Path(__file__).parent / "patterns.toml"
 _GAP = " (?:.{0,60}? )?"
 _REACH = 400  # characters: so far a text may go before it declines without having spoken of the task
 
