@@ -141,7 +141,7 @@ class Said:
     failed: Tally  # n by the axes of a design
     conditions: set[Condition] = field(default_factory=set)
     heard: Heard = field(default_factory=Heard)  # when, and what the provider said it was
-    hashes: list[npt.NDArray[np.uint64]] = field(default_factory=list)
+    hashes: dict[Condition, list[npt.NDArray[np.uint64]]] = field(default_factory=dict)
     examples: list[Example] = field(default_factory=list)
     questions: dict[str, str] = field(default_factory=dict)  # id -> text
     terms: dict[float, str] = field(default_factory=dict)  # state -> Russell's nearest term
@@ -156,7 +156,15 @@ class Said:
     @property
     def identical(self) -> float:
         """The share of answers that repeat an earlier one to the same prompt word for word."""
-        return identical_share(np.concatenate(self.hashes)) if self.hashes else float("nan")
+        return _identical([one for some in self.hashes.values() for one in some])
+
+    def identical_in(self, condition: Condition | None) -> float:
+        """The same of one condition's answers; None: of all."""
+        return self.identical if condition is None else _identical(self.hashes.get(condition, []))
+
+
+def _identical(hashes: Sequence[npt.NDArray[np.uint64]]) -> float:
+    return identical_share(np.concatenate(hashes)) if hashes else float("nan")
 
 
 @dataclass
@@ -190,7 +198,8 @@ def said(model: str, source: Rows, closely: Closely = Closely()) -> Said:
         }
         answers = batch.filter(pc.equal(batch["outcome"], rows.ANSWERED))
         found.endings.update(_counted(answers, "finish_reason_raw"))
-        found.hashes.append(_hashes(answers))
+        for condition in _conditions(answers):
+            found.hashes.setdefault(condition, []).append(_hashes(_of_condition(answers, condition)))
         found.examples = _few([*found.examples, *_candidates(model, answers)])
         found.labelled |= _pairs(_with_keys(answers, closely.human), "key", "question_id") if closely.human else {}
         if closely.sample:

@@ -573,7 +573,7 @@ def _model(
     others = [rule for rule in REFUSAL_RULES if rule != settings.refusals and counts.refused]
     label_map, human = settings.map_of(reader), _on_human_text(tally, reader, settings)
     told = (closely.controls, label_map, settings.level, human)
-    failed = heard.failed.over(kept.axes)
+    failed, repeated = heard.failed.over(kept.axes), heard.identical_in(closely.headline)
     return ModelSummary(
         model=model,
         reader=reader,
@@ -586,11 +586,9 @@ def _model(
         failures=_failures(heard.outcomes.without("state"), "outcome"),
         failures_by_state=_failures_by_state(heard.outcomes),
         identical=heard.identical,
-        scores=_scores(kept, reader, settings, rng, closely.headline, heard.identical),
+        scores=_scores(kept, reader, settings, rng, closely.headline, repeated),
         otherwise={
-            rule: _scores(
-                under(tally, rule).without("refused"), reader, settings, rng, closely.headline, heard.identical
-            )
+            rule: _scores(under(tally, rule).without("refused"), reader, settings, rng, closely.headline, repeated)
             for rule in others
         },
         weighed=weighed(

@@ -330,7 +330,8 @@ def test_what_people_read_moves_the_means_by_what_the_reader_missed(two: Run) ->
     for one in summary.corrections:
         rows_ = two.felt[one.reader, one.model].to_pandas().set_index("key")
         mine = rows_[rows_.index.isin(people)]
-        said = pd.Series([0.0 if people[key] is None else 1.0 for key in mine.index], index=mine.index)
+        felt = [people[key] is not None and not mine["refused"][key] for key in mine.index]  # what refuses scores 0
+        said = pd.Series(felt, index=mine.index, dtype=float)
         means = [scores.mean() for scores in (said, mine["cosine"])]
         assert one.corrected.labelled == len(mine)
         trust = one.corrected.tuned
@@ -371,7 +372,7 @@ def test_several_raters_of_an_answer_count_by_their_mean_and_say_how_they_agree(
 
 def test_under_the_rule_that_drops_neutral_readings_people_and_reader_drop_their_own(two: Run) -> None:
     people = labels(two)
-    corrections = report(two, human_labels=people, neutral="drop")[1].corrections
+    corrections = report(two, human_labels=people, neutral="drop", refusals="as_read")[1].corrections
     assert len(corrections) == 4
     for one in corrections:
         keys = two.felt[one.reader, one.model]["key"].to_pylist()

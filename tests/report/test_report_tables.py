@@ -51,7 +51,7 @@ def test_csv_holds_exact_numbers_and_empty_cells() -> None:
     summary = summary_of("steady")
     states = next(table for table in tables(summary) if table.name == "states")
     read = list(csv.DictReader(io.StringIO(as_csv(states))))
-    assert [float(line["state_deg"]) for line in read if line["refusals"] == "included"] == [0.0, 90.0, 180.0, 270.0]
+    assert [float(line["state_deg"]) for line in read if line["refusals"] == "zero"] == [0.0, 90.0, 180.0, 270.0]
     first = summary.models[0].scores.states[0]
     assert float(read[0]["cosine"]) == pytest.approx(first.cosine.estimate, abs=1e-9)
     assert float(read[0]["of_ceiling"]) == pytest.approx(first.relative, abs=1e-9)
