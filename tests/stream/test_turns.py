@@ -104,10 +104,10 @@ def test_a_lane_that_waits_starts_on_a_node_that_joins(
 
     slots.add()
 
-    until(lambda: standing(tmp_path).get("second") in ("asks", "reads", "ended"), run)
+    until(lambda: bool(RunFolder(str(tmp_path / "run")).answers("second").settled()), run)
     assert standing(tmp_path)["first"] == "asks"
-    assert run.wait() == 0, run.communicate()
-    assert min(asked_at(tmp_path, "second")) < max(asked_at(tmp_path, "first"))
+    run.terminate()  # what is left of the first takes a minute
+    assert run.wait() == 130, run.communicate()
 
 
 @ON_NODES
