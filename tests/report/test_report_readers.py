@@ -16,7 +16,7 @@ import pytest
 from emoray import rows
 from emoray.analysis.calibration import human_reads
 from emoray.readers import Reading
-from emoray.report import Settings, Summary, Unusable, source, write_report
+from emoray.report import Settings, Summary, Unusable, chosen, source, write_report
 from emoray.report.agreement import ALL
 from emoray.report.page import page
 from emoray.report.summary import summarize
@@ -52,6 +52,11 @@ def two() -> Run:
 def report(run: Any, **settings: Any) -> tuple[dict[str, bytes], Summary]:
     files: dict[str, bytes] = {}
     return files, write_report(run, files.__setitem__, shuffles=20, **settings)
+
+
+def summarized(run: Any, **settings: Any) -> Summary:
+    """Without figures and page, which take longest."""
+    return summarize(run, chosen(run.manifest(), shuffles=20, **settings))
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +100,7 @@ def test_the_correlations_are_those_of_the_same_answers(two: Run, written: tuple
 
 def test_a_reader_agrees_with_itself(two: Run) -> None:
     again = {("copy", model): table for (reader, model), table in two.felt.items() if reader == "one"}
-    found = report(Run(two.said, {who: t for who, t in two.felt.items() if who[0] == "one"} | again))[1].agreement
+    found = summarized(Run(two.said, {who: t for who, t in two.felt.items() if who[0] == "one"} | again)).agreement
     assert found is not None
     assert found.alpha == pytest.approx(1.0)
     assert found.ranks == pytest.approx(1.0)
@@ -149,7 +154,7 @@ def test_one_reader_has_nobody_to_agree_with(two: Run) -> None:
 def test_a_reader_that_has_read_nothing_yet_is_no_second_one(two: Run) -> None:
     empty = {("late", model): table.slice(0, 0) for (reader, model), table in two.felt.items() if reader == "one"}
     assert (
-        report(Run(two.said, {who: t for who, t in two.felt.items() if who[0] == "one"} | empty))[1].agreement is None
+        summarized(Run(two.said, {who: t for who, t in two.felt.items() if who[0] == "one"} | empty)).agreement is None
     )
 
 
@@ -159,7 +164,7 @@ def test_of_more_answers_than_memory_should_hold_the_same_ones_are_compared(
     monkeypatch.setattr(source, "SAMPLE", 20)
     monkeypatch.setattr("emoray.report.agreement.SAMPLE", 20)
     monkeypatch.setattr(source, "BATCH", 7)
-    found, whole = report(two)[1].agreement, written[1].agreement
+    found, whole = summarized(two).agreement, written[1].agreement
     assert found is not None
     assert whole is not None
     assert found.sampled
@@ -220,12 +225,12 @@ def judged(two: Run, place: Affect | None, reader: str = "a-judge") -> Run:
 def test_the_first_reader_is_the_specs_whatever_a_later_one_is_called(two: Run) -> None:
     made = judged(two, Affect(0.5, 0.5))
     assert made.readers() == ["a-judge", "one", "two"]
-    assert report(made)[1].readers == ("one", "two", "a-judge")
+    assert summarized(made).readers == ("one", "two", "a-judge")
 
 
 def test_a_reader_that_nobody_names_comes_last(two: Run) -> None:
     stranger = {("a-stranger", model): two.felt["one", model] for model in two.said}
-    assert report(Run(two.said, stranger | two.felt, two.settings))[1].readers == ("one", "two", "a-stranger")
+    assert summarized(Run(two.said, stranger | two.felt, two.settings)).readers == ("one", "two", "a-stranger")
 
 
 def test_a_reader_whose_labels_no_map_places_is_left_out_with_a_word(two: Run) -> None:
@@ -243,7 +248,7 @@ def test_a_reader_whose_labels_no_map_places_is_left_out_with_a_word(two: Run) -
 
 
 def test_a_judge_that_finds_no_feeling_reads_no_angle_and_counts_as_neutral(two: Run) -> None:
-    summary = report(judged(two, Affect(0.0, 0.0)))[1]
+    summary = summarized(judged(two, Affect(0.0, 0.0)))
     one = next(one for one in summary.models if (one.reader, one.model) == ("a-judge", "steady"))
     assert one.counts.neutral == one.counts.read == one.counts.answers
     assert summary.agreement is not None
@@ -253,7 +258,7 @@ def test_a_judge_that_finds_no_feeling_reads_no_angle_and_counts_as_neutral(two:
 
 
 def test_the_neutral_readings_of_a_classifier_are_counted_as_ever(two: Run) -> None:
-    models = report(two)[1].models
+    models = summarized(two).models
     assert sum(one.counts.neutral for one in models) > 0
     for one in models:
         assert one.counts.neutral == two.felt[one.reader, one.model]["label"].to_pylist().count("neutral")
@@ -297,7 +302,7 @@ def test_states_without_human_text_are_left_out_on_both_sides(two: Run) -> None:
     """Only happy comments: only states within reach of them have a share, and the whole is theirs."""
     happy = np.array([17] * 10)
     at = RUSSELL.vectors()[happy]
-    summary = report(two, human_text={"one": human_reads(happy, at, at, RUSSELL)})[1]
+    summary = summarized(two, human_text={"one": human_reads(happy, at, at, RUSSELL)})
     one = summary.of_reader("one")[0].scores
     (only,) = [group for group in one.states if math.isfinite(group.human)]
     assert only.level == 0.0
@@ -355,7 +360,7 @@ def test_what_people_read_moves_the_means_by_what_the_reader_missed(two: Run) ->
 def test_several_raters_of_an_answer_count_by_their_mean_and_say_how_they_agree(two: Run) -> None:
     people = labels(two)
     both = {key: (Rating("ann", place), Rating("bob", place)) for key, place in people.items()}
-    alone, agreed = report(two, human_labels=people)[1], report(two, human_labels=both)[1]
+    alone, agreed = summarized(two, human_labels=people), summarized(two, human_labels=both)
     for one, other in zip(alone.corrections, agreed.corrections, strict=True):
         assert other.corrected.corrected == one.corrected.corrected
         assert other.corrected.raters == 2
@@ -372,7 +377,7 @@ def test_several_raters_of_an_answer_count_by_their_mean_and_say_how_they_agree(
 
 def test_under_the_rule_that_drops_neutral_readings_people_and_reader_drop_their_own(two: Run) -> None:
     people = labels(two)
-    corrections = report(two, human_labels=people, neutral="drop", refusals="as_read")[1].corrections
+    corrections = summarized(two, human_labels=people, neutral="drop", refusals="as_read").corrections
     assert len(corrections) == 4
     for one in corrections:
         keys = two.felt[one.reader, one.model]["key"].to_pylist()
@@ -382,7 +387,7 @@ def test_under_the_rule_that_drops_neutral_readings_people_and_reader_drop_their
 
 
 def test_a_model_without_labels_is_not_corrected(two: Run) -> None:
-    found = report(two, human_labels=labels(two, models=("blank",)))[1]
+    found = summarized(two, human_labels=labels(two, models=("blank",)))
     assert {one.model for one in found.corrections} == {"blank"}
 
 
@@ -419,7 +424,7 @@ def test_under_another_rule_both_readings_are_shown(two: Run, written: tuple[dic
 
 
 def test_the_runs_own_rule_said_once_more_is_no_other(two: Run) -> None:
-    assert report(two, labels=label_map("russell"), neutral="zero")[1].beside == ()
+    assert summarized(two, labels=label_map("russell"), neutral="zero").beside == ()
 
 
 def test_names_are_text_in_these_sections_too() -> None:
