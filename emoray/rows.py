@@ -231,19 +231,23 @@ def _said(replies: Sequence[Reply], same: Mapping[str, str | None]) -> pa.Table:
     answers = [one if isinstance(one, Answer) else None for one in outcomes]
     for name, value in _OF_ANSWERS.items():
         columns[name] = [None if answer is None else value(answer) for answer in answers]
-    columns |= flagged(columns["answer"])
-    told = [one is not None and one.declined for one in answers]
-    columns["refused"] = [declined or flag for flag, declined in zip(columns["refused"], told, strict=True)]
+    columns |= flagged(columns["answer"], [one is not None and one.declined for one in answers])
     return pa.table(columns, schema=_SAID)
 
 
-def flagged(texts: Sequence[Any]) -> dict[str, list[object]]:
-    """The columns `refused`, `role_break` and `flagged_by` of answers; None of what is no answer."""
+_PROVIDER = "+provider"  # behind the detector's name, of answers that the provider marked as a refusal
+
+
+def flagged(texts: Sequence[Any], declined: Sequence[bool]) -> dict[str, list[object]]:
+    """The columns `refused`, `role_break` and `flagged_by` of answers; None of what is no answer.
+
+    `declined`: what the provider marked as a refusal is one, whatever its words and whoever looks at them.
+    """
     refused, left = refusal_flags(texts)
     return {
-        "refused": _where_answered(texts, refused.tolist()),
+        "refused": _where_answered(texts, (refused | np.asarray(declined, dtype=np.bool_)).tolist()),
         "role_break": _where_answered(texts, left.tolist()),
-        "flagged_by": _where_answered(texts, [DETECTOR] * len(texts)),
+        "flagged_by": _where_answered(texts, [f"{DETECTOR}{_PROVIDER}" if one else DETECTOR for one in declined]),
     }
 
 
@@ -254,7 +258,7 @@ def _where_answered(texts: Sequence[Any], values: Sequence[object]) -> list[obje
 def flagged_before(table: pa.Table) -> bool:
     """Whether any answer of these rows was flagged by another detector than this emoray's."""
     answered = pc.equal(table["outcome"], ANSWERED)
-    ours = pc.fill_null(pc.equal(table["flagged_by"], DETECTOR), False)
+    ours = pc.is_in(table["flagged_by"], pa.array([DETECTOR, f"{DETECTOR}{_PROVIDER}"]))
     return bool(pc.any(pc.and_not(answered, ours)).as_py())
 
 
@@ -262,7 +266,8 @@ def flagged_anew(table: pa.Table) -> pa.Table:
     """The same rows, which have an `answer` each or none, with the flags of this emoray's detector."""
     if not flagged_before(table):
         return table
-    for name, values in flagged(table["answer"].to_pylist()).items():
+    declined = flags(pc.ends_with(table["flagged_by"], _PROVIDER))
+    for name, values in flagged(table["answer"].to_pylist(), declined.tolist()).items():
         table = table.set_column(
             table.schema.get_field_index(name), SAID.field(name), pa.array(values, SAID.field(name).type)
         )

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from emoray.analysis.additive import Additive
 from emoray.analysis.agreement import Conclusion
 from emoray.analysis.paired import holm
 from emoray.analysis.simultaneous import p_all_above, p_any_above
@@ -26,7 +27,7 @@ from emoray.study.paper import Fact
 
 SMALL = 0.1  # a correlation between -0.1 and 0.1 is none: Cohen's smallest effect
 
-Models = Mapping[str, Array]  # model -> (questions,) mean scores
+Models = Mapping[str, Array]  # model -> (questions, prompts) mean scores
 
 
 @dataclass(frozen=True)
@@ -69,16 +70,17 @@ Test = Callable[[Models], _Told]
 
 
 def claims(
-    question_means: Mapping[str, Models], lengths: Mapping[str, Array] | None = None, level: float = 0.95
+    scores: Mapping[str, Models], lengths: Mapping[str, Array] | None = None, level: float = 0.95
 ) -> list[Claim]:
     """The conclusions that this run can test, in the paper's order, one reader or several.
 
-    `question_means` is reader -> model -> (questions,) mean scores, the same questions everywhere. `lengths` is
-    reader -> (questions,) correlations of an answer's words with its score. What speaks of models by name is there
-    only where the run has models of these names. At `level`, all verdicts of all readers hold together.
+    `scores` is reader -> model -> (questions, prompts) mean scores, NaN for none, the same prompts everywhere: models
+    are compared by the prompts that both were scored on. `lengths` is reader -> (questions,) correlations of an
+    answer's words with its score. What speaks of models by name is there only where the run has models of these names.
+    At `level`, all verdicts of all readers hold together.
     """
-    names = {model.casefold(): model for of in question_means.values() for model in of}
-    drafts = [*_of_every_model(question_means), *_of_named_models(question_means, names)]
+    names = {model.casefold(): model for of in scores.values() for model in of}
+    drafts = [*_of_every_model(scores), *_of_named_models(scores, names)]
     if lengths is not None:
         test = (
             f"the correlation within a model and question lies between −{SMALL:g} and {SMALL:g} (two one-sided t tests)"
@@ -99,27 +101,27 @@ def _decided(drafts: Sequence[_Draft], level: float) -> list[Claim]:
     return found
 
 
-def _of_every_model(question_means: Mapping[str, Models]) -> list[_Draft]:
+def _of_every_model(scores: Mapping[str, Models]) -> list[_Draft]:
     half = paper.CAPABLE_ABOVE.value
     return [
         _draft(
             paper.EVERY_MODEL_EXPRESSES,
             paper.EVERY_MODEL_EXPRESSES.value,
             "every model’s mean cosine lies above 0 (t test over questions of each)",
-            question_means,
-            lambda models: _every(list(models.values())),
+            scores,
+            lambda models: _every([_means(one) for one in models.values()]),
         ),
         _draft(
             paper.CAPABLE_ABOVE,
             f"capable models reach more than {half:g}",
             f"at least one model’s mean cosine lies above {half:g} (test of the largest, among as many as there are)",
-            question_means,
-            lambda models: _any([means - half for means in models.values()]),
+            scores,
+            lambda models: _any([_means(one) - half for one in models.values()]),
         ),
     ]
 
 
-def _of_named_models(question_means: Mapping[str, Models], names: Mapping[str, str]) -> list[_Draft]:
+def _of_named_models(scores: Mapping[str, Models], names: Mapping[str, str]) -> list[_Draft]:
     """What the paper says of models by name, as far as they are here."""
     best = [names[name.casefold()] for name in paper.CLOSEST_MODELS.value if name.casefold() in names]
     worst = names.get(paper.FARTHEST_MODEL.value.casefold())
@@ -128,31 +130,36 @@ def _of_named_models(question_means: Mapping[str, Models], names: Mapping[str, s
     if best and len(best) < len(names):
         what = f"{', '.join(best)} come{'s' if len(best) == 1 else ''} closest"
         test = "each one's mean lies above that of each other model, paired by question"
-        found.append(_draft(paper.CLOSEST_MODELS, what, test, question_means, _above(best, None)))
+        found.append(_draft(paper.CLOSEST_MODELS, what, test, scores, _above(best, None)))
     if worst and len(names) > 1:
         test = "the mean lies below that of each other model, paired by question"
         what = f"{worst} stays farthest"
-        found.append(_draft(paper.FARTHEST_MODEL, what, test, question_means, _above(None, [worst])))
+        found.append(_draft(paper.FARTHEST_MODEL, what, test, scores, _above(None, [worst])))
     if below and above:
         test = "the paired difference of their means lies below 0"
         what = f"{below} stays below {above}"
-        found.append(_draft(paper.BELOW_THE_SMALL, what, test, question_means, _above([above], [below])))
+        found.append(_draft(paper.BELOW_THE_SMALL, what, test, scores, _above([above], [below])))
     return found
 
 
-def _draft(fact: Fact[Any], what: str, test: str, question_means: Mapping[str, Models], told: Test) -> _Draft:
-    return _Draft(fact, what, test, {reader: told(models) for reader, models in question_means.items()})
+def _draft(fact: Fact[Any], what: str, test: str, scores: Mapping[str, Models], told: Test) -> _Draft:
+    return _Draft(fact, what, test, {reader: told(models) for reader, models in scores.items()})
 
 
 def _above(high: list[str] | None, low: list[str] | None) -> Test:
     """Whether each mean of some models lies above each of others; None stands for all the others."""
 
     def told(models: Models) -> _Told:
-        upper = [means for name, means in models.items() if (name in high if high else name not in (low or []))]
-        lower = [means for name, means in models.items() if (name in low if low else name not in (high or []))]
-        return _every([above - below for above, below in product(upper, lower)])
+        upper = [one for name, one in models.items() if (name in high if high else name not in (low or []))]
+        lower = [one for name, one in models.items() if (name in low if low else name not in (high or []))]
+        return _every([_means(above - below) for above, below in product(upper, lower)])
 
     return told
+
+
+def _means(table: Array) -> Array:
+    """(questions, prompts) -> (questions,), what is missing filled in as everywhere."""
+    return Additive(table).question_means
 
 
 def _every(columns: list[Array]) -> _Told:

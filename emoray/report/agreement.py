@@ -78,11 +78,7 @@ def paper_claims(
     if not readers:
         return ()
     joined = [_joined([readings[reader, model] for reader in readers], words[model]) for model in models]
-    by_question = _by_reader(readers, models, tallies)
-    means = {
-        reader: {model: Additive(one).question_means for model, one in of.items()} for reader, of in by_question.items()
-    }
-    return tuple(claims(means, _lengths(readers, joined), level))
+    return tuple(claims(_by_reader(readers, models, tallies), _lengths(readers, joined), level))
 
 
 def agreement(
@@ -160,7 +156,7 @@ def _by_question(tally: Tally) -> Array:
 
 def _joined(readings: Sequence[Sampled], words: Sampled) -> _Joined:
     """The answers of one model by key; where a sample was cut, those below the lowest cut."""
-    whole = [one.keys[-1] for one in (*readings, words) if len(one.keys) >= SAMPLE]
+    whole = [one.keys[-1] for one in readings if len(one.keys) >= SAMPLE]
     keys = np.unique(np.concatenate([one.keys for one in readings]))
     keys = keys[keys <= min(whole)] if whole else keys
     names = ("cosine", "angle_deg", "prompt", "question")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from emoray.analysis.calibration import OnHumanText
 from emoray.analysis.intervals import Interval
-from emoray.analysis.summaries import Group, groups, moments, overall
+from emoray.analysis.summaries import Group, GroupAxis, moments, overall
 from emoray.analysis.tally import Axis, Tally
 from emoray.report.source import under
 from emoray.study.conditions import Condition
@@ -68,6 +68,15 @@ def with_level(axis: Axis, level: str | float) -> Axis:
     return axis if level in axis.levels else Axis(axis.name, (*axis.levels, level))
 
 
+def each_alone(
+    tally: Tally, axis: GroupAxis, label_map: LabelMap, level: float, human: OnHumanText | None
+) -> tuple[Group, ...]:
+    """One line per level of an axis, each fitted to its own cells alone: no other level fills in what it lacks."""
+    return tuple(
+        replace(overall(only, label_map, level=level, human=human), level=one) for one, only in tally.each(axis)
+    )
+
+
 def conditions(
     tally: Tally, controls: Collection[str], label_map: LabelMap, level: float, human: OnHumanText | None
 ) -> tuple[OneCondition, ...]:
@@ -75,7 +84,7 @@ def conditions(
     return tuple(
         OneCondition(str(group.level), float(intensity), group.level in controls, group)
         for intensity, only in tally.each("intensity")
-        for group in groups(only, "template", label_map, level=level, human=human)
+        for group in each_alone(only, "template", label_map, level, human)
     )
 
 

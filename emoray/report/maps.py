@@ -43,7 +43,7 @@ def map_values(scored: pa.Table, neutral: NeutralRule) -> dict[str, npt.NDArray[
     """The sums that a comparison of maps needs, from SCORED rows: of top labels, under every shipped map."""
     codes = _codes(scored)
     asked = np.stack([scored[name].to_numpy() for name in ("valence", "arousal")], axis=1)
-    found: dict[str, npt.NDArray[np.generic]] = {}
+    found: dict[str, npt.NDArray[np.generic]] = {f"{_PREFIX}read": codes >= 0}
     for name in shipped_maps():
         score = cosines(asked, _vectors(name)[codes])
         score = np.where(np.isnan(score) & (codes >= 0), 0.0, score) if neutral == "zero" else score

@@ -403,7 +403,10 @@ def _family(family: Comparison) -> dict[str, Any]:
     }[family.of]
     return {
         "name": f"{what} {family.within}",
-        "more": more([("pairs", len(family.differences) - ROWS)], "tables/differences.csv"),
+        "more": more(
+            [("pairs", len(family.differences) - ROWS)],
+            f"tables/{'corrected_' if family.of == 'corrected models' else ''}differences.csv",
+        ),
         "lines": [
             {
                 "a": one.a,

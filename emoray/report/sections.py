@@ -210,7 +210,7 @@ def conditions(summary: Summary) -> Shown:
     lines = [
         {
             "name": named(summary, one.model, one.reader),
-            "condition": ", ".join(filter(None, [template, intensity, control])),
+            "condition": ", ".join(filter(None, [template, f"{intensity:g}" if intensity else "", control])),
             "cells": (f"{group.scored:,}", with_interval(group.cosine), with_interval(group.expected)),
         }
         for one in summary.models

@@ -246,7 +246,8 @@ def _felt(
         found.scores += _score_tally(_measured(whole), neutral)
         found.revisions |= _distinct(batch, "reader_revision")
         by_rule = rows.under(whole, refusals)
-        found.rounds.add(_without(by_rule, closely.controls))
+        told = {closely.headline.template} if closely.headline else set()
+        found.rounds.add(_without(by_rule, closely.controls - told))
         scored = _measured(by_rule)
         found.examples += _read_examples(reader, scored, wanted)
         if closely.human or closely.sample:
@@ -277,12 +278,14 @@ def under(tally: Tally, refusals: RefusalRule) -> Tally:
     )
 
 
-_COUNTS = ("read", "unread", "read_truncated", "neutral")
+_COUNTS = ("read", "unread", "read_truncated", "neutral", "map_read")
 
 
 def _instead(name: str, tally: Tally, refusals: RefusalRule) -> Array | float:
     """What stands in place of a sum over refused answers: as many zeros as were read, or nothing."""
-    return tally.sums["read"] if refusals == "zero" and name.endswith("_n") else 0.0
+    if refusals != "zero" or not name.endswith("_n"):
+        return 0.0
+    return tally.sums["map_read" if name.startswith("map_") else "read"]  # only labels have a place on a map
 
 
 class _FlaggedBefore(Exception):

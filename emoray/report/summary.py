@@ -36,6 +36,7 @@ from emoray.report.conditions import (
     by_intensity,
     by_template,
     conditions,
+    each_alone,
     focus,
     over_conditions,
     weighed,
@@ -354,7 +355,7 @@ def summarize(source: Source, settings: Settings) -> Summary:
         claims=claims,
         examples=tuple(example for who in order for example in read[who].examples),
         agreement=_agreement(tallies, read, heard, settings, claims),
-        corrections=tuple(_corrections(labelled, settings.level)),
+        corrections=tuple(_corrections(labelled, tallies, settings.level)),
         corrected_pairs=tuple(_corrected_pairs(labelled, settings.level)),
         raters=raters_of(settings.human_labels, [one.labelled for one in heard.values()], settings.level),
         beside=tuple(_beside(source, {who: tallies[who] for who in order}, settings, closely)),
@@ -475,9 +476,16 @@ def _labelled(tallies: Mapping[Who, Tally], read: Mapping[Who, Felt], settings: 
     }
 
 
-def _corrections(labelled: Mapping[Who, Labelled], level: float) -> list[Correction]:
+def _corrections(labelled: Mapping[Who, Labelled], tallies: Mapping[Who, Tally], level: float) -> list[Correction]:
+    """Beside the mean as it was read stands the interval that the tables give it."""
     return [
-        Correction(*who, corrected_questions(one.means, one.scores, one.human, level, one.by_rater))
+        Correction(
+            *who,
+            replace(
+                corrected_questions(one.means, one.scores, one.human, level, one.by_rater),
+                raw=moments(tallies[who].without("refused"), "cosine").interval(level),
+            ),
+        )
         for who, one in labelled.items()
     ]
 
@@ -585,7 +593,7 @@ def _model(
         counts=counts,
         failures=_failures(heard.outcomes.without("state"), "outcome"),
         failures_by_state=_failures_by_state(heard.outcomes),
-        identical=heard.identical,
+        identical=repeated,
         scores=_scores(kept, reader, settings, rng, closely.headline, repeated),
         otherwise={
             rule: _scores(under(tally, rule).without("refused"), reader, settings, rng, closely.headline, repeated)
@@ -617,7 +625,10 @@ def _scores(
         "intensity": by_intensity(every, headline),
     }
     tables: dict[GroupAxis, tuple[Group, ...]] = {
-        axis: groups(one, axis, label_map, level=settings.level, human=human) for axis, one in of_axes.items()
+        axis: groups(one, axis, label_map, level=settings.level, human=human)
+        if axis in ("state", "question")
+        else each_alone(one, axis, label_map, settings.level, human)
+        for axis, one in of_axes.items()
     }
     return Scores(
         whole=whole(

@@ -254,17 +254,20 @@ def _conditions(summary: Summary) -> Table:
         ),
         ("model", "reader", "template", "intensity", "control", *_said_columns(summary)),
         tuple(
-            (*who, template, intensity, control, *_said_measures(group, on_human_text=_validated(summary)))
+            (
+                *who, template, f"{intensity:g}" if intensity else "", control,
+                *_said_measures(group, on_human_text=_validated(summary)),
+            )
             for who, (template, intensity, control, group) in found
         ),
-    )
+    )  # fmt: skip
 
 
-def said_conditions(one: ModelSummary) -> list[tuple[str, str, str, Group]]:
+def said_conditions(one: ModelSummary) -> list[tuple[str, float | None, str, Group]]:
     """Template, intensity, whether it is a control, and the scores; a mean over conditions last, and called so."""
-    lines = [(c.template, f"{c.intensity:g}", "control" if c.control else "", c.group) for c in one.conditions]
+    lines = [(c.template, c.intensity, "control" if c.control else "", c.group) for c in one.conditions]
     over = one.over_conditions
-    return [*lines, *([("mean over all but controls", "", "", over)] if over else [])]
+    return [*lines, *([("mean over all but controls", None, "", over)] if over else [])]
 
 
 def _refusals(summary: Summary) -> Table:

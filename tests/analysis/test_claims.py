@@ -13,7 +13,8 @@ NOISE = 0.02 * np.array([-2.0, -1.0, 0.0, 1.0, 2.0])  # of five questions
 
 
 def around(mean: float) -> Array:
-    return mean + NOISE
+    """(questions, 1)"""
+    return mean + NOISE[:, None]
 
 
 def verdicts(models: dict[str, float], **lengths: Array) -> dict[str, str]:
@@ -69,7 +70,7 @@ def test_that_length_says_nothing_is_shown_by_an_interval_near_zero_and_not_by_a
 
 
 def test_one_question_cannot_tell() -> None:
-    (found, *_) = claims({"r": {"a": np.array([0.9])}})
+    (found, *_) = claims({"r": {"a": np.array([[0.9]])}})
     assert found.conclusion.verdicts == {"r": "unknown"}
 
 

@@ -38,7 +38,7 @@ def test_of_nine_models_without_any_mean_the_largest_passes_as_often_as_it_says(
 @pytest.mark.usefixtures("few_draws")
 def test_nine_models_of_exactly_a_half_are_rarely_said_to_reach_more() -> None:
     said = [
-        claims({"r": {f"m{i}": 0.5 + one[:, i] for i in range(9)}})[1].conclusion.verdicts["r"]
+        claims({"r": {f"m{i}": 0.5 + one[:, [i]] for i in range(9)}})[1].conclusion.verdicts["r"]
         for one in worlds(400, 9, 0.3, seed=2)
     ]
     assert said.count("yes") / len(said) <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / len(said))
@@ -50,7 +50,7 @@ def test_the_verdicts_of_a_report_err_together_as_rarely_as_one_test() -> None:
     rng, wrong = np.random.default_rng(3), 0
     for one in worlds(300, 3, 0.3, seed=4):
         lengths = 0.1 + 0.05 * rng.standard_normal(10)
-        every, capable, length = claims({"r": {f"m{i}": 0.5 + one[:, i] for i in range(3)}}, {"r": lengths})
+        every, capable, length = claims({"r": {f"m{i}": 0.5 + one[:, [i]] for i in range(3)}}, {"r": lengths})
         found = [claim.conclusion.verdicts["r"] for claim in (every, capable, length)]
         wrong += found[0] == "no" or found[1] == "yes" or found[2] == "no"
     assert wrong / 300 <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 300)

@@ -13,12 +13,14 @@ import pyarrow.compute as pc
 import pytest
 
 from emoray import rows
+from emoray.analysis.claims import claims
 from emoray.readers import Reading
 from emoray.report import Summary, chosen, terminal_table
 from emoray.report.summary import summarize
 from emoray.report.tables import as_csv, tables
 from emoray.report.words import headline
 from emoray.store import Name, RunFolder, encoded
+from emoray.study import paper
 from emoray.study.circumplex import Affect
 from emoray.study.goemotions import LABELS, label_map
 from emoray.study.scoring import RefusalRule
@@ -311,3 +313,62 @@ def test_another_map_moves_what_is_read_and_not_what_is_refused(two: Run) -> Non
     one, other = (report(two, labels=label_map(name)).models[0].weighed for name in ("russell", "octants"))
     assert one.as_read != other.as_read
     assert (one.refused, one.failed) == (other.refused, other.failed)
+
+
+# ── where the rules meet ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_refusals_give_no_place_on_a_map_to_a_reader_that_knows_no_labels(two: Run) -> None:
+    def judged(table: pa.Table) -> pa.Table:
+        read = [p is not None for p in table["probabilities"].to_pylist()]
+        for name in ("probabilities", "label"):
+            table = put(table, name, [None] * len(table))
+        for name in ("felt_valence", "felt_arousal"):
+            table = put(table, name, [0.6 if one else None for one in read])
+        return table
+
+    source = Run(two.said, {(r, m): judged(t) if r == "two" else t for (r, m), t in two.felt.items()}, two.settings)
+    assert {one.reader for one in report(source).by_maps} == {"one"}
+
+
+def lacking(source: Run, model: str, wanted: Callable[[pa.Table], Any]) -> Run:
+    """Without the answers of a model that are wanted away."""
+
+    def kept(table: pa.Table) -> pa.Table:
+        return table.filter(pc.invert(wanted(table)))
+
+    said = {name: kept(table) if name == model else table for name, table in source.said.items()}
+    felt = {who: kept(table) if who[1] == model else table for who, table in source.felt.items()}
+    return Run(said, felt, source.settings)
+
+
+def test_no_other_condition_fills_in_what_one_lacks(varied: Run) -> None:
+    def hard(table: pa.Table) -> Any:
+        headline = pc.and_(pc.equal(table["template"], "words"), pc.equal(table["intensity"], 1.0))
+        first = pc.equal(table["question_id"], min(table["question_id"].to_pylist()))
+        return pc.and_(pc.and_(headline, first), pc.less(table["state_deg"], 130.0))
+
+    one = report(lacking(varied, "steady", hard)).models[0]
+    mean = one.scores.whole.group.cosine
+    alone = next(line.group for line in one.conditions if (line.template, line.intensity) == ("words", 1.0))
+    by_template = next(group for group in one.scores.templates if group.level == "words")
+    for other in (alone.cosine, by_template.cosine):
+        assert (other.estimate, other.low, other.high) == pytest.approx((mean.estimate, mean.low, mean.high))
+    assert one.scores.whole.group.missing > 0
+
+
+def test_a_claim_on_two_models_goes_by_what_both_were_scored_on() -> None:
+    """One lacks the state at which both do worst."""
+    tables = np.array([0.8, 0.7, -0.5]) + 0.01 * np.arange(4)[:, None]
+    best, other = paper.CLOSEST_MODELS.value[0], "another"
+    found = claims({"r": {best: np.where(tables > 0, tables, np.nan), other: tables}})
+    verdict = next(one for one in found if "closest" in one.conclusion.what).conclusion.verdicts["r"]
+    assert verdict != "yes"
+
+
+def test_what_the_provider_called_a_refusal_stays_one_whoever_stands_beside(two: Run) -> None:
+    table = two.said["steady"].filter(pc.equal(two.said["steady"]["outcome"], rows.ANSWERED)).slice(0, 2)
+    table = put(put(table, "answer", ["Nein.", "The sea."]), "refused", [True, False])
+    table = put(table, "flagged_by", [rows.flagged(["Nein."], [True])["flagged_by"][0], None])
+    assert rows.flagged_anew(table)["refused"].to_pylist() == [True, False]
+    assert not rows.flagged_before(table.slice(0, 1))
