@@ -186,8 +186,7 @@ def _lost(folder: RunFolder, kept: Mapping[str, Any]) -> dict[str, float]:
     last: dict[str, Any] = next(iter(kept.get("attempts", [])[-1:]), {})
     held = holder(folder, time.time())
     at_work = held is not None and held.pid != os.getpid() and "end" not in last
-    under_way = lost_by_model(folder, last["id"]) if at_work else {}
-    found = {model: usd - under_way.get(model, 0.0) for model, usd in lost_by_model(folder).items()}
+    found = lost_by_model(folder, but=str(last.get("id", "?")) if at_work else None)
     return {model: usd for model, usd in found.items() if usd > 0}
 
 

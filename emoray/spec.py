@@ -794,8 +794,14 @@ class Spec(_Section):
 
     @property
     def digest(self) -> str:
-        """16 hex digits of the whole spec as resolved."""
-        return _digest(self.model_dump(mode="json"))
+        """16 hex digits of the whole spec as resolved; what older ones did not know counts where it says something."""
+        fields = type(self).model_fields
+        usual = {name for name in ("headline", "refusals") if getattr(self, name) == fields[name].get_default()}
+        told = self.model_dump(mode="json", exclude=usual)
+        for template in told["templates"]:
+            if isinstance(template, dict) and template.get("control") is None:
+                template.pop("control", None)
+        return _digest(told)
 
 
 class Study:

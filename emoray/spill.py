@@ -61,7 +61,7 @@ class TakenIn:
 def take_in(folder: RunFolder, attempts: Collection[str]) -> TakenIn:
     """Moves what these attempts have put aside on this machine into the run folder; for a run that holds the lease."""
     taken = TakenIn()
-    for place in places():
+    for place in dict.fromkeys([*places(), *_usual()]):  # another may have been chosen since
         for aside in sorted(_children(_of(place, folder))):
             if aside.name not in attempts:
                 taken += TakenIn(left=(str(aside),))
@@ -77,6 +77,11 @@ def places() -> list[Path]:
     """Where to put aside, the best first."""
     if chosen := os.environ.get(_SET):
         return [Path(chosen).expanduser().absolute()]
+    return _usual()
+
+
+def _usual() -> list[Path]:
+    """Without anybody's choice."""
     state = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state")
     shared = dict.fromkeys(["/var/tmp", tempfile.gettempdir()])
     mine = [Path(folder) / f"emoray-spilled-{os.getuid()}" for folder in shared if Path(folder).is_dir()]
@@ -97,8 +102,9 @@ def _check_own(place: Path) -> None:
 
 
 def _of(place: Path, folder: RunFolder) -> Path:
-    """However its URI is spelled; runs of one path in two stores are told apart by their attempts."""
-    return place / hashlib.blake2b(f"{folder.fs.type_name} {folder.path()}".encode(), digest_size=8).hexdigest()
+    """However its URI is spelled, or linked to; runs of one path in two stores are told apart by their attempts."""
+    path = os.path.realpath(folder.path()) if folder.fs.type_name == "local" else folder.path()
+    return place / hashlib.blake2b(f"{folder.fs.type_name} {path}".encode(), digest_size=8).hexdigest()
 
 
 def _children(folder: Path) -> list[Path]:

@@ -94,8 +94,9 @@ def status(folder: RunFolder, *, now: datetime | None = None) -> Status:
     if held and ("end" in last or held.pid != last.get("pid")):  # by who compacts it, or is about to begin
         held = None
     standing = _standing(folder) if held else {}
-    under_way = tabs.lost_by_model(folder, last["id"]) if held else {}
-    lost = {model: max(0.0, usd - under_way.get(model, 0.0)) for model, usd in tabs.lost_by_model(folder).items()}
+    mine = str(last.get("id", "?")) if held else None
+    under_way = tabs.lost_by_model(folder, mine) if mine else {}
+    lost = tabs.lost_by_model(folder, but=mine)
     look = _Look(as_asked(folder, study), cells, last, now, held is not None, lost, under_way)
     models = tuple(
         _model(look, entry.name, batches.get(entry.name, Standing()), standing.get(entry.name))

@@ -227,8 +227,14 @@ class RunFolder:
 
     def check_there(self, relative: str = "") -> None:
         """Deleted where a run is at work in the folder, and it (or a file that it always holds) is not there."""
-        if self.begun and _is_local(self.fs) and not os.path.lexists(self.path(relative)):
-            raise Deleted(deleted(self.shown))
+        if not (self.begun and _is_local(self.fs)):
+            return
+        try:
+            os.lstat(self.path(relative))
+        except (FileNotFoundError, NotADirectoryError):
+            raise Deleted(deleted(self.shown)) from None
+        except OSError:  # a disk that fails has lost nothing yet: what is written next says what is wrong
+            return
 
     def read_bytes(self, relative: str) -> bytes | None:
         """None when there is no such file."""
@@ -863,11 +869,18 @@ def _make_folder(folder: Path, root: Path) -> None:
         return
     missing = [one for one in (folder, *folder.parents) if not one.is_dir()]
     for one in reversed(missing):
-        one.mkdir(mode=0o700 if one.is_relative_to(root) else 0o777, exist_ok=True)
+        one.mkdir(mode=_rights(one, root), exist_ok=True)
     for one in dict.fromkeys([*missing, *(one for one in (folder, *folder.parents) if one.is_relative_to(root))]):
         with suppress(PermissionError):  # a folder that may be entered and not listed
             _sync_folder(one.parent)
     _DURABLE.add(folder)
+
+
+def _rights(folder: Path, root: Path) -> int:
+    """A run folder is its owner's; what comes into it later has the rights that somebody may have given it since."""
+    if folder == root or not folder.is_relative_to(root):
+        return 0o700 if folder == root else 0o777
+    return stat.S_IMODE(folder.parent.stat().st_mode) & 0o777
 
 
 _DURABLE: set[Path] = set()  # folders that this process has made sure of

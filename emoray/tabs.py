@@ -27,6 +27,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -61,8 +62,11 @@ class PartTab:
         self._open, self._open_usd = self._open + 1, self._open_usd + usd
         try:
             await self._sheet.keep(self._spent_usd, self._open_usd)
-        except StoreError as wrong:
-            raise HostDown(f"what a request may cost cannot be written down, so none is sent: {wrong}") from wrong
+        except BaseException as wrong:  # nothing is sent
+            self._open, self._open_usd = self._open - 1, self._open_usd - usd if self._open > 1 else 0.0
+            if isinstance(wrong, StoreError):
+                raise HostDown(f"what a request may cost cannot be written down, so none is sent: {wrong}") from wrong
+            raise
 
     async def did_cost(self, at_most: float, usd: float) -> None:
         self._open, self._spent_usd = self._open - 1, self._spent_usd + usd
@@ -94,11 +98,17 @@ class _OnDisk:
                 self._part.folder.write_text(self._path, line)  # with its folders, and durable
                 self._file = os.open(self._part.folder.path(self._path), os.O_WRONLY)
             os.pwrite(self._file, line.encode(), 0)
-        if not open_usd:
-            await asyncio.to_thread(os.fsync, self._file)
-        elif time.monotonic() - self._synced_at >= _SYNC_S:
+            if not open_usd:
+                await asyncio.to_thread(os.fsync, self._file)
+        if open_usd and time.monotonic() - self._synced_at >= _SYNC_S:
             self._synced_at = time.monotonic()
-            asyncio.get_running_loop().run_in_executor(None, os.fsync, self._file)
+            asyncio.get_running_loop().run_in_executor(None, _synced, self._file)
+
+
+def _synced(file: int) -> None:
+    """Where the disk fails, the next write says so."""
+    with suppress(OSError):
+        os.fsync(file)
 
 
 class _InStore:
@@ -150,27 +160,31 @@ class _Kept:
         return self.name.removesuffix(_ENDING)
 
 
-def lost_usd(part: Part, attempt: str = "") -> float:
+def lost_usd(part: Part, attempt: str = "", *, but: str | None = None) -> float:
     """US dollars at most for requests whose answers nobody has; of actors that are at work, for what is under way.
 
-    `attempt`: of the actors of one attempt alone. Reads only.
+    `attempt`: of the actors of one attempt alone; `but`: of all others. Reads only.
     """
-    return sum(lost for kept, lost in _lost(part) if kept.writer.startswith(in_name(attempt)))
+    return sum(
+        lost
+        for kept, lost in _lost(part)
+        if kept.writer.startswith(in_name(attempt)) and not (but and kept.writer.startswith(in_name(but)))
+    )
 
 
-def lost(folder: RunFolder, attempt: str = "") -> dict[tuple[str, str | None], float]:
+def lost(folder: RunFolder, attempt: str = "", *, but: str | None = None) -> dict[tuple[str, str | None], float]:
     """The same by (model, judge that read it; None: the model itself), also of parts that have no row."""
     asked: list[tuple[str, str | None]] = [(model, None) for model in folder.models(f"{_FOLDER}/answers")]
     for reader in folder.readers(f"{_FOLDER}/rows"):
         beside = _place(folder.rows(reader, "any")).rpartition("/")[0]
         asked += [(model, reader) for model in folder.models(beside)]
-    return {who: lost_usd(_part(folder, *who), attempt) for who in asked}
+    return {who: lost_usd(_part(folder, *who), attempt, but=but) for who in asked}
 
 
-def lost_by_model(folder: RunFolder, attempt: str = "") -> dict[str, float]:
+def lost_by_model(folder: RunFolder, attempt: str = "", *, but: str | None = None) -> dict[str, float]:
     """The same by model alone, judges with it."""
     found: dict[str, float] = {}
-    for (model, _), usd in lost(folder, attempt).items():
+    for (model, _), usd in lost(folder, attempt, but=but).items():
         found[model] = found.get(model, 0.0) + usd
     return found
 

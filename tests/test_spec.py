@@ -1197,6 +1197,8 @@ def test_a_folder_of_before_there_were_sampling_defaults_keeps_its_keys() -> Non
 def test_the_digest_tells_specs_apart_and_nothing_else() -> None:
     assert study(BASE).spec.digest == study(BASE + "repetitions: 1").spec.digest
     assert study(BASE).spec.digest != study(BASE + "repetitions: 2").spec.digest
+    assert study(BASE).spec.digest != study(BASE + "refusals: drop").spec.digest
+    assert study(BASE).spec.digest != study(BASE + "headline: parameters").spec.digest
 
 
 def test_a_spec_survives_the_way_to_json_and_back() -> None:

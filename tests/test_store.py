@@ -28,6 +28,7 @@ from emoray.compact import compact
 from emoray.journal import Journal, merge
 from emoray.lease import Lease, holder
 from emoray.store import (
+    Deleted,
     Gone,
     Name,
     Note,
@@ -780,3 +781,16 @@ def test_an_object_store_that_cannot_be_reached_is_a_sentence_and_no_torn_file(s
     missing = RunFolder((s3 % "x").replace("@bucket", "@no-such-bucket").replace("allow_bucket_creation=true", ""))
     with pytest.raises(StoreError, match="cannot write"):
         missing.write_text("a", "b")
+
+
+def test_a_disk_that_does_not_answer_has_not_lost_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = RunFolder(str(tmp_path), begun=True)
+    monkeypatch.setattr(os, "lstat", _out_of_reach)
+    folder.check_there()
+    monkeypatch.undo()
+    with pytest.raises(Deleted):
+        RunFolder(str(tmp_path / "gone"), begun=True).check_there()
+
+
+def _out_of_reach(path: object) -> None:
+    raise OSError(errno.ESTALE, "stale file handle", str(path))

@@ -127,10 +127,19 @@ def test_a_file_that_tells_no_amount_does_not_count_and_is_said(
     assert "odd.json" in files(part)
 
 
-def test_where_money_cannot_be_written_down_nothing_is_sent(tmp_path: Path) -> None:
+def test_where_money_cannot_be_written_down_nothing_is_sent_and_nothing_counts(tmp_path: Path) -> None:
     (tmp_path / "tabs").write_text("in the way")
-    with pytest.raises(HostDown, match="so none is sent: cannot write "):
-        pays(RunFolder(str(tmp_path)).answers("a"), "actor", (0.5, 0.5))
+    there = RunFolder(str(tmp_path)).answers("a")
+
+    async def pay() -> None:
+        tab = PartTab(lambda: (there, "actor"))
+        with pytest.raises(HostDown, match="so none is sent: cannot write "):
+            await tab.may_cost(0.5)
+        (tmp_path / "tabs").unlink()
+        await tab.may_cost(0.25)
+
+    asyncio.run(pay())
+    assert lost_usd(there) == pytest.approx(0.25)
 
 
 def test_a_store_that_fails_is_insisted_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -219,9 +219,17 @@ class Asking:
         if self._stopped.is_set():
             self._permits.unused(permit)
             return None
-        self._places.asked()
         try:
             await self._tab.may_cost(at_most)
+        except BaseException:
+            self._permits.unused(permit)
+            raise
+        if self._stopped.is_set():  # meanwhile
+            self._permits.unused(permit)
+            await self._tab.did_cost(at_most, 0.0)
+            return None
+        self._places.asked()
+        try:
             asked_at = self._loop.time()
             tried = await self._attempt(ask)
             if tried.billable and tried.outcome.cost_usd is None:
@@ -376,6 +384,8 @@ def unforeseen(bug: BaseException) -> str:
 def _reply(key: str, made: Sequence[Tried]) -> Reply:
     """The last attempt, at the cost of all: an answer that came at the third try cost what the first two did, too."""
     last = made[-1]
+    if len(made) == 1:
+        return Reply(key, last.outcome, last.asked_at, last.latency_s)
     known = [tried.outcome.cost_usd for tried in made if tried.outcome.cost_usd is not None]
     outcome = replace(last.outcome, cost_usd=sum(known) if known else None)
     return Reply(key, outcome, last.asked_at, last.latency_s, len(made))

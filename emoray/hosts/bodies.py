@@ -63,8 +63,11 @@ def in_utf8(body: bytes, content_type: str = "") -> bytes:
 
     Raises Garbled for a text that none of these can be.
     """
-    with suppress(UnicodeDecodeError):
+    try:
         body.decode()
+    except UnicodeDecodeError:
+        pass
+    else:
         return body
     declared = _CHARSET.search(content_type)
     for charset in _charsets(body, declared[1] if declared else ""):

@@ -55,7 +55,7 @@ def request_body(entry: Hosted, ask: Ask) -> dict[str, Any]:
         entry.max_tokens_as: ask.max_tokens,
     }
     body |= {name: value for name, value in settings.items() if value is not None}
-    return body | entry.extra_body
+    return body | entry.extra_body if entry.extra_body else body
 
 
 def _messages(chat: list[dict[str, str]], system_role: str) -> list[dict[str, str]]:
@@ -221,8 +221,11 @@ def _ended(choice: dict[str, Any], guardrail: Any) -> tuple[str | None, Ending]:
     """
     word = _word(next((choice[name] for name in _REASONS if choice.get(name) is not None), None))
     ending = ending_of(word)
-    native = "guardrail_intervened" if str(guardrail).endswith("INTERVENED") else _native(choice)
-    if native is not None and ending in (Ending.STOP, Ending.UNKNOWN):
+    if ending is not Ending.STOP and ending is not Ending.UNKNOWN:
+        return word, ending
+    intervened = guardrail is not None and str(guardrail).endswith("INTERVENED")
+    native = "guardrail_intervened" if intervened else _native(choice)
+    if native is not None:
         behind = ending_of(native)
         if behind in (Ending.LENGTH, Ending.FILTERED, Ending.FAILED):
             return native, behind
@@ -250,6 +253,9 @@ def _usage(usage: Any) -> tuple[int | None, int | None]:
     """(prompt, completion) tokens; what some count in the total alone is reasoning, billed as completion."""
     if not isinstance(usage, dict):
         return None, None
+    asked, said, total = (usage.get(name) for name in ("prompt_tokens", "completion_tokens", "total_tokens"))
+    if type(asked) is type(said) is type(total) is int and asked > 0 < said and asked + said == total <= _MOST_TOKENS:
+        return asked, said  # as nearly always
     prompt = _first_count(usage, "prompt_tokens", "input_tokens")
     completion = _first_count(usage, "completion_tokens", "output_tokens")
     total = count_of(usage.get("total_tokens"))

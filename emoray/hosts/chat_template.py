@@ -106,6 +106,8 @@ class ChatTemplate:
 
     def _form(self, chat: Callable[[Any], _Chat], probe: str = _LONG) -> _Form | None:
         """The form in which the probe comes out of a chat: some templates refuse a role, others drop a text unsaid."""
+        if self._by_code:  # the vendor's own; what it renders is for people, and may spell blanks as pieces
+            probe = _PROBE
         for form in (_as_text, _as_parts):
             with suppress(Exception):  # a template is a program: it refuses a role by whatever it raises
                 tried = chat(form(probe))

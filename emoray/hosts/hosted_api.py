@@ -234,8 +234,10 @@ class Wire(httpx2.AsyncBaseTransport):
         """One response; it leads to another place of the same server at most, which the key is for."""
         for _ in range(_MOST_STEPS):
             received = await self._sent(method, url, headers, body)
+            if received.status not in _STAYS:
+                break
             there = _joined(url, received.headers.get("location"))
-            if received.status not in _STAYS or there is None or not _same_origin(url, there):
+            if there is None or not _same_origin(url, there):
                 break
             url = there
         return received

@@ -142,7 +142,7 @@ _CODED = frozenset(
 _WAITS = ("retry_after", "retryAfter", "retry_after_seconds", "retryAfterSeconds", "estimated_time")
 _TEXTS = ("message", "msg", "error_msg", "status_msg", "detail", "title")
 _FINE = frozenset({"0", "200", "success", "ok"})
-_NO_ERROR = _FINE | {"none", "null", "no error"}
+_NO_ERROR = _FINE | {"none", "null", "no error", "false"}
 _REMARKS = ("warning", "info")
 _DEEP = 6  # levels of an error that are looked through
 
@@ -209,7 +209,7 @@ def error_of(said: dict[str, Any]) -> dict[str, Any]:
     if isinstance(error, str) and error:
         return _of_text(error, {name: value for name, value in said.items() if name != "error"})
     minimax = said.get("base_resp")
-    if isinstance(minimax, dict) and minimax.get("status_code"):
+    if isinstance(minimax, dict) and minimax.get("status_code") not in (None, "", 0, "0"):
         code = minimax["status_code"]
         return {
             "message": minimax.get("status_msg"),
@@ -238,8 +238,11 @@ def is_fine(error: Any) -> bool:
     if isinstance(error, str):
         return error.strip().casefold() in _NO_ERROR
     code = error.get("code") if isinstance(error, dict) else None
-    if code is None and isinstance(error, dict):
-        return error.get("type") in _REMARKS
+    if isinstance(error, dict):
+        if error.get("type") in _REMARKS:
+            return True
+        if code in (None, "", "none"):
+            return not error.get("type") and message_in(error).strip().casefold() in _NO_ERROR | {""}
     return isinstance(code, str | int) and str(code).strip().casefold() in _FINE
 
 
@@ -251,7 +254,7 @@ def error_within(said: Any) -> dict[str, Any] | None:
         return None
     base = said.get("base_resp")  # MiniMax'
     if (has_error(said) and not (said.get("choices") and is_fine(said["error"]))) or (
-        isinstance(base, dict) and base.get("status_code")
+        isinstance(base, dict) and base.get("status_code") not in (None, "", 0, "0")
     ):
         return error_of(said)
     return error_of(said) if not said.get("choices") and _is_marked(said) else None
@@ -275,6 +278,8 @@ def _is_marked(said: dict[str, Any]) -> bool:
 def has_error(said: Any) -> TypeGuard[dict[str, Any]]:
     """Whether an error stands under `error`: null and emptiness are none."""
     error = said.get("error") if isinstance(said, dict) else None
+    if error is None:  # as nearly always
+        return False
     return any(error.values()) if isinstance(error, dict) else isinstance(error, str | list) and any(error)
 
 

@@ -5,7 +5,7 @@ apart where they are no model by themselves.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -38,7 +38,7 @@ def fetch(model: str, revision: str | None) -> int:
 def adapter_of(model: str, revision: str | None) -> dict[str, Any] | None:
     """What a LoRA or another PEFT adapter says of itself, such as `base_model_name_or_path`; None of a whole model."""
     file = _file(model, revision, _ADAPTER)
-    if file is None or not _has_adapter_weights(file.parent, downloaded=not Path(model).exists()):
+    if file is None or not _has_adapter_weights(_names(model, revision, file.parent)):
         return None
     return _told(file)
 
@@ -99,10 +99,20 @@ def _told(file: Path) -> dict[str, Any]:
     return {}
 
 
-def _has_adapter_weights(folder: Path, *, downloaded: bool) -> bool:
+def _has_adapter_weights(names: Collection[str]) -> bool:
     """Beside the weights of a whole model, adapter_config.json alone is what was left of a merge."""
-    whole = any(folder.glob("*.safetensors")) or any(folder.glob("*.bin"))
-    return downloaded or not whole or any(folder.glob("adapter_model*"))
+    whole = any(name.endswith((".safetensors", ".bin")) for name in names)
+    return not whole or any(name.startswith("adapter_model") for name in names)
+
+
+def _names(model: str, revision: str | None, folder: Path) -> list[str]:
+    """Of a hub id the files on the hub; where it cannot be reached, those in the cache."""
+    if not Path(model).exists():
+        from huggingface_hub import HfApi
+
+        with suppress(Exception):  # no network, no permission: whoever loads it meets the same, and tells
+            return list(HfApi().list_repo_files(model, revision=revision))
+    return [file.name for file in folder.iterdir()]
 
 
 def _downloaded(model: str, revision: str | None) -> Path | None:

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import ray
 
@@ -58,7 +59,7 @@ def _signs() -> Iterator[tuple[str, Alive]]:
     if raylet := ours.get("raylet"):
         yield _RAYLET, lambda: raylet.poll() is None
     elif pid := _listens(node.raylet_socket_name):
-        yield _RAYLET, lambda: bool(command_of(pid))
+        yield _RAYLET, lambda: _runs(pid)
     if head := ours.get("gcs_server"):
         yield _HEAD, lambda: head.poll() is None
     else:
@@ -72,6 +73,16 @@ def _listens(path: str) -> int | None:
         pid: int = struct.unpack("3i", there.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
         return pid if command_of(pid) else None
     return None
+
+
+def _runs(pid: int) -> bool:
+    """Also where that cannot be told for a moment: too many open files are no death (Linux)."""
+    try:
+        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    except OSError:
+        return True
 
 
 class _Reached:

@@ -102,7 +102,12 @@ def ending_of(word: str | None) -> Ending:
     return next(known, None) or _by_sign(parts[0])
 
 
+_DENIALS = frozenset({"no", "not", "none", "free", "passed", "without"})  # `no_error` is none
+
+
 def _by_sign(name: str) -> Ending:
     words = frozenset(name.split("_"))
+    if not words.isdisjoint(_DENIALS):
+        return Ending.UNKNOWN
     found = (ending for ending, signs in _SIGNS.items() if not words.isdisjoint(signs.split()))
     return next(found, Ending.UNKNOWN)
