@@ -175,7 +175,7 @@ def test_the_weights_of_the_lane_that_is_next_are_fetched_while_another_asks(
     assert (tmp_path / "weights" / "fetched").read_text() == "v2"
 
 
-def note(umask: int, load: Load) -> None:  # noqa: ARG001
+def note(umask: int, load: Load) -> None:
     """In place of fetching."""
     Path(load.id, "fetched").write_text(str(load.revision))
 
