@@ -159,7 +159,8 @@ def test_a_port_that_is_taken_is_said(emoray: list[str], tmp_path: Path, spec: S
     path = spec()
     with socket.create_server(("0.0.0.0", 0)) as taken:
         port = taken.getsockname()[1]
-        done = ended(emoray, path, tmp_path, RAY_GCS_SERVER_PORT=str(port))
+        patience = {"RAY_raylet_start_wait_time_s": "30"}  # it waits so long for what will not come
+        done = ended(emoray, path, tmp_path, RAY_GCS_SERVER_PORT=str(port), **patience)
 
     _, said = refused(done, path)
     assert said == (f"Ray cannot be started on this machine: port {port} is taken, and RAY_GCS_SERVER_PORT asks for it")
