@@ -252,17 +252,7 @@ class Journal:
 
     def _insist(self, name: str, data: bytes) -> None:
         """Writes a file; under the same name again and again where the store fails, so that it is there once."""
-        for attempt in itertools.count(1):
-            try:
-                self._part.write(name, lambda sink: sink.write(data))
-            except StoreError as wrong:
-                if isinstance(wrong, Denied) or attempt == _TRIES:
-                    raise
-                wait_s = _INSISTING.wait_s(attempt, self._draw())
-                log.warning("%s (tried again in %.1f s)", wrong, wait_s)
-                self._pause(wait_s)
-            else:
-                return
+        insist(lambda: self._part.write(name, lambda sink: sink.write(data)), pause=self._pause, draw=self._draw)
 
     def _stamp(self) -> int:
         """µs since 1970, later than every name that was there when we began and every one of ours."""
@@ -292,6 +282,26 @@ def _kept(refuge: Refuge, name: str, data: bytes, table: pa.Table) -> str:
         return refuge.keep(name, data, table)
     except StoreError:
         return ""
+
+
+def insist(
+    write: Callable[[], object], *, pause: Callable[[float], object], draw: Callable[[], float], tries: int = _TRIES
+) -> None:
+    """Writes again and again where the store fails, for about a minute; StoreError then, at once where it is Denied.
+
+    `pause` (seconds) and `draw` (chance in [0, 1)) are of the waits between tries.
+    """
+    for attempt in itertools.count(1):
+        try:
+            write()
+        except StoreError as wrong:
+            if isinstance(wrong, Denied) or attempt == tries:
+                raise
+            wait_s = _INSISTING.wait_s(attempt, draw())
+            log.warning("%s (tried again in %.1f s)", wrong, wait_s)
+            pause(wait_s)
+        else:
+            return
 
 
 def in_name(writer: str) -> str:

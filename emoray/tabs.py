@@ -20,7 +20,6 @@ Compacted rows tell no writer. So before a part is compacted its tabs are *booke
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import logging
 import math
@@ -29,14 +28,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from emoray.hosts import HostDown
-from emoray.journal import in_name
+from emoray.journal import in_name, insist
 from emoray.resume import Spent
-from emoray.retry import Backoff
-from emoray.store import Denied, Name, Part, RunFolder, StoreError, telling
+from emoray.store import Name, Part, RunFolder, StoreError, telling
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +43,6 @@ _ENDING = ".json"
 _BYTES = 64  # of a tab that is written in place
 _DUST_USD = 1e-9  # less is rounding
 _SYNC_S = 1.0
-_INSISTING = Backoff(first_s=0.5, longest_s=20.0)
 _TRIES = 9  # with the waits between them about a minute, as a journal has it
 
 
@@ -135,16 +132,8 @@ class _InStore:
             self._put = None
 
     def _insist(self, line: str) -> None:
-        for attempt in itertools.count(1):
-            try:
-                self._part.folder.write_text(self._path, line)
-            except StoreError as wrong:
-                if isinstance(wrong, Denied) or attempt == _TRIES:
-                    raise
-                log.warning("%s", wrong)
-                time.sleep(_INSISTING.wait_s(attempt, 0.5))
-            else:
-                return
+        put = partial(self._part.folder.write_text, self._path, line)
+        insist(put, pause=time.sleep, draw=lambda: 0.5, tries=_TRIES)
 
 
 @dataclass(frozen=True)
