@@ -146,7 +146,7 @@ def report(
     READER=MAP for a reader's own. `ceilings` are files of `emoray validate --save`, `human` one of human labels.
     SpecError, with nothing written, where they do not fit.
     """
-    from emoray.report import Unusable, terminal_table, write_report
+    from emoray.report import Unusable, chosen, terminal_table, write_report
 
     kept = recovery.kept(folder)
     study = manifest.study(kept, folder.shown)
@@ -157,19 +157,23 @@ def report(
     source, left_out = as_asked(folder, study), ""
     if isinstance(source, Belonging):
         left_out = f"\nleft out: {source.strangers():,} answers in the folder that the spec does not ask for"
+    settings = chosen(
+        kept or {},
+        labels=labels,
+        neutral=neutral or study.spec.neutral,
+        refusals=refusals or study.spec.refusals,
+        own_maps=_own_maps(readers),
+        moved=_own_maps({name: reader for name, reader in placed.items() if reader != readers[name]}),
+        human_text={name: reads for names, reads in validated for name in names},
+        human_labels=human_labels(human, labels) if human else None,
+        looked=_looked(folder),
+    )
     try:
         summary = write_report(
             source,
             lambda relative, data: target.write_bytes(relative if out else f"report/{relative}", data),
-            labels=labels,
-            neutral=neutral or study.spec.neutral,
-            refusals=refusals or study.spec.refusals,
-            own_maps=_own_maps(readers),
-            moved=_own_maps({name: reader for name, reader in placed.items() if reader != readers[name]}),
-            human_text={name: reads for names, reads in validated for name in names},
-            human_labels=human_labels(human, labels) if human else None,
+            settings,
             lost_usd=lost,
-            looked=_looked(folder),
         )
     except Unusable as wrong:
         raise SpecError(f"{human}: {wrong}" if human else str(wrong)) from None

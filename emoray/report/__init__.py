@@ -25,44 +25,14 @@ Writer = Callable[[str, bytes], object]  # takes a path relative to the report, 
 
 
 def write_report(
-    source: Source,
-    write: Writer,
-    *,
-    labels: LabelMap | None = None,
-    neutral: NeutralRule | None = None,
-    refusals: RefusalRule | None = None,
-    level: float = 0.95,
-    shuffles: int = 1000,
-    seed: int = 0,
-    own_maps: Mapping[str, LabelMap] | None = None,
-    moved: Mapping[str, LabelMap] | None = None,
-    human_text: Mapping[str, HumanReads] | None = None,
-    human_labels: Mapping[str, Label] | None = None,
-    looked: Sequence[int] = (),
-    lost_usd: Mapping[str, float] | None = None,
+    source: Source, write: Writer, settings: Settings | None = None, *, lost_usd: Mapping[str, float] | None = None
 ) -> Summary:
     """Write summary.json, tables/, figures/ and report.html of a run; returns what they show.
 
-    Scores are computed anew from the stored probabilities, under the run's own label map and rules or others;
-    `own_maps` are the run's of readers with other labels, by name, `moved` those that stand in their place here.
-    `human_text` is what readers made of labelled human text, by name; `human_labels` what people read in some answers,
-    by key; `looked` how many answers there were at each report before; `lost_usd` what was spent at most on answers
-    that nobody has, by model. Unusable, with nothing written, where what is given beside the run does not fit it.
+    `settings` are the run's own, or `chosen`; `lost_usd` is what was spent at most on answers that nobody has, by
+    model. Unusable, with nothing written, where what the settings hold beside the run does not fit it.
     """
-    settings = chosen(
-        source.manifest() or {},
-        labels=labels,
-        neutral=neutral,
-        refusals=refusals,
-        level=level,
-        shuffles=shuffles,
-        seed=seed,
-        own_maps=own_maps,
-        moved=moved,
-        human_text=human_text,
-        human_labels=human_labels,
-        looked=looked,
-    )
+    settings = settings or chosen(source.manifest() or {})
     summary = replace(summarize(source, settings), lost_usd=lost_usd or {})
     write("summary.json", _encoded({"headline": words.headline(summary), **summary.as_json()}))
     for table in tables.tables(summary):
@@ -93,7 +63,13 @@ def chosen(
     human_labels: Mapping[str, Label] | None = None,
     looked: Sequence[int] = (),
 ) -> Settings:
-    """The settings of a report: the run's own, and what is given in place of them; see `write_report`."""
+    """The settings of a report: the run's own, and what is given in place of them.
+
+    Scores are computed anew from the stored probabilities, under the run's own label map and rules or others;
+    `own_maps` are the run's of readers with other labels, by name, `moved` those that stand in their place here.
+    `human_text` is what readers made of labelled human text, by name; `human_labels` what people read in some answers,
+    by key; `looked` how many answers there were at each report before.
+    """
     own = Settings(
         _labels_of(manifest),
         _neutral_of(manifest),

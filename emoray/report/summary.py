@@ -327,15 +327,14 @@ def summarize(source: Source, settings: Settings) -> Summary:
     ]
     found.sort(key=lambda one: (readers.index(one.reader), _worst_last(one), one.model))
     order = [(one.reader, one.model) for one in found]
+    tallies = {who: tallies[who] for who in order}
     nights, watched = one_family(
         [night(model, one.heard, _rng(settings, model)) for model, one in sorted(heard.items())],
         [read[who].rounds.watched(who[1], who[0], _rng(settings, "/".join(who))) for who in order],
     )
-    comparisons = tuple(
-        _comparisons({who: tallies[who] for who in order}, _by_template(ruled, closely.headline), settings.level)
-    )
+    comparisons = tuple(_comparisons(tallies, _by_template(ruled, closely.headline), settings.level))
     claims = _claims(tallies, read, heard, settings)
-    labelled = _labelled({who: tallies[who] for who in order}, read, settings)
+    labelled = _labelled(tallies, read, settings)
     return Summary(
         run=_run(manifest),
         settings=settings,
@@ -343,13 +342,13 @@ def summarize(source: Source, settings: Settings) -> Summary:
         models=tuple(found),
         comparisons=comparisons,
         ranks=_ranks(found, comparisons, settings.level),
-        by_maps=by_maps({who: tallies[who] for who in order}, settings.level),
-        directions=tuple(directions(*who, tallies[who], settings.level) for who in order),
+        by_maps=by_maps(tallies, settings.level),
+        directions=tuple(directions(*who, tally, settings.level) for who, tally in tallies.items()),
         looks=looks_of(
             manifest or {},
             sum({one.model: one.counts.answers for one in found}.values()),
             settings.looked,
-            {who: tallies[who] for who in order},
+            tallies,
             settings.level,
         ),
         claims=claims,
@@ -358,7 +357,7 @@ def summarize(source: Source, settings: Settings) -> Summary:
         corrections=tuple(_corrections(labelled, tallies, settings.level)),
         corrected_pairs=tuple(_corrected_pairs(labelled, settings.level)),
         raters=raters_of(settings.human_labels, [one.labelled for one in heard.values()], settings.level),
-        beside=tuple(_beside(source, {who: tallies[who] for who in order}, settings, closely)),
+        beside=tuple(_beside(source, tallies, settings, closely)),
         kinships=tuple(_kinships(manifest or {}, readers)),
         nights=nights,
         watched=watched,

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from emoray import rows
-from emoray.report import Settings, Summary, into, terminal_table, write_report
+from emoray.report import Settings, Summary, chosen, into, terminal_table, write_report
 from emoray.report.summary import summarize
 from emoray.report.tables import as_csv, tables
 from emoray.store import Name, RunFolder, encoded
@@ -36,7 +36,7 @@ def written(small: Run) -> dict[str, bytes]:
 
 def report(source: Any, **settings: Any) -> tuple[dict[str, bytes], Summary]:
     files: dict[str, bytes] = {}
-    summary = write_report(source, files.__setitem__, shuffles=50, **settings)
+    summary = write_report(source, files.__setitem__, chosen(source.manifest() or {}, shuffles=50, **settings))
     return files, summary
 
 
@@ -101,7 +101,7 @@ def _put(folder: RunFolder, part: str, table: pa.Table) -> None:
 
 
 def test_a_report_can_be_written_anywhere(small: Run, tmp_path: Path) -> None:
-    write_report(small, into(tmp_path / "here"), shuffles=5)
+    write_report(small, into(tmp_path / "here"), chosen(small.manifest() or {}, shuffles=5))
     assert (tmp_path / "here" / "tables" / "models.csv").read_text().startswith("reader,model,refusals,")
 
 

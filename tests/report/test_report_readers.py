@@ -51,7 +51,7 @@ def two() -> Run:
 
 def report(run: Any, **settings: Any) -> tuple[dict[str, bytes], Summary]:
     files: dict[str, bytes] = {}
-    return files, write_report(run, files.__setitem__, shuffles=20, **settings)
+    return files, write_report(run, files.__setitem__, chosen(run.manifest(), shuffles=20, **settings))
 
 
 def summarized(run: Any, **settings: Any) -> Summary:
@@ -395,7 +395,7 @@ def test_labels_of_other_answers_are_refused_and_nothing_is_written(two: Run) ->
     files: dict[str, bytes] = {}
     people = labels(two) | {"0123": Affect(1.0, 0.0)}
     with pytest.raises(Unusable, match=r"^1 of its \d+ keys are of no answer in this run, such as '0123'"):
-        write_report(two, files.__setitem__, human_labels=people)
+        write_report(two, files.__setitem__, chosen(two.manifest() or {}, human_labels=people))
     assert files == {}
 
 
