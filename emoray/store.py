@@ -254,9 +254,14 @@ class RunFolder:
             self.fs.delete_file(self.path(relative))
 
     def infos(self, relative: str) -> list[Any]:
-        """The pyarrow FileInfo of everything directly in a folder; [] when there is no such folder."""
+        """The pyarrow FileInfo of everything directly in a folder; [] when there is no such folder.
+
+        pyarrow looks for the folder only after it could not list it, and raises when another made it in between.
+        """
         selector = pafs.FileSelector(self.path(relative), allow_not_found=True)
         with telling("list", self.where(relative)):
+            with suppress(FileNotFoundError):
+                return list(self.fs.get_file_info(selector))
             return list(self.fs.get_file_info(selector))
 
     def path(self, relative: str = "") -> str:

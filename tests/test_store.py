@@ -792,5 +792,20 @@ def test_a_disk_that_does_not_answer_has_not_lost_the_folder(tmp_path: Path, mon
         RunFolder(str(tmp_path / "gone"), begun=True).check_there()
 
 
+def test_a_folder_that_another_makes_while_it_is_listed_is_listed(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Racing:
+        """Another process makes the folder after pyarrow failed to open it, and before it asks whether it is there."""
+
+        def get_file_info(self, selector: Any) -> Any:
+            monkeypatch.undo()
+            folder.write_text("_lease/a.json", "{}")
+            raise FileNotFoundError(errno.ENOENT, f"Cannot list directory '{selector.base_dir}'")
+
+    monkeypatch.setattr(RunFolder, "fs", Racing())
+    assert [info.base_name for info in folder.infos("_lease")] == ["a.json"]
+
+
 def _out_of_reach(path: object) -> None:
     raise OSError(errno.ESTALE, "stale file handle", str(path))
