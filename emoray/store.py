@@ -913,7 +913,8 @@ def _opened_file(source: Any) -> pq.ParquetFile:
 
 def _keys_of(file: pq.ParquetFile, info: Any, wanted: Sequence[str]) -> Keys:
     """The keys of a file and what decides which rows count; of the columns that are wanted and there."""
-    columns = [name for name in wanted if name in file.schema_arrow.names]
+    has = set(file.schema_arrow.names)
+    columns = [name for name in wanted if name in has]
     batches = file.iter_batches(batch_size=_KEY_BATCH, columns=columns)
     name, note = Name.of(info.base_name, info.mtime_ns), Note.of(file.metadata.metadata)
     blocks = note.blocks or ((name.stamp, file.metadata.num_rows),)
@@ -972,7 +973,8 @@ def _picked(
     file: pq.ParquetFile, places: Places, schema: pa.Schema, batch_rows: int
 ) -> Iterator[tuple[pa.Table, slice]]:
     """The rows at these places (ascending) of a file, with the slice of `places` that each table holds."""
-    there = [name for name in schema.names if name in file.schema_arrow.names]
+    has = set(file.schema_arrow.names)
+    there = [name for name in schema.names if name in has]
     start = 0
     for group in range(file.num_row_groups):
         stop = start + file.metadata.row_group(group).num_rows
