@@ -43,12 +43,12 @@ class Lines:
         believed none of it held up to 98 %, and those that believed all 92 %.
         """
         freedom = np.where(self.questions > 1, self.questions - 1.0, np.nan)
-        if moderated:
-            spread, freedom = squeezed(self.spread, freedom)
-            return spread / self.asked + self.added, freedom
-        own = self.spread / self.asked
-        whole, parts = own + self.added, own**2 + self.added**2
         with np.errstate(invalid="ignore", divide="ignore"):
+            if moderated:
+                spread, freedom = squeezed(self.spread, freedom)
+                return spread / self.asked + self.added, freedom
+            own = self.spread / self.asked
+            whole, parts = own + self.added, own**2 + self.added**2
             several = np.where(parts > 0, whole**2 / parts, 1.0)
         return whole, freedom * (1.0 + several) / 2
 
