@@ -151,9 +151,9 @@ class Additive:
     def of_missing(self, counts: Array, within: Array) -> Array:
         """(…, questions): what missing cells add to the variance of a question's mean over its very prompts.
 
-        They stray from the fit as other cells do, less what is chance in answers (the cells that are there carry their
-        own), and the fit has its error. `counts` and `within` (…, questions, prompts) are the scores of each cell and
-        their summed squared deviations. A question that has all its cells has nothing added.
+        They stray from the fit as other cells of their prompts do, less what is chance in answers (the cells that are
+        there carry their own), and the fit has its error. `counts` and `within` (…, questions, prompts) are the scores
+        of each cell and their summed squared deviations. A question that has all its cells has nothing added.
         """
         had, wanted = self._row_counts, self._prompt_count[..., None]
         if self.whole:
@@ -163,9 +163,11 @@ class Additive:
         chance = pooled * _mean(np.where(self._cells, 1.0 / np.maximum(counts, 1), np.nan).reshape(cells), axis=-1)
         gap = self._share_of_all - self._shares
         fit = np.einsum("...ij,...jk,...ik->...i", gap, self._inverse, gap)
+        strays = np.maximum(self._strays - chance[..., None], 0.0)[..., None]
+        cells, gone = self._cells.astype(np.float64), (~self._cells & self._there[..., None, :]).astype(np.float64)
         with np.errstate(invalid="ignore", divide="ignore"):
-            lacking = 1.0 / had - 1.0 / wanted
-            added = np.maximum(self.residual - chance, 0.0)[..., None] * lacking + self.residual[..., None] * fit
+            by_level = (1.0 / had - 1.0 / wanted) ** 2 * (cells @ strays)[..., 0]  # the question's level errs by these
+            added = by_level + (gone @ strays)[..., 0] / wanted**2 + self.residual[..., None] * fit
         return np.where(had == wanted, 0.0, np.where((had > 0) & self.joined[..., None], added, np.nan))
 
     # ── how it is fitted ────────────────────────────────────────────────────────────────────────────────────────────

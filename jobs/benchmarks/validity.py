@@ -50,6 +50,7 @@ _LABELS = (24, 96)  # answers of a model that people label, alike from every sta
 _FILTERED = slice(8, 11)  # 240°, 270°, 300°
 _REPETITIONS = (1, 3, 20, 200)
 _LOOKS = (1, 2, 3, 5, 8, 12, 16, 20)  # answers per prompt at each look
+Codes = np.typing.NDArray[np.int64]
 _FAMILY = "drift, 18 tests as a family"
 _TESTS = (
     "states shuffled", "V-test of one state", "paired difference", "3 paired differences as a family",
@@ -319,11 +320,11 @@ def _points(one: Direction, truth_deg: float) -> float:
 class Read:
     """The answers of one experiment, in the order in which people would label them; (answers,) each."""
 
-    question: Array
-    state: Array
-    said: Array  # the label that people read
-    read: Array  # the label that the reader reads
-    place: Array  # 0 for the answer of its state that is labelled first
+    question: Codes
+    state: Codes
+    said: Codes  # the label that people read
+    read: Codes  # the label that the reader reads
+    place: Codes  # 0 for the answer of its state that is labelled first
 
 
 def _people(labels: Array, rng: np.random.Generator) -> list[Read]:
@@ -331,8 +332,10 @@ def _people(labels: Array, rng: np.random.Generator) -> list[Read]:
     return [_answers(one.astype(np.int64), rng) for one in labels]
 
 
-def _answers(counts: Array, rng: np.random.Generator) -> Read:
-    question, state, said = (np.repeat(one.ravel(), counts.ravel()) for one in np.indices(counts.shape))
+def _answers(counts: Codes, rng: np.random.Generator) -> Read:
+    question, state, said = (
+        np.repeat(one.ravel(), counts.ravel()).astype(np.int64) for one in np.indices(counts.shape)
+    )
     wrong = rng.random(len(said)) < _WRONG
     read = np.where(wrong, rng.integers(counts.shape[2], size=len(said)), said)
     order = np.lexsort((rng.random(len(said)), state))
@@ -443,7 +446,7 @@ def false_alarms(experiments: int, rng: np.random.Generator) -> dict[str, Shares
         said = rng.normal(0.2, 0.4, (QUESTIONS, 1, 1, 2)) + rng.normal(0, 0.3, (QUESTIONS, 1, STATES, 2))
         found["states shuffled"].add(np.array([shuffled_control(asked, said, rng, shuffles=199).p <= 0.05]))
         found["V-test of one state"].add(np.array([v_test(360.0 * rng.random(QUESTIONS), 90.0)[1] <= 0.05]))
-    for pair, three, nine in _alike(max(1, experiments // 4), rng):
+    for pair, three, nine in _alike(max(1, experiments // 2), rng):
         found["paired difference"].add(np.array([pair <= 0.05]))
         found["3 paired differences as a family"].add(np.array([three <= 0.05]))
         found["the best of nine models"].add(np.array([nine <= 0.05]))
@@ -500,10 +503,10 @@ _LEVELS = {
 
 
 def _ever_out(tables: list[Array], levels: list[float], truth: float) -> Array:
-    out = np.zeros(len(tables[0]), dtype=np.bool_)
+    out = np.zeros(len(tables[0]))
     for means, level in zip(tables, levels, strict=True):
         line = Additive(means).lines(one_line(STATES))
-        out |= _holds(line.means, *line.variance(moderated=False), np.asarray(truth), level)[:, 0] == 0
+        out = np.maximum(out, _holds(line.means, *line.variance(moderated=False), np.asarray(truth), level)[:, 0] == 0)
     return out
 
 
