@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from emoray import rows
+from emoray import job, rows
 from emoray.analysis.claims import claims
 from emoray.readers import Reading
 from emoray.report import Summary, chosen, terminal_table
@@ -318,6 +318,22 @@ def test_an_old_run_is_told_which_of_the_new_numbers_it_cannot_have(two: Run) ->
     assert answers == sum(one.counts.answers for one in summary.of_reader("one"))
     assert told.startswith(f"{answers} answers of blank and steady were kept by an earlier emoray")
     assert not [one for one in _cautions(report(two)) if "earlier emoray" in one]
+
+
+def test_the_report_that_an_earlier_emoray_wrote_is_a_look(tmp_path: Path) -> None:
+    folder = RunFolder(str(tmp_path / "run"))
+    assert job._looked(folder) == []
+    old = {
+        "models": [{"model": m, "reader": r, "counts": {"answers": n}} for m, n in (("a", 5), ("b", 7)) for r in "xy"]
+    }
+    for kept, looks in (
+        (old, [12]),
+        ({"looks": {"answers": [3, 9]}}, [3, 9]),
+        ({"looks": None}, []),
+        ({"models": 1}, []),
+    ):
+        folder.write_bytes("report/summary.json", json.dumps(kept).encode())
+        assert job._looked(folder) == looks
 
 
 NEW = ("flagged_by", "direction_cosine", "resultant_valence", "resultant_arousal")
