@@ -164,9 +164,10 @@ class Additive:
         gap = self._share_of_all - self._shares
         fit = np.einsum("...ij,...jk,...ik->...i", gap, self._inverse, gap)
         strays = np.maximum(self._strays - chance[..., None], 0.0)[..., None]
-        cells, gone = self._cells.astype(np.float64), (~self._cells & self._there[..., None, :]).astype(np.float64)
+        kept = self._cells.astype(np.float64)
+        gone = (~self._cells & self._there[..., None, :]).astype(np.float64)
         with np.errstate(invalid="ignore", divide="ignore"):
-            by_level = (1.0 / had - 1.0 / wanted) ** 2 * (cells @ strays)[..., 0]  # the question's level errs by these
+            by_level = (1.0 / had - 1.0 / wanted) ** 2 * (kept @ strays)[..., 0]  # the question's level errs by these
             added = by_level + (gone @ strays)[..., 0] / wanted**2 + self.residual[..., None] * fit
         return np.where(had == wanted, 0.0, np.where((had > 0) & self.joined[..., None], added, np.nan))
 
