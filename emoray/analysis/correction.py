@@ -246,7 +246,8 @@ def _variance(found: _Jackknife, raters: Array | None) -> tuple[float, float]:
     questions = int(there.sum())
     squares = (found.without - found.without[there].mean()) ** 2 * (questions - 1) / questions
     labelled = there & found.labelled
-    parts = [(float(squares[labelled].sum()), known - 1)]
+    own = max(1, known - 2) if 0.0 < found.tuned < 1.0 else known - 1  # lambda was found in the same few labels
+    parts = [(float(squares[labelled].sum()), own)]
     parts += [(float(squares[there & ~labelled].sum()), questions - known)]
     parts += [(found.added, questions - 1)]
     parts += [_of_raters(raters)] if raters is not None else []

@@ -142,7 +142,7 @@ def test_what_the_fit_adds_to_the_mean_as_read_it_adds_to_the_corrected_one_as_f
     alone = corrected_questions(one.means, one.scores, one.human)
     wide = corrected_questions(one.means, one.scores, one.human, added=0.01)
     assert wide.corrected.estimate == alone.corrected.estimate
-    t = [stats.t.ppf(0.975, freedom) for freedom in (9, 18)]  # the two parts have nine each
+    t = [stats.t.ppf(0.975, freedom) for freedom in (8, 17)]  # eight, as lambda was found too, and nine more
     more = [(wide.corrected.half_width / t[0]) ** 2, (wide.corrected.half_width / t[1]) ** 2]
     assert more[0] < (alone.corrected.half_width / t[0]) ** 2 + alone.tuned**2 * 0.01 < more[1]
     unknown = corrected_questions(one.means, one.scores, one.human, added=math.nan).corrected
