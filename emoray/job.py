@@ -198,8 +198,10 @@ def _looked(folder: RunFolder) -> list[int]:
     """How many answers there were at each report before, as the last one says; none where there is no such."""
     try:
         kept = json.loads(folder.read_bytes("report/summary.json") or b"{}")
+        if kept and "looks" not in kept:  # of an earlier emoray, which counted none: it is one itself
+            return [sum({one["model"]: int(one["counts"]["answers"]) for one in kept["models"]}.values())]
         return [int(count) for count in (kept.get("looks") or {}).get("answers", [])]
-    except (ValueError, TypeError, AttributeError):  # torn, or edited by hand
+    except (KeyError, ValueError, TypeError, AttributeError):  # torn, or edited by hand
         return []
 
 

@@ -7,11 +7,13 @@ sample: one direction, or one vector, per question.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from emoray.analysis import student
+from emoray.analysis.additive import squeezed
 from emoray.analysis.intervals import OVER_QUESTIONS, Interval
 from emoray.study.circumplex import NO_DIRECTION, Array
 
@@ -62,21 +64,40 @@ def v_test(angles_deg: Array, towards_deg: float) -> tuple[float, float]:
     return v, 0.5 * math.erfc(v / math.sqrt(len(known)))
 
 
-def direction(asked_deg: float, sums: Array, directed: Array, level: float = 0.95) -> Direction:
+def directions(states_deg: Sequence[float], sums: Array, directed: Array, level: float = 0.95) -> list[Direction]:
+    """Of every state: (questions, states, 2) sums and (questions, states) counts, as `direction` has them of one.
+
+    How far questions stray across a state's direction is drawn towards what it is in all states, as the variances of
+    the states' means are: few labels are all alike by chance, and would promise that others will be.
+    """
+    each = range(len(states_deg))
+    own = [_strays(_by_question(sums[:, at], directed[:, at])) for at in each]
+    variances, freedom = (np.array(column) for column in zip(*own, strict=True)) if own else (np.zeros(0),) * 2
+    across = np.stack(squeezed(variances, freedom), axis=-1)
+    return [direction(states_deg[at], sums[:, at], directed[:, at], level, tuple(across[at])) for at in each]
+
+
+def direction(
+    asked_deg: float,
+    sums: Array,
+    directed: Array,
+    level: float = 0.95,
+    across: tuple[float, float] | None = None,
+) -> Direction:
     """Where the readings of one state point, by (questions, 2) sums of `directed` (questions,) read unit vectors.
 
     A question counts by the mean of its directed readings, all questions alike. The interval of the bias is that of the
     part across the mean direction (delta method, Student's t); where it reaches half a turn, the bounds are NaN.
+    `across`: the variance of that part and its degrees of freedom, where more than this state tells of them.
     """
-    there = directed > 0
-    vectors = sums[there] / directed[there, None]
+    vectors = _by_question(sums, directed)
     if not len(vectors):
         nothing = Interval(math.nan, math.nan, math.nan, level, 0, OVER_QUESTIONS)
         return Direction(asked_deg, 0, math.nan, math.nan, nothing, math.nan, math.nan)
     mean_deg, length = _polar(vectors.mean(axis=0))
     angles = np.array([_polar(vector)[0] for vector in vectors])
     bias = (mean_deg - asked_deg + 180.0) % 360.0 - 180.0
-    low, high = (bias + bound for bound in _across(vectors, level))
+    low, high = (bias + bound for bound in _across(vectors, level, across))
     return Direction(
         asked_deg,
         int(directed.sum()),
@@ -104,7 +125,7 @@ def profile(states_deg: Array, scores: Array, level: float = 0.95) -> Profile | 
     low, high = (displacement + bound for bound in _across(vectors, level))
     units = len(waves)
     return Profile(
-        elevation,
+        replace(elevation, low=float(np.maximum(elevation.low, -1.0)), high=float(np.minimum(elevation.high, 1.0))),
         Interval(amplitude, float(np.maximum(0.0, along.low)), along.high, level, units, OVER_QUESTIONS),
         Interval(displacement, low, high, level, units, OVER_QUESTIONS),
         _fit(states_deg, scores),
@@ -141,14 +162,28 @@ def _mean(values: Array, level: float) -> Interval:
     return Interval(mean, mean - reach, mean + reach, level, n, OVER_QUESTIONS)
 
 
-def _across(vectors: Array, level: float) -> tuple[float, float]:
-    """How far, in degrees, the direction of the mean of some vectors may lie to either side; NaN where anywhere."""
-    mean = vectors.mean(axis=0)
+def _by_question(sums: Array, directed: Array) -> Array:
+    """(questions with any directed reading, 2) of their means."""
+    there = directed > 0
+    return np.asarray(sums[there] / directed[there, None])
+
+
+def _strays(vectors: Array) -> tuple[float, float]:
+    """The variance of some vectors across the direction of their mean, and its degrees of freedom; NaN without one."""
+    mean = vectors.mean(axis=0) if len(vectors) > 1 else np.zeros(2)
     length = math.hypot(*mean)
-    if len(vectors) < 2 or length < NO_DIRECTION:
+    if length < NO_DIRECTION:
         return math.nan, math.nan
-    side = vectors @ np.array([-mean[1], mean[0]]) / length
-    reach = student.quantile((1 + level) / 2, len(vectors) - 1) * float(side.std(ddof=1)) / math.sqrt(len(vectors))
+    return float((vectors @ np.array([-mean[1], mean[0]]) / length).var(ddof=1)), len(vectors) - 1.0
+
+
+def _across(vectors: Array, level: float, strays: tuple[float, float] | None = None) -> tuple[float, float]:
+    """How far, in degrees, the direction of the mean of some vectors may lie to either side; NaN where anywhere."""
+    variance, freedom = strays or _strays(vectors)
+    if math.isnan(variance):
+        return math.nan, math.nan
+    length = math.hypot(*vectors.mean(axis=0))
+    reach = student.quantile((1 + level) / 2, freedom) * math.sqrt(variance / len(vectors))
     turn = math.degrees(math.atan2(reach, length)) if reach < length else math.nan
     return -turn, turn
 

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from emoray.analysis.additive import Additive
+from emoray.analysis.additive import Additive, one_line
 from emoray.analysis.agreement import Conclusion
 from emoray.analysis.paired import holm
-from emoray.analysis.simultaneous import p_all_above, p_any_above
+from emoray.analysis.simultaneous import Fitted, p_all_above, p_any_above
 from emoray.study import paper
 from emoray.study.circumplex import Array
 from emoray.study.paper import Fact
@@ -109,14 +109,14 @@ def _of_every_model(scores: Mapping[str, Models]) -> list[_Draft]:
             paper.EVERY_MODEL_EXPRESSES.value,
             "every model’s mean cosine lies above 0 (t test over questions of each)",
             scores,
-            lambda models: _every([_means(one) for one in models.values()]),
+            lambda models: _every([_mean_over(one) for one in models.values()]),
         ),
         _draft(
             paper.CAPABLE_ABOVE,
             f"capable models reach more than {half:g}",
             f"at least one model’s mean cosine lies above {half:g} (test of the largest, among as many as there are)",
             scores,
-            lambda models: _any([_means(one) - half for one in models.values()]),
+            lambda models: _any([_mean_over(one - half) for one in models.values()]),
         ),
     ]
 
@@ -152,30 +152,41 @@ def _above(high: list[str] | None, low: list[str] | None) -> Test:
     def told(models: Models) -> _Told:
         upper = [one for name, one in models.items() if (name in high if high else name not in (low or []))]
         lower = [one for name, one in models.items() if (name in low if low else name not in (high or []))]
-        return _every([_means(above - below) for above, below in product(upper, lower)])
+        return _every([_mean_over(above - below) for above, below in product(upper, lower)])
 
     return told
 
 
-def _means(table: Array) -> Array:
-    """(questions, prompts) -> (questions,), what is missing filled in as everywhere."""
-    return Additive(table).question_means
+_Mean = tuple[Array, float, float]  # of a model, or of a difference: by question, and what the fit made of it
 
 
-def _every(columns: list[Array]) -> _Told:
+def _mean_over(table: Array) -> _Mean:
+    """Of (questions, prompts), what is missing filled in as everywhere."""
+    fit = Additive(table)
+    line = fit.lines(one_line(table.shape[1]))
+    return fit.question_means, float(line.added[0]), float(line.variance(moderated=False)[1][0])
+
+
+def _every(means: list[_Mean]) -> _Told:
     """That every mean over questions lies above 0, or that any lies below."""
-    if not columns:
+    if not means:
         return _Told(math.nan, math.nan)
-    each = np.column_stack(columns)
-    return _Told(p_all_above(each), p_any_above(-each))
+    each, fitted = _together(means)
+    return _Told(p_all_above(each, fitted), p_any_above(-each, fitted))
 
 
-def _any(columns: list[Array]) -> _Told:
+def _any(means: list[_Mean]) -> _Told:
     """That any mean over questions lies above 0, or that every one lies below."""
-    if not columns:
+    if not means:
         return _Told(math.nan, math.nan)
-    each = np.column_stack(columns)
-    return _Told(p_any_above(each), p_all_above(-each))
+    each, fitted = _together(means)
+    return _Told(p_any_above(each, fitted), p_all_above(-each, fitted))
+
+
+def _together(means: list[_Mean]) -> tuple[Array, Fitted]:
+    """(questions, tests), and what the fits made of them."""
+    columns, added, freedom = zip(*means, strict=True)
+    return np.column_stack(columns), Fitted(np.array(added), np.array(freedom))
 
 
 def _no_correlation(each: Array) -> _Told:

@@ -15,18 +15,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
 
 from emoray.analysis import student
-from emoray.analysis.intervals import OVER_QUESTIONS, Interval, question_means, t_interval
+from emoray.analysis.intervals import OVER_QUESTIONS, Interval, bounded, question_means, t_interval
 from emoray.analysis.paired import Difference, holm
 from emoray.study.circumplex import Array
 
 _ENOUGH = 4  # labelled answers: fewer tell no slope
+_FARTHEST = 2.0  # that two mean cosines can lie apart
 _AT_ONCE = 500  # questions that are left out, each in its turn
 
 
@@ -58,6 +59,7 @@ class Labelled:
     scores: Array
     human: Array
     by_rater: Array | None = None
+    added: float = 0.0  # to the variance of the mean of `means`, by the fit that filled in what was missing
 
 
 def corrected_mean(scores: Array, human: Array, level: float = 0.95) -> Corrected:
@@ -74,16 +76,21 @@ def corrected_mean(scores: Array, human: Array, level: float = 0.95) -> Correcte
 
 
 def corrected_questions(
-    means: Array, scores: Array, human: Array, level: float = 0.95, by_rater: Array | None = None
+    means: Array,
+    scores: Array,
+    human: Array,
+    level: float = 0.95,
+    by_rater: Array | None = None,
+    added: float = 0.0,
 ) -> Corrected:
     """The same, where the readings of all answers have become (questions,) means already; see `Labelled`."""
-    one = Labelled(means, scores, human, by_rater)
+    one = Labelled(means, scores, human, by_rater, added)
     raw, jackknife = t_interval(means[:, None], level), _Jackknife.of(one)
     found = _interval(jackknife, _rater_cells(one, jackknife.tuned), level)
     return Corrected(
         raw=raw,
         corrected=found,
-        human=t_interval(human, level),
+        human=_cut(t_interval(human, level)),
         shift=found.estimate - raw.estimate,
         labelled=int((~np.isnan(human)).sum()),
         questions=int((~np.isnan(question_means(human))).sum()),
@@ -117,6 +124,7 @@ class _Jackknife:
     without: Array  # (questions,); NaN for a question that is not in it
     labelled: npt.NDArray[np.bool_]  # (questions,)
     tuned: float
+    added: float  # to the variance, by the fit that filled in readings: no question that is left out shows it
 
     @classmethod
     def of(cls, one: Labelled) -> _Jackknife:
@@ -129,11 +137,13 @@ class _Jackknife:
             rest = np.broadcast_to(there, (len(some), len(there))).copy()
             rest[np.arange(len(some)), some] = False
             without[some] = sums.estimates(rest)[0] if labelled.sum() > 1 else np.nan
-        return cls(float(estimate[0]), without, labelled, float(tuned[0]))
+        trust = float(tuned[0])
+        return cls(float(estimate[0]), without, labelled, trust, trust**2 * one.added if trust else 0.0)
 
     def __sub__(self, other: _Jackknife) -> _Jackknife:
         gap = self.estimate - other.estimate
-        return _Jackknife(gap, self.without - other.without, self.labelled & other.labelled, math.nan)
+        both = self.labelled & other.labelled
+        return _Jackknife(gap, self.without - other.without, both, math.nan, self.added + other.added)
 
 
 @dataclass(frozen=True)
@@ -204,20 +214,22 @@ class _Sums:
         return np.where(labelled, np.where(varied, inverse, 1.0), 0.0)
 
 
-def _interval(found: _Jackknife, raters: Array | None, level: float) -> Interval:
+def _cut(mean: Interval) -> Interval:
+    return replace(mean, low=float(np.maximum(mean.low, -1.0)), high=float(np.minimum(mean.high, 1.0)))
+
+
+def _interval(found: _Jackknife, raters: Array | None, level: float, reach: float = 1.0) -> Interval:
+    """Within ±`reach`: no mean cosine lies beyond 1, and no two lie further apart than 2."""
     variance, freedom = _variance(found, raters)
     known = int(found.labelled.sum())
-    if math.isnan(variance):
-        return Interval(found.estimate, math.nan, math.nan, level, known, OVER_QUESTIONS)
-    reach = student.quantile((1 + level) / 2, freedom) * math.sqrt(variance)
-    return Interval(found.estimate, found.estimate - reach, found.estimate + reach, level, known, OVER_QUESTIONS)
+    return bounded(found.estimate, variance, freedom, level, known, OVER_QUESTIONS, reach=reach)
 
 
 def _difference(a: Labelled, b: Labelled, level: float) -> tuple[Interval, float]:
     first, second = _Jackknife.of(a), _Jackknife.of(b)
     gap, both = first - second, [_rater_cells(one, found.tuned) for one, found in ((a, first), (b, second))]
     cells = both[0] - both[1] if both[0] is not None and both[1] is not None else None
-    interval, (variance, freedom) = _interval(gap, cells, level), _variance(gap, cells)
+    interval, (variance, freedom) = _interval(gap, cells, level, _FARTHEST), _variance(gap, cells)
     if math.isnan(variance):
         return interval, math.nan
     if variance <= 1e-30:
@@ -234,8 +246,10 @@ def _variance(found: _Jackknife, raters: Array | None) -> tuple[float, float]:
     questions = int(there.sum())
     squares = (found.without - found.without[there].mean()) ** 2 * (questions - 1) / questions
     labelled = there & found.labelled
-    parts = [(float(squares[labelled].sum()), known - 1)]
+    own = max(1, known - 2) if 0.0 < found.tuned < 1.0 else known - 1  # lambda was found in the same few labels
+    parts = [(float(squares[labelled].sum()), own)]
     parts += [(float(squares[there & ~labelled].sum()), questions - known)]
+    parts += [(found.added, questions - 1)]
     parts += [_of_raters(raters)] if raters is not None else []
     whole = sum(part for part, _ in parts)
     below = sum(part**2 / freedom for part, freedom in parts if part > 0)

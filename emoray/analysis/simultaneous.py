@@ -27,6 +27,14 @@ _EXACT = 1e-15  # a smaller standard error is rounding
 
 
 @dataclass(frozen=True)
+class Fitted:
+    """What a fit that filled in missing cells makes of means over questions (`additive.Lines`); (tests,) each."""
+
+    added: Array  # to the variance of each mean; NaN where that is not known
+    freedom: Array  # of the whole variance
+
+
+@dataclass(frozen=True)
 class Rank:
     """A place in an order of means, 1 for the highest, and the places that are not ruled out."""
 
@@ -35,22 +43,23 @@ class Rank:
     high: int
 
 
-def p_all_above(columns: Array) -> float:
+def p_all_above(columns: Array, fitted: Fitted | None = None) -> float:
     """One-sided p of "not every mean over questions lies above 0"; `columns` is (questions, tests), NaN for none.
 
-    Student's t of each. A test of fewer than two questions can show nothing: 1, and NaN where all are such.
+    Student's t of each, questions - 1 degrees of freedom where nothing was `fitted`. A test of fewer than two questions
+    can show nothing: 1, and NaN where all are such.
     """
-    alone = _alone(columns)[1]
+    alone = _alone(columns, fitted)[1]
     return math.nan if np.isnan(alone).all() else float(np.where(np.isnan(alone), 1.0, alone).max())
 
 
-def p_any_above(columns: Array) -> float:
-    """One-sided p of "no mean over questions lies above 0"; `columns` is (questions, tests), NaN for none.
+def p_any_above(columns: Array, fitted: Fitted | None = None) -> float:
+    """One-sided p of "no mean over questions lies above 0"; `columns` and `fitted` as above.
 
     Of the largest t, by 5,000 draws of normal data with the correlation that the columns have, and never above
     Bonferroni's bound. The same columns always give the same p. NaN where every test has fewer than two questions.
     """
-    t, alone = _alone(columns)
+    t, alone = _alone(columns, fitted)
     known = np.isfinite(alone)
     if not known.any():
         return math.nan
@@ -82,14 +91,19 @@ def ranks(names: Sequence[str], means: Sequence[float], apart: Sequence[Differen
     ]
 
 
-def _alone(columns: Array) -> tuple[Array, Array]:
+def _alone(columns: Array, fitted: Fitted | None) -> tuple[Array, Array]:
     """(tests,) of t and its one-sided p; infinite t where questions agree exactly, NaN of fewer than two."""
     n, mean, error = _means(columns)
+    freedom = n - 1.0
+    if fitted is not None:
+        error, freedom = np.sqrt(error**2 + fitted.added), fitted.freedom
+        n = np.where(np.isnan(fitted.added), 0, n)
     exact = (n > 1) & ~(error > _EXACT)
     with np.errstate(invalid="ignore", divide="ignore"):
         t = np.where(exact, np.where(np.abs(mean) > _EXACT, np.sign(mean) * np.inf, -np.inf), mean / error)
     t = np.where(n > 1, t, np.nan)
-    return t, np.array([student.tail(float(x), int(k) - 1) if k > 1 else math.nan for x, k in zip(t, n, strict=True)])
+    each = zip(t, n, freedom, strict=True)
+    return t, np.array([student.tail(float(x), float(df)) if k > 1 else math.nan for x, k, df in each])
 
 
 def _means(columns: Array) -> tuple[Array, Array, Array]:

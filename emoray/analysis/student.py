@@ -1,7 +1,8 @@
 """Student's t distribution, so that an interval needs no library beyond the standard one.
 
 The distribution function is the regularised incomplete beta function by its continued fraction (modified Lentz); the
-quantile inverts it by bisection. Tested against scipy to ten digits for 1 to a million degrees of freedom.
+quantile inverts it by Newton's steps, between bounds that close in. Tested against scipy to ten digits for 1 to a
+million degrees of freedom.
 """
 
 from __future__ import annotations
@@ -36,14 +37,26 @@ def quantile(p: float, df: float) -> float:
 
 
 def _upper(q: float, df: float) -> float:
-    """The t > 0 with tail(t) = q, by bisection of its logarithm."""
+    """The t > 0 with tail(t) = q, found by its logarithm: halfway where a step would leave the bounds."""
     low, high = math.log(1e-12), math.log(1.0)
     while tail(math.exp(high), df) > q:
         high += 2.0
-    for _ in range(80):
-        middle = (low + high) / 2
-        low, high = (middle, high) if tail(math.exp(middle), df) > q else (low, middle)
-    return math.exp((low + high) / 2)
+    at = (low + high) / 2
+    for _ in range(200):
+        t = math.exp(at)
+        found = tail(t, df)
+        low, high = (at, high) if found > q else (low, at)
+        slope = _density(t, df) * t / found if found > 0 else 0.0
+        after = at + math.log(found / q) / slope if slope > 0 else math.inf
+        after = after if low < after < high else (low + high) / 2
+        if abs(after - at) < 1e-15 * max(1.0, abs(at)):
+            break
+        at = after
+    return math.exp(at)
+
+
+def _density(t: float, df: float) -> float:
+    return math.exp(-_log_beta_half(df / 2) - 0.5 * math.log(df) - (df + 1) / 2 * math.log1p(t * t / df))
 
 
 def _beta_ratio(odds: float, a: float) -> float:

@@ -32,7 +32,7 @@ from emoray.analysis.intervals import (
 )
 from emoray.analysis.shuffled import Shuffled, shuffled_control
 from emoray.analysis.tally import Level, Tally
-from emoray.analysis.variance import Parts, effective_n, variance_parts
+from emoray.analysis.variance import Parts, effective_n, variance_bounds, variance_parts
 from emoray.study.circumplex import Affect, Array
 from emoray.study.goemotions import LabelMap
 from emoray.study.scoring import ceiling
@@ -131,6 +131,8 @@ class Whole:
     shuffled_expected: Shuffled
     parts: Parts
     effective_n: float
+    effective_n_low: float = math.nan  # by what so few questions tell of the error of the mean
+    effective_n_high: float = math.nan
 
 
 def score_values(scores: Mapping[str, Array]) -> dict[str, npt.NDArray[np.generic]]:
@@ -180,12 +182,15 @@ def whole(
     top, soft = moments(tally, "cosine"), moments(tally, "expected")
     asked = _directions(tally.axis("state").levels)
     tables = _Tables(tally, label_map, level, human)
+    worth = _effective_n(top, identical, level)
     return Whole(
         group=tables.whole,
         shuffled=shuffled_control(asked, _unit_means(top), rng, shuffles=shuffles, weights=_weights(top)),
         shuffled_expected=shuffled_control(asked, _unit_means(soft), rng, shuffles=shuffles, weights=_weights(soft)),
         parts=_parts(top),
-        effective_n=_effective_n(top, identical),
+        effective_n=worth[0],
+        effective_n_low=worth[1],
+        effective_n_high=worth[2],
     )
 
 
@@ -262,6 +267,7 @@ class _Tables:
         missing = self.fits[0].missing(members)
         there = members & ~np.asarray(np.isnan(self.top.by_question).all(axis=0))[:, None]
         places = [self._places(which, members) for which in ("cosine", "expected")]
+        known = self._known_places(members, moderated=moderated)
         return tuple(
             Group(
                 level=name,
@@ -272,7 +278,7 @@ class _Tables:
                 read=places[0][place],
                 expected_read=places[1][place],
                 missing=float(missing[place]),
-                **self._on_human_text(members[:, place]),
+                **self._on_human_text(*known, place),
             )
             for place, name in enumerate(levels)
         )
@@ -300,13 +306,20 @@ class _Tables:
         )
 
     def _again(self, score: Moments, fit: Additive) -> list[Interval]:
-        """Were the prompts asked again; what a missing cell would have said is part of the doubt."""
-        flat = score.counts.reshape(score.by_question.shape)
-        within = score.within.reshape(flat.shape)
-        variance, freedom = asked_again(flat, within, pooled_variance(flat.ravel(), within.ravel()))
-        variance = variance + fit.of_missing(flat, within)
-        columns = zip(fit.question_means, variance, freedom, flat.sum(axis=1), strict=True)
+        variance, freedom = self._spread_again(score, fit, slice(None))
+        answers = _flat(score.counts).sum(axis=1)
+        columns = zip(fit.question_means, variance, freedom, answers, strict=True)
         return [bounded(float(m), float(v), float(f), self.level, int(n), ASKED_AGAIN) for m, v, f, n in columns]
+
+    def _spread_again(self, score: Moments, fit: Additive, some: Members | slice) -> tuple[Array, Array]:
+        """(questions,) variance of the means over some prompts, were they asked again, and its degrees of freedom.
+
+        What a missing cell would have said is part of the doubt.
+        """
+        counts, within = _flat(score.counts), _flat(score.within)
+        pooled = pooled_variance(counts.ravel(), within.ravel())
+        variance, freedom = asked_again(counts[:, some], within[:, some], pooled)
+        return variance + fit.of_missing(counts[:, some], within[:, some]), freedom
 
     @cached_property
     def _states(self) -> npt.NDArray[np.int64]:
@@ -342,23 +355,35 @@ class _Tables:
             return np.full(len(self._states), math.nan), np.full((len(states),) * 2, math.nan)
         return self.human.means[places][self._states], self.human.covariance[np.ix_(places, places)]
 
-    def _on_human_text(self, members: Members) -> dict[str, float]:
-        """(prompts,) of members."""
-        felt, _ = self._felt
-        some = members & np.isfinite(felt) & ~np.isnan(self.top.by_question).all(axis=0)
-        if not some.any():
+    def _known_places(self, members: Members, *, moderated: bool) -> tuple[Members, Array, Array, Array]:
+        """(prompts, lines) of those with human text and a score, and the means over these: what they vary by too."""
+        scored = ~np.isnan(self.top.by_question).all(axis=0)
+        some = members & (np.isfinite(self._felt[0]) & scored)[:, None]
+        lines = self.fits[0].lines(some)
+        return some, lines.means, *lines.variance(moderated=moderated)
+
+    def _on_human_text(
+        self, some: Members, means: Array, variance: Array, freedom: Array, place: int
+    ) -> dict[str, float]:
+        if not some[:, place].any():
             return {}
-        lines = self.fits[0].lines(some[:, None])
-        variance, freedom = lines.variance(moderated=False)
-        return self._of_human(some, float(lines.means[0]), float(variance[0]), float(freedom[0]))
+        return self._of_human(some[:, place], float(means[place]), float(variance[place]), float(freedom[place]))
 
     def _on_human_text_of(self, question: int) -> dict[str, float]:
+        """Of one question, were its prompts asked again and other texts of people read."""
         felt, _ = self._felt
         some = np.isfinite(felt) & ~np.isnan(self.fits[0].completed[question])
         if not some.any():
             return {}
         mean = float(self.fits[0].completed[question, some].mean())
-        return self._of_human(some, mean, math.nan, math.nan)
+        variance, freedom = (float(one[question]) for one in self._felt_again)
+        return self._of_human(some, mean, variance, freedom)
+
+    @cached_property
+    def _felt_again(self) -> tuple[Array, Array]:
+        """(questions,) variance of the means over the prompts whose states have human text, and degrees of freedom."""
+        some = np.isfinite(self._felt[0])
+        return self._spread_again(self.top, Additive(self.top.by_question[:, some]), some)
 
     def _of_human(self, some: Members, mean: float, variance: float, freedom: float) -> dict[str, float]:
         felt, covariance = self._felt
@@ -376,8 +401,8 @@ def _mean_of(values: Array) -> float:
     return float(known.mean()) if len(known) else math.nan
 
 
-def _effective_n(score: Moments, identical: float) -> float:
-    """The spread is that within states: what the states differ by is asked for, and no error."""
+def _effective_n(score: Moments, identical: float, level: float) -> tuple[float, float, float]:
+    """With its bounds. The spread is that within states: what the states differ by is asked for, and no error."""
     freedom = score.counts.sum(axis=(0, 1)) - 1
     sums, squares = score.sums.sum(axis=(0, 1)), score.squares.sum(axis=(0, 1))
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -386,8 +411,11 @@ def _effective_n(score: Moments, identical: float) -> float:
     distinct = score.scored * (1.0 - (0.0 if math.isnan(identical) else identical))
     lines = score.fit.lines(one_line(score.by_question.shape[1])) if score.by_question.size else None
     if lines is None or not total:
-        return math.nan
-    return effective_n(distinct, float(about.sum() / total), float(lines.variance(moderated=False)[0][0]))
+        return math.nan, math.nan, math.nan
+    variance, freedom = (float(one[0]) for one in lines.variance(moderated=False))
+    errors = (variance, *reversed(variance_bounds(variance, freedom, level)))
+    found = [effective_n(distinct, float(about.sum() / total), error) for error in errors]
+    return found[0], found[1], found[2]
 
 
 def _weights(score: Moments) -> Array:

@@ -19,6 +19,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from emoray.analysis import chi_square
 from emoray.study.circumplex import Array
 
 _STEPS = 100
@@ -86,6 +87,14 @@ def effective_n(scores: float, spread: float, error: float) -> float:
     if not (spread > 0 and error >= 0):
         return math.nan
     return min(scores, spread / error) if error > 0 else scores
+
+
+def variance_bounds(variance: float, freedom: float, level: float = 0.95) -> tuple[float, float]:
+    """Where a variance of so many degrees of freedom may lie, by the χ² distribution; NaN where it is not known."""
+    if not (variance >= 0 and freedom > 0):
+        return math.nan, math.nan
+    least, most = (chi_square.quantile(p, freedom) for p in ((1 - level) / 2, (1 + level) / 2))
+    return variance * freedom / most, variance * freedom / least
 
 
 def identical_share(cells: npt.NDArray[np.uint64]) -> float:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from emoray.analysis.circular import Direction, Profile, direction, profile
+from emoray.analysis import circular
+from emoray.analysis.circular import Direction, Profile, profile
 from emoray.analysis.paired import holm
 from emoray.analysis.summaries import moments, state_by_question
 from emoray.analysis.tally import Tally
@@ -29,6 +30,6 @@ def directions(reader: str, model: str, tally: Tally, level: float) -> Direction
     states = [float(state) for state in both.axis("state").levels]
     vectors = moments(both, "cosine").units.sum(axis=1)  # (questions, states, 2)
     directed = both.sums["directed"].sum(axis=(0, 1))  # (states, questions)
-    found = [direction(asked, vectors[:, at], directed[at], level) for at, asked in enumerate(states)]
+    found = circular.directions(states, vectors, directed.T, level)
     around = profile(np.array(states), state_by_question(both).T, level)
     return Directions(reader, model, tuple(found), holm([one.p for one in found]), around)

@@ -15,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 import emoray
+from emoray.analysis.intervals import Interval
 from emoray.analysis.summaries import Group, GroupAxis
 from emoray.printable import printable
 from emoray.refusals import judged
@@ -26,6 +27,8 @@ from emoray.report.tables import level_name, of_ceiling, of_human
 from emoray.report.words import (
     UNKNOWN,
     condition,
+    counted,
+    earlier,
     headline,
     listed,
     named,
@@ -65,6 +68,7 @@ def page(summary: Summary) -> str:
         "notes": _notes(summary),
         "several_conditions": design.several_conditions,
         "condition": condition(summary),
+        "counted": counted(summary),
         "conditions": sections.conditions(summary),
         "refusals": sections.refusals(summary),
         "refusal": refusals(summary.settings.refusals),
@@ -378,6 +382,7 @@ def _cautions(summary: Summary) -> list[str]:
         "when a process died."
         for model, usd in summary.lost_usd.items()
     ]
+    cautions += [earlier(summary)] if summary.earlier else []
     questions = len(summary.design.questions)
     if questions == 1:
         cautions.append("One question was asked: nothing can be said about other questions, and no interval is given.")
@@ -423,7 +428,8 @@ def _family(family: Comparison) -> dict[str, Any]:
 def _spread(summary: Summary, one: ModelSummary) -> dict[str, Any]:
     whole = one.scores.whole
     shares = sections.shares(whole.parts)
-    rows = [f"{whole.group.scored:,}", number(whole.effective_n, 0), percent(one.identical, 1)]
+    worth = Interval(whole.effective_n, whole.effective_n_low, whole.effective_n_high, summary.settings.level, 0, "")
+    rows = [f"{whole.group.scored:,}", with_interval(worth, 0), percent(one.identical, 1)]
     return {"model": named(summary, one.model, one.reader), "cells": [*shares, *rows]}
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from emoray.analysis.additive import Additive, one_line
 from emoray.analysis.concord import direction_alpha
 from emoray.analysis.correction import Labelled
 from emoray.analysis.intervals import Interval, padded
 from emoray.report.source import HumanRead
-from emoray.study.circumplex import Affect, Array, cosines
+from emoray.study.circumplex import Affect, cosines
 from emoray.study.ratings import Label, Rating, ratings
-from emoray.study.scoring import Rules
+from emoray.study.scoring import RefusalRule, Rules
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,8 @@ class Raters:
     alpha: Interval  # Krippendorff's, of the directions read; over questions
 
 
-def labelled_of(means: Array, questions: Sequence[object], labelled: Sequence[HumanRead], rules: Rules) -> Labelled:
-    """One model by one reader; `means` are the (questions,) means of all its readings.
+def labelled_of(fit: Additive, questions: Sequence[object], labelled: Sequence[HumanRead], rules: Rules) -> Labelled:
+    """One model by one reader; `fit` is that of all its readings, as the tables have it.
 
     An answer of several raters scores their mean. They are told apart where each label has a name and there are two
     names at least.
@@ -41,21 +42,26 @@ def labelled_of(means: Array, questions: Sequence[object], labelled: Sequence[Hu
         if len(names) > 1 and "" not in names
     ]
     return Labelled(
-        means,
+        fit.question_means,
         padded([[one.cosine for one in some] for some in by_question]),
         padded(of_all),
         np.array(each) if each else None,
+        float(fit.lines(one_line(fit.means.shape[1])).added[0]),
     )
 
 
-def raters_of(labels: Mapping[str, Label], questions: Iterable[Mapping[str, str]], level: float) -> Raters | None:
-    """How far raters agree; `questions` are key -> question of labelled answers, by model. None without two of any."""
-    of_key = {key: question for some in questions for key, question in some.items()}
-    several = {key: said for key, label in labels.items() if key in of_key and len(said := ratings(label)) > 1}
+def raters_of(labelled: Iterable[HumanRead], refusals: RefusalRule, level: float) -> Raters | None:
+    """How far raters agree on the answers that a mean is corrected by; None where no two read the same.
+
+    An answer may stand there several times, once for every reader. A refusal, whose reading counts under one rule
+    alone, is left out under the others.
+    """
+    each = {one.key: one for one in labelled if refusals == "as_read" or not one.refused}
+    several = {key: said for key, one in each.items() if len(said := ratings(one.human)) > 1}
     if not several:
         return None
     angles = padded([[_angle(one.place) for one in said] for said in several.values()])
-    _, codes = np.unique([of_key[key] for key in several], return_inverse=True)
+    _, codes = np.unique([each[key].question_id for key in several], return_inverse=True)
     names = sorted({one.rater for said in several.values() for one in said} - {""})
     return Raters(len(several), angles.shape[1], tuple(names), direction_alpha(angles, codes, level))
 

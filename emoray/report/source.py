@@ -152,6 +152,7 @@ class Said:
     sample: Sampled = field(default_factory=Sampled)  # words
     labelled: dict[str, str] = field(default_factory=dict)  # key -> question id of answers that people have labelled
     failure_texts: dict[str, str] = field(default_factory=dict)  # what was said of one failure of each kind
+    earlier: int = 0  # answers written before anybody noted which detector flags them, and what the provider declared
 
     @property
     def identical(self) -> float:
@@ -182,7 +183,9 @@ class Felt:
 def said(model: str, source: Rows, closely: Closely = Closely()) -> Said:
     """One pass over a model's answers and failures."""
     found = Said(_count_outcomes(rows.SAID.empty_table()), _count_failed(rows.SAID.empty_table()))
-    for whole in map(rows.flagged_anew, _batches(source, _SAID)):
+    for kept in _batches(source, _SAID):
+        found.earlier += _earlier(kept)
+        whole = rows.flagged_anew(kept)
         found.heard.add(whole)
         batch = _measured(whole)
         found.outcomes += _count_outcomes(batch)
@@ -286,6 +289,11 @@ def _instead(name: str, tally: Tally, refusals: RefusalRule) -> Array | float:
     if refusals != "zero" or not name.endswith("_n"):
         return 0.0
     return tally.sums["map_read" if name.startswith("map_") else "read"]  # only labels have a place on a map
+
+
+def _earlier(batch: pa.Table) -> int:
+    answered = pc.equal(batch["outcome"], rows.ANSWERED)
+    return int(pc.sum(pc.and_(answered, pc.is_null(batch["flagged_by"]))).as_py() or 0)
 
 
 class _FlaggedBefore(Exception):

@@ -250,6 +250,8 @@ class Summary:
     """Model -> how run.json says that its answers were drawn, attempt by attempt, where that changed."""
     odd_endings: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Finish reason that nobody here knows -> model -> answers that ended so."""
+    earlier: Mapping[str, int] = field(default_factory=dict)
+    """Model -> answers of an emoray from before rows of format 2, whose readings were scored anew."""
     lost_usd: Mapping[str, float] = field(default_factory=dict)
     """Model -> US dollars at most for what was asked, of it or of a judge, and whose answers nobody has."""
 
@@ -288,6 +290,8 @@ class Summary:
             rest |= {"corrected_pairs": self.corrected_pairs, "raters": self.raters}
         if self.drawn:
             rest["drawn"] = self.drawn
+        if self.earlier:
+            rest["earlier"] = self.earlier
         if self.lost_usd:
             rest["lost_usd"] = self.lost_usd
         if self.odd_endings:
@@ -356,7 +360,7 @@ def summarize(source: Source, settings: Settings) -> Summary:
         agreement=_agreement(tallies, read, heard, settings, claims),
         corrections=tuple(_corrections(labelled, tallies, settings.level)),
         corrected_pairs=tuple(_corrected_pairs(labelled, settings.level)),
-        raters=raters_of(settings.human_labels, [one.labelled for one in heard.values()], settings.level),
+        raters=raters_of((reads for one in read.values() for reads in one.human), settings.refusals, settings.level),
         beside=tuple(_beside(source, tallies, settings, closely)),
         kinships=tuple(_kinships(manifest or {}, readers)),
         nights=nights,
@@ -365,6 +369,7 @@ def summarize(source: Source, settings: Settings) -> Summary:
         failure_texts={model: one.failure_texts for model, one in sorted(heard.items()) if one.failure_texts},
         drawn=_drawn(manifest or {}),
         odd_endings=_odd_endings(heard),
+        earlier={model: one.earlier for model, one in sorted(heard.items()) if one.earlier},
     )
 
 
@@ -465,7 +470,7 @@ def _labelled(tallies: Mapping[Who, Tally], read: Mapping[Who, Felt], settings: 
     """What has been labelled, with the weights of the tables: a question's mean is that of its prompts."""
     return {
         who: labelled_of(
-            moments(tally.without("refused"), "cosine").fit.question_means,
+            moments(tally.without("refused"), "cosine").fit,
             tally.axis("question").levels,
             read[who].human,
             Rules(settings.neutral, settings.refusals),
@@ -481,7 +486,7 @@ def _corrections(labelled: Mapping[Who, Labelled], tallies: Mapping[Who, Tally],
         Correction(
             *who,
             replace(
-                corrected_questions(one.means, one.scores, one.human, level, one.by_rater),
+                corrected_questions(one.means, one.scores, one.human, level, one.by_rater, one.added),
                 raw=moments(tallies[who].without("refused"), "cosine").interval(level),
             ),
         )

@@ -21,6 +21,7 @@ from emoray.report.summary import Comparison, ModelSummary, Scores, Summary, exa
 from emoray.report.words import (
     condition,
     count,
+    counted,
     hours,
     label_maps,
     neutral,
@@ -154,7 +155,8 @@ def _terminal_line(one: ModelSummary, several: bool) -> tuple[str, ...]:
 def _terminal_note(summary: Summary) -> str:
     chosen = summary.settings
     reader = f"read by {summary.readers[0]}, " if len(summary.readers) == 1 else ""
-    rest = "".join(f", {part}" for part in (f"refusals: {chosen.refusals}", condition(summary)) if part)
+    means = condition(summary).replace("all of it", "means", 1)
+    rest = "".join(f", {part}" for part in (f"refusals: {chosen.refusals}", means, counted(summary)) if part)
     return f"[{percent(chosen.level)} over questions], {reader}{label_maps(chosen)}, neutral {neutral(chosen)}{rest}"
 
 
@@ -176,7 +178,8 @@ def _models(summary: Summary) -> Table:
     columns = (
         "reader", "model", "refusals", "asked", "answers", "failures", "refused", "role_breaks", "cut", "read",
         "unread", "read_truncated", "neutral", "identical", *_MEASURES, "shuffled_mean", "shuffled_p95", "shuffled_p",
-        "effective_n", "variance_question", "variance_state", "variance_interaction", "variance_repetition",
+        "effective_n", "effective_n_low", "effective_n_high",
+        "variance_question", "variance_state", "variance_interaction", "variance_repetition",
         "variance_question_error", "variance_state_error", "variance_interaction_error", "variance_repetition_error",
         "rank", "rank_low", "rank_high",
     )  # fmt: skip
@@ -184,12 +187,18 @@ def _models(summary: Summary) -> Table:
     variants = [(one, kept, scores) for one in summary.models for kept, scores in _variants(summary, one)]
     return Table(
         "models",
-        f"Mean cosine by model. Settings: {settings_line(summary.settings)}.",
+        " ".join(filter(None, [f"Mean cosine by model. Settings: {settings_line(summary.settings)}.", _of(summary)])),
         columns,
         tuple((*_model_row(*variant), *_place_cells(variant[0], variant[2], places)) for variant in variants),
         ("model", "reader", "refusals", "answers", "failed", *_said_columns(summary), "shuffled", "p"),
         tuple(_model_said(*variant, on_human_text=_validated(summary)) for variant in variants),
     )
+
+
+def _of(summary: Summary) -> str:
+    """Of which conditions the columns are; "" where there is but one."""
+    means = condition(summary).replace("all of it", "Means", 1)
+    return f"{means}; {counted(summary)}." if means else ""
 
 
 def _model_row(one: ModelSummary, refusals: str, scores: Scores) -> tuple[Cell, ...]:
@@ -198,7 +207,8 @@ def _model_row(one: ModelSummary, refusals: str, scores: Scores) -> tuple[Cell, 
         counts.asked, counts.answers, counts.failures, counts.refused, counts.role_breaks, counts.cut, counts.read,
         counts.unread, counts.read_truncated, counts.neutral, one.identical,
     )  # fmt: skip
-    control = (whole.shuffled.mean, whole.shuffled.p95, whole.shuffled.p, whole.effective_n)
+    worth = (whole.effective_n, whole.effective_n_low, whole.effective_n_high)
+    control = (whole.shuffled.mean, whole.shuffled.p95, whole.shuffled.p, *worth)
     variances = (
         parts.question, parts.state, parts.interaction, parts.repetition, parts.question_error, parts.state_error,
         parts.interaction_error, parts.repetition_error,

@@ -37,7 +37,7 @@ def with_interval(interval: Interval, places: int = 2) -> str:
 
 
 def percent(share: float, places: int = 0) -> str:
-    return f"{share * 100:.{places}f} %".replace("-", "−") if math.isfinite(share) else UNKNOWN
+    return f"{number(share * 100, places)} %" if math.isfinite(share) else UNKNOWN
 
 
 def share_with_interval(share: float, low: float, high: float) -> str:
@@ -107,6 +107,11 @@ def condition(summary: Summary) -> str:
     return f"all of it with template {chosen.template}{control}, at intensity {chosen.intensity:g}"
 
 
+def counted(summary: Summary) -> str:
+    """Of what the counts of answers, failures and flags are, where the means beside them are of one condition."""
+    return "answers, failures and flags are counted in all conditions" if condition(summary) else ""
+
+
 def _result(summary: Summary) -> str:
     scored = [one for one in summary.models if one.scores.whole.group.scored]
     if not scored:
@@ -117,6 +122,17 @@ def _result(summary: Summary) -> str:
     if len({one.reader for one in scored}) == 1:
         return f"{_leaders(summary, scored)}{_last(summary, scored)}. {_controls(summary, scored)}"
     return _by_every_reader(summary, scored)
+
+
+def earlier(summary: Summary) -> str:
+    """What the numbers of an old run are, and which they cannot be."""
+    return (
+        f"{count(sum(summary.earlier.values()), 'answer')} of {listed(list(summary.earlier))} were kept by an earlier "
+        "emoray, whose reports gave other numbers: here their readings are scored anew and refusals found anew in "
+        "their texts, and CHANGELOG.md says what else changed. Such rows do not tell what a provider itself declared a "
+        "refusal, so refusals are those that the texts show; nor how often the run was looked at, so looks are those "
+        "that are known; and what `emoray validate` saved then gives a share of human text without an interval."
+    )
 
 
 def named(summary: Summary, model: str, reader: str) -> str:

@@ -6,6 +6,7 @@ Angles are in degrees, counter-clockwise from pleasure: 0 pleasant, 90 aroused, 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,6 +65,23 @@ def cosines(a: Array, b: Array) -> Array:
     with np.errstate(invalid="ignore", divide="ignore"):
         ratio = np.where(_points(a) & _points(b), dots / (_lengths(a) * _lengths(b)), np.nan)
     return np.clip(ratio, -1.0, 1.0)
+
+
+def cosines_with(a: Array, vectors: Array, nothing: float = math.nan) -> Iterator[Array]:
+    """(n,) cosines of (n, 2) rows with each of (k, 2) vectors in turn, as `cosines` has them.
+
+    `nothing` stands where one has no direction. What all of them share is found once.
+    """
+    points, lengths, (v, w) = _points(a), _lengths(a), np.ascontiguousarray(a.T)
+    everywhere = bool(points.all())
+    for vector, length, directed in zip(vectors, _lengths(vectors), _points(vectors), strict=True):
+        if not directed:
+            yield np.full(len(a), nothing)
+            continue
+        with np.errstate(invalid="ignore", divide="ignore"):
+            ratio = (v * vector[0] + w * vector[1]) / (lengths * length)
+        np.clip(ratio, -1.0, 1.0, out=ratio)
+        yield ratio if everywhere else np.where(points, ratio, nothing)
 
 
 def directions(a: Array) -> Array:

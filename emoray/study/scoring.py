@@ -9,14 +9,13 @@ is, and it can point between labels.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from emoray.study.circumplex import Affect, Array, angle_errors_deg, cosines, directions
+from emoray.study.circumplex import Affect, Array, angle_errors_deg, cosines, cosines_with, directions
 from emoray.study.goemotions import LabelMap
 
 UNREADABLE = "unreadable"  # the kind, before the colon of an error: this text makes the reader fail, others do not
@@ -84,8 +83,9 @@ def score(
     vectors = label_map.vectors()
     read = vectors[top_labels(np.nan_to_num(probabilities))]
     read[nothing] = np.nan
-    mean, resultant = expectation(probabilities, vectors), mean_direction(probabilities, vectors, neutral)
-    expected = _expected_cosines(asked, probabilities, vectors, neutral)
+    weights = _by_label(probabilities)
+    mean, resultant = _mean_place(weights, vectors), _mean_direction(weights, vectors, neutral)
+    expected = _expected_cosines(asked, weights, vectors, neutral)
     if felt is not None:
         direct = ~np.isnan(felt).any(axis=1)
         read[direct], mean[direct] = felt[direct], felt[direct]
@@ -124,7 +124,7 @@ def ruled(scores: Scores, refused: Flags, was_read: Flags, rule: RefusalRule) ->
 
 def expectation(probabilities: npt.NDArray[np.float32], vectors: Array) -> Array:
     """The mean place under the placed labels' probabilities, scaled to sum 1. (n, L), (L, 2) -> (n, 2)."""
-    return _mean(probabilities, lambda label: vectors[label], np.flatnonzero(~np.isnan(vectors).any(axis=1)), 2)
+    return _mean_place(_by_label(probabilities), vectors)
 
 
 def mean_direction(probabilities: npt.NDArray[np.float32], vectors: Array, neutral: NeutralRule = "zero") -> Array:
@@ -132,16 +132,35 @@ def mean_direction(probabilities: npt.NDArray[np.float32], vectors: Array, neutr
 
     A label without a direction counts as the origin under `zero`, and not at all under `drop`.
     """
+    return _mean_direction(_by_label(probabilities), vectors, neutral)
+
+
+def _by_label(probabilities: npt.NDArray[np.float32]) -> Array:
+    """(n, L) -> (L, n), so that a label's are one piece of memory."""
+    return np.asarray(np.ascontiguousarray(probabilities.T), dtype=np.float64)
+
+
+def _mean_place(weights: Array, vectors: Array) -> Array:
+    return _mean(weights, vectors, np.flatnonzero(~np.isnan(vectors).any(axis=1)))
+
+
+def _mean_direction(weights: Array, vectors: Array, neutral: NeutralRule) -> Array:
     units = directions(vectors)
-    return _mean(probabilities, lambda label: np.nan_to_num(units[label]), _counted(units, neutral), 2)
+    return _mean(weights, np.nan_to_num(units), _counted(units, neutral))
 
 
-def _expected_cosines(
-    asked: Array, probabilities: npt.NDArray[np.float32], vectors: Array, neutral: NeutralRule
-) -> Array:
-    """The sum over labels of probability times cosine, by the sum of probabilities. (n, 2), (n, L), (L, 2) -> (n,)."""
+def _expected_cosines(asked: Array, weights: Array, vectors: Array, neutral: NeutralRule) -> Array:
+    """The sum over labels of probability times cosine, by the sum of probabilities. (n, 2), (L, n), (L, 2) -> (n,).
+
+    A label without a direction, and one asked for that has none, is 0 from everything.
+    """
     counted = _counted(directions(vectors), neutral)
-    return _mean(probabilities, lambda label: np.nan_to_num(cosines(asked, vectors[label]))[:, None], counted, 1)[:, 0]
+    sums, total = np.zeros(len(asked)), np.zeros(len(asked))
+    for label, cosine in zip(counted.tolist(), cosines_with(asked, vectors[counted], nothing=0.0), strict=True):
+        sums += weights[label] * cosine
+        total += weights[label]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(sums / total, dtype=np.float64)
 
 
 def _counted(units: Array, neutral: NeutralRule) -> npt.NDArray[np.intp]:
@@ -149,22 +168,20 @@ def _counted(units: Array, neutral: NeutralRule) -> npt.NDArray[np.intp]:
     return np.flatnonzero((neutral == "zero") | ~np.isnan(units).any(axis=1))
 
 
-def _mean(
-    probabilities: npt.NDArray[np.float32], value: Callable[[int], Array], labels: npt.NDArray[np.intp], width: int
-) -> Array:
-    """The mean over some labels of a value by their probabilities, scaled to sum 1; NaN where one is not known.
+def _mean(weights: Array, vectors: Array, labels: npt.NDArray[np.intp]) -> Array:
+    """The mean of some labels' vectors by their probabilities, scaled to sum 1; NaN where one is not known.
 
-    `value` gives (width,) or (n, width); -> (n, width).
+    (L, n), (L, 2) -> (n, 2).
     """
-    sums, total = np.zeros((len(probabilities), width)), np.zeros((len(probabilities), 1))
+    sums, total = np.zeros((2, weights.shape[1])), np.zeros(weights.shape[1])
     # label after label: numpy's own sums (einsum, BLAS, .sum) add in an order that depends on how many rows there are,
     # and every stored row must recompute exactly, whatever stood beside it
     for label in labels.tolist():
-        weights = probabilities[:, label, None].astype(np.float64)
-        sums += weights * value(label)
-        total += weights
+        for axis in (0, 1):
+            sums[axis] += weights[label] * vectors[label, axis]
+        total += weights[label]
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(sums / total, dtype=np.float64)
+        return np.asarray((sums / total).T, dtype=np.float64)
 
 
 def _by_rule(values: Array, neutral: NeutralRule) -> Array:

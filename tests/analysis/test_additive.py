@@ -129,6 +129,19 @@ def test_what_has_no_score_at_all_is_left_out() -> None:
     assert line.units == 0
 
 
+def test_a_question_that_lost_a_prompt_which_strays_far_is_the_less_sure() -> None:
+    """Asked without end: what is left is how the lost cells would have strayed, and the fit's own error."""
+    rng = np.random.default_rng(21)
+    sd = np.array([0.6, 0.1, 0.1, 0.1, 0.1, 0.1])
+    means = 0.1 * rng.standard_normal((60, 1)) + sd * rng.standard_normal((60, 6))
+    means[0, 0] = means[1, 1] = np.nan
+    counts = np.where(np.isnan(means), 0.0, 1e6)
+    far, near, whole = Additive(means).of_missing(counts, np.zeros_like(counts))[:3]
+    assert far == pytest.approx(sd[0] ** 2 / 36 + 5 * 0.01 / 30**2, rel=0.4)
+    assert near < far / 3
+    assert whole == 0.0
+
+
 @pytest.mark.parametrize("shape", [(0, 0), (0, 12), (10, 0)])
 def test_an_empty_table_has_no_mean(shape: tuple[int, int]) -> None:
     assert math.isnan(mean_interval(np.empty(shape)).estimate)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from emoray.analysis.circular import direction, mean_direction, profile, v_test
+from emoray.analysis.circular import direction, directions, mean_direction, profile, v_test
 
 # R package circumplex, data aw2009 (Wright et al. 2009): means of PA BC DE FG HI JK LM NO, and its own results
 OCTANTS = np.array([90.0, 135.0, 180.0, 225.0, 270.0, 315.0, 360.0, 45.0])
@@ -58,6 +58,22 @@ def test_a_wave_is_found_where_it_is_and_its_intervals_hold() -> None:
         )
     assert (hits / 300 >= 0.91).all()
     assert (hits / 300 <= 0.985).all()
+
+
+def test_a_state_whose_few_readings_all_point_alike_is_no_surer_of_its_bias_than_others_are() -> None:
+    """Three readings of ten questions each, as labels have it: one of five directions."""
+    rng, states, hits = np.random.default_rng(4), [0.0, 90.0, 180.0, 270.0], []
+    for _ in range(150):
+        turns = np.radians(np.array(states)[:, None] + rng.choice([-60.0, 0.0, 10.0, 10.0, 10.0, 60.0], (10, 4, 3)))
+        turns[:, 0] = 0.0  # here nothing varies
+        sums = np.stack([np.cos(turns).sum(axis=2), np.sin(turns).sum(axis=2)], axis=2)
+        found = directions(states, sums, np.full((10, 4), 3))
+        mean = np.exp(1j * np.radians([-60.0, 0.0, 10.0, 10.0, 10.0, 60.0])).mean()
+        truth = math.degrees(math.atan2(mean.imag, mean.real))
+        hits += [one.bias.low <= truth <= one.bias.high for one in found[1:]]
+        assert found[0].bias.half_width > 1.0
+    assert 0.9 <= np.mean(hits) <= 0.985
+    assert directions([], np.zeros((3, 0, 2)), np.zeros((3, 0))) == []
 
 
 def test_missing_states_do_not_tilt_a_wave() -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
+from scipy import stats
 
+from emoray.analysis.additive import over_questions
 from emoray.analysis.claims import claims
 from emoray.study import paper
 from emoray.study.circumplex import Array
@@ -67,6 +71,25 @@ def test_that_length_says_nothing_is_shown_by_an_interval_near_zero_and_not_by_a
     correlations: Array, verdict: str
 ) -> None:
     assert verdicts({"a": 0.6}, r=correlations)[paper.LENGTH_IS_NOTHING.value] == verdict
+
+
+def test_a_conclusion_is_as_sure_as_the_mean_that_it_speaks_of_where_cells_are_missing() -> None:
+    rng = np.random.default_rng(5)
+    table = 0.1 + 0.1 * rng.standard_normal((10, 12)) + 0.3 * rng.standard_normal((10, 12))
+    table[:5, 8:11] = np.nan
+    mean, variance, freedom = over_questions(table)
+    found = claims({"r": {"a": table}})[0]
+    assert found.p["r"] == pytest.approx(stats.t.sf(mean / math.sqrt(variance), freedom))
+    pair = {"GPT-3.5 turbo": table, "Llama3 8B Instruct": np.where(np.isnan(table), np.nan, 0.2)}
+    gap, of_gap, freedom = over_questions(pair["Llama3 8B Instruct"] - table)
+    told = next(one for one in claims({"r": pair}) if one.conclusion.what.startswith("GPT-3.5 turbo stays below"))
+    assert told.p["r"] == pytest.approx(3 * stats.t.sf(gap / math.sqrt(of_gap), freedom))  # third of four after Holm
+
+
+def test_a_table_that_falls_apart_can_show_nothing() -> None:
+    table = np.full((4, 4), np.nan)
+    table[:2, :2] = table[2:, 2:] = 0.9 + 0.01 * np.arange(4).reshape(2, 2)
+    assert {one.conclusion.verdicts["r"] for one in claims({"r": {"a": table}})} == {"unknown"}
 
 
 def test_one_question_cannot_tell() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from emoray.analysis.correction import (
     Labelled,
@@ -133,6 +135,24 @@ def test_raters_that_differ_widen_the_interval_as_a_sample_of_raters_does() -> N
             hits, without = (hits + inside, without) if by_rater is not None else (hits, without + inside)
     assert 0.92 <= hits / 400 <= 0.985
     assert without / 400 < 0.8
+
+
+def test_what_the_fit_adds_to_the_mean_as_read_it_adds_to_the_corrected_one_as_far_as_that_is_trusted() -> None:
+    one = few_labels(np.random.default_rng(17))
+    alone = corrected_questions(one.means, one.scores, one.human)
+    wide = corrected_questions(one.means, one.scores, one.human, added=0.01)
+    assert wide.corrected.estimate == alone.corrected.estimate
+    t = [stats.t.ppf(0.975, freedom) for freedom in (8, 17)]  # eight, as lambda was found too, and nine more
+    more = [(wide.corrected.half_width / t[0]) ** 2, (wide.corrected.half_width / t[1]) ** 2]
+    assert more[0] < (alone.corrected.half_width / t[0]) ** 2 + alone.tuned**2 * 0.01 < more[1]
+    unknown = corrected_questions(one.means, one.scores, one.human, added=math.nan).corrected
+    assert math.isnan(unknown.low)
+    gaps = [
+        corrected_differences({"a": one, "b": replace(few_labels(np.random.default_rng(18)), added=added)})[0]
+        for added in (0.0, 0.01)
+    ]
+    assert gaps[1].interval.half_width > gaps[0].interval.half_width
+    assert gaps[1].p > gaps[0].p
 
 
 def test_a_perfect_reader_is_left_alone() -> None:

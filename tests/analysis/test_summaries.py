@@ -150,6 +150,20 @@ def test_a_share_of_human_text_carries_the_error_of_that_text() -> None:
     assert second.of_human_low < first.of_human_low < first.of_human < first.of_human_high < second.of_human_high
 
 
+def test_a_share_of_human_text_is_as_sure_as_the_mean_that_it_divides() -> None:
+    """Of a state with the variance of all states, of a question as if its prompts were asked again."""
+    tally = rows(900, np.random.default_rng(13)).tally()
+    states = np.array([float(state) for state in tally.axis("state").levels])
+    human = OnHumanText(states, np.full(12, 0.5), np.zeros((12, 12)))
+    axes: tuple[GroupAxis, ...] = ("state", "question")
+    for axis in axes:
+        for one in groups(tally, axis, RUSSELL, human=human):
+            assert one.of_human == pytest.approx(one.cosine.estimate / 0.5)
+            if abs(one.cosine.low) < 1 and abs(one.cosine.high) < 1:  # which a share of 0.5 knows nothing of
+                assert one.of_human_low == pytest.approx(one.cosine.low / 0.5)
+                assert one.of_human_high == pytest.approx(one.cosine.high / 0.5)
+
+
 def test_states_by_questions_holds_the_cell_means() -> None:
     found = rows(400, np.random.default_rng(5))
     cosines, cells = found.cosines(), state_by_question(found.tally())

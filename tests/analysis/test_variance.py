@@ -6,8 +6,10 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from emoray.analysis.variance import effective_n, identical_share, variance_parts
+from emoray.analysis import chi_square
+from emoray.analysis.variance import effective_n, identical_share, variance_bounds, variance_parts
 from emoray.study.circumplex import Array
 
 
@@ -160,6 +162,23 @@ def test_the_worth_is_never_more_than_the_rows() -> None:
     assert effective_n(20, 0.3, 0.001) == 20
     assert math.isnan(effective_n(20, 0.3, math.nan))
     assert math.isnan(effective_n(20, 0.0, 0.1))
+
+
+def test_the_interval_of_a_variance_holds_it_and_says_what_scipy_says() -> None:
+    rng, held = np.random.default_rng(5), 0
+    for found in rng.normal(0, 0.2, (800, 10)).var(axis=1, ddof=1):
+        low, high = variance_bounds(float(found), 9)
+        held += low <= 0.04 <= high
+    assert held / 800 == pytest.approx(0.95, abs=3 * math.sqrt(0.05 * 0.95 / 800))
+    for freedom in (1.0, 9.0, 9.7, 400.0):
+        for p in (0.025, 0.5, 0.975):
+            assert chi_square.quantile(p, freedom) == pytest.approx(stats.chi2.ppf(p, freedom), rel=1e-10)
+    assert math.isnan(variance_bounds(math.nan, 9)[0])
+    assert math.isnan(variance_bounds(0.1, math.nan)[1])
+    with pytest.raises(ValueError, match="above 0, got 0"):
+        chi_square.below(1.0, 0)
+    with pytest.raises(ValueError, match="between 0 and 1, got 1"):
+        chi_square.quantile(1.0, 3)
 
 
 def test_answers_that_repeat_are_counted() -> None:

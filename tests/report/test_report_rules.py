@@ -12,10 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from emoray import rows
+from emoray import job, rows
 from emoray.analysis.claims import claims
 from emoray.readers import Reading
 from emoray.report import Summary, chosen, terminal_table
+from emoray.report.page import _cautions
 from emoray.report.summary import summarize
 from emoray.report.tables import as_csv, tables
 from emoray.report.words import headline
@@ -23,6 +24,7 @@ from emoray.store import Name, RunFolder, encoded
 from emoray.study import paper
 from emoray.study.circumplex import Affect
 from emoray.study.goemotions import LABELS, label_map
+from emoray.study.ratings import Rating
 from emoray.study.scoring import RefusalRule
 from tests.report.synthetic import RUSSELL, Run, run
 
@@ -261,6 +263,24 @@ def test_templates_are_told_apart_at_one_intensity_and_intensities_within_one_te
     assert [group.cosine for group in one.scores.intensities] == [by["words", x] for x in (0.5, 1.0)]
 
 
+def test_people_agree_on_the_answers_that_a_mean_is_corrected_by_and_on_no_others(varied: Run) -> None:
+    """Two raters; elsewhere than in the headline's condition, and on refusals, they never agree."""
+    labels: dict[str, Any] = {}
+    answered = [row for said in varied.said.values() for row in said.to_pylist() if row["outcome"] == rows.ANSWERED]
+    for row in answered:
+        inside = row["template"] == "words" and row["intensity"] == 1.0 and not row["refused"]
+        turned = 0.0 if inside else 180.0
+        asked = Affect(row["valence"], row["arousal"]).angle_deg
+        labels[row["key"]] = (Rating("a", Affect.at(asked)), Rating("b", Affect.at(asked + turned)))
+    alike = report(varied, human_labels=labels, refusals="zero").raters
+    assert alike is not None
+    assert alike.alpha.estimate == pytest.approx(1.0)
+    mixed = report(varied, human_labels=labels, refusals="as_read").raters
+    assert mixed is not None
+    assert mixed.alpha.estimate < 1.0
+    assert mixed.answers < len(labels) / 4
+
+
 def test_where_all_templates_are_controls_the_page_says_so() -> None:
     summary = report(run({"a": 0.5}, templates=("none",), states=4, questions=2, intensities=(0.5, 1.0)))
     assert "template none, a control, at intensity 1" in headline(summary)
@@ -275,7 +295,9 @@ def test_rows_of_an_older_detector_are_flagged_anew_from_their_texts(two: Run) -
 
     old = Run({model: older(table) for model, table in two.said.items()}, changed(two, older).felt)
     found, now = report(old), report(two)
-    assert found.as_json() == now.as_json()
+    said = found.as_json()
+    assert set(said.pop("earlier")) == {"steady", "blank"}  # the page says so
+    assert said == now.as_json()
     assert sum(one.counts.refused for one in found.models) > 0
 
 
@@ -286,6 +308,32 @@ def test_rows_of_an_older_format_are_scored_anew(two: Run) -> None:
         return table
 
     assert report(changed(two, older)).as_json() == report(two).as_json()
+
+
+def test_an_old_run_is_told_which_of_the_new_numbers_it_cannot_have(two: Run) -> None:
+    said = {model: put(table, "flagged_by", [None] * len(table)) for model, table in two.said.items()}
+    summary = report(Run(said, two.felt, two.settings))
+    (told,) = [one for one in _cautions(summary) if "earlier emoray" in one]
+    answers = sum(summary.earlier.values())
+    assert answers == sum(one.counts.answers for one in summary.of_reader("one"))
+    assert told.startswith(f"{answers} answers of blank and steady were kept by an earlier emoray")
+    assert not [one for one in _cautions(report(two)) if "earlier emoray" in one]
+
+
+def test_the_report_that_an_earlier_emoray_wrote_is_a_look(tmp_path: Path) -> None:
+    folder = RunFolder(str(tmp_path / "run"))
+    assert job._looked(folder) == []
+    old = {
+        "models": [{"model": m, "reader": r, "counts": {"answers": n}} for m, n in (("a", 5), ("b", 7)) for r in "xy"]
+    }
+    for kept, looks in (
+        (old, [12]),
+        ({"looks": {"answers": [3, 9]}}, [3, 9]),
+        ({"looks": None}, []),
+        ({"models": 1}, []),
+    ):
+        folder.write_bytes("report/summary.json", json.dumps(kept).encode())
+        assert job._looked(folder) == looks
 
 
 NEW = ("flagged_by", "direction_cosine", "resultant_valence", "resultant_arousal")
@@ -306,7 +354,10 @@ def test_a_folder_of_format_1_has_a_report_of_todays_numbers(
     by_name = Run(
         {model: two.said[model] for model in sorted(two.said)}, two.felt, two.settings
     )  # as a folder has them
-    assert report(folder).as_json() == report(by_name).as_json()
+    found, new = report(folder).as_json(), report(by_name).as_json()
+    answers = {one["model"]: one["counts"]["answers"] for one in new["models"]}
+    assert found.pop("earlier") == dict(sorted(answers.items()))  # the page says so, and nothing else differs
+    assert found == new
 
 
 def test_another_map_moves_what_is_read_and_not_what_is_refused(two: Run) -> None:
