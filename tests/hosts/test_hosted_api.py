@@ -382,6 +382,28 @@ def test_a_request_is_sent_only_when_what_it_may_cost_was_set_aside_for_it() -> 
     assert asyncio.run(taken()) == [0.3] * 3
 
 
+def test_a_permit_whose_taker_was_cancelled_as_it_came_goes_back() -> None:
+    told: list[Ledger] = []
+
+    async def closed() -> None:
+        class Granting:
+            async def lease(self, _: str, ledger: Ledger, want: Want, __: News) -> Lease:
+                told.append(ledger)
+                asyncio.get_running_loop().call_soon(taking.cancel)
+                return Lease(want.requests)
+
+        permits = Permits(Granting(), "run/1", "gpt-4o")
+        taking = asyncio.create_task(permits.take(10.0, 0.1))
+        keeping = asyncio.create_task(permits.keep())
+        with pytest.raises(asyncio.CancelledError):
+            await taking
+        keeping.cancel()
+        await permits.leave()
+
+    asyncio.run(closed())
+    assert (told[-1].held, told[-1].reserved_usd, told[-1].requests_back) == (0, 0.0, 1)
+
+
 def test_where_the_provider_counts_max_tokens_an_ask_is_expected_to_take_them_however_short_answers_are() -> None:
     ask, answer = asks(1, max_tokens=500)[0], Answer("Yes.", prompt_tokens=20, completion_tokens=5)
     used, reserved = Guess(None), Guess(None, reserves=True)
