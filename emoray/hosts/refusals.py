@@ -55,14 +55,15 @@ _IN_CODES = (  # parts of codes, without case and punctuation
         FailureKind.CONTENT_FILTERED,
         r"contentfilter|contentpolicy|contentmoderation|contentblocked|moderation|sensitivecontent|datainspection"
         r"|inspectionfailed|responsibleai|policyviolation|prohibitedcontent|promptblocked|censor|unsafe|guardrail"
-        r"|safety(?!identifier)|flagged|riskcontrol|blocklist|blacklist|hooksfailed|safeguard",
+        r"|safety(?!identifier)|flagged|riskcontrol|blocklist|blacklist|hooksfailed|safeguard"
+        r"|contentviolation|contentrejected|jailbreak",
     ),
     (
         FailureKind.QUOTA_EXHAUSTED,
         r"insufficient(?:user|token)?quota|tokenquotafailed|quotanotenough|currentquota|quotaexhausted|billing"
         r"|insufficientfund|credit|balance(?!r)|arrear|overdue|paymentrequired|spend(?:ing)?limit|budgetexceeded"
         r"|exceededbudget|freetieronly|notpurchased|packexhausted|chargeresourceexhausted"
-        r"|daily|perday|byday|weekly|perweek|monthly|permonth",
+        r"|hardlimit|trialexpired|subscriptionexpired|daily|perday|byday|weekly|perweek|monthly|permonth|^[rt]pd(?:limit|$)",
     ),
     (
         FailureKind.CONTEXT_LENGTH,
@@ -72,6 +73,10 @@ _IN_CODES = (  # parts of codes, without case and punctuation
 _A_PARTS_TROUBLE = re.compile(  # with a 5xx: `billing_service_unavailable`, `moderation_timeout`
     r"billing|unavailable|timeout|timedout|unreachable|overload|upstream|internal|servererror|serviceerror"
     r"|servicefailed|servicefailure|notready|exception|backend"
+)
+_OF_A_403 = (  # a code that says what else it is than a wrong key
+    (FailureKind.RATE_LIMITED, re.compile(r"ratelimit|toomanyrequests|throttl")),  # Google
+    (FailureKind.QUOTA_EXHAUSTED, re.compile(r"quota|usagelimit|planlimit|tierlimit")),
 )
 _FLAGGED = frozenset(
     {"flaggedinput", "reasons", "contentfilterresult", "contentfilterresults", "blockreason", "promptfeedback"}
@@ -127,6 +132,7 @@ _FAILED = frozenset({"error", "errored", "fail", "failed", "failure"})
 _STATUSES = ("code", "status", "status_code", "statusCode", "http_status", "error_code")
 _A_CODE = re.compile(r"[\w.:-]{1,80}", re.ASCII)
 _MOST_WORDS = 6  # of a code: what is longer is said to people
+_FORBIDDEN, _IN_TROUBLE = 403, 500
 _DENIED = 498
 """Cohere's status for a text that is not allowed; its errors have no more than a message (Groq's have a code)."""
 _CODED = frozenset(
@@ -144,7 +150,10 @@ _CODED = frozenset(
         "quotalimit",
     ]
 )
-_WAITS = ("retry_after", "retryAfter", "retry_after_seconds", "retryAfterSeconds", "estimated_time")
+_WAITS = (
+    *("retry_after", "retryAfter", "retry_after_seconds", "retryAfterSeconds", "estimated_time"),
+    *("resets_in_seconds", "reset_in_seconds", "resets_at", "reset_at", "resetAt", "reset_time"),
+)
 _WAITS_MS = ("retry_after_ms", "retryAfterMs", "retryAfterMS", "retry_after_milliseconds", "retryAfterMilliseconds")
 _IN_MS = "retryAfter"  # as JavaScript writes it, whose clocks count milliseconds
 _FEWEST_MS = 1000.0  # from there on it does. Who meant seconds is asked a little too early, and says so again
@@ -165,7 +174,7 @@ def refusal_kind(status: int, error: Any) -> FailureKind:
         # a page instead of an error object comes from something in between, and goes away; a 401 asks for a key
         page = status in (403, 404, 412)
         return FailureKind.MALFORMED if page else _of_status(status)
-    by_code = _by_code(error, broken=(status if status >= 300 else status_in(error) or 0) >= 500)
+    by_code = _by_code(error, status if status >= 300 else status_in(error) or 0)
     if by_code is FailureKind.QUOTA_EXHAUSTED and _OF_A_MINUTE in message_in(error):
         return FailureKind.RATE_LIMITED
     if by_code is not None:
@@ -335,11 +344,12 @@ def _place(loc: Any) -> str:
 
 def told_to_wait_s(body: bytes, now: datetime | None = None) -> float | None:
     """What the body of a refusal says of waiting, in place of a header: Gemini's RetryInfo, or OpenRouter's headers."""
-    error = error_in(body) or {}
+    error, whole = error_in(body) or {}, _parsed(body)
     now = now or datetime.now(UTC)
     delays = [wait_s(_string(detail.get("retryDelay")), now) for detail in _details(error)]
     metadata = error.get("metadata")
-    places = [one for one in (error, metadata, error.get("details"), error.get("detail")) if isinstance(one, dict)]
+    found = (error, metadata, error.get("details"), error.get("detail"), whole)
+    places = [one for one in found if isinstance(one, dict)]
     delays += [_wait_in(place, name, now) for place in places for name in (*_WAITS, *_WAITS_MS)]
     headers = metadata.get("headers") if isinstance(metadata, dict) else None
     resets = (
@@ -359,11 +369,11 @@ def _wait_in(place: dict[str, Any], name: str, now: datetime) -> float | None:
     return wait_s(told, now)
 
 
-def _by_code(error: dict[str, Any], *, broken: bool) -> FailureKind | None:
-    """`broken`: by its status it is the server that is in trouble; a code may name the part of it that is."""
+def _by_code(error: dict[str, Any], status: int) -> FailureKind | None:
+    """Where a server is in trouble by its status, a code may name the part of it that is."""
     told = list(_told(error))
     codes = [_plain(value) for name, value in told if name in _CODED and len(value.split()) <= _MOST_WORDS]
-    if broken:
+    if status >= _IN_TROUBLE:
         codes = [code for code in codes if not _A_PARTS_TROUBLE.search(code)]
     if any(name in _FLAGGED for name, _ in told):
         return FailureKind.CONTENT_FILTERED
@@ -374,7 +384,9 @@ def _by_code(error: dict[str, Any], *, broken: bool) -> FailureKind | None:
         return FailureKind.QUOTA_EXHAUSTED
     if error.get("param") in tuple(_TOO_LONG_PARAMS):
         return FailureKind.CONTEXT_LENGTH
-    return FailureKind.AUTH if any(_BY_CODE.get(code) is FailureKind.AUTH for code in codes) else None
+    if any(_BY_CODE.get(code) is FailureKind.AUTH for code in codes):
+        return FailureKind.AUTH
+    return next((kind for kind, words in _OF_A_403 if status == _FORBIDDEN and any(map(words.search, codes))), None)
 
 
 def _told(value: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, str]]:

@@ -152,6 +152,11 @@ SPENT: list[tuple[int, Any]] = [
     (403, {"statusCode": 403, "message": "Out of call volume quota. Quota will be replenished in 01:08:05."}),  # Azure
     (400, {"error": "INSUFFICIENT_CREDITS", "message": "no"}),
     (429, {"detail": {"code": "insufficient_quota", "message": "no"}}),
+    (403, openai_error(code="user_quota_exceeded")),
+    (403, {"error": {"code": "PLAN_LIMIT", "message": "no"}}),
+    (429, openai_error(code="RPD_LIMIT")),
+    (429, openai_error(code="billing_hard_limit_reached")),
+    (401, {"error": {"code": "TrialExpired", "message": "no"}}),
 ]  # fmt: skip
 OTHERS: list[tuple[int, Any, str]] = [
     (429, {"error": {"code": 429, "message": "no", "details": [{"violations": [
@@ -196,6 +201,9 @@ OTHERS: list[tuple[int, Any, str]] = [
         {"reason": "CREDIT_SERVICE_INTERNAL"}]}}, "overloaded"),
     (200, openai_error(code="billing_service_unavailable"), "overloaded"),
     (402, {"error": True, "message": "no"}, "quota_exhausted"),
+    (403, {"error": {"code": 403, "message": "no", "errors": [{"reason": "rateLimitExceeded"}]}}, "rate_limited"),
+    (429, openai_error(code="quota_exceeded"), "rate_limited"),
+    (400, openai_error(code="jailbreak_detected"), "content_filtered"),
     (500, {"error": 429, "message": "no"}, "overloaded"),
     (500, openai_error(code="insufficient_user_quota"), "quota_exhausted"),
     (500, openai_error(code="content_policy_violation"), "content_filtered"),
@@ -618,10 +626,17 @@ def test_a_body_says_how_long_to_wait_where_no_header_does(error: Any) -> None:
         {"details": {"retryAfterMilliseconds": 30_000.0}},
         {"retryAfter": EPOCH_S},
         {"retryAfter": EPOCH_S * 1000},
+        {"resets_in_seconds": 30, "type": "usage_limit_reached"},  # OpenAI's plans
+        {"resets_at": EPOCH_S},
+        {"metadata": {"reset_at": "2026-01-01T12:00:30Z"}},
     ],
 )
 def test_a_body_that_counts_milliseconds_is_understood(error: Any) -> None:
     assert told_to_wait_s(json.dumps({"error": error}).encode(), NOON) == pytest.approx(30.0)
+
+
+def test_a_body_says_how_long_to_wait_beside_its_error_too() -> None:
+    assert told_to_wait_s(b'{"error": {"message": "no"}, "retry_after": 12}', NOON) == 12.0
 
 
 @pytest.mark.parametrize("seconds", [1, 59.5, 999])
