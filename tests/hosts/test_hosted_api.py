@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import pickle
@@ -130,6 +131,22 @@ def test_hundreds_are_in_flight_at_once_and_never_more_than_the_entry_says(start
     host, provider = start(speaker=at_last_when_all_are_there, in_flight=120, retry=endless)
     list(host.generate(asks(800)))
     assert provider.counters.peak_in_flight == 120
+
+
+def test_hundreds_of_asks_leave_the_collector_of_garbage_nothing_to_look_for(start: Start) -> None:
+    host, _ = start(in_flight=64)
+    list(host.generate(asks(64)))  # connections are open now
+    collections: list[str] = []
+
+    def note(phase: str, _: dict[str, int]) -> None:
+        collections.append(phase)
+
+    gc.callbacks.append(note)
+    try:
+        assert kinds(list(host.generate(asks(400)))) == {"answer": 400}
+    finally:
+        gc.callbacks.remove(note)
+    assert collections.count("start") < 10  # the server is in this process, too
 
 
 def test_several_threads_may_ask_at_once_and_stay_together_within_the_limit(start: Start) -> None:
