@@ -3,9 +3,9 @@
 One host with 256 in flight asks a rehearsal provider (50 ms latency, no limit) twice: as it is, and while `share` of
 the requests meet a fault, of every kind that leaves hope; hangs among them, so `timeout` is part of the time.
 
-Every ask ends once. `requests_over_needed` is how many were sent for each that had to be: a fault that passes costs one
-more. `answered_twice` is how many answers came for a cell that had one, which is what nobody should pay for: none but
-of an ask whose answer came after the timeout. `never_named` are replies that are neither an answer nor a failure.
+`requests_over_needed` is how many were sent for each that had to be: one per ask, and one more per fault, of which some
+need none. `answered_twice` is how many whole answers were given that no reply holds, which is what nobody should pay
+for; one that comes after the timeout is such. `lost` are asks without a reply.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class _Weathered:
         return 1000 * self.cpu_s / len(self.replies)
 
     @property
-    def answered(self) -> float:
-        return sum(isinstance(reply.outcome, Answer) for reply in self.replies) / len(self.replies)
+    def answers(self) -> int:
+        return sum(isinstance(reply.outcome, Answer) for reply in self.replies)
 
 
 def run(*, requests: int = 6000, share: float = 0.3, timeout: float = 5.0) -> dict[str, float]:
@@ -56,8 +56,8 @@ def run(*, requests: int = 6000, share: float = 0.3, timeout: float = 5.0) -> di
         "rps_over_calm": storm.rps / calm.rps,
         "cpu_over_calm": storm.cpu_ms / calm.cpu_ms,
         "requests_over_needed": storm.counters["requests"] / (requests + faults),
-        "answered_share": storm.answered,
-        "answered_twice": float(storm.counters["answered"] - storm.counters["keys"]),
+        "answered_share": storm.answers / requests,
+        "answered_twice": float(storm.counters["answered"] - storm.answers),
         "lost": float(requests - len({reply.key for reply in storm.replies})),
         "faults": float(faults),
         "storm_rps": storm.rps,
