@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 NAMES = (
     "api",
+    "storm",
     "vllm",
     "reader",
     "stream",

@@ -165,9 +165,7 @@ class HostedApi:
         if _leads_on(status):
             return _led_on(status, headers.get("location"), self._secret)
         if not _is_good(status):
-            with suppress(Garbled):
-                body = in_utf8(body, headers.get("content-type", ""))
-            return refusal_of(status, body, self._secret)
+            return refusal_of(status, _readable(body, headers.get("content-type", "")), self._secret)
         body = in_utf8(body, headers.get("content-type", ""))
         outcome = outcome_of(body, self._price, tags=self._tags, key=self._secret)
         if isinstance(outcome, Failure) and is_stream(body):
@@ -285,11 +283,19 @@ async def _whole(response: aiohttp.ClientResponse) -> bytes:
             broken.__cause__ = wrong
             content.set_exception(broken)
 
+    closed.remove_done_callback(_heed)  # of an earlier answer
+    closed.add_done_callback(_heed)
     closed.add_done_callback(tell)
     try:
         return await response.read()
     finally:
         closed.remove_done_callback(tell)  # the connection has other answers before it
+
+
+def _heed(closed: asyncio.Future[None]) -> None:
+    """Who reads is told of a lost connection by aiohttp; here nobody else wants to know, and asyncio would log it."""
+    if not closed.cancelled():
+        closed.exception()
 
 
 def _unpacked(response: aiohttp.ClientResponse, body: bytes) -> bytes:
@@ -363,7 +369,7 @@ def client_of(
     """One of the SDK's clients, the plain one or Azure's, without its retries; HostDown where none can be made."""
     proxy_of(account.base_url)  # the SDK's own transport finds it, too
     if "http_client" not in settings:
-        settings["http_client"] = openai.DefaultHttpxClient(event_hooks={"response": [_stays]})
+        settings["http_client"] = openai.DefaultHttpxClient(event_hooks={"response": [_stays, _is_text]})
     if account.kind == "azure":
         place = {"azure_endpoint": account.base_url, "api_version": account.api_version}
         return azure(**place, api_key=key, max_retries=0, **settings)
@@ -382,13 +388,25 @@ def _stays(response: httpx2.Response) -> None:
         response.extensions[_AWAY] = response.headers.pop("location", "")
 
 
+def _is_text(response: httpx2.Response) -> None:
+    """The SDK reads texts in the charset that a response declares, and breaks where that is no text's."""
+    declared = response.headers.get("content-type", "")
+    if response.charset_encoding is None:
+        return
+    try:
+        _ = httpx2.Response(200, headers={"content-type": declared}, content=bytes(8)).text
+    except Exception:
+        response.encoding = "utf-8"
+
+
 def failure_of(wrong: Exception, key: str) -> Failure:
     """The kind of what went wrong, from its type, status and code; the detail is the provider's text, less the key."""
     if isinstance(wrong, openai.APIStatusError):
         if _leads_on(wrong.status_code):
             location = wrong.response.extensions.get(_AWAY) or wrong.response.headers.get("location")
             return _led_on(wrong.status_code, location, key)
-        return refusal_of(wrong.status_code, wrong.response.content, key)
+        declared = wrong.response.headers.get("content-type", "")
+        return refusal_of(wrong.status_code, _readable(wrong.response.content, declared), key)
     proxy = _cause(wrong, aiohttp.ClientHttpProxyError)
     if isinstance(proxy, aiohttp.ClientHttpProxyError) and str(proxy.status) == _NO_LOGIN:
         return refusal_of(proxy.status, proxy.message.encode(), key)
@@ -397,6 +415,13 @@ def failure_of(wrong: Exception, key: str) -> Failure:
         return Failure(FailureKind.MALFORMED, f"the response cannot be read: {shown(garbled, key)}")
     detail = shown(wrong, key) or type(wrong).__name__
     return Failure(FailureKind.TIMEOUT if _is_timeout(wrong) else FailureKind.CONNECTION, detail)
+
+
+def _readable(refusal: bytes, content_type: str) -> bytes:
+    """In UTF-8 where it can be: what cannot be read of it is lost, and no more."""
+    with suppress(Garbled):
+        return in_utf8(refusal, content_type)
+    return refusal
 
 
 def foreseen(wrong: BaseException) -> None:

@@ -60,7 +60,12 @@ class Permits:
         granted: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
         self._waiting.append((granted, usd))
         self._needed.set()
-        return await granted
+        try:
+            return await granted
+        except asyncio.CancelledError:
+            if granted.done() and not granted.cancelled() and granted.exception() is None:  # it had got one
+                self.unused(granted.result())
+            raise
 
     def finish(self, permit: Permit, tokens: float | None, usd: float | None) -> None:
         """The request is over and used so much; None: not known, so what was set aside counts as used."""

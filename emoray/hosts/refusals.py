@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, TypeGuard
 
-from emoray.retry import wait_s
+from emoray.retry import number, wait_s
 from emoray.study.outcomes import FailureKind, valid
 
 _BY_STATUS = {
@@ -54,19 +55,28 @@ _IN_CODES = (  # parts of codes, without case and punctuation
         FailureKind.CONTENT_FILTERED,
         r"contentfilter|contentpolicy|contentmoderation|contentblocked|moderation|sensitivecontent|datainspection"
         r"|inspectionfailed|responsibleai|policyviolation|prohibitedcontent|promptblocked|censor|unsafe|guardrail"
-        r"|safety(?!identifier)|flagged|riskcontrol|blocklist|blacklist|hooksfailed|safeguard",
+        r"|safety(?!identifier)|flagged|riskcontrol|blocklist|blacklist|hooksfailed|safeguard"
+        r"|contentviolation|contentrejected|jailbreak",
     ),
     (
         FailureKind.QUOTA_EXHAUSTED,
         r"insufficient(?:user|token)?quota|tokenquotafailed|quotanotenough|currentquota|quotaexhausted|billing"
         r"|insufficientfund|credit|balance(?!r)|arrear|overdue|paymentrequired|spend(?:ing)?limit|budgetexceeded"
         r"|exceededbudget|freetieronly|notpurchased|packexhausted|chargeresourceexhausted"
-        r"|daily|perday|byday|weekly|perweek|monthly|permonth",
+        r"|hardlimit|trialexpired|subscriptionexpired|daily|perday|byday|weekly|perweek|monthly|permonth|^[rt]pd(?:limit|$)",
     ),
     (
         FailureKind.CONTEXT_LENGTH,
         r"contextlength|contextwindow|stringabovemaxlength|prompttoolong|inputtoolong|tokenstoolong|characterstoolong",
     ),
+)
+_A_PARTS_TROUBLE = re.compile(  # with a 5xx: `billing_service_unavailable`, `moderation_timeout`
+    r"billing|unavailable|timeout|timedout|unreachable|overload|upstream|internal|servererror|serviceerror"
+    r"|servicefailed|servicefailure|notready|exception|backend"
+)
+_OF_A_403 = (  # a code that says what else it is than a wrong key
+    (FailureKind.RATE_LIMITED, re.compile(r"ratelimit|toomanyrequests|throttl")),  # Google
+    (FailureKind.QUOTA_EXHAUSTED, re.compile(r"quota|usagelimit|planlimit|tierlimit")),
 )
 _FLAGGED = frozenset(
     {"flaggedinput", "reasons", "contentfilterresult", "contentfilterresults", "blockreason", "promptfeedback"}
@@ -122,6 +132,7 @@ _FAILED = frozenset({"error", "errored", "fail", "failed", "failure"})
 _STATUSES = ("code", "status", "status_code", "statusCode", "http_status", "error_code")
 _A_CODE = re.compile(r"[\w.:-]{1,80}", re.ASCII)
 _MOST_WORDS = 6  # of a code: what is longer is said to people
+_FORBIDDEN, _IN_TROUBLE = 403, 500
 _DENIED = 498
 """Cohere's status for a text that is not allowed; its errors have no more than a message (Groq's have a code)."""
 _CODED = frozenset(
@@ -139,7 +150,14 @@ _CODED = frozenset(
         "quotalimit",
     ]
 )
-_WAITS = ("retry_after", "retryAfter", "retry_after_seconds", "retryAfterSeconds", "estimated_time")
+_WAITS = (
+    *("retry_after", "retryAfter", "retry_after_seconds", "retryAfterSeconds", "estimated_time"),
+    *("resets_in_seconds", "reset_in_seconds", "resets_at", "reset_at", "resetAt", "reset_time"),
+)
+_WAITS_MS = ("retry_after_ms", "retryAfterMs", "retryAfterMS", "retry_after_milliseconds", "retryAfterMilliseconds")
+_IN_MS = "retryAfter"  # as JavaScript writes it, whose clocks count milliseconds
+_FEWEST_MS = 1000.0  # from there on it does. Who meant seconds is asked a little too early, and says so again
+_A_MOMENT = 1e9  # a larger number is a time since 1970
 _TEXTS = ("message", "msg", "error_msg", "status_msg", "detail", "title")
 _FINE = frozenset({"0", "200", "success", "ok"})
 _NO_ERROR = _FINE | {"none", "null", "no error", "false"}
@@ -156,7 +174,7 @@ def refusal_kind(status: int, error: Any) -> FailureKind:
         # a page instead of an error object comes from something in between, and goes away; a 401 asks for a key
         page = status in (403, 404, 412)
         return FailureKind.MALFORMED if page else _of_status(status)
-    by_code = _by_code(error)
+    by_code = _by_code(error, status if status >= 300 else status_in(error) or 0)
     if by_code is FailureKind.QUOTA_EXHAUSTED and _OF_A_MINUTE in message_in(error):
         return FailureKind.RATE_LIMITED
     if by_code is not None:
@@ -190,13 +208,18 @@ def status_in(error: Mapping[str, Any]) -> int | None:
 
 def error_in(body: bytes) -> dict[str, Any] | None:
     """The error object of a body: OpenAI puts it under `error`, Gemini that into a list, vLLM sends a text there."""
-    try:
-        said = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
+    said = _parsed(body)
     if isinstance(said, list) and said:
         said = said[0]
     return error_of(said) if isinstance(said, dict) else None
+
+
+def _parsed(body: bytes) -> Any:
+    """None for what is no JSON; a code is in ASCII, whatever stands beside it."""
+    for text in (body, body.decode("utf-8", "replace")):
+        with suppress(ValueError, RecursionError):
+            return json.loads(text)
+    return None
 
 
 def error_of(said: dict[str, Any]) -> dict[str, Any]:
@@ -208,6 +231,8 @@ def error_of(said: dict[str, Any]) -> dict[str, Any]:
         return {**{name: said[name] for name in _STATUSES if name in said}, **error}
     if isinstance(error, str) and error:
         return _of_text(error, {name: value for name, value in said.items() if name != "error"})
+    if _is_status(error):
+        return {**said, "status": error}
     minimax = said.get("base_resp")
     if isinstance(minimax, dict) and minimax.get("status_code") not in (None, "", 0, "0"):
         code = minimax["status_code"]
@@ -276,11 +301,17 @@ def _is_marked(said: dict[str, Any]) -> bool:
 
 
 def has_error(said: Any) -> TypeGuard[dict[str, Any]]:
-    """Whether an error stands under `error`: null and emptiness are none."""
+    """Whether an error stands under `error`, or that there is one (true, 503): null and emptiness are none."""
     error = said.get("error") if isinstance(said, dict) else None
     if error is None:  # as nearly always
         return False
-    return any(error.values()) if isinstance(error, dict) else isinstance(error, str | list) and any(error)
+    if isinstance(error, dict):
+        return any(error.values())
+    return error is True or _is_status(error) or (isinstance(error, str | list) and any(error))
+
+
+def _is_status(error: Any) -> TypeGuard[int]:
+    return type(error) is int and error >= 400
 
 
 def is_stream(body: bytes) -> bool:
@@ -313,12 +344,13 @@ def _place(loc: Any) -> str:
 
 def told_to_wait_s(body: bytes, now: datetime | None = None) -> float | None:
     """What the body of a refusal says of waiting, in place of a header: Gemini's RetryInfo, or OpenRouter's headers."""
-    error = error_in(body) or {}
+    error, whole = error_in(body) or {}, _parsed(body)
     now = now or datetime.now(UTC)
     delays = [wait_s(_string(detail.get("retryDelay")), now) for detail in _details(error)]
     metadata = error.get("metadata")
-    places = [one for one in (error, metadata, error.get("details"), error.get("detail")) if isinstance(one, dict)]
-    delays += [wait_s(_string(place.get(name)), now) for place in places for name in _WAITS]
+    found = (error, metadata, error.get("details"), error.get("detail"), whole)
+    places = [one for one in found if isinstance(one, dict)]
+    delays += [_wait_in(place, name, now) for place in places for name in (*_WAITS, *_WAITS_MS)]
     headers = metadata.get("headers") if isinstance(metadata, dict) else None
     resets = (
         [_string(value) for name, value in headers.items() if name.lower() == "x-ratelimit-reset"]
@@ -329,9 +361,20 @@ def told_to_wait_s(body: bytes, now: datetime | None = None) -> float | None:
     return next((wait for wait in told if wait is not None), None)
 
 
-def _by_code(error: dict[str, Any]) -> FailureKind | None:
+def _wait_in(place: dict[str, Any], name: str, now: datetime) -> float | None:
+    told = _string(place.get(name))
+    plain = number(told)
+    if plain is not None and (name in _WAITS_MS or (name == _IN_MS and _FEWEST_MS <= plain < _A_MOMENT)):
+        return plain / 1000.0
+    return wait_s(told, now)
+
+
+def _by_code(error: dict[str, Any], status: int) -> FailureKind | None:
+    """Where a server is in trouble by its status, a code may name the part of it that is."""
     told = list(_told(error))
     codes = [_plain(value) for name, value in told if name in _CODED and len(value.split()) <= _MOST_WORDS]
+    if status >= _IN_TROUBLE:
+        codes = [code for code in codes if not _A_PARTS_TROUBLE.search(code)]
     if any(name in _FLAGGED for name, _ in told):
         return FailureKind.CONTENT_FILTERED
     for kind, pattern in _IN_CODES:
@@ -341,7 +384,9 @@ def _by_code(error: dict[str, Any]) -> FailureKind | None:
         return FailureKind.QUOTA_EXHAUSTED
     if error.get("param") in tuple(_TOO_LONG_PARAMS):
         return FailureKind.CONTEXT_LENGTH
-    return FailureKind.AUTH if any(_BY_CODE.get(code) is FailureKind.AUTH for code in codes) else None
+    if any(_BY_CODE.get(code) is FailureKind.AUTH for code in codes):
+        return FailureKind.AUTH
+    return next((kind for kind, words in _OF_A_403 if status == _FORBIDDEN and any(map(words.search, codes))), None)
 
 
 def _told(value: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, str]]:

@@ -28,7 +28,7 @@ _WORDS = {
         "stop stopped stop_sequence stop_sequences stop_sequence_reached stop_string stop_string_found stop_str "
         "stop_word stop_token stop_before eos eos_id eos_token eos_token_id eos_found eot eot_id eog eog_token end "
         "end_token end_turn end_of_turn end_of_text end_of_sequence end_of_message im_end complete completed "
-        "completion finish finished final done normal success succeeded"
+        "completion finish finished final done normal success succeeded end_of_sentence eom eom_id s"
     ),
     Ending.LENGTH: (
         "length length_stop max_length maximum_length max_len max_tokens maximum_tokens max_new_tokens "
@@ -71,7 +71,8 @@ _SIGNS = {  # words of a longer name that nobody has listed, the graver first
         "blacklist denylist policy flagged toxic toxicity unsafe blocked censored censorship violation harmful nsfw"
     ),
     Ending.LENGTH: "length truncated truncation",
-    Ending.FAILED: "error errored failed failure abort aborted cancel canceled cancelled timeout exception crashed",
+    Ending.FAILED: "error errored failed failure abort aborted cancel canceled cancelled timeout exception crashed "
+    "overloaded unavailable",
 }
 _BETWEEN = re.compile(r"[:;,/|()\[\]]")
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")

@@ -104,7 +104,7 @@ def run(
 def _speed(requests: int) -> dict[str, float]:
     """Requests per second and milliseconds of CPU per request, ours and others'; each in a process of its own."""
     measured: dict[str, tuple[float, float]] = {}
-    with _server("--latency", str(LATENCY_S)) as base_url:
+    with server("--latency", str(LATENCY_S)) as base_url:
         for name in ("emoray", "openai", "openai_aiohttp", "aiohttp"):
             measured[name] = _child(sys.executable, "--speed", name, base_url, requests)
         inspect = _inspect_python()
@@ -135,16 +135,16 @@ def _ratios(measured: dict[str, tuple[float, float]]) -> dict[str, float]:
     return figures
 
 
-def _asks(n: int) -> Iterator[Ask]:
+def asks(n: int) -> Iterator[Ask]:
     for i in range(n):
         yield Ask(f"{i:032x}", CHAT, i, 1.0, None, 256)
 
 
 def _ours(base_url: str, requests: int) -> tuple[float, float]:
     host = HostedApi(ENTRY, Account(base_url=base_url), Retry(), LocalGovernor())
-    answers = sum(1 for _ in host.generate(_asks(IN_FLIGHT)))  # connections are open now
+    answers = sum(1 for _ in host.generate(asks(IN_FLIGHT)))  # connections are open now
     cpu, began = time.process_time(), time.perf_counter()
-    answers = sum(1 for _ in host.generate(_asks(requests)))
+    answers = sum(1 for _ in host.generate(asks(requests)))
     took = time.perf_counter() - began
     cpu = time.process_time() - cpu
     host.close()
@@ -252,17 +252,17 @@ def _together(limits: Sequence[Limit], topology: Topology, seconds: float, addre
     """Several limits at once, each with its own server, jobs and actors."""
     figures: dict[str, float] = {}
     with contextlib.ExitStack() as stack:
-        urls = [stack.enter_context(_server("--latency", str(LATENCY_S), *limit.flags)) for limit in limits]
+        urls = [stack.enter_context(server("--latency", str(LATENCY_S), *limit.flags)) for limit in limits]
         jobs = [
             _job(url, limit, topology, seconds, address)
             for url, limit in zip(urls, limits, strict=True)
             for _ in range(topology.jobs)
         ]
         for job in jobs:
-            if job.wait(timeout=seconds * 3 + 120):
+            if job.wait(timeout=seconds * 5 + 600):  # each ends with what it has fed ahead: minutes of a low limit
                 raise RuntimeError(f"a job failed: {topology.name}")
         for url, limit in zip(urls, limits, strict=True):
-            share, busy = _shares(_counters(url), limit)
+            share, busy = _shares(counters(url), limit)
             print(f"{limit.name:22} {topology.name:9} {share:7.2%} of the limit, {busy:.3%} answered 429", flush=True)
             what = f"{limit.name}, {topology.name}"
             figures |= {f"share of {what}": share, f"429s of {what}": busy}
@@ -317,14 +317,14 @@ class _Asker:
 
 
 def _until(end: float) -> Iterator[Ask]:
-    return itertools.takewhile(lambda _: time.monotonic() < end, _asks(10**9))
+    return itertools.takewhile(lambda _: time.monotonic() < end, asks(10**9))
 
 
 # ── processes ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @contextlib.contextmanager
-def _server(*flags: str) -> Iterator[str]:
+def server(*flags: str) -> Iterator[str]:
     command = [sys.executable, "-m", "emoray.rehearsal.provider", "--until-eof", *flags]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_environment()) as server:
         assert server.stdout is not None
@@ -332,7 +332,7 @@ def _server(*flags: str) -> Iterator[str]:
         server.communicate(timeout=30)
 
 
-def _counters(base_url: str) -> dict[str, Any]:
+def counters(base_url: str) -> dict[str, Any]:
     with urllib.request.urlopen(base_url.removesuffix("/v1") + "/emoray/counters", timeout=30) as reply:
         counters: dict[str, Any] = json.loads(reply.read())
     return counters

@@ -433,6 +433,20 @@ def test_a_file_of_results_in_a_charset_that_it_declares_is_read_in_it() -> None
     assert _text_of(httpx2.Response(200, content=odd)) == odd
 
 
+@pytest.mark.parametrize(
+    ("charset", "read"), [("base64", "\ufffd"), ("undefined", "\ufffd"), ("idna", "\ufffd"), ("latin-1", "ÿ")]
+)
+@pytest.mark.parametrize("kind", ["application/json", "text/plain"])
+def test_a_charset_that_is_no_texts_leaves_a_refusal_what_its_status_says(
+    start: Start, charset: str, read: str, kind: str
+) -> None:
+    head = f"401 No\r\nContent-Type: {kind}; charset={charset}".encode()
+    with writing(lambda _: responses(head, b'{"error": {"message": "no \xff"}}')) as (url, _), Provider() as provider:
+        host = start(provider, account=Account(base_url=f"{url}/v1", key_env="LAB_KEY"))
+        _, stopped = until_down(host, asks(2))
+    assert f"refuses the key in LAB_KEY (401: no {read})" in str(stopped)
+
+
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 def test_a_file_is_not_sent_to_another_place_and_the_failure_names_it(start: Start, status: int) -> None:
     there = b"%d Go\r\nLocation: http://127.0.0.1:9/v1/files" % status

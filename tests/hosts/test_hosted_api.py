@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import pickle
@@ -130,6 +131,22 @@ def test_hundreds_are_in_flight_at_once_and_never_more_than_the_entry_says(start
     host, provider = start(speaker=at_last_when_all_are_there, in_flight=120, retry=endless)
     list(host.generate(asks(800)))
     assert provider.counters.peak_in_flight == 120
+
+
+def test_hundreds_of_asks_leave_the_collector_of_garbage_nothing_to_look_for(start: Start) -> None:
+    host, _ = start(in_flight=64)
+    list(host.generate(asks(64)))  # connections are open now
+    collections: list[str] = []
+
+    def note(phase: str, _: dict[str, int]) -> None:
+        collections.append(phase)
+
+    gc.callbacks.append(note)
+    try:
+        assert kinds(list(host.generate(asks(400)))) == {"answer": 400}
+    finally:
+        gc.callbacks.remove(note)
+    assert collections.count("start") < 10  # the server is in this process, too
 
 
 def test_several_threads_may_ask_at_once_and_stay_together_within_the_limit(start: Start) -> None:
@@ -380,6 +397,28 @@ def test_a_request_is_sent_only_when_what_it_may_cost_was_set_aside_for_it() -> 
         return dear
 
     assert asyncio.run(taken()) == [0.3] * 3
+
+
+def test_a_permit_whose_taker_was_cancelled_as_it_came_goes_back() -> None:
+    told: list[Ledger] = []
+
+    async def closed() -> None:
+        class Granting:
+            async def lease(self, _: str, ledger: Ledger, want: Want, __: News) -> Lease:
+                told.append(ledger)
+                asyncio.get_running_loop().call_soon(taking.cancel)
+                return Lease(want.requests)
+
+        permits = Permits(Granting(), "run/1", "gpt-4o")
+        taking = asyncio.create_task(permits.take(10.0, 0.1))
+        keeping = asyncio.create_task(permits.keep())
+        with pytest.raises(asyncio.CancelledError):
+            await taking
+        keeping.cancel()
+        await permits.leave()
+
+    asyncio.run(closed())
+    assert (told[-1].held, told[-1].reserved_usd, told[-1].requests_back) == (0, 0.0, 1)
 
 
 def test_where_the_provider_counts_max_tokens_an_ask_is_expected_to_take_them_however_short_answers_are() -> None:

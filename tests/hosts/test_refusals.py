@@ -152,6 +152,11 @@ SPENT: list[tuple[int, Any]] = [
     (403, {"statusCode": 403, "message": "Out of call volume quota. Quota will be replenished in 01:08:05."}),  # Azure
     (400, {"error": "INSUFFICIENT_CREDITS", "message": "no"}),
     (429, {"detail": {"code": "insufficient_quota", "message": "no"}}),
+    (403, openai_error(code="user_quota_exceeded")),
+    (403, {"error": {"code": "PLAN_LIMIT", "message": "no"}}),
+    (429, openai_error(code="RPD_LIMIT")),
+    (429, openai_error(code="billing_hard_limit_reached")),
+    (401, {"error": {"code": "TrialExpired", "message": "no"}}),
 ]  # fmt: skip
 OTHERS: list[tuple[int, Any, str]] = [
     (429, {"error": {"code": 429, "message": "no", "details": [{"violations": [
@@ -187,6 +192,21 @@ OTHERS: list[tuple[int, Any, str]] = [
     (400, openai_error(code="load_balancer_error"), "bad_request"),
     (400, {"error": {"code": "1261", "message": "too long"}}, "context_length"),
     (422, {"detail": [{"loc": ["body", "seed"], "msg": "not permitted"}]}, "bad_request"),
+    # a part of the provider is in trouble, and the code says which
+    (503, openai_error(code="billing_service_unavailable"), "overloaded"),
+    (500, openai_error(type="billing_error"), "overloaded"),
+    (504, openai_error(code="moderation_timeout"), "overloaded"),
+    (502, openai_error(code="content_filter_upstream_error"), "overloaded"),
+    (503, {"error": {"code": 503, "status": "UNAVAILABLE", "message": "no", "details": [
+        {"reason": "CREDIT_SERVICE_INTERNAL"}]}}, "overloaded"),
+    (200, openai_error(code="billing_service_unavailable"), "overloaded"),
+    (402, {"error": True, "message": "no"}, "quota_exhausted"),
+    (403, {"error": {"code": 403, "message": "no", "errors": [{"reason": "rateLimitExceeded"}]}}, "rate_limited"),
+    (429, openai_error(code="quota_exceeded"), "rate_limited"),
+    (400, openai_error(code="jailbreak_detected"), "content_filtered"),
+    (500, {"error": 429, "message": "no"}, "overloaded"),
+    (500, openai_error(code="insufficient_user_quota"), "quota_exhausted"),
+    (500, openai_error(code="content_policy_violation"), "content_filtered"),
 ]  # fmt: skip
 
 
@@ -223,6 +243,11 @@ def test_what_a_provider_says_for_people_is_the_detail_wherever_it_says_it() -> 
 
 def test_half_an_emoji_in_an_errors_message_does_no_harm() -> None:
     assert of(400, '{"error": {"message": "no \\ud83d"}}').detail.encode().startswith(b"400: no ")
+
+
+def test_a_code_is_read_beside_a_text_in_no_charset_that_anybody_knows() -> None:
+    body = b'{"error": {"message": "d\xe9pass\xe9", "code": "insufficient_quota"}}'
+    assert refusal_of(429, body) == Failure(FailureKind.QUOTA_EXHAUSTED, "429: d\ufffdpass\ufffd")
 
 
 def test_what_a_gateway_has_blocked_is_so_with_a_success_too() -> None:
@@ -589,6 +614,35 @@ def test_openrouter_says_in_the_body_when_its_limit_ends() -> None:
 )
 def test_a_body_says_how_long_to_wait_where_no_header_does(error: Any) -> None:
     assert told_to_wait_s(json.dumps({"error": error}).encode(), NOON) == 30.0
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"retryAfter": 30_000},
+        {"retryAfter": "30000"},
+        {"retryAfterMs": 30_000},
+        {"retry_after_ms": "30000"},
+        {"details": {"retryAfterMilliseconds": 30_000.0}},
+        {"retryAfter": EPOCH_S},
+        {"retryAfter": EPOCH_S * 1000},
+        {"resets_in_seconds": 30, "type": "usage_limit_reached"},  # OpenAI's plans
+        {"resets_at": EPOCH_S},
+        {"metadata": {"reset_at": "2026-01-01T12:00:30Z"}},
+    ],
+)
+def test_a_body_that_counts_milliseconds_is_understood(error: Any) -> None:
+    assert told_to_wait_s(json.dumps({"error": error}).encode(), NOON) == pytest.approx(30.0)
+
+
+def test_a_body_says_how_long_to_wait_beside_its_error_too() -> None:
+    assert told_to_wait_s(b'{"error": {"message": "no"}, "retry_after": 12}', NOON) == 12.0
+
+
+@pytest.mark.parametrize("seconds", [1, 59.5, 999])
+def test_a_body_that_counts_seconds_is_taken_at_its_word(seconds: float) -> None:
+    assert told_to_wait_s(json.dumps({"error": {"retryAfter": seconds}}).encode(), NOON) == seconds
+    assert told_to_wait_s(json.dumps({"error": {"retry_after": seconds * 10}}).encode(), NOON) == seconds * 10
 
 
 @given(st.text(st.characters(exclude_categories=())), st.text(st.characters(exclude_categories=())))

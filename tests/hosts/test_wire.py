@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import json
 import socket
+import struct
 import threading
 import zlib
 from collections.abc import Callable
@@ -153,6 +155,24 @@ def test_a_refusal_that_cannot_be_unpacked_is_what_its_status_says() -> None:
     found, _ = outcome(lambda _: responses(b"503 Busy\r\nContent-Encoding: gzip", b"busy"))
     assert isinstance(found, Failure)
     assert found.kind == "overloaded"
+
+
+def test_a_connection_that_is_reset_within_an_answer_is_a_failure_and_no_noise_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    long = b" " * (8 << 20)  # more than waits in sockets, so that it is being read when the connection goes
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % (len(long) + 1)
+
+    def serve(connection: socket.socket) -> None:
+        with connection:
+            connection.recv(1 << 16)
+            connection.sendall(head + long)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    with listening(serve) as url:
+        assert kinds(told(url, retry=Retry(attempts=1))) == {"connection": 1}
+    gc.collect()
+    assert not [record for record in caplog.records if record.name == "asyncio"]
 
 
 ODD = {

@@ -19,6 +19,10 @@ SAID = {  # by whom
     "eos_token": Ending.STOP,  # TGI
     "stop_sequence": Ending.STOP,
     "eos": Ending.STOP,  # Together
+    "</s>": Ending.STOP,  # its own tokens
+    "<|eom_id|>": Ending.STOP,
+    "<｜end▁of▁sentence｜>": Ending.STOP,
+    "provider_overloaded": Ending.FAILED,
     "end_turn": Ending.STOP,  # Anthropic, through a gateway
     "max_tokens": Ending.LENGTH,
     "refusal": Ending.FILTERED,
