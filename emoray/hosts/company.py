@@ -16,9 +16,9 @@ import torch
 STEPS = 3  # tokens that a trial lets be said: a cache that is wrong shows from the second on
 _CLOSE = {torch.float32: 1e-3, torch.float16: 0.02, torch.bfloat16: 0.1}  # of the spread of a token's logits
 _PLACES, _READ = 5, 24  # at which a text is changed, and of how many tokens it is
-# of that spread, where a text keeps its length: what causal models of any kind were off by at a place was 0 (dense ones,
-# to the last bit) to 1e-3, with 24 layers of experts too; 0.03 where another batch shape moved them as well, as can
-# happen to an expert. Encoders were off by 0.05 to 1; those that were never trained by 0.002, which only float32 shows
+# of that spread, where a text keeps its length: causal models were off by 0 (dense ones, to the last bit) to 1e-3, also
+# with 24 layers of experts; by 0.03 where a batch of another shape moved them, as can happen to an expert. Encoders
+# were off by 0.05 to 1; those that were never trained by 0.002, which only float32 shows
 _DEAF = {torch.float32: 1e-3, torch.float16: 0.01, torch.bfloat16: 0.04}
 _QUANTISED = 0.1  # a scale that all tokens of a text share moves with any of them
 
