@@ -200,7 +200,8 @@ def reading(after: int = 0, shared: float = 0.0, tie: int | None = None) -> Any:
 
     def read(tokens: Any) -> torch.Tensor:
         heard = torch.tensor([sum(tokens[: place + 1 + after]) for place in range(len(tokens))], dtype=torch.float32)
-        logits = (heard[:, None] * torch.linspace(1, 2, 11)).sin() * (1 + shared * (sum(tokens) % 3))
+        waves = (heard[:, None] * torch.linspace(1, 2, 11)).sin()
+        logits: torch.Tensor = waves * (1 + shared * (sum(tokens) % 3))
         if tie is not None and tokens[tie + 1] != TEXT[tie + 1] and tokens[tie] == TEXT[tie]:
             logits[tie] = -logits[tie]
         return logits
