@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from emoray import __version__
 from emoray.exit_codes import INTERRUPTED, OK, OWED, WRONG
+from emoray.hints import did_you_mean
 from emoray.printable import Printable
 from emoray.progress import Progress, waits_for_ray
 from emoray.spec import (
@@ -70,7 +71,7 @@ def _printed() -> Iterator[None]:
 
 
 def _main(argv: Sequence[str] | None) -> int:
-    arguments = _parser().parse_args(argv)
+    arguments = _arguments(argv)
     logging.basicConfig(
         level=logging.INFO if arguments.verbose else logging.WARNING,
         format="%(asctime)s %(name)s: %(message)s" if arguments.verbose else "%(message)s",
@@ -94,6 +95,16 @@ def _main(argv: Sequence[str] | None) -> int:
             raise
         print(f"emoray: {_short(str(wrong.filename))}: is too long for the name of a file", file=sys.stderr)
         return WRONG
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Ends the process, by the usage of the command that was meant, where they are none."""
+    arguments, unknown = _parser().parse_known_args(argv)
+    if unknown:
+        flags = list(arguments.parser._option_string_actions)
+        hint = next((did_you_mean(word.partition("=")[0], flags) for word in unknown if word.startswith("-")), "")
+        arguments.parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+    return arguments
 
 
 def _check_words(words: Sequence[str]) -> None:
@@ -125,6 +136,8 @@ def _plan(arguments: argparse.Namespace) -> int:
     _warn_of_code(study.spec.asked)
     if arguments.address or os.environ.get("RAY_ADDRESS"):
         Progress().wait(waits_for_ray(arguments.address))
+        if not arguments.verbose:
+            _hush()
     from emoray import plan
 
     folder = _folder(arguments.out, study.spec)
@@ -520,7 +533,7 @@ def _parser() -> argparse.ArgumentParser:
 def _command(commands: argparse._SubParsersAction, name: str, call: object, text: str) -> argparse.ArgumentParser:  # type: ignore[type-arg]
     command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
     command.add_argument("-v", "--verbose", action="store_true", help="also what Ray and the libraries say")
-    command.set_defaults(command=call)
+    command.set_defaults(command=call, parser=command)
     return command
 
 

@@ -15,13 +15,20 @@ PATH = [] if os.path.basename(HOME) in ("site-packages", "dist-packages") else [
 
 
 def leave_out_cwd() -> None:
-    """Takes the folder that `python -m emoray` was started in out of where this process imports from."""
+    """Takes the folder that `python -m emoray` was started in out of where this process imports from.
+
+    Where emoray is installed from a clone and that folder has one called `emoray`, Python took that for the package,
+    before it came to ours. An emoray.py there it runs in our place: `emoray`, or `python -P -m emoray`, does not.
+    """
     try:
         started_in = os.getcwd()  # noqa: PTH109
     except OSError:  # it was deleted, and Python did not look there
         return
     if not sys.flags.safe_path and sys.path[:1] == [started_in]:
         sys.path[:1] = PATH
+    if getattr(sys.modules.get("emoray"), "__file__", None) is None:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "emoray"]:
+            del sys.modules[name]
 
 
 def module(name: str) -> list[str]:

@@ -248,6 +248,53 @@ def test_a_command_that_is_none_ends_with_2_and_a_hint(arguments: list[str], cap
 
 
 @pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ["run", "my.yaml", "--limt", "3"],
+            "emoray run: error: unrecognized arguments: --limt 3; did you mean '--limit'?",
+        ),
+        (["plan", "my.yaml", "--limit", "3"], "emoray plan: error: unrecognized arguments: --limit 3"),
+        (["status", "one", "two"], "emoray status: error: unrecognized arguments: two"),
+    ],
+)
+def test_what_a_command_does_not_take_is_told_by_its_own_usage(
+    arguments: list[str], said: str, capsys: Captured
+) -> None:
+    with pytest.raises(SystemExit):
+        main(arguments)
+    told = capsys.readouterr().err
+    assert told.startswith(f"usage: emoray {arguments[0]} ")
+    assert told.endswith(f"\n{said}\n")
+
+
+INSTALLED_FROM_A_CLONE = f"""
+import sys
+from importlib.machinery import PathFinder
+class Finder:  # as `pip install -e` makes one: it is asked after Python's own
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        top = name == "emoray" or name.startswith("emoray.") and name.count(".") == 1
+        places = {{"emoray": [{str(JOBS.parent)!r}]}}.get(name, [{str(JOBS.parent / "emoray")!r}])
+        return PathFinder.find_spec(name, places) if top else None
+sys.meta_path.insert(sys.meta_path.index(PathFinder) + 1, Finder)
+"""
+
+
+def test_a_folder_called_emoray_where_it_is_started_is_not_taken_for_the_program(tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(INSTALLED_FROM_A_CLONE)
+    (tmp_path / "emoray" / "emoray").mkdir(parents=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "emoray", "status", "nowhere"],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(tmp_path / "site")}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stderr.startswith("emoray: ")
+    assert done.stderr.count("\n") == 1
+    assert done.returncode == 2
+
+
+@pytest.mark.parametrize(
     "start", [["-m", "emoray", "run"], ["-m", "emoray", "plan"], [str(JOBS / "run.py")]], ids=["run", "plan", "job"]
 )
 def test_as_a_process_a_mistake_is_exit_code_2_as_well(start: list[str]) -> None:

@@ -192,6 +192,8 @@ _OTHER_SHAPES: Mapping[str, Mapping[str, Any]] = {
     "recurrent_gemma": {"num_key_value_heads": 2, "lru_width": 32, "attention_window_size": 16, "num_hidden_layers": 3},
     "falcon": {"alibi": False},
     "qwen2": {"num_key_value_heads": 2},
+    "qwen2_moe": {"num_key_value_heads": 2, "num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 32,
+                  "shared_expert_intermediate_size": 32},
 }  # fmt: skip
 
 

@@ -114,17 +114,19 @@ class TransformersHost:
                 f"{known}; give the tokenizer that belongs to its weights"
             )
 
-    @torch.inference_mode()
     def _check_direction(self, entry: Local, tokens: Sequence[int]) -> None:
-        whole, part = (
-            self._model(input_ids=torch.tensor([some], device=self._device)).logits[0].float()
-            for some in (tokens, tokens[: len(tokens) // 2])
-        )
-        if looks_ahead(whole, part, self._model.dtype):
+        quantised = getattr(self._model, "hf_quantizer", None) is not None
+        if looks_ahead(self._read, tokens, self._model.dtype, quantised=quantised):
             raise HostDown(
                 f"model {entry.name!r} ({entry.id}) reads a text in both directions ({type(self._model).__name__}), "
                 "and cannot go on with one; give a causal model"
             )
+
+    @torch.inference_mode()
+    def _read(self, tokens: Sequence[int]) -> torch.Tensor:
+        """(tokens, vocabulary) logits of a text."""
+        logits: torch.Tensor = self._model(input_ids=torch.tensor([list(tokens)], device=self._device)).logits
+        return logits[0].float()
 
     def _thoughts(self, prompts: Sequence[list[int]]) -> list[Thought]:
         config = GenerationConfig(do_sample=False, max_new_tokens=STEPS, pad_token_id=self._pad)

@@ -183,12 +183,13 @@ _kept_open: list[Any] = []  # as long as this process lives
 
 
 def _not_started(wrong: Exception) -> str:
-    said, folder = sentence(wrong), os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+    said, setting = sentence(wrong), "RAY_TMPDIR" if os.environ.get("RAY_TMPDIR") else "TMPDIR"
+    folder = os.environ.get(setting) or "/tmp"
     logs = f"what it says is in {folder}/ray/session_latest/logs"
     if taken := re.search(r"The specified port is (\d+)", said):
         return f"port {taken[1]} is taken, and RAY_GCS_SERVER_PORT asks for it"
     if "AF_UNIX" in said:
-        return f"{folder} is too long for its sockets, whose paths may have {_UNIX_PATH} bytes; set TMPDIR=/tmp"
+        return f"{folder} is too long for its sockets, whose paths may have {_UNIX_PATH} bytes; set {setting}=/tmp"
     if "/dev/shm" in said:
         return (
             f"/dev/shm, which its processes share, is missing or too small ({said}); docker run --shm-size=4g makes one"
@@ -198,7 +199,7 @@ def _not_started(wrong: Exception) -> str:
     if "timed out" in said.lower():
         return f"it did not come up in time ({said}); the machine may be busy: start again when it is not; {logs}"
     if isinstance(wrong, PermissionError | FileNotFoundError | NotADirectoryError):
-        return f"{said}; its own files lie in {folder}/ray: TMPDIR says in which folder"
+        return f"{said}; its own files lie in {folder}/ray: {setting} says in which folder"
     return f"{said}; {logs}, and -v shows more"
 
 
@@ -294,9 +295,10 @@ def _not_joined(wrong: Exception) -> str:
     if "AuthenticationError" in said or isinstance(wrong, AuthenticationError):  # Ray wraps it
         told = said.rpartition("AuthenticationError: ")[2].partition(". ")[0].rstrip(".")
         return f"it wants its token ({told}); export it as RAY_AUTH_TOKEN, and RAY_AUTH_MODE=token"
-    if "Method not found" in said:
+    if "Method not found" in said or "Received http2 header" in said:
         return (
-            "what listens there is no head of Ray's (its client port, 10001, is none); give the head's own port, 6379"
+            "what answers there is no head of Ray's (its client port, 10001, is none, nor is a proxy); give the head's "
+            "own port, 6379"
         )
     if "No node info found" in said:
         return "no node of it runs on this machine; start the run on one of its nodes, or use jobs/submit.py"

@@ -174,11 +174,12 @@ def test_the_decoder_of_an_encoder_decoder_is_not_let_speak_alone(tmp_path: Path
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("kind", ["bert", "roberta", "electra"])
-def test_a_model_that_fills_gaps_is_not_let_speak(tmp_path: Path, kind: str) -> None:
+def test_a_model_that_fills_gaps_is_not_let_speak(tmp_path: Path, kind: str, dtype: str) -> None:
     folder = tiny_models.speaker(tmp_path, kind, is_decoder=False, max_position_embeddings=128)
     with pytest.raises(HostDown, match=r"reads a text in both directions \(\w+\), and cannot go on with one; give a"):
-        host(folder)
+        host(folder, dtype=dtype)
 
 
 def test_a_model_that_also_sees_speaks_without_a_picture(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from emoray.hosts import Ask, HostDown
-from emoray.hosts.company import STEPS, Company, Thought, tried
+from emoray.hosts.company import STEPS, Company, Thought, looks_ahead, tried
 from emoray.hosts.transformers import TransformersHost
 from emoray.spec import Local
 from emoray.study.outcomes import Answer
@@ -36,6 +36,7 @@ FAMILIES = {
     "mixtral": Company.ANY,
     "phi": Company.ANY,
     "qwen2": Company.ANY,
+    "qwen2_moe": Company.ANY,
     "roberta": Company.ANY,
     "bart": Company.ALIKE,
     "bert": Company.ANY,
@@ -115,7 +116,14 @@ def test_which_token_fills_up_changes_nothing_that_is_said(
 
 
 @pytest.mark.parametrize(
-    ("kind", "company"), [("mistral", Company.ANY), ("bart", Company.ALIKE), ("rwkv", Company.NONE)]
+    ("kind", "company"),
+    [
+        ("mistral", Company.ANY),
+        ("mixtral", Company.ANY),
+        ("qwen2_moe", Company.ANY),
+        ("bart", Company.ALIKE),
+        ("rwkv", Company.NONE),
+    ],
 )
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_also_in_half_precision_a_model_is_asked_in_the_company_that_it_does_not_mind(
@@ -161,6 +169,67 @@ def test_a_model_that_minds_its_neighbours_is_asked_one_prompt_at_a_time() -> No
 def test_half_precision_is_not_asked_for_more_than_it_has() -> None:
     assert tried(thinking(by_padding=0.002), SHORT, LONG, torch.bfloat16) is Company.ANY
     assert tried(thinking(by_padding=0.2), SHORT, LONG, torch.bfloat16) is Company.ALIKE
+
+
+@pytest.mark.parametrize("company", [Company.ANY, Company.ALIKE])
+def test_an_expert_that_is_as_good_as_another_costs_a_model_no_company(company: Company) -> None:
+    """Once, in a batch of several, a near-tie between experts falls the other way, and the logits are far off."""
+    usual, ties = thinking(by_padding=0.01 if company is Company.ALIKE else 0.0), 0
+
+    def think(prompts: Any) -> list[Thought]:
+        nonlocal ties
+        found = usual(prompts)
+        if len(prompts) > 1 and len({*map(len, prompts)}) == (2 if company is Company.ANY else 1):
+            ties += 1
+            return [found[0]._replace(logits=-found[0].logits), *found[1:]] if ties == 1 else found
+        return found  # type: ignore[no-any-return]
+
+    assert tried(think, SHORT, LONG, torch.float32) is company
+    assert ties == 2
+
+
+# ── what comes after ──
+
+TEXT = list(range(20, 44))
+
+
+def reading(after: int = 0, shared: float = 0.0, tie: int | None = None) -> Any:
+    """A model whose logits hang on all before, and on so many tokens after; a scale that all tokens share moves them
+    a little; where the text is changed behind `tie`, the expert of the token before it is another.
+    """
+
+    def read(tokens: Any) -> torch.Tensor:
+        heard = torch.tensor([sum(tokens[: place + 1 + after]) for place in range(len(tokens))], dtype=torch.float32)
+        waves = (heard[:, None] * torch.linspace(1, 2, 11)).sin()
+        logits: torch.Tensor = waves * (1 + shared * (sum(tokens) % 3))
+        if tie is not None and tokens[tie + 1] != TEXT[tie + 1] and tokens[tie] == TEXT[tie]:
+            logits[tie] = -logits[tie]
+        return logits
+
+    return read
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("after", [1, 2, 100])
+def test_a_model_that_hears_what_follows_is_found_out_however_little_it_hears(after: int, dtype: torch.dtype) -> None:
+    assert looks_ahead(reading(after), TEXT, dtype)
+    assert looks_ahead(reading(after), TEXT[:2], dtype)
+    assert looks_ahead(reading(after), TEXT, dtype, quantised=True)
+
+
+@pytest.mark.parametrize("tie", range(len(TEXT) - 1))
+def test_a_token_that_another_expert_reads_hears_nothing(tie: int) -> None:
+    assert not looks_ahead(reading(tie=tie), TEXT, torch.float32)
+
+
+def test_a_scale_that_the_tokens_of_a_quantised_model_share_is_no_hearing() -> None:
+    assert not looks_ahead(reading(shared=0.03), TEXT, torch.float32, quantised=True)
+    assert looks_ahead(reading(shared=0.03), TEXT, torch.float32)
+
+
+def test_a_text_of_one_token_tells_nothing() -> None:
+    assert not looks_ahead(reading(1), [7] * 9, torch.float32)
+    assert not looks_ahead(reading(1), [7], torch.float32)
 
 
 def test_a_model_that_minds_padding_is_still_asked_several_prompts_at_once(tmp_path: Path) -> None:

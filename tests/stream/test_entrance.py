@@ -180,3 +180,26 @@ def test_a_node_with_another_version_is_named_with_what_it_imports(
     with pytest.raises(SpecError, match=r"node \S+ \([\d.]+\) imports emoray [\d.]+ from .*/emoray/__init__.py, and "
                                         r"this run is emoray 9\.9: install the same one there"):  # fmt: skip
         entrance.check_nodes()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "RpcError: RPC error: Method not found! rpc_code: 12",
+        "RpcError: RPC error: Received http2 header with status: 404",
+    ],
+)
+def test_what_speaks_http_2_and_is_no_head_is_said_to_be_none(said: str) -> None:
+    assert entrance._not_joined(RuntimeError(said)).startswith("what answers there is no head of Ray's")
+
+
+@pytest.mark.parametrize("setting", ["RAY_TMPDIR", "TMPDIR"])
+def test_the_setting_that_is_to_be_changed_is_the_one_that_counts(
+    setting: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", "/elsewhere")
+    monkeypatch.setenv(setting, "/no/such")
+    assert entrance._not_started(NotADirectoryError("nothing there")).endswith(
+        f"its own files lie in /no/such/ray: {setting} says in which folder"
+    )
+    assert entrance._not_started(OSError("AF_UNIX path length")).endswith(f"; set {setting}=/tmp")
