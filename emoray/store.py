@@ -880,6 +880,8 @@ def _make_folder(folder: Path, root: Path) -> None:
     for one in reversed(missing):
         one.mkdir(mode=_rights(one, root), exist_ok=True)
     for one in dict.fromkeys([*missing, *(one for one in (folder, *folder.parents) if one.is_relative_to(root))]):
+        if one.is_mount():  # what it is called there lies on no disk, and what lies around it may be no disk of ours
+            continue
         with suppress(PermissionError):  # a folder that may be entered and not listed
             _sync_folder(one.parent)
     _DURABLE.add(folder)

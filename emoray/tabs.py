@@ -200,10 +200,15 @@ def lost_usd(part: Part, attempt: str = "", *, but: str | None = None) -> float:
 def lost(folder: RunFolder, attempt: str = "", *, but: str | None = None) -> dict[tuple[str, str | None], float]:
     """The same by (model, judge that read it; None: the model itself), also of parts that have no row."""
     asked: list[tuple[str, str | None]] = [(model, None) for model in folder.models(f"{_FOLDER}/answers")]
-    for reader in folder.readers(f"{_FOLDER}/rows"):
+    for reader in judges_with_tabs(folder):
         beside = _place(folder.rows(reader, "any")).rpartition("/")[0]
         asked += [(model, reader) for model in folder.models(beside)]
     return {who: lost_usd(_part(folder, *who), attempt, but=but) for who in asked}
+
+
+def judges_with_tabs(folder: RunFolder) -> list[str]:
+    """Those that were ever asked for money, sorted."""
+    return folder.readers(f"{_FOLDER}/rows")
 
 
 def lost_by_model(folder: RunFolder, attempt: str = "", *, but: str | None = None) -> dict[str, float]:
