@@ -71,15 +71,17 @@ class Gate:
 
 
 def last_attempt(folder: RunFolder) -> dict[str, Any]:
-    attempt: dict[str, Any] = (folder.manifest() or {})["attempts"][-1]
-    return {"asks_since": {}} | attempt
+    found: dict[str, Any] = {"asks_since": {}}
+    found |= (folder.manifest() or {})["attempts"][-1]
+    return found
 
 
 def told(folder: RunFolder) -> dict[str, Any]:
     said = subprocess.run([*EMORAY, "status", folder.uri, "--json"], capture_output=True, text=True, check=True).stdout
     whole: dict[str, Any] = json.loads(said)
     (model,) = whole.pop("models")
-    return whole | model
+    whole |= model
+    return whole
 
 
 def test_status_of_a_live_a_dead_a_resumed_and_a_reading_run_says_what_is_so(join: Start, tmp_path: Path) -> None:

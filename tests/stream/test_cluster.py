@@ -11,7 +11,7 @@ import pytest
 from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
 from ray.experimental.internal_kv import _internal_kv_put
 
-from emoray.spec import SpecError
+from emoray.spec import Scripted, SpecError
 from emoray.spill import Spill, TakenIn
 from emoray.stream import cluster
 from emoray.stream.placement import Bundle
@@ -54,6 +54,15 @@ def _grows_with(node_type: str) -> bool:
     told = {"autoscaler_report": {"active_nodes": {node_type: 1}, "idle_nodes": None}}
     _internal_kv_put(DEBUG_AUTOSCALING_STATUS, json.dumps(told), overwrite=True)
     return cluster.grows()
+
+
+@pytest.mark.parametrize(("in_flight", "latency_s"), [(24, 0.5), (1, 2.0), (256, 0.1), (64, 15.0), (512, 0.0)])
+def test_a_scripted_speaker_is_given_enough_to_hold_all_that_it_says_while_as_much_waits_for_the_disk(
+    in_flight: int, latency_s: float
+) -> None:
+    pool = cluster.speakers(Scripted(name="a", host="scripted", in_flight=in_flight, latency_s=latency_s))
+    assert pool.calls * pool.block_rows >= 2 * in_flight
+    assert not latency_s or pool.block_rows <= max(1, in_flight // 8)  # no block waits long for its last answer
 
 
 def test_rows_are_looked_for_where_a_node_puts_them_aside_and_where_this_process_would(
