@@ -234,7 +234,7 @@ def test_a_store_that_fails_is_insisted_on(monkeypatch: pytest.MonkeyPatch) -> N
     assert len(naps) == 2
 
 
-@pytest.mark.parametrize("kills", [1, pytest.param(12, marks=pytest.mark.campaign)])
+@pytest.mark.parametrize("kills", [1, *(pytest.param(n, marks=pytest.mark.campaign) for n in (12, 20))])
 def test_rows_and_what_is_lost_are_what_the_provider_charged_to_the_cent_after_kills(
     kills: int, start: Start, tmp_path: Path
 ) -> None:
