@@ -498,13 +498,17 @@ class _Sampled:
 
 
 def _open_account(conductor: Conductor, whole: dict[str, Any], attempt: dict[str, Any]) -> None:
-    """Notes what there is as an attempt begins, and what one before it did and cost that could not say so."""
+    """Notes what there is as an attempt begins, and what one before it did and cost that could not say so: of the
+    models that both ask. Of any other the next that asks it tells, before it adds to it.
+    """
     attempt["settled_before"] = conductor.settled_before()
     attempt["spent_before"] = spent = {lane.model: lane.spent() for lane in conductor.lanes}
-    for silent in [one for one in whole["attempts"][:-1] if "spent_before" in one and "lanes" not in one]:
+    for silent in [one for one in whole["attempts"][:-1] if "spent_before" in one]:
+        told = {lane["model"] for lane in silent.get("lanes", ())}
         new = {model: n - silent["settled_before"].get(model, 0) for model, n in attempt["settled_before"].items()}
-        costs = _costs(silent, spent, conductor.lanes)
-        silent["lanes"] = [{"model": model, "answered": new[model], **costs[model], "error": None} for model in costs]
+        costs = _costs(silent, spent, [lane for lane in conductor.lanes if lane.model not in told])
+        if lanes := [{"model": model, "answered": new[model], **costs[model], "error": None} for model in costs]:
+            silent["lanes"] = [*silent.get("lanes", ()), *lanes]
 
 
 def _costs(

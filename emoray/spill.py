@@ -55,7 +55,8 @@ class TakenIn:
     wrong: str = ""  # why there may be more, in a sentence
 
     def __add__(self, other: TakenIn) -> TakenIn:
-        return TakenIn(self.files + other.files, self.left + other.left, self.wrong or other.wrong)
+        left = tuple(dict.fromkeys(self.left + other.left))  # two that share a place see the same
+        return TakenIn(self.files + other.files, left, self.wrong or other.wrong)
 
 
 def take_in(folder: RunFolder, attempts: Collection[str]) -> TakenIn:
@@ -115,16 +116,21 @@ def _children(folder: Path) -> list[Path]:
 
 
 def _moved(aside: Path, folder: RunFolder) -> int:
-    """How many files. Each is whole in the run folder before it is deleted here."""
+    """How many files. Each is whole in the run folder before it is deleted here.
+
+    Two nodes may share a place, a home for example: what is not there any more, another has taken in meanwhile.
+    """
     count = 0
     for file in sorted(_whole_files(aside)):
-        relative = file.relative_to(aside).as_posix()
-        with telling("read", str(file)):
+        data: bytes | None = None
+        with telling("read", str(file)), suppress(FileNotFoundError):
             data = file.read_bytes()
-        folder.write_bytes(relative, data)
-        with telling("delete", str(file)):
+        if data is None:
+            continue
+        folder.write_bytes(file.relative_to(aside).as_posix(), data)
+        with telling("delete", str(file)), suppress(FileNotFoundError):
             file.unlink()
-        count += 1
+            count += 1
     _remove_empty(aside)
     return count
 

@@ -481,11 +481,15 @@ class Part:
 
     def spent(self) -> dict[str, Spent]:
         """What the rows of each file cost, of the files that count; holds no keys, and touches nothing."""
+        return {name: one.spent for name, one in self.files_alone().items()}
+
+    def files_alone(self) -> dict[str, Keys]:
+        """The files that count, without their rows: what these cost, and what each file is, or was made of."""
         read: dict[str, Keys | None] = {}
         for _ in range(_LISTINGS):
             with suppress(Gone):
                 found, _torn, _replaced = _counting(self._each(read, Keys.bare, spent=True))
-                return {name: one.spent for name, one in found.items()}
+                return found
         raise StoreError(self._restless())
 
     def repair(self, *, now_ns: int | None = None) -> list[str]:
@@ -876,6 +880,8 @@ def _make_folder(folder: Path, root: Path) -> None:
     for one in reversed(missing):
         one.mkdir(mode=_rights(one, root), exist_ok=True)
     for one in dict.fromkeys([*missing, *(one for one in (folder, *folder.parents) if one.is_relative_to(root))]):
+        if one.is_mount():  # what it is called there lies on no disk, and what lies around it may be no disk of ours
+            continue
         with suppress(PermissionError):  # a folder that may be entered and not listed
             _sync_folder(one.parent)
     _DURABLE.add(folder)

@@ -14,7 +14,14 @@ A machine that loses its power may take the last second's with it. An object sto
 whole, with as much ahead as is under way, so that few requests wait for a put; what is ahead counts as lost where the
 actor dies. When nothing is under way a tab is exact, and durable before the last answer is handed on.
 
-Compacted rows tell no writer. So before a part is compacted its tabs are *booked*: each becomes what it has lost.
+Compacted rows tell no writer. So before a part is compacted its tabs are *booked*: of each that has lost something
+there is then RUN/tabs/<part>/<writer>.booked-<n>.json with what it lost, and with the names of the files whose rows are
+taken off already. So it may be booked as often as one likes, rows that come back later (from where they were put aside,
+from a backup) are taken off as well, and of what a backup brings back of tabs nothing counts that is booked:
+
+    lost = booked − rows of the same writer in other files
+
+A tab of which nothing was lost is deleted; should a backup bring it back, a compacted file tells that it has its rows.
 """
 
 from __future__ import annotations
@@ -24,22 +31,27 @@ import json
 import logging
 import math
 import os
+import re
 import time
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
+from emoray.generations import Files
 from emoray.hosts import HostDown
 from emoray.journal import in_name, insist
-from emoray.resume import Spent
+from emoray.resume import Keys, Spent
 from emoray.store import Name, Part, RunFolder, StoreError, telling
 
 log = logging.getLogger(__name__)
 
 _FOLDER = "tabs"
 _ENDING = ".json"
+_NAMED = re.compile(r"(?P<writer>[^.].*?)(?:\.booked-(?P<turn>\d+))?\.json")
+_LISTINGS = 20  # how often who reads looks again while tabs are booked under its eyes
 _BYTES = 64  # of a tab that is written in place
 _DUST_USD = 1e-9  # less is rounding
 _SYNC_S = 1.0
@@ -137,16 +149,39 @@ class _InStore:
 
 
 @dataclass(frozen=True)
+class _Named:
+    """The file of a tab (turn 0), or the last of those in which it was booked."""
+
+    writer: str
+    turn: int
+    older: tuple[str, ...] = ()  # names of what it has taken the place of
+
+    def __str__(self) -> str:
+        return f"{self.writer}.booked-{self.turn}{_ENDING}" if self.turn else f"{self.writer}{_ENDING}"
+
+
+@dataclass(frozen=True)
 class _Kept:
     """What one file says: what its actor may have spent, or what was booked of it as lost."""
 
-    name: str
+    named: _Named
     usd: float
-    booked: bool
+    less: Files | None = None  # the files whose rows are taken off it; None: all that there are
+    booked: bool = False
 
-    @property
-    def writer(self) -> str:
-        return self.name.removesuffix(_ENDING)
+
+@dataclass(frozen=True)
+class _Lost:
+    """What is lost of one tab when the rows of these files, of the same writer, are taken off as well."""
+
+    kept: _Kept
+    usd: float
+    rows: Sequence[Keys]
+
+    def booked(self) -> str:
+        """As a file says it."""
+        less = Files.union([self.kept.less or Files(), *(one.files for one in self.rows)])
+        return json.dumps({"lost_usd": self.usd, "less": less.packed()})
 
 
 def lost_usd(part: Part, attempt: str = "", *, but: str | None = None) -> float:
@@ -155,19 +190,25 @@ def lost_usd(part: Part, attempt: str = "", *, but: str | None = None) -> float:
     `attempt`: of the actors of one attempt alone; `but`: of all others. Reads only.
     """
     return sum(
-        lost
-        for kept, lost in _lost(part)
-        if kept.writer.startswith(in_name(attempt)) and not (but and kept.writer.startswith(in_name(but)))
+        one.usd
+        for one in _lost(part)
+        if one.kept.named.writer.startswith(in_name(attempt))
+        and not (but and one.kept.named.writer.startswith(in_name(but)))
     )
 
 
 def lost(folder: RunFolder, attempt: str = "", *, but: str | None = None) -> dict[tuple[str, str | None], float]:
     """The same by (model, judge that read it; None: the model itself), also of parts that have no row."""
     asked: list[tuple[str, str | None]] = [(model, None) for model in folder.models(f"{_FOLDER}/answers")]
-    for reader in folder.readers(f"{_FOLDER}/rows"):
+    for reader in judges_with_tabs(folder):
         beside = _place(folder.rows(reader, "any")).rpartition("/")[0]
         asked += [(model, reader) for model in folder.models(beside)]
     return {who: lost_usd(_part(folder, *who), attempt, but=but) for who in asked}
+
+
+def judges_with_tabs(folder: RunFolder) -> list[str]:
+    """Those that were ever asked for money, sorted."""
+    return folder.readers(f"{_FOLDER}/rows")
 
 
 def lost_by_model(folder: RunFolder, attempt: str = "", *, but: str | None = None) -> dict[str, float]:
@@ -181,32 +222,42 @@ def lost_by_model(folder: RunFolder, attempt: str = "", *, but: str | None = Non
 def book(part: Part) -> None:
     """Turns the tabs of a part into what each has lost, before its rows forget who wrote them.
 
-    For whoever holds the lease, when no actor of the part asks any more. Each file changes at once or not at all.
+    For whoever holds the lease, when no actor of the part asks any more. Nothing counts twice or is forgotten, whenever
+    it dies; a second time changes nothing.
     """
-    for kept, lost in list(_lost(part)):
-        path = f"{_place(part)}/{kept.name}"
-        if not lost:
-            part.folder.delete(path)
-        elif not kept.booked:
-            part.folder.write_text(path, json.dumps({"lost_usd": lost}))
+    for one in list(_lost(part)):
+        named, booked = one.kept.named, one.kept.booked
+        if one.rows if booked else one.usd:
+            part.folder.write_text(f"{_place(part)}/{replace(named, turn=named.turn + 1)}", one.booked())
+        stays = booked and not one.rows
+        for name in named.older if stays else (str(named), *named.older):
+            part.folder.delete(f"{_place(part)}/{name}")
 
 
-def _lost(part: Part) -> Iterator[tuple[_Kept, float]]:
+def _lost(part: Part) -> Iterator[_Lost]:
     if not any(_names(part)):
         return
-    rows = _by_writer(part)  # first, so that what is written meanwhile counts as under way, and not as nothing
-    for kept in _tabs(part):
-        usd = kept.usd if kept.booked else kept.usd - rows.get(kept.writer, 0.0)
-        yield kept, usd if usd > _DUST_USD else 0.0
+    rows, compacted = _by_writer(part)  # first: what is written meanwhile counts as under way, and not as nothing
+    for kept in _all_kept(part):
+        yield _taken_off(part, kept, rows.get(kept.named.writer, ()), compacted)
 
 
-def _by_writer(part: Part) -> dict[str, float]:
-    """What the rows of each writer cost: those of a reader, what the reading did."""
-    found: dict[str, float] = {}
-    for name, spent in part.spent().items():
-        writer = Name.of(name).writer
-        found[writer] = found.get(writer, 0.0) + paid_usd(part, spent)
-    return found
+def _taken_off(part: Part, kept: _Kept, rows: Sequence[Keys], compacted: Mapping[str, Any]) -> _Lost:
+    if kept.less is None:
+        return _Lost(kept, kept.usd, ())
+    if not kept.booked and kept.named.writer in compacted:  # a backup: it was booked before, and nothing was lost
+        return _Lost(kept, 0.0, ())
+    new = [one for one in rows if not kept.less.has(one.files)]
+    usd = kept.usd - sum(paid_usd(part, one.spent) for one in new)
+    return _Lost(kept, usd if usd > _DUST_USD else 0.0, new)
+
+
+def _by_writer(part: Part) -> tuple[dict[str, list[Keys]], Mapping[str, Any]]:
+    """The files of each writer, without their rows; and the writers of which a compaction has rows."""
+    found, files = defaultdict[str, list[Keys]](list), part.files_alone()
+    for name, one in files.items():
+        found[Name.of(name).writer].append(one)
+    return found, Files.union(one.taken for one in files.values()).stamps
 
 
 def paid_usd(part: Part, spent: Spent) -> float:
@@ -218,31 +269,47 @@ def _part(folder: RunFolder, model: str, reader: str | None) -> Part:
     return folder.answers(model) if reader is None else folder.rows(reader, model)
 
 
-def _names(part: Part) -> list[str]:
-    names = [info.base_name for info in part.folder.infos(_place(part))]
-    return sorted(name for name in names if name.endswith(_ENDING) and not name.startswith("."))
+def _names(part: Part) -> list[_Named]:
+    """One for each writer: the last of its turns."""
+    turns = defaultdict[str, dict[int, str]](dict)
+    for info in part.folder.infos(_place(part)):
+        if found := _NAMED.fullmatch(info.base_name):
+            turns[found["writer"]][int(found["turn"] or 0)] = info.base_name
+    last = {writer: max(names) for writer, names in turns.items()}
+    return [
+        _Named(writer, turn, tuple(name for number, name in turns[writer].items() if number != turn))
+        for writer, turn in sorted(last.items())
+    ]
 
 
-def _tabs(part: Part) -> Iterator[_Kept]:
-    for name in _names(part):
-        raw = part.folder.read_bytes(f"{_place(part)}/{name}")
-        if raw is None:  # booked meanwhile, and nothing was lost
-            continue
-        kept = _read(name, raw)
+def _all_kept(part: Part) -> Iterator[_Kept]:
+    for named, raw in _raw(part):
+        kept = _read(named, raw)
         if kept is None:
-            log.warning("%s is no tab of this emoray and does not count", part.folder.where(f"{_place(part)}/{name}"))
+            log.warning("%s is no tab of this emoray and does not count", part.folder.where(f"{_place(part)}/{named}"))
         else:
             yield kept
 
 
-def _read(name: str, raw: bytes) -> _Kept | None:
+def _raw(part: Part) -> list[tuple[_Named, bytes]]:
+    """StoreError where they are booked faster than they can be read."""
+    for _ in range(_LISTINGS):
+        found = [(named, part.folder.read_bytes(f"{_place(part)}/{named}")) for named in _names(part)]
+        whole = [(named, raw) for named, raw in found if raw is not None]
+        if len(whole) == len(found):
+            return whole
+    raise StoreError(f"the files of {part.folder.where(_place(part))}/ changed while they were read: try again")
+
+
+def _read(named: _Named, raw: bytes) -> _Kept | None:
     try:
         told: Any = json.loads(raw)
         booked = "lost_usd" in told
         usd = float(told["lost_usd" if booked else "usd"])
+        less = Files.unpacked(told["less"]) if "less" in told else None if booked else Files()
     except (ValueError, TypeError, KeyError):
         return None
-    return _Kept(name, usd, booked) if math.isfinite(usd) and usd >= 0 else None
+    return _Kept(named, usd, less, booked) if math.isfinite(usd) and usd >= 0 else None
 
 
 def _line(usd: float) -> str:

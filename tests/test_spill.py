@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 
 from emoray import spill, store
 from emoray.journal import Journal, PutAside
-from emoray.spill import Spill, take_in
+from emoray.spill import Spill, TakenIn, take_in
 from emoray.store import Deleted, Part, RunFolder, StoreError
 from tests import runs
 from tests.disks import fill, small_disk
@@ -106,6 +108,24 @@ def test_what_a_full_disk_does_not_take_is_put_aside_and_taken_in_once(disk: Pat
     file.write_bytes(data)  # whoever took it in died before it was deleted
     assert take_in(folder, ["attempt-1"]).files == 1
     assert (kept.part.counts().answered, kept.part.counts().spare, kept.part.counts().cost_usd) == (2, 0, 0.5)
+
+
+def test_two_nodes_that_share_a_place_take_each_file_in_once_and_neither_stumbles(tmp_path: Path, aside: Path) -> None:
+    folder = begun(tmp_path / "run")
+    spilled = Spill(folder, "attempt-1")
+    for number in range(100):
+        spilled.keep(f"answers/model_folder=m-m/{number}.parquet", b"x")
+    both = threading.Barrier(2)
+
+    def take(_: int) -> TakenIn:
+        both.wait()
+        return take_in(folder, ["attempt-1"])
+
+    with ThreadPoolExecutor(2) as nodes:
+        taken = sum(nodes.map(take, range(2)), TakenIn())
+    assert taken == TakenIn(files=100)
+    assert len(folder.infos("answers/model_folder=m-m")) == 100
+    assert list(aside.rglob("*.parquet")) == []
 
 
 def test_what_has_no_place_at_all_is_held_until_there_is_room(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -552,6 +552,17 @@ def test_a_folder_that_somebody_else_has_made_is_made_sure_of_once(
     assert synced == [part]
 
 
+def test_of_a_run_on_a_disk_of_its_own_what_lies_above_that_is_nobodys_business(
+    small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(store, "_sync_folder", synced.append)
+    folder = RunFolder(str(small_disk))
+    folder.create()
+    folder.write_text("answers/a.txt", "a")
+    assert set(synced) == {small_disk, small_disk / "answers"}
+
+
 # ---- before anything is asked
 
 

@@ -6,7 +6,9 @@ import json
 import logging
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -127,15 +129,32 @@ def check_folder(folder: RunFolder) -> None:
 
 
 def take_in(folder: RunFolder, attempts: Collection[str]) -> TakenIn:
-    """Moves into the run folder what these attempts have put aside on any node; for a run that holds the lease."""
-    nodes = _alive()
-    if len(nodes) == 1:
-        return spill.take_in(folder, attempts)
-    take = ray.remote(spill.take_in)
-    taken = [
-        take.options(num_cpus=0, scheduling_strategy=_on(node)).remote(folder, frozenset(attempts)) for node in nodes
-    ]
-    return sum(map(_taken, taken), TakenIn())
+    """Moves into the run folder what these attempts have put aside on any node, or on this machine.
+
+    For a run that holds the lease. Which places there are is a matter of the environment, and that of a cluster's node
+    is not ours, also where there is but one.
+    """
+    here = spill.take_in(folder, attempts)
+    take = ray.remote(_take_in)
+    arguments = current_umask(), folder, frozenset(attempts)
+    taken = [take.options(num_cpus=0, scheduling_strategy=_on(node)).remote(*arguments) for node in _alive()]
+    return sum(map(_taken, taken), here)
+
+
+def _take_in(umask: int, folder: RunFolder, attempts: Collection[str]) -> TakenIn:
+    """With the rights that the driver's own files have."""
+    os.umask(umask)
+    return spill.take_in(folder, attempts)
+
+
+def current_umask() -> int:
+    """Of this process; where the system does not tell (Linux does), there is no way to look but to set it."""
+    with suppress(OSError, StopIteration, LookupError, ValueError):
+        told = Path("/proc/self/status").read_text(errors="replace").splitlines()
+        return int(next(line for line in told if line.startswith("Umask:")).split()[1], 8)
+    found = os.umask(0o077)
+    os.umask(found)
+    return found
 
 
 def _taken(there: Any) -> TakenIn:

@@ -18,8 +18,8 @@ from emoray.hosts.weights import fetch
 from emoray.spec import Study
 from emoray.store import LANES, RunFolder, StoreError
 from emoray.stream import cluster
-from emoray.stream.cluster import Capacity
-from emoray.stream.lane import Lane, LaneEnd, current_umask
+from emoray.stream.cluster import Capacity, current_umask
+from emoray.stream.lane import Lane, LaneEnd
 from emoray.stream.placement import Load, loads, refusal
 from emoray.stream.scheduler import Request, Scheduler, seconds_until
 

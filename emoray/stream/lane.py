@@ -7,7 +7,6 @@ lost blocks or gave up), then lets every reader catch up on answers it has not r
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from ray.data import Dataset
 from ray.data.exceptions import SystemException
 from ray.exceptions import RayError, RayTaskError, UserCodeException
 
-from emoray import rows
+from emoray import manifest, rows
 from emoray.compact import compact_apart
 from emoray.spec import (
     Embedded,
@@ -45,7 +44,7 @@ from emoray.stream.source import AnswersSource, GridSource
 from emoray.stream.staff import Staff
 from emoray.study.prompts import prompts
 from emoray.study.scoring import Rules
-from emoray.tabs import book, lost_usd
+from emoray.tabs import book, judges_with_tabs, lost_usd
 
 _log = logging.getLogger(__name__)
 _PASSES = 3  # over what is owed: more than one only where Ray lost blocks, or gave up
@@ -83,7 +82,7 @@ class Lane:
         self.cells = len(self._grid) if limit is None else min(limit, len(self._grid))
         self._answers = run.answers(entry.name)
         means = means_of(study.spec, entry, run) if asks else None
-        self._work = Work(run.uri, entry.name, attempt, self.ledger, means, umask=current_umask())
+        self._work = Work(run.uri, entry.name, attempt, self.ledger, means, umask=cluster.current_umask())
 
     @property
     def asked(self) -> ModelEntry | None:
@@ -190,9 +189,11 @@ class Lane:
 
     @property
     def _judged(self) -> list[Part]:
-        """Those that cost money to read."""
-        judges = [reader for reader in self._study.spec.readers if isinstance(reader, JudgeReader)]
-        return [self._run.rows(judge.name, self.model) for judge in judges]
+        """What costs money to read: of all judges that the run ever had, whoever reads now."""
+        known = manifest.readers(self._run.manifest()) | {reader.name: reader for reader in self._study.spec.readers}
+        judges = {name for name, reader in known.items() if isinstance(reader, JudgeReader)}
+        unknown = {*self._run.readers(), *judges_with_tabs(self._run)} - known.keys()
+        return [self._run.rows(name, self.model) for name in sorted(judges | unknown)]
 
     def _read_by(self, reader: ReaderEntry) -> Known:
         return known(self._run.rows(reader.name, self.model))
@@ -270,13 +271,6 @@ class Lane:
     @property
     def _pool(self) -> cluster.Pool:
         return cluster.speakers(self.entry)
-
-
-def current_umask() -> int:
-    """Of this process; there is no way to look but to set it."""
-    found = os.umask(0o077)
-    os.umask(found)
-    return found
 
 
 def _has_weights(entry: ModelEntry | ReaderEntry) -> bool:

@@ -95,9 +95,13 @@ class Nodes:
         """A node with all its processes, at once; 0 is the head, workers count from 1 in the order they were added."""
         _end(self._started[number])
 
+    def processes(self, number: int) -> list[int]:
+        """Those of a node (Linux)."""
+        return descendants(self._started[number].pid)
+
     def commands(self, number: int) -> list[str]:
         """What the processes of a node call themselves (Linux)."""
-        return [command_of(pid) for pid in descendants(self._started[number].pid)]
+        return [command_of(pid) for pid in self.processes(number)]
 
     def _dashboard_flags(self) -> list[str]:
         if not self._jobs:

@@ -21,8 +21,10 @@ from emoray.stream.entrance import host_and_port
 from emoray.stream.nodes import command_of
 
 _EVERY_S = 0.25
+_PATIENCE = "gcs_rpc_server_reconnect_timeout_s"  # as long Ray does without the head of its cluster, before it ends
+_RAYS_OWN_S = 60.0
+_AHEAD_S = 15.0  # so much before Ray ends this process, it does so itself; a quarter where Ray has little patience
 _LOOK_S = 5.0  # between two looks at the head of a cluster, which may be on its way back
-_HEAD_S = 45.0  # without it; Ray's own patience is a minute
 _TRY_S = 3.0
 _TOLD_S = 10.0  # to write down what happened, on a store that may not answer
 
@@ -56,14 +58,42 @@ def _signs() -> Iterator[tuple[str, Alive]]:
     """What must live, and how to see that it does."""
     node = ray._private.worker._global_node
     ours = {kind: infos[0].process for kind, infos in node.all_processes.items()}
-    if raylet := ours.get("raylet"):
-        yield _RAYLET, lambda: raylet.poll() is None
-    elif pid := _listens(node.raylet_socket_name):
-        yield _RAYLET, lambda: _runs(pid)
     if head := ours.get("gcs_server"):
         yield _HEAD, lambda: head.poll() is None
-    else:
-        yield _HEAD, _Reached(*host_and_port(node.gcs_address))
+        yield _RAYLET, lambda: ours["raylet"].poll() is None
+        return
+    pid, where = _listens(node.raylet_socket_name), host_and_port(node.gcs_address)
+    there = _Reached(*where, patience_s=_patience_s(pid))
+    if pid is None:
+        yield _HEAD, there
+        return
+    yield _HEAD, lambda: there() and (_runs(pid) or there.now())  # `ray start` ends the raylet of a head that died
+    yield _RAYLET, lambda: _runs(pid)
+
+
+def _patience_s(raylet: int | None) -> float:
+    """Seconds for which this process and the raylet beside it do without the head. What the cluster was started with
+    holds for both, else the environment of each.
+    """
+    told = ray._private.state.state.get_system_config()
+    if _PATIENCE in told:
+        return float(told[_PATIENCE])
+    beside = _environment(raylet) if raylet else {}
+    return min(map(_patience_in, filter(None, [os.environ, beside])))
+
+
+def _patience_in(environment: Mapping[str, str]) -> float:
+    with suppress(ValueError):
+        return float(environment.get(f"RAY_{_PATIENCE}", _RAYS_OWN_S))
+    return _RAYS_OWN_S
+
+
+def _environment(pid: int) -> dict[str, str]:
+    """What a process was started with; nothing where it is somebody else's (Linux)."""
+    with suppress(OSError):
+        raw = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace")
+        return dict(one.split("=", 1) for one in raw.split("\0") if "=" in one)
+    return {}
 
 
 def _listens(path: str) -> int | None:
@@ -86,17 +116,25 @@ def _runs(pid: int) -> bool:
 
 
 class _Reached:
-    """Whether somebody listens at an address, or did not long ago."""
+    """Whether somebody listens at an address, or did not long ago: Ray's patience has not come near its end."""
 
-    def __init__(self, host: str, port: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, host: str, port: int, patience_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._where, self._clock = (host, port), clock
+        self._bears_s = patience_s - min(_AHEAD_S, patience_s / 4)
+        self._look_s = min(_LOOK_S, patience_s / 12)
         self._heard = self._looked = clock()
 
     def __call__(self) -> bool:
         now = self._clock()
-        if now - self._looked >= _LOOK_S:
+        if now - self._looked >= self._look_s:
             self._looked = now
-            with suppress(OSError):
-                socket.create_connection(self._where, _TRY_S).close()
+            if self.now():
                 self._heard = self._clock()
-        return now - self._heard < _HEAD_S
+        return now - self._heard < self._bears_s
+
+    def now(self) -> bool:
+        """Whether somebody does at this moment."""
+        with suppress(OSError):
+            socket.create_connection(self._where, min(_TRY_S, self._look_s)).close()
+            return True
+        return False

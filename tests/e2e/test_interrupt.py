@@ -14,7 +14,7 @@ from emoray import job
 from emoray.exit_codes import INTERRUPTED
 from emoray.lease import Lease
 from emoray.store import RunFolder
-from emoray.stream.nodes import command_of, descendants
+from emoray.stream.nodes import Nodes, command_of, descendants
 from tests import runs
 from tests.programs import EMORAY, Start, until
 
@@ -90,6 +90,35 @@ def test_a_ray_that_dies_under_a_run_is_said_leaves_no_process_and_the_same_comm
     path.write_text(path.read_text().replace("latency_s: 0.2", "latency_s: 0.0"))
     again = join([*EMORAY, "run", str(path), "--out", folder.uri])
     assert again.wait() == 0, again.communicate()
+    assert (folder.answers("a").counts().answered, folder.answers("a").counts().spare) == (1200, 0)
+
+
+@pytest.mark.campaign
+def test_a_cluster_whose_head_dies_is_said_before_ray_ends_the_run_and_the_same_command_goes_on_elsewhere(
+    spec: Callable[..., Path], start: Start, join: Start, tmp_path: Path
+) -> None:
+    path, folder = spec(repetitions=200, latency_s=0.2, in_flight=8), RunFolder(str(tmp_path / "run"))
+    command, two = [*EMORAY, "run", str(path), "--out", folder.uri], Nodes(workers=1, cpus=2)
+    two.environment = {**two.environment, "RAY_gcs_rpc_server_reconnect_timeout_s": "40"}
+    with two:
+        process = start([*command, "--address", two.address], **two.environment)
+        until(lambda: folder.exists() and folder.answers("a").counts().answered > 0, process)
+        (head,) = [pid for pid in two.processes(0) if command_of(pid).partition(" ")[0].endswith("/gcs_server")]
+        os.kill(head, signal.SIGKILL)
+        out, err = process.communicate()
+
+    what = "the head of its cluster (gcs_server) is dead (out of memory, or killed), or out of reach"
+    assert (process.returncode, out) == (3, ""), err
+    assert f"emoray: this run cannot go on: {what}" in err
+    assert err.endswith(
+        f"what it received is kept\nresume with: emoray run {path} --out {folder.uri} --address {two.address}\n"
+    )
+    assert "Traceback" not in err
+    assert (folder.manifest() or {})["attempts"][-1]["end"] == f"died: {what}"
+
+    path.write_text(path.read_text().replace("latency_s: 0.2", "latency_s: 0.0"))
+    elsewhere = join(command)
+    assert elsewhere.wait() == 0, elsewhere.communicate()
     assert (folder.answers("a").counts().answered, folder.answers("a").counts().spare) == (1200, 0)
 
 

@@ -1,31 +1,44 @@
-"""A whole run on an object store: an S3 server on loopback, and programs that know nothing but its URI."""
+"""A whole run on an object store: an S3 server on loopback that fails one request in ten and is away for a while, and
+programs that know nothing but its URI.
+"""
 
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from emoray.store import RunFolder
-from tests.buckets import bucket
+from tests.buckets import Moods, bucket
 from tests.programs import EMORAY, Start, until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.chaos]
 SECRET = "canary-5b1e77d0"
 CELLS = 600
+AWAY = 30  # requests that are refused before the store is back
 
 
-@pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    with bucket(SECRET) as uri:
+@pytest.fixture
+def moods() -> Moods:
+    return Moods()
+
+
+@pytest.fixture
+def s3(moods: Moods) -> Iterator[str]:
+    with bucket(SECRET, moods) as uri:
         yield uri
 
 
+@pytest.mark.parametrize(
+    "is_moody", [False, pytest.param(True, marks=pytest.mark.campaign)], ids=["that is well", "that fails and is away"]
+)
 def test_a_run_on_an_object_store_is_killed_resumed_compacted_and_told_of(
-    s3: str, spec: Callable[..., Path], start: Start, join: Start
+    is_moody: bool, s3: str, moods: Moods, spec: Callable[..., Path], start: Start, join: Start
 ) -> None:
+    moods.fails_each = 10 if is_moody else 0
     path, folder = spec(repetitions=100, latency_s=15.0, in_flight=64), RunFolder(s3 % "night")
     command = [*EMORAY, "run", str(path), "--out", folder.uri]
     killed = join(command)
@@ -41,8 +54,9 @@ def test_a_run_on_an_object_store_is_killed_resumed_compacted_and_told_of(
     before = folder.answers("a").settled()
     assert 50 < len(before) < CELLS
 
-    path.write_text(path.read_text().replace("latency_s: 15.0", "latency_s: 0.0"))
+    path.write_text(path.read_text().replace("latency_s: 15.0", f"latency_s: {0.5 if is_moody else 0.0}"))
     resumed = join(command)
+    told_live = goes_away(folder, len(before), moods, resumed, start) if is_moody else ("", "")
     said, progress = resumed.communicate()
     assert resumed.returncode == 0, progress
     counts = folder.answers("a").counts()
@@ -58,8 +72,22 @@ def test_a_run_on_an_object_store_is_killed_resumed_compacted_and_told_of(
     assert "report: s3://bucket/night/report/report.html" in told["report"][0]
     assert json.loads(folder.read_bytes("report/summary.json") or b"")
 
-    everything = "".join([refused, said, progress, *(text for both in told.values() for text in both)])
+    everything = "".join([refused, said, progress, *(text for both in (told_live, *told.values()) for text in both)])
     assert SECRET not in everything + json.dumps(folder.manifest())
 
 
 COMMANDS = ("status", "compact", "report")
+
+
+def goes_away(
+    folder: RunFolder, before: int, moods: Moods, resumed: subprocess.Popen[str], start: Start
+) -> tuple[str, str]:
+    """What `status` said while it ran, before the store was away for so many requests."""
+    until(lambda: len(folder.answers("a").settled()) > before, resumed)
+    told: tuple[str, str] = start([*EMORAY, "status", folder.uri]).communicate()
+    assert f"running, process {resumed.pid} on" in told[0]
+    moods.away.set()
+    begun = moods.refused
+    until(lambda: moods.refused > begun + AWAY, resumed, every_s=0.01)
+    moods.away.clear()
+    return told

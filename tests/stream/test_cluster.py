@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
 from ray.experimental.internal_kv import _internal_kv_put
 
-from emoray.spec import SpecError
+from emoray.spec import Scripted, SpecError
+from emoray.spill import Spill, TakenIn
 from emoray.stream import cluster
 from emoray.stream.placement import Bundle
+from tests import runs
 from tests.stream.conftest import study
 
 pytestmark = pytest.mark.cluster
@@ -50,3 +54,34 @@ def _grows_with(node_type: str) -> bool:
     told = {"autoscaler_report": {"active_nodes": {node_type: 1}, "idle_nodes": None}}
     _internal_kv_put(DEBUG_AUTOSCALING_STATUS, json.dumps(told), overwrite=True)
     return cluster.grows()
+
+
+@pytest.mark.parametrize(("in_flight", "latency_s"), [(24, 0.5), (1, 2.0), (256, 0.1), (64, 15.0), (512, 0.0)])
+def test_a_scripted_speaker_is_given_enough_to_hold_all_that_it_says_while_as_much_waits_for_the_disk(
+    in_flight: int, latency_s: float
+) -> None:
+    pool = cluster.speakers(Scripted(name="a", host="scripted", in_flight=in_flight, latency_s=latency_s))
+    assert pool.calls * pool.block_rows >= 2 * in_flight
+    in_a_while = in_flight * 0.1 / latency_s if latency_s else 4000
+    assert pool.block_rows <= max(1, in_flight // 8, in_a_while)  # no block waits long for its last answer
+
+
+def test_rows_are_looked_for_where_a_node_puts_them_aside_and_where_this_process_would(
+    two_cpus: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = runs.begun(tmp_path / "run")
+    Spill(folder, "attempt-1").keep("answers/model_folder=m-m/1.parquet", b"x")  # in the node's place
+    monkeypatch.setenv("EMORAY_SPILL_DIR", str(tmp_path / "mine"))
+    Spill(folder, "attempt-1").keep("answers/model_folder=m-m/2.parquet", b"x")
+    assert cluster.take_in(folder, ["attempt-1"]) == TakenIn(files=2)
+    assert sorted(info.base_name for info in folder.infos("answers/model_folder=m-m")) == ["1.parquet", "2.parquet"]
+
+
+def test_the_umask_is_looked_at_and_not_touched(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = os.umask(0o027)
+    try:
+        with monkeypatch.context() as patch:
+            patch.delattr(os, "umask")
+            assert cluster.current_umask() == 0o027
+    finally:
+        os.umask(before)

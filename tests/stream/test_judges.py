@@ -13,7 +13,8 @@ from emoray import job, manifest, rows
 from emoray.rehearsal.provider import Manners, Provider
 from emoray.spec import JudgeReader, Scripted, SpecError, parse
 from emoray.store import RunFolder
-from emoray.stream import means
+from emoray.stream import cluster, means
+from emoray.stream.conduct import Conductor
 from tests import runs
 from tests.stream.conftest import Run
 
@@ -136,3 +137,39 @@ def test_what_every_judge_has_cost_counts_whichever_of_them_reads_now(tmp_path: 
     for judge_name, usd in (("j", 1.5), ("of another spec", 0.25), ("second", 0.125)):  # killed while they asked
         made.write_text(f"tabs/{made.rows(judge_name, 'a').relative}/killed.json", json.dumps({"usd": usd}))
     assert means._spent(alone, made) == {"o": 5.625, "?": 0.75}
+
+
+NOTHING = {"prompt_tokens": 0, "completion_tokens": 0, "cost_usd": 0.0, "read_cost_usd": 0.0}
+
+
+def test_what_a_killed_attempt_cost_is_told_by_who_comes_next_also_with_other_readers_and_fewer_models(
+    two_cpus: str, folder: RunFolder
+) -> None:
+    both = spec(GOOD).replace("{name: a, host: scripted}", "{name: a, host: scripted}, {name: b, host: scripted}")
+    killed = manifest.attempt(["emoray", "run"]) | {"settled_before": {"a": 0, "b": 0}}
+    whole = manifest.fresh(parse(both)) | {"attempts": [killed | {"spent_before": {"a": NOTHING, "b": NOTHING}}]}
+    folder.create()
+    folder.write_manifest(whole)
+    for model in ("a", "b"):
+        cells = runs.asked(both, model)[:4]
+        runs.say(folder, cells)
+        runs.feel(folder, cells, cost_usd=0.25, reader="j")
+        writer = f"{killed['id'].replace('-', '_')}_1_0"
+        folder.write_text(f"tabs/{folder.rows('j', model).relative}/{writer}.json", json.dumps({"usd": 0.5}))
+
+    def begins(study: str) -> dict[str, tuple[float, float, int]]:
+        """An attempt at it; what the killed one is known to have cost by then."""
+        attempt = manifest.attempt(["emoray", "run"])
+        whole["attempts"].append(attempt)
+        job._open_account(Conductor(parse(study), folder, cluster.nodes, attempt["id"]), whole, attempt)
+        lanes = whole["attempts"][0]["lanes"]
+        return {lane["model"]: (lane["read_cost_usd"], lane["read_lost_usd"], lane["answered"]) for lane in lanes}
+
+    def without_judge(study: str) -> str:
+        return "\n".join(study.splitlines()[:-1])
+
+    assert begins(without_judge(spec(GOOD))) == {"a": (1.0, 0.5, 4)}
+    assert begins(without_judge(both)) == {"a": (1.0, 0.5, 4), "b": (1.0, 0.5, 4)}
+    assert begins(both) == {"a": (1.0, 0.5, 4), "b": (1.0, 0.5, 4)}
+    second, third = whole["attempts"][1:3]
+    assert {lane["model"]: lane["read_cost_usd"] for lane in (*second["lanes"], *third["lanes"])} == {"a": 0, "b": 0}

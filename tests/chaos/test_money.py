@@ -1,0 +1,94 @@
+"""The money of a run that is killed again and again, against what the provider counted."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from emoray.rehearsal.provider import Manners, Provider
+from emoray.status import status
+from emoray.store import RunFolder
+from tests.buckets import bucket
+from tests.conftest import Tell
+from tests.programs import EMORAY, Start, until
+
+pytestmark = [pytest.mark.chaos, pytest.mark.cluster, pytest.mark.campaign]
+
+SPEC = """
+name: t
+accounts: {{fake: {{base_url: "{url}"}}}}
+models:
+- {{name: a, host: hosted_api, account: fake, id: x, in_flight: 16, usd_per_million: {{input: 0, output: 50}}}}
+states: 12
+questions: [freedom, art]
+repetitions: 100
+sampling: {{max_tokens: 10}}
+readers: [{{kind: scripted, name: r}}]
+budget_usd: 100
+"""
+CELLS = 2400
+EACH_USD = 0.0005  # 10 tokens said, and none asked for money
+CENT = 0.01
+AHEAD_USD = 2 * 16 * EACH_USD  # what is in flight, and as much ahead
+ROUNDING_USD = 1e-9
+
+
+async def ten_tokens(_: dict[str, object]) -> str:
+    return "I am so glad, and the sea is blue to-day"
+
+
+@pytest.mark.parametrize(
+    ("kills", "on_s3", "most_usd"),
+    [(12, False, CENT), (20, False, CENT), (3, True, 3 * AHEAD_USD)],
+    ids=["twelve kills", "twenty kills", "three kills, on an object store"],
+)
+def test_rows_and_what_is_booked_as_lost_are_what_the_provider_charged(
+    kills: int, on_s3: bool, most_usd: float, join: Start, tmp_path: Path, tell: Tell
+) -> None:
+    """To the cent where a tab is written in place; at most as much again as was in flight where it is put ahead."""
+    spec = tmp_path / "spec.yaml"
+    with ExitStack() as stack:
+        folder = RunFolder(stack.enter_context(bucket("secret")) % "run" if on_s3 else str(tmp_path / "run"))
+        provider = stack.enter_context(Provider(Manners(latency_s=0.3), ten_tokens))
+        spec.write_text(SPEC.format(url=provider.base_url))
+        killed_and_resumed(folder, spec, provider, kills, join)
+        charged = len(provider.counters.billed) * EACH_USD
+        rows = folder.answers("a").read(["key", "completion_tokens", "cost_usd"]).to_pylist()
+        (model,) = status(folder).models
+        attempts = (folder.manifest() or {})["attempts"]
+        summary = json.loads(folder.read_bytes("report/summary.json") or b"")
+        spare = folder.answers("a").counts().spare
+
+    answered = Counter(row["key"] for row in rows)
+    assert (len(answered), answered.total(), spare) == (CELLS, CELLS, 0)
+    assert {(row["completion_tokens"], row["cost_usd"]) for row in rows} == {(10, EACH_USD)}
+    assert answered.keys() == {key for key, _, _ in provider.counters.billed}
+
+    assert model.cost_usd == pytest.approx(CELLS * EACH_USD)
+    told = model.cost_usd + model.lost_usd
+    tell(f"{kills} kills: charged ${charged:.4f}, rows ${model.cost_usd:.4f}, booked as lost ${model.lost_usd:.4f}")
+    assert model.cost_usd < charged - ROUNDING_USD  # some of what was in flight was lost
+    assert charged - ROUNDING_USD <= told <= charged + most_usd
+
+    lanes = [lane for attempt in attempts for lane in attempt.get("lanes", ())]
+    assert [attempt["end"].split(":")[0] for attempt in attempts] == ["died"] * kills + ["finished"]
+    assert sum(lane["cost_usd"] for lane in lanes) == pytest.approx(model.cost_usd)
+    assert sum(lane["lost_usd"] for lane in lanes) == pytest.approx(model.lost_usd)
+    assert summary["lost_usd"]["a"] == pytest.approx(model.lost_usd)
+
+
+def killed_and_resumed(folder: RunFolder, spec: Path, provider: Provider, kills: int, join: Start) -> None:
+    """The driver is killed so often, evenly over the answers, and ends well at last."""
+    billed, command = provider.counters.billed, [*EMORAY, "run", str(spec), "--out", folder.uri]
+    for kill in range(1, kills + 1):
+        driver = join(command)
+        until(lambda kill=kill: len(billed) > kill * CELLS / (kills + 1), driver, 0.005)  # type: ignore[misc]
+        driver.kill()
+        driver.wait()
+    last = join(command)
+    assert last.wait() == 0, last.communicate()
+    until(lambda: provider.counters.in_flight == 0)
