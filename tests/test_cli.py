@@ -18,6 +18,7 @@ import yaml
 
 from emoray import __version__, cli, manifest
 from emoray.cli import main
+from emoray.report import figures
 from emoray.spec import Hosted, JudgeReader, ScriptedReader, SpecError
 from emoray.store import RunFolder
 from emoray.study.goemotions import LABELS, label_map_from
@@ -38,6 +39,13 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Everybody works in an empty folder."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures take longest of a report, and none is looked at here."""
+    for form, nothing in (("png", b""), ("svg", b""), ("inline_svg", "")):
+        monkeypatch.setattr(figures, form, lambda *_, nothing=nothing: nothing)
 
 
 def spec(text: str = BASE) -> str:

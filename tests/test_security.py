@@ -5,8 +5,6 @@ from __future__ import annotations
 import ast
 import json
 import pickle
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from emoray.cli import main
 from emoray.hosts import HostDown
 from emoray.hosts.transformers import TransformersHost
 from emoray.readers import ReaderDown
@@ -132,20 +131,20 @@ def test_a_classifier_with_code_of_its_own_is_refused_without_a_question(tmp_pat
         (", trust_remote_code: true, revision: abc123", True),
     ],
 )
-def test_plan_warns_of_models_that_bring_code(settings: str, warned: bool, host: str, tmp_path: Path) -> None:
+def test_plan_warns_of_models_that_bring_code(
+    settings: str, warned: bool, host: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     spec = tmp_path / "spec.yaml"
     spec.write_text(
         f"name: t\nmodels: [{{name: a, host: {host}, id: some/model{settings}}}]\n"
         "readers: [{kind: scripted, name: r}]\n"
     )
 
-    done = subprocess.run(
-        [sys.executable, "-m", "emoray", "plan", str(spec), "--out", str(tmp_path / "run")],
-        capture_output=True, text=True, check=True, cwd=ROOT,
-    )  # fmt: skip
+    assert main(["plan", str(spec), "--out", str(tmp_path / "run")]) == 0
 
-    assert ("runs the Python code that comes with some/model" in done.stderr) == warned
-    assert ("at revision abc123" in done.stderr) == ("abc123" in settings)
+    said = capsys.readouterr().err
+    assert ("runs the Python code that comes with some/model" in said) == warned
+    assert ("at revision abc123" in said) == ("abc123" in settings)
 
 
 def used(file: Path) -> Iterator[str]:

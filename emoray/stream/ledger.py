@@ -11,7 +11,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-_STARTS = 5  # of one actor, without a cell settled (or read) in between
+_STARTS = 5
 
 
 class Verdict(Enum):
@@ -82,7 +82,9 @@ class LaneLedger:
     lane would hold its engines' GPUs until all is read.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, starts: int = _STARTS) -> None:
+        """`starts` are how often one actor may, without a cell settled (or read) in between."""
+        self._most_starts = starts
         self._pass = 0
         self._begun: dict[str, int] = {}  # blocks, and in which pass the last time
         self._open: dict[str, _Block] = {}  # of the blocks begun, those with cells that have no answer yet
@@ -144,10 +146,10 @@ class LaneLedger:
         """
         self._tally.started = True
         self._starts[reader][actor] += 1
-        if self._starts[reader][actor] > _STARTS:
+        if self._starts[reader][actor] > self._most_starts:
             who, cell = (f"the actor of {reader}", "read") if reader else ("its actor", "settled")
             why = self._last_failure or "-v shows what Ray saw of it"
-            self.down(f"{who} died {_STARTS} times before another cell was {cell}; {why}")
+            self.down(f"{who} died {self._most_starts} times before another cell was {cell}; {why}")
             return False
         self._loading[reader].add(actor)
         return bool(reader) or self._tally.down is None
@@ -232,8 +234,8 @@ class LaneLedger:
         return verdict
 
 
-def open_ledger() -> Any:
-    """A fresh ledger, on the driver's own node: it must live exactly as long as the driver."""
+def open_ledger(starts: int = _STARTS) -> Any:
+    """A fresh LaneLedger, on the driver's own node: it must live exactly as long as the driver."""
     here = ray.get_runtime_context().get_node_id()
     affinity = NodeAffinitySchedulingStrategy(here, soft=False)
-    return ray.remote(LaneLedger).options(num_cpus=0, scheduling_strategy=affinity).remote()
+    return ray.remote(LaneLedger).options(num_cpus=0, scheduling_strategy=affinity).remote(starts)

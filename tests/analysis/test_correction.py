@@ -46,7 +46,13 @@ def coverage(rng: np.random.Generator, runs: int = 1500, **design: int) -> tuple
 
 
 @pytest.mark.parametrize(
-    "design", [{}, {"labelled": 3}, {"of_questions": 5}, {"questions": 30, "of_questions": 12, "labelled": 5}]
+    "design",
+    [
+        {},
+        {"labelled": 3},
+        pytest.param({"of_questions": 5}, marks=pytest.mark.campaign),
+        {"questions": 30, "of_questions": 12, "labelled": 5},
+    ],
 )
 def test_the_interval_holds_the_truth_as_often_as_it_says_and_the_readers_own_does_not(design: dict[str, int]) -> None:
     corrected, raw = coverage(np.random.default_rng(3), **design)

@@ -97,6 +97,6 @@ def test_nothing_read_has_no_control() -> None:
 
 def test_a_thousand_shuffles_of_a_large_design_take_no_time() -> None:
     read = directions(np.random.default_rng(12).uniform(0, 360, (30, 4, 24)))
-    began = time.perf_counter()
+    began = time.thread_time()  # of this thread on a core, however many wait for one
     shuffled_control(directions(np.linspace(0, 345, 24)), read, np.random.default_rng(13))
-    assert time.perf_counter() - began < 3
+    assert time.thread_time() - began < 3

@@ -12,6 +12,8 @@ from training.reader_figures import cosine_means, f1_scores, read
 
 from emoray.embedded import reader_path
 
+pytestmark = pytest.mark.campaign  # the weights are the shipped ones: test_shipped_folders
+
 Labels = npt.NDArray[np.int64]
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psutil
 import pytest
 
-from emoray.spec import Vllm
+from emoray.readers.judge import asked_of
+from emoray.spec import JudgeReader, Vllm
 from emoray.stream.nodes import command_of
 from tests.hosts.vllm_tiny import tiny_llama
 from tests.programs import until
@@ -25,11 +26,18 @@ def vllm_entry(model: Path | str, **settings: Any) -> Vllm:
     return Vllm(id=str(model), **usual | settings)
 
 
+def vllm_judge(model: Path) -> JudgeReader:
+    return JudgeReader(kind="judge", name="j", model=vllm_entry(model))
+
+
 @pytest.fixture(scope="package")
 def vllm_host(vllm_model: Path) -> Iterator[Any]:
-    from emoray.hosts.vllm import VllmHost
+    """Its engine is started as that of a judge is, so that a judge may ask it too."""
+    from emoray.hosts.vllm import VllmHost, engine_arguments
 
-    host = VllmHost(vllm_entry(vllm_model))
+    judged = engine_arguments(cast(Vllm, asked_of(vllm_judge(vllm_model))))
+    forms = {"structured_outputs_config": judged["structured_outputs_config"]}
+    host = VllmHost(vllm_entry(vllm_model, engine_kwargs=forms))
     started = {child.pid for child in psutil.Process().children(recursive=True) if child.name().startswith("VLLM")}
     yield host
     host.close()

@@ -38,7 +38,7 @@ from tests.hosts.raw import responses, writing
 
 CANARY = "sk-canary-77aa0c"
 ENTRY = Hosted(host="batch_api", name="gpt", id="gpt-4o", account="lab")
-PATIENCE = Retry(attempts=3, timeout_s=20.0, first_wait_s=0.01, longest_wait_s=0.02)
+PATIENCE = Retry(attempts=3, timeout_s=600.0, first_wait_s=0.01, longest_wait_s=0.02)
 Start = Callable[..., BatchApi]
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from textwrap import dedent
@@ -26,7 +28,7 @@ from emoray.readers.judge import Judge, asked_of
 from emoray.spec import JudgeReader, Local, SpecError, Vllm, parse, with_reader
 from emoray.study.outcomes import Answer, Failure, FailureKind
 from emoray.study.sampling import NEUTRAL
-from tests.hosts.conftest import gone, vllm_entry
+from tests.hosts.conftest import gone, vllm_entry, vllm_judge
 from tests.hosts.vllm_tiny import LLAMA_3, POSITIONS, tiny_llama
 from tests.programs import until
 from tests.tiny_models import change
@@ -192,6 +194,15 @@ def learned(entry: Vllm) -> Any:
     return host
 
 
+def beside(vllm_host: Any, entry: Vllm) -> Any:
+    """A host of another entry on the engine that is there: the weights are the same, and what differs is part of every
+    ask.
+    """
+    host = learned(entry)
+    host._driver, host.in_flight = vllm_host._driver, vllm_host.in_flight
+    return host
+
+
 OPEN = {"temperature": None, "top_p": None, "max_tokens": None}
 
 
@@ -260,15 +271,13 @@ def test_both_hosts_draw_from_the_same_words(vllm_model: Path) -> None:
         torch.testing.assert_close(ours, theirs)
 
 
-def test_one_spec_means_one_sampling_on_either_host(recommends: Path) -> None:
+def test_one_spec_means_one_sampling_on_either_host(vllm_host: Any, recommends: Path) -> None:
     """The most probable words under the model's own repetition penalty, which are others than without it."""
     from emoray.hosts.transformers import TransformersHost
-    from emoray.hosts.vllm import VllmHost
 
     asks = [ask(number, temperature=0.0) for number in range(5)]
-    engine = VllmHost(vllm_entry(recommends, sampling_defaults="model"))
+    engine = beside(vllm_host, vllm_entry(recommends, sampling_defaults="model"))
     said = {key: text.rstrip("\ufffd") for key, text in texts(engine.generate(asks)).items()}
-    engine.close()
 
     entry = Local(host="transformers", name="m", id=str(recommends), sampling_defaults="model")
     here = TransformersHost(entry)
@@ -317,20 +326,34 @@ def test_an_answer_whose_form_holds_from_its_first_token_on_has_no_reasoning(rec
     assert host._said(out).text == "Yes."
 
 
+_NO_TEMPLATE = r"its chat template cannot write a question \(.*\); correct it"
+_KILLED = r"cannot start: its process died without a word; killed for want of memory, or .* \(dmesg\) knows"
+_DIES = {"engine_kwargs": {"distributed_executor_backend": "tests.hosts.vllm_dies.Dies"}}
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"id": "/no/such/model"}, r"\(/no/such/model\): the vLLM engine cannot start: .*; check the id"),
-        ({"engine_kwargs": {"frobnicate": 1}}, "unexpected keyword argument 'frobnicate'; check engine_kwargs"),
-        ({"engine_kwargs": {"kv_cache_memory_bytes": 1}}, "memory.*; lower max_model_len"),
-        ({"id": "s3://bucket/llama"}, r"; vLLM reads weights from an object store .*: pip install 'vllm\[runai\]'"),
-        ({"chat_template": "{% for"}, r"its chat template cannot write a question \(.*\); correct it"),
-        (
-            {"engine_kwargs": {"distributed_executor_backend": "tests.hosts.vllm_dies.Dies"}},
-            r"cannot start: its process died without a word; killed for want of memory, or .* \(dmesg\) knows",
+        pytest.param(
+            {"id": "/no/such/model"},
+            r"\(/no/such/model\): the vLLM engine cannot start: .*; check the id",
+            id="no model",
         ),
+        pytest.param(
+            {"engine_kwargs": {"frobnicate": 1}},
+            "unexpected keyword argument 'frobnicate'; check engine_kwargs",
+            id="no such setting",
+        ),
+        pytest.param({"engine_kwargs": {"kv_cache_memory_bytes": 1}}, "memory.*; lower max_model_len", id="no memory"),
+        pytest.param(
+            {"id": "s3://bucket/llama"},
+            r"; vLLM reads weights from an object store .*: pip install 'vllm\[runai\]'",
+            id="no reader of object stores",
+        ),
+        # an engine each, only to fail; what is said of them is shown below without one
+        pytest.param({"chat_template": "{% for"}, _NO_TEMPLATE, id="no template", marks=pytest.mark.campaign),
+        pytest.param(_DIES, _KILLED, id="killed", marks=pytest.mark.campaign),
     ],
-    ids=["no model", "no such setting", "no memory", "no reader of object stores", "no template", "killed"],
 )
 def test_an_engine_that_cannot_start_says_why_and_what_to_do(
     vllm_model: Path, settings: dict[str, Any], said: str
@@ -346,14 +369,25 @@ def test_an_engine_that_cannot_start_says_why_and_what_to_do(
     until(lambda: gone(_engines() - before))
 
 
-def test_a_judge_on_an_engine_can_say_nothing_but_a_reading(vllm_model: Path) -> None:
-    """A model with random weights, which by itself would never write JSON."""
-    from emoray.hosts.vllm import VllmHost
+def test_a_template_that_cannot_write_a_question_is_said_to_be_corrected(vllm_model: Path) -> None:
+    with pytest.raises(HostDown, match=_NO_TEMPLATE):
+        learned(vllm_entry(vllm_model, chat_template="{% for"))
 
-    entry = JudgeReader(kind="judge", name="j", model=vllm_entry(vllm_model))
-    judge = Judge(entry, VllmHost(asked_of(entry)))  # type: ignore[arg-type]
+
+def test_of_an_engine_that_was_killed_while_it_started_the_kernel_knows(vllm_model: Path, tmp_path: Path) -> None:
+    from emoray.hosts.vllm import _why
+
+    vllms = RuntimeError("Engine core initialization failed. See root cause above. Failed core proc(s): {}")
+    assert re.search(_KILLED, _why(vllm_entry(vllm_model), vllms, tmp_path / "errors.log"))
+
+
+def test_a_judge_on_an_engine_can_say_nothing_but_a_reading(vllm_host: Any, vllm_model: Path) -> None:
+    """A model with random weights, which by itself would never write JSON."""
+    entry = vllm_judge(vllm_model)
+    asked = asked_of(entry)
+    assert isinstance(asked, Vllm)
+    judge = Judge(entry, beside(vllm_host, asked))
     readings = judge.read([f"text {number}" for number in range(12)])
-    judge.close()
 
     assert [reading.error for reading in readings] == [None] * 12
     assert all(reading.affect and reading.confidence is not None for reading in readings)
@@ -419,13 +453,14 @@ def test_a_judges_chat_template_is_read_from_its_file_as_a_models_is(tmp_path: P
         parse(both.replace('"own.jinja"}}', '"no.jinja"}}'), folder=tmp_path)
 
 
-@pytest.fixture(scope="module")
-def parents(vllm_model: Path) -> Iterator[list[subprocess.Popen[str]]]:
-    """Two processes with an engine each. A line in is a list of asks; a line out is what was said to them.
+# an engine that has a worker process, as those of several GPUs do
+WITH_WORKER = {"engine_kwargs": {"distributed_executor_backend": "mp"}}
 
-    The engines have a worker process, as those of several GPUs do.
-    """
-    entry = vllm_entry(vllm_model, engine_kwargs={"distributed_executor_backend": "mp"})
+
+@contextmanager
+def parent(vllm_model: Path, settings: Mapping[str, Any]) -> Iterator[subprocess.Popen[str]]:
+    """A process with an engine. A line in is a list of asks; a line out is what was said to them."""
+    entry = vllm_entry(vllm_model, **settings)
     program = f"""
         import json, sys
         import psutil
@@ -444,53 +479,44 @@ def parents(vllm_model: Path) -> Iterator[list[subprocess.Popen[str]]]:
     script = vllm_model.parent / "parent.py"
     script.write_text(dedent(program))
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    started = [subprocess.Popen([sys.executable, str(script)], **pipes, text=True) for _ in range(2)]
-    yield started
-    for parent in started:
-        parent.kill()
-        parent.communicate()
+    started = subprocess.Popen([sys.executable, str(script)], **pipes, text=True)
+    try:
+        yield started
+    finally:
+        started.kill()
+        started.communicate()
 
 
-@pytest.fixture(scope="module")
-def engines(parents: list[subprocess.Popen[str]]) -> list[set[int]]:
-    """The processes of their engines."""
-    return [{int(pid) for pid in _line(parent).split()} for parent in parents]
-
-
-def test_the_same_seed_says_the_same_on_any_engine(
-    vllm_host: Any, parents: list[subprocess.Popen[str]], engines: list[set[int]]
+@pytest.mark.parametrize(("settings", "processes"), [({}, 1), pytest.param(WITH_WORKER, 2, marks=pytest.mark.campaign)])
+def test_the_same_seed_says_the_same_on_any_engine_and_none_outlives_a_process_that_is_killed(
+    vllm_host: Any, vllm_model: Path, settings: Mapping[str, Any], processes: int
 ) -> None:
     asks = [ask(number) for number in range(40)]
+    with parent(vllm_model, settings) as other:
+        engine = _processes(other)
+        assert other.stdin is not None
+        other.stdin.write(json.dumps([asdict(one) for one in reversed(asks)]) + "\n")
+        other.stdin.flush()
+        assert json.loads(_line(other)) == texts(vllm_host.generate(asks))
 
-    for parent in parents:
-        assert parent.stdin is not None
-        parent.stdin.write(json.dumps([asdict(one) for one in reversed(asks)]) + "\n")
-        parent.stdin.flush()
+        other.kill()
 
-    here = texts(vllm_host.generate(asks))
-    assert [json.loads(_line(parent)) for parent in parents] == [here, here]
-
-
-def test_no_engine_outlives_a_process_that_is_killed(
-    parents: list[subprocess.Popen[str]], engines: list[set[int]]
-) -> None:
-    parents[0].kill()
-
-    assert len(engines[0]) >= 2  # the engine and its worker
-    until(lambda: gone(engines[0]))
+        assert len(engine) >= processes
+        until(lambda: gone(engine))
 
 
-def test_a_process_whose_engine_dies_ends_at_once(
-    parents: list[subprocess.Popen[str]], engines: list[set[int]]
-) -> None:
-    core = next(pid for pid in engines[1] if "EngineCore" in psutil.Process(pid).name())
+@pytest.mark.campaign  # chaos/test_engine kills one in a run, which goes on only if its process has ended
+def test_a_process_whose_engine_dies_ends_at_once(vllm_model: Path) -> None:
+    with parent(vllm_model, WITH_WORKER) as one:
+        engine = _processes(one)
+        core = next(pid for pid in engine if "EngineCore" in psutil.Process(pid).name())
 
-    os.kill(core, signal.SIGKILL)
-    said, _ = parents[1].communicate(json.dumps([asdict(ask(1, max_tokens=300))]) + "\n")
+        os.kill(core, signal.SIGKILL)
+        said, _ = one.communicate(json.dumps([asdict(ask(1, max_tokens=300))]) + "\n")
 
-    assert parents[1].returncode == 1
-    assert said == ""
-    until(lambda: gone(engines[1]))
+        assert one.returncode == 1
+        assert said == ""
+        until(lambda: gone(engine))
 
 
 def test_the_specs_template_stands_in_for_the_models_own(vllm_host: Any) -> None:
@@ -518,6 +544,11 @@ def test_a_tokenizer_that_writes_chats_by_code_of_its_own_does_so(vllm_host: Any
 def _engines() -> set[int]:
     """The processes of all engines that this process has started."""
     return {child.pid for child in psutil.Process().children(recursive=True) if child.name().startswith("VLLM")}
+
+
+def _processes(parent: subprocess.Popen[str]) -> set[int]:
+    """Those of its engine."""
+    return {int(pid) for pid in _line(parent).split()}
 
 
 def _line(parent: subprocess.Popen[str]) -> str:

@@ -26,7 +26,7 @@ from tests.hosts.test_hosted_api import asks, entry, kinds
 
 OK = responses(b"200 OK\r\nContent-Type: application/json")
 N = len(GOOD)
-PATIENCE = Retry(attempts=8, refused_attempts=3, timeout_s=10.0, first_wait_s=0.01, longest_wait_s=0.02)
+PATIENCE = Retry(attempts=8, refused_attempts=3, timeout_s=600.0, first_wait_s=0.01, longest_wait_s=0.02)
 
 
 def told(url: str, n: int = 1, *, first: int = 0, retry: Retry = PATIENCE, **settings: Any) -> list[Reply]:

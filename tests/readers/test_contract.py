@@ -71,7 +71,7 @@ def reader(model: str, **settings: Any) -> GoEmotions:
     params=[
         "scripted",
         *("softmax", "sigmoid", "shuffled", "roberta"),
-        *("onnx softmax", "onnx sigmoid", "onnx roberta", "onnx distilbert"),
+        "onnx sigmoid",  # the other kinds read alike in ONNX Runtime, in any batch: test_onnx
         *("embedded", "onnx embedded"),
     ],
     scope="module",
@@ -295,9 +295,8 @@ def test_a_classifier_with_other_labels_is_refused(tmp_path: Path, labels: list[
     assert complaint(folder) == f"reader 'r' ({folder}) {found}; it must have the 28 GoEmotions labels"
 
 
-@pytest.mark.parametrize("runtime", ["torch", "onnx"])
-def test_a_closed_reader_has_given_its_model_back(folders: dict[str, str], runtime: str) -> None:
-    some = reader(folders["softmax"], runtime=runtime)
+def test_a_closed_reader_has_given_its_model_back(folders: dict[str, str]) -> None:
+    some = reader(folders["softmax"])
     network = weakref.ref(some._encoder._network)
     assert network() is not None
     some.close()

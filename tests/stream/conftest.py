@@ -18,11 +18,20 @@ Settled = Callable[[Study], RunFolder]
 
 @pytest.fixture
 def run(two_cpus: str, tmp_path: Path) -> Run:
-    """Runs a study into a folder of this test, and returns the exit code."""
+    """Runs a study into a folder of this test, and returns the exit code; writes a report where a test looks at it."""
 
-    def call(study: Study, *, out: Path | None = None, limit: int | None = None, extend: bool = False) -> int:
-        uri = str(out or tmp_path / "run")
-        return job.run(study, uri, command="again", limit=limit, extend=extend, address=None, verbose=False)
+    def call(
+        study: Study,
+        *,
+        out: Path | None = None,
+        limit: int | None = None,
+        extend: bool = False,
+        reports: bool = False,
+    ) -> int:
+        with pytest.MonkeyPatch.context() as patch:
+            if not reports:
+                patch.setattr(job, "report", lambda folder: f"no report of {folder.uri}")
+            return job.run(study, str(out or tmp_path / "run"), command="again", limit=limit, extend=extend)
 
     return call
 

@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
-import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from emoray.store import RunFolder
-from tests.stream.conftest import Run, study
+from emoray import job
+from emoray.exit_codes import OWED
+from emoray.study.outcomes import Failure, FailureKind
+from tests import runs
 
-pytestmark = pytest.mark.cluster
+SPEC = runs.SPEC.replace("{name: a, host: scripted}", "{name: a, host: embedded}")
 
 
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        (FailureKind.CONTEXT_LENGTH, "shorten the template or lower max_tokens, or give the engine more room"),
+        (FailureKind.EMPTY, "raise temperature or max_tokens, or change the template"),
+    ],
+)
 def test_what_the_seed_of_a_cell_decides_is_said_to_fail_alike_and_what_to_change(
-    run: Run, folder: RunFolder, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: FailureKind, change: str
 ) -> None:
-    endless = {"name": "endless", "user": "why " * 5000 + "{question} {valence} {arousal}"}
+    folder, cells = runs.begun(tmp_path / "run", SPEC), runs.asked(SPEC)
+    runs.say(folder, cells, Failure(kind, "of its seed"))
+    ended: Any = SimpleNamespace(stopping=False)
 
-    assert run(study("- {name: small, host: embedded}", more=f"templates: [{json.dumps(endless)}]")) == 3
+    left = {"a": len(cells), "b b": 0}
+    assert job._say_end(ended, [], left, folder, runs.study(SPEC), "again") == OWED
 
     said = capsys.readouterr().err
-    assert folder.answers("small").counts().failed == {"context_length": 6}
-    assert "small: 6 context_length will fail alike on every run: shorten the template" in said
+    assert f"a: 12 cells are still owed (12 {kind})" in said
+    assert f"a: {kind}, for example: of its seed" in said
+    assert f"a: 12 {kind} will fail alike on every run: {change}" in said

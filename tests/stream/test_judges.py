@@ -39,7 +39,9 @@ def spec(*lines: str) -> str:
     )
 
 
-def test_a_reader_and_a_judge_read_the_same_answers(run: Run, folder: RunFolder) -> None:
+def test_a_judge_reads_the_same_answers_as_a_reader_and_one_that_comes_later_is_known_to_the_run_and_its_report(
+    run: Run, folder: RunFolder
+) -> None:
     assert run(parse(spec(GOOD))) == 0
 
     judged = folder.rows("j", "a").read().to_pylist()
@@ -47,8 +49,20 @@ def test_a_reader_and_a_judge_read_the_same_answers(run: Run, folder: RunFolder)
     assert {(row["felt_valence"], row["felt_arousal"], row["confidence"]) for row in judged} == {(0.5, -0.5, 0.8)}
     assert all(row["reader"] == "j" and row["cosine"] is not None and row["label"] is None for row in judged)
 
+    late = JudgeReader(kind="judge", name="late", model=Scripted(host="scripted", name="m", lines=[GOOD]))
+    assert job.score(folder.uri, late, command="again") == 0
 
-def test_a_reply_that_cannot_be_parsed_is_owed_again_and_no_answer_is(
+    kept = folder.manifest() or {}
+    assert [entry["name"] for entry in kept["more_readers"]] == ["late"]
+    found = json.loads(folder.read_bytes("report/summary.json") or b"")  # which knows that it needs no label map
+    assert found["agreement"]["readers"] == ["r", "j", "late"]
+
+    other = JudgeReader(kind="judge", name="late", rubric="other", model=late.model)
+    with pytest.raises(SpecError, match="the run has another reader called 'late' already"):
+        job.score(folder.uri, other, command="again")
+
+
+def test_a_judge_stops_where_the_budget_would_be_passed_and_a_reply_that_cannot_be_parsed_is_owed_again(
     run: Run, folder: RunFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     texts: list[str] = []
@@ -59,9 +73,16 @@ def test_a_reply_that_cannot_be_parsed_is_owed_again_and_no_answer_is(
         return "I cannot say." if texts[-1] == texts[0] and not recovered.is_set() else GOOD
 
     with Provider(Manners(), speak) as provider:
-        assert run(parse(hosted(provider.base_url, 100))) == 3
+        assert run(parse(hosted(provider.base_url, 0.3))) == 3
 
+        counts = folder.rows("j", "a").counts()
         answers = folder.answers("a").read()
+        assert "budget" in capsys.readouterr().err
+        assert 0 < counts.read_cost_usd <= 0.3
+        assert answers["outcome"].to_pylist() == [rows.ANSWERED] * 24  # what is asked for nothing is all there
+
+        assert run(parse(hosted(provider.base_url, 100)), extend=True) == 3  # more money lets it go on
+
         unread = [row for row in folder.rows("j", "a").read().to_pylist() if row["read_error"]]
         assert 0 < len(unread) < 24
         assert f"a: reader j could not read {len(unread)} unparsed" in capsys.readouterr().err
@@ -75,45 +96,12 @@ def test_a_reply_that_cannot_be_parsed_is_owed_again_and_no_answer_is(
     assert folder.answers("a").read().equals(answers)
 
 
-def test_a_reader_that_came_later_is_known_to_the_run_and_to_its_report(run: Run, folder: RunFolder) -> None:
-    assert run(parse(spec(GOOD).replace('"j"', '"j0"'))) == 0
-    late = JudgeReader(kind="judge", name="late", model=Scripted(host="scripted", name="m", lines=[GOOD]))
-    assert job.score(folder.uri, late, command="again") == 0
-
-    kept = folder.manifest() or {}
-    assert [entry["name"] for entry in kept["more_readers"]] == ["late"]
-    assert "late" in job.report(folder)  # which knows that it needs no label map
-    found = json.loads(folder.read_bytes("report/summary.json") or b"")
-    assert found["agreement"]["readers"] == ["r", "j0", "late"]
-
-    other = JudgeReader(kind="judge", name="late", rubric="other", model=late.model)
-    with pytest.raises(SpecError, match="the run has another reader called 'late' already"):
-        job.score(folder.uri, other, command="again")
-
-
-def test_a_judge_stops_where_the_budget_would_be_passed_and_more_money_lets_it_go_on(
-    run: Run, folder: RunFolder, capsys: pytest.CaptureFixture[str]
-) -> None:
-    async def speak(body: dict[str, Any]) -> str:
-        return GOOD
-
-    with Provider(Manners(), speak) as provider:
-        assert run(parse(hosted(provider.base_url, 0.3))) == 3
-        counts = folder.rows("j", "a").counts()
-        assert "budget" in capsys.readouterr().err
-        assert 0 < counts.read_cost_usd <= 0.3
-        assert folder.answers("a").counts().answered == 24  # what is asked for nothing is all there
-
-        assert run(parse(hosted(provider.base_url, 100)), extend=True) == 0
-        assert folder.rows("j", "a").counts().answered == 24
-
-
 def hosted(url: str, budget_usd: float) -> str:
     """A judge that costs about three cents an answer; its answers are asked one after the other."""
     price = {"input": 50, "output": 100}
     model = {"host": "hosted_api", "name": "m", "id": "judge", "account": "o", "usd_per_million": price, "in_flight": 2}
     judge = {"kind": "judge", "name": "j", "model": model}
-    lines = spec(GOOD).splitlines()[:-1]
+    lines = spec(GOOD).splitlines()[:-2]  # nobody else reads
     return "\n".join(
         [*lines, f"- {json.dumps(judge)}", f"accounts: {{o: {{base_url: {url!r}}}}}", f"budget_usd: {budget_usd}"]
     )

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import socket
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import psutil
 import pytest
 
 from emoray.rehearsal.engine import MODULE
+from emoray.rehearsal.provider import Manners, Provider
 from emoray.store import RunFolder
-from emoray.stream.ledger import LaneLedger, Verdict
+from emoray.stream import lane
+from emoray.stream.ledger import LaneLedger, Verdict, open_ledger
 from tests.stream.conftest import Run, study
 
 SAID = {"answered": 1, "failed": {}}
@@ -177,43 +176,31 @@ def test_a_block_that_a_reader_had_begun_is_resumed_and_after_the_end_none_is() 
 
 @pytest.mark.cluster
 def test_an_engine_that_dies_at_every_start_ends_its_lane_with_a_sentence_and_the_others_go_on(
-    run: Run, folder: RunFolder, capsys: pytest.CaptureFixture[str]
+    run: Run, folder: RunFolder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with _silent_provider() as base_url, _killed_when_seen(base_url) as killed:
-        lanes = f"- {{name: dies, host: rehearsed, id: x, base_url: {base_url}}}\n- {{name: a, host: scripted}}"
+    monkeypatch.setattr(lane, "open_ledger", partial(open_ledger, starts=2))  # each is a process that loads Ray
+    killed: list[int] = []
+
+    async def speak(body: dict[str, Any]) -> str:
+        """kill -9 for the engine that asks."""
+        killed.extend(process.pid for process in _engines(provider.base_url))
+        for engine in _engines(provider.base_url):
+            engine.kill()
+        return "Nobody hears this."
+
+    with Provider(Manners(), speak) as provider:
+        lanes = (
+            f"- {{name: dies, host: rehearsed, id: x, base_url: {provider.base_url}}}\n- {{name: a, host: scripted}}"
+        )
         assert run(study(lanes)) == 3
 
-    assert len(killed) >= 5
-    assert "dies: its actor died 5 times before another cell was settled" in capsys.readouterr().err
+    assert len(set(killed)) == 2
+    assert "dies: its actor died 2 times before another cell was settled" in capsys.readouterr().err
     assert folder.answers("dies").counts().answered == 0
     assert folder.answers("a").counts().answered == 6
 
 
-@contextmanager
-def _silent_provider() -> Iterator[str]:
-    """Takes a connection and never says a word."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield f"http://127.0.0.1:{server.getsockname()[1]}/v1"
-
-
-@contextmanager
-def _killed_when_seen(base_url: str) -> Iterator[list[int]]:
-    """kill -9 for every engine of this provider, as soon as it runs."""
-    killed: list[int] = []
-    done = threading.Event()
-
-    def hunt() -> None:
-        while not done.wait(0.05):
-            for process in psutil.process_iter(["pid", "cmdline"]):
-                words = process.info["cmdline"] or []
-                if MODULE in words and base_url in words and process.pid not in killed:
-                    process.kill()
-                    killed.append(process.pid)
-
-    hunter = threading.Thread(target=hunt)
-    hunter.start()
-    try:
-        yield killed
-    finally:
-        done.set()
-        hunter.join()
+def _engines(base_url: str) -> list[psutil.Process]:
+    """Those that ask this provider."""
+    words = ((process, process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"]))
+    return [process for process, command in words if MODULE in command and base_url in command]

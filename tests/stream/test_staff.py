@@ -44,7 +44,7 @@ class Says:
 def told(pool, most):
     grant = seated(Demand(pool.crew, {}), Rooms(cluster.nodes()))
     staff = Staff(pool, grant.speakers, most)
-    asked = ray.data.range(40, override_num_blocks=40)
+    asked = ray.data.range(20, override_num_blocks=20)
     arguments = staff.arguments() | {"fn_constructor_args": (most, tempfile.mkdtemp(dir=sys.argv[1]))}
     said = asked.map_batches_internal(Says, batch_size=None, **arguments)
     said.context.autoscaling_config = replace(
@@ -54,7 +54,7 @@ def told(pool, most):
     staff.leave()
     return rows
 
-machines = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "num_gpus": 3})
+machines = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "num_gpus": 3, "include_dashboard": False})
 machines.add_node(num_cpus=1, num_gpus=3)
 ray.init(address=machines.address, log_to_driver=False, logging_level=40)
 cluster.connect()
