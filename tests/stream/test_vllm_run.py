@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
-from pathlib import Path
+import re
+from contextlib import redirect_stderr
+from io import StringIO
 from typing import Any
 
 import psutil
 import pytest
 
-from emoray import rows
+from emoray import job, rows
 from emoray.embedded import generator_path
 from emoray.store import RunFolder
 from tests.hosts.vllm_tiny import tiny_llama
-from tests.stream.conftest import Run, study
+from tests.stream.conftest import study
 
 pytestmark = [
     pytest.mark.cluster,
@@ -22,54 +24,56 @@ pytestmark = [
 ]
 
 
+# CPUs stand in for GPUs: each engine takes more than half of what there is
+LANES = """
+- {{name: lost, id: {empty}, {engine}}}
+- {{name: first, id: {embedded}, sampling: {{max_tokens: 20}}, {engine}}}
+- {{name: thinks, id: {tiny}, reasoning_parser: deepseek_r1, {engine}}}
+- {{name: free, host: scripted}}
+"""
+ENGINE = "host: vllm, device: cpu, dtype: float32, max_num_seqs: 8, cpus: 1.2"
+Ended = tuple[RunFolder, int, str]  # and the exit code, and what was said on stderr
+
+
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_llama(tmp_path_factory.mktemp("tiny"))
-
-
-def entry(name: str, model: Path | str, more: str = "") -> str:
-    return f"- {{name: {name}, host: vllm, id: {model}, device: cpu, dtype: float32, max_num_seqs: 8, cpus: 0.5{more}}}"
-
-
-def test_an_engine_that_cannot_start_ends_its_lane_with_a_sentence_and_the_others_go_on(
-    run: Run, folder: RunFolder, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def ended(two_cpus: str, tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    """One run for all tests here: an engine takes half a minute to start."""
+    tmp_path = tmp_path_factory.mktemp("engines")
     (empty := tmp_path / "empty").mkdir()
-    assert run(study(f"{entry('lost', empty)}\n- {{name: a, host: scripted}}")) == 3
+    places = {"empty": empty, "embedded": generator_path(), "tiny": tiny_llama(tmp_path / "tiny")}
+    lanes = LANES.format(engine=ENGINE, **places)
+    folder, said = RunFolder(str(tmp_path / "run")), StringIO()
+    with redirect_stderr(said):
+        asked = study(lanes, repetitions=30, more="sampling: {max_tokens: 200}")
+        code = job.run(asked, folder.uri, command="again")
+    return folder, code, said.getvalue()
 
-    assert f"lost: model 'lost' ({empty}): the vLLM engine cannot start" in capsys.readouterr().err
-    assert folder.answers("a").counts().answered == 6
+
+def test_an_engine_that_cannot_start_ends_its_lane_with_a_sentence_and_the_others_go_on(ended: Ended) -> None:
+    folder, code, said = ended
+
+    assert code == 3
+    assert re.search(r"lost: model 'lost' \(.*/empty\): the vLLM engine cannot start", said)
+    assert folder.answers("free").counts().answered == 180
     assert folder.answers("lost").counts().answered == 0
 
 
-def test_two_models_that_do_not_fit_together_take_turns_while_another_lane_runs(
-    run: Run, folder: RunFolder, model: Path
-) -> None:
-    """CPUs stand in for GPUs: each engine takes more than half of what there is. One is the embedded generator."""
-    places = {"first": model, "second": generator_path()}
-    two = "\n".join(entry(name, place).replace("cpus: 0.5", "cpus: 1.2") for name, place in places.items())
-    free = "- {name: free, host: scripted, latency_s: 0.05, in_flight: 4}"
+def test_two_models_that_do_not_fit_together_take_turns_while_another_lane_runs(ended: Ended) -> None:
+    """One is the embedded generator."""
+    folder, *_ = ended
 
-    run(study(f"{two}\n{free}", repetitions=60, more="sampling: {max_tokens: 20}"))
-
-    first, second, other = (_answers(folder, name)["asked_at"].to_pylist() for name in ("first", "second", "free"))
+    first, second, other = (_answers(folder, name)["asked_at"].to_pylist() for name in ("first", "thinks", "free"))
     assert max(first) < min(second)
-    assert max(other) < min(second)  # it did not wait for its turn
-    assert [folder.rows("r", name).read().num_rows for name in ("first", "second", "free")] == [360, 360, 360]
-    said = _answers(folder, "second")
+    assert min(other) < max(first)  # it did not wait for its turn
+    assert [folder.rows("r", name).read().num_rows for name in ("first", "thinks", "free")] == [180, 180, 180]
+    said = _answers(folder, "first")
     assert set(said["outcome"].to_pylist()) <= {rows.ANSWERED, "empty"}
     assert len(set(said["answer"].to_pylist())) > 100
     assert not _engines()
 
 
-def test_a_reasoning_models_thoughts_stand_in_a_column_of_their_own_and_only_its_answer_is_read(
-    run: Run, folder: RunFolder, model: Path
-) -> None:
-    thinking = entry("thinks", model, ", reasoning_parser: deepseek_r1")
-
-    run(study(thinking, repetitions=30, more="sampling: {max_tokens: 200}"))
-
-    table = _answers(folder, "thinks").to_pylist()
+def test_a_reasoning_models_thoughts_stand_in_a_column_of_their_own_and_only_its_answer_is_read(ended: Ended) -> None:
+    table = _answers(ended[0], "thinks").to_pylist()
     said = [row for row in table if row["outcome"] == rows.ANSWERED]  # a random model ends a thought now and then
     unsaid = [row for row in table if row["outcome"] != rows.ANSWERED]
     assert any(row["reasoning"] for row in said)
