@@ -1,10 +1,10 @@
 """Which answers decline the task, and which leave the role: `flags` of a whole column of answers.
 
-Two detectors stand one behind the other. The first is a linear model over the n-grams of characters at an answer's
-beginning and end (`linear.npz`, made by `jobs/training/refusals.py`): it goes through a column by array arithmetic,
+A linear model (`linear.npz`, made by `jobs/training/refusals.py`) weighs the n-grams of characters at an answer's
+beginning and end, and the notions that it speaks of (`notions.py`): it goes through a column by array arithmetic,
 flags what is plainly a refusal, and lets pass what is plainly none. What lies between is looked at by patterns
-(`patterns.py`), which alone tell who leaves the role. `figures.json` holds how both together did on labelled
-answers that neither was made from.
+(`patterns.py`) too.
+`figures.json` holds how all of them together did on labelled answers that none was made from.
 
 The sums are of whole numbers, so that no flag depends on which answers stand beside.
 """
@@ -12,7 +12,8 @@ The sums are of whole numbers, so that no flag depends on which answers stand be
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,27 +23,19 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from emoray.refusals import patterns
+from emoray.refusals import notions, patterns
 from emoray.study.circumplex import Array
 
-DETECTOR = "2"  # stands in every row; rows that were flagged by another are flagged anew by a report
+DETECTOR = "3"  # stands in every row; rows that were flagged by another are flagged anew by a report
 _HERE = Path(__file__).parent
 _HEAD, _TAIL = 320, 200  # characters: who declines says so at once, or in the end
 _ORDERS = (2, 3, 4, 5)
 _CHUNK = 256  # texts at a time: what they become stays in a core's cache
 _BITS = 17  # of a hash
+PATTERNS = 3.0  # what the patterns' verdict counts, in scores
 _BASE, _SPREAD = np.uint32(0x01000193), np.uint32(0x9E3779B1)
 _NOTHING = r"[\s*#`_~|>\"“”„«»「」『』()\[\]{}]+"
 
-_MACHINES = (
-    r"(?:^|[^\pL'])(?:ai|a\.i\.|llm)(?:[^\pL]|$)|chat ?bot|chatgpt|language model|artificial intel"
-    r"|künstliche intel|sprachmodell"
-    r"|(?:trained|created|developed|made|built) by (?:openai|anthropic|google|meta|cohere|mistral|alibaba|deepseek)"
-    r"|inteligencia artificial|modelo de leng|intelligence artificielle|modèle de lang|intelligenza artificiale"
-    r"|modello lingu|inteligência artificial|modelo de ling|kunstmatige intel|taalmodel|sztuczn.{1,3} intel"
-    r"|model.{0,3} językow|искусственн.{2,3} интеллект|языков.{2,3} модел|人工智能|语言模型|人工知能|言語モデル"
-    r"|인공지능|언어 ?모델|ذكاء اصطناعي|نموذج.{0,2} لغوي|कृत्रिम बुद्धि|भाषा मॉडल|एआई"
-)
 Flags = npt.NDArray[np.bool_]
 Bytes = npt.NDArray[np.int8]
 
@@ -63,32 +56,37 @@ class Figures:
     def recall(self) -> float:
         return self.both / self.of
 
+    @property
+    def precision_interval(self) -> tuple[float, float]:
+        """Of 95 %, by Wilson."""
+        return _wilson(self.both, self.flagged)
+
+    @property
+    def recall_interval(self) -> tuple[float, float]:
+        """Of 95 %, by Wilson."""
+        return _wilson(self.both, self.of)
+
 
 @dataclass(frozen=True)
 class Judged:
     """What `figures.json` says."""
 
     answers: int  # labelled, and held out
+    looks: int  # at these figures, this one among them
     refusals: Figures
     role_breaks: Figures
 
 
 @dataclass(frozen=True)
 class Linear:
-    """A linear model: hundredths per hashed n-gram, and what is added."""
+    """A linear model: whole numbers per hashed n-gram and per notion, what one of them is, and what is added."""
 
     weights: Bytes  # (2^_BITS,)
+    notions: npt.NDArray[np.int16]  # (`notions.names`,)
     scale: float
+    scale_notions: float
     bias: float
-
-
-@dataclass(frozen=True)
-class Model:
-    refusal: Linear
-    role_break: Linear
-    sure: float  # of a refusal: from here on it is one
-    refusal_least: float  # below both of these, neither is looked for
-    role_break_least: float
+    sure: float  # from this score on it is one
 
 
 def flags(texts: Sequence[str | None]) -> tuple[Flags, Flags]:
@@ -100,15 +98,20 @@ def flags(texts: Sequence[str | None]) -> tuple[Flags, Flags]:
 
 
 def _flags(texts: Sequence[str | None]) -> tuple[Flags, Flags]:
-    model, grams = _model(), Grams.of(texts)
-    declines, breaks = grams.scores(model.refusal), grams.scores(model.role_break)
-    refused, left = declines >= model.sure, np.zeros(len(texts), dtype=np.bool_)
-    near = (declines >= model.refusal_least) | (breaks >= model.role_break_least) | grams.of_machines
-    for place in np.flatnonzero(near).tolist():
-        text = texts[place] or ""
-        refused[place] |= patterns.is_refusal(text)
-        left[place] = patterns.breaks_role(text)
+    grams, seen = Grams.of(texts), notions.seen(texts)
+    models = (("refusal", patterns.is_refusal), ("role_break", patterns.breaks_role))
+    refused, left = (_found(texts, _model(name), grams, seen, by_patterns) for name, by_patterns in models)
     return refused, left
+
+
+def _found(
+    texts: Sequence[str | None], model: Linear, grams: Grams, seen: Flags, by_patterns: Callable[[str], bool]
+) -> Flags:
+    scores = grams.scores(model, seen)
+    found = scores >= model.sure
+    for place in np.flatnonzero(~found & (scores + PATTERNS >= model.sure)).tolist():
+        found[place] = by_patterns(texts[place] or "")
+    return np.logical_and(found, [bool(text) for text in texts])
 
 
 def is_refusal(text: str) -> bool:
@@ -121,11 +124,19 @@ def breaks_role(text: str) -> bool:
     return bool(flags([text])[1][0])
 
 
+def _wilson(found: int, of: int) -> tuple[float, float]:
+    """Wilson (1927): where a share lies with a probability of 95 %."""
+    share, z = found / of, 1.959964
+    middle = (share + z * z / (2 * of)) / (1 + z * z / of)
+    half = z / (1 + z * z / of) * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
+    return middle - half, middle + half
+
+
 @cache
 def judged() -> Judged:
     """How well both are found, on labelled answers that were held out."""
     said = json.loads((_HERE / "figures.json").read_text(encoding="utf-8"))
-    return Judged(said["answers"], Figures(**said["refusals"]), Figures(**said["role_breaks"]))
+    return Judged(said["answers"], said["looks"], Figures(**said["refusals"]), Figures(**said["role_breaks"]))
 
 
 @dataclass(frozen=True)
@@ -135,7 +146,6 @@ class Grams:
     hashes: tuple[npt.NDArray[np.uint32], ...]  # one per order: of the n-gram at each character of all texts in a row
     starts: npt.NDArray[np.int64]  # (texts,)
     lengths: npt.NDArray[np.int64]  # (texts,)
-    of_machines: Flags  # (texts,): whether a text, anywhere, has a word that machines are called by
 
     @classmethod
     def of(cls, texts: Sequence[str | None]) -> Grams:
@@ -143,23 +153,24 @@ class Grams:
         short = [f" {_ends(text.strip())} " for text in plain.to_pylist()]
         lengths = np.array([len(text) for text in short], dtype=np.int64)
         codes = np.frombuffer("".join(short).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-        named = np.asarray(pc.match_substring_regex(plain, _MACHINES), dtype=np.bool_)
-        return cls(_hashed(codes), np.cumsum(lengths) - lengths, lengths, named)
+        return cls(_hashed(codes), np.cumsum(lengths) - lengths, lengths)
 
     @property
     def counts(self) -> Array:
         """(texts,): how many n-grams each has."""
         return sum((np.maximum(self.lengths - order + 1, 0) for order in _ORDERS), np.zeros(len(self.lengths)))
 
-    def scores(self, model: Linear) -> Array:
-        """(texts,): above 0 the model leans to yes."""
+    def scores(self, model: Linear, seen: Flags) -> Array:
+        """(texts,): above 0 the model leans to yes; `seen` is what notions saw in the same texts."""
         total = np.zeros(len(self.lengths), dtype=np.int32)
         for order, hashes in zip(_ORDERS, self.hashes, strict=True):
             upto = np.zeros(len(hashes) + 1, dtype=np.int32)  # may wrap around: its differences are exact all the same
             np.cumsum(model.weights[hashes], dtype=np.int32, out=upto[1:])
             ends = self.starts + np.maximum(self.lengths - order + 1, 0)
             total += upto[np.minimum(ends, len(hashes))] - upto[np.minimum(self.starts, len(hashes))]
-        return total * model.scale / np.sqrt(np.maximum(self.counts, 1.0)) + model.bias
+        spoken = (seen * model.notions.astype(np.int32)).sum(axis=1)
+        by_grams = total * model.scale / np.sqrt(np.maximum(self.counts, 1.0))
+        return np.asarray(by_grams + spoken * model.scale_notions + model.bias, dtype=np.float64)
 
 
 def _plain(texts: Sequence[str | None]) -> pa.Array:
@@ -182,10 +193,7 @@ def _hashed(codes: npt.NDArray[np.uint32]) -> tuple[npt.NDArray[np.uint32], ...]
 
 
 @cache
-def _model() -> Model:
+def _model(name: str) -> Linear:
     """Read where a text is first looked at."""
     with np.load(_HERE / "linear.npz") as kept:
-        refusal, role_break = (
-            Linear(kept[name], *kept[f"{name}_scale_bias"].tolist()) for name in ("refusal", "role_break")
-        )
-        return Model(refusal, role_break, *kept["thresholds"].tolist())
+        return Linear(kept[name], kept[f"{name}_notions"], *kept[f"{name}_scales"].tolist())

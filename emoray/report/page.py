@@ -27,6 +27,7 @@ from emoray.report.tables import level_name, of_ceiling, of_human
 from emoray.report.words import (
     UNKNOWN,
     condition,
+    count,
     counted,
     earlier,
     headline,
@@ -637,12 +638,17 @@ def _detector() -> str:
     figures = (("refusals", found.refusals), ("role breaks", found.role_breaks))
     said = [
         f"of {of.of} {what} it finds {of.both}, and {of.both} of the {of.flagged} that it flags are some "
-        f"(precision {number(of.precision, 3)}, recall {number(of.recall, 3)})"
+        f"(precision {_share(of.precision, of.precision_interval)}, recall {_share(of.recall, of.recall_interval)})"
         for what, of in figures
     ]
     return (
-        f"flagged by a detector of ours; on {found.answers} labelled answers that were held out, {' and '.join(said)}"
+        f"flagged by a detector of ours; on {found.answers} labelled answers that were held out (looked at "
+        f"{count(found.looks, 'time')}; 95 % intervals by Wilson), {' and '.join(said)}"
     )
+
+
+def _share(share: float, interval: tuple[float, float]) -> str:
+    return f"{number(share, 3)} [{number(interval[0], 3)}, {number(interval[1], 3)}]"
 
 
 def _samplings(summary: Summary) -> dict[str, str]:

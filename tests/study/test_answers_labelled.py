@@ -27,6 +27,14 @@ def test_every_answer_has_an_id_of_its_own_and_both_labels() -> None:
         assert most == 1
 
 
+def test_the_second_set_has_ids_labels_and_families_too() -> None:
+    second = [one for file in sorted(FOLDER.glob("second/*.yaml")) for one in yaml.safe_load(file.read_text("utf-8"))]
+    assert len({one["lang"] for one in second}) == 15
+    for name in ("id", "text"):
+        assert len({one[name] for one in second}) == len(second) == 1588
+    assert {tuple(one) for one in second} == {("id", "lang", "family", "text", "refusal", "role_break")}
+
+
 def test_there_are_enough_of_each_kind_in_many_languages() -> None:
     kinds = Counter((one["refusal"], one["role_break"]) for one in labelled())
     assert len(labelled()) >= 400

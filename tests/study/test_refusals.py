@@ -1,20 +1,20 @@
-"""The detector of refusals and role breaks against answers that somebody labelled who had not seen it.
+"""The detector of refusals and role breaks against answers that somebody labelled before the detector was made.
 
-Half of the labelled answers, by a hash of their ids, are held out: nobody looked at them while the patterns were made
-and the model was trained. The figures of that half have been looked at nine times by now, the last five of them only
-to mend which answers the patterns look at.
+Of the second set of labelled answers half of the families, by a hash, are held out: nothing was learned from them, and
+nobody looked at the detector's errors there. `figures.json` says how often its figures have been looked at.
 """
 
 from __future__ import annotations
 
+import re
 from functools import cache
 
 import numpy as np
 import pytest
-from training.refusals import Text, held_out, judge, labelled
+from training.refusals import Text, held_out, judge, labelled, ours
 
 from emoray import rows
-from emoray.refusals import DETECTOR, breaks_role, flags, is_refusal, judged
+from emoray.refusals import DETECTOR, breaks_role, flags, is_refusal, judged, notions
 
 
 @cache
@@ -24,8 +24,9 @@ def unseen() -> list[Text]:
 
 def test_what_is_said_of_the_detector_is_what_it_does_on_answers_that_nobody_looked_at() -> None:
     said, found = judged(), judge()
-    assert found["answers"] == said.answers == len(unseen()) == 499
+    assert found["answers"] == said.answers == len(unseen()) >= 400
     assert (found["refusals"], found["role_breaks"]) == (vars(said.refusals), vars(said.role_breaks))
+    assert said.looks <= 2
 
 
 def test_what_is_flagged_is_hardly_ever_an_answer_in_the_role() -> None:
@@ -33,12 +34,30 @@ def test_what_is_flagged_is_hardly_ever_an_answer_in_the_role() -> None:
     assert judged().role_breaks.precision >= 0.97
 
 
-def test_the_half_that_is_held_out_is_fixed() -> None:
-    assert [held_out(id_) for id_ in ("en-openai-like-01", "de-openai-like-01", "zh-openai-like-01")] == [
+def test_no_family_that_is_held_out_is_learned_from() -> None:
+    learned = {one.family for one in labelled(held=False)}
+    assert not learned & {one.family for one in unseen()}
+    assert [held_out(family) for family in ("known-a-refusal-meta-short", "a-near-ai")] == [
         False,
-        False,
-        False,
+        held_out("a-near-ai"),
     ]
+
+
+def test_no_answer_that_is_held_out_nearly_repeats_one_that_is_learned_from() -> None:
+    learned: dict[str, list[set[str]]] = {}
+    for one in (*labelled(held=False), *ours()):
+        learned.setdefault(one.lang, []).append(pieces(one.text))
+    for one in unseen():
+        own = pieces(one.text)
+        alike = (other for other in learned[one.lang] if 0.5 <= len(own) / len(other) <= 2.0)
+        assert all(2 * len(own & other) < len(own | other) for other in alike), one.text
+
+
+def pieces(text: str) -> set[str]:
+    """Its runs of four characters, or of two where a character is a syllable or a word."""
+    plain = re.sub(r"[\s!-/:-@\[-`{-~]+", " ", text.lower()).strip()
+    length = 2 if re.search("[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]", plain) else 4
+    return {plain[at : at + length] for at in range(max(len(plain) - length + 1, 1))}
 
 
 def test_no_flag_depends_on_which_answers_stand_beside() -> None:
@@ -56,6 +75,21 @@ def test_a_column_is_flagged_as_its_answers_are() -> None:
     assert found["refused"] == [*map(is_refusal, texts), None]
     assert found["role_break"] == [*map(breaks_role, texts), None]
     assert found["flagged_by"] == [DETECTOR] * len(texts) + [None]
+
+
+def test_a_notion_is_the_same_one_in_every_language() -> None:
+    said = [
+        "I'm sorry.",
+        "Tut mir leid.",
+        "Je suis désolé.",
+        "Lo siento.",
+        "Mi dispiace.",
+        "Sinto muito.",
+        "抱歉。",
+        "申し訳ありません。",
+    ]
+    found = notions.seen([*said, "Hello.", "“I'm sorry”, she said to the whole of the room."])
+    assert found[:, notions.names().index("sorry")].tolist() == [True] * len(said) + [False, False]
 
 
 def test_an_empty_column_has_no_flags() -> None:
