@@ -56,10 +56,10 @@ def here(two_cpus: str) -> Here:
     For runs that nobody kills: a program of its own imports for five seconds of a core before it runs.
     """
 
-    def call(*words: str) -> int:
+    def call(name: str, *words: str) -> int:
         from emoray.cli import main
 
-        return main(words)
+        return main([name, "--verbose", *words])  # without it, it would take this process's stderr for itself
 
     return call
 
