@@ -16,7 +16,7 @@ from hypothesis import settings
 
 from emoray.spec import Study
 from emoray.stream.nodes import Nodes
-from tests.programs import KEY, KEY_ENV, Start, starting
+from tests.programs import KEY, KEY_ENV, LINE_KEY_ENV, Here, Start, starting
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that needs the network is not a test
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -26,6 +26,8 @@ os.environ.setdefault("RAY_worker_niceness", "5")
 os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")  # Ray's own is 30: a busy machine is no broken one
 os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # a process per CPU that most clusters here never use
 os.environ.setdefault("RAY_LOG_MONITOR_MANY_FILES_THRESHOLD", "1")  # else it lists the logs ten times a second
+os.environ.setdefault("RAY_enable_metrics_collection", "false")  # each node gathers them, for nobody
+os.environ.setdefault("REPORTER_UPDATE_INTERVAL_MS", "60000")  # so does its dashboard's agent; Ray's own is 5 s
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of processes would each compile what they import
 
 settings.register_profile("emoray", deadline=None, derandomize=True)  # the same examples on every machine
@@ -47,6 +49,21 @@ def join(start: Start, two_cpus: str) -> Start:
     return partial(start, RAY_ADDRESS=two_cpus)
 
 
+@pytest.fixture
+def here(two_cpus: str) -> Here:
+    """A command of ours in this process, which has joined the cluster of this worker, and its exit code.
+
+    For runs that nobody kills: a program of its own imports for five seconds of a core before it runs.
+    """
+
+    def call(name: str, *words: str) -> int:
+        from emoray.cli import main
+
+        return main([name, "--verbose", *words])  # without it, it would take this process's stderr for itself
+
+    return call
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _aside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What a run cannot write is put aside in no folder of whoever runs the tests."""
@@ -60,7 +77,7 @@ def two_cpus() -> Iterator[str]:
     """The address of a Ray cluster that has two CPUs, one `slot` and no GPU, whatever this machine has.
 
     One for all tests of a worker that leave it as it was: those that run in this process, which has joined it, and
-    programs that are told of it by RAY_ADDRESS. Its nodes have `KEY` in their environment.
+    programs that are told of it by RAY_ADDRESS. Its nodes have `KEY` in their environment, twice.
     """
     import ray
 
@@ -69,6 +86,7 @@ def two_cpus() -> Iterator[str]:
     has: dict[str, Any] = {"num_cpus": 2, "num_gpus": 0, "resources": {"slot": 1}}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(KEY_ENV, KEY)
+        patch.setenv(LINE_KEY_ENV, f"{KEY}\n")
         ray.init(address="local", include_dashboard=False, log_to_driver=False, **has)
     cluster.connect()
     yield str(ray.get_runtime_context().gcs_address)

@@ -19,8 +19,10 @@ EMORAY = [sys.executable, "-m", "emoray"]
 
 KEY_ENV = "EMORAY_TEST_KEY"
 KEY = "sk-canary-6f1d2c9b8a7e"  # no key of anybody's
+LINE_KEY_ENV = "EMORAY_TEST_KEY_LINE"  # the same key, as a file that ends with a line break has it
 
 Start = Callable[..., "subprocess.Popen[str]"]  # of a command, and what it finds in its environment
+Here = Callable[..., int]  # of the words after `emoray`
 
 
 @contextmanager

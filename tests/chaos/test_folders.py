@@ -23,7 +23,7 @@ ON_NODES = pytest.mark.xdist_group("nodes")
 
 SPEC = """
 name: t
-models: [{{name: a, host: scripted, latency_s: {latency_s}, in_flight: 32}}]
+models: [{{name: a, host: scripted, latency_s: {latency_s}, in_flight: 8}}]
 states: 4
 questions: [freedom, art]
 repetitions: {repetitions}
@@ -192,14 +192,12 @@ def test_a_disk_without_room_is_said_before_anything_is_asked(
     assert not (mounted / "run" / "run.json").exists()
 
 
-@ON_NODES
 def test_a_disk_that_fills_up_ends_the_run_with_a_sentence_and_room_lets_it_go_on(
-    mounted: Path, nodes: Nodes, start: Start, tmp_path: Path
+    mounted: Path, join: Start, run: Run, spec: Path
 ) -> None:
-    folder, spec = RunFolder(str(mounted / "run")), tmp_path / "spec.yaml"
-    spec.write_text(SPEC.format(repetitions=100, latency_s=2.0))
-    command = [*EMORAY, "run", str(spec), "--out", folder.uri, "--address", nodes.address]
-    full = start(command, **nodes.environment)
+    folder = RunFolder(str(mounted / "run"))
+    spec.write_text(SPEC.format(repetitions=25, latency_s=2.0))
+    full = join([*EMORAY, "run", str(spec), "--out", folder.uri])
     until(lambda: folder.exists() and folder.answers("a").counts().answered > 0, full)
 
     fill(mounted / "filler")
@@ -214,28 +212,25 @@ def test_a_disk_that_fills_up_ends_the_run_with_a_sentence_and_room_lets_it_go_o
     assert (lane["answered"], lane["lost"]) == (len(kept), 0)  # all that was in flight was received and kept
 
     (mounted / "filler").unlink()
-    spec.write_text(SPEC.format(repetitions=100, latency_s=0.0))
-    again = start(command, **nodes.environment)
-    assert again.wait() == 0, again.communicate()
+    spec.write_text(SPEC.format(repetitions=25, latency_s=0.0))
+    assert run(mounted / "run") == 0
     counts = folder.answers("a").counts()
-    assert (counts.answered, counts.spare) == (800, 0)
+    assert (counts.answered, counts.spare) == (200, 0)
     assert folder.answers("a").settled().has(kept.keys()).all()
 
 
-@ON_NODES
 def test_a_folder_that_is_deleted_under_its_run_ends_it_in_a_sentence_and_is_not_made_anew(
-    nodes: Nodes, start: Start, tmp_path: Path
+    join: Start, spec: Path, tmp_path: Path
 ) -> None:
-    folder, spec = RunFolder(str(tmp_path / "run")), tmp_path / "spec.yaml"
-    spec.write_text(SPEC.format(repetitions=100, latency_s=2.0))
-    command = [*EMORAY, "run", str(spec), "--out", folder.uri, "--address", nodes.address]
-    run = start(command, **nodes.environment)
-    until(lambda: folder.exists() and folder.answers("a").counts().answered > 0, run)
+    folder = RunFolder(str(tmp_path / "run"))
+    spec.write_text(SPEC.format(repetitions=25, latency_s=2.0))
+    running = join([*EMORAY, "run", str(spec), "--out", folder.uri])
+    until(lambda: folder.exists() and folder.answers("a").counts().answered > 0, running)
 
     (tmp_path / "run").rename(tmp_path / "elsewhere")
-    _, said = run.communicate()
+    _, said = running.communicate()
 
-    assert run.returncode == 3, said
+    assert running.returncode == 3, said
     assert "was deleted or moved away while this run wrote to it" in said
     assert "resume with: emoray run" in said
     assert "Traceback" not in said

@@ -115,12 +115,10 @@ def test_a_rehearsal_that_is_interrupted_says_so_and_takes_the_cluster_that_it_s
     _ends_with_all_that_it_started(rehearsal, signal.SIGINT)
 
 
-@ON_NODES
 def test_a_rehearsal_on_a_users_cluster_that_is_told_to_end_takes_its_run_with_it(
-    night: Path, nodes: Nodes, start: Start
+    night: Path, two_cpus: str, start: Start
 ) -> None:
-    command = [*EMORAY, "rehearse", str(night), "--out", str(night.with_name("run")), "--address", nodes.address]
-    rehearsal = start(command, **nodes.environment)
+    rehearsal = start([*EMORAY, "rehearse", str(night), "--out", str(night.with_name("run")), "--address", two_cpus])
     until(lambda: bool(_runs(descendants(rehearsal.pid))), rehearsal)
     _ends_with_all_that_it_started(rehearsal, signal.SIGTERM)
 

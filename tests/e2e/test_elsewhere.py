@@ -1,4 +1,7 @@
-"""A run from a folder in which things are called as we are, or as what we need; and from where Ray cannot start."""
+"""A run from a folder in which things are called as we are, or as what we need; and from where Ray cannot start.
+
+test_quickstart starts a Ray in such a folder.
+"""
 
 from __future__ import annotations
 
@@ -13,42 +16,27 @@ import pytest
 
 from emoray.exit_codes import OK, WRONG
 from emoray.store import RunFolder
+from tests.e2e.conftest import installed, shadows
 from tests.programs import ROOT, free_port
 
 pytestmark = pytest.mark.cluster
-COMMAND = """
-import sys
-sys.path.append({root!r})  # as a clone is found that was installed with -e: after all others
-from emoray.cli import main
-sys.exit(main())
-"""
 HIDE = """
 for device in null zero random urandom
 do touch "$0/$device"; mount --bind "/dev/$device" "$0/$device"
 done
 mount --rbind "$0" /dev && exec "$@"
 """
-SHADOW = "raise SystemExit('this is another {name}')\n"
 Spec = Callable[..., Path]
 
 
 @pytest.fixture
 def elsewhere(tmp_path: Path) -> Path:
-    """A folder that a clone lies in, among files that somebody tried things in."""
-    folder = tmp_path / "elsewhere"
-    (folder / "emoray" / "jobs").mkdir(parents=True)
-    for name in ("numpy", "torch", "random", "pyarrow", "ray"):
-        (folder / f"{name}.py").write_text(SHADOW.format(name=name))
-    return folder
+    return shadows(tmp_path / "elsewhere")
 
 
 @pytest.fixture
 def emoray(tmp_path: Path) -> list[str]:
-    """The command, as pip makes it: Python looks first where that lies."""
-    command = tmp_path / "bin" / "emoray"
-    command.parent.mkdir()
-    command.write_text(COMMAND.format(root=str(ROOT)))
-    return [sys.executable, str(command)]
+    return installed(tmp_path / "bin")
 
 
 def ended(command: list[str], spec: Path, cwd: Path, *more: str, **env: str | None) -> subprocess.CompletedProcess[str]:
@@ -72,19 +60,9 @@ def settled(spec: Path) -> int:
     return RunFolder(str(spec.with_name("run"))).rows("r", "a").counts().answered
 
 
-def test_the_command_runs_where_a_folder_and_a_file_are_called_emoray(
-    emoray: list[str], elsewhere: Path, spec: Spec
+def test_the_module_runs_among_files_that_are_called_as_what_we_need_and_joins_a_cluster(
+    elsewhere: Path, spec: Spec, two_cpus: str
 ) -> None:
-    (elsewhere / "emoray.py").write_text(SHADOW.format(name="emoray"))
-    path = spec()
-    done = ended(emoray, path, elsewhere, PYTHONPATH=None)
-
-    assert done.returncode == OK, done.stderr
-    assert settled(path) == 6
-    assert done.stderr.splitlines()[0] == "starting Ray …"
-
-
-def test_the_module_runs_there_and_joins_a_cluster(elsewhere: Path, spec: Spec, two_cpus: str) -> None:
     path = spec()
     done = ended([sys.executable, "-m", "emoray"], path, elsewhere, PYTHONPATH=str(ROOT), RAY_ADDRESS=two_cpus)
 

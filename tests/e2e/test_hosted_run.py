@@ -6,13 +6,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.request import urlopen
 
 import pandas as pd
@@ -20,10 +20,11 @@ import pytest
 
 from emoray import rows
 from emoray.rehearsal.batches import BatchManners
+from emoray.rehearsal.faults import Fault, Plan
 from emoray.rehearsal.provider import Manners, Provider
 from emoray.status import status
 from emoray.store import RunFolder
-from tests.programs import EMORAY, KEY, KEY_ENV, Start
+from tests.programs import EMORAY, KEY, KEY_ENV, LINE_KEY_ENV, Here, Start
 
 pytestmark = pytest.mark.cluster
 
@@ -73,17 +74,29 @@ def ended(
 
 
 @pytest.fixture
+def keyed_here(here: Here, monkeypatch: pytest.MonkeyPatch) -> Here:
+    """A command in this process, which has the key."""
+    monkeypatch.setenv(KEY_ENV, KEY)
+    return here
+
+
+@pytest.fixture
 def spec(tmp_path: Path) -> Callable[..., Path]:
-    def write(base_url: str, host: str = "hosted_api", timeout_s: float = 600.0) -> Path:
+    def write(base_url: str, host: str = "hosted_api", timeout_s: float = 600.0, *, key_env: str = KEY_ENV) -> Path:
         path = tmp_path / "spec.yaml"
-        path.write_text(SPEC.format(base_url=base_url, host=host, key_env=KEY_ENV, timeout_s=timeout_s))
+        path.write_text(SPEC.format(base_url=base_url, host=host, key_env=key_env, timeout_s=timeout_s))
         return path
 
     return write
 
 
 def test_a_storm_leaves_answers_and_typed_failures_and_the_next_run_settles_the_rest(
-    run: Run, start: Start, spec: Callable[..., Path], tmp_path: Path
+    run: Run,
+    keyed_here: Here,
+    start: Start,
+    spec: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
     folder = RunFolder(str(tmp_path / "run"))
     stormy = run(spec(provider(start, "--storm", "0.3"), timeout_s=1.0), folder, "-v")  # some of it hangs
@@ -100,47 +113,19 @@ def test_a_storm_leaves_answers_and_typed_failures_and_the_next_run_settles_the_
         "malformed", "empty",
     }  # fmt: skip
 
-    calm = run(spec(provider(start)), folder)
-
-    assert calm.returncode == 0, calm.stderr
+    capsys.readouterr()
+    assert keyed_here("run", str(spec(provider(start))), "--out", folder.uri) == 0
+    calm = capsys.readouterr()
     counts = folder.answers("a").counts()
     assert (counts.answered, dict(counts.failed), counts.spare) == (CELLS, {}, 0)
-    _no_key_in(tmp_path, stormy.stdout + stormy.stderr + calm.stdout + calm.stderr)
+    _no_key_in(tmp_path, stormy.stdout + stormy.stderr + calm.out + calm.err)
 
 
-def test_a_wrong_key_ends_the_lane_with_one_sentence_that_does_not_hold_the_key(
+def test_a_key_with_a_line_break_at_its_end_works(
     run: Run, start: Start, spec: Callable[..., Path], tmp_path: Path
 ) -> None:
-    folder = RunFolder(str(tmp_path / "run"))
-    done = run(spec(provider(start, "--fault", "auth=1")), folder)
-
-    assert done.returncode == 3
-    assert "refuses the key in EMORAY_TEST_KEY" in done.stderr
-    assert folder.answers("a").counts().answered == 0
-    _no_key_in(tmp_path, done.stdout + done.stderr)
-
-
-def test_a_model_that_refuses_every_ask_ends_its_lane_soon_and_all_say_why(
-    run: Run, start: Start, spec: Callable[..., Path], tmp_path: Path
-) -> None:
-    folder, url = RunFolder(str(tmp_path / "run")), provider(start, "--fault", "bad_request=1")
-    done = run(spec(url), folder)
-
-    assert done.returncode == 3
-    said = "Unsupported value: 'temperature'."
-    assert f"refused the first 20 asks of model 'a' alike (400: {said}); check sampling" in done.stderr
-    assert f"a: bad_request, for example: 400: {said}" in done.stderr
-    with urlopen(url.replace("/v1", "/emoray/counters")) as counters:
-        assert 20 <= json.load(counters)["requests"] < CELLS
-    told = status(folder).text()
-    assert "asked no more: " in told
-    assert f"bad_request, for example: 400: {said}" in told
-    page = (tmp_path / "run" / "report" / "report.html").read_text()
-    assert "Unsupported value: &#39;temperature&#39;." in page
-
-
-def test_a_key_with_a_line_break_at_its_end_works(start: Start, spec: Callable[..., Path], tmp_path: Path) -> None:
-    done = ended(spec(provider(start)), RunFolder(str(tmp_path / "run")), key=f"{KEY}\n")
+    path = spec(provider(start), key_env=LINE_KEY_ENV)
+    done = run(path, RunFolder(str(tmp_path / "run")), key=None, **{LINE_KEY_ENV: f"{KEY}\n"})
 
     assert done.returncode == 0, done.stderr
     _no_key_in(tmp_path, done.stdout + done.stderr)
@@ -169,7 +154,7 @@ def test_a_key_that_is_not_set_is_said_before_anything_is_written(
 
 
 def test_money_runs_out_before_the_cap_is_passed_and_more_money_goes_on(
-    run: Run, start: Start, spec: Callable[..., Path], tmp_path: Path
+    run: Run, keyed_here: Here, start: Start, spec: Callable[..., Path], tmp_path: Path
 ) -> None:
     folder, path = RunFolder(str(tmp_path / "run")), spec(provider(start))
     poor = run(path, folder, "--max-cost", "0.03")
@@ -180,58 +165,9 @@ def test_money_runs_out_before_the_cap_is_passed_and_more_money_goes_on(
     assert 0 < before.cost_usd <= 0.03
     assert "0.03" in poor.stderr  # the cap, in the sentence that says why
 
-    rich = run(path, folder, "--max-cost", "5")
-
-    assert rich.returncode == 0, rich.stderr
+    assert keyed_here("run", str(path), "--out", folder.uri, "--max-cost", "5") == 0
     assert folder.answers("a").counts().answered == CELLS
     assert folder.answers("a").counts().spare == 0
-
-
-def test_odd_replies_become_rows_at_the_first_attempt_and_reasoning_is_in_no_answer(
-    run: Run, start: Start, spec: Callable[..., Path], tmp_path: Path
-) -> None:
-    """Half an emoji as JSON can spell it, tokens that are no numbers, and reasoning between tags."""
-    folder = RunFolder(str(tmp_path / "run"))
-    odd = ("--fault", "surrogate=0.3", "--fault", "odd_usage=0.3", "--fault", "think=0.3")
-    done = run(spec(provider(start, *odd)), folder)
-
-    assert done.returncode == 0, done.stderr
-    table = folder.answers("a").read()
-    assert (table.num_rows, set(table["outcome"].to_pylist())) == (CELLS, {rows.ANSWERED})
-    assert set(table["attempts"].to_pylist()) == {1}
-    assert table["prompt_tokens"].null_count == table["cost_usd"].null_count == 0
-    assert any(answer.endswith("\ufffd") for answer in table["answer"].to_pylist())
-    assert not any("think" in answer for answer in table["answer"].to_pylist())
-    assert set(table["reasoning"].to_pylist()) == {None, "How would that feel?"}
-    assert set(table["finish_reason_raw"].to_pylist()) == {"stop", "stop\ufffd"}
-    assert folder.rows("r", "a").counts().answered == CELLS
-    assert len(pd.read_parquet(tmp_path / "run" / "answers")) == CELLS
-
-
-def test_what_is_no_answer_is_a_typed_failure_with_the_providers_word_for_it(
-    run: Run, start: Start, spec: Callable[..., Path], tmp_path: Path
-) -> None:
-    folder = RunFolder(str(tmp_path / "run"))
-    broken = provider(start, "--fault", "aborted=0.2", "--fault", "think_cut=0.2", "--fault", "error_200=0.2")
-    done = run(spec(broken), folder, "--set", "retry.attempts=1")
-
-    assert done.returncode == 3, done.stderr
-    table = folder.answers("a").read().to_pylist()
-    found = {(row["outcome"], row["finish_reason_raw"]) for row in table}
-    assert found == {(rows.ANSWERED, "stop"), ("overloaded", "abort"), ("empty", "length"), ("overloaded", None)}
-    for row in table:
-        assert (row["answer"] is None) == (row["outcome"] != rows.ANSWERED)
-        assert (row["cost_usd"] is None) == ("Provider returned error" in (row["error"] or ""))
-
-
-def test_a_batch_brings_the_same_rows(run: Run, start: Start, spec: Callable[..., Path], tmp_path: Path) -> None:
-    folder = RunFolder(str(tmp_path / "run"))
-    done = run(spec(provider(start), host="batch_api"), folder)
-
-    assert done.returncode == 0, done.stderr
-    assert folder.rows("r", "a").counts().answered == CELLS
-    assert set(folder.answers("a").read(["host"])["host"].to_pylist()) == {"batch_api"}
-    _no_key_in(tmp_path, done.stdout + done.stderr)
 
 
 def test_a_batch_that_is_completed_before_its_answers_are_there_is_waited_for_and_status_says_so(
@@ -263,6 +199,104 @@ def test_a_batch_that_is_completed_before_its_answers_are_there_is_waited_for_an
     assert done.returncode == 0, done.stderr
     assert folder.answers("a").counts().answered == CELLS
     assert set(server.counters.asked.values()) == {1}
+
+
+# ── one run over five models, each behind a provider of its own that does one thing wrong, or nothing ────────────────
+
+FAULTS = {
+    "wrong_key": {Fault.AUTH: 1.0},
+    "refused": {Fault.BAD_REQUEST: 1.0},
+    "odd": {Fault.SURROGATE: 0.3, Fault.ODD_USAGE: 0.3, Fault.THINK: 0.3},
+    "broken": {Fault.ABORTED: 0.2, Fault.THINK_CUT: 0.2, Fault.ERROR_200: 0.2},
+    "batch": {},
+}
+FIVE = """
+name: five
+accounts: {{{accounts}}}
+models: [{models}]
+states: 3
+repetitions: 4
+retry: {{attempts: 1}}
+readers: [{{kind: scripted, name: r}}]
+"""
+
+
+class Five(NamedTuple):
+    folder: RunFolder
+    urls: dict[str, str]  # of the models' providers
+    code: int
+    said: str
+    complained: str
+
+
+@pytest.fixture(scope="module")
+def five(two_cpus: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Five]:
+    place = tmp_path_factory.mktemp("five")
+    path, folder = place / "spec.yaml", RunFolder(str(place / "run"))
+    with ExitStack() as stack:
+        servers = {name: Provider(Manners(Plan(1, chances))) for name, chances in FAULTS.items()}
+        urls = {name: stack.enter_context(server).base_url for name, server in servers.items()}
+        accounts = ", ".join(f'{name}: {{base_url: "{url}", key_env: {KEY_ENV}}}' for name, url in urls.items())
+        models = ", ".join(
+            f"{{name: {name}, host: {'batch_api' if name == 'batch' else 'hosted_api'}, account: {name}, id: gpt-4o}}"
+            for name in urls
+        )
+        path.write_text(FIVE.format(accounts=accounts, models=models))
+        done = ended(path, folder, RAY_ADDRESS=two_cpus)
+        yield Five(folder, urls, done.returncode, done.stdout, done.stderr)
+
+
+def test_the_run_says_that_cells_are_owed_and_nothing_that_it_says_or_writes_holds_the_key(five: Five) -> None:
+    assert five.code == 3, five.complained
+    _no_key_in(Path(five.folder.uri), five.said + five.complained)
+
+
+def test_a_wrong_key_ends_the_lane_with_one_sentence(five: Five) -> None:
+    assert "refuses the key in EMORAY_TEST_KEY" in five.complained
+    assert five.folder.answers("wrong_key").counts().answered == 0
+
+
+def test_a_model_that_refuses_every_ask_ends_its_lane_soon_and_all_say_why(five: Five) -> None:
+    said = "Unsupported value: 'temperature'."
+    assert f"refused the first 20 asks of model 'refused' alike (400: {said}); check sampling" in five.complained
+    assert f"refused: bad_request, for example: 400: {said}" in five.complained
+    with urlopen(five.urls["refused"].replace("/v1", "/emoray/counters")) as counters:
+        assert 20 <= json.load(counters)["requests"] < CELLS
+    told = status(five.folder).text()
+    assert "asked no more: " in told
+    assert f"bad_request, for example: 400: {said}" in told
+    page = (Path(five.folder.uri) / "report" / "report.html").read_text()
+    assert "Unsupported value: &#39;temperature&#39;." in page
+
+
+def test_odd_replies_become_rows_at_the_first_attempt_and_reasoning_is_in_no_answer(five: Five) -> None:
+    """Half an emoji as JSON can spell it, tokens that are no numbers, and reasoning between tags."""
+    table = five.folder.answers("odd").read()
+
+    assert (table.num_rows, set(table["outcome"].to_pylist())) == (CELLS, {rows.ANSWERED})
+    assert set(table["attempts"].to_pylist()) == {1}
+    assert table["prompt_tokens"].null_count == table["cost_usd"].null_count == 0
+    assert any(answer.endswith("\ufffd") for answer in table["answer"].to_pylist())
+    assert not any("think" in answer for answer in table["answer"].to_pylist())
+    assert set(table["reasoning"].to_pylist()) == {None, "How would that feel?"}
+    assert set(table["finish_reason_raw"].to_pylist()) == {"stop", "stop\ufffd"}
+    assert five.folder.rows("r", "odd").counts().answered == CELLS
+    assert (pd.read_parquet(Path(five.folder.uri) / "answers")["model_folder"] == "m-odd").sum() == CELLS
+
+
+def test_what_is_no_answer_is_a_typed_failure_with_the_providers_word_for_it(five: Five) -> None:
+    table = five.folder.answers("broken").read().to_pylist()
+
+    found = {(row["outcome"], row["finish_reason_raw"]) for row in table}
+    assert found == {(rows.ANSWERED, "stop"), ("overloaded", "abort"), ("empty", "length"), ("overloaded", None)}
+    for row in table:
+        assert (row["answer"] is None) == (row["outcome"] != rows.ANSWERED)
+        assert (row["cost_usd"] is None) == ("Provider returned error" in (row["error"] or ""))
+
+
+def test_a_batch_brings_the_same_rows(five: Five) -> None:
+    assert five.folder.rows("r", "batch").counts().answered == CELLS
+    assert set(five.folder.answers("batch").read(["host"])["host"].to_pylist()) == {"batch_api"}
 
 
 def _no_key_in(folder: Path, said: str) -> None:

@@ -1,9 +1,13 @@
-"""The quickstart as a new user runs it, with one repetition: the embedded models answer and read for real."""
+"""The quickstart as a new user runs it, with one repetition: the embedded models answer and read for real.
+
+He may stand where a folder and a file are called emoray, and others as libraries that we need.
+"""
 
 from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -15,7 +19,8 @@ from emoray.spec import load
 from emoray.store import RunFolder
 from emoray.study.goemotions import LABELS
 from emoray.study.prompts import prompts
-from tests.programs import EMORAY, ROOT
+from tests.e2e.conftest import installed, shadow, shadows
+from tests.programs import ROOT
 
 pytestmark = pytest.mark.cluster
 SPEC = str(ROOT / "jobs" / "quickstart.yaml")
@@ -34,9 +39,12 @@ Quickstart = tuple[RunFolder, subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="module")
 def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Quickstart:
-    folder = RunFolder(str(tmp_path_factory.mktemp("quickstart") / "run"))
-    command = [*EMORAY, "run", SPEC, *ONCE, "--out", folder.uri]
-    return folder, subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    place = tmp_path_factory.mktemp("quickstart")
+    folder, there = RunFolder(str(place / "run")), shadows(place / "there")
+    shadow(there, "emoray")
+    command = [*installed(place / "bin"), "run", SPEC, *ONCE, "--out", folder.uri]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return folder, subprocess.run(command, capture_output=True, text=True, cwd=there, env=environment)
 
 
 def test_it_ends_with_a_table_and_a_report_and_keeps_ray_quiet(quickstart: Quickstart) -> None:
