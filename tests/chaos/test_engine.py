@@ -1,4 +1,4 @@
-"""A run on two real vLLM engines, on a CPU; one of them is killed."""
+"""A run on real vLLM engines, on a CPU; one is killed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ pytestmark = [
 SPEC = """
 name: killed
 models:
-- {{name: a, host: vllm, id: {model}, device: cpu, dtype: float32, max_num_seqs: {at_once}, cpus: 0.5, replicas: 2}}
+- {{name: a, host: vllm, id: {model}, device: cpu, dtype: float32, cpus: 0.5,
+    max_num_seqs: {at_once}, replicas: {engines}}}
 states: 3
 questions: [freedom, art]
 repetitions: {repetitions}
@@ -33,26 +34,26 @@ readers: [{{kind: scripted, name: r}}]
 """
 
 
-def tiny(folder: Path) -> tuple[Path, int, int]:
-    """(a random model, which writes until it is cut off, how many answers at once, repetitions)."""
-    return tiny_llama(folder), 8, 160
+def tiny(folder: Path) -> tuple[Path, int, int, int]:
+    """(a random model, which writes until it is cut off, its engines, how many answers at once, repetitions)."""
+    return tiny_llama(folder), 1, 8, 20
 
 
-def embedded(_: Path) -> tuple[Path, int, int]:
+def embedded(_: Path) -> tuple[Path, int, int, int]:
     """Its answers are short: one at a time, so that there is something left to kill when both engines are there."""
-    return generator_path(), 1, 80
+    return generator_path(), 2, 1, 80
 
 
 @pytest.mark.parametrize("made", [tiny, pytest.param(embedded, marks=pytest.mark.campaign)])
 def test_an_engine_killed_on_the_way_is_started_again_and_every_cell_is_settled_once(
-    made: Callable[[Path], tuple[Path, int, int]], join: Start, tmp_path: Path
+    made: Callable[[Path], tuple[Path, int, int, int]], join: Start, tmp_path: Path
 ) -> None:
     spec = tmp_path / "spec.yaml"
-    model, at_once, repetitions = made(tmp_path / "model")
-    spec.write_text(SPEC.format(model=model, at_once=at_once, repetitions=repetitions))
+    model, engines, at_once, repetitions = made(tmp_path / "model")
+    spec.write_text(SPEC.format(model=model, engines=engines, at_once=at_once, repetitions=repetitions))
     folder = RunFolder(str(tmp_path / "run"))
     running = join([*EMORAY, "run", str(spec), "--out", folder.uri])
-    until(lambda: len(folder.answers("a").settled()) > 20 and len(_engines()) == 2, running, 0.1)
+    until(lambda: len(folder.answers("a").settled()) > 0 and len(_engines()) == engines, running, 0.1)
 
     victim = _engines()[0]
     victim.kill()

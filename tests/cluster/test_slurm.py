@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from emoray.store import RunFolder
-from tests.programs import EMORAY, ROOT, Start, until
+from tests.programs import ROOT, Here, Start, until
 
 pytestmark = pytest.mark.cluster
 SRUN = """#!/bin/sh
@@ -57,9 +57,10 @@ class Allocation:
     def run(self, job: int, nodes: str) -> subprocess.Popen[str]:
         return self.sbatch(job, nodes, ROOT, str(self._spec), "--out", self.folder.uri)
 
-    def resumed(self, begin: Start) -> subprocess.Popen[str]:
-        """The same run, wherever it goes on."""
-        return begin([*EMORAY, "run", str(self._spec), "--out", self.folder.uri])
+    def resumed(self, here: Here) -> int:
+        """The exit code of the same run, which goes on here and waits for no model any more."""
+        self._spec.write_text(SPEC.replace("latency_s: 1.0", "latency_s: 0.0"))
+        return here("run", str(self._spec), "--out", self.folder.uri)
 
     def sbatch(self, job: int, nodes: str, checkout: Path, *words: str) -> subprocess.Popen[str]:
         return self._start(
@@ -80,7 +81,7 @@ def slurm(tmp_path: Path, start: Start) -> Allocation:
     return Allocation(tmp_path, start)
 
 
-def test_a_run_that_is_told_to_end_is_queued_again_and_goes_on(slurm: Allocation, join: Start) -> None:
+def test_a_run_that_is_told_to_end_is_queued_again_and_goes_on(slurm: Allocation, here: Here) -> None:
     job = slurm.run(4711, "n1,n2")
     until(lambda: slurm.settled() > 20, job)
     job.send_signal(signal.SIGUSR1)  # its time is nearly up
@@ -88,8 +89,7 @@ def test_a_run_that_is_told_to_end_is_queued_again_and_goes_on(slurm: Allocation
     assert job.returncode == 130, out + err
     assert slurm.calls() == ["requeue 4711"]
 
-    again = slurm.resumed(join)
-    assert again.wait() == 0, again.communicate()
+    assert slurm.resumed(here) == 0
     attempts = (slurm.folder.manifest() or {})["attempts"]
     assert [attempt["end"].partition(":")[0] for attempt in attempts] == ["stopped", "finished"]
     assert attempts[1]["settled_before"]["a"] > 20

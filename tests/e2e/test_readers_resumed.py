@@ -11,7 +11,7 @@ import pytest
 from emoray.rehearsal.provider import Manners, Provider
 from emoray.store import RunFolder
 from emoray.tabs import lost_usd
-from tests.programs import EMORAY, Start, until
+from tests.programs import EMORAY, Here, Start, until
 
 pytestmark = pytest.mark.cluster
 SPEC = """
@@ -22,7 +22,7 @@ states: 3
 questions: [freedom, art]
 repetitions: 40
 readers:
-- {{kind: goemotions, name: one}}
+- {{kind: scripted, name: one}}
 - {{kind: scripted, name: two}}
 - kind: judge
   name: judge
@@ -35,28 +35,25 @@ GOOD = json.dumps({"valence": 0.4, "arousal": 0.3, "confidence": 0.7})
 
 @pytest.fixture
 def provider() -> Any:
-    """A server that judges, slowly; every ninth reply is no reading."""
+    """A server that judges, slowly; of the first replies, as many as there are cells, every ninth is no reading."""
     asked: list[str] = []
 
     async def speak(body: dict[str, Any]) -> str:
         asked.append(body["messages"][-1]["content"])
-        return "I would rather not say." if len(asked) % 9 == 0 else GOOD
+        return "I would rather not say." if len(asked) % 9 == 0 and len(asked) <= CELLS else GOOD
 
     with Provider(Manners(latency_s=0.3), speak) as server:
         server.asked = asked  # type: ignore[attr-defined]
         yield server
 
 
-def command(path: Path, folder: RunFolder) -> list[str]:
-    return [*EMORAY, "run", str(path), "--out", folder.uri]
-
-
 def test_a_killed_run_goes_on_and_asks_no_answer_and_hardly_a_judgement_again(
-    provider: Any, join: Start, tmp_path: Path
+    provider: Any, join: Start, here: Here, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     path, folder = tmp_path / "spec.yaml", RunFolder(str(tmp_path / "run"))
     path.write_text(SPEC.format(url=provider.base_url))
-    process = join(command(path, folder))
+    command = ["run", str(path), "--out", folder.uri]
+    process = join([*EMORAY, *command])
     until(lambda: folder.exists() and folder.rows("judge", "a").counts().answered >= 32, process)
 
     process.kill()
@@ -65,15 +62,9 @@ def test_a_killed_run_goes_on_and_asks_no_answer_and_hardly_a_judgement_again(
     before = {row["key"]: row for row in folder.answers("a").read().to_pylist()}
     judged = folder.rows("judge", "a").counts().answered
     assert 32 <= judged < CELLS
-    for _ in range(6):  # what could not be parsed is owed, and the next run asks it again
-        again = join(command(path, folder))
-        _, said = again.communicate()
-        assert again.returncode in (0, 3), said
-        if again.returncode == 0:
-            break
-        assert "cells are still owed" in said
-
-    assert again.returncode == 0
+    assert here(*command) == 3
+    assert "cells are still owed" in capsys.readouterr().err  # what could not be parsed
+    assert here(*command) == 0  # and the next run asks it again
     answers = {row["key"]: row for row in folder.answers("a").read().to_pylist()}
     assert len(answers) == CELLS
     assert {key: answers[key] for key in before} == before

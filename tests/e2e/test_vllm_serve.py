@@ -6,7 +6,7 @@ import importlib.util
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import pytest
 from emoray import rows
 from emoray.store import RunFolder
 from tests.hosts.vllm_tiny import tiny_llama
-from tests.programs import EMORAY, KEY, KEY_ENV, Start, free_port, healthy, until
+from tests.programs import KEY, KEY_ENV, Here, free_port, healthy, until
 
 pytestmark = [
     pytest.mark.cluster,
@@ -66,13 +66,17 @@ def base_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         server.wait()
 
 
-def run(join: Start, base_url: str, folder: Path, model: str = SERVED) -> tuple[int, str]:
-    """Its exit code, and what it said of what went wrong."""
-    spec = folder.with_suffix(".yaml")
-    spec.write_text(SPEC.format(base_url=base_url, id=model, key_env=KEY_ENV))
-    running = join([*EMORAY, "run", str(spec), "--out", str(folder)], **{KEY_ENV: KEY})
-    _, said = running.communicate()
-    return running.returncode, said
+@pytest.fixture
+def run(here: Here, base_url: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """The exit code of a run into a folder."""
+    monkeypatch.setenv(KEY_ENV, KEY)
+
+    def call(folder: Path, model: str = SERVED) -> int:
+        spec = folder.with_suffix(".yaml")
+        spec.write_text(SPEC.format(base_url=base_url, id=model, key_env=KEY_ENV))
+        return here("run", str(spec), "--out", str(folder))
+
+    return call
 
 
 def said(folder: Path) -> dict[str, dict[str, Any]]:
@@ -83,11 +87,10 @@ def said(folder: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def test_every_cell_is_answered_and_its_seed_says_the_same_again(join: Start, base_url: str, tmp_path: Path) -> None:
+def test_every_cell_is_answered_and_its_seed_says_the_same_again(run: Callable[..., int], tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
-    done = [run(join, base_url, folder) for folder in (first, second)]
 
-    assert [code for code, _ in done] == [0, 0], done
+    assert [run(folder) for folder in (first, second)] == [0, 0]
     answers = said(first)
     assert len(answers) == CELLS
     for row in answers.values():
@@ -105,11 +108,11 @@ def test_every_cell_is_answered_and_its_seed_says_the_same_again(join: Start, ba
 
 
 def test_a_model_that_the_server_does_not_have_ends_the_lane_in_one_sentence(
-    join: Start, base_url: str, tmp_path: Path
+    run: Callable[..., int], base_url: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    code, complained = run(join, base_url, tmp_path / "run", model="no-such-model")
+    assert run(tmp_path / "run", model="no-such-model") == 3
 
-    assert code == 3
+    complained = capsys.readouterr().err
     assert f"{base_url} has no model 'no-such-model'" in complained
     assert "correct the id of model 'a'" in complained
     assert RunFolder(str(tmp_path / "run")).answers("a").counts().answered == 0
