@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import logging
 import os
@@ -20,6 +21,7 @@ from emoray.rows import SAID
 from emoray.status import status
 from emoray.store import Name, Part, RunFolder, encoded
 from emoray.study.prompts import Prompt
+from emoray.tabs import PartTab, book, lost_usd
 from tests import runs
 from tests.power_cut import Recording, build
 
@@ -27,6 +29,7 @@ Does = Callable[[RunFolder, Recording], None]
 Holds = Callable[[RunFolder, Sequence[Hashable]], None]
 ASKED = runs.asked()[:9]
 USD = 0.01  # each
+AT_MOST = 0.05  # of a request that is under way
 LATER = 4e9  # seconds since 1970
 
 
@@ -74,6 +77,25 @@ def a_torn_file_is_set_aside(folder: RunFolder, recording: Recording) -> None:
     assert part.repair()
 
 
+def money_is_spent_and_booked(folder: RunFolder, recording: Recording) -> None:
+    """The answer of the last request never comes; twice the run is resumed, which books and compacts."""
+    part = runs.begun(Path(folder.uri)).answers("a")
+    with Journal(part, "actor", schema=SAID) as journal:
+        asyncio.run(_pays(PartTab(lambda: (part, journal.writer)), journal, recording))
+    for _resumed in range(2):
+        book(part)
+        compact(part)
+
+
+async def _pays(tab: PartTab, journal: Journal, recording: Recording) -> None:
+    for prompt in ASKED[:2]:
+        await tab.may_cost(AT_MOST)
+        journal.append(runs.said([prompt])).result(60)
+        await tab.did_cost(AT_MOST, USD)
+        recording.promise(prompt.key)
+    await tab.may_cost(AT_MOST)
+
+
 def a_manifest_is_rewritten(folder: RunFolder, recording: Recording) -> None:
     runs.begun(Path(folder.uri))
     for number in range(3):
@@ -110,6 +132,20 @@ def every_promised_answer_is_there_once(folder: RunFolder, promised: Sequence[Ha
     assert keys(part) == sorted(prompt.key for prompt in ASKED)
     assert _money(part) == pytest.approx(USD * len(ASKED))
     assert len(part.files()) == 1
+
+
+def all_money_that_was_spent_is_told_once(folder: RunFolder, promised: Sequence[Hashable]) -> None:
+    part = folder.answers("a")
+    told = _told(part) if folder.exists() else 0.0
+    assert USD * len(promised) - 1e-9 <= told <= 2 * USD + AT_MOST + 1e-9
+    for _resumed in range(2):
+        book(part)
+        compact(part)
+        assert _told(part) == pytest.approx(told)
+
+
+def _told(part: Part) -> float:
+    return part.counts().cost_usd + lost_usd(part)
 
 
 def _money(part: Part) -> float:
@@ -173,6 +209,13 @@ def test_no_power_cut_takes_an_answer_or_doubles_one(
     does: Does, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert list(violations(does, every_promised_answer_is_there_once, tmp_path / "disk", monkeypatch)) == []
+
+
+def test_no_power_cut_takes_money_out_of_the_books_or_doubles_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holds = all_money_that_was_spent_is_told_once
+    assert list(violations(money_is_spent_and_booked, holds, tmp_path / "disk", monkeypatch)) == []
 
 
 def test_no_power_cut_takes_a_manifest_or_cuts_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
