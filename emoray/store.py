@@ -66,6 +66,7 @@ log = logging.getLogger(__name__)
 
 ENDING = ".parquet"
 LANES = "lanes.json"
+TABS = "tabs"
 _TORN = "torn"  # apart: Polars reads no folder that holds anything but Parquet
 _BEGINNINGS = {"model": "model_folder=m-", "reader": "reader_folder=r-"}  # of the folders of a model, of a reader
 _OLD_BEGINNINGS = {"model": "model=", "reader": "reader="}
@@ -666,15 +667,19 @@ class Part:
         return pa.schema([self.schema.field(name) for name in columns])
 
     def sweep(self, before_ns: int) -> None:
-        """Delete what is not whole and was written before `before_ns` (since 1970). For a run that holds the lease."""
-        for info in self.folder.infos(self.relative):
-            if info.mtime_ns is None or info.mtime_ns >= before_ns:
-                continue
-            if info.base_name.startswith(".") and _HALF in info.base_name:
-                self.delete(info.base_name)
-            elif info.base_name.startswith(".compact-"):
-                with telling("delete", self.where(info.base_name)), suppress(FileNotFoundError):
-                    self.folder.fs.delete_dir(self.path(info.base_name))
+        """Delete what is not whole and was written before `before_ns` (since 1970), also of its tabs. For a run that
+        holds the lease.
+        """
+        for place in (self.relative, f"{TABS}/{self.relative}"):
+            for info in self.folder.infos(place):
+                if info.mtime_ns is None or info.mtime_ns >= before_ns:
+                    continue
+                path = f"{place}/{info.base_name}"
+                if info.base_name.startswith(".") and _HALF in info.base_name:
+                    self.folder.delete(path)
+                elif info.base_name.startswith(".compact-"):
+                    with telling("delete", self.where(info.base_name)), suppress(FileNotFoundError):
+                        self.folder.fs.delete_dir(self.folder.path(path))
 
     def _restless(self) -> str:
         return (

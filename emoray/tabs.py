@@ -22,6 +22,7 @@ from a backup) are taken off as well, and of what a backup brings back of tabs n
     lost = booked − rows of the same writer in other files
 
 A tab of which nothing was lost is deleted; should a backup bring it back, a compacted file tells that it has its rows.
+Booked is what was written until then: of an actor that still asks after its lease was taken over nobody has the rest.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -44,11 +45,10 @@ from emoray.generations import Files
 from emoray.hosts import HostDown
 from emoray.journal import in_name, insist
 from emoray.resume import Keys, Spent
-from emoray.store import Name, Part, RunFolder, StoreError, telling
+from emoray.store import TABS, Name, Part, RunFolder, StoreError, telling
 
 log = logging.getLogger(__name__)
 
-_FOLDER = "tabs"
 _ENDING = ".json"
 _NAMED = re.compile(r"(?P<writer>[^.].*?)(?:\.booked-(?P<turn>\d+))?\.json")
 _LISTINGS = 20  # how often who reads looks again while tabs are booked under its eyes
@@ -166,7 +166,7 @@ class _Kept:
 
     named: _Named
     usd: float
-    less: Files | None = None  # the files whose rows are taken off it; None: all that there are
+    less: Files = field(default_factory=Files)  # the files whose rows are taken off already
     booked: bool = False
 
 
@@ -180,7 +180,7 @@ class _Lost:
 
     def booked(self) -> str:
         """As a file says it."""
-        less = Files.union([self.kept.less or Files(), *(one.files for one in self.rows)])
+        less = Files.union([self.kept.less, *(one.files for one in self.rows)])
         return json.dumps({"lost_usd": self.usd, "less": less.packed()})
 
 
@@ -199,7 +199,7 @@ def lost_usd(part: Part, attempt: str = "", *, but: str | None = None) -> float:
 
 def lost(folder: RunFolder, attempt: str = "", *, but: str | None = None) -> dict[tuple[str, str | None], float]:
     """The same by (model, judge that read it; None: the model itself), also of parts that have no row."""
-    asked: list[tuple[str, str | None]] = [(model, None) for model in folder.models(f"{_FOLDER}/answers")]
+    asked: list[tuple[str, str | None]] = [(model, None) for model in folder.models(f"{TABS}/answers")]
     for reader in judges_with_tabs(folder):
         beside = _place(folder.rows(reader, "any")).rpartition("/")[0]
         asked += [(model, reader) for model in folder.models(beside)]
@@ -208,7 +208,7 @@ def lost(folder: RunFolder, attempt: str = "", *, but: str | None = None) -> dic
 
 def judges_with_tabs(folder: RunFolder) -> list[str]:
     """Those that were ever asked for money, sorted."""
-    return folder.readers(f"{_FOLDER}/rows")
+    return folder.readers(f"{TABS}/rows")
 
 
 def lost_by_model(folder: RunFolder, attempt: str = "", *, but: str | None = None) -> dict[str, float]:
@@ -227,7 +227,7 @@ def book(part: Part) -> None:
     """
     for one in list(_lost(part)):
         named, booked = one.kept.named, one.kept.booked
-        if one.rows if booked else one.usd:
+        if one.rows if booked else one.usd or not one.rows:  # without a row no compaction tells of its writer
             part.folder.write_text(f"{_place(part)}/{replace(named, turn=named.turn + 1)}", one.booked())
         stays = booked and not one.rows
         for name in named.older if stays else (str(named), *named.older):
@@ -243,8 +243,6 @@ def _lost(part: Part) -> Iterator[_Lost]:
 
 
 def _taken_off(part: Part, kept: _Kept, rows: Sequence[Keys], compacted: Mapping[str, Any]) -> _Lost:
-    if kept.less is None:
-        return _Lost(kept, kept.usd, ())
     if not kept.booked and kept.named.writer in compacted:  # a backup: it was booked before, and nothing was lost
         return _Lost(kept, 0.0, ())
     new = [one for one in rows if not kept.less.has(one.files)]
@@ -306,7 +304,7 @@ def _read(named: _Named, raw: bytes) -> _Kept | None:
         told: Any = json.loads(raw)
         booked = "lost_usd" in told
         usd = float(told["lost_usd" if booked else "usd"])
-        less = Files.unpacked(told["less"]) if "less" in told else None if booked else Files()
+        less = Files.unpacked(told["less"]) if booked else Files()
     except (ValueError, TypeError, KeyError):
         return None
     return _Kept(named, usd, less, booked) if math.isfinite(usd) and usd >= 0 else None
@@ -317,4 +315,4 @@ def _line(usd: float) -> str:
 
 
 def _place(part: Part) -> str:
-    return f"{_FOLDER}/{part.relative}"
+    return f"{TABS}/{part.relative}"

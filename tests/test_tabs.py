@@ -16,7 +16,7 @@ from emoray.hosts import HostDown
 from emoray.journal import Journal
 from emoray.rehearsal.provider import Manners, Provider
 from emoray.rows import SAID
-from emoray.store import Part, RunFolder
+from emoray.store import STALE_NS, Part, RunFolder
 from emoray.study.outcomes import Answer
 from emoray.tabs import PartTab, book, lost, lost_by_model, lost_usd
 from tests import runs, spends
@@ -90,6 +90,22 @@ ATTEMPTS: tuple[Any, ...] = (
     ("20260101T000000-aaaaaa", (0.5, None), (0.5, 0.5)),
     ("20260102T000000-bbbbbb", (0.25, 0.25)),
 )
+
+
+def test_a_backup_brings_no_money_of_an_actor_of_which_nothing_was_kept_and_nothing_lost(part: Part) -> None:
+    pays(part, "actor_1", (0.5, None))
+    before = backup(part)
+    put_back(part, dict.fromkeys(before, b'{"usd": 0.0}'))  # it was refused after all, and cost nothing
+    book(part)
+    put_back(part, before)
+    assert lost_usd(part) == 0.0
+
+
+def test_what_is_left_of_a_booking_that_was_broken_off_is_swept(part: Part) -> None:
+    pays(part, "actor_1", (0.5, None))
+    part.folder.write_text(f"tabs/{part.relative}/.actor_1.booked-1.json.tmp-0123", "{")
+    part.repair(now_ns=time.time_ns() + 2 * STALE_NS)
+    assert files(part) == ["actor_1.json"]
 
 
 def test_what_an_attempt_lost_is_told_apart(part: Part) -> None:
@@ -175,13 +191,6 @@ def test_a_backup_that_is_put_back_over_a_compaction_brings_no_money_twice(part:
     assert lost_usd(part) == pytest.approx(0.25)
 
 
-def test_a_tab_that_an_earlier_emoray_booked_counts(part: Part) -> None:
-    part.folder.write_text(f"tabs/{part.relative}/{says(part, 0.1)}.json", '{"lost_usd": 0.25}')
-    book(part)
-    compact(part)
-    assert lost_usd(part) == pytest.approx(0.25)
-
-
 @pytest.mark.parametrize(
     "text",
     [
@@ -194,6 +203,7 @@ def test_a_tab_that_an_earlier_emoray_booked_counts(part: Part) -> None:
         '{"usd": "x"}',
         '{"usd": 1e999}',
         '{"lost_usd": null}',
+        '{"lost_usd": 1}',
         '{"lost_usd": 1, "less": 5}',
     ],
 )

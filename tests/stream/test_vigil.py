@@ -106,16 +106,18 @@ def test_a_head_is_given_as_long_as_its_cluster_gives_it(patience_s: float, bear
 
 
 def test_the_patience_of_a_cluster_is_what_it_was_started_with_or_the_least_of_those_it_ends_with(
-    two_cpus: str, monkeypatch: pytest.MonkeyPatch, start: Start
+    monkeypatch: pytest.MonkeyPatch, start: Start
 ) -> None:
+    config = dict[str, int]()
+    monkeypatch.setattr(ray._private.state.state, "get_system_config", lambda: config)
     monkeypatch.delenv("RAY_gcs_rpc_server_reconnect_timeout_s", raising=False)
     assert _patience_s(None) == 60.0
+    silent = start(["sleep", "1000"])
     other = start(["sleep", "1000"], RAY_gcs_rpc_server_reconnect_timeout_s="20")
     assert _patience_s(other.pid) == 20.0
     monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "600")
-    assert (_patience_s(None), _patience_s(other.pid), _patience_s(os.getpid())) == (600.0, 20.0, 60.0)
-    config = {"gcs_rpc_server_reconnect_timeout_s": 120}
-    monkeypatch.setattr(ray._private.state.state, "get_system_config", lambda: config)
+    assert (_patience_s(None), _patience_s(other.pid), _patience_s(silent.pid)) == (600.0, 20.0, 60.0)
+    config["gcs_rpc_server_reconnect_timeout_s"] = 120
     assert _patience_s(other.pid) == 120.0
 
 
