@@ -35,6 +35,7 @@ _REFUSED = frozenset(
     {FailureKind.BAD_REQUEST, FailureKind.CONTEXT_LENGTH, FailureKind.CONTENT_FILTERED, FailureKind.EMPTY}
 )  # perhaps a whim of the provider's, perhaps for good
 _GENERATED = frozenset({FailureKind.EMPTY, FailureKind.CONTENT_FILTERED, FailureKind.MALFORMED})
+_PUT_OFF = frozenset({FailureKind.RATE_LIMITED, FailureKind.OVERLOADED})
 _CHUNK = 64  # asks handed to the loop at once
 _CLOSE_S = 10.0
 _YOUNG = 20_000  # objects more than were freed, before the collector looks through them: those of 256 asks are fewer
@@ -188,7 +189,7 @@ class Asking:
     async def _ask(self, ask: Ask, inbox: _Inbox) -> Reply | None:
         made: list[Tried] = []
         while not (self._stopped.is_set() or inbox.abandoned):
-            tried = await self._once(ask, inbox)
+            tried = await self._once(ask, inbox, again=bool(made) and _was_put_off(made[-1]))
             if tried is None:
                 break
             made.append(tried)
@@ -203,9 +204,9 @@ class Asking:
             return False
         return not made[-1].refused or sum(tried.refused for tried in made) < self._retry.refused_attempts
 
-    async def _once(self, ask: Ask, inbox: _Inbox) -> Tried | None:
+    async def _once(self, ask: Ask, inbox: _Inbox, *, again: bool) -> Tried | None:
         """One attempt, in a place and with a permit; None where the lane stopped before."""
-        await self._places.enter()
+        await self._places.enter(again=again)
         try:
             if self._stopped.is_set() or inbox.abandoned:
                 return None
@@ -395,6 +396,11 @@ def unforeseen(bug: BaseException) -> str:
         places.append(f"{path.parent.name}/{path.name}:{frames[-1].lineno}")
     where = ", from ".join(reversed(places)) or "a place that is not known"
     return f"an ask ended in what emoray does not foresee, a {type(bug).__name__} at {where}: please report it"
+
+
+def _was_put_off(tried: Tried) -> bool:
+    """Whether the ask itself was not looked at; what is late or wrong with one ask keeps no new one waiting."""
+    return isinstance(tried.outcome, Failure) and tried.outcome.kind in _PUT_OFF
 
 
 def _reply(key: str, made: Sequence[Tried]) -> Reply:
