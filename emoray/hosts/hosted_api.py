@@ -442,7 +442,7 @@ def patience(refused: Failure, headers: Mapping[str, str], body: bytes) -> tuple
     """
     now = datetime.now(UTC)
     there = their_now(headers, now)
-    told_s = retry_after_s(headers, there) or told_to_wait_s(body, there)
+    told_s = retry_after_s(headers, there, now) or told_to_wait_s(body, there, now)
     if refused.kind is not FailureKind.RATE_LIMITED:
         return refused, None if told_s is None or told_s > _LONGEST_TOLD_S else told_s
     told_s = max(filter(None, (told_s, until_reset_s(headers, now, told_s))), default=None)

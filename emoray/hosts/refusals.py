@@ -152,11 +152,13 @@ _CODED = frozenset(
 )
 _WAITS = (
     *("retry_after", "retryAfter", "retry_after_seconds", "retryAfterSeconds", "estimated_time"),
-    *("resets_in_seconds", "reset_in_seconds", "resets_at", "reset_at", "resetAt", "reset_time"),
+    *("resets_in_seconds", "reset_in_seconds"),
 )
+_MOMENTS = ("resets_at", "reset_at", "resetAt", "reset_time")  # no plain number of seconds from now
 _WAITS_MS = ("retry_after_ms", "retryAfterMs", "retryAfterMS", "retry_after_milliseconds", "retryAfterMilliseconds")
-_IN_MS = "retryAfter"  # as JavaScript writes it, whose clocks count milliseconds
-_FEWEST_MS = 1000.0  # from there on it does. Who meant seconds is asked a little too early, and says so again
+_IN_MS = "retryAfter"  # as JavaScript writes it, whose clocks count milliseconds: often, and not always
+_FEWEST_MS, _MINUTE_MS = 1000.0, 60_000.0
+_HOUR_S, _DAY_S = 3600.0, 86_400.0
 _A_MOMENT = 1e9  # a larger number is a time since 1970
 _TEXTS = ("message", "msg", "error_msg", "status_msg", "detail", "title")
 _FINE = frozenset({"0", "200", "success", "ok"})
@@ -342,31 +344,53 @@ def _place(loc: Any) -> str:
     return f"{'.'.join(map(str, loc))}: " if isinstance(loc, list) else ""
 
 
-def told_to_wait_s(body: bytes, now: datetime | None = None) -> float | None:
-    """What the body of a refusal says of waiting, in place of a header: Gemini's RetryInfo, or OpenRouter's headers."""
+def told_to_wait_s(body: bytes, now: datetime | None = None, ours: datetime | None = None) -> float | None:
+    """What the body of a refusal says of waiting, in place of a header: Gemini's RetryInfo, or OpenRouter's headers.
+
+    `now` is by the clock of who answered, `ours` by our own (see `wait_s`).
+    """
     error, whole = error_in(body) or {}, _parsed(body)
     now = now or datetime.now(UTC)
-    delays = [wait_s(_string(detail.get("retryDelay")), now) for detail in _details(error)]
+    delays = [wait_s(_string(detail.get("retryDelay")), now, ours) for detail in _details(error)]
     metadata = error.get("metadata")
     found = (error, metadata, error.get("details"), error.get("detail"), whole)
     places = [one for one in found if isinstance(one, dict)]
-    delays += [_wait_in(place, name, now) for place in places for name in (*_WAITS, *_WAITS_MS)]
+    delays += [_wait_in(place, name, now, ours) for place in places for name in (*_WAITS, *_WAITS_MS, *_MOMENTS)]
     headers = metadata.get("headers") if isinstance(metadata, dict) else None
     resets = (
         [_string(value) for name, value in headers.items() if name.lower() == "x-ratelimit-reset"]
         if (isinstance(headers, dict))
         else []
     )
-    told = [*delays, *(wait_s(reset, now) for reset in resets)]
+    told = [*delays, *(wait_s(reset, now, ours) for reset in resets)]
     return next((wait for wait in told if wait is not None), None)
 
 
-def _wait_in(place: dict[str, Any], name: str, now: datetime) -> float | None:
+def _wait_in(place: dict[str, Any], name: str, now: datetime, ours: datetime | None) -> float | None:
     told = _string(place.get(name))
     plain = number(told)
-    if plain is not None and (name in _WAITS_MS or (name == _IN_MS and _FEWEST_MS <= plain < _A_MOMENT)):
+    if plain is None:
+        return wait_s(told, now, ours)
+    if name in _WAITS_MS or (name == _IN_MS and _counts_ms(plain)):
         return plain / 1000.0
-    return wait_s(told, now)
+    if name in _MOMENTS and plain < _A_MOMENT:
+        return None  # of whatever unit, from whatever moment
+    return wait_s(told, now, ours)
+
+
+def _counts_ms(plain: float) -> bool:
+    """Whether a number under JavaScript's name is of milliseconds; where it may be, to ask early costs less than to
+    end a lane for hours that nobody meant.
+
+    Whole hours that are no whole seconds of milliseconds (3600, 43200, 86400) are hours, and so are whole days and
+    the whole hours of one; else what is below a minute or whole seconds in milliseconds is that, and 86399 a day.
+    """
+    if not _FEWEST_MS <= plain < _A_MOMENT:
+        return False
+    if plain % 1000.0:
+        return plain <= _MINUTE_MS and plain % _HOUR_S != 0.0
+    hours_of_a_day = plain <= _DAY_S and plain % _HOUR_S == 0.0
+    return plain <= _MINUTE_MS or not (hours_of_a_day or plain % _DAY_S == 0.0)
 
 
 def _by_code(error: dict[str, Any], status: int) -> FailureKind | None:
