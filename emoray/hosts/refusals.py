@@ -50,6 +50,7 @@ _BY_CODE = {  # whole codes
     "blockedapiaccess": FailureKind.QUOTA_EXHAUSTED,  # Groq: the limit that the organisation set itself
     "setlimitexceeded": FailureKind.QUOTA_EXHAUSTED,  # Volcengine: the limit that the account set itself
 }
+_PACE = r"(?:concurren|parallel|inflight|burst|[qrt]p[sm]|per(?:sec|min))"  # no quota, however it is called
 _IN_CODES = (  # parts of codes, without case and punctuation
     (
         FailureKind.CONTENT_FILTERED,
@@ -60,23 +61,37 @@ _IN_CODES = (  # parts of codes, without case and punctuation
     ),
     (
         FailureKind.QUOTA_EXHAUSTED,
-        r"insufficient(?:user|token)?quota|tokenquotafailed|quotanotenough|currentquota|quotaexhausted|billing"
+        rf"^(?!.*{_PACE}).*(?:currentquota|quotaexhausted|hardlimit)"
+        r"|insufficient(?:user|token)?quota|tokenquotafailed|quotanotenough|billing"
         r"|insufficientfund|credit|balance(?!r)|arrear|overdue|paymentrequired|spend(?:ing)?limit|budgetexceeded"
         r"|exceededbudget|freetieronly|notpurchased|packexhausted|chargeresourceexhausted"
-        r"|hardlimit|trialexpired|subscriptionexpired|daily|perday|byday|weekly|perweek|monthly|permonth|^[rt]pd(?:limit|$)",
+        r"|trialexpired|subscriptionexpired|daily|perday|byday|weekly|perweek|monthly|permonth|^[rt]pd(?:limit|$)",
     ),
     (
         FailureKind.CONTEXT_LENGTH,
         r"contextlength|contextwindow|stringabovemaxlength|prompttoolong|inputtoolong|tokenstoolong|characterstoolong",
     ),
 )
-_A_PARTS_TROUBLE = re.compile(  # with a 5xx: `billing_service_unavailable`, `moderation_timeout`
-    r"billing|unavailable|timeout|timedout|unreachable|overload|upstream|internal|servererror|serviceerror"
-    r"|servicefailed|servicefailure|notready|exception|backend"
+_OUT_OF_ORDER = (  # with a 5xx a part of the provider: `moderation_timeout`
+    r"unavailable|timeout|timedout|deadline|unreachable|overload|servererror|serviceerror|servicefailed|servicefailure"
+    r"|notready"
+)
+_DECIDED = (  # what such a part has found, whoever hands it on: `upstream_insufficient_credits`
+    r"insufficient|exceeded|exhausted|depleted|reached|hardlimit|notactive|toolow|arrear|overdue|expired"
+    r"|paymentrequired|violation|raised|blocked|flagged|intervened|prohibited|filterexception"
+)
+_A_PARTS_TROUBLE = re.compile(
+    rf"{_OUT_OF_ORDER}|^(?!.*(?:{_DECIDED})).*(?:billing|upstream|internal|exception|backend)"
 )
 _OF_A_403 = (  # a code that says what else it is than a wrong key
-    (FailureKind.RATE_LIMITED, re.compile(r"ratelimit|toomanyrequests|throttl")),  # Google
-    (FailureKind.QUOTA_EXHAUSTED, re.compile(r"quota|usagelimit|planlimit|tierlimit")),
+    (FailureKind.RATE_LIMITED, re.compile(rf"ratelimit|toomanyrequests|throttl|{_PACE}.*(?:quota|limit)")),  # Google
+    (
+        FailureKind.QUOTA_EXHAUSTED,
+        re.compile(
+            r"quota(?:is)?(?:exceeded|exhausted|reached|limit|depleted)|(?:exceed(?:ed|s)?|over|outof)quota"
+            r"|usagelimit|planlimit|tierlimit"
+        ),
+    ),
 )
 _FLAGGED = frozenset(
     {"flaggedinput", "reasons", "contentfilterresult", "contentfilterresults", "blockreason", "promptfeedback"}

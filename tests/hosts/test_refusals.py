@@ -109,6 +109,10 @@ FLAGGED: list[tuple[int, Any]] = [
         ),
     ),
     (400, openai_error("Output blocked by content filtering policy", type="ValidationException")),  # Bedrock
+    (500, openai_error(type="ContentFilterException")),
+    (500, openai_error(type="GuardrailRaisedException")),
+    (500, openai_error(type="ContentPolicyViolationException")),
+    (502, openai_error(code="upstream_prompt_blocked")),
 ]
 SPENT: list[tuple[int, Any]] = [
     (402, {"error": {"message": "Insufficient Balance", "type": "unknown_error", "code": "invalid_request_error"}}),
@@ -156,6 +160,16 @@ SPENT: list[tuple[int, Any]] = [
     (429, openai_error(code="RPD_LIMIT")),
     (429, openai_error(code="billing_hard_limit_reached")),
     (401, {"error": {"code": "TrialExpired", "message": "no"}}),
+    # a part of the provider says it to another one, which answers with its own trouble
+    (500, openai_error(code="billing_hard_limit_reached")),
+    (500, openai_error(code="billing_not_active")),
+    (502, openai_error(code="upstream_insufficient_credits")),
+    (500, openai_error(type="BudgetExceededException")),
+    (500, openai_error(type="QuotaExhaustedException")),
+    (500, openai_error(type="upstream_error", code="insufficient_quota")),
+    (429, openai_error(code="hard_limit_reached")),
+    (403, openai_error(code="quota_reached")),
+    (403, openai_error(code="exceeded_quota")),
 ]  # fmt: skip
 OTHERS: list[tuple[int, Any, str]] = [
     (429, {"error": {"code": 429, "message": "no", "details": [{"violations": [
@@ -206,6 +220,15 @@ OTHERS: list[tuple[int, Any, str]] = [
     (500, {"error": 429, "message": "no"}, "overloaded"),
     (500, openai_error(code="insufficient_user_quota"), "quota_exhausted"),
     (500, openai_error(code="content_policy_violation"), "content_filtered"),
+    (500, openai_error(type="ContextWindowExceededException"), "context_length"),
+    (500, openai_error(code="moderation_deadline_exceeded"), "overloaded"),
+    (503, openai_error(code="billing_timeout_exceeded"), "overloaded"),
+    (500, openai_error(type="ModerationException"), "overloaded"),
+    *((429, openai_error(code=code), "rate_limited") for code in (
+        "concurrency_hard_limit", "qps_hard_limit_exceeded", "rpm_quota_exhausted", "quota_exhausted_tpm", "requests_per_minute_hard_limit")),
+    (403, openai_error(code="concurrency_quota_exceeded"), "rate_limited"),
+    (403, openai_error(code="model_not_in_quota_group"), "auth"),
+    (403, openai_error(code="invalid_api_key", type="quota_check"), "auth"),
 ]  # fmt: skip
 
 
