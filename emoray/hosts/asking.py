@@ -94,7 +94,6 @@ class Asking:
         self._closed = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopped = asyncio.Event()
-        _spare_the_collector()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="asking", daemon=True)
         self._thread.start()
@@ -375,10 +374,12 @@ class _Inbox:
 
 
 @cache
-def _spare_the_collector() -> None:
-    """Once in a process: an ask leaves no cycles, and looking for them took a quarter of what an ask cost.
+def spare_the_collector() -> None:
+    """Once in a process, before its first host is made: neither an ask nor a failed one leaves cycles, and looking for
+    them took a quarter of what an ask cost.
 
-    What was imported stays, so it is not looked through again.
+    Whatever is there already, what was imported above all, is never looked through again; so no key and no connection
+    may be among it.
     """
     first, *others = gc.get_threshold()
     gc.set_threshold(max(first, _YOUNG) if first else 0, *others)

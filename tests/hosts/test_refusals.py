@@ -225,7 +225,8 @@ OTHERS: list[tuple[int, Any, str]] = [
     (503, openai_error(code="billing_timeout_exceeded"), "overloaded"),
     (500, openai_error(type="ModerationException"), "overloaded"),
     *((429, openai_error(code=code), "rate_limited") for code in (
-        "concurrency_hard_limit", "qps_hard_limit_exceeded", "rpm_quota_exhausted", "quota_exhausted_tpm", "requests_per_minute_hard_limit")),
+        "concurrency_hard_limit", "qps_hard_limit_exceeded", "rpm_quota_exhausted", "quota_exhausted_tpm",
+        "requests_per_minute_hard_limit")),
     (403, openai_error(code="concurrency_quota_exceeded"), "rate_limited"),
     (403, openai_error(code="model_not_in_quota_group"), "auth"),
     (403, openai_error(code="invalid_api_key", type="quota_check"), "auth"),
