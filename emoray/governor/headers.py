@@ -18,7 +18,8 @@ def heard(headers: Mapping[str, str], now: datetime | None = None) -> Heard | No
     reset = headers.get("x-ratelimit-reset-requests", headers.get("x-ratelimit-reset-requests-minute"))
     reset_s = None
     if reset is not None:
-        reset_s = wait_s(reset, their_now(headers, now or datetime.now(UTC)))
+        now = now or datetime.now(UTC)
+        reset_s = wait_s(reset, their_now(headers, now), now)
     elif limit_requests is None:  # Cerebras
         limit_requests, requests_left = (number(headers.get(f"x-ratelimit-{of}-requests-day")) for of in _OF)
         reset_s = None if limit_requests is None else _DAY_S
@@ -30,11 +31,11 @@ def until_reset_s(headers: Mapping[str, str], now: datetime, told_s: float | Non
     """How long a limit lasts that a refusal speaks of, by its headers: a day's, of which nothing is left, or where
     nothing else was told (`told_s`) whatever limit it is; None where they do not say.
     """
-    now = their_now(headers, now)
+    there = their_now(headers, now)
     for of in ("requests-day", "tokens-day"):
         if number(headers.get(f"x-ratelimit-remaining-{of}")) == 0:
-            return _first(wait_s(headers.get(f"x-ratelimit-reset-{of}"), now), _DAY_S)
-    resets = [wait_s(headers.get(name), now) for name in ("x-ratelimit-reset", "ratelimit-reset")]
+            return _first(wait_s(headers.get(f"x-ratelimit-reset-{of}"), there, now), _DAY_S)
+    resets = [wait_s(headers.get(name), there, now) for name in ("x-ratelimit-reset", "ratelimit-reset")]
     return _first(*resets) if told_s is None else None
 
 

@@ -35,6 +35,7 @@ _REFUSED = frozenset(
     {FailureKind.BAD_REQUEST, FailureKind.CONTEXT_LENGTH, FailureKind.CONTENT_FILTERED, FailureKind.EMPTY}
 )  # perhaps a whim of the provider's, perhaps for good
 _GENERATED = frozenset({FailureKind.EMPTY, FailureKind.CONTENT_FILTERED, FailureKind.MALFORMED})
+_PUT_OFF = frozenset({FailureKind.RATE_LIMITED, FailureKind.OVERLOADED})
 _CHUNK = 64  # asks handed to the loop at once
 _CLOSE_S = 10.0
 _YOUNG = 20_000  # objects more than were freed, before the collector looks through them: those of 256 asks are fewer
@@ -93,7 +94,6 @@ class Asking:
         self._closed = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopped = asyncio.Event()
-        _spare_the_collector()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="asking", daemon=True)
         self._thread.start()
@@ -188,7 +188,7 @@ class Asking:
     async def _ask(self, ask: Ask, inbox: _Inbox) -> Reply | None:
         made: list[Tried] = []
         while not (self._stopped.is_set() or inbox.abandoned):
-            tried = await self._once(ask, inbox)
+            tried = await self._once(ask, inbox, again=bool(made) and _was_put_off(made[-1]))
             if tried is None:
                 break
             made.append(tried)
@@ -203,9 +203,9 @@ class Asking:
             return False
         return not made[-1].refused or sum(tried.refused for tried in made) < self._retry.refused_attempts
 
-    async def _once(self, ask: Ask, inbox: _Inbox) -> Tried | None:
+    async def _once(self, ask: Ask, inbox: _Inbox, *, again: bool) -> Tried | None:
         """One attempt, in a place and with a permit; None where the lane stopped before."""
-        await self._places.enter()
+        await self._places.enter(again=again)
         try:
             if self._stopped.is_set() or inbox.abandoned:
                 return None
@@ -374,10 +374,12 @@ class _Inbox:
 
 
 @cache
-def _spare_the_collector() -> None:
-    """Once in a process: an ask leaves no cycles, and looking for them took a quarter of what an ask cost.
+def spare_the_collector() -> None:
+    """Once in a process, before its first host is made: neither an ask nor a failed one leaves cycles, and looking for
+    them took a quarter of what an ask cost.
 
-    What was imported stays, so it is not looked through again.
+    Whatever is there already, what was imported above all, is never looked through again; so no key and no connection
+    may be among it.
     """
     first, *others = gc.get_threshold()
     gc.set_threshold(max(first, _YOUNG) if first else 0, *others)
@@ -395,6 +397,11 @@ def unforeseen(bug: BaseException) -> str:
         places.append(f"{path.parent.name}/{path.name}:{frames[-1].lineno}")
     where = ", from ".join(reversed(places)) or "a place that is not known"
     return f"an ask ended in what emoray does not foresee, a {type(bug).__name__} at {where}: please report it"
+
+
+def _was_put_off(tried: Tried) -> bool:
+    """Whether the ask itself was not looked at; what is late or wrong with one ask keeps no new one waiting."""
+    return isinstance(tried.outcome, Failure) and tried.outcome.kind in _PUT_OFF
 
 
 def _reply(key: str, made: Sequence[Tried]) -> Reply:

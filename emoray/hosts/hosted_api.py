@@ -31,7 +31,7 @@ from emoray.governor import Governor
 from emoray.governor.headers import heard, until_reset_s
 from emoray.hosts import Ask, HostDown, Reply, access
 from emoray.hosts.access import Proxy, proxy_of
-from emoray.hosts.asking import Asking, Guess, Tried
+from emoray.hosts.asking import Asking, Guess, Tried, spare_the_collector
 from emoray.hosts.belief import ALIKE
 from emoray.hosts.bodies import Garbled, in_utf8, unpacked
 from emoray.hosts.chat import KEY_HEADER, is_rehearsal, outcome_of, refusal_of, request_body, shown
@@ -84,6 +84,7 @@ class HostedApi:
         `had_answers`: whether the lane had any, from whichever actor; `tab`: where money is written down before it may
         be spent.
         """
+        spare_the_collector()
         self.in_flight = entry.in_flight
         self._entry, self._account, self._timeout_s = entry, account, retry.timeout_s
         self._price = price_of(entry)
@@ -140,8 +141,9 @@ class HostedApi:
             took_s = time.perf_counter() - began
             foreseen(wrong)
             failure, sent = failure_of(wrong, self._secret), not _never_sent(wrong)
-            late = sent and failure.kind is FailureKind.TIMEOUT
-            return Tried(failure, asked_at, took_s, billable=sent, late=late, turned_away=_turned_away(wrong))
+            late, turned_away = sent and failure.kind is FailureKind.TIMEOUT, _turned_away(wrong)
+            _forget(wrong)
+            return Tried(failure, asked_at, took_s, billable=sent, late=late, turned_away=turned_away)
         took_s = time.perf_counter() - began
         self._listen(headers)
         outcome = self._said(status, headers, body)
@@ -434,6 +436,17 @@ def foreseen(wrong: BaseException) -> None:
     raise wrong
 
 
+def _forget(wrong: BaseException) -> None:
+    """Lets go of the frames that it came through: they hold the response with its bytes, which holds what broke it."""
+    links, seen = [wrong], set[int]()
+    while links:
+        one = links.pop()
+        if id(one) not in seen:
+            seen.add(id(one))
+            one.__traceback__ = None
+            links += filter(None, (one.__cause__, one.__context__))
+
+
 def patience(refused: Failure, headers: Mapping[str, str], body: bytes) -> tuple[Failure, float | None]:
     """The refusal, and for how long the provider wants to be left alone.
 
@@ -442,7 +455,7 @@ def patience(refused: Failure, headers: Mapping[str, str], body: bytes) -> tuple
     """
     now = datetime.now(UTC)
     there = their_now(headers, now)
-    told_s = retry_after_s(headers, there) or told_to_wait_s(body, there)
+    told_s = retry_after_s(headers, there, now) or told_to_wait_s(body, there, now)
     if refused.kind is not FailureKind.RATE_LIMITED:
         return refused, None if told_s is None or told_s > _LONGEST_TOLD_S else told_s
     told_s = max(filter(None, (told_s, until_reset_s(headers, now, told_s))), default=None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections import deque
 from collections.abc import Collection
 from dataclasses import replace
@@ -37,7 +36,8 @@ class Permits:
         self._model = model
         self._ledger = self._told = Ledger()  # `_told` is what the governor knows of it
         self._news = News()
-        self._heard_at = 0.0
+        self._heard_at = 0.0  # by the loop's clock (s), as is the next
+        self._pause_ends = float("-inf")  # that a 429 asked for
         self._waiting: deque[tuple[asyncio.Future[Permit], float]] = deque()  # with the US dollars it may cost
         self._free: deque[Permit] = deque()
         self._needed = asyncio.Event()
@@ -88,15 +88,15 @@ class Permits:
         self._tokens_each = tokens
 
     def throttled(self, retry_after_s: float | None) -> None:
-        """The provider said 429."""
-        longest = max(filter(None, (self._news.retry_after_s, retry_after_s)), default=None)
-        self._news = replace(self._news, throttled=self._news.throttled + 1, retry_after_s=longest)
+        """The provider said 429, and perhaps for how many seconds from now it wants to be left alone."""
+        self._pause_ends = max(self._pause_ends, _now() + (retry_after_s or 0.0))
+        self._news = replace(self._news, throttled=self._news.throttled + 1)
         self._needed.set()
 
     def heard(self, heard: Heard | None) -> None:
         """The provider said how its limits stand."""
         if heard is not None:
-            self._news, self._heard_at = replace(self._news, heard=heard), time.monotonic()
+            self._news, self._heard_at = replace(self._news, heard=heard), _now()
 
     async def keep(self) -> None:
         """Lease until cancelled. What goes wrong here ends everything that waits."""
@@ -120,9 +120,7 @@ class Permits:
     async def _lease(self) -> float:
         """Ask once; returns seconds until it makes sense to ask again."""
         ahead = 0 if self._short or self._ended is not None else max(0, 2 * self._taken - len(self._free))
-        news, self._news, self._taken = self._news, News(), 0
-        if news.heard is not None:
-            news = replace(news, heard_age_s=time.monotonic() - self._heard_at)
+        news, self._news, self._taken = self._aged(), News(), 0
         wanted = len(self._waiting) + ahead
         want = Want(wanted, self._tokens_each, self._largest_usd, self._model)
         self._told = self._ledger
@@ -142,6 +140,15 @@ class Permits:
             return 0.0
         self._needed.set()
         return lease.wait_s
+
+    def _aged(self) -> News:
+        """The news as of now: a pause is counted from when it was heard, not from when it is told on."""
+        news = self._news
+        if news.heard is not None:
+            news = replace(news, heard_age_s=_now() - self._heard_at)
+        if news.throttled:
+            news = replace(news, retry_after_s=max(0.0, self._pause_ends - _now()) or None)
+        return news
 
     def _hand_out(self) -> None:
         while self._waiting and self._free:
@@ -180,4 +187,8 @@ class Permits:
         self._free = deque()
         with contextlib.suppress(Exception):  # it may be gone, and notices a silence, too
             async with asyncio.timeout(_LEAVE_S):
-                await self._governor.lease(self._holder, self._ledger, Want(0, model=self._model), self._news)
+                await self._governor.lease(self._holder, self._ledger, Want(0, model=self._model), self._aged())
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -39,6 +39,7 @@ class Places:
         self.limit = min(most, FIRST)
         self._most, self._timeout_s = most, timeout_s
         self._taken, self._under_way, self._peak = 0, 0, 0
+        self._again: deque[asyncio.Future[None]] = deque()  # before the others: their answers are the nearest
         self._line: deque[asyncio.Future[None]] = deque()
         self._held_until: float | None = None
         self._took: list[float] = []  # the seconds of answers asked since the limit is what it is
@@ -51,13 +52,13 @@ class Places:
         self._step: int | None = None  # by how much the limit may grow; None: by any number
         self._rounds, self._patience = 1, 1  # of answers until the next step; after the next one that is refused
 
-    async def enter(self) -> None:
-        """Waits for a place; who gets one must `leave`."""
-        if not self._line and self._free():
+    async def enter(self, *, again: bool = False) -> None:
+        """Waits for a place, before all new asks where it was put off and asks `again`; who gets one must `leave`."""
+        if not self._again and not self._line and self._free():
             self._taken += 1
             return
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._line.append(place)
+        (self._again if again else self._line).append(place)
         try:
             await place
         except asyncio.CancelledError:
@@ -181,8 +182,8 @@ class Places:
         return self._taken < 1 and asyncio.get_running_loop().time() >= self._held_until
 
     def _let_in(self) -> None:
-        while self._line and self._free():
-            place = self._line.popleft()
+        while (self._again or self._line) and self._free():
+            place = (self._again or self._line).popleft()
             if not place.done():  # nobody waits for it any more
                 self._taken += 1
                 place.set_result(None)

@@ -50,6 +50,7 @@ _BY_CODE = {  # whole codes
     "blockedapiaccess": FailureKind.QUOTA_EXHAUSTED,  # Groq: the limit that the organisation set itself
     "setlimitexceeded": FailureKind.QUOTA_EXHAUSTED,  # Volcengine: the limit that the account set itself
 }
+_PACE = r"(?:concurren|parallel|inflight|burst|[qrt]p[sm]|per(?:sec|min))"  # no quota, however it is called
 _IN_CODES = (  # parts of codes, without case and punctuation
     (
         FailureKind.CONTENT_FILTERED,
@@ -60,23 +61,37 @@ _IN_CODES = (  # parts of codes, without case and punctuation
     ),
     (
         FailureKind.QUOTA_EXHAUSTED,
-        r"insufficient(?:user|token)?quota|tokenquotafailed|quotanotenough|currentquota|quotaexhausted|billing"
+        rf"^(?!.*{_PACE}).*(?:currentquota|quotaexhausted|hardlimit)"
+        r"|insufficient(?:user|token)?quota|tokenquotafailed|quotanotenough|billing"
         r"|insufficientfund|credit|balance(?!r)|arrear|overdue|paymentrequired|spend(?:ing)?limit|budgetexceeded"
         r"|exceededbudget|freetieronly|notpurchased|packexhausted|chargeresourceexhausted"
-        r"|hardlimit|trialexpired|subscriptionexpired|daily|perday|byday|weekly|perweek|monthly|permonth|^[rt]pd(?:limit|$)",
+        r"|trialexpired|subscriptionexpired|daily|perday|byday|weekly|perweek|monthly|permonth|^[rt]pd(?:limit|$)",
     ),
     (
         FailureKind.CONTEXT_LENGTH,
         r"contextlength|contextwindow|stringabovemaxlength|prompttoolong|inputtoolong|tokenstoolong|characterstoolong",
     ),
 )
-_A_PARTS_TROUBLE = re.compile(  # with a 5xx: `billing_service_unavailable`, `moderation_timeout`
-    r"billing|unavailable|timeout|timedout|unreachable|overload|upstream|internal|servererror|serviceerror"
-    r"|servicefailed|servicefailure|notready|exception|backend"
+_OUT_OF_ORDER = (  # with a 5xx a part of the provider: `moderation_timeout`
+    r"unavailable|timeout|timedout|deadline|unreachable|overload|servererror|serviceerror|servicefailed|servicefailure"
+    r"|notready"
+)
+_DECIDED = (  # what such a part has found, whoever hands it on: `upstream_insufficient_credits`
+    r"insufficient|exceeded|exhausted|depleted|reached|hardlimit|notactive|toolow|arrear|overdue|expired"
+    r"|paymentrequired|violation|raised|blocked|flagged|intervened|prohibited|filterexception"
+)
+_A_PARTS_TROUBLE = re.compile(
+    rf"{_OUT_OF_ORDER}|^(?!.*(?:{_DECIDED})).*(?:billing|upstream|internal|exception|backend)"
 )
 _OF_A_403 = (  # a code that says what else it is than a wrong key
-    (FailureKind.RATE_LIMITED, re.compile(r"ratelimit|toomanyrequests|throttl")),  # Google
-    (FailureKind.QUOTA_EXHAUSTED, re.compile(r"quota|usagelimit|planlimit|tierlimit")),
+    (FailureKind.RATE_LIMITED, re.compile(rf"ratelimit|toomanyrequests|throttl|{_PACE}.*(?:quota|limit)")),  # Google
+    (
+        FailureKind.QUOTA_EXHAUSTED,
+        re.compile(
+            r"quota(?:is)?(?:exceeded|exhausted|reached|limit|depleted)|(?:exceed(?:ed|s)?|over|outof)quota"
+            r"|usagelimit|planlimit|tierlimit"
+        ),
+    ),
 )
 _FLAGGED = frozenset(
     {"flaggedinput", "reasons", "contentfilterresult", "contentfilterresults", "blockreason", "promptfeedback"}
@@ -152,11 +167,13 @@ _CODED = frozenset(
 )
 _WAITS = (
     *("retry_after", "retryAfter", "retry_after_seconds", "retryAfterSeconds", "estimated_time"),
-    *("resets_in_seconds", "reset_in_seconds", "resets_at", "reset_at", "resetAt", "reset_time"),
+    *("resets_in_seconds", "reset_in_seconds"),
 )
+_MOMENTS = ("resets_at", "reset_at", "resetAt", "reset_time")  # no plain number of seconds from now
 _WAITS_MS = ("retry_after_ms", "retryAfterMs", "retryAfterMS", "retry_after_milliseconds", "retryAfterMilliseconds")
-_IN_MS = "retryAfter"  # as JavaScript writes it, whose clocks count milliseconds
-_FEWEST_MS = 1000.0  # from there on it does. Who meant seconds is asked a little too early, and says so again
+_IN_MS = "retryAfter"  # as JavaScript writes it, whose clocks count milliseconds: often, and not always
+_FEWEST_MS, _MINUTE_MS = 1000.0, 60_000.0
+_HOUR_S, _DAY_S = 3600.0, 86_400.0
 _A_MOMENT = 1e9  # a larger number is a time since 1970
 _TEXTS = ("message", "msg", "error_msg", "status_msg", "detail", "title")
 _FINE = frozenset({"0", "200", "success", "ok"})
@@ -342,31 +359,53 @@ def _place(loc: Any) -> str:
     return f"{'.'.join(map(str, loc))}: " if isinstance(loc, list) else ""
 
 
-def told_to_wait_s(body: bytes, now: datetime | None = None) -> float | None:
-    """What the body of a refusal says of waiting, in place of a header: Gemini's RetryInfo, or OpenRouter's headers."""
+def told_to_wait_s(body: bytes, now: datetime | None = None, ours: datetime | None = None) -> float | None:
+    """What the body of a refusal says of waiting, in place of a header: Gemini's RetryInfo, or OpenRouter's headers.
+
+    `now` is by the clock of who answered, `ours` by our own (see `wait_s`).
+    """
     error, whole = error_in(body) or {}, _parsed(body)
     now = now or datetime.now(UTC)
-    delays = [wait_s(_string(detail.get("retryDelay")), now) for detail in _details(error)]
+    delays = [wait_s(_string(detail.get("retryDelay")), now, ours) for detail in _details(error)]
     metadata = error.get("metadata")
     found = (error, metadata, error.get("details"), error.get("detail"), whole)
     places = [one for one in found if isinstance(one, dict)]
-    delays += [_wait_in(place, name, now) for place in places for name in (*_WAITS, *_WAITS_MS)]
+    delays += [_wait_in(place, name, now, ours) for place in places for name in (*_WAITS, *_WAITS_MS, *_MOMENTS)]
     headers = metadata.get("headers") if isinstance(metadata, dict) else None
     resets = (
         [_string(value) for name, value in headers.items() if name.lower() == "x-ratelimit-reset"]
         if (isinstance(headers, dict))
         else []
     )
-    told = [*delays, *(wait_s(reset, now) for reset in resets)]
+    told = [*delays, *(wait_s(reset, now, ours) for reset in resets)]
     return next((wait for wait in told if wait is not None), None)
 
 
-def _wait_in(place: dict[str, Any], name: str, now: datetime) -> float | None:
+def _wait_in(place: dict[str, Any], name: str, now: datetime, ours: datetime | None) -> float | None:
     told = _string(place.get(name))
     plain = number(told)
-    if plain is not None and (name in _WAITS_MS or (name == _IN_MS and _FEWEST_MS <= plain < _A_MOMENT)):
+    if plain is None:
+        return wait_s(told, now, ours)
+    if name in _WAITS_MS or (name == _IN_MS and _counts_ms(plain)):
         return plain / 1000.0
-    return wait_s(told, now)
+    if name in _MOMENTS and plain < _A_MOMENT:
+        return None  # of whatever unit, from whatever moment
+    return wait_s(told, now, ours)
+
+
+def _counts_ms(plain: float) -> bool:
+    """Whether a number under JavaScript's name is of milliseconds; where it may be, to ask early costs less than to
+    end a lane for hours that nobody meant.
+
+    Whole hours that are no whole seconds of milliseconds (3600, 43200, 86400) are hours, and so are whole days and
+    the whole hours of one; else what is below a minute or whole seconds in milliseconds is that, and 86399 a day.
+    """
+    if not _FEWEST_MS <= plain < _A_MOMENT:
+        return False
+    if plain % 1000.0:
+        return plain <= _MINUTE_MS and plain % _HOUR_S != 0.0
+    hours_of_a_day = plain <= _DAY_S and plain % _HOUR_S == 0.0
+    return plain <= _MINUTE_MS or not (hours_of_a_day or plain % _DAY_S == 0.0)
 
 
 def _by_code(error: dict[str, Any], status: int) -> FailureKind | None:

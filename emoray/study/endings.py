@@ -28,7 +28,7 @@ _WORDS = {
         "stop stopped stop_sequence stop_sequences stop_sequence_reached stop_string stop_string_found stop_str "
         "stop_word stop_token stop_before eos eos_id eos_token eos_token_id eos_found eot eot_id eog eog_token end "
         "end_token end_turn end_of_turn end_of_text end_of_sequence end_of_message im_end complete completed "
-        "completion finish finished final done normal success succeeded end_of_sentence eom eom_id s"
+        "completion finish finished final done normal success succeeded end_of_sentence eom eom_id"
     ),
     Ending.LENGTH: (
         "length length_stop max_length maximum_length max_len max_tokens maximum_tokens max_new_tokens "
@@ -64,6 +64,7 @@ _WORDS = {
 }
 _PREFIX = re.compile(r"^(?:(?:finish|stop|done|completion|end)_?reason_?|reason_|alternative_?status_?)(?=[a-z])")
 """Of the constants of Google, xAI or Yandex, where a name was handed on."""
+_TOKENS = frozenset({"<s>", "</s>"})  # the letter alone is what stands in `violation(s)`
 _SIGNS = {  # words of a longer name that nobody has listed, the graver first
     Ending.TOOL: "tool tools function",
     Ending.FILTERED: (
@@ -98,6 +99,8 @@ def ending_of(word: str | None) -> Ending:
 
     A reason that is explained (Gemini's `content_filter: RECITATION`) means what its first known part does.
     """
+    if (word or "").strip().casefold() in _TOKENS:
+        return Ending.STOP
     parts = [_snake(part) for part in (word or "", *_BETWEEN.split(word or ""))]
     known = (_ENDINGS[_squeezed(part)] for part in parts if _squeezed(part) in _ENDINGS)
     return next(known, None) or _by_sign(parts[0])

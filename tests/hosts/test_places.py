@@ -218,6 +218,26 @@ def test_places_are_given_in_turn_and_a_place_of_somebody_who_left_is_given_on()
     assert limit == 1
 
 
+def test_who_asks_again_goes_before_all_new_ones_and_in_turn() -> None:
+    async def taken() -> list[int]:
+        places, order = Places(1, TIMEOUT_S), list[int]()
+
+        async def take(number: int, *, again: bool) -> None:
+            await places.enter(again=again)
+            order.append(number)
+            places.leave()
+
+        await places.enter()
+        waiting = [asyncio.create_task(take(number, again=number >= 3)) for number in range(6)]
+        await asyncio.sleep(0)
+        waiting[4].cancel()
+        places.leave()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        return order
+
+    assert asyncio.run(taken()) == [3, 5, 0, 1, 2]
+
+
 def test_while_a_lane_doubts_one_at_a_time_is_asked_after_the_pause() -> None:
     async def held() -> tuple[list[float], float]:
         loop, places, began = asyncio.get_running_loop(), Places(8, TIMEOUT_S), list[float]()

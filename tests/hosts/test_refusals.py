@@ -20,10 +20,10 @@ from emoray.governor.local import LocalGovernor
 from emoray.hosts import HostDown
 from emoray.hosts.belief import ALIKE, Belief, Verdict
 from emoray.hosts.chat import outcome_of, refusal_of
-from emoray.hosts.hosted_api import HostedApi
+from emoray.hosts.hosted_api import HostedApi, patience
 from emoray.hosts.refusals import told_to_wait_s
 from emoray.rehearsal.provider import completion
-from emoray.retry import retry_after_s, their_now
+from emoray.retry import retry_after_s, their_now, wait_s
 from emoray.spec import Account, Retry
 from emoray.study.outcomes import Failure, FailureKind
 from tests.hosts.raw import raw_server
@@ -109,6 +109,10 @@ FLAGGED: list[tuple[int, Any]] = [
         ),
     ),
     (400, openai_error("Output blocked by content filtering policy", type="ValidationException")),  # Bedrock
+    (500, openai_error(type="ContentFilterException")),
+    (500, openai_error(type="GuardrailRaisedException")),
+    (500, openai_error(type="ContentPolicyViolationException")),
+    (502, openai_error(code="upstream_prompt_blocked")),
 ]
 SPENT: list[tuple[int, Any]] = [
     (402, {"error": {"message": "Insufficient Balance", "type": "unknown_error", "code": "invalid_request_error"}}),
@@ -156,6 +160,16 @@ SPENT: list[tuple[int, Any]] = [
     (429, openai_error(code="RPD_LIMIT")),
     (429, openai_error(code="billing_hard_limit_reached")),
     (401, {"error": {"code": "TrialExpired", "message": "no"}}),
+    # a part of the provider says it to another one, which answers with its own trouble
+    (500, openai_error(code="billing_hard_limit_reached")),
+    (500, openai_error(code="billing_not_active")),
+    (502, openai_error(code="upstream_insufficient_credits")),
+    (500, openai_error(type="BudgetExceededException")),
+    (500, openai_error(type="QuotaExhaustedException")),
+    (500, openai_error(type="upstream_error", code="insufficient_quota")),
+    (429, openai_error(code="hard_limit_reached")),
+    (403, openai_error(code="quota_reached")),
+    (403, openai_error(code="exceeded_quota")),
 ]  # fmt: skip
 OTHERS: list[tuple[int, Any, str]] = [
     (429, {"error": {"code": 429, "message": "no", "details": [{"violations": [
@@ -206,6 +220,16 @@ OTHERS: list[tuple[int, Any, str]] = [
     (500, {"error": 429, "message": "no"}, "overloaded"),
     (500, openai_error(code="insufficient_user_quota"), "quota_exhausted"),
     (500, openai_error(code="content_policy_violation"), "content_filtered"),
+    (500, openai_error(type="ContextWindowExceededException"), "context_length"),
+    (500, openai_error(code="moderation_deadline_exceeded"), "overloaded"),
+    (503, openai_error(code="billing_timeout_exceeded"), "overloaded"),
+    (500, openai_error(type="ModerationException"), "overloaded"),
+    *((429, openai_error(code=code), "rate_limited") for code in (
+        "concurrency_hard_limit", "qps_hard_limit_exceeded", "rpm_quota_exhausted", "quota_exhausted_tpm",
+        "requests_per_minute_hard_limit")),
+    (403, openai_error(code="concurrency_quota_exceeded"), "rate_limited"),
+    (403, openai_error(code="model_not_in_quota_group"), "auth"),
+    (403, openai_error(code="invalid_api_key", type="quota_check"), "auth"),
 ]  # fmt: skip
 
 
@@ -638,6 +662,71 @@ def test_a_body_says_how_long_to_wait_beside_its_error_too() -> None:
     assert told_to_wait_s(b'{"error": {"message": "no"}, "retry_after": 12}', NOON) == 12.0
 
 
+@pytest.mark.parametrize("seconds", [86_400, 3600, 7200, 43_200, 72_000, 172_800, 432_000, 604_800, 86_399])
+def test_whole_hours_are_no_milliseconds_under_javascripts_name_either(seconds: int) -> None:
+    assert told_to_wait_s(json.dumps({"error": {"retryAfter": seconds}}).encode(), NOON) == seconds
+
+
+@pytest.mark.parametrize("ms", [1000, 1500, 36_000, 43_187, 60_000, 90_000, 120_000, 900_000, 3_600_000])
+def test_whole_seconds_in_milliseconds_and_what_is_below_a_minute_are_no_hours(ms: int) -> None:
+    assert told_to_wait_s(json.dumps({"error": {"retryAfter": ms}}).encode(), NOON) == ms / 1000
+
+
+@pytest.mark.parametrize("name", ["reset_at", "resetAt", "resets_at", "reset_time"])
+@pytest.mark.parametrize(
+    "told", ["2026-01-01 20:00:30", "2026-01-01T20:00:30", "2026-01-02", 60_000, "60000", 30, "12:00:30"]
+)
+def test_a_moment_that_may_be_hours_off_is_no_wait(name: str, told: Any) -> None:
+    assert told_to_wait_s(json.dumps({"error": {name: told}}).encode(), NOON) is None
+
+
+@pytest.mark.parametrize(("name", "told"), [("reset_at", "30s"), ("reset_time", EPOCH_S), ("resetAt", EPOCH_S * 1000)])
+def test_a_moment_since_1970_and_a_duration_are_a_wait(name: str, told: Any) -> None:
+    assert told_to_wait_s(json.dumps({"error": {name: told}}).encode(), NOON) == pytest.approx(30.0)
+
+
+def test_a_zoneless_text_is_no_wait_under_any_name_or_in_a_header() -> None:
+    zoneless = "2026-01-01 20:00:30"
+    for error in ({"retry_after": zoneless}, {"metadata": {"headers": {"X-RateLimit-Reset": zoneless}}}):
+        assert told_to_wait_s(json.dumps({"error": error}).encode(), NOON) is None
+    assert retry_after_s({"retry-after": zoneless}, NOON) is None
+
+
+@pytest.mark.parametrize("hours_off", [-30, -5, 0, 5, 30])
+@pytest.mark.parametrize("meant_by", ["theirs", "ours"])
+@pytest.mark.parametrize("digits", [10, 13])
+def test_a_moment_is_the_sooner_to_come_of_the_two_clocks_however_far_a_date_is_off(
+    hours_off: int, meant_by: str, digits: int
+) -> None:
+    ours = datetime.now(UTC)
+    theirs = ours + timedelta(hours=hours_off)
+    moment = {"ours": ours, "theirs": theirs}[meant_by] + timedelta(seconds=90)
+    number = int(moment.timestamp() * 10 ** (digits - 10))
+    date = {"date": format_datetime(theirs, usegmt=True)}
+    busy = Failure(FailureKind.RATE_LIMITED, "429", refused=True)
+    said: list[tuple[dict[str, str], dict[str, Any]]] = [
+        ({"retry-after": str(number)}, {}),
+        ({"x-ratelimit-reset": str(number)}, {}),
+        ({}, {"resets_at": number}),
+        ({}, {"reset_at": moment.isoformat()}),
+        ({}, {"metadata": {"headers": {"X-RateLimit-Reset": str(number)}}}),
+    ]
+    for headers, error in said:
+        failure, told_s = patience(busy, date | headers, json.dumps({"error": error}).encode())
+        assert failure.kind is FailureKind.RATE_LIMITED
+        assert told_s is not None
+        assert 0.0 < told_s <= 91.0
+    limits = heard(date | {"x-ratelimit-limit-requests": "9", "x-ratelimit-reset-requests": str(number)}, ours)
+    assert limits is not None
+    assert not limits.daily
+
+
+def test_a_moment_that_is_past_by_both_clocks_or_now_by_theirs_is_no_wait() -> None:
+    for theirs in (NOON, NOON - timedelta(hours=5), NOON + timedelta(hours=5)):
+        assert wait_s(f"{NOON.timestamp() - 86_400:.0f}", theirs, NOON) == 0.0
+        assert wait_s(f"{theirs.timestamp():.0f}", theirs, NOON) == 0.0
+
+
 @pytest.mark.parametrize("seconds", [1, 59.5, 999])
 def test_a_body_that_counts_seconds_is_taken_at_its_word(seconds: float) -> None:
     assert told_to_wait_s(json.dumps({"error": {"retryAfter": seconds}}).encode(), NOON) == seconds
@@ -648,8 +737,8 @@ def test_a_body_that_counts_seconds_is_taken_at_its_word(seconds: float) -> None
 def test_whatever_stands_in_a_header_is_a_wait_or_none(text: str, date: str) -> None:
     headers = {"retry-after": text, "date": date, "x-ratelimit-reset-requests": text, "retry-after-ms": date}
     there = their_now(headers, NOON)
-    for wait_s in (retry_after_s(headers, there), until_reset_s(headers, NOON, None)):
-        assert wait_s is None or 0.0 <= wait_s < float("inf")
+    for found_s in (retry_after_s(headers, there), until_reset_s(headers, NOON, None)):
+        assert found_s is None or 0.0 <= found_s < float("inf")
     heard(headers, NOON)
 
 

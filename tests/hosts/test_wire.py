@@ -13,19 +13,22 @@ from collections.abc import Callable
 from typing import Any
 
 import aiohttp
+import openai
 import pytest
 
 from emoray.governor.local import LocalGovernor
 from emoray.hosts import HostDown, Reply, hosted_api
 from emoray.hosts.belief import ALIKE
+from emoray.hosts.bodies import Garbled
 from emoray.hosts.hosted_api import HostedApi
 from emoray.spec import Account, Retry
 from emoray.study.outcomes import Answer, Failure, Outcome
 from tests.hosts.raw import GOOD, listening, responses, writing
-from tests.hosts.test_hosted_api import asks, entry, kinds
+from tests.hosts.test_hosted_api import asks, entry, kinds, uncollected
 
 OK = responses(b"200 OK\r\nContent-Type: application/json")
 N = len(GOOD)
+OURS = (aiohttp.ClientResponse, aiohttp.ClientError, openai.APIError, Garbled)
 PATIENCE = Retry(attempts=8, refused_attempts=3, timeout_s=600.0, first_wait_s=0.01, longest_wait_s=0.02)
 
 
@@ -97,10 +100,21 @@ def test_what_breaks_the_rules_in_a_later_packet_is_malformed_at_once(
             connection.recv(1)
 
     monkeypatch.setattr(hosted_api, "_whole", heard)
-    with listening(serve) as url:
+    with listening(serve) as url, uncollected(OURS) as left:
         found = told(url, retry=PATIENCE.model_copy(update={"timeout_s": 3600.0}))[0]
     assert kinds([found]) == {"malformed": 1}
     assert found.attempts == PATIENCE.refused_attempts
+    assert left == []
+
+
+CUT = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + GOOD
+
+
+@pytest.mark.parametrize("reply", [CUT, UNREADABLE["a bad chunk"], UNREADABLE["no HTTP"], UNREADABLE["no UTF-8"]])
+def test_a_body_that_is_broken_leaves_its_bytes_to_nobody(reply: bytes) -> None:
+    with writing(lambda _: reply) as (url, _), uncollected(OURS) as left:
+        assert kinds(told(url, 3)).total() == 3
+    assert left == []
 
 
 @pytest.mark.parametrize("name", ["brotli that is none", "no HTTP", "more than its length", "no UTF-8"])

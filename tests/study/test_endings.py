@@ -20,6 +20,14 @@ SAID = {  # by whom
     "stop_sequence": Ending.STOP,
     "eos": Ending.STOP,  # Together
     "</s>": Ending.STOP,  # its own tokens
+    " </S>": Ending.STOP,
+    "<s>": Ending.STOP,
+    "s": Ending.UNKNOWN,
+    "tokens/s": Ending.UNKNOWN,
+    "content filter violation(s)": Ending.FILTERED,
+    "3 guardrail(s)": Ending.FILTERED,
+    "safety category hit(s)": Ending.FILTERED,
+    "error/s": Ending.FAILED,
     "<|eom_id|>": Ending.STOP,
     "<｜end▁of▁sentence｜>": Ending.STOP,
     "provider_overloaded": Ending.FAILED,
