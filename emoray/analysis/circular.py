@@ -125,11 +125,17 @@ def profile(states_deg: Array, scores: Array, level: float = 0.95) -> Profile | 
     low, high = (displacement + bound for bound in _across(vectors, level))
     units = len(waves)
     return Profile(
-        replace(elevation, low=float(np.maximum(elevation.low, -1.0)), high=float(np.minimum(elevation.high, 1.0))),
+        _within_a_cosine(elevation),
         Interval(amplitude, float(np.maximum(0.0, along.low)), along.high, level, units, OVER_QUESTIONS),
         Interval(displacement, low, high, level, units, OVER_QUESTIONS),
         _fit(states_deg, scores),
     )
+
+
+def _within_a_cosine(found: Interval) -> Interval:
+    """No mean cosine lies beyond -1 … 1; a wave fitted to some of the states may rise above, and holds its estimate."""
+    low, high = min(-1.0, found.estimate), max(1.0, found.estimate)
+    return replace(found, low=float(np.maximum(found.low, low)), high=float(np.minimum(found.high, high)))
 
 
 def _wave(states_deg: Array, scores: Array) -> Array:

@@ -152,7 +152,7 @@ def _above(high: list[str] | None, low: list[str] | None) -> Test:
     def told(models: Models) -> _Told:
         upper = [one for name, one in models.items() if (name in high if high else name not in (low or []))]
         lower = [one for name, one in models.items() if (name in low if low else name not in (high or []))]
-        return _every([_mean_over(above - below) for above, below in product(upper, lower)])
+        return _every([_mean_over(above - below, paired=True) for above, below in product(upper, lower)])
 
     return told
 
@@ -160,11 +160,11 @@ def _above(high: list[str] | None, low: list[str] | None) -> Test:
 _Mean = tuple[Array, float, float]  # of a model, or of a difference: by question, and what the fit made of it
 
 
-def _mean_over(table: Array) -> _Mean:
+def _mean_over(table: Array, *, paired: bool = False) -> _Mean:
     """Of (questions, prompts), what is missing filled in as everywhere."""
     fit = Additive(table)
     line = fit.lines(one_line(table.shape[1]))
-    return fit.question_means, float(line.added[0]), float(line.variance(moderated=False)[1][0])
+    return fit.question_means, float(line.added[0]), float(line.variance(moderated=False, paired=paired)[1][0])
 
 
 def _every(means: list[_Mean]) -> _Told:

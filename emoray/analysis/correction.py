@@ -123,6 +123,7 @@ class _Jackknife:
     estimate: float
     without: Array  # (questions,); NaN for a question that is not in it
     labelled: npt.NDArray[np.bool_]  # (questions,)
+    freedom: float  # of what labelled questions vary by
     tuned: float
     added: float  # to the variance, by the fit that filled in readings: no question that is left out shows it
 
@@ -131,19 +132,22 @@ class _Jackknife:
         sums = _Sums.of(one)
         there = ~np.isnan(one.means)
         labelled = there & np.isfinite(sums.people) & np.isfinite(sums.read)
-        estimate, tuned = sums.estimates(there[None, :])
+        estimate, tuned, weights = sums.estimates(there[None, :])
         without = np.full(len(there), np.nan)
         for some in np.array_split(np.flatnonzero(there), 1 + len(there) // _AT_ONCE):
             rest = np.broadcast_to(there, (len(some), len(there))).copy()
             rest[np.arange(len(some)), some] = False
             without[some] = sums.estimates(rest)[0] if labelled.sum() > 1 else np.nan
         trust = float(tuned[0])
-        return cls(float(estimate[0]), without, labelled, trust, trust**2 * one.added if trust else 0.0)
+        freedom = _alike(weights[0]) - 1.0 - float(sums.tells_slope(there[None, :])[0])
+        added = trust**2 * one.added if trust else 0.0
+        return cls(float(estimate[0]), without, labelled, max(1.0, freedom), trust, added)
 
     def __sub__(self, other: _Jackknife) -> _Jackknife:
         gap = self.estimate - other.estimate
         both = self.labelled & other.labelled
-        return _Jackknife(gap, self.without - other.without, both, math.nan, self.added + other.added)
+        freedom = float(both.sum()) - 1.0
+        return _Jackknife(gap, self.without - other.without, both, freedom, math.nan, self.added + other.added)
 
 
 @dataclass(frozen=True)
@@ -175,8 +179,11 @@ class _Sums:
             *(each.sum(axis=1) for each in products),
         )
 
-    def estimates(self, chosen: npt.NDArray[np.bool_]) -> tuple[Array, Array]:
-        """(choices,) of the corrected mean and lambda, for (choices, questions) of which questions count."""
+    def estimates(self, chosen: npt.NDArray[np.bool_]) -> tuple[Array, Array, Array]:
+        """(choices,) of the corrected mean and lambda, and (choices, questions) of what each question's labels weigh.
+
+        `chosen` (choices, questions) says which questions count.
+        """
         trust = self._lambdas(chosen)
         gaps = self.people - trust[:, None] * self.read
         labelled = chosen & np.isfinite(gaps)
@@ -184,16 +191,24 @@ class _Sums:
         with np.errstate(invalid="ignore", divide="ignore"):
             means = np.where(chosen, np.nan_to_num(self.means), 0.0).sum(axis=1) / chosen.sum(axis=1)
             corrections = (weights * np.where(labelled, gaps, 0.0)).sum(axis=1) / weights.sum(axis=1)
-        return trust * means + corrections, trust
+        return trust * means + corrections, trust, weights
+
+    def tells_slope(self, chosen: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """(choices,) whether lambda is found in the labels: not of too few, nor of a reader whose score is people's."""
+        return ~np.isnan(self._slopes(chosen))
 
     def _lambdas(self, chosen: npt.NDArray[np.bool_]) -> Array:
-        """The slope of people's scores over the reader's, 0 … 1; 1 where too few labels tell it."""
+        slopes = self._slopes(chosen)
+        return np.where(np.isnan(slopes), 1.0, np.clip(slopes, 0.0, 1.0))
+
+    def _slopes(self, chosen: npt.NDArray[np.bool_]) -> Array:
+        """Of people's scores over the reader's; NaN where too few labels tell it, or where it is exactly 1."""
         n, x, y, xx, xy = (chosen @ each for each in (self.pairs, self.x, self.y, self.xx, self.xy))
         with np.errstate(invalid="ignore", divide="ignore"):
             spread = xx - x * x / n
             slope = (xy - x * y / n) / spread
         known = (n >= _ENOUGH) & (spread > 1e-12)
-        return np.where(known & (np.abs(slope - 1.0) > 1e-12), np.clip(slope, 0.0, 1.0), 1.0)
+        return np.where(known & (np.abs(slope - 1.0) > 1e-12), slope, np.nan)
 
     def _weights(self, labelled: npt.NDArray[np.bool_], gaps: Array, trust: Array) -> Array:
         """(choices, questions): the inverse variance of each question's gap, by how gaps vary within and between them.
@@ -212,6 +227,12 @@ class _Sums:
             inverse = 1.0 / (np.maximum(0.0, (between - within) / usual) + within / counts)
         varied = (questions > 1) & (total > questions) & (within > 1e-15)
         return np.where(labelled, np.where(varied, inverse, 1.0), 0.0)
+
+
+def _alike(weights: Array) -> float:
+    """How many questions of one weight tell as much as these (Kish's effective sample size)."""
+    squares = float((weights**2).sum())
+    return float(weights.sum()) ** 2 / squares if squares > 0 else 0.0
 
 
 def _cut(mean: Interval) -> Interval:
@@ -246,8 +267,7 @@ def _variance(found: _Jackknife, raters: Array | None) -> tuple[float, float]:
     questions = int(there.sum())
     squares = (found.without - found.without[there].mean()) ** 2 * (questions - 1) / questions
     labelled = there & found.labelled
-    own = max(1, known - 2) if 0.0 < found.tuned < 1.0 else known - 1  # lambda was found in the same few labels
-    parts = [(float(squares[labelled].sum()), own)]
+    parts = [(float(squares[labelled].sum()), found.freedom)]
     parts += [(float(squares[there & ~labelled].sum()), questions - known)]
     parts += [(found.added, questions - 1)]
     parts += [_of_raters(raters)] if raters is not None else []

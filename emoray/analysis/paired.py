@@ -40,7 +40,7 @@ def difference(a: Array, b: Array, level: float = 0.95) -> tuple[Interval, float
     missing). Fewer than two common questions: NaN bounds and NaN p. Differences that agree exactly: p is 0, or 1 at 0.
     """
     gaps = a - b  # NaN wherever one of the two is
-    mean, variance, freedom = over_questions(gaps)
+    mean, variance, freedom = over_questions(gaps, paired=True)
     questions = int((~np.isnan(gaps)).any(axis=1).sum())
     interval = bounded(mean, variance, freedom, level, questions, OVER_QUESTIONS, reach=_FARTHEST)
     if math.isnan(interval.low):

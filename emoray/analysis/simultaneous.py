@@ -58,14 +58,15 @@ def p_any_above(columns: Array, fitted: Fitted | None = None) -> float:
 
     Of the largest t, by 5,000 draws of normal data with the correlation that the columns have, and never above
     Bonferroni's bound. The same columns always give the same p. NaN where every test has fewer than two questions.
+    Bonferroni's bound where a column has no correlation: its questions agree exactly, and only the fit strays.
     """
     t, alone = _alone(columns, fitted)
     known = np.isfinite(alone)
     if not known.any():
         return math.nan
     bonferroni = min(1.0, float(alone[known].min()) * int(known.sum()))
-    vary = known & np.isfinite(t)
-    if vary.sum() < 2 or bonferroni == 0.0:
+    vary, flat = known & np.isfinite(t), ~(_means(columns)[2] > _EXACT)
+    if vary.sum() < 2 or bonferroni == 0.0 or flat[vary].any():
         return bonferroni
     return min(bonferroni, _share_as_large(columns[:, vary], float(t[vary].max())))
 

@@ -267,7 +267,7 @@ class _Tables:
         missing = self.fits[0].missing(members)
         there = members & ~np.asarray(np.isnan(self.top.by_question).all(axis=0))[:, None]
         places = [self._places(which, members) for which in ("cosine", "expected")]
-        known = self._known_places(members, moderated=moderated)
+        known = None if self.human is None else self._known_places(members, moderated=moderated)
         return tuple(
             Group(
                 level=name,
@@ -278,7 +278,7 @@ class _Tables:
                 read=places[0][place],
                 expected_read=places[1][place],
                 missing=float(missing[place]),
-                **self._on_human_text(*known, place),
+                **({} if known is None else self._on_human_text(*known, place)),
             )
             for place, name in enumerate(levels)
         )

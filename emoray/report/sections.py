@@ -141,7 +141,7 @@ def looks(summary: Summary) -> dict[str, Any] | None:
         "caption": f"This is the {ordinal(found.look)} look at this run",
         "lines": lines[:ROWS],
         "more": more([("", len(lines) - ROWS)], "summary.json"),
-        "sentence": looks_sentence(found),
+        "sentence": looks_sentence(found, summary.settings.level),
     }
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from emoray.analysis.agreement import Conclusion
 from emoray.analysis.circular import Direction, Profile
 from emoray.analysis.intervals import Interval
+from emoray.analysis.looking import spent
 from emoray.analysis.simultaneous import Rank
 from emoray.report.agreement import Agreement
 from emoray.report.looks import Looks
@@ -214,14 +215,15 @@ def said_profile(found: Profile | None) -> str:
     )
 
 
-def looks_sentence(found: Looks) -> str:
+def looks_sentence(found: Looks, level: float) -> str:
     """What looking again does to p-values and intervals."""
     attempts, states = count(found.attempts, "attempt"), count(len(found.answers), "state")
     return (
         f"{attempts} added answers, and reports are known of {states} of the run. Every other interval and p on this "
         "page takes this look as the only one: who goes on until one of them shows what was hoped for is wrong more "
         f"often. At this look, a p below {p_value(found.alpha)} holds however often the run is looked at, and so do "
-        "the intervals of the last column (α · 6 / (π² k²) for the k-th look)."
+        "the intervals of the last column (α · 6 / (π² k²) for the k-th look). Who took the plain interval at the "
+        f"first look is wrong at some look {percent(spent(level))} of the time at most."
     )
 
 

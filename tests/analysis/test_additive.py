@@ -6,9 +6,11 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from emoray.analysis.additive import Additive, mean_interval, one_line, squeezed
 from emoray.analysis.intervals import PRIOR_FREEDOM, ratio_bounds, t_interval
+from emoray.analysis.paired import difference
 from emoray.study.circumplex import Array
 
 EACH = np.eye(12, dtype=np.bool_)
@@ -94,6 +96,21 @@ def test_missing_cells_widen_the_interval() -> None:
     variances = [Additive(one).lines(one_line(12)).variance(moderated=False)[0].mean() for one in (means, holes(means))]
     assert variances[1] > 1.04 * variances[0]
     assert Additive(filtered(means[0])).lines(EACH).added[8] > 0
+
+
+def test_extra_degrees_of_freedom_are_believed_of_differences_alone() -> None:
+    means = filtered(table(np.random.default_rng(11)))
+    lines = Additive(means).lines(one_line(12))
+    variance, freedom = lines.variance(moderated=False)
+    same, more = lines.variance(moderated=False, paired=True)
+    assert (variance.tolist(), freedom.tolist()) == (same.tolist(), [9.0])
+    own = lines.spread / 10
+    both = 9.0 * variance**2 / (own**2 + lines.added**2)  # Satterthwaite
+    assert more == pytest.approx((9.0 + both) / 2)
+    found = mean_interval(means)
+    assert found.half_width == pytest.approx(stats.t.ppf(0.975, 9) * math.sqrt(variance[0]))
+    gap, _ = difference(means, np.zeros_like(means))
+    assert gap.half_width == pytest.approx(stats.t.ppf(0.975, more[0]) * math.sqrt(variance[0]))
 
 
 def holes(means: Array) -> Array:

@@ -88,6 +88,24 @@ def test_missing_states_do_not_tilt_a_wave() -> None:
     assert profile(states[:3], scores[:, :3]) is None
 
 
+@pytest.mark.parametrize(("side", "noise"), [(1.0, 0.01), (-1.0, 0.01), (1.0, 0.5)])
+def test_a_wave_that_rises_beyond_what_a_cosine_can_be_lies_within_its_own_bounds(side: float, noise: float) -> None:
+    """Four states that lie together: none scores beyond 1, and the mean of the fitted wave does."""
+    states = np.array([0.0, 30.0, 60.0, 90.0])
+    strays = noise * np.array([-1.0, 0.0, 0.0, 1.0])[:, None]
+    found = profile(states, side * (1.2 - 0.5 * np.cos(np.radians(states - 45.0))) + strays)
+    assert found is not None
+    elevation = found.elevation
+    assert elevation.estimate == pytest.approx(side * 1.2)
+    assert elevation.low <= elevation.estimate <= elevation.high
+    inner, outer = (elevation.low, elevation.high) if side > 0 else (-elevation.high, -elevation.low)
+    assert outer == pytest.approx(1.2)
+    assert inner >= -1.0
+    alone = profile(states, side * (1.2 - 0.5 * np.cos(np.radians(states[None] - 45.0))))
+    assert alone is not None
+    assert math.isnan(alone.elevation.low)
+
+
 def test_the_bias_of_a_state_is_found_and_its_interval_holds() -> None:
     """Readings lie 20 degrees beyond what was asked; questions turn them by some degrees more or less."""
     rng, hits = np.random.default_rng(3), 0

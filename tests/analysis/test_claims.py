@@ -81,7 +81,7 @@ def test_a_conclusion_is_as_sure_as_the_mean_that_it_speaks_of_where_cells_are_m
     found = claims({"r": {"a": table}})[0]
     assert found.p["r"] == pytest.approx(stats.t.sf(mean / math.sqrt(variance), freedom))
     pair = {"GPT-3.5 turbo": table, "Llama3 8B Instruct": np.where(np.isnan(table), np.nan, 0.2)}
-    gap, of_gap, freedom = over_questions(pair["Llama3 8B Instruct"] - table)
+    gap, of_gap, freedom = over_questions(pair["Llama3 8B Instruct"] - table, paired=True)
     told = next(one for one in claims({"r": pair}) if one.conclusion.what.startswith("GPT-3.5 turbo stays below"))
     assert told.p["r"] == pytest.approx(3 * stats.t.sf(gap / math.sqrt(of_gap), freedom))  # third of four after Holm
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import optimize, stats
 
 from emoray.analysis.correction import (
     Labelled,
@@ -144,7 +144,8 @@ def test_raters_that_differ_widen_the_interval_as_a_sample_of_raters_does() -> N
 
 
 def test_what_the_fit_adds_to_the_mean_as_read_it_adds_to_the_corrected_one_as_far_as_that_is_trusted() -> None:
-    one = few_labels(np.random.default_rng(17))
+    scores, human = experiment(np.random.default_rng(17))  # every question with as many labels
+    one = Labelled(scores.mean(axis=1), np.where(np.isnan(human), np.nan, scores), human)
     alone = corrected_questions(one.means, one.scores, one.human)
     wide = corrected_questions(one.means, one.scores, one.human, added=0.01)
     assert wide.corrected.estimate == alone.corrected.estimate
@@ -159,6 +160,37 @@ def test_what_the_fit_adds_to_the_mean_as_read_it_adds_to_the_corrected_one_as_f
     ]
     assert gaps[1].interval.half_width > gaps[0].interval.half_width
     assert gaps[1].p > gaps[0].p
+
+
+def freedom(one: Labelled) -> float:
+    """The degrees of freedom of a corrected mean, by how much wider it is at a higher level."""
+    wide, narrow = (
+        corrected_questions(one.means, one.scores, one.human, level).corrected.half_width for level in (0.95, 0.5)
+    )
+    ratio = wide / narrow
+    return float(optimize.brentq(lambda df: stats.t.ppf(0.975, df) / stats.t.ppf(0.75, df) - ratio, 0.5, 100.0))
+
+
+@pytest.mark.parametrize(
+    ("slope", "trust", "left"), [(-1.0, 0.0, 8.0), (2.0, 1.0, 8.0), (0.5, 0.5, 8.0), (1.0, 1.0, 9.0)]
+)
+def test_what_lambda_costs_is_paid_wherever_it_was_found_in_the_labels(slope: float, trust: float, left: float) -> None:
+    """Also where it is cut at 0 or 1; not of a perfect reader, whose lambda is no estimate."""
+    rng = np.random.default_rng(20)
+    scores = 0.1 * rng.standard_normal((10, 40))
+    human = np.where(np.arange(40) < 8, slope * scores + 0.05 * rng.standard_normal((10, 1)) * (slope != 1.0), np.nan)
+    one = Labelled(scores.mean(axis=1), np.where(np.isnan(human), np.nan, scores), human)
+    assert corrected_questions(one.means, one.scores, one.human).tuned == pytest.approx(trust, abs=0.1)
+    assert freedom(one) == pytest.approx(left, rel=1e-6)
+
+
+def test_one_question_that_has_most_of_the_labels_leaves_few_degrees_of_freedom() -> None:
+    """Questions hardly differ, so each weighs as many labels as it has: Kish's number of these is five."""
+    counts = np.array([12] + [2] * 9)
+    strays = 0.01 * np.array([1.0, -1.0] * 5)[:, None] + 0.2 * np.array([1.0, -1.0] * 6)
+    human = np.where(np.arange(12) < counts[:, None], strays, np.nan)
+    nothing = np.where(np.isnan(human), np.nan, 0.0)  # of a reader that always says the same: no lambda to be found
+    assert freedom(Labelled(np.zeros(10), nothing, human)) == pytest.approx(30**2 / (12**2 + 9 * 2**2) - 1)
 
 
 def test_a_perfect_reader_is_left_alone() -> None:

@@ -11,7 +11,7 @@ from scipy import stats
 from emoray.analysis import simultaneous
 from emoray.analysis.claims import claims
 from emoray.analysis.paired import differences
-from emoray.analysis.simultaneous import Rank, p_all_above, p_any_above, ranks
+from emoray.analysis.simultaneous import Fitted, Rank, p_all_above, p_any_above, ranks
 from emoray.study.circumplex import Array
 
 
@@ -90,6 +90,28 @@ def test_what_cannot_be_told_shows_nothing() -> None:
 def test_questions_that_agree_exactly_are_sure_except_at_zero() -> None:
     assert p_any_above(np.full((4, 2), 0.3)) == p_all_above(np.full((4, 2), 0.3)) == 0.0
     assert p_any_above(np.zeros((4, 2))) == p_all_above(np.zeros((4, 2))) == 1.0
+
+
+def test_questions_that_agree_exactly_once_a_lost_cell_is_filled_in_have_a_p() -> None:
+    """B's questions both come to 0.5; only what the fit adds strays, and that has no correlation with A's."""
+    a, b = np.array([[0.9, 0.2, 0.5], [0.3, 0.6, 0.4]]), np.array([[1.0, 0.0, 0.5], [0.0, 1.0, math.nan]])
+    _, capable = claims({"r": {"a": a, "b": b}})
+    assert capable.p["r"] == pytest.approx(0.5)  # B is as likely to lie below
+    assert capable.conclusion.verdicts["r"] == "open"
+    columns = np.array([[0.5, 0.5], [0.7, 0.5]])
+    fitted = Fitted(np.array([0.0, 0.01]), np.array([1.0, 1.0]))
+    alone = [stats.t.sf(mean / error, 1) for mean, error in ((0.6, 0.1), (0.5, 0.1))]
+    assert p_any_above(columns, fitted) == pytest.approx(2 * min(alone))
+
+
+@pytest.mark.usefixtures("few_draws")
+def test_few_questions_of_few_scores_always_have_a_p() -> None:
+    rng = np.random.default_rng(11)
+    for _ in range(200):
+        tables = rng.choice([-1.0, -0.5, 0.0, 0.5, 1.0], (int(rng.integers(2, 4)), 2, 4))
+        tables[0, rng.integers(2), rng.integers(4)] = math.nan
+        found = claims({"r": {f"m{i}": one for i, one in enumerate(tables)}})
+        assert all(0.0 <= one.p["r"] <= 1.0 for one in found)
 
 
 def test_missing_questions_and_very_many_models_are_no_obstacle() -> None:

@@ -194,6 +194,7 @@ def test_a_report_knows_how_often_the_run_was_looked_at() -> None:
     assert often.cosine.half_width > once.cosine.half_width
     shown = page(summarize(again, Settings(RUSSELL, "zero", shuffles=5)))
     assert "This is the 3rd look at this run" in shown
+    assert "wrong at some look 7 % of the time at most" in shown
     looked = summarize(source, Settings(RUSSELL, "zero", shuffles=5, looked=(3, 5, 3))).looks
     assert looked is not None
     assert (looked.look, looked.answers[:2]) == (3, (3, 5))
