@@ -11,6 +11,7 @@ The sums are of whole numbers, so that no flag depends on which answers stand be
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -28,6 +29,9 @@ from emoray.study.circumplex import Array
 
 DETECTOR = "3"  # stands in every row; rows that were flagged by another are flagged anew by a report
 _HERE = Path(__file__).parent
+# Read with the module, and not where an actor first needs it: when another node of this machine joins, Ray unpacks a
+# job's folder anew under the actors that run in it.
+_LINEAR = (_HERE / "linear.npz").read_bytes()
 _HEAD, _TAIL = 320, 200  # characters: who declines says so at once, or in the end
 _ORDERS = (2, 3, 4, 5)
 _CHUNK = 256  # texts at a time: what they become stays in a core's cache
@@ -194,6 +198,6 @@ def _hashed(codes: npt.NDArray[np.uint32]) -> tuple[npt.NDArray[np.uint32], ...]
 
 @cache
 def _model(name: str) -> Linear:
-    """Read where a text is first looked at."""
-    with np.load(_HERE / "linear.npz") as kept:
+    """Unpacked where a text is first looked at."""
+    with np.load(io.BytesIO(_LINEAR)) as kept:
         return Linear(kept[name], kept[f"{name}_notions"], *kept[f"{name}_scales"].tolist())

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 Codes = npt.NDArray[np.uint32]
 Flags = npt.NDArray[np.bool_]
 
-_DATA = Path(__file__).with_name("notions.toml")
+_DATA = Path(__file__).with_name("notions.toml").read_text(encoding="utf-8")  # now: see `emoray.refusals`
 _BASE = np.uint32(0x01000193)
 _SPREAD = np.uint32(0x9E3779B1)
 _BITS = 16  # of a hash, by which a word is looked for; whether it is that word, all 32 say
@@ -154,8 +154,8 @@ def _table(characters: str) -> Flags:
 
 @cache
 def _words() -> _Words:
-    """Read where a text is first looked at."""
-    lists = tomllib.loads(_DATA.read_text(encoding="utf-8"))
+    """Made where a text is first looked at."""
+    lists = tomllib.loads(_DATA)
     masks: dict[str, int] = {}
     for bit, of in enumerate(lists.values()):
         for word in _grams(of):

@@ -23,7 +23,7 @@ from typing import Any
 
 Found = Callable[[str], "re.Match[str] | None"]  # where a pattern is in a text
 
-_DATA = Path(__file__).parent / "patterns.toml"
+_DATA = Path(__file__).with_name("patterns.toml").read_text(encoding="utf-8")  # now: see `emoray.refusals`
 _GAP = " (?:.{0,60}? )?"
 _REACH = 400  # characters: so far a text may go before it declines without having spoken of the task
 
@@ -219,4 +219,4 @@ def _spoken(said: str) -> list[_Tongue]:
 @cache
 def _tongues() -> list[_Tongue]:
     """Of all languages; compiled where a text is first looked at."""
-    return [_tongue(dict(lists)) for lists in tomllib.loads(_DATA.read_text(encoding="utf-8")).values()]
+    return [_tongue(dict(lists)) for lists in tomllib.loads(_DATA).values()]

@@ -25,6 +25,10 @@ from emoray.study.experiment import Cell, Grid, Question, Sampling, Template
 
 _T = TypeVar("_T")
 _HERE = Path(__file__).parent
+_SCENES = {  # read with the module: Ray may unpack a job's folder anew under its actors
+    float(scene["angle"]): str(scene["text"])
+    for scene in tomllib.loads((_HERE / "scenarios.toml").read_text(encoding="utf-8"))["scenes"]
+}
 KEY_VERSION = 1  # part of every key: a change of what a key covers must change all keys
 _DOUBLED = re.compile(r"\{\{\s*question\s*\}\}")  # as Jinja writes it
 _SINGLE = "; {{question}} is the word in braces, write {question}"
@@ -135,9 +139,8 @@ def words(affect: Affect) -> str:
 
 def scenario(affect: Affect) -> str:
     """The shipped situation nearest in angle, and how strongly it is felt."""
-    scenes = _scenes()
-    nearest = min(scenes, key=lambda angle: abs(angle_between_deg(affect.angle_deg, angle)))
-    return f"{scenes[nearest]} {_strength(affect.intensity)}"
+    nearest = min(_SCENES, key=lambda angle: abs(angle_between_deg(affect.angle_deg, angle)))
+    return f"{_SCENES[nearest]} {_strength(affect.intensity)}"
 
 
 FIELDS: dict[str, Callable[[Cell], str]] = {
@@ -211,11 +214,6 @@ def shipped_questions() -> dict[str, Question]:
     """The shipped questions by id, in the order of their file: the paper's two known ones, then ours."""
     data = _toml(_HERE / "questions" / "paper.toml")
     return {q["id"]: Question(q["id"], q["text"], q["mark"]) for q in data["questions"]}
-
-
-@cache
-def _scenes() -> dict[float, str]:
-    return {float(scene["angle"]): scene["text"] for scene in _toml(_HERE / "scenarios.toml")["scenes"]}
 
 
 def _degree(intensity: float) -> str:
