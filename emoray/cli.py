@@ -18,7 +18,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from emoray import __version__
 from emoray.exit_codes import INTERRUPTED, OK, OWED, WRONG
@@ -71,7 +71,7 @@ def _printed() -> Iterator[None]:
 
 
 def _main(argv: Sequence[str] | None) -> int:
-    arguments = _arguments(argv)
+    arguments = _parser().parse_args(argv)
     logging.basicConfig(
         level=logging.INFO if arguments.verbose else logging.WARNING,
         format="%(asctime)s %(name)s: %(message)s" if arguments.verbose else "%(message)s",
@@ -97,14 +97,16 @@ def _main(argv: Sequence[str] | None) -> int:
         return WRONG
 
 
-def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Ends the process, by the usage of the command that was meant, where they are none."""
-    arguments, unknown = _parser().parse_known_args(argv)
-    if unknown:
-        flags = list(arguments.parser._option_string_actions)
-        hint = next((did_you_mean(word.partition("=")[0], flags) for word in unknown if word.startswith("-")), "")
-        arguments.parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
-    return arguments
+class _Command(argparse.ArgumentParser):
+    """Tells of what it does not know itself, under its own usage; argparse would do so under that of all commands."""
+
+    def parse_known_args(self, *what: Any, **more: Any) -> tuple[Any, list[str]]:
+        known, unknown = super().parse_known_args(*what, **more)
+        if unknown:
+            flags = (word.partition("=")[0] for word in unknown if word.startswith("-"))
+            hint = next((did_you_mean(flag, list(self._option_string_actions)) for flag in flags), "")
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        return known, unknown
 
 
 def _check_words(words: Sequence[str]) -> None:
@@ -437,7 +439,7 @@ _READER = "a hub id, a folder, or a YAML file with a reader's entry"
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="emoray", description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--version", action="version", version=f"emoray {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Command)
 
     plan = _command(commands, "plan", _plan, "what a spec would ask, and what it takes; asks nothing, writes nothing")
     plan.add_argument("spec", nargs="?", metavar="SPEC")
@@ -533,7 +535,7 @@ def _parser() -> argparse.ArgumentParser:
 def _command(commands: argparse._SubParsersAction, name: str, call: object, text: str) -> argparse.ArgumentParser:  # type: ignore[type-arg]
     command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
     command.add_argument("-v", "--verbose", action="store_true", help="also what Ray and the libraries say")
-    command.set_defaults(command=call, parser=command)
+    command.set_defaults(command=call)
     return command
 
 
