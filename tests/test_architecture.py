@@ -44,6 +44,7 @@ ROOMS: dict[str, set[str]] = {
     "readers": {"study", "spec", "embedded", "hosts"},  # a judge speaks through a host
     "rehearsal": ASKING | {"home", "hosts", "readers"},
     "stream": ASKING
+    | {"refusals"}  # which an actor makes ready before its first answer
     | STORE
     | {"home", "exit_codes", "journal", "compact", "lease", "parent", "manifest", "batches", "tabs", "spill"}
     | {"hosts", "readers", "rehearsal"},

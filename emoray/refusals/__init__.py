@@ -118,6 +118,12 @@ def _found(
     return np.logical_and(found, [bool(text) for text in texts])
 
 
+def load() -> None:
+    """Makes all ready that otherwise the first texts wait for: half a second of a core."""
+    flags([""])
+    patterns.load()
+
+
 def is_refusal(text: str) -> bool:
     """Whether an answer declines to answer."""
     return bool(flags([text])[0][0])

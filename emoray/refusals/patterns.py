@@ -216,6 +216,11 @@ def _spoken(said: str) -> list[_Tongue]:
     return _tongues() if _FOREIGN_IN(said) else _tongues()[:1]
 
 
+def load() -> None:
+    """Compiles all of them, which otherwise the first text waits for."""
+    _tongues()
+
+
 @cache
 def _tongues() -> list[_Tongue]:
     """Of all languages; compiled where a text is first looked at."""

@@ -22,7 +22,7 @@ import pyarrow as pa
 import ray
 from ray.exceptions import RayError
 
-from emoray import rows
+from emoray import refusals, rows
 from emoray.hosts import Ask, Host, HostDown, OwnModel, Reply, Stoppable
 from emoray.journal import Journal
 from emoray.manifest import day as day_of
@@ -156,6 +156,7 @@ class Speaker:
 
     def _started(self, entry: ModelEntry) -> Host | None:
         os.umask(self._work.umask)
+        refusals.load()  # now: the first answers are to be durable as soon as any
         ledger = self._work.ledger
         if not ray.get(ledger.starting.remote(_me())):
             return None
