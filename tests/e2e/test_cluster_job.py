@@ -1,4 +1,4 @@
-"""Two models as a job of a cluster behind a token: its head dies; then three nodes, one killed and one added."""
+"""Three models as a job of a cluster behind a token: its head dies; then three nodes, one killed and one added."""
 
 from __future__ import annotations
 
@@ -26,19 +26,20 @@ from tests.programs import ROOT, Start, until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.chaos]
 SUBMIT = [sys.executable, str(ROOT / "jobs/submit.py")]
-MODELS = ("hosted", "local")
+MODELS = ("first", "second", "local")
 NIGHT = """
 name: night
 accounts: {{a: {{base_url: "{account}", concurrency: 48}}}}
 models:
-- {{name: hosted, host: hosted_api, account: a, id: gpt-4o, in_flight: 16, actors: 2}}
-- {{name: local, host: rehearsed, id: some/model, base_url: "{engines}", in_flight: 12, cpus: 1}}
+- {{name: first, host: hosted_api, account: a, id: gpt-4o, in_flight: 16, actors: 2}}
+- {{name: second, host: hosted_api, account: a, id: gpt-4-turbo, in_flight: 16, actors: 2}}
+- {{name: local, host: rehearsed, id: some/model, base_url: "{engines}", in_flight: 12, actors: 2, cpus: 1}}
 states: 4
 questions: all
-repetitions: 6
-readers: [{{kind: scripted, name: r, cpus: 0.5}}]
+repetitions: 4
+readers: [{{kind: scripted, name: r, actors: 2, cpus: 0.5}}]
 """
-CELLS = 2 * 4 * 10 * 6
+CELLS = 3 * 4 * 10 * 4
 PATIENCE_S = 20  # of who follows the job: for so long a busy head may be silent
 
 
