@@ -25,6 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from emoray.refusals import notions, patterns
+from emoray.refusals.characters import SPREAD, Codes, Flags, Row, rolled
 from emoray.study.circumplex import Array
 
 DETECTOR = "3"  # stands in every row; rows that were flagged by another are flagged anew by a report
@@ -37,10 +38,8 @@ _ORDERS = (2, 3, 4, 5)
 _CHUNK = 256  # texts at a time: what they become stays in a core's cache
 _BITS = 17  # of a hash
 PATTERNS = 3.0  # what the patterns' verdict counts, in scores
-_BASE, _SPREAD = np.uint32(0x01000193), np.uint32(0x9E3779B1)
 _NOTHING = r"[\s*#`_~|>\"“”„«»「」『』()\[\]{}]+"
 
-Flags = npt.NDArray[np.bool_]
 Bytes = npt.NDArray[np.int8]
 
 
@@ -153,7 +152,7 @@ def judged() -> Judged:
 class Grams:
     """The hashed n-grams of a column of texts, order after order."""
 
-    hashes: tuple[npt.NDArray[np.uint32], ...]  # one per order: of the n-gram at each character of all texts in a row
+    hashes: tuple[Codes, ...]  # one per order: of the n-gram at each character of all texts in a row
     starts: npt.NDArray[np.int64]  # (texts,)
     lengths: npt.NDArray[np.int64]  # (texts,)
 
@@ -161,9 +160,8 @@ class Grams:
     def of(cls, texts: Sequence[str | None]) -> Grams:
         plain = _plain(texts)
         short = [f" {_ends(text.strip())} " for text in plain.to_pylist()]
-        lengths = np.array([len(text) for text in short], dtype=np.int64)
-        codes = np.frombuffer("".join(short).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-        return cls(_hashed(codes), np.cumsum(lengths) - lengths, lengths)
+        row = Row.of(short)
+        return cls(_hashed(row.codes), row.starts, row.lengths)
 
     @property
     def counts(self) -> Array:
@@ -193,13 +191,9 @@ def _ends(text: str) -> str:
     return text if len(text) <= _HEAD + _TAIL else f"{text[:_HEAD]} {text[-_TAIL:]}"
 
 
-def _hashed(codes: npt.NDArray[np.uint32]) -> tuple[npt.NDArray[np.uint32], ...]:
-    found, running = [], codes
-    for order in range(2, max(_ORDERS) + 1):
-        running = running[:-1] * _BASE + codes[order - 1 :] if len(codes) >= order else codes[:0]
-        if order in _ORDERS:
-            found.append((running + np.uint32(order)) * _SPREAD >> np.uint32(32 - _BITS))
-    return tuple(found)
+def _hashed(codes: Codes) -> tuple[Codes, ...]:
+    hashes = ((order, found) for order, found in rolled(codes, max(_ORDERS)) if order in _ORDERS)
+    return tuple((found + np.uint32(order)) * SPREAD >> np.uint32(32 - _BITS) for order, found in hashes)
 
 
 @cache

@@ -19,12 +19,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-Codes = npt.NDArray[np.uint32]
-Flags = npt.NDArray[np.bool_]
+from emoray.refusals.characters import BASE, SPREAD, Codes, Flags, Row, rolled
 
 _DATA = Path(__file__).with_name("notions.toml").read_text(encoding="utf-8")  # now: see `emoray.refusals`
-_BASE = np.uint32(0x01000193)
-_SPREAD = np.uint32(0x9E3779B1)
 _BITS = 16  # of a hash, by which a word is looked for; whether it is that word, all 32 say
 _LONGEST = 16  # characters of a word, blanks around it among them
 _HEAD, _TAIL = 600, 300
@@ -76,12 +73,10 @@ def seen(texts: Sequence[str | None]) -> Flags:
     raw = pc.fill_null(pa.array(texts, pa.string()), "")
     plain = _plain(raw)
     short = [f" {_ends(text)} " for text in plain.to_pylist()]
-    lengths = np.array([len(text) for text in short], dtype=np.int64)
-    starts = np.cumsum(lengths) - lengths
-    codes = np.frombuffer("".join(short).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-    sentences, first = _sentences(codes, starts)
-    masks = np.bitwise_or.reduceat(_masks(codes), sentences) if len(codes) else np.zeros(0, dtype=np.uint32)
-    return np.concatenate([_of_masks(masks, first), _of_lengths(lengths), _of_surface(raw)], axis=1)
+    row = Row.of(short)
+    sentences, first = _sentences(row.codes, row.starts)
+    masks = np.bitwise_or.reduceat(_masks(row.codes), sentences) if len(row.codes) else np.zeros(0, dtype=np.uint32)
+    return np.concatenate([_of_masks(masks, first), _of_lengths(row.lengths), _of_surface(raw)], axis=1)
 
 
 def _plain(raw: pa.Array) -> pa.Array:
@@ -111,12 +106,10 @@ def _sentences(codes: Codes, starts: npt.NDArray[np.int64]) -> tuple[npt.NDArray
 def _masks(codes: Codes) -> Codes:
     """(characters,): the notions whose words begin there."""
     small = np.where(_table(_BLANKS)[np.minimum(codes, 0xFFFF)], np.uint32(32), codes)
-    words, masks, running = _words(), np.zeros(len(codes), dtype=np.uint32), small
-    for length in range(1, _LONGEST + 1):
-        if length > 1:
-            running = running[:-1] * _BASE + small[length - 1 :]
-        if length in words.likely and len(running):
-            spread = running * _SPREAD
+    words, masks = _words(), np.zeros(len(codes), dtype=np.uint32)
+    for length, hashes in rolled(small, _LONGEST):
+        if length in words.likely and len(hashes):
+            spread = hashes * SPREAD
             at = np.flatnonzero(words.likely[length][spread >> np.uint32(32 - _BITS)])
             which = np.minimum(np.searchsorted(words.hashes[length], spread[at]), len(words.hashes[length]) - 1)
             sure = words.hashes[length][which] == spread[at]
@@ -191,5 +184,5 @@ def _of_length(masks: dict[str, int], length: int) -> tuple[Flags, Codes, Codes]
 def _hash(word: str) -> int:
     value = 0
     for one in word:
-        value = (value * int(_BASE) + ord(one)) & 0xFFFFFFFF
-    return (value * int(_SPREAD)) & 0xFFFFFFFF
+        value = (value * int(BASE) + ord(one)) & 0xFFFFFFFF
+    return (value * int(SPREAD)) & 0xFFFFFFFF

@@ -156,10 +156,10 @@ class Speaker:
 
     def _started(self, entry: ModelEntry) -> Host | None:
         os.umask(self._work.umask)
-        refusals.load()  # now: the first answers are to be durable as soon as any
         ledger = self._work.ledger
         if not ray.get(ledger.starting.remote(_me())):
             return None
+        refusals.load()  # now: the first answers are to be durable as soon as any
         try:
             _check_node(self._work)
             tab = PartTab(lambda: (self._part, self._journal.writer))
