@@ -58,10 +58,10 @@ def tried(think: Think, short: list[int], long: list[int], dtype: torch.dtype) -
     def bears(*prompts: list[int]) -> bool:
         return _alike(think(prompts), [alone(*prompt) for prompt in prompts], dtype)
 
-    trohs, gnol = short[::-1], long[::-1]  # as long, and something else
-    if bears(short, long) or bears(trohs, gnol):
+    other_short, other_long = short[::-1], long[::-1]  # as long, and something else
+    if bears(short, long) or bears(other_short, other_long):
         return Company.ANY
-    return Company.ALIKE if bears(long, gnol) or bears(short, trohs) else Company.NONE
+    return Company.ALIKE if bears(long, other_long) or bears(short, other_short) else Company.NONE
 
 
 def looks_ahead(read: Read, tokens: Sequence[int], dtype: torch.dtype, *, quantised: bool = False) -> bool:

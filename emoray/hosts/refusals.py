@@ -225,7 +225,10 @@ def status_in(error: Mapping[str, Any]) -> int | None:
 
 def error_in(body: bytes) -> dict[str, Any] | None:
     """The error object of a body: OpenAI puts it under `error`, Gemini that into a list, vLLM sends a text there."""
-    said = _parsed(body)
+    return _error_in(_parsed(body))
+
+
+def _error_in(said: Any) -> dict[str, Any] | None:
     if isinstance(said, list) and said:
         said = said[0]
     return error_of(said) if isinstance(said, dict) else None
@@ -233,9 +236,10 @@ def error_in(body: bytes) -> dict[str, Any] | None:
 
 def _parsed(body: bytes) -> Any:
     """None for what is no JSON; a code is in ASCII, whatever stands beside it."""
-    for text in (body, body.decode("utf-8", "replace")):
-        with suppress(ValueError, RecursionError):
-            return json.loads(text)
+    with suppress(ValueError, RecursionError):
+        return json.loads(body)
+    with suppress(ValueError, RecursionError):
+        return json.loads(body.decode("utf-8", "replace"))
     return None
 
 
@@ -364,7 +368,8 @@ def told_to_wait_s(body: bytes, now: datetime | None = None, ours: datetime | No
 
     `now` is by the clock of who answered, `ours` by our own (see `wait_s`).
     """
-    error, whole = error_in(body) or {}, _parsed(body)
+    whole = _parsed(body)
+    error = _error_in(whole) or {}
     now = now or datetime.now(UTC)
     delays = [wait_s(_string(detail.get("retryDelay")), now, ours) for detail in _details(error)]
     metadata = error.get("metadata")
@@ -402,10 +407,10 @@ def _counts_ms(plain: float) -> bool:
     """
     if not _FEWEST_MS <= plain < _A_MOMENT:
         return False
-    if plain % 1000.0:
-        return plain <= _MINUTE_MS and plain % _HOUR_S != 0.0
-    hours_of_a_day = plain <= _DAY_S and plain % _HOUR_S == 0.0
-    return plain <= _MINUTE_MS or not (hours_of_a_day or plain % _DAY_S == 0.0)
+    whole, hours = plain % 1000.0 == 0.0, plain % _HOUR_S == 0.0
+    if plain <= _MINUTE_MS:
+        return whole or not hours
+    return whole and not (hours and plain < _DAY_S) and plain % _DAY_S != 0.0
 
 
 def _by_code(error: dict[str, Any], status: int) -> FailureKind | None:
