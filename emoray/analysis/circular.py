@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from emoray.analysis import student
 from emoray.analysis.additive import squeezed
-from emoray.analysis.intervals import OVER_QUESTIONS, Interval
+from emoray.analysis.intervals import OVER_QUESTIONS, Interval, within
 from emoray.study.circumplex import NO_DIRECTION, Array
 
 _LEAST_STATES = 4  # of a profile: three have no fit to judge
@@ -125,17 +125,11 @@ def profile(states_deg: Array, scores: Array, level: float = 0.95) -> Profile | 
     low, high = (displacement + bound for bound in _across(vectors, level))
     units = len(waves)
     return Profile(
-        _within_a_cosine(elevation),
+        within(elevation),  # a wave that is fitted to some of the states may rise above what a cosine can be
         Interval(amplitude, float(np.maximum(0.0, along.low)), along.high, level, units, OVER_QUESTIONS),
         Interval(displacement, low, high, level, units, OVER_QUESTIONS),
         _fit(states_deg, scores),
     )
-
-
-def _within_a_cosine(found: Interval) -> Interval:
-    """No mean cosine lies beyond -1 … 1; a wave fitted to some of the states may rise above, and holds its estimate."""
-    low, high = min(-1.0, found.estimate), max(1.0, found.estimate)
-    return replace(found, low=float(np.maximum(found.low, low)), high=float(np.minimum(found.high, high)))
 
 
 def _wave(states_deg: Array, scores: Array) -> Array:

@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
 
 from emoray.analysis import student
-from emoray.analysis.intervals import OVER_QUESTIONS, Interval, bounded, question_means, t_interval
+from emoray.analysis.intervals import OVER_QUESTIONS, Interval, bounded, question_means, t_interval, within
 from emoray.analysis.paired import Difference, holm
 from emoray.study.circumplex import Array
 
@@ -90,7 +90,7 @@ def corrected_questions(
     return Corrected(
         raw=raw,
         corrected=found,
-        human=_cut(t_interval(human, level)),
+        human=within(t_interval(human, level)),
         shift=found.estimate - raw.estimate,
         labelled=int((~np.isnan(human)).sum()),
         questions=int((~np.isnan(question_means(human))).sum()),
@@ -233,10 +233,6 @@ def _alike(weights: Array) -> float:
     """How many questions of one weight tell as much as these (Kish's effective sample size)."""
     squares = float((weights**2).sum())
     return float(weights.sum()) ** 2 / squares if squares > 0 else 0.0
-
-
-def _cut(mean: Interval) -> Interval:
-    return replace(mean, low=float(np.maximum(mean.low, -1.0)), high=float(np.minimum(mean.high, 1.0)))
 
 
 def _interval(found: _Jackknife, raters: Array | None, level: float, reach: float = 1.0) -> Interval:

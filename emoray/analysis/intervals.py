@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -137,8 +137,13 @@ def bounded(
     if not (variance >= 0 and freedom > 0):
         return Interval(estimate, math.nan, math.nan, level, units, over)
     far = student.quantile((1 + level) / 2, freedom) * math.sqrt(variance)
-    low, high = max(estimate - far, min(-reach, estimate)), min(estimate + far, max(reach, estimate))
-    return Interval(estimate, low, high, level, units, over)
+    return within(Interval(estimate, estimate - far, estimate + far, level, units, over), reach)
+
+
+def within(found: Interval, reach: float = 1.0) -> Interval:
+    """Cut at ±`reach`, or at the estimate where that lies beyond (a fit may); NaN bounds stay."""
+    low, high = min(-reach, found.estimate), max(reach, found.estimate)
+    return replace(found, low=float(np.maximum(found.low, low)), high=float(np.minimum(found.high, high)))
 
 
 def ratio_bounds(above: tuple[float, float, float], below: tuple[float, float], level: float) -> tuple[float, float]:

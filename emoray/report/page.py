@@ -15,7 +15,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 import emoray
-from emoray.analysis.intervals import Interval
 from emoray.analysis.summaries import Group, GroupAxis
 from emoray.printable import printable
 from emoray.refusals import judged
@@ -41,6 +40,7 @@ from emoray.report.words import (
     refusals,
     settings_line,
     several,
+    with_bounds,
     with_interval,
 )
 from emoray.study import paper, russell
@@ -429,8 +429,8 @@ def _family(family: Comparison) -> dict[str, Any]:
 def _spread(summary: Summary, one: ModelSummary) -> dict[str, Any]:
     whole = one.scores.whole
     shares = sections.shares(whole.parts)
-    worth = Interval(whole.effective_n, whole.effective_n_low, whole.effective_n_high, summary.settings.level, 0, "")
-    rows = [f"{whole.group.scored:,}", with_interval(worth, 0), percent(one.identical, 1)]
+    worth = with_bounds(whole.effective_n, whole.effective_n_low, whole.effective_n_high, 0)
+    rows = [f"{whole.group.scored:,}", worth, percent(one.identical, 1)]
     return {"model": named(summary, one.model, one.reader), "cells": [*shares, *rows]}
 
 
@@ -638,17 +638,14 @@ def _detector() -> str:
     figures = (("refusals", found.refusals), ("role breaks", found.role_breaks))
     said = [
         f"of {of.of} {what} it finds {of.both}, and {of.both} of the {of.flagged} that it flags are some "
-        f"(precision {_share(of.precision, of.precision_interval)}, recall {_share(of.recall, of.recall_interval)})"
+        f"(precision {with_bounds(of.precision, *of.precision_interval, 3)}, "
+        f"recall {with_bounds(of.recall, *of.recall_interval, 3)})"
         for what, of in figures
     ]
     return (
         f"flagged by a detector of ours; on {found.answers} labelled answers that were held out (looked at "
         f"{count(found.looks, 'time')}; 95 % intervals by Wilson), {' and '.join(said)}"
     )
-
-
-def _share(share: float, interval: tuple[float, float]) -> str:
-    return f"{number(share, 3)} [{number(interval[0], 3)}, {number(interval[1], 3)}]"
 
 
 def _samplings(summary: Summary) -> dict[str, str]:

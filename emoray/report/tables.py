@@ -155,7 +155,7 @@ def _terminal_line(one: ModelSummary, several: bool) -> tuple[str, ...]:
 def _terminal_note(summary: Summary) -> str:
     chosen = summary.settings
     reader = f"read by {summary.readers[0]}, " if len(summary.readers) == 1 else ""
-    means = condition(summary).replace("all of it", "means", 1)
+    means = condition(summary, "means")
     rest = "".join(f", {part}" for part in (f"refusals: {chosen.refusals}", means, counted(summary)) if part)
     return f"[{percent(chosen.level)} over questions], {reader}{label_maps(chosen)}, neutral {neutral(chosen)}{rest}"
 
@@ -197,7 +197,7 @@ def _models(summary: Summary) -> Table:
 
 def _of(summary: Summary) -> str:
     """Of which conditions the columns are; "" where there is but one."""
-    means = condition(summary).replace("all of it", "Means", 1)
+    means = condition(summary, "Means")
     return f"{means}; {counted(summary)}." if means else ""
 
 

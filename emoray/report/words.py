@@ -30,11 +30,15 @@ def number(value: float, places: int = 2) -> str:
 
 def with_interval(interval: Interval, places: int = 2) -> str:
     """0.73 [0.69, 0.77], or 0.73 [–] where the data cannot tell."""
-    if not math.isfinite(interval.estimate):
+    return with_bounds(interval.estimate, interval.low, interval.high, places)
+
+
+def with_bounds(estimate: float, low: float, high: float, places: int = 2) -> str:
+    """The same of what is no mean over questions."""
+    if not math.isfinite(estimate):
         return UNKNOWN
-    known = math.isfinite(interval.low)
-    bounds = f"{number(interval.low, places)}, {number(interval.high, places)}" if known else UNKNOWN
-    return f"{number(interval.estimate, places)} [{bounds}]"
+    bounds = f"{number(low, places)}, {number(high, places)}" if math.isfinite(low) else UNKNOWN
+    return f"{number(estimate, places)} [{bounds}]"
 
 
 def percent(share: float, places: int = 0) -> str:
@@ -99,13 +103,13 @@ def headline(summary: Summary) -> str:
     return f"{_result(summary)} {of[0].upper()}{of[1:]}.".strip() if of else _result(summary)
 
 
-def condition(summary: Summary) -> str:
-    """Of which condition every number is that says no other; empty where there is but one."""
+def condition(summary: Summary, what: str = "all of it") -> str:
+    """Of which condition every number is that says no other, or those that are named; empty where there is but one."""
     chosen = summary.design.headline
     if chosen is None or not summary.design.several_conditions:
         return ""
     control = ", a control" if chosen.template in summary.design.controls else ""
-    return f"all of it with template {chosen.template}{control}, at intensity {chosen.intensity:g}"
+    return f"{what} with template {chosen.template}{control}, at intensity {chosen.intensity:g}"
 
 
 def counted(summary: Summary) -> str:
