@@ -924,14 +924,19 @@ def _opened_file(source: Any) -> pq.ParquetFile:
 
 def _keys_of(file: pq.ParquetFile, info: Any, wanted: Sequence[str]) -> Keys:
     """The keys of a file and what decides which rows count; of the columns that are wanted and there."""
-    has = set(file.schema_arrow.names)
-    columns = [name for name in wanted if name in has]
+    columns = _columns_of(file, wanted)
     batches = file.iter_batches(batch_size=_KEY_BATCH, columns=columns)
     name, note = Name.of(info.base_name, info.mtime_ns), Note.of(file.metadata.metadata)
     blocks = note.blocks or ((name.stamp, file.metadata.num_rows),)
     when = np.repeat([name.when(stamp) for stamp, _ in blocks], [count for _, count in blocks])
     files = _files_of(info.base_name, name, [stamp for stamp, _ in blocks])
     return Keys.of(batches, when=when, replaces=note.replaces, dropped=note.dropped, files=files, taken=note.taken)
+
+
+def _columns_of(file: pq.ParquetFile, wanted: Sequence[str]) -> list[str]:
+    """Those of the wanted columns that are there; a file is asked once, since it makes its schema anew each time."""
+    there = set(file.schema_arrow.names)
+    return [name for name in wanted if name in there]
 
 
 def _files_of(own: str, name: Name, stamps: Sequence[int]) -> Files:
@@ -984,8 +989,7 @@ def _picked(
     file: pq.ParquetFile, places: Places, schema: pa.Schema, batch_rows: int
 ) -> Iterator[tuple[pa.Table, slice]]:
     """The rows at these places (ascending) of a file, with the slice of `places` that each table holds."""
-    has = set(file.schema_arrow.names)
-    there = [name for name in schema.names if name in has]
+    there = _columns_of(file, schema.names)
     start = 0
     for group in range(file.num_row_groups):
         stop = start + file.metadata.row_group(group).num_rows
