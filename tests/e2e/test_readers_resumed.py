@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +37,21 @@ GOOD = json.dumps({"valence": 0.4, "arousal": 0.3, "confidence": 0.7})
 
 @pytest.fixture
 def provider() -> Any:
-    """A server that judges, slowly; of the first replies, as many as there are cells, every ninth is no reading."""
+    """A server that judges; of the first replies, as many as there are cells, every ninth is no reading. It judges a
+    third of the cells, and the others when it is let go on.
+    """
     asked: list[str] = []
+    goes_on = threading.Event()
 
     async def speak(body: dict[str, Any]) -> str:
         asked.append(body["messages"][-1]["content"])
-        return "I would rather not say." if len(asked) % 9 == 0 and len(asked) <= CELLS else GOOD
+        place = len(asked)
+        while place > CELLS / 3 and not goes_on.is_set():
+            await asyncio.sleep(0.01)
+        return "I would rather not say." if place % 9 == 0 and place <= CELLS else GOOD
 
-    with Provider(Manners(latency_s=0.3), speak) as server:
-        server.asked = asked  # type: ignore[attr-defined]
+    with Provider(Manners(), speak) as server:
+        server.asked, server.goes_on = asked, goes_on  # type: ignore[attr-defined]
         yield server
 
 
@@ -58,6 +66,7 @@ def test_a_killed_run_goes_on_and_asks_no_answer_and_hardly_a_judgement_again(
 
     process.kill()
     process.wait()
+    provider.goes_on.set()
 
     before = {row["key"]: row for row in folder.answers("a").read().to_pylist()}
     judged = folder.rows("judge", "a").counts().answered
