@@ -24,9 +24,9 @@ from emoray.store import RunFolder
 from emoray.study.goemotions import LABELS, label_map_from
 from tests import runs, tiny_models
 from tests.buckets import bucket
+from tests.programs import ROOT
 from tests.test_spec import BASE, MISTAKES
 
-ROOT = Path(__file__).resolve().parent.parent
 JOBS = ROOT / "jobs"
 COMMANDS = ["plan", "run", "score", "status", "report", "sample", "validate", "rehearse", "compact"]
 OF_A_RUN = [["status"], ["report"], ["compact"], ["score", "--reader", "embedded"], ["sample", "--out", "s.csv"]]

@@ -23,6 +23,7 @@ from emoray.compact import compact, compact_apart
 from emoray.journal import merge
 from emoray.store import Name, Part, RunFolder, StoreError, encoded
 from emoray.stream.nodes import descendants
+from tests.programs import ROOT
 
 SMALL = pa.schema([("key", pa.string()), ("outcome", pa.string()), ("answer", pa.string()), ("cost_usd", pa.float64())])
 Row = tuple[int, str | None]  # which key, and its answer; None is a failure
@@ -490,9 +491,8 @@ print("done")
 
 def killed(part: Part, when: str, after: int) -> bool:
     """Whether a real process that compacts was killed at its n-th step or system call, and not done before."""
-    paths = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1])])
-    command = [sys.executable, "-c", SUICIDE.format(here=Path(__file__).stem), part.folder.uri, when, str(after)]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": paths})
+    command = [sys.executable, "-c", SUICIDE.format(here=__name__), part.folder.uri, when, str(after)]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
     assert done.returncode == -signal.SIGKILL or (done.returncode, done.stdout) == (0, "done\n"), done.stderr
     return done.returncode != 0
 

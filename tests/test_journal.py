@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from emoray import store
 from emoray.journal import Journal, merge, pause_s
 from emoray.store import Denied, Gone, Name, Part, RunFolder, StoreError
+from tests.programs import ROOT
 
 SMALL = pa.schema([("key", pa.string()), ("outcome", pa.string()), ("answer", pa.string())])
 SOON_S = 60  # a test that waits this long has failed
@@ -287,11 +288,10 @@ for n in range(int(sys.argv[2]), 10**9):
 
 def killed(path: Path, start: int, after: int) -> list[int]:
     """The numbers that a real process said were durable, when it was killed in the middle of its work."""
-    code = SPEAKER.replace("tests_journal", Path(__file__).stem)
-    paths = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1])])
+    code = SPEAKER.replace("tests_journal", __name__)
     command = [sys.executable, "-c", code, str(path), str(start)]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": paths}
+        command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}
     ) as process:
         assert process.stdout is not None
         told = [int(process.stdout.readline()) for _ in range(after)]

@@ -17,7 +17,7 @@ import pytest
 from emoray import lease as leases
 from emoray.lease import Claim, Lease, Taken, holder
 from emoray.store import RunFolder, StoreError
-from tests.programs import until
+from tests.programs import ROOT, until
 
 
 class Clock:
@@ -150,8 +150,7 @@ def test_a_lease_of_another_machine_is_free_when_it_expires_and_not_before(folde
 def test_a_run_that_died_on_this_machine_is_noticed_at_once(folder: RunFolder, clock: Clock) -> None:
     code = "from emoray.lease import Lease; from emoray.store import RunFolder; import sys, os\n"
     code += "Lease(RunFolder(sys.argv[1]), settle_s=0).take(); os._exit(9)"
-    root = str(Path(__file__).parents[1])
-    dead = subprocess.run([sys.executable, "-c", code, folder.uri], env=os.environ | {"PYTHONPATH": root})
+    dead = subprocess.run([sys.executable, "-c", code, folder.uri], env=os.environ | {"PYTHONPATH": str(ROOT)})
     assert dead.returncode == 9
     assert len(list((Path(folder.uri) / "_lease").iterdir())) == 1
     lease(folder, clock).take()

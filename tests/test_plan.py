@@ -14,8 +14,9 @@ from emoray.spec import SpecError, load
 from emoray.stream import cluster
 from emoray.stream.placement import Node
 from tests import runs
+from tests.programs import ROOT
 
-JOBS = Path(__file__).resolve().parent.parent / "jobs"
+JOBS = ROOT / "jobs"
 
 
 def test_everything_is_owed_to_a_folder_that_is_not_there_and_it_stays_not_there(tmp_path: Path) -> None:

@@ -40,8 +40,9 @@ from emoray.study import prompts as texts
 from emoray.study.conditions import Condition
 from emoray.study.goemotions import LABELS
 from emoray.study.prompts import prompts
+from tests.programs import ROOT
 
-JOBS = Path(__file__).resolve().parent.parent / "jobs"
+JOBS = ROOT / "jobs"
 SHIPPED = sorted(JOBS.glob("*.yaml"))
 
 

@@ -38,8 +38,9 @@ from emoray.spec import (
 from emoray.study.circumplex import Affect
 from emoray.study.goemotions import DIRECT, LABELS, label_map
 from emoray.validate import Labelled, Validation, examine, human_text, judged, judged_by_place, saved, whole_table
+from tests.programs import ROOT
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "goemotions" / "test.tsv"
+DATA = ROOT.parent / "shared" / "goemotions" / "test.tsv"
 THERE = pytest.mark.skipif(
     not DATA.is_file() or not (reader_path() / "model.safetensors").is_file(),
     reason="needs the GoEmotions test split in ../shared/goemotions and the embedded reader",

@@ -241,10 +241,10 @@ def _felt(
     wanted: dict[str, Example],
     closely: Closely,
     refusals: RefusalRule,
-    columns: Sequence[str],
+    names: Sequence[str],
 ) -> Felt:
     found = Felt(_score_tally(rows.SCORED.empty_table(), neutral), Rounds(closely.round_width))
-    for batch in _flagged(source, columns):
+    for batch in _flagged(source, names):
         whole = rows.scored(batch.filter(pc.equal(batch["outcome"], rows.ANSWERED)), label_map, neutral, "as_read")
         found.scores += _score_tally(_measured(whole), neutral)
         found.revisions |= _distinct(batch, "reader_revision")
@@ -300,12 +300,12 @@ class _FlaggedBefore(Exception):
     """Rows with flags of an older detector, and no texts beside them."""
 
 
-def _flagged(source: Rows, columns: Sequence[str]) -> Iterator[pa.Table]:
+def _flagged(source: Rows, names: Sequence[str]) -> Iterator[pa.Table]:
     """Rows with the flags of this emoray's detector."""
-    for batch in _batches(source, columns):
-        if "answer" not in columns and rows.flagged_before(batch):
+    for batch in _batches(source, names):
+        if "answer" not in names and rows.flagged_before(batch):
             raise _FlaggedBefore
-        yield batch if "answer" not in columns else rows.flagged_anew(batch)
+        yield batch if "answer" not in names else rows.flagged_anew(batch)
 
 
 def _conditions(batch: pa.Table) -> set[Condition]:
@@ -329,8 +329,8 @@ def _without(table: pa.Table, controls: frozenset[str]) -> pa.Table:
     return table.filter(pc.or_(canaries(table), pc.invert(control)))
 
 
-def _batches(source: Rows, columns: Sequence[str]) -> Iterator[pa.Table]:
-    for table in source.tables(columns=list(columns)):
+def _batches(source: Rows, names: Sequence[str]) -> Iterator[pa.Table]:
+    for table in source.tables(columns=list(names)):
         for start in range(0, table.num_rows, BATCH):
             yield table.slice(start, BATCH).combine_chunks()
 
@@ -375,7 +375,7 @@ def _score_tally(scored: pa.Table, neutral: NeutralRule) -> Tally:
     refused = rows.flags(scored["refused"])
     factors = {"refused": Factor((False, True), refused.astype(np.int64))}
     factors |= {axis: _factor(scored[_COLUMN_OF[axis]]) for axis in AXES}
-    columns = {column.name: scored[column.name].to_numpy() for column in fields(Scores)}
+    measured = {column.name: scored[column.name].to_numpy() for column in fields(Scores)}
     was_read, angles_deg = rows.was_read(scored), _angles_deg(scored)
     counts = {
         "read": was_read,
@@ -384,7 +384,7 @@ def _score_tally(scored: pa.Table, neutral: NeutralRule) -> Tally:
         "neutral": was_read & np.isnan(angles_deg),
         "directed": was_read & ~np.isnan(angles_deg),
     }
-    return Tally.of(factors, counts | score_values(columns) | map_values(scored, neutral))
+    return Tally.of(factors, counts | score_values(measured) | map_values(scored, neutral))
 
 
 def _factor(column: pa.ChunkedArray) -> Factor:

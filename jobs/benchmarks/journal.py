@@ -56,5 +56,5 @@ def _table(number: int, length: int, text: str) -> pa.Table:
         "answer": [f"{row} {text}" for row in range(length)],
         "outcome": [rows.ANSWERED] * length,
     }
-    columns = [pa.array(given.get(field.name, [None] * length), field.type) for field in rows.SAID]
-    return pa.table(columns, schema=rows.SAID)
+    arrays = [pa.array(given.get(field.name, [None] * length), field.type) for field in rows.SAID]
+    return pa.table(arrays, schema=rows.SAID)

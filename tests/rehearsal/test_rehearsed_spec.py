@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from emoray.prices import price_of
 from emoray.rehearsal.spec import ENGINES, accounts_of, rehearsed
 from emoray.spec import GoEmotionsReader, Hosted, Rehearsed, ScriptedReader, Spec, Study, load, parse
 from emoray.study.prompts import prompts
+from tests.programs import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 PAPER = load(ROOT / "jobs/paper.yaml")
 URLS = {name: f"http://127.0.0.1:{port}/v1" for port, name in enumerate([*PAPER.spec.accounts, ENGINES], start=9000)}
 

@@ -147,9 +147,9 @@ def test_what_a_killed_attempt_cost_is_told_by_who_comes_next_also_with_other_re
 
     def begins(study: str) -> dict[str, tuple[float, float, int]]:
         """An attempt at it; what the killed one is known to have cost by then."""
-        attempt = manifest.attempt(["emoray", "run"])
-        whole["attempts"].append(attempt)
-        job._open_account(Conductor(parse(study), folder, cluster.nodes, attempt["id"]), whole, attempt)
+        begun = manifest.attempt(["emoray", "run"])
+        whole["attempts"].append(begun)
+        job._open_account(Conductor(parse(study), folder, cluster.nodes, begun["id"]), whole, begun)
         lanes = whole["attempts"][0]["lanes"]
         return {lane["model"]: (lane["read_cost_usd"], lane["read_lost_usd"], lane["answered"]) for lane in lanes}
 

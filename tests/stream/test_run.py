@@ -173,11 +173,11 @@ def test_an_attempt_that_ended_while_this_one_was_starting_is_kept(settled: Sett
     asked = study(ONE, repetitions=2)
     folder = settled(asked)
 
-    def joined_late(attempt: str) -> Conductor:
+    def joined_late(number: str) -> Conductor:
         kept = folder.manifest() or {}
         other = kept["attempts"][0] | {"id": "other"}
         folder.write_manifest(kept | {"attempts": [*kept["attempts"], other]})
-        return Conductor(asked, folder, cluster.nodes, attempt)
+        return Conductor(asked, folder, cluster.nodes, number)
 
     assert job._attempt(folder, asked, partial(job._described, folder, asked, extend=False), "again", joined_late) == 0
 
