@@ -29,7 +29,7 @@ from submission.following import DIED, LOST, Ending, Jobs, connect, show, stem
 from submission.parcel import Parcel, parcel, pins
 
 from emoray.exit_codes import INTERRUPTED, OK, WRONG
-from emoray.spec import Hosted, Spec, SpecError, budget, load
+from emoray.spec.document import Hosted, Spec, SpecError, budget, load
 
 _CHATTY = ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk", "ray._private.runtime_env.packaging")
 _SECRET = re.compile(r"//\S*:\S*@|[?&](?:client_secret|sig)=")  # it may have a / in it; in a query they are Azure's

@@ -16,61 +16,29 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "emoray"
 
-STORE = {"study", "rows", "generations", "resume", "store"}
-ASKING = {"study", "spec", "governor", "retry", "prices", "embedded"}
+ALONE = {"hints", "printable", "home", "exit_codes", "child_process", "processes", "backoff"}  # small, and know nobody
 ROOMS: dict[str, set[str]] = {
+    **{name: set[str]() for name in ALONE},
     "study": set(),  # the science knows nobody
-    "analysis": {"study"},
-    "hints": set(),
-    "yaml_file": set(),
-    "json_file": set(),
-    "printable": set(),
-    "spec": {"study", "embedded", "hints", "yaml_file"},  # the weights that ship are part of a key
-    "refusals": {"study"},
-    "rows": {"study", "refusals"},
-    "generations": set(),
-    "resume": {"study", "rows", "generations"},
-    "store": {"study", "rows", "generations", "resume", "json_file", "printable"},
-    "journal": STORE | {"retry"},
-    "parent": set(),
-    "home": set(),
-    "compact": STORE | {"home", "parent"},
-    "lease": STORE | {"json_file"},
     "embedded": set(),
-    "retry": set(),
-    "governor": {"spec", "retry"},  # both read headers
-    "prices": {"spec"},
-    "hosts": ASKING | {"parent"},
-    "readers": {"study", "spec", "embedded", "hosts"},  # a judge speaks through a host
-    "rehearsal": ASKING | {"home", "hosts", "readers"},
-    "stream": ASKING
-    | {"refusals"}  # which an actor makes ready before its first answer
-    | STORE
-    | {"home", "exit_codes", "journal", "compact", "lease", "parent", "manifest", "batches", "tabs", "spill"}
-    | {"hosts", "readers", "rehearsal"},
-    "report": {"study", "analysis", "refusals", "rows", "store", "printable"},
-    "progress": {"printable"},
-    "exit_codes": set(),
-    "manifest": {"study", "spec", "json_file"},
-    "spill": STORE,
-    "recovery": STORE | {"spec", "manifest"},
-    "batches": {"hosts", "store", "json_file"},  # what a host writes down, in a run folder
-    "tabs": {"hosts", "journal", "generations", "resume", "store", "retry"},  # what a host writes down before it spends
-    "status": {"json_file", "manifest", "belonging", "progress", "store", "lease", "batches", "tabs", "recovery"},
-    "estimate": {"study", "spec", "hosts", "prices", "readers", "progress"},  # a rubric is paid for
-    "validate": {"study", "analysis", "spec", "readers"},
-    "rated": {"study", "analysis", "spec", "readers"},
-    "human": STORE | {"spec", "belonging", "hints"},
-    "belonging": STORE | {"spec"},
-    "plan": STORE
-    | {"spec", "manifest", "recovery", "estimate", "progress", "stream", "hosts"},  # what a model's files say
-    "job": STORE
-    | {"spec", "belonging", "journal", "compact", "lease", "manifest", "progress", "report", "estimate", "stream"}
-    | {"exit_codes", "validate", "human", "hints", "tabs", "recovery"},
+    "analysis": {"study"},
+    "refusals": {"study"},
+    "spec": {"study", "embedded", "hints"},  # the weights that ship are part of a key
+    "rate_limits": {"spec", "backoff"},  # both read headers
+    "hosts": {"study", "spec", "rate_limits", "embedded", "backoff", "child_process", "home"},
+    "readers": {"study", "analysis", "spec", "embedded", "hosts"},  # a judge speaks through a host
+    # what a host writes down before it spends has its protocol among the hosts
+    "run_folder": {"study", "refusals", "spec", "hosts", "backoff", "child_process", "home", "printable"},
+    "scheduling": {"spec", "hosts"},  # whether a model has weights
+    "stream": {"study", "refusals", "spec", "rate_limits", "hosts", "readers", "run_folder", "scheduling"}
+    | {"home", "exit_codes", "processes"},
+    "report": {"study", "analysis", "refusals", "run_folder", "printable"},
+    "rehearsal": {"study", "embedded", "spec", "hosts", "run_folder", "stream"}
+    | {"hints", "home", "exit_codes", "child_process", "processes"},
 }
-ROOMS["rehearse"] = STORE | {"home", "spec", "prices", "progress", "rehearsal", "stream", "exit_codes", "hints", "tabs"}
-ROOMS["cli"] = set(ROOMS)  # on top; nobody below knows it
-ROOMS["__main__"] = {"cli", "home"}
+ROOMS["commands"] = set(ROOMS)  # on top; nobody below knows them
+ROOMS["cli"] = {"commands"}
+ROOMS["__main__"] = {"commands", "home"}
 ROOMS["__init__"] = set()
 
 ARROW = {"numpy", "pyarrow"}
@@ -78,28 +46,19 @@ LIBRARIES: dict[str, set[str]] = {  # of a room, in all its files
     "study": {"numpy"},
     "analysis": {"numpy"},
     "spec": {"pydantic"},
-    "json_file": {"pydantic"},
-    "manifest": {"pydantic"},
-    "yaml_file": {"yaml"},
     "refusals": ARROW,
-    "rows": ARROW,
-    "generations": {"numpy"},
-    "resume": ARROW,
-    "store": ARROW,
-    "journal": ARROW,
-    "compact": ARROW,
-    "lease": ARROW,
-    "belonging": ARROW,
-    "human": ARROW,
-    "recovery": ARROW,
+    "run_folder": ARROW,
     "readers": {"numpy"},
-    "validate": {"numpy"},
-    "rated": {"numpy"},
     "rehearsal": {"aiohttp"},
-    "stream": ARROW | {"ray"},  # the only room that knows Ray
+    "stream": ARROW | {"ray"},
     "report": ARROW | {"pandas", "matplotlib", "jinja2", "markupsafe"},
 }
 OF_ONE_FILE: dict[str, set[str]] = {  # heavy ones: each in the one file that is about it
+    "commands/sample.py": ARROW,
+    "spec/yaml_file.py": {"yaml"},
+    "run_folder/json_file.py": {"pydantic"},
+    "run_folder/manifest.py": {"pydantic"},
+    "rehearsal/process_killer.py": {"ray"},
     "hosts/transformers.py": {"torch", "transformers"},
     "hosts/checkpoint.py": {"torch", "transformers", "peft"},
     "hosts/company.py": {"torch"},
@@ -174,9 +133,9 @@ def test_an_import_by_name_is_an_import(tmp_path: Path) -> None:
 
 
 def test_the_map_has_no_circles() -> None:
-    order = list(TopologicalSorter(ROOMS | {"cli": set(ROOMS) - {"cli", "__main__"}}).static_order())
-    assert order.index("study") < order.index("rows") < order.index("store") < order.index("stream")
-    assert order[-1] == "__main__"
+    order = list(TopologicalSorter(ROOMS).static_order())
+    assert order.index("study") < order.index("spec") < order.index("run_folder") < order.index("stream")
+    assert order.index("rehearsal") < order.index("commands") < order.index("__main__")
 
 
 def test_every_file_is_on_the_map() -> None:
@@ -188,7 +147,7 @@ def test_a_heavy_library_has_one_owner() -> None:
     for name in NAMES:
         for library in theirs(name):
             owners.setdefault(library, set()).add(name)
-    assert {room(name) for name in owners["ray"]} == {"stream"}
+    assert {room(name) for name in owners["ray"]} == {"stream", "rehearsal"}
     assert owners["openai"] <= {"hosts/hosted_api.py", "hosts/batch_api.py"}
     assert owners.get("vllm", set()) <= {"hosts/vllm.py"}
     assert owners["onnxruntime"] == {"readers/onnx.py"}
@@ -199,7 +158,7 @@ def test_a_heavy_library_has_one_owner() -> None:
 
 
 def test_nobody_imports_the_command_line_but_what_starts_it() -> None:
-    assert {name for name in NAMES if "cli" in ours(name)} == {"__main__.py"}
+    assert {name for name in NAMES if "commands" in ours(name)} == {"__main__.py", "cli.py"}
 
 
 def test_every_file_says_what_it_is() -> None:
@@ -209,7 +168,7 @@ def test_every_file_says_what_it_is() -> None:
 def test_no_file_is_a_drawer_for_odds_and_ends() -> None:
     places = [*PACKAGE.rglob("*"), *(ROOT / "jobs").rglob("*.py"), *(ROOT / "tests").rglob("*.py")]
     stems = {path.stem for path in places}
-    assert stems >= {"store", "submit", Path(__file__).stem}
+    assert stems >= {"partition", "submit", Path(__file__).stem}
     assert not stems & FORBIDDEN_NAMES
 
 
@@ -228,7 +187,8 @@ def loaded_by(statement: str) -> set[str]:
 
 def test_reading_a_spec_and_a_folder_needs_no_ray_no_torch_and_no_vendor() -> None:
     loaded = loaded_by(
-        "import emoray.cli, emoray.status, emoray.manifest, emoray.validate, emoray.readers, emoray.hosts"
+        "import emoray.commands.cli, emoray.commands.status, emoray.run_folder.manifest, emoray.readers.validation, "
+        "emoray.readers.protocol, emoray.hosts.protocol"
     )
     assert loaded >= {"emoray", "pydantic"}
     assert not loaded & {"ray", "torch", "transformers", "openai", "vllm", "matplotlib", "pandas"}

@@ -13,8 +13,8 @@ from contextlib import suppress
 from typing import NamedTuple
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from emoray.hosts import HostDown
-from emoray.spec import Account
+from emoray.hosts.protocol import HostDown
+from emoray.spec.document import Account
 
 _PORTS = {"http": 80, "https": 443}
 

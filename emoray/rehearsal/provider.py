@@ -24,9 +24,9 @@ from typing import Any, Self
 
 from aiohttp import web
 
-from emoray.hosts import Ask, Host
-from emoray.hosts.chat import KEY_HEADER, REHEARSAL
-from emoray.rehearsal.batches import Batches, BatchManners
+from emoray.hosts.openai_protocol import KEY_HEADER, REHEARSAL
+from emoray.hosts.protocol import Ask, Host
+from emoray.rehearsal.batch_endpoint import Batches, BatchManners
 from emoray.rehearsal.faults import Fault, Plan, storm
 from emoray.study.outcomes import Answer
 
@@ -555,7 +555,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def _embedded() -> Speaker:
     from emoray.hosts.embedded import EmbeddedHost
-    from emoray.spec import Embedded
+    from emoray.spec.document import Embedded
 
     return speaker_of(EmbeddedHost(Embedded(host="embedded", name="embedded")))
 

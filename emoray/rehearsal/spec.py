@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from emoray.prices import price_of
-from emoray.spec import (
+from emoray.spec.document import (
     Account,
     Embedded,
     GoEmotionsReader,
@@ -26,6 +25,7 @@ from emoray.spec import (
     Spec,
     Vllm,
 )
+from emoray.spec.prices import price_of
 from emoray.study.goemotions import shipped_maps
 
 ENGINES = "engines"  # the provider of everything that is not behind an account

@@ -21,8 +21,12 @@ from ray.exceptions import RayError
 from ray.experimental.internal_kv import _internal_kv_get
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from emoray import spill
-from emoray.spec import (
+from emoray.run_folder import spill
+from emoray.run_folder.partition import RunFolder, StoreError, leave_mark, missing_mark, probe
+from emoray.run_folder.spill import TakenIn
+from emoray.scheduling import packing
+from emoray.scheduling.packing import Bundle, Crew, Node
+from emoray.spec.document import (
     Embedded,
     Hosted,
     JudgeReader,
@@ -35,12 +39,8 @@ from emoray.spec import (
     SpecError,
     Vllm,
 )
-from emoray.spill import TakenIn
-from emoray.store import RunFolder, StoreError, leave_mark, missing_mark, probe
-from emoray.stream import placement
 from emoray.stream.cause import sentence
 from emoray.stream.entrance import enter
-from emoray.stream.placement import Bundle, Crew, Node
 
 _ENGINE_ROWS = 16  # rows that travel to an engine together
 _MANY = 1000  # rows in a block where answers come at once
@@ -66,7 +66,7 @@ class Pool:
 
 def speakers(entry: ModelEntry, nodes: Sequence[Node] = ()) -> Pool:
     """The pool of a model's speakers."""
-    crew = placement.speakers(entry, nodes)
+    crew = packing.speakers(entry, nodes)
     match entry:
         case Embedded() | Local():
             return Pool(crew, entry.batch_size, _LEAST_CALLS)
@@ -96,7 +96,7 @@ def _calls(in_flight: int, rows: int) -> int:
 def listeners(entry: ReaderEntry, nodes: Sequence[Node] = ()) -> Pool:
     """The pool of a reader's listeners; blocks come as the speakers made them. A judge is a speaker that listens."""
     calls = speakers(entry.model).calls if isinstance(entry, JudgeReader) else _LISTENER_CALLS
-    return Pool(placement.listeners(entry, nodes), 0, calls)
+    return Pool(packing.listeners(entry, nodes), 0, calls)
 
 
 def check(spec: Spec, model: ModelEntry | None, nodes: Sequence[Node]) -> None:
@@ -104,7 +104,7 @@ def check(spec: Spec, model: ModelEntry | None, nodes: Sequence[Node]) -> None:
 
     A cluster that grows may have tomorrow what it has not today: there a lane waits, and `status` says for what.
     """
-    sentence = placement.refusal(model, spec.readers, nodes)
+    sentence = packing.refusal(model, spec.readers, nodes)
     if sentence and not grows():
         raise SpecError(sentence)
 

@@ -15,16 +15,16 @@ from dataclasses import dataclass
 
 from benchmarks import report as report_benchmark
 from benchmarks import stream as stream_benchmark
-from emoray import journal
-from emoray.compact import compact
-from emoray.governor import Ledger, Limits, News, Want
 from emoray.hosts.permits import _SHORTEST_TURN_S
+from emoray.rate_limits.protocol import Ledger, Limits, News, Want
 from emoray.report import into, write_report
-from emoray.resume import Settled, owed
-from emoray.store import Part, RunFolder
+from emoray.run_folder import journal
+from emoray.run_folder.census import Settled, owed
+from emoray.run_folder.compaction import compact
+from emoray.run_folder.partition import Part, RunFolder
 from emoray.stream import cluster
-from emoray.stream.actors import _COMMIT_S
-from emoray.stream.governor_actor import SharedGovernor
+from emoray.stream.generate import _COMMIT_S
+from emoray.stream.limiter_actor import SharedGovernor
 from emoray.study.prompts import prompts
 
 SIZES = (10**4, 10**6, 10**8, 10**9)

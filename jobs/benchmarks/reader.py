@@ -41,13 +41,13 @@ from transformers import (
     pipeline,
 )
 
-from emoray import manifest
 from emoray.readers.encoder import tokenizer_threads
-from emoray.spec import Study, parse
-from emoray.store import RunFolder
+from emoray.run_folder import manifest
+from emoray.run_folder.partition import RunFolder
+from emoray.scheduling.packing import Node
+from emoray.spec.document import Study, parse
 from emoray.stream import cluster
-from emoray.stream.conduct import Conductor
-from emoray.stream.placement import Node
+from emoray.stream.driver import Conductor
 from emoray.study.goemotions import LABELS
 
 _WORDS = 30_000  # of the vocabulary

@@ -27,12 +27,12 @@ import ray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # for the tests' tiny model
 
-from emoray import manifest
 from emoray.hosts.vllm import engine_arguments, environment
-from emoray.spec import Study, Vllm, parse
-from emoray.store import RunFolder
+from emoray.run_folder import manifest
+from emoray.run_folder.partition import RunFolder
+from emoray.spec.document import Study, Vllm, parse
 from emoray.stream import cluster
-from emoray.stream.conduct import Conductor
+from emoray.stream.driver import Conductor
 from emoray.study.prompts import Prompt, prompts
 from tests.hosts.vllm_tiny import TINY, llama_without_weights, tiny_llama
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from emoray.spec import Study, load
-from emoray.store import RunFolder
-from emoray.stream.nodes import Nodes
+from emoray.rehearsal.local_cluster import Nodes
+from emoray.run_folder.partition import RunFolder
+from emoray.spec.document import Study, load
 from tests.programs import EMORAY, Here, Start, until
 
 pytestmark = [pytest.mark.chaos, pytest.mark.cluster]

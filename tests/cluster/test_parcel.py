@@ -11,7 +11,7 @@ import pytest
 import submit
 from submission.parcel import parcel, pins
 
-from emoray.spec import SpecError, load
+from emoray.spec.document import SpecError, load
 from tests.programs import ROOT
 
 SPEC = """

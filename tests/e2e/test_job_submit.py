@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
+from emoray.rehearsal.local_cluster import Nodes
 from emoray.rehearsal.provider import Manners, Provider
-from emoray.store import RunFolder
-from emoray.stream.nodes import Nodes
+from emoray.run_folder.partition import RunFolder
 from tests.programs import ROOT, Start, until
 
 pytestmark = pytest.mark.cluster

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from emoray.rehearsal.provider import Manners, Provider
-from emoray.store import RunFolder
-from emoray.tabs import lost_usd
+from emoray.run_folder.partition import RunFolder
+from emoray.run_folder.tabs import lost_usd
 from tests.programs import EMORAY, Here, Start, until
 
 pytestmark = pytest.mark.cluster

@@ -22,10 +22,10 @@ import psutil
 import pytest
 from transformers import AutoTokenizer
 
-from emoray.hosts import Ask, HostDown, Reply
 from emoray.hosts.chat_template import ChatTemplate
+from emoray.hosts.protocol import Ask, HostDown, Reply
 from emoray.readers.judge import Judge, asked_of
-from emoray.spec import JudgeReader, Local, SpecError, Vllm, parse, with_reader
+from emoray.spec.document import JudgeReader, Local, SpecError, Vllm, parse, with_reader
 from emoray.study.outcomes import Answer, Failure, FailureKind
 from emoray.study.sampling import NEUTRAL
 from tests.hosts.conftest import gone, vllm_entry, vllm_judge

@@ -32,10 +32,11 @@ from transformers import (
 )
 
 from emoray.embedded import reader_path
-from emoray.readers import ReaderDown, onnx
+from emoray.readers import onnx
 from emoray.readers.goemotions import GoEmotions
+from emoray.readers.protocol import ReaderDown
 from emoray.readers.regressor import Regressor
-from emoray.spec import GoEmotionsReader, RegressorReader, readers_of
+from emoray.spec.document import GoEmotionsReader, RegressorReader, readers_of
 from emoray.study.goemotions import LABELS
 from tests import tiny_models
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from emoray.prices import price_of
 from emoray.rehearsal.spec import ENGINES, accounts_of, rehearsed
-from emoray.spec import GoEmotionsReader, Hosted, Rehearsed, ScriptedReader, Spec, Study, load, parse
+from emoray.spec.document import GoEmotionsReader, Hosted, Rehearsed, ScriptedReader, Spec, Study, load, parse
+from emoray.spec.prices import price_of
 from emoray.study.prompts import prompts
 from tests.programs import ROOT
 

@@ -8,9 +8,9 @@ from textwrap import dedent
 
 import pytest
 
-from emoray import job
-from emoray.spec import Study, parse
-from emoray.store import RunFolder
+from emoray.commands import attempt
+from emoray.run_folder.partition import RunFolder
+from emoray.spec.document import Study, parse
 
 Run = Callable[..., int]
 Settled = Callable[[Study], RunFolder]
@@ -30,8 +30,8 @@ def run(two_cpus: str, tmp_path: Path) -> Run:
     ) -> int:
         with pytest.MonkeyPatch.context() as patch:
             if not reports:
-                patch.setattr(job, "report", lambda folder: f"no report of {folder.uri}")
-            return job.run(study, str(out or tmp_path / "run"), command="again", limit=limit, extend=extend)
+                patch.setattr(attempt, "report", lambda folder: f"no report of {folder.uri}")
+            return attempt.run(study, str(out or tmp_path / "run"), command="again", limit=limit, extend=extend)
 
     return call
 
