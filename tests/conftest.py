@@ -15,7 +15,7 @@ import pytest
 from hypothesis import settings
 
 from emoray.rehearsal.local_cluster import Nodes
-from emoray.spec.document import Study
+from emoray.spec.study import Study
 from tests.programs import KEY, KEY_ENV, LINE_KEY_ENV, Here, Start, starting
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that needs the network is not a test

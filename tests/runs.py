@@ -13,7 +13,8 @@ import pyarrow as pa
 from emoray.run_folder import columns, manifest
 from emoray.run_folder.journal import Journal
 from emoray.run_folder.partition import RunFolder
-from emoray.spec.document import Study, parse
+from emoray.spec.load import parse
+from emoray.spec.study import Study
 from emoray.study.goemotions import LABELS, LabelMap
 from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome, Reply
 from emoray.study.prompts import Prompt, prompts

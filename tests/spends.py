@@ -10,7 +10,8 @@ from emoray.run_folder import census, columns
 from emoray.run_folder.journal import Journal
 from emoray.run_folder.partition import RunFolder
 from emoray.run_folder.tabs import PartTab
-from emoray.spec.document import Hosted, parse
+from emoray.spec.load import parse
+from emoray.spec.models import Hosted
 from emoray.study.prompts import prompts
 
 SPEC = """

@@ -18,7 +18,8 @@ from emoray.hosts.protocol import HostDown
 from emoray.hosts.transformers import TransformersHost
 from emoray.readers.goemotions import GoEmotions
 from emoray.readers.protocol import ReaderDown
-from emoray.spec.document import GoEmotionsReader, Local
+from emoray.spec.models import Local
+from emoray.spec.readers import GoEmotionsReader
 from emoray.study.goemotions import LABELS
 from tests import tiny_models
 

@@ -30,19 +30,12 @@ from emoray.run_folder.lease import Lease, holder
 from emoray.run_folder.partition import STALE_NS, BrokenManifest, Deleted, RunFolder, StoreError, deleted
 from emoray.run_folder.subset import Belonging, as_asked, failure_texts, unread, unread_texts
 from emoray.run_folder.tabs import book, lost_by_model
-from emoray.spec.document import (
-    Account,
-    Hosted,
-    ModelEntry,
-    ReaderEntry,
-    SpecError,
-    Study,
-    Vllm,
-    chosen_label_map,
-    moved,
-    own_map,
-    reads_as,
-)
+from emoray.spec.accounts import Account
+from emoray.spec.base import SpecError
+from emoray.spec.label_maps import chosen_label_map, moved
+from emoray.spec.models import Hosted, ModelEntry, Vllm
+from emoray.spec.readers import ReaderEntry, own_map, reads_as
+from emoray.spec.study import Study
 from emoray.stream.accounts import check_budgets, check_ids, check_keys
 from emoray.stream.address import waits_for_ray
 from emoray.study.goemotions import LabelMap

@@ -26,25 +26,14 @@ from emoray.exit_codes import INTERRUPTED, OK, OWED, WRONG
 from emoray.hints import did_you_mean
 from emoray.printable import Printable
 from emoray.run_folder.partition import StoreError, without_secrets
-from emoray.spec.document import (
-    Account,
-    GoEmotionsReader,
-    Hosted,
-    JudgeReader,
-    ModelEntry,
-    ReaderEntry,
-    Retry,
-    Spec,
-    SpecError,
-    Study,
-    budget,
-    chosen_label_map,
-    json_schema,
-    label_map_of,
-    load,
-    readers_of,
-    with_reader,
-)
+from emoray.spec.accounts import Account, Retry, budget
+from emoray.spec.base import SpecError
+from emoray.spec.document import Spec, json_schema
+from emoray.spec.label_maps import chosen_label_map
+from emoray.spec.load import load, with_reader
+from emoray.spec.models import Hosted, ModelEntry
+from emoray.spec.readers import GoEmotionsReader, JudgeReader, ReaderEntry, label_map_of, readers_of
+from emoray.spec.study import Study
 from emoray.stream.address import waits_for_ray
 
 if TYPE_CHECKING:

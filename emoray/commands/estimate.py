@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from emoray.commands.progress import duration
 from emoray.hosts.request_loop import MOST_TOKENS
 from emoray.readers.judge import rubric, sampling_of
-from emoray.spec.document import Hosted, JudgeReader, Price
+from emoray.spec.accounts import Price
+from emoray.spec.models import Hosted
 from emoray.spec.prices import price_of, shipped
+from emoray.spec.readers import JudgeReader
 from emoray.study.prompts import Prompt
 
 CHARS_PER_TOKEN = 4.0  # English text; a real tokenizer would be fetched, and the plan depend on the network

@@ -18,7 +18,11 @@ from emoray.run_folder.partition import RunFolder
 from emoray.run_folder.recovery import has_answers
 from emoray.scheduling import packing
 from emoray.scheduling.packing import Bundle, Node
-from emoray.spec.document import Account, Hosted, JudgeReader, Local, ModelEntry, SpecError, Study, Vllm
+from emoray.spec.accounts import Account
+from emoray.spec.base import SpecError
+from emoray.spec.models import Hosted, Local, ModelEntry, Vllm
+from emoray.spec.readers import JudgeReader
+from emoray.spec.study import Study
 from emoray.stream import cluster
 from emoray.stream.accounts import check_budgets, missing_keys, unusable_ids
 from emoray.study import families

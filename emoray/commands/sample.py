@@ -27,7 +27,7 @@ from emoray.hints import did_you_mean
 from emoray.run_folder import columns
 from emoray.run_folder.partition import RunFolder
 from emoray.run_folder.subset import Belonging, Rows
-from emoray.spec.document import SpecError
+from emoray.spec.base import SpecError
 from emoray.study.circumplex import Affect
 from emoray.study.conditions import Condition
 from emoray.study.goemotions import LabelMap, plain_label

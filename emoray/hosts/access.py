@@ -14,7 +14,7 @@ from typing import NamedTuple
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from emoray.hosts.protocol import HostDown
-from emoray.spec.document import Account
+from emoray.spec.accounts import Account
 
 _PORTS = {"http": 80, "https": 443}
 

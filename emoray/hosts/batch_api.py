@@ -40,7 +40,8 @@ from emoray.hosts.protocol import Ask, HostDown, Reply
 from emoray.hosts.reasoning import tags_of
 from emoray.hosts.request_loop import Guess
 from emoray.rate_limits.protocol import Governor
-from emoray.spec.document import Account, Hosted, Retry
+from emoray.spec.accounts import Account, Retry
+from emoray.spec.models import Hosted
 from emoray.spec.prices import price_of, unpriced
 from emoray.study.outcomes import Failure, FailureKind, valid
 

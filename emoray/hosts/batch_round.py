@@ -27,7 +27,8 @@ from emoray.hosts.openai_protocol import request_body, shown
 from emoray.hosts.protocol import Ask, HostDown, Reply
 from emoray.hosts.refusals import refusal_kind
 from emoray.hosts.request_loop import Guess
-from emoray.spec.document import Account, Hosted, Retry
+from emoray.spec.accounts import Account, Retry
+from emoray.spec.models import Hosted
 from emoray.spec.prices import price_of
 from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome
 

@@ -41,7 +41,8 @@ from emoray.hosts.request_loop import Asking, Guess, Tried, spare_the_collector
 from emoray.hosts.tab import Tab
 from emoray.rate_limits.headers import heard, until_reset_s
 from emoray.rate_limits.protocol import Governor
-from emoray.spec.document import Account, Hosted, Retry
+from emoray.spec.accounts import Account, Retry
+from emoray.spec.models import Hosted
 from emoray.spec.prices import price_of, unpriced
 from emoray.study.outcomes import Failure, FailureKind, Outcome
 

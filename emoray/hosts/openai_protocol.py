@@ -22,7 +22,8 @@ from emoray.hosts.refusals import (
     refusal_kind,
     status_in,
 )
-from emoray.spec.document import Hosted, Price
+from emoray.spec.accounts import Price
+from emoray.spec.models import Hosted
 from emoray.study.endings import Ending, ending_of
 from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome, valid
 

@@ -16,7 +16,7 @@ from typing import Any
 from emoray.home import environment, module
 from emoray.hosts.protocol import Ask, HostDown, Reply
 from emoray.hosts.reasoning import Tags, no_answer, tags_of
-from emoray.spec.document import Rehearsed
+from emoray.spec.models import Rehearsed
 from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome
 
 MODULE = "emoray.rehearsal.engine"  # by which its process is known

@@ -27,7 +27,7 @@ from emoray.hosts.permits import NoMorePermits, Permit, Permits
 from emoray.hosts.places import Places
 from emoray.hosts.protocol import Ask, BudgetSpent, HostDown, Reply
 from emoray.hosts.tab import NoTab, Tab
-from emoray.spec.document import Price, Retry
+from emoray.spec.accounts import Price, Retry
 from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome
 
 MOST_TOKENS = 4096  # assumed longest answer where the spec sets no max_tokens

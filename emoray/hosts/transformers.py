@@ -27,7 +27,7 @@ from emoray.hosts.company import STEPS, Company, Thought, looks_ahead, tried
 from emoray.hosts.context import longest
 from emoray.hosts.protocol import Ask, HostDown, Reply
 from emoray.hosts.reasoning import Wording, no_answer, tags_of, unsettled
-from emoray.spec.document import Local
+from emoray.spec.models import Local
 from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome
 from emoray.study.sampling import NEUTRAL, BadDefaults, Settings, drawn, left_out, own
 

@@ -27,7 +27,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Protocol
 
-from emoray.spec.document import Account
+from emoray.spec.accounts import Account
 
 SILENCE_S = 15.0  # a holder that says nothing for longer is dead, and what it held is free again
 SPEAK_S = 5.0  # so one that holds permits says something at least this often

@@ -38,7 +38,7 @@ from emoray.readers import onnx
 from emoray.readers.failing import cause, first_line, is_failure
 from emoray.readers.padding import SIDES, UNPADDED, Piece, Way, known_ids, padded, padding_id
 from emoray.readers.protocol import ReaderDown, Reading
-from emoray.spec.document import GoEmotionsReader, RegressorReader
+from emoray.spec.readers import GoEmotionsReader, RegressorReader
 from emoray.study.scoring import UNREADABLE
 
 _log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from emoray.readers.encoder import Encoder, Outputs, averaged, numbers
 from emoray.readers.protocol import ReaderDown, Reading
-from emoray.spec.document import GoEmotionsReader
+from emoray.spec.readers import GoEmotionsReader
 from emoray.study.goemotions import LABELS, canonical_label, plain_label
 
 

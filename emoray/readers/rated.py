@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from emoray.analysis.concordance import Bounded, Concordance, concordance, one_against_the_others
 from emoray.readers.protocol import Reader, Reading
-from emoray.spec.document import SpecError
+from emoray.spec.base import SpecError
 from emoray.study.circumplex import Array
 from emoray.study.goemotions import LabelMap
 from emoray.study.scoring import expectation

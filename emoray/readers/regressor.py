@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from emoray.readers.encoder import Encoder, Outputs, averaged, numbers
 from emoray.readers.protocol import ReaderDown, Reading
-from emoray.spec.document import RegressorReader
+from emoray.spec.readers import RegressorReader
 from emoray.study.circumplex import Affect
 from emoray.study.goemotions import plain_label
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from emoray.readers.protocol import Reading
-from emoray.spec.document import ScriptedReader
+from emoray.spec.readers import ScriptedReader
 from emoray.study.goemotions import LABELS
 
 

@@ -28,7 +28,8 @@ from emoray.analysis.classification import (
     quality_of_places,
 )
 from emoray.readers.protocol import Reader, Reading
-from emoray.spec.document import GoEmotionsReader, ReaderEntry, SpecError, label_map_of, reads_as
+from emoray.spec.base import SpecError
+from emoray.spec.readers import GoEmotionsReader, ReaderEntry, label_map_of, reads_as
 from emoray.study import paper
 from emoray.study.circumplex import Array, around_the_circle, directions
 from emoray.study.goemotions import LABELS, LabelMap

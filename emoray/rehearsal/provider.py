@@ -555,7 +555,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def _embedded() -> Speaker:
     from emoray.hosts.embedded import EmbeddedHost
-    from emoray.spec.document import Embedded
+    from emoray.spec.models import Embedded
 
     return speaker_of(EmbeddedHost(Embedded(host="embedded", name="embedded")))
 

@@ -36,8 +36,12 @@ from emoray.run_folder.census import Settled
 from emoray.run_folder.columns import ANSWERED
 from emoray.run_folder.partition import RunFolder
 from emoray.run_folder.tabs import lost_by_model
-from emoray.spec.document import Account, Hosted, Rehearsed, Spec, SpecError, Study
+from emoray.spec.accounts import Account
+from emoray.spec.base import SpecError
+from emoray.spec.document import Spec
+from emoray.spec.models import Hosted, Rehearsed
 from emoray.spec.prices import price_of
+from emoray.spec.study import Study
 from emoray.stream.address import waits_for_ray
 from emoray.study.prompts import Prompt, prompts
 

@@ -20,7 +20,10 @@ from pydantic import AfterValidator, BaseModel, NonNegativeInt, ValidationError
 
 from emoray import __version__
 from emoray.run_folder import json_file
-from emoray.spec.document import ReaderEntry, Spec, SpecError, Study, readers_of
+from emoray.spec.base import SpecError
+from emoray.spec.document import Spec
+from emoray.spec.readers import ReaderEntry, readers_of
+from emoray.spec.study import Study
 from emoray.study import paper
 from emoray.study.goemotions import LabelMap, label_map_from
 

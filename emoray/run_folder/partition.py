@@ -120,8 +120,8 @@ class Torn(Exception):
 
 
 @dataclass(frozen=True)
-class RunFolder:
-    """One run on any pyarrow filesystem. Making one opens nothing and writes nothing; it can be pickled."""
+class Directory:
+    """A folder on any pyarrow filesystem, and its files. Making one opens nothing and writes nothing; it can be pickled."""
 
     uri: str  # a path, or a URI: /a/b, file:///a/b, s3://bucket/run?endpoint_override=…
     begun: bool = False  # a run is at work in it: on a local disk nothing is written where the folder has been deleted
@@ -146,6 +146,78 @@ class RunFolder:
                 _make_folder(Path(self.path()), Path(self.path()))
             else:
                 self.fs.create_dir(self.path(), recursive=True)
+
+    def write_text(self, relative: str, text: str) -> None:
+        self.write_bytes(relative, text.encode("utf-8"))
+
+    def write_bytes(self, relative: str, data: bytes) -> None:
+        """Whole or not at all; an older file of that name stays until the new one is durable."""
+        self.check_there()
+        with telling("write", self.where(relative)):
+            put(self.fs, self.path(relative), lambda sink: sink.write(data), self.path())
+
+    def check_there(self, relative: str = "") -> None:
+        """Deleted where a run is at work in the folder, and it (or a file that it always holds) is not there."""
+        if not (self.begun and _is_local(self.fs)):
+            return
+        try:
+            os.lstat(self.path(relative))
+        except (FileNotFoundError, NotADirectoryError):
+            raise Deleted(deleted(self.shown)) from None
+        except OSError:  # a disk that fails has lost nothing yet: what is written next says what is wrong
+            return
+
+    def read_bytes(self, relative: str) -> bytes | None:
+        """None when there is no such file."""
+        with telling("read", self.where(relative)), suppress(FileNotFoundError):
+            with self.fs.open_input_stream(self.path(relative), compression=None) as stream:
+                data: bytes = b"" if self._is_empty(relative) else stream.read()
+            return data
+        return None
+
+    def _is_empty(self, relative: str) -> bool:
+        """Of an object store: S3 refuses to read from an empty object."""
+        return not _is_local(self.fs) and self.fs.get_file_info(self.path(relative)).size == 0
+
+    def delete(self, relative: str) -> None:
+        """No error when it is not there."""
+        with telling("delete", self.where(relative)), suppress(FileNotFoundError):
+            self.fs.delete_file(self.path(relative))
+
+    def infos(self, relative: str) -> list[Any]:
+        """The pyarrow FileInfo of everything directly in a folder; [] when there is no such folder.
+
+        pyarrow looks for the folder only after it could not list it, and raises when another made it in between.
+        """
+        selector = pafs.FileSelector(self.path(relative), allow_not_found=True)
+        with telling("list", self.where(relative)):
+            with suppress(FileNotFoundError):
+                return list(self.fs.get_file_info(selector))
+            return list(self.fs.get_file_info(selector))
+
+    def path(self, relative: str = "") -> str:
+        """The path inside the filesystem."""
+        root = _opened(self.uri)[1]
+        return f"{root}/{relative}" if relative else root
+
+    def where(self, relative: str) -> str:
+        """The place as a person names it; without the secrets that a URI may carry."""
+        return f"{self.shown.rstrip('/')}/{relative}"
+
+    @property
+    def shown(self) -> str:
+        """The folder as a person names it; without the secrets that a URI may carry."""
+        return _shown(self.uri)
+
+    @property
+    def fs(self) -> Any:
+        """The pyarrow filesystem; StoreError when the URI names none."""
+        return _opened(self.uri)[0]
+
+
+@dataclass(frozen=True)
+class RunFolder(Directory):
+    """One run: its manifest, and the parts that hold its answers and rows. Making one opens nothing; it can be pickled."""
 
     def manifest(self) -> dict[str, Any] | None:
         """What run.json says; None when there is none, BrokenManifest when it is broken."""
@@ -216,73 +288,6 @@ class RunFolder:
         answered = [self.answers(model) for model in self.models()]
         read = [(reader, f"rows/{self._folder('reader', reader)}") for reader in self.readers()]
         return answered + [self.rows(reader, model) for reader, path in read for model in self._names(path, "model")]
-
-    def write_text(self, relative: str, text: str) -> None:
-        self.write_bytes(relative, text.encode("utf-8"))
-
-    def write_bytes(self, relative: str, data: bytes) -> None:
-        """Whole or not at all; an older file of that name stays until the new one is durable."""
-        self.check_there()
-        with telling("write", self.where(relative)):
-            put(self.fs, self.path(relative), lambda sink: sink.write(data), self.path())
-
-    def check_there(self, relative: str = "") -> None:
-        """Deleted where a run is at work in the folder, and it (or a file that it always holds) is not there."""
-        if not (self.begun and _is_local(self.fs)):
-            return
-        try:
-            os.lstat(self.path(relative))
-        except (FileNotFoundError, NotADirectoryError):
-            raise Deleted(deleted(self.shown)) from None
-        except OSError:  # a disk that fails has lost nothing yet: what is written next says what is wrong
-            return
-
-    def read_bytes(self, relative: str) -> bytes | None:
-        """None when there is no such file."""
-        with telling("read", self.where(relative)), suppress(FileNotFoundError):
-            with self.fs.open_input_stream(self.path(relative), compression=None) as stream:
-                data: bytes = b"" if self._is_empty(relative) else stream.read()
-            return data
-        return None
-
-    def _is_empty(self, relative: str) -> bool:
-        """Of an object store: S3 refuses to read from an empty object."""
-        return not _is_local(self.fs) and self.fs.get_file_info(self.path(relative)).size == 0
-
-    def delete(self, relative: str) -> None:
-        """No error when it is not there."""
-        with telling("delete", self.where(relative)), suppress(FileNotFoundError):
-            self.fs.delete_file(self.path(relative))
-
-    def infos(self, relative: str) -> list[Any]:
-        """The pyarrow FileInfo of everything directly in a folder; [] when there is no such folder.
-
-        pyarrow looks for the folder only after it could not list it, and raises when another made it in between.
-        """
-        selector = pafs.FileSelector(self.path(relative), allow_not_found=True)
-        with telling("list", self.where(relative)):
-            with suppress(FileNotFoundError):
-                return list(self.fs.get_file_info(selector))
-            return list(self.fs.get_file_info(selector))
-
-    def path(self, relative: str = "") -> str:
-        """The path inside the filesystem."""
-        root = _opened(self.uri)[1]
-        return f"{root}/{relative}" if relative else root
-
-    def where(self, relative: str) -> str:
-        """The place as a person names it; without the secrets that a URI may carry."""
-        return f"{self.shown.rstrip('/')}/{relative}"
-
-    @property
-    def shown(self) -> str:
-        """The folder as a person names it; without the secrets that a URI may carry."""
-        return _shown(self.uri)
-
-    @property
-    def fs(self) -> Any:
-        """The pyarrow filesystem; StoreError when the URI names none."""
-        return _opened(self.uri)[0]
 
     def _names(self, relative: str, what: str) -> list[str]:
         begins = self._beginnings()[what]
@@ -402,7 +407,7 @@ class Name:
 class Part:
     """One partition: a folder of files that together hold at most one *result* per key."""
 
-    folder: RunFolder
+    folder: Directory
     relative: str
     schema: pa.Schema  # of what is read; a column that a file lacks is null
 

@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 
 from emoray.run_folder import manifest
 from emoray.run_folder.partition import RunFolder
-from emoray.spec.document import SpecError, Study
+from emoray.spec.base import SpecError
+from emoray.spec.study import Study
 
 _WRITER = re.compile(r"\d{8}T\d{6}\.\d{6}-(?P<stamp>\d{8}T\d{6})_(?P<unique>[0-9a-f]{6})_")  # of a journal's file
 _LOST = "its record was lost with run.json"

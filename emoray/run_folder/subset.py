@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from emoray.run_folder import columns
 from emoray.run_folder.census import Settled
 from emoray.run_folder.partition import Counts, Part, RunFolder
-from emoray.spec.document import Study
+from emoray.spec.study import Study
 from emoray.study.experiment import Grid
 from emoray.study.prompts import prompts
 

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from emoray.hosts.weights import has_weights
-from emoray.spec.document import Embedded, JudgeReader, Local, ModelEntry, ReaderEntry, Vllm
+from emoray.spec.models import Embedded, Local, ModelEntry, Vllm
+from emoray.spec.readers import JudgeReader, ReaderEntry
 
 _SLACK = 1e-6
 

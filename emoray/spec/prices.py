@@ -8,7 +8,8 @@ from datetime import date
 from functools import cache
 from pathlib import Path
 
-from emoray.spec.document import Hosted, Price
+from emoray.spec.accounts import Price
+from emoray.spec.models import Hosted
 
 BATCH_SHARE = 0.5  # of the price, through a batch endpoint (checked with the table's date)
 

@@ -172,7 +172,7 @@ class _Loader(yaml.SafeLoader):
         return written if ":" in written else float(self.construct_yaml_float(node))
 
     # lm-format-enforcer, which vLLM imports, makes dates text in PyYAML's own loader, for the whole process
-    yaml_constructors = {  # noqa: RUF012 (of the class, as in PyYAML)
+    yaml_constructors = {
         **yaml.SafeLoader.yaml_constructors,
         _DATE: yaml.SafeLoader.construct_yaml_timestamp,
         _TEXT: whole_text,

@@ -16,21 +16,12 @@ from emoray.rate_limits.protocol import Governor
 from emoray.run_folder import manifest, tabs
 from emoray.run_folder.batch_log import FolderBook
 from emoray.run_folder.partition import Part, RunFolder
-from emoray.spec.document import (
-    Account,
-    GoEmotionsReader,
-    Hosted,
-    JudgeReader,
-    Local,
-    ModelEntry,
-    ReaderEntry,
-    RegressorReader,
-    Retry,
-    Spec,
-    SpecError,
-    Vllm,
-)
+from emoray.spec.accounts import Account, Retry
+from emoray.spec.base import SpecError
+from emoray.spec.document import Spec
+from emoray.spec.models import Hosted, Local, ModelEntry, Vllm
 from emoray.spec.prices import unpriced
+from emoray.spec.readers import GoEmotionsReader, JudgeReader, ReaderEntry, RegressorReader
 
 _NOBODYS = "?"  # the account of what no spec knows any more: it counts for the run alone
 

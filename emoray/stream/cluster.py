@@ -26,19 +26,10 @@ from emoray.run_folder.partition import RunFolder, StoreError, leave_mark, missi
 from emoray.run_folder.spill import TakenIn
 from emoray.scheduling import packing
 from emoray.scheduling.packing import Bundle, Crew, Node
-from emoray.spec.document import (
-    Embedded,
-    Hosted,
-    JudgeReader,
-    Local,
-    ModelEntry,
-    ReaderEntry,
-    Rehearsed,
-    Scripted,
-    Spec,
-    SpecError,
-    Vllm,
-)
+from emoray.spec.base import SpecError
+from emoray.spec.document import Spec
+from emoray.spec.models import Embedded, Hosted, Local, ModelEntry, Rehearsed, Scripted, Vllm
+from emoray.spec.readers import JudgeReader, ReaderEntry
 from emoray.stream.cause import sentence
 from emoray.stream.entrance import enter
 

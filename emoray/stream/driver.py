@@ -18,7 +18,7 @@ from emoray.hosts.weights import fetch
 from emoray.run_folder.partition import LANES, RunFolder, StoreError
 from emoray.scheduling.packing import Load, loads, refusal
 from emoray.scheduling.scheduler import Request, Scheduler, seconds_until
-from emoray.spec.document import Study
+from emoray.spec.study import Study
 from emoray.stream import cluster
 from emoray.stream.cluster import Capacity, current_umask
 from emoray.stream.lane import Lane, LaneEnd

@@ -29,7 +29,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from emoray import __version__
 from emoray.exit_codes import WRONG
 from emoray.home import PATH
-from emoray.spec.document import SpecError
+from emoray.spec.base import SpecError
 from emoray.stream import left_behind
 from emoray.stream.cause import sentence
 

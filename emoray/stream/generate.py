@@ -32,21 +32,9 @@ from emoray.run_folder.journal import Journal
 from emoray.run_folder.manifest import day as day_of
 from emoray.run_folder.partition import Part, RunFolder, StoreError, missing_mark
 from emoray.run_folder.tabs import PartTab
-from emoray.spec.document import (
-    Embedded,
-    GoEmotionsReader,
-    Hosted,
-    JudgeReader,
-    Local,
-    ModelEntry,
-    ReaderEntry,
-    RegressorReader,
-    Rehearsed,
-    Retry,
-    Scripted,
-    ScriptedReader,
-    Vllm,
-)
+from emoray.spec.accounts import Retry
+from emoray.spec.models import Embedded, Hosted, Local, ModelEntry, Rehearsed, Scripted, Vllm
+from emoray.spec.readers import GoEmotionsReader, JudgeReader, ReaderEntry, RegressorReader, ScriptedReader
 from emoray.stream.accounts import Means
 from emoray.stream.lane_state import Tally, Verdict
 from emoray.stream.refuge import LaneRefuge

@@ -22,18 +22,9 @@ from emoray.run_folder.compaction import compact_apart
 from emoray.run_folder.partition import Part, RunFolder, StoreError, leave_mark
 from emoray.run_folder.tabs import book, judges_with_tabs, lost_usd
 from emoray.scheduling.packing import Demand, Grant, Node, demand
-from emoray.spec.document import (
-    Embedded,
-    GoEmotionsReader,
-    JudgeReader,
-    Local,
-    ModelEntry,
-    ReaderEntry,
-    RegressorReader,
-    Study,
-    Vllm,
-    label_map_of,
-)
+from emoray.spec.models import Embedded, Local, ModelEntry, Vllm
+from emoray.spec.readers import GoEmotionsReader, JudgeReader, ReaderEntry, RegressorReader, label_map_of
+from emoray.spec.study import Study
 from emoray.stream import cluster, settled_keys
 from emoray.stream.accounts import means_of
 from emoray.stream.actor_pool import Staff

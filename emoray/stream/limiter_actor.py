@@ -17,7 +17,7 @@ from ray.exceptions import RayActorError
 
 from emoray.rate_limits.account_bucket import Bucket
 from emoray.rate_limits.protocol import SPEAK_S, Lease, Ledger, Limits, News, Told, Want
-from emoray.spec.document import Account
+from emoray.spec.accounts import Account
 
 NAMESPACE = "emoray"  # governors are found here whatever namespace a job runs in
 _PROTOCOL = 2  # of what is said to one: an older emoray may have left one on the cluster that understands another

@@ -29,7 +29,8 @@ from typing import Any
 from emoray.hosts.hosted_api import HostedApi
 from emoray.hosts.protocol import Ask
 from emoray.rate_limits.local import LocalGovernor
-from emoray.spec.document import Account, Hosted, Retry
+from emoray.spec.accounts import Account, Retry
+from emoray.spec.models import Hosted
 
 IN_FLIGHT = 256
 LATENCY_S = 0.05

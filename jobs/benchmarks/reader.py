@@ -45,7 +45,8 @@ from emoray.readers.encoder import tokenizer_threads
 from emoray.run_folder import manifest
 from emoray.run_folder.partition import RunFolder
 from emoray.scheduling.packing import Node
-from emoray.spec.document import Study, parse
+from emoray.spec.load import parse
+from emoray.spec.study import Study
 from emoray.stream import cluster
 from emoray.stream.driver import Conductor
 from emoray.study.goemotions import LABELS

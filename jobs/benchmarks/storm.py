@@ -19,7 +19,7 @@ from benchmarks import api
 from emoray.hosts.hosted_api import HostedApi
 from emoray.hosts.protocol import Reply
 from emoray.rate_limits.local import LocalGovernor
-from emoray.spec.document import Account, Retry
+from emoray.spec.accounts import Account, Retry
 from emoray.study.outcomes import Answer
 
 

@@ -30,7 +30,9 @@ from emoray.hosts.scripted import ScriptedHost
 from emoray.rehearsal.local_cluster import Nodes
 from emoray.run_folder import columns, manifest
 from emoray.run_folder.partition import Part, RunFolder
-from emoray.spec.document import Scripted, Study, parse
+from emoray.spec.load import parse
+from emoray.spec.models import Scripted
+from emoray.spec.study import Study
 from emoray.stream import cluster
 from emoray.stream.driver import Conductor
 from emoray.study.prompts import prompts

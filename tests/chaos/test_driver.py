@@ -14,7 +14,8 @@ import pytest
 
 from emoray.rehearsal.local_cluster import Nodes
 from emoray.run_folder.partition import RunFolder
-from emoray.spec.document import Study, load
+from emoray.spec.load import load
+from emoray.spec.study import Study
 from tests.programs import EMORAY, Here, Start, until
 
 pytestmark = [pytest.mark.chaos, pytest.mark.cluster]

@@ -14,7 +14,8 @@ from emoray.commands.cli import main
 from emoray.rehearsal.local_cluster import Nodes
 from emoray.run_folder import columns
 from emoray.run_folder.partition import RunFolder
-from emoray.spec.document import Study, load
+from emoray.spec.load import load
+from emoray.spec.study import Study
 from tests.disks import fill, small_disk
 from tests.programs import EMORAY, Start, until
 

@@ -22,7 +22,9 @@ from emoray.commands.cli import main
 from emoray.report import figures
 from emoray.run_folder import manifest
 from emoray.run_folder.partition import RunFolder
-from emoray.spec.document import Hosted, JudgeReader, ScriptedReader, SpecError
+from emoray.spec.base import SpecError
+from emoray.spec.models import Hosted
+from emoray.spec.readers import JudgeReader, ScriptedReader
 from emoray.study.goemotions import LABELS, label_map_from
 from tests import runs, tiny_models
 from tests.buckets import bucket

@@ -11,7 +11,8 @@ import pytest
 
 from emoray.commands import plan
 from emoray.scheduling.packing import Node
-from emoray.spec.document import SpecError, load
+from emoray.spec.base import SpecError
+from emoray.spec.load import load
 from emoray.stream import cluster
 from tests import runs
 from tests.programs import ROOT

@@ -12,7 +12,7 @@ import pytest
 from emoray.commands.sample import COLUMNS, as_csv, human_labels, slice_of
 from emoray.run_folder.partition import RunFolder
 from emoray.run_folder.subset import as_asked
-from emoray.spec.document import SpecError
+from emoray.spec.base import SpecError
 from emoray.study.circumplex import Affect
 from emoray.study.conditions import Condition
 from emoray.study.goemotions import LABELS, label_map

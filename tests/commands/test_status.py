@@ -14,7 +14,7 @@ from emoray.hosts.batch_record import NotedBatch
 from emoray.run_folder.batch_log import FolderBook
 from emoray.run_folder.lease import Lease
 from emoray.run_folder.partition import LANES, RunFolder, StoreError
-from emoray.spec.document import SpecError
+from emoray.spec.base import SpecError
 from emoray.study.outcomes import Failure, FailureKind
 from tests import runs
 

@@ -16,7 +16,7 @@ import pytest
 
 from emoray.run_folder import columns
 from emoray.run_folder.partition import RunFolder
-from emoray.spec.document import load
+from emoray.spec.load import load
 from emoray.study.goemotions import LABELS
 from emoray.study.prompts import prompts
 from tests.e2e.conftest import installed, shadow, shadows

@@ -11,7 +11,8 @@ import pytest
 
 from emoray.processes import command_of
 from emoray.readers.judge import asked_of
-from emoray.spec.document import JudgeReader, Vllm
+from emoray.spec.models import Vllm
+from emoray.spec.readers import JudgeReader
 from tests.hosts.vllm_tiny import tiny_llama
 from tests.programs import until
 

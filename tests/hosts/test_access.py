@@ -14,7 +14,9 @@ from emoray.hosts.hosted_api import HostedApi
 from emoray.hosts.protocol import HostDown
 from emoray.rate_limits.local import LocalGovernor
 from emoray.rehearsal.provider import completion
-from emoray.spec.document import Account, SpecError, parse
+from emoray.spec.accounts import Account
+from emoray.spec.base import SpecError
+from emoray.spec.load import parse
 from emoray.stream.accounts import check_keys
 from tests.hosts.raw import responses, writing
 from tests.hosts.test_hosted_api import asks, entry, kinds, patient, serving, until_down

@@ -31,7 +31,8 @@ from emoray.rehearsal.faults import Fault, Plan, storm
 from emoray.rehearsal.provider import Manners, Provider
 from emoray.run_folder.batch_log import FolderBook
 from emoray.run_folder.partition import RunFolder
-from emoray.spec.document import Account, Hosted, Retry
+from emoray.spec.accounts import Account, Retry
+from emoray.spec.models import Hosted
 from emoray.spec.prices import price_of
 from emoray.study.outcomes import Answer, Failure, FailureKind
 from tests.hosts.raw import responses, writing

@@ -18,7 +18,7 @@ from emoray.hosts.protocol import Ask, HostDown
 from emoray.hosts.transformers import TransformersHost
 from emoray.hosts.vllm import VllmHost
 from emoray.hosts.weights import adapter_of, commit_of
-from emoray.spec.document import Local, Vllm
+from emoray.spec.models import Local, Vllm
 from emoray.study.outcomes import Answer
 from tests import tiny_models
 from tests.tiny_models import change

@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from emoray.hosts.context import longest
 from emoray.hosts.protocol import Ask
 from emoray.hosts.transformers import TransformersHost
-from emoray.spec.document import Local
+from emoray.spec.models import Local
 from emoray.study.outcomes import Answer
 from tests import tiny_models
 

@@ -26,7 +26,8 @@ from emoray.rate_limits.local import LocalGovernor
 from emoray.rehearsal.provider import Provider
 from emoray.run_folder.batch_log import FolderBook
 from emoray.run_folder.partition import RunFolder
-from emoray.spec.document import Account, Embedded, Hosted, Local, Retry, Scripted
+from emoray.spec.accounts import Account, Retry
+from emoray.spec.models import Embedded, Hosted, Local, Scripted
 from emoray.study.outcomes import Answer, Failure, FailureKind
 from emoray.study.prompts import prompts
 from tests import tiny_models

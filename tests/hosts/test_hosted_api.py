@@ -28,7 +28,8 @@ from emoray.rate_limits.local import LocalGovernor
 from emoray.rate_limits.protocol import Lease, Ledger, Limits, News, Want
 from emoray.rehearsal.faults import STORM, Fault, Plan, storm
 from emoray.rehearsal.provider import Manners, Provider, completion
-from emoray.spec.document import Account, Hosted, Price, Retry, SamplingSpec
+from emoray.spec.accounts import Account, Price, Retry
+from emoray.spec.models import Hosted, SamplingSpec
 from emoray.spec.prices import price_of
 from emoray.study.outcomes import Answer, Failure, FailureKind
 

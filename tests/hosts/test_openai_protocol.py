@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from emoray.hosts.openai_protocol import count_of, outcome_of, refusal_of, shown
 from emoray.hosts.reasoning import NONE
-from emoray.spec.document import Price
+from emoray.spec.accounts import Price
 from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome
 
 PRICE = Price(input=1.0, output=2.0)

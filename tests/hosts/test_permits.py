@@ -16,7 +16,7 @@ from emoray.hosts.protocol import Ask
 from emoray.hosts.request_loop import Asking, Guess, Tried
 from emoray.rate_limits.local import LocalGovernor
 from emoray.rate_limits.protocol import Heard, Lease, Ledger, News, Want
-from emoray.spec.document import Retry
+from emoray.spec.accounts import Retry
 from emoray.study.outcomes import Answer, Failure, FailureKind
 from tests.hosts.test_hosted_api import asks
 

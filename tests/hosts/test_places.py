@@ -14,7 +14,7 @@ from emoray.hosts.places import FIRST, Places
 from emoray.rate_limits.local import LocalGovernor
 from emoray.rehearsal.faults import Fault, Plan
 from emoray.rehearsal.provider import Manners, Provider, completion
-from emoray.spec.document import Account, Retry
+from emoray.spec.accounts import Account, Retry
 from tests.hosts.test_hosted_api import asks, entry, kinds, serving
 
 TIMEOUT_S = 90.0

@@ -24,7 +24,7 @@ from emoray.hosts.refusals import told_to_wait_s
 from emoray.rate_limits.headers import heard, until_reset_s
 from emoray.rate_limits.local import LocalGovernor
 from emoray.rehearsal.provider import completion
-from emoray.spec.document import Account, Retry
+from emoray.spec.accounts import Account, Retry
 from emoray.study.outcomes import Failure, FailureKind
 from tests.hosts.raw import raw_server
 from tests.hosts.test_hosted_api import asks, entry, kinds, only, patient, serving, until_down

@@ -21,7 +21,7 @@ from transformers import (
 
 from emoray.hosts.protocol import Ask, HostDown
 from emoray.hosts.transformers import TransformersHost, _nucleus
-from emoray.spec.document import Local
+from emoray.spec.models import Local
 from emoray.study.outcomes import Answer, Failure
 from emoray.study.sampling import NEUTRAL
 from tests import tiny_models

@@ -25,7 +25,10 @@ from transformers import AutoTokenizer
 from emoray.hosts.chat_template import ChatTemplate
 from emoray.hosts.protocol import Ask, HostDown, Reply
 from emoray.readers.judge import Judge, asked_of
-from emoray.spec.document import JudgeReader, Local, SpecError, Vllm, parse, with_reader
+from emoray.spec.base import SpecError
+from emoray.spec.load import parse, with_reader
+from emoray.spec.models import Local, Vllm
+from emoray.spec.readers import JudgeReader
 from emoray.study.outcomes import Answer, Failure, FailureKind
 from emoray.study.sampling import NEUTRAL
 from tests.hosts.conftest import gone, vllm_entry, vllm_judge

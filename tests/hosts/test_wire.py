@@ -22,7 +22,7 @@ from emoray.hosts.bodies import Garbled
 from emoray.hosts.hosted_api import HostedApi
 from emoray.hosts.protocol import HostDown, Reply
 from emoray.rate_limits.local import LocalGovernor
-from emoray.spec.document import Account, Retry
+from emoray.spec.accounts import Account, Retry
 from emoray.study.outcomes import Answer, Failure, Outcome
 from tests.hosts.raw import GOOD, listening, responses, writing
 from tests.hosts.test_hosted_api import asks, entry, kinds, uncollected

@@ -10,7 +10,7 @@ from emoray.rate_limits.account_bucket import FIRST_IN_FLIGHT, GONE_S, Bucket
 from emoray.rate_limits.local import Both, LocalGovernor
 from emoray.rate_limits.protocol import SILENCE_S, SPEAK_S, Heard, Lease, Ledger, Limits, News, Want
 from emoray.rate_limits.token_bucket import HEADROOM
-from emoray.spec.document import Account
+from emoray.spec.accounts import Account
 
 QUIET = News()
 KNOWN = Ledger(finished=1)  # a holder that has had an answer

@@ -27,7 +27,7 @@ from emoray.readers.encoder import longest
 from emoray.readers.goemotions import GoEmotions
 from emoray.readers.protocol import Reader, ReaderDown
 from emoray.readers.scripted import ScriptedReading
-from emoray.spec.document import GoEmotionsReader, ScriptedReader
+from emoray.spec.readers import GoEmotionsReader, ScriptedReader
 from emoray.study.goemotions import LABELS
 from tests import tiny_models
 

@@ -8,7 +8,7 @@ import torch
 from emoray.readers.encoder import Encoder
 from emoray.readers.onnx import Tokens
 from emoray.readers.protocol import ReaderDown
-from emoray.spec.document import GoEmotionsReader
+from emoray.spec.readers import GoEmotionsReader
 
 TEXTS = ["What a day!", "No.", "I am so happy that I could sing all day long", "Leave me alone, I am tired of this"]
 

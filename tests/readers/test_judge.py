@@ -22,7 +22,11 @@ from emoray.readers.judge import Judge, asked_of, parsed, rubric
 from emoray.readers.protocol import ReaderDown, SlowReader, TellingReader
 from emoray.rehearsal.provider import completion
 from emoray.run_folder import columns
-from emoray.spec.document import Account, Hosted, JudgeReader, Retry, Scripted, SpecError, parse
+from emoray.spec.accounts import Account, Retry
+from emoray.spec.base import SpecError
+from emoray.spec.load import parse
+from emoray.spec.models import Hosted, Scripted
+from emoray.spec.readers import JudgeReader
 from emoray.study.circumplex import Affect
 from emoray.study.families import family, kin
 from emoray.study.goemotions import label_map

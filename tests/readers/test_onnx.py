@@ -36,7 +36,7 @@ from emoray.readers import onnx
 from emoray.readers.goemotions import GoEmotions
 from emoray.readers.protocol import ReaderDown
 from emoray.readers.regressor import Regressor
-from emoray.spec.document import GoEmotionsReader, RegressorReader, readers_of
+from emoray.spec.readers import GoEmotionsReader, RegressorReader, readers_of
 from emoray.study.goemotions import LABELS
 from tests import tiny_models
 

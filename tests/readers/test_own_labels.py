@@ -17,7 +17,9 @@ from emoray.readers.encoder import batches
 from emoray.readers.goemotions import GoEmotions
 from emoray.readers.protocol import ReaderDown
 from emoray.run_folder import columns
-from emoray.spec.document import GoEmotionsReader, SpecError, label_map_of, parse
+from emoray.spec.base import SpecError
+from emoray.spec.load import parse
+from emoray.spec.readers import GoEmotionsReader, label_map_of
 from emoray.study.goemotions import LABELS, label_map
 from tests import tiny_models
 from tests.run_folder.test_columns import ANSWER, said

@@ -16,7 +16,7 @@ from emoray.commands.cli import main
 from emoray.exit_codes import WRONG
 from emoray.readers.protocol import Reading
 from emoray.readers.rated import compare, is_rated, rated, whole_table
-from emoray.spec.document import SpecError
+from emoray.spec.base import SpecError
 from emoray.study.circumplex import Affect
 from emoray.study.goemotions import DIRECT
 

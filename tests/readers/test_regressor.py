@@ -13,7 +13,9 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from emoray.readers.protocol import ReaderDown, Reading
 from emoray.readers.regressor import Regressor
 from emoray.run_folder import columns
-from emoray.spec.document import RegressorReader, SpecError, parse
+from emoray.spec.base import SpecError
+from emoray.spec.load import parse
+from emoray.spec.readers import RegressorReader
 from emoray.study.circumplex import Affect, cosine
 from emoray.study.goemotions import label_map
 from tests import tiny_models

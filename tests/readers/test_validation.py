@@ -11,7 +11,8 @@ import pytest
 from emoray.analysis.classification import Quality, quality
 from emoray.readers.protocol import Reading
 from emoray.readers.validation import Labelled, examine, single_labelled, table
-from emoray.spec.document import GoEmotionsReader, SpecError
+from emoray.spec.base import SpecError
+from emoray.spec.readers import GoEmotionsReader
 from emoray.study.goemotions import LABELS, NEUTRAL, label_map
 
 TSV = (

@@ -36,15 +36,9 @@ from emoray.readers.validation import (
     saved,
     whole_table,
 )
-from emoray.spec.document import (
-    GoEmotionsReader,
-    JudgeReader,
-    ReaderEntry,
-    RegressorReader,
-    SamplingSpec,
-    Scripted,
-    SpecError,
-)
+from emoray.spec.base import SpecError
+from emoray.spec.models import SamplingSpec, Scripted
+from emoray.spec.readers import GoEmotionsReader, JudgeReader, ReaderEntry, RegressorReader
 from emoray.study.circumplex import Affect
 from emoray.study.goemotions import DIRECT, LABELS, label_map
 from tests.programs import ROOT

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from emoray.hosts.scripted import ScriptedHost
 from emoray.rehearsal.faults import HOPELESS, STORM, Fault, Plan, storm
 from emoray.rehearsal.provider import Manners, Provider, _turns, speaker_of
-from emoray.spec.document import Scripted
+from emoray.spec.models import Scripted
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "What is freedom?"}], "seed": 3, "max_tokens": 50}
 

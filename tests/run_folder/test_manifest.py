@@ -11,7 +11,9 @@ import pytest
 from emoray import __version__
 from emoray.commands import attempt
 from emoray.run_folder import manifest
-from emoray.spec.document import SpecError, Study, parse
+from emoray.spec.base import SpecError
+from emoray.spec.load import parse
+from emoray.spec.study import Study
 from emoray.study.goemotions import LABELS
 from emoray.study.prompts import prompts
 from tests import runs

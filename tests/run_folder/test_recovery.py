@@ -15,7 +15,7 @@ from emoray.run_folder.columns import SAID, asked, said
 from emoray.run_folder.compaction import compact
 from emoray.run_folder.journal import Journal
 from emoray.run_folder.partition import BrokenManifest, RunFolder
-from emoray.spec.document import SpecError
+from emoray.spec.base import SpecError
 from emoray.study.outcomes import Reply
 from tests import runs
 

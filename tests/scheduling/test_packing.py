@@ -24,7 +24,8 @@ from emoray.scheduling.packing import (
     refusal,
     seated,
 )
-from emoray.spec.document import GoEmotionsReader, Hosted, JudgeReader, Vllm
+from emoray.spec.models import Hosted, Vllm
+from emoray.spec.readers import GoEmotionsReader, JudgeReader
 
 H100 = Node(32, 8, "H100")
 

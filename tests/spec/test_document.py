@@ -21,21 +21,12 @@ from hypothesis import strategies as st
 from emoray.run_folder import manifest
 from emoray.scheduling import packing
 from emoray.scheduling.packing import Node, Rooms
-from emoray.spec.document import (
-    Embedded,
-    Hosted,
-    JudgeReader,
-    Local,
-    Spec,
-    SpecError,
-    Study,
-    Vllm,
-    json_schema,
-    load,
-    parse,
-    readers_of,
-    reads_as,
-)
+from emoray.spec.base import SpecError
+from emoray.spec.document import Spec, json_schema
+from emoray.spec.load import load, parse
+from emoray.spec.models import Embedded, Hosted, Local, Vllm
+from emoray.spec.readers import JudgeReader, readers_of, reads_as
+from emoray.spec.study import Study
 from emoray.study import prompts as texts
 from emoray.study.conditions import Condition
 from emoray.study.goemotions import LABELS

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from emoray.commands.estimate import estimate, whole
-from emoray.spec.document import Hosted, Price, parse
+from emoray.spec.accounts import Price
+from emoray.spec.load import parse
+from emoray.spec.models import Hosted
 from emoray.spec.prices import PriceTable, price_of, shipped
 from emoray.study.prompts import Prompt, prompts
 

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from emoray.spec.document import Hosted, JudgeReader, SpecError, parse, reads_as, with_reader
+from emoray.spec.base import SpecError
+from emoray.spec.load import parse, with_reader
+from emoray.spec.models import Hosted
+from emoray.spec.readers import JudgeReader, reads_as
 from tests import runs
 
 JUDGE = """

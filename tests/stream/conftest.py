@@ -10,7 +10,8 @@ import pytest
 
 from emoray.commands import attempt
 from emoray.run_folder.partition import RunFolder
-from emoray.spec.document import Study, parse
+from emoray.spec.load import parse
+from emoray.spec.study import Study
 
 Run = Callable[..., int]
 Settled = Callable[[Study], RunFolder]

@@ -13,7 +13,8 @@ from ray.experimental.internal_kv import _internal_kv_put
 
 from emoray.run_folder.spill import Spill, TakenIn
 from emoray.scheduling.packing import Bundle
-from emoray.spec.document import Scripted, SpecError
+from emoray.spec.base import SpecError
+from emoray.spec.models import Scripted
 from emoray.stream import cluster
 from tests import runs
 from tests.stream.conftest import study

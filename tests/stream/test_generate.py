@@ -22,7 +22,7 @@ from emoray.run_folder import columns, partition
 from emoray.run_folder.journal import Journal
 from emoray.run_folder.partition import RunFolder, StoreError, leave_mark
 from emoray.run_folder.spill import take_in
-from emoray.spec.document import Local
+from emoray.spec.models import Local
 from emoray.stream import generate
 from emoray.stream.generate import Listener, Speaker, Work, _check_node, _day, _owed, _Together, _Turnstile, host_of
 from emoray.stream.lane_state import LaneLedger, Verdict

@@ -13,7 +13,10 @@ from emoray.commands import attempt
 from emoray.rehearsal.provider import Manners, Provider
 from emoray.run_folder import columns, manifest
 from emoray.run_folder.partition import RunFolder
-from emoray.spec.document import JudgeReader, Scripted, SpecError, parse
+from emoray.spec.base import SpecError
+from emoray.spec.load import parse
+from emoray.spec.models import Scripted
+from emoray.spec.readers import JudgeReader
 from emoray.stream import accounts, cluster
 from emoray.stream.driver import Conductor
 from tests import runs

@@ -11,7 +11,7 @@ import ray
 
 from emoray.rate_limits.protocol import Heard, Lease, Ledger, News, Told, Want
 from emoray.rate_limits.token_bucket import HEADROOM
-from emoray.spec.document import Account
+from emoray.spec.accounts import Account
 from emoray.stream.limiter_actor import SharedGovernor, account_governor, purse
 from tests.programs import until
 

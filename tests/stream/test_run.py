@@ -12,7 +12,8 @@ from emoray.commands import attempt
 from emoray.commands.status import status
 from emoray.run_folder import columns, manifest
 from emoray.run_folder.partition import RunFolder
-from emoray.spec.document import ScriptedReader, SpecError
+from emoray.spec.base import SpecError
+from emoray.spec.readers import ScriptedReader
 from emoray.stream import cluster
 from emoray.stream.driver import Conductor
 from emoray.study.prompts import prompts

@@ -24,7 +24,7 @@ from emoray.rehearsal.local_cluster import Nodes
 from emoray.rehearsal.provider import Manners, Provider
 from emoray.run_folder.partition import LANES, RunFolder
 from emoray.scheduling.packing import Load
-from emoray.spec.document import parse
+from emoray.spec.load import parse
 from emoray.stream import driver
 from tests.programs import EMORAY, Start, until
 from tests.stream.conftest import Run, study

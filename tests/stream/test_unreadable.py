@@ -9,7 +9,7 @@ from tokenizers import AddedToken
 
 from emoray.commands.status import status
 from emoray.run_folder.partition import RunFolder
-from emoray.spec.document import parse
+from emoray.spec.load import parse
 from emoray.study.goemotions import LABELS
 from tests import tiny_models
 from tests.stream.conftest import Run
