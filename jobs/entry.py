@@ -67,8 +67,9 @@ def _folder(command: str, words: Sequence[str]) -> str | None:
 
 def outlast(folder: str, clock: Callable[[], float] = time.time, pause: Callable[[float], object] = time.sleep) -> None:
     """Returns when nobody holds the folder, or when its holder renews the lease, which the dead do not."""
+    from emoray.run_folder.errors import StoreError
+    from emoray.run_folder.folder import RunFolder
     from emoray.run_folder.lease import holder
-    from emoray.run_folder.partition import RunFolder, StoreError
 
     try:
         first = holder(RunFolder(folder), clock())

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from emoray.run_folder import columns, manifest
+from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.journal import Journal
-from emoray.run_folder.partition import RunFolder
 from emoray.spec.load import parse
 from emoray.spec.study import Study
 from emoray.study.goemotions import LABELS, LabelMap

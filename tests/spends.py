@@ -7,8 +7,8 @@ import sys
 from emoray.hosts.hosted_api import HostedApi
 from emoray.rate_limits.local import LocalGovernor
 from emoray.run_folder import census, columns
+from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.journal import Journal
-from emoray.run_folder.partition import RunFolder
 from emoray.run_folder.tabs import PartTab
 from emoray.spec.load import parse
 from emoray.spec.models import Hosted

@@ -25,9 +25,11 @@ from emoray.exit_codes import INTERRUPTED, OK, OWED
 from emoray.hints import did_you_mean
 from emoray.readers.validation import human_text
 from emoray.run_folder import manifest, recovery
+from emoray.run_folder.atomic_write import STALE_NS
 from emoray.run_folder.compaction import compact
+from emoray.run_folder.errors import BrokenManifest, Deleted, StoreError, deleted
+from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.lease import Lease, holder
-from emoray.run_folder.partition import STALE_NS, BrokenManifest, Deleted, RunFolder, StoreError, deleted
 from emoray.run_folder.subset import Belonging, as_asked, failure_texts, unread, unread_texts
 from emoray.run_folder.tabs import book, lost_by_model
 from emoray.spec.accounts import Account

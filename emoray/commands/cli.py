@@ -25,7 +25,8 @@ from emoray.commands.progress import Progress
 from emoray.exit_codes import INTERRUPTED, OK, OWED, WRONG
 from emoray.hints import did_you_mean
 from emoray.printable import Printable
-from emoray.run_folder.partition import StoreError, without_secrets
+from emoray.run_folder.errors import StoreError
+from emoray.run_folder.locations import without_secrets
 from emoray.spec.accounts import Account, Retry, budget
 from emoray.spec.base import SpecError
 from emoray.spec.document import Spec, json_schema
@@ -165,7 +166,7 @@ def _ask_about_size(study: Study, folder: str) -> None:
     if len(study.experiment) <= MOST_UNASKED:
         return
     from emoray.commands.plan import owed_size
-    from emoray.run_folder.partition import RunFolder
+    from emoray.run_folder.folder import RunFolder
 
     size = owed_size(study, RunFolder(folder))
     if not size.is_very_large:
@@ -182,7 +183,7 @@ def _ask_about_size(study: Study, folder: str) -> None:
 def _score(arguments: argparse.Namespace) -> int:
     from emoray.commands import attempt
     from emoray.run_folder import manifest, recovery
-    from emoray.run_folder.partition import RunFolder
+    from emoray.run_folder.folder import RunFolder
 
     folder = RunFolder(_absolute(arguments.run))
     kept = recovery.kept(folder)
@@ -245,7 +246,7 @@ def _safe(reader: str) -> str:
 
 def _status(arguments: argparse.Namespace) -> int:
     from emoray.commands import status
-    from emoray.run_folder.partition import RunFolder
+    from emoray.run_folder.folder import RunFolder
 
     found = status.status(RunFolder(_absolute(arguments.run)))
     print(json.dumps(found.as_json(), indent=2) if arguments.json else found.text())
@@ -254,7 +255,7 @@ def _status(arguments: argparse.Namespace) -> int:
 
 def _report(arguments: argparse.Namespace) -> int:
     from emoray.commands import attempt
-    from emoray.run_folder.partition import RunFolder
+    from emoray.run_folder.folder import RunFolder
 
     table = attempt.report(
         RunFolder(_absolute(arguments.run)),
@@ -273,7 +274,7 @@ def _sample(arguments: argparse.Namespace) -> int:
     from emoray.commands import sample
     from emoray.report.labels import plan_of_labels
     from emoray.run_folder import manifest, recovery
-    from emoray.run_folder.partition import RunFolder
+    from emoray.run_folder.folder import RunFolder
     from emoray.run_folder.subset import as_asked
     from emoray.study.scoring import Rules
 
@@ -380,7 +381,7 @@ def _started(entry: ReaderEntry, accounts: Mapping[str, Account], texts: Sequenc
 
 def _compact(arguments: argparse.Namespace) -> int:
     from emoray.commands import attempt
-    from emoray.run_folder.partition import RunFolder
+    from emoray.run_folder.folder import RunFolder
 
     print(attempt.compact_all(RunFolder(_absolute(arguments.run))))
     return OK

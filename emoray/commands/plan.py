@@ -14,7 +14,7 @@ from emoray.hosts.model_files import chat_template, generation_config
 from emoray.hosts.reasoning import unsettled
 from emoray.run_folder import manifest
 from emoray.run_folder.census import owed
-from emoray.run_folder.partition import RunFolder
+from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.recovery import has_answers
 from emoray.scheduling import packing
 from emoray.scheduling.packing import Bundle, Node

@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 
 from emoray.hints import did_you_mean
 from emoray.run_folder import columns
-from emoray.run_folder.partition import RunFolder
+from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.subset import Belonging, Rows
 from emoray.spec.base import SpecError
 from emoray.study.circumplex import Affect

@@ -10,8 +10,8 @@ from typing import Any
 from emoray.commands.progress import by_kind, duration
 from emoray.run_folder import json_file, manifest, tabs
 from emoray.run_folder.batch_log import Standing, standings
+from emoray.run_folder.folder import LANES, RunFolder
 from emoray.run_folder.lease import holder
-from emoray.run_folder.partition import LANES, RunFolder
 from emoray.run_folder.recovery import kept
 from emoray.run_folder.subset import Belonging, as_asked, failure_texts, unread, unread_texts
 

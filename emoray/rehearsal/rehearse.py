@@ -24,7 +24,8 @@ from typing import Any, TypeVar
 from emoray.exit_codes import OK, WRONG
 from emoray.hints import did_you_mean
 from emoray.home import environment, module
-from emoray.rehearsal import audit, engine
+from emoray.hosts import rehearsed as rehearsed_host
+from emoray.rehearsal import audit
 from emoray.rehearsal.audit import Audit, Event, Heard, Kept, Kill
 from emoray.rehearsal.faults import Fault, Plan, storm
 from emoray.rehearsal.heartbeat import Stall
@@ -34,7 +35,7 @@ from emoray.rehearsal.provider import Counters, Manners, Provider
 from emoray.rehearsal.spec import ENGINES, accounts_of, rehearsed
 from emoray.run_folder.census import Settled
 from emoray.run_folder.columns import ANSWERED
-from emoray.run_folder.partition import RunFolder
+from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.tabs import lost_by_model
 from emoray.spec.accounts import Account
 from emoray.spec.base import SpecError
@@ -289,7 +290,7 @@ class _Stage:
                 self._hunter.wait_until_gone(victim)
                 return True
             case Target.ENGINE:
-                return self._hunter.kill_child(victim, engine.MODULE)
+                return self._hunter.kill_child(victim, rehearsed_host.MODULE)
             case Target.NODE:
                 return self._hunter.kill_node(victim)
             case _:

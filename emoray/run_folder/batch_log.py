@@ -12,8 +12,9 @@ from datetime import datetime
 
 from emoray.hosts.batch_record import NotedBatch
 from emoray.run_folder import json_file
+from emoray.run_folder.errors import StoreError
+from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.json_file import BadJson
-from emoray.run_folder.partition import RunFolder, StoreError
 
 _FOLDER = "batches"
 _log = logging.getLogger(__name__)

@@ -29,7 +29,11 @@ import pyarrow as pa
 from emoray.child_process import die_with
 from emoray.home import environment, module
 from emoray.run_folder.census import Census, Places, Spent
-from emoray.run_folder.partition import Gone, Name, Note, Part, RunFolder, StoreError, Torn, telling, writer
+from emoray.run_folder.errors import Gone, StoreError, Torn, telling
+from emoray.run_folder.file_names import Name, Note
+from emoray.run_folder.folder import RunFolder
+from emoray.run_folder.parquet import writer
+from emoray.run_folder.partition import Part
 
 _MEMORY_MB = 256
 _ROW_GROUP = 65_536  # rows

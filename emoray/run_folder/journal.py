@@ -29,7 +29,10 @@ import pyarrow.parquet as pq
 from pyarrow import fs as pafs
 
 from emoray.backoff import Backoff
-from emoray.run_folder.partition import Denied, Gone, Name, Note, Part, StoreError, encoded, writer
+from emoray.run_folder.errors import Denied, Gone, StoreError
+from emoray.run_folder.file_names import Name, Note
+from emoray.run_folder.parquet import encoded, writer
+from emoray.run_folder.partition import Part
 
 log = logging.getLogger(__name__)
 

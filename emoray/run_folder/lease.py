@@ -34,7 +34,8 @@ from pathlib import Path
 from types import TracebackType
 
 from emoray.run_folder import json_file
-from emoray.run_folder.partition import RunFolder, StoreError
+from emoray.run_folder.errors import StoreError
+from emoray.run_folder.folder import RunFolder
 
 log = logging.getLogger(__name__)
 

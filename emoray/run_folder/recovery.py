@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from emoray.run_folder import manifest
-from emoray.run_folder.partition import RunFolder
+from emoray.run_folder.folder import RunFolder
 from emoray.spec.base import SpecError
 from emoray.spec.study import Study
 

@@ -18,7 +18,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from emoray.run_folder.partition import RunFolder, StoreError, put, telling
+from emoray.run_folder.atomic_write import put
+from emoray.run_folder.errors import StoreError, telling
+from emoray.run_folder.folder import RunFolder
 
 _SET = "EMORAY_SPILL_DIR"
 

@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 
 from emoray.run_folder import columns
 from emoray.run_folder.census import Settled
-from emoray.run_folder.partition import Counts, Part, RunFolder
+from emoray.run_folder.folder import RunFolder
+from emoray.run_folder.partition import Counts, Part
 from emoray.spec.study import Study
 from emoray.study.experiment import Grid
 from emoray.study.prompts import prompts

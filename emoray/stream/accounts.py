@@ -15,7 +15,8 @@ from emoray.rate_limits.local import Both
 from emoray.rate_limits.protocol import Governor
 from emoray.run_folder import manifest, tabs
 from emoray.run_folder.batch_log import FolderBook
-from emoray.run_folder.partition import Part, RunFolder
+from emoray.run_folder.folder import RunFolder
+from emoray.run_folder.partition import Part
 from emoray.spec.accounts import Account, Retry
 from emoray.spec.base import SpecError
 from emoray.spec.document import Spec

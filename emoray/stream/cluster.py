@@ -22,7 +22,9 @@ from ray.experimental.internal_kv import _internal_kv_get
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from emoray.run_folder import spill
-from emoray.run_folder.partition import RunFolder, StoreError, leave_mark, missing_mark, probe
+from emoray.run_folder.errors import StoreError
+from emoray.run_folder.folder import RunFolder
+from emoray.run_folder.probe import leave_mark, missing_mark, probe
 from emoray.run_folder.spill import TakenIn
 from emoray.scheduling import packing
 from emoray.scheduling.packing import Bundle, Crew, Node

@@ -15,7 +15,8 @@ from ray.data.datasource import Datasource, ReadTask
 
 from emoray.run_folder import columns
 from emoray.run_folder.census import owed, owed_rows
-from emoray.run_folder.partition import Gone, Part, Torn
+from emoray.run_folder.errors import Gone, Torn
+from emoray.run_folder.partition import Part
 from emoray.study.experiment import Grid
 from emoray.study.prompts import prompts
 

@@ -15,7 +15,8 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from emoray.hosts.weights import fetch
-from emoray.run_folder.partition import LANES, RunFolder, StoreError
+from emoray.run_folder.errors import StoreError
+from emoray.run_folder.folder import LANES, RunFolder
 from emoray.scheduling.packing import Load, loads, refusal
 from emoray.scheduling.scheduler import Request, Scheduler, seconds_until
 from emoray.spec.study import Study

@@ -28,9 +28,12 @@ from emoray.readers.failing import cause, is_failure, raised_at
 from emoray.readers.protocol import Reader, ReaderDown, Reading, SlowReader, TellingReader
 from emoray.run_folder import columns
 from emoray.run_folder.census import owed_rows
+from emoray.run_folder.errors import StoreError
+from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.journal import Journal
 from emoray.run_folder.manifest import day as day_of
-from emoray.run_folder.partition import Part, RunFolder, StoreError, missing_mark
+from emoray.run_folder.partition import Part
+from emoray.run_folder.probe import missing_mark
 from emoray.run_folder.tabs import PartTab
 from emoray.spec.accounts import Retry
 from emoray.spec.models import Embedded, Hosted, Local, ModelEntry, Rehearsed, Scripted, Vllm

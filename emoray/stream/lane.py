@@ -19,7 +19,10 @@ from ray.exceptions import RayError, RayTaskError, UserCodeException
 
 from emoray.run_folder import columns, manifest
 from emoray.run_folder.compaction import compact_apart
-from emoray.run_folder.partition import Part, RunFolder, StoreError, leave_mark
+from emoray.run_folder.errors import StoreError
+from emoray.run_folder.folder import RunFolder
+from emoray.run_folder.partition import Part
+from emoray.run_folder.probe import leave_mark
 from emoray.run_folder.tabs import book, judges_with_tabs, lost_usd
 from emoray.scheduling.packing import Demand, Grant, Node, demand
 from emoray.spec.models import Embedded, Local, ModelEntry, Vllm

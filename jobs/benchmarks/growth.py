@@ -21,7 +21,8 @@ from emoray.report import into, write_report
 from emoray.run_folder import journal
 from emoray.run_folder.census import Settled, owed
 from emoray.run_folder.compaction import compact
-from emoray.run_folder.partition import Part, RunFolder
+from emoray.run_folder.folder import RunFolder
+from emoray.run_folder.partition import Part
 from emoray.stream import cluster
 from emoray.stream.generate import _COMMIT_S
 from emoray.stream.limiter_actor import SharedGovernor

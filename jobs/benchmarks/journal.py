@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from emoray.run_folder import columns
+from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.journal import Journal
-from emoray.run_folder.partition import RunFolder
 
 
 def run(tables: int = 40, rows_each: int = 1000, words: int = 80) -> dict[str, float]:

@@ -29,7 +29,8 @@ import ray
 from emoray.hosts.scripted import ScriptedHost
 from emoray.rehearsal.local_cluster import Nodes
 from emoray.run_folder import columns, manifest
-from emoray.run_folder.partition import Part, RunFolder
+from emoray.run_folder.folder import RunFolder
+from emoray.run_folder.partition import Part
 from emoray.spec.load import parse
 from emoray.spec.models import Scripted
 from emoray.spec.study import Study

@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # for the tests' t
 
 from emoray.hosts.vllm import engine_arguments, environment
 from emoray.run_folder import manifest
-from emoray.run_folder.partition import RunFolder
+from emoray.run_folder.folder import RunFolder
 from emoray.spec.load import parse
 from emoray.spec.models import Vllm
 from emoray.spec.study import Study

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from emoray.rehearsal.local_cluster import Nodes
-from emoray.run_folder.partition import RunFolder
+from emoray.run_folder.folder import RunFolder
 from emoray.spec.load import load
 from emoray.spec.study import Study
 from tests.programs import EMORAY, Here, Start, until

@@ -13,7 +13,7 @@ import pytest
 from emoray.commands.cli import main
 from emoray.rehearsal.local_cluster import Nodes
 from emoray.run_folder import columns
-from emoray.run_folder.partition import RunFolder
+from emoray.run_folder.folder import RunFolder
 from emoray.spec.load import load
 from emoray.spec.study import Study
 from tests.disks import fill, small_disk

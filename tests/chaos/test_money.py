@@ -11,7 +11,7 @@ import pytest
 
 from emoray.commands.status import status
 from emoray.rehearsal.provider import Manners, Provider
-from emoray.run_folder.partition import RunFolder
+from emoray.run_folder.folder import RunFolder
 from tests.buckets import bucket
 from tests.conftest import Tell
 from tests.programs import EMORAY, Start, until

@@ -11,8 +11,8 @@ import entry
 import pytest
 import rayjob
 
+from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.lease import Claim
-from emoray.run_folder.partition import RunFolder
 from tests.programs import ROOT
 
 

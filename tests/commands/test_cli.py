@@ -21,7 +21,7 @@ from emoray.commands import cli
 from emoray.commands.cli import main
 from emoray.report import figures
 from emoray.run_folder import manifest
-from emoray.run_folder.partition import RunFolder
+from emoray.run_folder.folder import RunFolder
 from emoray.spec.base import SpecError
 from emoray.spec.models import Hosted
 from emoray.spec.readers import JudgeReader, ScriptedReader

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from emoray.commands.sample import COLUMNS, as_csv, human_labels, slice_of
-from emoray.run_folder.partition import RunFolder
+from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.subset import as_asked
 from emoray.spec.base import SpecError
 from emoray.study.circumplex import Affect

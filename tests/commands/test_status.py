@@ -12,8 +12,9 @@ import pytest
 from emoray.commands.status import ModelStatus, status
 from emoray.hosts.batch_record import NotedBatch
 from emoray.run_folder.batch_log import FolderBook
+from emoray.run_folder.errors import StoreError
+from emoray.run_folder.folder import LANES, RunFolder
 from emoray.run_folder.lease import Lease
-from emoray.run_folder.partition import LANES, RunFolder, StoreError
 from emoray.spec.base import SpecError
 from emoray.study.outcomes import Failure, FailureKind
 from tests import runs

@@ -19,7 +19,8 @@ from emoray.rehearsal.provider import Counters, Manners, Provider
 from emoray.rehearsal.rehearse import Log
 from emoray.run_folder.census import Settled
 from emoray.run_folder.columns import ANSWERED
-from emoray.run_folder.partition import Part, RunFolder
+from emoray.run_folder.folder import RunFolder
+from emoray.run_folder.partition import Part
 from tests.conftest import Tell
 from tests.e2e.networks import networks
 from tests.programs import ROOT, Start, until

@@ -23,7 +23,7 @@ from emoray.rehearsal.batch_endpoint import BatchManners
 from emoray.rehearsal.faults import Fault, Plan
 from emoray.rehearsal.provider import Manners, Provider
 from emoray.run_folder import columns
-from emoray.run_folder.partition import RunFolder
+from emoray.run_folder.folder import RunFolder
 from tests.programs import EMORAY, KEY, KEY_ENV, LINE_KEY_ENV, Here, Start
 
 pytestmark = pytest.mark.cluster

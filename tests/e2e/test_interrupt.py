@@ -14,8 +14,8 @@ from emoray.commands import attempt
 from emoray.exit_codes import INTERRUPTED
 from emoray.processes import command_of, descendants
 from emoray.rehearsal.local_cluster import Nodes
+from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.lease import Lease
-from emoray.run_folder.partition import RunFolder
 from tests import runs
 from tests.programs import EMORAY, Here, Start, until
 

@@ -18,7 +18,7 @@ import pytest
 
 from emoray.rehearsal.local_cluster import Nodes
 from emoray.rehearsal.provider import Manners, Provider
-from emoray.run_folder.partition import RunFolder
+from emoray.run_folder.folder import RunFolder
 from tests.programs import ROOT, Start, until
 
 pytestmark = pytest.mark.cluster

@@ -26,7 +26,7 @@ from emoray.commands.status import status
 from emoray.rehearsal.faults import Fault, Plan
 from emoray.rehearsal.provider import Manners, Provider
 from emoray.run_folder import columns
-from emoray.run_folder.partition import RunFolder
+from emoray.run_folder.folder import RunFolder
 from tests.hosts.vllm_tiny import tiny_llama
 from tests.programs import EMORAY, KEY, KEY_ENV, free_port, healthy, until
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from emoray.run_folder import columns
-from emoray.run_folder.partition import RunFolder
+from emoray.run_folder.folder import RunFolder
 from emoray.spec.load import load
 from emoray.study.goemotions import LABELS
 from emoray.study.prompts import prompts

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from emoray.rehearsal.provider import Manners, Provider
-from emoray.run_folder.partition import RunFolder
+from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.tabs import lost_usd
 from tests.programs import EMORAY, Here, Start, until
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from emoray.rehearsal.provider import Manners, Provider
-from emoray.run_folder.partition import LANES, RunFolder
+from emoray.run_folder.folder import LANES, RunFolder
 from tests.programs import EMORAY, Start, until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.campaign]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from emoray.run_folder import columns
-from emoray.run_folder.partition import RunFolder
+from emoray.run_folder.folder import RunFolder
 from tests.hosts.vllm_tiny import tiny_llama
 from tests.programs import KEY, KEY_ENV, Here, free_port, healthy, until
 

@@ -30,7 +30,7 @@ from emoray.rehearsal.batch_endpoint import BatchManners
 from emoray.rehearsal.faults import Fault, Plan, storm
 from emoray.rehearsal.provider import Manners, Provider
 from emoray.run_folder.batch_log import FolderBook
-from emoray.run_folder.partition import RunFolder
+from emoray.run_folder.folder import RunFolder
 from emoray.spec.accounts import Account, Retry
 from emoray.spec.models import Hosted
 from emoray.spec.prices import price_of

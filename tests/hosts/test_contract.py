@@ -25,7 +25,7 @@ from emoray.hosts.transformers import TransformersHost
 from emoray.rate_limits.local import LocalGovernor
 from emoray.rehearsal.provider import Provider
 from emoray.run_folder.batch_log import FolderBook
-from emoray.run_folder.partition import RunFolder
+from emoray.run_folder.folder import RunFolder
 from emoray.spec.accounts import Account, Retry
 from emoray.spec.models import Embedded, Hosted, Local, Scripted
 from emoray.study.outcomes import Answer, Failure, FailureKind

@@ -16,7 +16,9 @@ from emoray.report import Settings, Summary, chosen, into, terminal_table, write
 from emoray.report.summary import summarize
 from emoray.report.tables import as_csv, tables
 from emoray.run_folder import columns
-from emoray.run_folder.partition import Name, RunFolder, encoded
+from emoray.run_folder.file_names import Name
+from emoray.run_folder.folder import RunFolder
+from emoray.run_folder.parquet import encoded
 from emoray.study.goemotions import LabelMap, label_map
 from emoray.study.scoring import NeutralRule
 from tests.golden import assert_golden

@@ -21,7 +21,9 @@ from emoray.report.phrasing import headline
 from emoray.report.summary import summarize
 from emoray.report.tables import as_csv, tables
 from emoray.run_folder import columns
-from emoray.run_folder.partition import Name, RunFolder, encoded
+from emoray.run_folder.file_names import Name
+from emoray.run_folder.folder import RunFolder
+from emoray.run_folder.parquet import encoded
 from emoray.study import paper
 from emoray.study.circumplex import Affect
 from emoray.study.goemotions import LABELS, label_map

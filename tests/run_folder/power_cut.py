@@ -28,7 +28,7 @@ from typing import Any
 
 import pytest
 
-from emoray.run_folder.partition import RunFolder
+from emoray.run_folder.folder import RunFolder
 
 _SECTOR = 512  # bytes
 _ALL = 6  # changes of a folder of which every combination is tried

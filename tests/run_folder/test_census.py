@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emoray.run_folder.census import Census, Keys, Settled, Spent, hexes, owed_rows, words
-from emoray.run_folder.partition import Note
+from emoray.run_folder.file_names import Note
 
 SCHEMA = pa.schema(
     [

@@ -21,7 +21,9 @@ from hypothesis import strategies as st
 from emoray.refusals import breaks_role, is_refusal
 from emoray.run_folder import columns
 from emoray.run_folder.compaction import compact
-from emoray.run_folder.partition import Name, RunFolder, encoded
+from emoray.run_folder.file_names import Name
+from emoray.run_folder.folder import RunFolder
+from emoray.run_folder.parquet import encoded
 from emoray.study.circumplex import Affect
 from emoray.study.experiment import Experiment
 from emoray.study.goemotions import LABELS, LabelMap, label_map, label_map_from

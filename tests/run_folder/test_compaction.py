@@ -21,8 +21,12 @@ from hypothesis import strategies as st
 from emoray.processes import descendants
 from emoray.run_folder import compaction
 from emoray.run_folder.compaction import compact, compact_apart
+from emoray.run_folder.errors import StoreError
+from emoray.run_folder.file_names import Name
+from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.journal import merge
-from emoray.run_folder.partition import Name, Part, RunFolder, StoreError, encoded
+from emoray.run_folder.parquet import encoded
+from emoray.run_folder.partition import Part
 from tests.programs import ROOT
 
 SMALL = pa.schema([("key", pa.string()), ("outcome", pa.string()), ("answer", pa.string()), ("cost_usd", pa.float64())])

@@ -15,8 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emoray.run_folder import partition
+from emoray.run_folder.errors import Denied, Gone, StoreError
+from emoray.run_folder.file_names import Name
+from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.journal import Journal, merge, pause_s
-from emoray.run_folder.partition import Denied, Gone, Name, Part, RunFolder, StoreError
+from emoray.run_folder.partition import Part
 from tests.programs import ROOT
 
 SMALL = pa.schema([("key", pa.string()), ("outcome", pa.string()), ("answer", pa.string())])

@@ -15,8 +15,9 @@ import psutil
 import pytest
 
 from emoray.run_folder import lease as leases
+from emoray.run_folder.errors import StoreError
+from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.lease import Claim, Lease, Taken, holder
-from emoray.run_folder.partition import RunFolder, StoreError
 from tests.programs import ROOT, until
 
 

@@ -25,22 +25,15 @@ from hypothesis import strategies as st
 
 from emoray.run_folder import columns, partition
 from emoray.run_folder.compaction import compact
+from emoray.run_folder.errors import Deleted, Gone, StoreError
+from emoray.run_folder.file_names import Name, Note
+from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.journal import Journal, merge
 from emoray.run_folder.lease import Lease, holder
-from emoray.run_folder.partition import (
-    Deleted,
-    Gone,
-    Name,
-    Note,
-    Part,
-    RunFolder,
-    StoreError,
-    encoded,
-    leave_mark,
-    missing_mark,
-    probe,
-    without_secrets,
-)
+from emoray.run_folder.locations import without_secrets
+from emoray.run_folder.parquet import encoded
+from emoray.run_folder.partition import Part
+from emoray.run_folder.probe import leave_mark, missing_mark, probe
 from tests.buckets import bucket
 from tests.programs import Start, until
 from tests.slow import relay

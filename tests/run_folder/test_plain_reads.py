@@ -17,8 +17,10 @@ import pytest
 
 from emoray.run_folder import columns
 from emoray.run_folder.compaction import compact
+from emoray.run_folder.errors import StoreError
+from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.journal import Journal
-from emoray.run_folder.partition import Part, RunFolder, StoreError
+from emoray.run_folder.partition import Part
 from tests.report.synthetic import Run, run
 
 MODELS = (

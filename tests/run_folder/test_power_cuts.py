@@ -17,9 +17,12 @@ from emoray.commands.status import status
 from emoray.run_folder import lease as leases
 from emoray.run_folder.columns import SAID
 from emoray.run_folder.compaction import compact
+from emoray.run_folder.file_names import Name
+from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.journal import Journal
 from emoray.run_folder.lease import Lease, holder
-from emoray.run_folder.partition import Name, Part, RunFolder, encoded
+from emoray.run_folder.parquet import encoded
+from emoray.run_folder.partition import Part
 from emoray.run_folder.tabs import PartTab, book, lost_usd
 from emoray.study.prompts import Prompt
 from tests import runs

@@ -13,8 +13,9 @@ from emoray.commands.status import status
 from emoray.run_folder import recovery
 from emoray.run_folder.columns import SAID, asked, said
 from emoray.run_folder.compaction import compact
+from emoray.run_folder.errors import BrokenManifest
+from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.journal import Journal
-from emoray.run_folder.partition import BrokenManifest, RunFolder
 from emoray.spec.base import SpecError
 from emoray.study.outcomes import Reply
 from tests import runs

@@ -13,8 +13,10 @@ import pyarrow as pa
 import pytest
 
 from emoray.run_folder import partition, spill
+from emoray.run_folder.errors import Deleted, StoreError
+from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.journal import Journal, PutAside
-from emoray.run_folder.partition import Deleted, Part, RunFolder, StoreError
+from emoray.run_folder.partition import Part
 from emoray.run_folder.spill import Spill, TakenIn, take_in
 from tests import runs
 from tests.disks import fill, small_disk

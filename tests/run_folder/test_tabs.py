@@ -13,10 +13,12 @@ import pytest
 from emoray.hosts.protocol import HostDown
 from emoray.rehearsal.provider import Manners, Provider
 from emoray.run_folder import tabs
+from emoray.run_folder.atomic_write import STALE_NS
 from emoray.run_folder.columns import SAID
 from emoray.run_folder.compaction import compact
+from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.journal import Journal
-from emoray.run_folder.partition import STALE_NS, Part, RunFolder
+from emoray.run_folder.partition import Part
 from emoray.run_folder.tabs import PartTab, book, lost, lost_by_model, lost_usd
 from emoray.study.outcomes import Answer
 from tests import runs, spends

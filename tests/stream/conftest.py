@@ -9,7 +9,7 @@ from textwrap import dedent
 import pytest
 
 from emoray.commands import attempt
-from emoray.run_folder.partition import RunFolder
+from emoray.run_folder.folder import RunFolder
 from emoray.spec.load import parse
 from emoray.spec.study import Study
 

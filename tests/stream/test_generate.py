@@ -19,8 +19,10 @@ import ray
 from emoray.hosts.protocol import Ask, HostDown, Reply
 from emoray.readers.protocol import Reading
 from emoray.run_folder import columns, partition
+from emoray.run_folder.errors import StoreError
+from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.journal import Journal
-from emoray.run_folder.partition import RunFolder, StoreError, leave_mark
+from emoray.run_folder.probe import leave_mark
 from emoray.run_folder.spill import take_in
 from emoray.spec.models import Local
 from emoray.stream import generate

@@ -12,7 +12,7 @@ import pytest
 from emoray.commands import attempt
 from emoray.rehearsal.provider import Manners, Provider
 from emoray.run_folder import columns, manifest
-from emoray.run_folder.partition import RunFolder
+from emoray.run_folder.folder import RunFolder
 from emoray.spec.base import SpecError
 from emoray.spec.load import parse
 from emoray.spec.models import Scripted

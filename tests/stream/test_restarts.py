@@ -10,7 +10,7 @@ import pytest
 
 from emoray.hosts.rehearsed import MODULE
 from emoray.rehearsal.provider import Manners, Provider
-from emoray.run_folder.partition import RunFolder
+from emoray.run_folder.folder import RunFolder
 from emoray.stream import lane
 from emoray.stream.lane_state import LaneLedger, Verdict, open_ledger
 from tests.stream.conftest import Run, study

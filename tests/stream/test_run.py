@@ -11,7 +11,7 @@ import pytest
 from emoray.commands import attempt
 from emoray.commands.status import status
 from emoray.run_folder import columns, manifest
-from emoray.run_folder.partition import RunFolder
+from emoray.run_folder.folder import RunFolder
 from emoray.spec.base import SpecError
 from emoray.spec.readers import ScriptedReader
 from emoray.stream import cluster

@@ -22,7 +22,7 @@ import pytest
 
 from emoray.rehearsal.local_cluster import Nodes
 from emoray.rehearsal.provider import Manners, Provider
-from emoray.run_folder.partition import LANES, RunFolder
+from emoray.run_folder.folder import LANES, RunFolder
 from emoray.scheduling.packing import Load
 from emoray.spec.load import parse
 from emoray.stream import driver

@@ -8,7 +8,7 @@ import pytest
 from tokenizers import AddedToken
 
 from emoray.commands.status import status
-from emoray.run_folder.partition import RunFolder
+from emoray.run_folder.folder import RunFolder
 from emoray.spec.load import parse
 from emoray.study.goemotions import LABELS
 from tests import tiny_models

@@ -14,7 +14,7 @@ import pytest
 from emoray.commands import attempt
 from emoray.embedded import generator_path
 from emoray.run_folder import columns
-from emoray.run_folder.partition import RunFolder
+from emoray.run_folder.folder import RunFolder
 from tests.hosts.vllm_tiny import tiny_llama
 from tests.stream.conftest import study
 
