@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,9 @@ from pyarrow import fs as pafs
 from emoray.run_folder.atomic_write import is_local, make_folder, put
 from emoray.run_folder.errors import Deleted, deleted, telling
 from emoray.run_folder.locations import opened, shown_uri
+
+BALLAST = ".ballast-"
+_BALLAST_BYTES = 16 << 20  # room for some thousand answers
 
 
 @dataclass(frozen=True)
@@ -109,3 +113,17 @@ class Directory:
     def fs(self) -> Any:
         """The pyarrow filesystem; StoreError when the URI names none."""
         return opened(self.uri)[0]
+
+    def lay_ballast(self) -> None:
+        """Take some room on a local disk, for answers that come when it is full; no error where there is none."""
+        if not is_local(self.fs):
+            return
+        with suppress(OSError), Path(self.path(f"{BALLAST}{secrets.token_hex(8)}")).open("wb") as ballast:
+            ballast.write(bytes(_BALLAST_BYTES))
+
+    def throw_ballast(self) -> bool:
+        """Give that room back; whether there was any."""
+        found = [info.base_name for info in self.infos("") if info.base_name.startswith(BALLAST)]
+        for name in found:
+            self.delete(name)
+        return bool(found)

@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
 from pyarrow import fs as pafs
 
 from emoray.run_folder import columns, json_file
-from emoray.run_folder.atomic_write import HALF_WRITTEN, is_local, put
-from emoray.run_folder.directory import Directory
+from emoray.run_folder.atomic_write import HALF_WRITTEN, put
+from emoray.run_folder.directory import BALLAST, Directory
 from emoray.run_folder.errors import BrokenManifest, StoreError, telling
 from emoray.run_folder.partition import Part
 
@@ -25,8 +23,7 @@ SET_ASIDE = "torn"  # apart: Polars reads no folder that holds anything but Parq
 _BEGINNINGS = {"model": "model_folder=m-", "reader": "reader_folder=r-"}  # of the folders of a model, of a reader
 _OLD_BEGINNINGS = {"model": "model=", "reader": "reader="}
 _LONGEST_FOLDER = 255  # bytes that a filesystem gives a name
-MARK, LOOK, PROBE, _BALLAST = ".mark-", ".look-", ".probe-", ".ballast-"
-_BALLAST_BYTES = 16 << 20  # room for some thousand answers
+MARK, LOOK, PROBE = ".mark-", ".look-", ".probe-"
 
 
 @dataclass(frozen=True)
@@ -68,20 +65,6 @@ class RunFolder(Directory):
             for info in self.infos(place):
                 if info.is_file and _is_left(info, before_ns):
                     self.delete(f"{place}/{info.base_name}" if place else info.base_name)
-
-    def lay_ballast(self) -> None:
-        """Take some room on a local disk, for answers that come when it is full; no error where there is none."""
-        if not is_local(self.fs):
-            return
-        with suppress(OSError), Path(self.path(f"{_BALLAST}{secrets.token_hex(8)}")).open("wb") as ballast:
-            ballast.write(bytes(_BALLAST_BYTES))
-
-    def throw_ballast(self) -> bool:
-        """Give that room back; whether there was any."""
-        found = [info.base_name for info in self.infos("") if info.base_name.startswith(_BALLAST)]
-        for name in found:
-            self.delete(name)
-        return bool(found)
 
     def answers(self, model: str) -> Part:
         return Part(self, f"answers/{self._folder('model', model)}", columns.SAID)
@@ -149,7 +132,7 @@ class RunFolder(Directory):
 def _is_left(info: Any, before_ns: int) -> bool:
     """Whether a file beside the parts is nobody's any more."""
     name, written_ns = info.base_name, info.mtime_ns
-    if name.startswith((MARK, _BALLAST)):
+    if name.startswith((MARK, BALLAST)):
         return True
     half = name.startswith((LOOK, PROBE)) or (name.startswith(".") and HALF_WRITTEN in name)
     return half and written_ns is not None and written_ns < before_ns
