@@ -167,7 +167,7 @@ class Failing:
     """In place of `store.put`: the first so many writes fail."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, times: float, number: int | None = None) -> None:
-        self.times, self._number, self._put = times, number, partition.put
+        self.times, self._number, self._put = times, number, atomic_write.put
         monkeypatch.setattr(partition, "put", self)
 
     def __call__(self, *arguments: Any) -> None:
@@ -191,7 +191,7 @@ def test_a_store_that_fails_for_a_moment_loses_no_answer(
 
 
 def test_a_write_whose_success_was_not_heard_of_is_there_once(part: Part, monkeypatch: pytest.MonkeyPatch) -> None:
-    put, left = partition.put, [2]
+    put, left = atomic_write.put, [2]
 
     def deaf(*arguments: Any) -> None:
         put(*arguments)

@@ -517,7 +517,7 @@ def test_every_new_folder_on_the_way_to_a_file_outlives_a_power_cut(
     folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[Path] = []
-    monkeypatch.setattr(partition, "_sync_folder", synced.append)
+    monkeypatch.setattr(atomic_write, "_sync_folder", synced.append)
     folder.write_text("answers/model_folder=m-m/a.txt", "a")
     root = Path(folder.uri)
     assert {root.parent, root, root / "answers", root / "answers/model_folder=m-m"} == set(synced)
@@ -525,7 +525,7 @@ def test_every_new_folder_on_the_way_to_a_file_outlives_a_power_cut(
 
 def test_the_folders_above_a_new_run_outlive_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[Path] = []
-    monkeypatch.setattr(partition, "_sync_folder", synced.append)
+    monkeypatch.setattr(atomic_write, "_sync_folder", synced.append)
     RunFolder(str(tmp_path / "runs/may/run")).create()
     assert set(synced) == {tmp_path, tmp_path / "runs", tmp_path / "runs/may"}
 
@@ -537,7 +537,7 @@ def test_a_folder_that_somebody_else_has_made_is_made_sure_of_once(
     part, root = Path(folder.path("answers/model_folder=m-m")), Path(folder.uri)
     part.mkdir(parents=True)
     synced: list[Path] = []
-    monkeypatch.setattr(partition, "_sync_folder", synced.append)
+    monkeypatch.setattr(atomic_write, "_sync_folder", synced.append)
     folder.write_text("answers/model_folder=m-m/a.txt", "a")
     assert set(synced) == {root.parent, root, root / "answers", part}
     synced.clear()
@@ -549,7 +549,7 @@ def test_of_a_run_on_a_disk_of_its_own_what_lies_above_that_is_nobodys_business(
     small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[Path] = []
-    monkeypatch.setattr(partition, "_sync_folder", synced.append)
+    monkeypatch.setattr(atomic_write, "_sync_folder", synced.append)
     folder = RunFolder(str(small_disk))
     folder.create()
     folder.write_text("answers/a.txt", "a")
@@ -689,7 +689,7 @@ def test_large_objects_are_read_by_ranges(s3: str) -> None:
 
 def test_what_is_too_large_for_memory_is_put_from_disk(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = RunFolder(s3 % "spooled")
-    monkeypatch.setattr(partition, "_SPOOLED", 1000)
+    monkeypatch.setattr(atomic_write, "SPOOLED", 1000)
     for size in (0, 999, 1000, 1001, 20_000):
         data = os.urandom(size)
         folder.write_bytes("x", data)
@@ -717,7 +717,7 @@ def test_an_object_is_whole_also_where_its_writer_was_interrupted(s3: str) -> No
     old, new = bytes(100), os.urandom(9 << 20)
     folder.write_bytes("x", old)
     with pytest.raises(KeyboardInterrupt):
-        partition.put(Interrupted(folder.fs), folder.path("x"), lambda sink: sink.write(new))
+        atomic_write.put(Interrupted(folder.fs), folder.path("x"), lambda sink: sink.write(new))
     assert folder.read_bytes("x") in (old, new)
 
 
@@ -764,7 +764,7 @@ def test_what_cannot_be_spooled_completes_no_object(s3: str, monkeypatch: pytest
 
     folder = RunFolder(s3 % "spool")
     folder.write_text("x", "old")
-    monkeypatch.setattr(partition, "_whole", full)
+    monkeypatch.setattr(atomic_write, "_whole", full)
     with pytest.raises(StoreError, match="no space left to write"):
         folder.write_text("x", "new")
     assert folder.read_bytes("x") == b"old"

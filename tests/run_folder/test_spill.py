@@ -76,7 +76,7 @@ def begun(path: Path) -> RunFolder:
 
 
 def test_ballast_makes_room_for_what_is_in_flight(disk: Path, aside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(partition, "_BALLAST_BYTES", 200_000)
+    monkeypatch.setattr(directory, "_BALLAST_BYTES", 200_000)
     folder = begun(disk / "run")
     folder.lay_ballast()
     fill(disk / "filler")

@@ -186,7 +186,7 @@ def test_what_is_in_flight_when_a_disk_fills_up_is_received_and_kept(
     ballast: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(generate, "_RELEASE_S", 0.01)
-    monkeypatch.setattr(partition, "_BALLAST_BYTES", 300_000)
+    monkeypatch.setattr(directory, "_BALLAST_BYTES", 300_000)
     monkeypatch.setenv("EMORAY_SPILL_DIR", str(tmp_path / "aside"))
     host, ledger = OneIsSlow(), LaneLedger()
     with small_disk(tmp_path / "disk", "1m") as disk, _Turnstile().turn(host.in_flight, 6) as turn:
