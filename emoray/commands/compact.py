@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import argparse
 
+from emoray.commands.options import Commands, absolute, command
+from emoray.exit_codes import OK
 from emoray.run_folder import manifest, recovery
 from emoray.run_folder.compaction import compact
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.lease import Lease
 from emoray.run_folder.tabs import book
-
-if TYPE_CHECKING:  # Ray takes seconds to import: what is wrong, and what is waited for, is said before
-    pass
 
 
 def compact_all(folder: RunFolder) -> str:
@@ -25,3 +24,14 @@ def compact_all(folder: RunFolder) -> str:
             compact(part)
             lines.append(f"{part.relative}: {before} files are now {len(part.files())}")
     return "\n".join(lines)
+
+
+def add(commands: Commands) -> None:
+    """The command and its flags."""
+    own = command(commands, "compact", _call, "turn the many small files of a run into few")
+    own.add_argument("run", metavar="RUN")
+
+
+def _call(arguments: argparse.Namespace) -> int:
+    print(compact_all(RunFolder(absolute(arguments.run))))
+    return OK

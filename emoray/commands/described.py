@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from emoray.run_folder import manifest, recovery
 from emoray.run_folder.errors import BrokenManifest
@@ -14,9 +14,6 @@ from emoray.spec.base import SpecError
 from emoray.spec.models import Vllm
 from emoray.spec.readers import ReaderEntry, reads_as
 from emoray.spec.study import Study
-
-if TYPE_CHECKING:  # Ray takes seconds to import: what is wrong, and what is waited for, is said before
-    pass
 
 
 def warn_of_lost(folder: RunFolder, described: Mapping[str, Any]) -> None:

@@ -8,15 +8,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from emoray.run_folder.atomic_write import STALE_NS
 from emoray.run_folder.errors import Deleted, StoreError, deleted
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.lease import Lease
-
-if TYPE_CHECKING:  # Ray takes seconds to import: what is wrong, and what is waited for, is said before
-    pass
 
 
 @contextmanager

@@ -9,10 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:  # Ray takes seconds to import: what is wrong, and what is waited for, is said before
-    pass
+from typing import Any
 
 
 class Interruption:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,7 +11,10 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from emoray.commands.estimate import MOST_UNASKED, Estimate, Size, estimate, estimate_judge, likely_tokens, size, whole
-from emoray.commands.progress import duration
+from emoray.commands.options import Commands, command, folder_of, warn_of_code, with_grid
+from emoray.commands.progress import Progress, duration
+from emoray.commands.terminal import hush
+from emoray.exit_codes import OK
 from emoray.hosts.model_files import chat_template, generation_config
 from emoray.hosts.reasoning import unsettled
 from emoray.run_folder import manifest
@@ -20,11 +25,13 @@ from emoray.scheduling import packing
 from emoray.scheduling.packing import Bundle, Node
 from emoray.spec.accounts import Account
 from emoray.spec.base import SpecError
+from emoray.spec.document import json_schema
+from emoray.spec.load import load
 from emoray.spec.models import Hosted, Local, ModelEntry, Vllm
 from emoray.spec.readers import JudgeReader
 from emoray.spec.study import Study
-from emoray.stream import cluster
 from emoray.stream.accounts import check_budgets, missing_keys, unusable_ids
+from emoray.stream.address import waits_for_ray
 from emoray.study import families
 from emoray.study.experiment import Grid, Sampling
 from emoray.study.prompts import Prompt, prompts, render
@@ -187,6 +194,8 @@ def plan(study: Study, uri: str, *, address: str | None = None) -> Plan:
     """
     check_budgets(study.spec)
     address = address or os.environ.get("RAY_ADDRESS")
+    from emoray.stream import cluster  # Ray takes seconds to import
+
     nodes = cluster.connect(address)() if address else []
     for model in study.spec.models if address else ():
         cluster.check(study.spec, model, nodes)
@@ -240,6 +249,8 @@ def _warnings(study: Study, *, here: bool) -> Iterator[str]:
     """What `run` would refuse in this environment and, where it is to run here, on this machine."""
     yield from unusable_ids(study.spec, here=here)
     yield from missing_keys(study.spec)
+    from emoray.stream import cluster  # Ray takes seconds to import
+
     nodes = [cluster.this_machine()] if here else []
     for entry in study.spec.models if here else ():
         if sentence := packing.refusal(entry, study.spec.readers, nodes):
@@ -394,3 +405,30 @@ def _at_least_s(account: Account, expected: Estimate) -> float | None:
         if limit
     ]
     return max(waits, default=None)
+
+
+def add(commands: Commands) -> None:
+    """The command and its flags."""
+    own = command(commands, "plan", _call, "what a spec would ask, and what it takes; asks nothing, writes nothing")
+    own.add_argument("spec", nargs="?", metavar="SPEC")
+    own.add_argument("--schema", action="store_true", help="print the JSON schema of a spec")
+    own.add_argument("--json", action="store_true", help="for programs")
+    with_grid(own)
+
+
+def _call(arguments: argparse.Namespace) -> int:
+    if arguments.schema:
+        print(json.dumps(json_schema(), indent=2))
+        return OK
+    if not arguments.spec:
+        raise SpecError("plan needs a spec, such as jobs/quickstart.yaml (or --schema)")
+    study = load(arguments.spec, arguments.set)
+    warn_of_code(study.spec.asked)
+    if arguments.address or os.environ.get("RAY_ADDRESS"):
+        Progress().wait(waits_for_ray(arguments.address))
+        if not arguments.verbose:
+            hush()
+    folder = folder_of(arguments.out, study.spec)
+    planned = plan(study, folder, address=arguments.address)
+    print(json.dumps(planned.as_json(), indent=2) if arguments.json else planned.text())
+    return OK

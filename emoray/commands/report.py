@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import time
 import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from emoray.commands.options import Commands, absolute, command
 from emoray.commands.sample import human_labels
+from emoray.exit_codes import OK
 from emoray.hints import did_you_mean
 from emoray.readers.validation import human_text
 from emoray.run_folder import manifest, recovery
@@ -23,9 +26,6 @@ from emoray.spec.label_maps import chosen_label_map, moved
 from emoray.spec.readers import ReaderEntry, own_map
 from emoray.study.goemotions import LabelMap
 from emoray.study.scoring import NeutralRule, RefusalRule
-
-if TYPE_CHECKING:  # Ray takes seconds to import: what is wrong, and what is waited for, is said before
-    pass
 
 
 def report(
@@ -123,3 +123,41 @@ def _placed(
 
 def _own_maps(readers: Mapping[str, ReaderEntry]) -> dict[str, LabelMap]:
     return {name: found for name, reader in readers.items() if (found := own_map(reader)) is not None}
+
+
+def add(commands: Commands) -> None:
+    """The command and its flags."""
+    own = command(commands, "report", _call, "tables, figures and one page from a run folder")
+    own.add_argument("run", metavar="RUN")
+    own.add_argument("--out", metavar="DIR", help="in place of RUN/report")
+    own.add_argument(
+        "--label-map",
+        action="append",
+        default=[],
+        metavar="[READER=]MAP",
+        help="score the stored readings by another map of the 28 labels, or of a reader's own; asks no reader",
+    )
+    own.add_argument("--neutral", choices=["zero", "drop"], help="score the stored readings by another neutral rule")
+    own.add_argument(
+        "--refusals",
+        choices=["zero", "drop", "as_read"],
+        help="count an answer that declines as 0, leave it out, or score it as it was read",
+    )
+    own.add_argument(
+        "--ceilings", action="append", default=[], metavar="FILE", help="of `validate --save`; once per reader"
+    )
+    own.add_argument("--human", metavar="CSV", help="labels by people, to correct the means; see `emoray sample`")
+
+
+def _call(arguments: argparse.Namespace) -> int:
+    table = report(
+        RunFolder(absolute(arguments.run)),
+        arguments.out and absolute(arguments.out),
+        label_maps=arguments.label_map,
+        neutral=arguments.neutral,
+        refusals=arguments.refusals,
+        ceilings=arguments.ceilings,
+        human=arguments.human,
+    )
+    print(table)
+    return OK

@@ -6,6 +6,7 @@ is drawn at random within each model and state, so that a correction by it holds
 
 from __future__ import annotations
 
+import argparse
 import csv
 import hashlib
 import heapq
@@ -13,6 +14,7 @@ import io
 import math
 import random
 import re
+import shlex
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,16 +25,19 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from emoray.commands.options import Commands, absolute, at_least_one, check_writable, command, whole_number
+from emoray.exit_codes import OK
 from emoray.hints import did_you_mean
-from emoray.run_folder import columns
+from emoray.run_folder import columns, manifest, recovery
 from emoray.run_folder.folder import RunFolder
-from emoray.run_folder.subset import Belonging, Rows
+from emoray.run_folder.locations import without_secrets
+from emoray.run_folder.subset import Belonging, Rows, as_asked
 from emoray.spec.base import SpecError
 from emoray.study.circumplex import Affect
 from emoray.study.conditions import Condition
 from emoray.study.goemotions import LabelMap, plain_label
 from emoray.study.ratings import Label, Rating
-from emoray.study.scoring import RefusalRule
+from emoray.study.scoring import RefusalRule, Rules
 
 COLUMNS = ("key", "question", "answer", "label", "valence", "arousal")
 _KNOWN = (*COLUMNS, "rater")
@@ -197,3 +202,31 @@ def _place(where: str, line: Mapping[str, str | None], places: Mapping[str, Affe
     if not (abs(affect.valence) <= 1 and abs(affect.arousal) <= 1):
         raise SpecError(f"{where} needs a label, or valence and arousal between -1 and 1")
     return affect
+
+
+def add(commands: Commands) -> None:
+    """The command and its flags."""
+    own = command(commands, "sample", _call, "draw answers of a run for people to label, blind")
+    own.add_argument("run", metavar="RUN")
+    own.add_argument("--out", required=True, metavar="CSV", help="the file to fill in")
+    own.add_argument("--cells", type=at_least_one, default=200, metavar="N", help="how many answers (200)")
+    own.add_argument("--seed", type=whole_number, default=0, metavar="N", help="decides which are drawn (0)")
+
+
+def _call(arguments: argparse.Namespace) -> int:
+    from emoray.report.labels import plan_of_labels  # pandas takes a second to import
+
+    out, folder = Path(arguments.out), RunFolder(absolute(arguments.run))
+    study = manifest.study(recovery.kept(folder), folder.shown)
+    if out.exists():
+        raise SpecError(f"{out}: is there already, and may hold labels; choose another file")
+    check_writable(out)
+    drawn = slice_of(as_asked(folder, study), arguments.cells, arguments.seed, study.headline, study.spec.refusals)
+    out.write_text(as_csv(drawn), encoding="utf-8", newline="")
+    rules = Rules(study.spec.neutral, study.spec.refusals)
+    print(plan_of_labels(as_asked(folder, study), study.label_map, rules, study.headline), end="")
+    print(
+        f"{out}: {len(drawn):,} answers to label, each with a label or with valence and arousal (-1 to 1); then\n"
+        f"emoray report {shlex.quote(without_secrets(arguments.run))} --human {shlex.quote(str(out))}"
+    )
+    return OK

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import logging
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from emoray.commands.options import Commands, absolute, command
 from emoray.commands.progress import by_kind, duration
+from emoray.exit_codes import OK
 from emoray.run_folder import json_file, manifest, tabs
 from emoray.run_folder.batch_log import Standing, standings
 from emoray.run_folder.folder import LANES, RunFolder
@@ -212,3 +216,16 @@ def _batches(model: ModelStatus) -> str:
     waits = [f"{n} {'waits' if n == 1 else 'wait'} for {what}" for what, n in model.batches_wait.items()]
     open_ = f"{model.batches} {'batch' if model.batches == 1 else 'batches'} open" if model.batches else ""
     return f"{open_}, of which {', '.join(waits)}" if waits else open_
+
+
+def add(commands: Commands) -> None:
+    """The command and its flags."""
+    own = command(commands, "status", _call, "settled, owed and failed per model; also while it runs")
+    own.add_argument("run", metavar="RUN")
+    own.add_argument("--json", action="store_true", help="for programs")
+
+
+def _call(arguments: argparse.Namespace) -> int:
+    found = status(RunFolder(absolute(arguments.run)))
+    print(json.dumps(found.as_json(), indent=2) if arguments.json else found.text())
+    return OK

@@ -64,10 +64,13 @@ class Work(NamedTuple):
     umask: int = 0o077  # of the driver: the rights of what is written are not those of Ray's processes
 
 
-def host_of(entry: ModelEntry, means: Means | None = None, day: date | None = None) -> Host:
+def host_of(
+    entry: ModelEntry, means: Means | None = None, day: date | None = None, *, across_nodes: bool = False
+) -> Host:
     """The host of a model entry; imports come late, so that nobody needs a library he does not use.
 
     `day` is today to chat templates that tell the date: a run asks on all its days what it asked on its first.
+    `across_nodes`: where the engine has a place on several nodes.
     """
     match entry:
         case Embedded():
@@ -89,7 +92,7 @@ def host_of(entry: ModelEntry, means: Means | None = None, day: date | None = No
         case Vllm():
             from emoray.hosts.vllm import VllmHost
 
-            return VllmHost(entry, across_nodes=ray.util.get_current_placement_group() is not None, day=day)
+            return VllmHost(entry, across_nodes=across_nodes, day=day)
         case Hosted(host="hosted_api") if means:
             from emoray.hosts.hosted_api import HostedApi
 
@@ -103,7 +106,9 @@ def host_of(entry: ModelEntry, means: Means | None = None, day: date | None = No
             raise HostDown(f"model {entry.name!r}: host {entry.host!r} is not there yet")
 
 
-def reader_of(entry: ReaderEntry, means: Means | None = None, day: date | None = None) -> Reader:
+def reader_of(
+    entry: ReaderEntry, means: Means | None = None, day: date | None = None, *, across_nodes: bool = False
+) -> Reader:
     """The reader of an entry; `means` are those of a hosted judge, `day` is today to a judge's chat template."""
     match entry:
         case GoEmotionsReader():
@@ -117,7 +122,7 @@ def reader_of(entry: ReaderEntry, means: Means | None = None, day: date | None =
         case JudgeReader():
             from emoray.readers.judge import Judge, asked_of
 
-            return Judge(entry, host_of(asked_of(entry), means, day), means.retry if means else Retry())
+            return Judge(entry, host_of(asked_of(entry), means, day, across_nodes=across_nodes), means.retry if means else Retry())
         case ScriptedReader():
             from emoray.readers.scripted import ScriptedReading
 

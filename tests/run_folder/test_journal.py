@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emoray.run_folder import partition
+from emoray.run_folder import atomic_write, partition
 from emoray.run_folder.errors import Denied, Gone, StoreError
 from emoray.run_folder.file_names import Name
 from emoray.run_folder.folder import RunFolder

@@ -23,7 +23,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emoray.run_folder import columns, partition
+from emoray.run_folder import atomic_write, columns
 from emoray.run_folder.compaction import compact
 from emoray.run_folder.errors import Deleted, Gone, StoreError
 from emoray.run_folder.file_names import Name, Note

@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from emoray.run_folder import partition, spill
+from emoray.run_folder import directory, spill
 from emoray.run_folder.errors import Deleted, StoreError
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.journal import Journal, PutAside

@@ -80,12 +80,13 @@ def test_a_request_that_was_refused_costs_nothing(part: Part) -> None:
 
 def test_who_died_before_the_first_row_is_found_as_well(part: Part) -> None:
     pays(part, "actor_1", (0.5, None))
-    judged = part.folder.rows("j", "b b")
+    folder = RunFolder(part.folder.uri)
+    judged = folder.rows("j", "b b")
     pays(judged, "actor_2", (0.25, None), (0.25, 0.125))
-    assert part.folder.models() == part.folder.readers() == []
-    assert set(lost(part.folder)) == {("a", None), ("b b", "j")}
-    assert lost_by_model(part.folder)["a"] >= 0.5
-    assert lost_by_model(part.folder)["b b"] >= 0.375
+    assert folder.models() == folder.readers() == []
+    assert set(lost(folder)) == {("a", None), ("b b", "j")}
+    assert lost_by_model(folder)["a"] >= 0.5
+    assert lost_by_model(folder)["b b"] >= 0.375
 
 
 ATTEMPTS: tuple[Any, ...] = (

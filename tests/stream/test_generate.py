@@ -18,7 +18,7 @@ import ray
 
 from emoray.hosts.protocol import Ask, HostDown, Reply
 from emoray.readers.protocol import Reading
-from emoray.run_folder import columns, partition
+from emoray.run_folder import columns, directory
 from emoray.run_folder.errors import StoreError
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.journal import Journal
