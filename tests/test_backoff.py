@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emoray.backoff import Backoff, retry_after_s
+from emoray.backoff import Backoff
+from emoray.rate_limits.waits import retry_after_s
 
 NOON = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 draws = st.floats(0, 1, exclude_max=True)

@@ -21,8 +21,11 @@ from emoray.run_folder import manifest
 from emoray.run_folder.census import owed
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.recovery import has_answers
-from emoray.scheduling import packing
-from emoray.scheduling.packing import Bundle, Node
+from emoray.scheduling import resources
+from emoray.scheduling.demand import demand
+from emoray.scheduling.packing import Rooms, seated
+from emoray.scheduling.refusal import refusal
+from emoray.scheduling.resources import Actor, Bundle, Node
 from emoray.spec.accounts import Account
 from emoray.spec.base import SpecError
 from emoray.spec.document import json_schema
@@ -216,7 +219,7 @@ def plan(study: Study, uri: str, *, address: str | None = None) -> Plan:
         readers=tuple(reader.name for reader in study.spec.readers),
         judges=tuple(_judge(study, folder, one) for one in study.spec.readers if isinstance(one, JudgeReader)),
         example=render(next(e.grid(e.models[0].name).cells())),
-        cluster=packing.in_words(nodes) if address else None,
+        cluster=resources.in_words(nodes) if address else None,
         placement=tuple(_placement(study, entry, nodes) for entry in study.spec.models) if address else (),
         warnings=(*_of_folder(folder), *_warnings(study, here=not address)),
     )
@@ -253,7 +256,7 @@ def _warnings(study: Study, *, here: bool) -> Iterator[str]:
 
     nodes = [cluster.this_machine()] if here else []
     for entry in study.spec.models if here else ():
-        if sentence := packing.refusal(entry, study.spec.readers, nodes):
+        if sentence := refusal(entry, study.spec.readers, nodes):
             yield sentence.replace("the cluster has", "this machine has")
 
 
@@ -269,7 +272,7 @@ def _model(study: Study, folder: RunFolder, entry: ModelEntry, *, exact: bool = 
     left = max(0, len(grid) - len(settled))
     if exact and len(settled):
         left = sum(1 for _ in owed(prompts(grid), settled))
-    needs, tokens = str(packing.demand(entry, study.spec.readers)), _answer_tokens(study, folder, entry.name)
+    needs, tokens = str(demand(entry, study.spec.readers)), _answer_tokens(study, folder, entry.name)
     sampling, note = _sampling(entry, grid.model.sampling)
     told = ModelPlan(
         entry.name, entry.host, len(grid), len(grid) - left, needs, None, None,
@@ -332,8 +335,8 @@ def _overridden(entry: Vllm) -> dict[str, float | None]:
 
 def _placement(study: Study, entry: ModelEntry, nodes: Sequence[Node]) -> str:
     """`engine: 4 H100 GPUs on gpu-1; paper: 0.5 CPUs on cpu-2`, were the cluster empty."""
-    needs = packing.demand(entry, study.spec.readers, nodes)
-    grant = packing.seated(needs, packing.Rooms(nodes))
+    needs = demand(entry, study.spec.readers, nodes)
+    grant = seated(needs, Rooms(nodes))
     if grant is None:
         return f"waits until the cluster has grown to {needs}"
     crews = {"engine" if entry.host == "vllm" else "asks": grant.speakers, **grant.readers}
@@ -341,12 +344,12 @@ def _placement(study: Study, entry: ModelEntry, nodes: Sequence[Node]) -> str:
     return "; ".join(f"{name}: {', '.join(_seats(actor, hosts) for actor in crew)}" for name, crew in crews.items())
 
 
-def _seats(actor: packing.Actor, hosts: Mapping[str, str]) -> str:
+def _seats(actor: Actor, hosts: Mapping[str, str]) -> str:
     """An actor's bundles, node by node."""
     there: dict[str, list[Bundle]] = {}
     for seat in actor:
         there.setdefault(seat.node, []).append(seat.bundle)
-    return " + ".join(f"{packing.in_words(bundles)} on {hosts[node]}" for node, bundles in there.items())
+    return " + ".join(f"{resources.in_words(bundles)} on {hosts[node]}" for node, bundles in there.items())
 
 
 def _judge(study: Study, folder: RunFolder, entry: JudgeReader) -> JudgePlan:

@@ -15,7 +15,7 @@ from emoray.commands.options import Commands, absolute, command
 from emoray.commands.sample import human_labels
 from emoray.exit_codes import OK
 from emoray.hints import did_you_mean
-from emoray.readers.validation import human_text
+from emoray.readers.scorecard import human_text
 from emoray.run_folder import manifest, recovery
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.lease import holder

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from emoray.commands.options import READER, Commands, at_least_one, command
 from emoray.exit_codes import OK
+from emoray.readers import scorecard, validation_table
 from emoray.spec.accounts import Account, Retry
 from emoray.spec.base import SpecError
 from emoray.spec.label_maps import chosen_label_map
@@ -59,9 +60,9 @@ def _call(arguments: argparse.Namespace) -> int:
     except (ReaderDown, HostDown) as wrong:
         raise SpecError(str(wrong)) from None
     if arguments.save:
-        kept = validation.saved(found, entry, reader.revision, Path(arguments.data).name, label_map)
+        kept = scorecard.saved(found, entry, reader.revision, Path(arguments.data).name, label_map)
         Path(arguments.save).write_text(kept, encoding="utf-8")
-    text = validation.whole_table(arguments.reader, found, label_map)
+    text = validation_table.whole_table(arguments.reader, found, label_map)
     print(json.dumps(found.as_json(), indent=2) if arguments.json else text)
     return OK
 
@@ -94,7 +95,7 @@ def _validate_rated(arguments: argparse.Namespace) -> int:
 def _started(entry: ReaderEntry, accounts: Mapping[str, Account], texts: Sequence[str]) -> Reader:
     """The reader by itself, without a run; a hosted judge keeps its account's limits, and says what it will cost."""
     if not (isinstance(entry, JudgeReader) and isinstance(entry.model, Hosted)):
-        from emoray.stream.generate import reader_of
+        from emoray.readers.factory import reader_of
 
         return reader_of(entry)
     from emoray.commands.estimate import CHARS_PER_TOKEN, estimate_judge

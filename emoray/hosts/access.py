@@ -8,13 +8,17 @@ import ipaddress
 import os
 import urllib.request
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from emoray.hosts.batch_record import BatchBook
 from emoray.hosts.protocol import HostDown
-from emoray.spec.accounts import Account
+from emoray.hosts.tab import Tab
+from emoray.rate_limits.protocol import Governor
+from emoray.spec.accounts import Account, Retry
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -111,3 +115,17 @@ def _is_for(entry: str, host: str, port: int) -> bool:
         return int(at) == port and _is_for(name, host, port)
     name = entry.removeprefix("*").removeprefix(".")
     return not name or host == name or host.endswith(f".{name}")
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a hosted model's speakers need beside its entry; can be sent to any actor, and holds no key."""
+
+    account: Account
+    retry: Retry
+    governor: Governor
+    run: str  # the run's name towards governors, the same whenever it is resumed
+    batches: BatchBook
+    purse: Governor | None = None  # money alone, for batches, which have no rate: the same that `governor` asks
+    had_answers: Callable[[], bool] = lambda: False  # the lane, from whichever actor; set where that is known
+    tab: Tab | None = None  # of the actor; set where that is known

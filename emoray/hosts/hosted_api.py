@@ -27,7 +27,6 @@ import httpx2
 import openai
 from aiohttp.http_exceptions import ContentLengthError, HttpProcessingError, TransferEncodingError
 
-from emoray.backoff import retry_after_s, their_now
 from emoray.hosts import access
 from emoray.hosts.access import Proxy, proxy_of
 from emoray.hosts.belief import ALIKE
@@ -41,6 +40,7 @@ from emoray.hosts.request_loop import Asking, Guess, Tried, spare_the_collector
 from emoray.hosts.tab import Tab
 from emoray.rate_limits.headers import heard, until_reset_s
 from emoray.rate_limits.protocol import Governor
+from emoray.rate_limits.waits import retry_after_s, their_now
 from emoray.spec.accounts import Account, Retry
 from emoray.spec.models import Hosted
 from emoray.spec.prices import price_of, unpriced

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from emoray.backoff import number, their_now, wait_s
 from emoray.rate_limits.protocol import Heard
+from emoray.rate_limits.waits import number, their_now, wait_s
 
 _DAY_S = 86_400.0
 

@@ -5,9 +5,8 @@ right, and how high does it score where people did express an emotion? By that, 
 from __future__ import annotations
 
 import csv
-import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from emoray import __version__
 from emoray.analysis import calibration
 from emoray.analysis.calibration import Ceiling, HumanReads
 from emoray.analysis.classification import (
@@ -28,18 +26,16 @@ from emoray.analysis.classification import (
     quality_of_places,
 )
 from emoray.readers.protocol import Reader, Reading
+from emoray.readers.scorecard import reads_as_json, without_nan
 from emoray.spec.base import SpecError
-from emoray.spec.readers import GoEmotionsReader, ReaderEntry, label_map_of, reads_as
-from emoray.study import paper
+from emoray.spec.readers import ReaderEntry, label_map_of
 from emoray.study.circumplex import Array, around_the_circle, directions
 from emoray.study.goemotions import LABELS, LabelMap
 from emoray.study.scoring import mean_direction, top_labels
 
-FORMAT = 2  # of a saved file
 _CHUNK = 2048  # texts: so many that those of like length fill whole batches
 _STATES = 12  # the paper's
 _HALF = "every other comment"
-_UNMOVED = ("temperature", "activation")  # settings of a classifier that leave the order of its labels as it is
 
 
 @dataclass(frozen=True)
@@ -98,8 +94,8 @@ class Validation:
     def as_json(self) -> dict[str, Any]:
         """For programs; what is not known is null."""
         accuracy = {"accuracy": self.quality.accuracy, "accuracy_error": self.quality.accuracy_error}
-        told = asdict(self) | accuracy | {"reads": _reads_as_json(self.reads)}
-        found: dict[str, Any] = _without_nan(told)
+        told = asdict(self) | accuracy | {"reads": reads_as_json(self.reads)}
+        found: dict[str, Any] = without_nan(told)
         return found
 
 
@@ -225,177 +221,6 @@ def judged_by_place(
     )
 
 
-# ── a saved file ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def saved(found: Validation, entry: ReaderEntry, revision: str | None, data: str, label_map: LabelMap) -> str:
-    """The figures as a file, with what a report needs to know whose they are."""
-    whose = {"name": entry.name, "revision": revision, "reads_as": _reads_as(entry)}
-    places = {place.label: place.affect and asdict(place.affect) for place in label_map.places}
-    head = {"format": FORMAT, "emoray": __version__, "reader": whose, "data": data}
-    whole = head | {"label_map": {"name": label_map.name, "places": places}, **found.as_json()}
-    return json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def human_text(
-    path: str | Path, readers: Sequence[ReaderEntry], label_map: LabelMap
-) -> tuple[tuple[str, ...], HumanReads]:
-    """A saved file: the names of the run's readers that it is about, and what they made of human text.
-
-    SpecError where it is no such file, of none of the readers, or made with another label map than the report's.
-    """
-    try:
-        kept = json.loads(Path(path).read_text(encoding="utf-8"))
-        whose, places, reads = _Whose(**kept["reader"]), kept["label_map"]["places"], _reads_of(kept["reads"])
-        known = kept["format"] == FORMAT
-    except OSError as wrong:
-        raise SpecError(f"{path}: cannot be read ({wrong.strerror}); `emoray validate … --save` writes one") from None
-    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
-        known = False
-    if not known:
-        raise SpecError(f"{path}: is no file that `emoray validate … --save` of this emoray wrote")
-    other = {entry.name: _differences(whose, entry) for entry in readers}
-    names = tuple(name for name, settings in other.items() if not settings)
-    if not names:
-        there = " and ".join(f"{name} ({', '.join(settings)})" for name, settings in other.items())
-        raise SpecError(f"{path}: is about the reader {whose.name!r}, from which those of this run differ: {there}")
-    if places != {place.label: place.affect and asdict(place.affect) for place in label_map.places}:
-        raise SpecError(
-            f"{path}: was made with the label map {kept['label_map'].get('name')!r}, and this report places labels by "
-            f"{label_map.name!r}; validate once more with --label-map"
-        )
-    return names, reads
-
-
-@dataclass(frozen=True)
-class _Whose:
-    """Of which reader a saved file is."""
-
-    name: str
-    revision: str | None  # of its model, as resolved
-    reads_as: Mapping[str, Any]
-
-
-def _differences(whose: _Whose, entry: ReaderEntry) -> list[str]:
-    """The settings by which an entry reads otherwise than the reader of a file, whatever the two are called.
-
-    A revision differs only where both are known; the file's is, as it was asked for and as it was resolved.
-    """
-    ours, theirs = _reads_as(entry), whose.reads_as
-    if ours["kind"] != theirs.get("kind"):
-        return ["kind"]
-    pinned, known = ours.get("revision"), {theirs.get("revision"), whose.revision} - {None}
-    other_revision = pinned and known and pinned not in known
-    return [name for name in ours if (other_revision if name == "revision" else ours[name] != theirs.get(name))]
-
-
-def _reads_as(entry: ReaderEntry) -> dict[str, Any]:
-    """`reads_as` as JSON has it, less what leaves every top label as it is, and with where its own labels lie."""
-    unmoved = _UNMOVED if isinstance(entry, GoEmotionsReader) else ()
-    own = {"label_map": entry.label_map} if isinstance(entry, GoEmotionsReader) else {}
-    decides = {name: value for name, value in (reads_as(entry) | own).items() if name not in unmoved}
-    as_json: dict[str, Any] = json.loads(json.dumps(decides, default=lambda section: section.model_dump()))
-    return as_json
-
-
-def _reads_as_json(reads: HumanReads) -> list[dict[str, Any]]:
-    columns = zip(LABELS, *(array.tolist() for array in vars(reads).values()), strict=True)
-    return [dict(zip(("label", *vars(reads)), line, strict=True)) for line in columns]
-
-
-def _reads_of(lines: Sequence[Mapping[str, Any]]) -> HumanReads:
-    if [line["label"] for line in lines] != list(LABELS):
-        raise ValueError("other labels than GoEmotions'")
-    angles = np.array([math.nan if line["angles_deg"] is None else line["angles_deg"] for line in lines])
-    texts, directed = (np.array([line[name] for line in lines], dtype=np.int64) for name in ("texts", "directed"))
-    top, expected = (np.array([line[name] for line in lines], dtype=np.float64) for name in ("top", "expected"))
-    if top.shape != (len(LABELS), 2) or expected.shape != top.shape:
-        raise ValueError("no unit vectors")
-    return HumanReads(angles, texts, directed, top, expected, *(_squares(lines, f"{name}_squares") for name in _SCORES))
-
-
-_SCORES = ("top", "expected")
-
-
-def _squares(lines: Sequence[Mapping[str, Any]], name: str) -> Array:
-    """Of a file that an earlier emoray wrote they are not known: its ceilings have no error."""
-    found = np.array([line.get(name, [math.nan] * 3) for line in lines], dtype=np.float64)
-    if found.shape != (len(LABELS), 3):
-        raise ValueError("no squares of unit vectors")
-    return found
-
-
-# ── for people ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def table(name: str, found: Quality, label_map: LabelMap) -> str:
-    """The figures beside what is known of the paper's classifier."""
-    theirs, cosine = paper.CLASSIFIER_ACCURACY.value, paper.CLASSIFIER_MEAN_COSINE.value
-    labels = [
-        f"  accuracy       {found.accuracy:.4f} ± {found.accuracy_error:.4f}  ({found.correct}/{found.comments}; the "
-        f"paper's: {theirs:.4f})",
-        f"  macro-F1       {found.macro_f1:.4f} ± {found.macro_f1_error:.4f}",
-    ]
-    zero = _with_error(found.cosine_neutral_zero, found.cosine_neutral_zero_error)
-    dropped = _with_error(found.cosine_neutral_dropped, found.cosine_neutral_dropped_error)
-    return "\n".join(
-        [
-            f"{name} on {found.comments:,} single-label comments, label map {label_map.name} ({label_map.mark})",
-            *(labels if found.correct is not None else []),
-            f"  mean cosine    {zero} with neutral readings as 0, {dropped} without them",
-            f"                 (over {found.not_neutral:,} comments that are not neutral; the paper says {cosine:.3f}, "
-            "and not which rule or map)",
-            "  ±              one standard error: what other comments of this kind would change",
-            *_baselines(found),
-        ]
-    )
-
-
-def _baselines(found: Quality) -> list[str]:
-    """What a reader that knows nothing would score, by the rule that counts neutral readings as 0."""
-    if math.isnan(found.constant_cosine):
-        return []
-    return [
-        f"  baselines      {_number(found.constant_cosine)} by reading {found.constant_label} everywhere, the best "
-        "constant label;",
-        f"                 {_number(found.permuted_cosine)} by the same readings dealt anew among the comments",
-    ]
-
-
-def whole_table(name: str, found: Validation, label_map: LabelMap) -> str:
-    """The same, then calibration, every label and every state."""
-    lines = [table(name, found.quality, label_map)]
-    lines += [f"  not readable   {found.unread:,} more comments"] if found.unread else []
-    lines += [f"  cost           ${found.cost_usd:,.2f}"] if found.cost_usd else []
-    lines += _calibration_lines(found.calibration) if found.calibration else []
-    lines += ["", f"  {'label':<15}{'comments':>9}{'F1':>15}{'cosine':>15}"]
-    lines += [
-        f"  {one.label:<15}{one.comments:>9,}{_with_error(one.f1, one.f1_error):>15}"
-        f"{_with_error(one.cosine, one.cosine_error):>15}"
-        for one in found.labels
-    ]
-    lines += [
-        "",
-        f"  {'state':<15}{'comments':>9}{'top':>15}{'expected':>15}   what it scores on human text near a state",
-    ]
-    lines += [
-        f"  {f'{one.state_deg:.0f}°':<15}{one.texts:>9,}{_with_error(one.top, one.top_error):>15}"
-        f"{_with_error(one.expected, one.expected_error):>15}"
-        for one in found.ceilings
-    ]
-    return "\n".join(lines)
-
-
-def _calibration_lines(sure: Calibration) -> list[str]:
-    return [
-        f"  calibration    expected error {sure.error:.4f} ± {sure.error_spread:.4f}, log loss {sure.log_loss:.4f} ± "
-        f"{sure.log_loss_spread:.4f}",
-        f"                 `temperature: {sure.temperature:.2f}` (± {sure.temperature_spread:.2f}) in its entry makes "
-        f"it {sure.error_after:.4f} ± {sure.error_after_spread:.4f}, from {sure.error_before:.4f} ± "
-        f"{sure.error_before_spread:.4f} (fitted to {sure.fitted_to}, judged on others)",
-    ]
-
-
 def _knows_the_labels(own_map: LabelMap, label_map: LabelMap) -> bool:
     return own_map is label_map
 
@@ -453,19 +278,3 @@ def _calibration(
         error_before_spread=spread(unseen, rest),
         error_after_spread=spread(unseen, mended),
     )
-
-
-def _number(x: float) -> str:
-    return "–" if math.isnan(x) else f"{x:.3f}"
-
-
-def _with_error(x: float, error: float) -> str:
-    return f"{_number(x)} ± {_number(error)}" if math.isfinite(error) else _number(x)
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nan(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(inner) for inner in value]
-    return None if isinstance(value, float) and math.isnan(value) else value

@@ -27,11 +27,12 @@ from emoray.home import environment, module
 from emoray.hosts import rehearsed as rehearsed_host
 from emoray.rehearsal import audit
 from emoray.rehearsal.audit import Audit, Event, Heard, Kept, Kill
+from emoray.rehearsal.behaviour import Counters, Manners
 from emoray.rehearsal.faults import Fault, Plan, storm
 from emoray.rehearsal.heartbeat import Stall
 from emoray.rehearsal.kill_schedule import Due, Target, schedule
 from emoray.rehearsal.local_cluster import Nodes
-from emoray.rehearsal.provider import Counters, Manners, Provider
+from emoray.rehearsal.provider import Provider
 from emoray.rehearsal.spec import ENGINES, accounts_of, rehearsed
 from emoray.run_folder.census import Settled
 from emoray.run_folder.columns import ANSWERED

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from emoray.scheduling.packing import Bundle, Demand, Grant, Node, Rooms, Seat, fits, seated
+from emoray.scheduling.packing import Rooms, fits, seated
+from emoray.scheduling.resources import Bundle, Demand, Grant, Node, Seat
 
 PATIENCE_S = 300.0
 _GROWING_S = 3600.0  # a cloud that is short of GPUs has them in minutes or hours, or never

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 from emoray.hosts import hub
-from emoray.hosts.access import key_in
-from emoray.hosts.batch_record import BatchBook
-from emoray.hosts.tab import Tab
+from emoray.hosts.access import Means, key_in
 from emoray.rate_limits.local import Both
 from emoray.rate_limits.protocol import Governor
 from emoray.run_folder import manifest, tabs
 from emoray.run_folder.batch_log import FolderBook
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.partition import Part
-from emoray.spec.accounts import Account, Retry
 from emoray.spec.base import SpecError
 from emoray.spec.document import Spec
 from emoray.spec.models import Hosted, Local, ModelEntry, Vllm
@@ -25,20 +21,6 @@ from emoray.spec.prices import unpriced
 from emoray.spec.readers import GoEmotionsReader, JudgeReader, ReaderEntry, RegressorReader
 
 _NOBODYS = "?"  # the account of what no spec knows any more: it counts for the run alone
-
-
-@dataclass(frozen=True)
-class Means:
-    """What a hosted model's speakers need beside its entry; can be sent to any actor, and holds no key."""
-
-    account: Account
-    retry: Retry
-    governor: Governor
-    run: str  # the run's name towards governors, the same whenever it is resumed
-    batches: BatchBook
-    purse: Governor | None = None  # money alone, for batches, which have no rate: the same that `governor` asks
-    had_answers: Callable[[], bool] = lambda: False  # the lane, from whichever actor; set where that is known
-    tab: Tab | None = None  # of the actor; set where that is known
 
 
 def check_keys(spec: Spec) -> None:

@@ -15,9 +15,10 @@ import ray
 from ray.data import ActorPoolStrategy
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
-from emoray.scheduling.packing import Actor, Bundle, Seat
+from emoray.scheduling.feeding import Pool
+from emoray.scheduling.resources import Actor, Bundle, Seat
 from emoray.stream import cluster
-from emoray.stream.cluster import Pool, resources
+from emoray.stream.cluster import resources
 
 _NODE = "ray.io/node-id"  # a label that every node has
 

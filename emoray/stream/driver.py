@@ -17,7 +17,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from emoray.hosts.weights import fetch
 from emoray.run_folder.errors import StoreError
 from emoray.run_folder.folder import LANES, RunFolder
-from emoray.scheduling.packing import Load, loads, refusal
+from emoray.scheduling.demand import loads
+from emoray.scheduling.refusal import refusal
+from emoray.scheduling.resources import Load
 from emoray.scheduling.scheduler import Request, Scheduler, seconds_until
 from emoray.spec.study import Study
 from emoray.stream import cluster

@@ -24,18 +24,23 @@ from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.partition import Part
 from emoray.run_folder.probe import leave_mark
 from emoray.run_folder.tabs import book, judges_with_tabs, lost_usd
-from emoray.scheduling.packing import Demand, Grant, Node, demand
+from emoray.scheduling import feeding
+from emoray.scheduling.demand import demand
+from emoray.scheduling.feeding import Pool
+from emoray.scheduling.resources import Demand, Grant, Node
 from emoray.spec.models import Embedded, Local, ModelEntry, Vllm
 from emoray.spec.readers import GoEmotionsReader, JudgeReader, ReaderEntry, RegressorReader, label_map_of
 from emoray.spec.study import Study
 from emoray.stream import cluster, settled_keys
 from emoray.stream.accounts import means_of
+from emoray.stream.actor_context import Work
 from emoray.stream.actor_pool import Staff
 from emoray.stream.cause import sentence as _sentence
 from emoray.stream.consume import drain
 from emoray.stream.datasources import AnswersSource, GridSource
-from emoray.stream.generate import Listener, Speaker, Work
+from emoray.stream.generate import Speaker
 from emoray.stream.lane_state import Tally, open_ledger
+from emoray.stream.read import Listener
 from emoray.stream.settled_keys import Known, known
 from emoray.study.prompts import prompts
 from emoray.study.scoring import Rules
@@ -235,7 +240,7 @@ class Lane:
             rules = Rules(self._study.spec.neutral, self._study.spec.refusals)
             arguments = (reader, self._work._replace(means=means), label_map, rules)
             seats = self._grant.readers[reader.name]
-            listening = Staff(cluster.listeners(reader), seats, len(seats))
+            listening = Staff(feeding.listeners(reader), seats, len(seats))
             self._staffs.append(listening)
             options = {"careful": careful or isinstance(reader, JudgeReader)}
             said = _staffed(said, Listener, arguments, listening, options)
@@ -259,12 +264,12 @@ class Lane:
         as few as a speaker, so that a stop finds few begun.
         """
         if isinstance(reader, JudgeReader):
-            return cluster.speakers(reader.model).block_rows
+            return feeding.speakers(reader.model).block_rows
         return max(self._pool.block_rows, _READ_ROWS)
 
     @property
-    def _pool(self) -> cluster.Pool:
-        return cluster.speakers(self.entry)
+    def _pool(self) -> Pool:
+        return feeding.speakers(self.entry)
 
 
 def _has_weights(entry: ModelEntry | ReaderEntry) -> bool:

@@ -44,7 +44,7 @@ from transformers import (
 from emoray.readers.encoder import tokenizer_threads
 from emoray.run_folder import manifest
 from emoray.run_folder.folder import RunFolder
-from emoray.scheduling.packing import Node
+from emoray.scheduling.resources import Node
 from emoray.spec.load import parse
 from emoray.spec.study import Study
 from emoray.stream import cluster

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from emoray.commands.status import status
-from emoray.rehearsal.provider import Manners, Provider
+from emoray.rehearsal.behaviour import Manners
+from emoray.rehearsal.provider import Provider
 from emoray.run_folder.folder import RunFolder
 from tests.buckets import bucket
 from tests.conftest import Tell

@@ -19,6 +19,8 @@ import yaml
 from emoray import __version__
 from emoray.commands import cli
 from emoray.commands.cli import main
+from emoray.commands.named_reader import named_reader
+from emoray.commands.run import _again
 from emoray.report import figures
 from emoray.run_folder import manifest
 from emoray.run_folder.folder import RunFolder
@@ -419,7 +421,7 @@ def test_a_reader_that_stops_listening_is_no_error() -> None:
 def test_the_command_that_resumes_survives_a_shell_and_means_the_same(arguments: list[str]) -> None:
     before = cli._parser().parse_args(arguments)
     words = subprocess.run(
-        ["bash", "-c", f"printf '%s\\n' {cli._again(before)}"], capture_output=True, text=True, check=True
+        ["bash", "-c", f"printf '%s\\n' {_again(before)}"], capture_output=True, text=True, check=True
     ).stdout.splitlines()
     assert words[0] == "emoray"
     assert cli._parser().parse_args(words[1:]) == before
@@ -709,13 +711,13 @@ def test_a_run_refuses_another_reader_under_a_name_that_has_readings(read: Path,
 
 def test_a_reader_that_came_later_is_found_by_its_name(read: Path) -> None:
     later = [ScriptedReader(kind="scripted", name="late")]
-    assert cli._reader("late", runs.study().spec, later) == (later[0], {})
+    assert named_reader("late", runs.study().spec, later) == (later[0], {})
 
 
 def test_a_judge_whose_account_nobody_knows_needs_its_file() -> None:
     model = Hosted(host="hosted_api", name="m", id="x", account="o")
     with pytest.raises(SpecError, match="reader 'j' needs the account 'o'; give the YAML file that has both"):
-        cli._reader("j", runs.study().spec, [JudgeReader(kind="judge", name="j", model=model)])
+        named_reader("j", runs.study().spec, [JudgeReader(kind="judge", name="j", model=model)])
 
 
 def test_validate_warns_of_a_judge_that_brings_code_of_its_own(capsys: Captured) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from emoray.commands import plan
-from emoray.scheduling.packing import Node
+from emoray.scheduling.resources import Node
 from emoray.spec.base import SpecError
 from emoray.spec.load import load
 from emoray.stream import cluster

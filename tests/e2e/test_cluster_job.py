@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from emoray.rehearsal.audit import Audit, Event, Heard, Kept, Kill, audit
+from emoray.rehearsal.behaviour import Counters, Manners
 from emoray.rehearsal.heartbeat import Heartbeat
 from emoray.rehearsal.local_cluster import Nodes, Place
-from emoray.rehearsal.provider import Counters, Manners, Provider
+from emoray.rehearsal.provider import Provider
 from emoray.rehearsal.rehearse import Log
 from emoray.run_folder.census import Settled
 from emoray.run_folder.columns import ANSWERED

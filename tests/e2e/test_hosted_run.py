@@ -20,8 +20,9 @@ import pytest
 
 from emoray.commands.status import status
 from emoray.rehearsal.batch_endpoint import BatchManners
+from emoray.rehearsal.behaviour import Manners
 from emoray.rehearsal.faults import Fault, Plan
-from emoray.rehearsal.provider import Manners, Provider
+from emoray.rehearsal.provider import Provider
 from emoray.run_folder import columns
 from emoray.run_folder.folder import RunFolder
 from tests.programs import EMORAY, KEY, KEY_ENV, LINE_KEY_ENV, Here, Start

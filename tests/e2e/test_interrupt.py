@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from emoray.commands import attempt
+from emoray.commands.interruption import Interruption
+from emoray.commands.record import kept_record
 from emoray.exit_codes import INTERRUPTED
 from emoray.processes import command_of, descendants
 from emoray.rehearsal.local_cluster import Nodes
@@ -128,7 +129,7 @@ def test_outside_of_the_lanes_an_attempt_ends_at_once_with_the_command_that_resu
     before = signal.getsignal(number)
     ended = True
 
-    with attempt._Interruption("again") as interruption:
+    with Interruption("again") as interruption:
         with interruption.left_to_watch():
             signal.raise_signal(number)
             assert interruption.asked
@@ -143,7 +144,7 @@ def test_outside_of_the_lanes_an_attempt_ends_at_once_with_the_command_that_resu
 def test_a_run_whose_folder_is_another_runs_by_now_leaves_its_manifest_alone(tmp_path: Path) -> None:
     folder = runs.begun(tmp_path)
     lease, whole = Lease(folder), folder.manifest() or {}
-    with attempt._kept(folder, whole, {"id": "mine"}, lease):
+    with kept_record(folder, whole, {"id": "mine"}, lease):
         folder.write_manifest({"attempts": ["of the other"]})
         lease.lost.set()
 

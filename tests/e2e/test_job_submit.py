@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
+from emoray.rehearsal.behaviour import Manners
 from emoray.rehearsal.local_cluster import Nodes
-from emoray.rehearsal.provider import Manners, Provider
+from emoray.rehearsal.provider import Provider
 from emoray.run_folder.folder import RunFolder
 from tests.programs import ROOT, Start, until
 

@@ -23,8 +23,9 @@ from pathlib import Path
 import pytest
 
 from emoray.commands.status import status
+from emoray.rehearsal.behaviour import Manners
 from emoray.rehearsal.faults import Fault, Plan
-from emoray.rehearsal.provider import Manners, Provider
+from emoray.rehearsal.provider import Provider
 from emoray.run_folder import columns
 from emoray.run_folder.folder import RunFolder
 from tests.hosts.vllm_tiny import tiny_llama

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from emoray.rehearsal.provider import Manners, Provider
+from emoray.rehearsal.behaviour import Manners
+from emoray.rehearsal.provider import Provider
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.tabs import lost_usd
 from tests.programs import EMORAY, Here, Start, until

@@ -13,7 +13,7 @@ from emoray.hosts.access import key_in, proxy_of
 from emoray.hosts.hosted_api import HostedApi
 from emoray.hosts.protocol import HostDown
 from emoray.rate_limits.local import LocalGovernor
-from emoray.rehearsal.provider import completion
+from emoray.rehearsal.responses import completion
 from emoray.spec.accounts import Account
 from emoray.spec.base import SpecError
 from emoray.spec.load import parse

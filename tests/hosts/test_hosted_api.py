@@ -26,8 +26,10 @@ from emoray.hosts.refusals import told_to_wait_s
 from emoray.hosts.request_loop import _YOUNG, Guess, Tried
 from emoray.rate_limits.local import LocalGovernor
 from emoray.rate_limits.protocol import Lease, Ledger, Limits, News, Want
+from emoray.rehearsal.behaviour import Manners
 from emoray.rehearsal.faults import STORM, Fault, Plan, storm
-from emoray.rehearsal.provider import Manners, Provider, completion
+from emoray.rehearsal.provider import Provider
+from emoray.rehearsal.responses import completion
 from emoray.spec.accounts import Account, Price, Retry
 from emoray.spec.models import Hosted, SamplingSpec
 from emoray.spec.prices import price_of

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from emoray.backoff import wait_s
 from emoray.rate_limits.headers import heard
 from emoray.rate_limits.protocol import Heard
+from emoray.rate_limits.waits import wait_s
 
 
 def test_each_header_is_read_into_its_place() -> None:

@@ -20,7 +20,7 @@ from emoray.hosts.scripted import ScriptedHost
 from emoray.rate_limits.local import LocalGovernor
 from emoray.readers.judge import Judge, asked_of, parsed, rubric
 from emoray.readers.protocol import ReaderDown, SlowReader, TellingReader
-from emoray.rehearsal.provider import completion
+from emoray.rehearsal.responses import completion
 from emoray.run_folder import columns
 from emoray.spec.accounts import Account, Retry
 from emoray.spec.base import SpecError

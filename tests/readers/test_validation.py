@@ -10,7 +10,8 @@ import pytest
 
 from emoray.analysis.classification import Quality, quality
 from emoray.readers.protocol import Reading
-from emoray.readers.validation import Labelled, examine, single_labelled, table
+from emoray.readers.validation import Labelled, examine, single_labelled
+from emoray.readers.validation_table import table
 from emoray.spec.base import SpecError
 from emoray.spec.readers import GoEmotionsReader
 from emoray.study.goemotions import LABELS, NEUTRAL, label_map

@@ -26,16 +26,9 @@ from emoray.analysis.classification import Indices
 from emoray.commands.cli import main
 from emoray.embedded import reader_path
 from emoray.readers.protocol import Reading
-from emoray.readers.validation import (
-    Labelled,
-    Validation,
-    examine,
-    human_text,
-    judged,
-    judged_by_place,
-    saved,
-    whole_table,
-)
+from emoray.readers.scorecard import human_text, saved
+from emoray.readers.validation import Labelled, Validation, examine, judged, judged_by_place
+from emoray.readers.validation_table import whole_table
 from emoray.spec.base import SpecError
 from emoray.spec.models import SamplingSpec, Scripted
 from emoray.spec.readers import GoEmotionsReader, JudgeReader, ReaderEntry, RegressorReader

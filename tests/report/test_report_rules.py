@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pytest
 
 from emoray.analysis.paper_claims import claims
-from emoray.commands import attempt
+from emoray.commands.report import _looked
 from emoray.readers.protocol import Reading
 from emoray.report import Summary, chosen, terminal_table
 from emoray.report.page import _cautions
@@ -325,7 +325,7 @@ def test_an_old_run_is_told_which_of_the_new_numbers_it_cannot_have(two: Run) ->
 
 def test_the_report_that_an_earlier_emoray_wrote_is_a_look(tmp_path: Path) -> None:
     folder = RunFolder(str(tmp_path / "run"))
-    assert attempt._looked(folder) == []
+    assert _looked(folder) == []
     old = {
         "models": [{"model": m, "reader": r, "counts": {"answers": n}} for m, n in (("a", 5), ("b", 7)) for r in "xy"]
     }
@@ -336,7 +336,7 @@ def test_the_report_that_an_earlier_emoray_wrote_is_a_look(tmp_path: Path) -> No
         ({"models": 1}, []),
     ):
         folder.write_bytes("report/summary.json", json.dumps(kept).encode())
-        assert attempt._looked(folder) == looks
+        assert _looked(folder) == looks
 
 
 NEW = ("flagged_by", "direction_cosine", "resultant_valence", "resultant_arousal")

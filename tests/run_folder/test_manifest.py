@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from emoray import __version__
-from emoray.commands import attempt
+from emoray.commands.described import warn_of_older
 from emoray.run_folder import manifest
 from emoray.spec.base import SpecError
 from emoray.spec.load import parse
@@ -192,14 +192,14 @@ def test_a_folder_whose_engines_took_the_models_own_defaults_unsaid_says_so(
     text = runs.SPEC.replace("{name: a, host: scripted}", "{name: a, host: vllm, id: org/m}")
     folder = runs.begun(tmp_path, text)
     runs.say(folder, runs.asked(text)[:1])
-    attempt._warn_of_older(folder, runs.study(text))
+    warn_of_older(folder, runs.study(text))
     assert capsys.readouterr().err == ""  # it was begun by this version
 
     before = folder.manifest() or {}
     del before["spec"]["models"][0]["sampling_defaults"]
     folder.write_manifest(before)
     assert manifest.study(folder.manifest(), "x").experiment == runs.study(text).experiment
-    attempt._warn_of_older(folder, runs.study(text))
+    warn_of_older(folder, runs.study(text))
     (said,) = capsys.readouterr().err.splitlines()
     assert said.startswith("warning: model 'a': its answers in ")
     assert "drawn with the model's own generation_config where the spec leaves something open" in said

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from emoray.commands import attempt
 from emoray.commands.cli import main
+from emoray.commands.described import described_as
+from emoray.commands.report import report
 from emoray.commands.status import status
 from emoray.run_folder import recovery
 from emoray.run_folder.columns import SAID, asked, said
@@ -88,7 +89,7 @@ def test_with_extend_the_spec_and_the_answers_make_a_manifest(folder: RunFolder)
     folder.write_text("run.json", "{")
     study = runs.study(runs.SPEC.replace("repetitions: 2", "repetitions: 1"))  # 6 of the 12 answers are not asked for
 
-    whole = attempt._described(folder, study, extend=True)
+    whole = described_as(folder, study, extend=True)
     folder.set_aside_broken_manifest()
     folder.write_manifest(whole)
 
@@ -97,7 +98,7 @@ def test_with_extend_the_spec_and_the_answers_make_a_manifest(folder: RunFolder)
     assert [one["id"] for one in whole["attempts"]] == [ATTEMPT]
     assert [one["end"] for one in whole["attempts"]] == ["its record was lost with run.json"]
     assert [(one.settled, one.owed) for one in status(folder).models] == [(6, 0), (0, 6)]
-    assert "left out: 6 answers" in attempt.report(folder)
+    assert "left out: 6 answers" in report(folder)
     (aside,) = Path(folder.path("torn")).iterdir()
     assert aside.read_text() == "{"
 
@@ -112,7 +113,7 @@ def test_compacted_answers_tell_the_day_too(folder: RunFolder) -> None:
 def test_a_folder_without_answers_begins_as_ever(tmp_path: Path) -> None:
     folder = RunFolder(str(tmp_path / "run"))
     assert recovery.kept(folder) is None
-    assert attempt._described(folder, runs.study(), extend=False)["attempts"] == []
+    assert described_as(folder, runs.study(), extend=False)["attempts"] == []
 
 
 def test_a_manifest_that_can_be_read_is_not_set_aside(tmp_path: Path) -> None:

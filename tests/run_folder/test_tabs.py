@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from emoray.hosts.protocol import HostDown
-from emoray.rehearsal.provider import Manners, Provider
+from emoray.rehearsal.behaviour import Manners
+from emoray.rehearsal.provider import Provider
 from emoray.run_folder import tabs
 from emoray.run_folder.atomic_write import STALE_NS
 from emoray.run_folder.columns import SAID

@@ -10,20 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emoray.scheduling.packing import (
-    Bundle,
-    Crew,
-    Load,
-    Node,
-    Rooms,
-    Seat,
-    demand,
-    engine,
-    fits,
-    loads,
-    refusal,
-    seated,
-)
+from emoray.scheduling.demand import demand, engine, loads
+from emoray.scheduling.packing import Rooms, fits, seated
+from emoray.scheduling.refusal import refusal
+from emoray.scheduling.resources import Bundle, Crew, Load, Node, Seat
 from emoray.spec.models import Hosted, Vllm
 from emoray.spec.readers import GoEmotionsReader, JudgeReader
 

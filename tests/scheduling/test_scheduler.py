@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emoray.scheduling.packing import Bundle, Crew, Demand, Grant, Node, Rooms
+from emoray.scheduling.packing import Rooms
+from emoray.scheduling.resources import Bundle, Crew, Demand, Grant, Node
 from emoray.scheduling.scheduler import Request, Scheduler, seconds_until
 
 ONE_NODE = [Node(32, 8, name="n")]

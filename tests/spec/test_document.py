@@ -19,8 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emoray.run_folder import manifest
-from emoray.scheduling import packing
-from emoray.scheduling.packing import Node, Rooms
+from emoray.scheduling.demand import demand
+from emoray.scheduling.packing import Rooms, seated
+from emoray.scheduling.refusal import refusal
+from emoray.scheduling.resources import Node
 from emoray.spec.base import SpecError
 from emoray.spec.document import Spec, json_schema
 from emoray.spec.load import load, parse
@@ -1487,9 +1489,9 @@ def lanes(spec: Spec, *gpus: int) -> tuple[list[str], bool]:
     """On nodes with so many GPUs: the open models that can never run, and whether the others run side by side."""
     nodes = [Node(cpus=16, gpus=n) for n in gpus]
     entries = sorted((m for m in spec.models if isinstance(m, Vllm)), key=lambda m: -m.tensor_parallel_size)
-    never = [entry.name for entry in entries if packing.refusal(entry, spec.readers, nodes)]
+    never = [entry.name for entry in entries if refusal(entry, spec.readers, nodes)]
     rooms = Rooms(nodes)
-    seats = [packing.seated(packing.demand(m, spec.readers, nodes), rooms) for m in entries if m.name not in never]
+    seats = [seated(demand(m, spec.readers, nodes), rooms) for m in entries if m.name not in never]
     return never, None not in seats
 
 

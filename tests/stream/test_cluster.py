@@ -12,7 +12,8 @@ from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
 from ray.experimental.internal_kv import _internal_kv_put
 
 from emoray.run_folder.spill import Spill, TakenIn
-from emoray.scheduling.packing import Bundle
+from emoray.scheduling import feeding
+from emoray.scheduling.resources import Bundle
 from emoray.spec.base import SpecError
 from emoray.spec.models import Scripted
 from emoray.stream import cluster
@@ -61,7 +62,7 @@ def _grows_with(node_type: str) -> bool:
 def test_a_scripted_speaker_is_given_enough_to_hold_all_that_it_says_while_as_much_waits_for_the_disk(
     in_flight: int, latency_s: float
 ) -> None:
-    pool = cluster.speakers(Scripted(name="a", host="scripted", in_flight=in_flight, latency_s=latency_s))
+    pool = feeding.speakers(Scripted(name="a", host="scripted", in_flight=in_flight, latency_s=latency_s))
     assert pool.calls * pool.block_rows >= 2 * in_flight
     in_a_while = in_flight * 0.1 / latency_s if latency_s else 4000
     assert pool.block_rows <= max(1, in_flight // 8, in_a_while)  # no block waits long for its last answer

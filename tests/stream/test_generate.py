@@ -16,6 +16,7 @@ import pyarrow as pa
 import pytest
 import ray
 
+from emoray.hosts.factory import host_of
 from emoray.hosts.protocol import Ask, HostDown, Reply
 from emoray.readers.protocol import Reading
 from emoray.run_folder import columns, directory
@@ -26,8 +27,11 @@ from emoray.run_folder.probe import leave_mark
 from emoray.run_folder.spill import take_in
 from emoray.spec.models import Local
 from emoray.stream import generate
-from emoray.stream.generate import Listener, Speaker, Work, _check_node, _day, _owed, _Together, _Turnstile, host_of
+from emoray.stream.actor_context import Work, check_node, day_of_run, still_owed
+from emoray.stream.admission import Turnstile
+from emoray.stream.generate import Speaker
 from emoray.stream.lane_state import LaneLedger, Verdict
+from emoray.stream.read import Listener, _Together
 from emoray.stream.refuge import LaneRefuge
 from emoray.study.outcomes import Answer
 from tests import runs, tiny_models
@@ -41,7 +45,7 @@ def until(there: Callable[[], bool]) -> None:
 
 
 def test_a_block_goes_in_as_soon_as_those_inside_no_longer_keep_the_host_full() -> None:
-    turnstile, inside = _Turnstile(), threading.Event()
+    turnstile, inside = Turnstile(), threading.Event()
 
     def third() -> None:
         with turnstile.turn(4, 4):
@@ -58,7 +62,7 @@ def test_a_block_goes_in_as_soon_as_those_inside_no_longer_keep_the_host_full() 
 
 
 def test_blocks_go_in_in_their_order() -> None:
-    turnstile, order = _Turnstile(), list[int]()
+    turnstile, order = Turnstile(), list[int]()
 
     def go(number: int) -> None:
         with turnstile.turn(0, 1):  # one at a time
@@ -76,7 +80,7 @@ def test_blocks_go_in_in_their_order() -> None:
 
 
 def test_a_block_gives_back_its_room_when_it_owes_less_than_it_has_and_when_it_is_given_up() -> None:
-    turnstile = _Turnstile()
+    turnstile = Turnstile()
     with turnstile.turn(4, 4) as turn:
         turn.asks(2)
         assert turnstile._open == 2
@@ -100,7 +104,7 @@ def test_blocks_that_wait_for_the_reader_are_read_as_one() -> None:
 
     with ThreadPoolExecutor(8) as threads:
         calls = []
-        for number in range(generate._SEATS):  # every seat is taken
+        for number in range(_SEATS):  # every seat is taken
             calls.append(threads.submit(together.read, block(1), read))
             until(lambda number=number: len(sizes) == number + 1)  # type: ignore[misc]
         calls += [threads.submit(together.read, block(10), read) for _ in range(4)]
@@ -108,7 +112,7 @@ def test_blocks_that_wait_for_the_reader_are_read_as_one() -> None:
         go.set()
         for call in calls:
             call.result().result()
-    assert sizes == [1] * generate._SEATS + [40]
+    assert sizes == [1] * _SEATS + [40]
 
 
 def test_what_a_reader_raises_reaches_everybody_whose_block_it_had() -> None:
@@ -153,7 +157,7 @@ def test_what_is_said_while_nobody_takes_it_on_becomes_durable(tmp_path: Path, m
     """Ray holds up an actor whose rows wait to be read."""
     monkeypatch.setattr(generate, "_RELEASE_S", 0.01)
     folder, host = RunFolder(str(tmp_path)), OneIsSlow()
-    with _Turnstile().turn(host.in_flight, 6) as turn:
+    with Turnstile().turn(host.in_flight, 6) as turn:
         speaking = speaker_in(folder, LaneLedger())._speak(host, columns.asked(runs.asked()[:6]), "block", turn)
         some = next(speaking).num_rows
         host.go.set()
@@ -164,7 +168,7 @@ def test_what_is_said_while_nobody_takes_it_on_becomes_durable(tmp_path: Path, m
 def test_a_slow_answer_does_not_hold_back_those_that_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generate, "_RELEASE_S", 0.01)
     folder, host, ledger = RunFolder(str(tmp_path)), OneIsSlow(), LaneLedger()
-    with _Turnstile().turn(host.in_flight, 6) as turn:
+    with Turnstile().turn(host.in_flight, 6) as turn:
         speaking = speaker_in(folder, ledger)._speak(host, columns.asked(runs.asked()[:6]), "block", turn)
         first = next(speaking)
         while first.num_rows < 5:
@@ -189,7 +193,7 @@ def test_what_is_in_flight_when_a_disk_fills_up_is_received_and_kept(
     monkeypatch.setattr(directory, "_BALLAST_BYTES", 300_000)
     monkeypatch.setenv("EMORAY_SPILL_DIR", str(tmp_path / "aside"))
     host, ledger = OneIsSlow(), LaneLedger()
-    with small_disk(tmp_path / "disk", "1m") as disk, _Turnstile().turn(host.in_flight, 6) as turn:
+    with small_disk(tmp_path / "disk", "1m") as disk, Turnstile().turn(host.in_flight, 6) as turn:
         folder = RunFolder(str(disk / "run"), begun=True)
         folder.create()
         folder.write_manifest({})
@@ -232,7 +236,7 @@ class EndsAfterAll(OneIsSlow):
 
 def test_what_was_said_before_a_host_went_down_is_durable_before_its_lane_ends(tmp_path: Path) -> None:
     folder, ledger, host = RunFolder(str(tmp_path)), LaneLedger(), EndsAfterAll()
-    with _Turnstile().turn(host.in_flight, 6) as turn:
+    with Turnstile().turn(host.in_flight, 6) as turn:
         speaking = speaker_in(folder, ledger)._speak(host, columns.asked(runs.asked()[:6]), "block", turn)
         assert sum(table.num_rows for table in islice(speaking, 1)) == 6
         assert len(folder.answers("a").settled()) == 6
@@ -252,7 +256,7 @@ class OneIsOdd(OneIsSlow):
 def test_a_reply_that_cannot_become_a_row_is_one_failure_and_its_neighbours_are_kept(tmp_path: Path) -> None:
     folder, host, ledger = RunFolder(str(tmp_path)), OneIsOdd(), LaneLedger()
     host.go.set()
-    with _Turnstile().turn(host.in_flight, 6) as turn:
+    with Turnstile().turn(host.in_flight, 6) as turn:
         said = pa.concat_tables(speaker_in(folder, ledger)._speak(host, columns.asked(runs.asked()[:6]), "block", turn))
     assert sorted(said["outcome"].to_pylist()) == [*["answer"] * 5, "malformed"]
     counts = folder.answers("a").counts()
@@ -297,18 +301,18 @@ def test_of_a_block_that_is_run_again_only_what_has_no_reading_is_read_again(tmp
     runs.feel(folder, cells[3:4], error="unparsed: no")
     block, part = columns.asked(cells[:6]), folder.rows("r", "a")
 
-    assert _owed(block, Verdict.BEGIN, part).num_rows == 6
-    assert _owed(block, Verdict.RESUME, part)["key"].to_pylist() == [prompt.key for prompt in cells[3:6]]
-    assert _owed(block, Verdict.STOP, part).num_rows == 0
+    assert still_owed(block, Verdict.BEGIN, part).num_rows == 6
+    assert still_owed(block, Verdict.RESUME, part)["key"].to_pylist() == [prompt.key for prompt in cells[3:6]]
+    assert still_owed(block, Verdict.STOP, part).num_rows == 0
 
 
 def test_an_actor_on_a_node_that_does_not_see_the_folder_as_the_driver_does_says_so(tmp_path: Path) -> None:
     shared, own = RunFolder(str(tmp_path / "shared")), RunFolder(str(tmp_path / "own"))
     mark = leave_mark(shared)
 
-    _check_node(Work(shared.uri, "a", "attempt", None, mark=mark))
+    check_node(Work(shared.uri, "a", "attempt", None, mark=mark))
     with pytest.raises(StoreError, match=r"does not see .*/own/ as the driver does"):
-        _check_node(Work(own.uri, "a", "attempt", None, mark=mark))
+        check_node(Work(own.uri, "a", "attempt", None, mark=mark))
 
 
 def test_whenever_a_run_goes_on_its_chat_templates_tell_the_day_on_which_it_began(tmp_path: Path) -> None:
@@ -318,7 +322,7 @@ def test_whenever_a_run_goes_on_its_chat_templates_tell_the_day_on_which_it_bega
     model = tiny_models.generator(tmp_path / "model", chat_template=dated)
     entry = Local(host="transformers", name="m", id=model)
 
-    host: Any = host_of(entry, day=_day(Work(folder.uri, "m", "attempt", None)))
+    host: Any = host_of(entry, day=day_of_run(Work(folder.uri, "m", "attempt", None)))
 
     tokens = host._template.tokens([{"role": "user", "content": "Why?"}])
     assert host._tokenizer.decode(tokens).startswith("It is 09 Mar 2026.")

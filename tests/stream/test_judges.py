@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from emoray.commands import attempt
-from emoray.rehearsal.provider import Manners, Provider
+from emoray.commands.record import open_account
+from emoray.rehearsal.behaviour import Manners
+from emoray.rehearsal.provider import Provider
 from emoray.run_folder import columns, manifest
 from emoray.run_folder.folder import RunFolder
 from emoray.spec.base import SpecError
@@ -153,7 +155,7 @@ def test_what_a_killed_attempt_cost_is_told_by_who_comes_next_also_with_other_re
         """An attempt at it; what the killed one is known to have cost by then."""
         begun = manifest.attempt(["emoray", "run"])
         whole["attempts"].append(begun)
-        attempt._open_account(Conductor(parse(study), folder, cluster.nodes, begun["id"]), whole, begun)
+        open_account(Conductor(parse(study), folder, cluster.nodes, begun["id"]), whole, begun)
         lanes = whole["attempts"][0]["lanes"]
         return {lane["model"]: (lane["read_cost_usd"], lane["read_lost_usd"], lane["answered"]) for lane in lanes}
 

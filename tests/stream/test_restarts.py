@@ -9,7 +9,8 @@ import psutil
 import pytest
 
 from emoray.hosts.rehearsed import MODULE
-from emoray.rehearsal.provider import Manners, Provider
+from emoray.rehearsal.behaviour import Manners
+from emoray.rehearsal.provider import Provider
 from emoray.run_folder.folder import RunFolder
 from emoray.stream import lane
 from emoray.stream.lane_state import LaneLedger, Verdict, open_ledger

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from emoray.commands import attempt
+from emoray.commands.described import described_as
 from emoray.commands.status import status
 from emoray.run_folder import columns, manifest
 from emoray.run_folder.folder import RunFolder
@@ -182,8 +183,7 @@ def test_an_attempt_that_ended_while_this_one_was_starting_is_kept(settled: Sett
         return Conductor(asked, folder, cluster.nodes, number)
 
     assert (
-        attempt._attempt(folder, asked, partial(attempt._described, folder, asked, extend=False), "again", joined_late)
-        == 0
+        attempt._attempt(folder, asked, partial(described_as, folder, asked, extend=False), "again", joined_late) == 0
     )
 
     attempts = (folder.manifest() or {})["attempts"]

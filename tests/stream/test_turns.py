@@ -20,10 +20,11 @@ from typing import Any
 
 import pytest
 
+from emoray.rehearsal.behaviour import Manners
 from emoray.rehearsal.local_cluster import Nodes
-from emoray.rehearsal.provider import Manners, Provider
+from emoray.rehearsal.provider import Provider
 from emoray.run_folder.folder import LANES, RunFolder
-from emoray.scheduling.packing import Load
+from emoray.scheduling.resources import Load
 from emoray.spec.load import parse
 from emoray.stream import driver
 from tests.programs import EMORAY, Start, until
