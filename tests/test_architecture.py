@@ -138,6 +138,18 @@ def test_the_map_has_no_circles() -> None:
     assert order.index("rehearsal") < order.index("commands") < order.index("__main__")
 
 
+def test_no_file_imports_itself_by_way_of_others_inside_a_room_either() -> None:
+    modules = {f"emoray.{name.removesuffix('.py').replace('/', '.').removesuffix('.__init__')}": name for name in NAMES}
+
+    def entered(name: str) -> set[str]:
+        found = imports(PACKAGE / name)
+        return {one if one in modules else one.rpartition(".")[0] for one in found if one.startswith("emoray.")}
+
+    known = {module: entered(name) & set(modules) - {module} for module, name in modules.items()}
+    assert sum(map(len, known.values())) > 500
+    list(TopologicalSorter(known).static_order())  # CycleError
+
+
 def test_every_file_is_on_the_map() -> None:
     assert {room(name) for name in NAMES} <= set(ROOMS)
 

@@ -96,11 +96,6 @@ def _reads_as(entry: ReaderEntry) -> dict[str, Any]:
     return as_json
 
 
-def reads_as_json(reads: HumanReads) -> list[dict[str, Any]]:
-    columns = zip(LABELS, *(array.tolist() for array in vars(reads).values()), strict=True)
-    return [dict(zip(("label", *vars(reads)), line, strict=True)) for line in columns]
-
-
 def _reads_of(lines: Sequence[Mapping[str, Any]]) -> HumanReads:
     if [line["label"] for line in lines] != list(LABELS):
         raise ValueError("other labels than GoEmotions'")
@@ -121,11 +116,3 @@ def _squares(lines: Sequence[Mapping[str, Any]], name: str) -> Array:
     if found.shape != (len(LABELS), 3):
         raise ValueError("no squares of unit vectors")
     return found
-
-
-def without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: without_nan(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_nan(inner) for inner in value]
-    return None if isinstance(value, float) and math.isnan(value) else value

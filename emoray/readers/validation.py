@@ -26,7 +26,6 @@ from emoray.analysis.classification import (
     quality_of_places,
 )
 from emoray.readers.protocol import Reader, Reading
-from emoray.readers.scorecard import reads_as_json, without_nan
 from emoray.spec.base import SpecError
 from emoray.spec.readers import ReaderEntry, label_map_of
 from emoray.study.circumplex import Array, around_the_circle, directions
@@ -278,3 +277,16 @@ def _calibration(
         error_before_spread=spread(unseen, rest),
         error_after_spread=spread(unseen, mended),
     )
+
+
+def reads_as_json(reads: HumanReads) -> list[dict[str, Any]]:
+    columns = zip(LABELS, *(array.tolist() for array in vars(reads).values()), strict=True)
+    return [dict(zip(("label", *vars(reads)), line, strict=True)) for line in columns]
+
+
+def without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

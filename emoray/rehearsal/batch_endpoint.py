@@ -5,46 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from aiohttp import web
 
+from emoray.rehearsal.behaviour import BatchManners, Body, Counters, Manners
 from emoray.rehearsal.faults import Fault
-
-if TYPE_CHECKING:
-    from emoray.rehearsal.provider import Provider
-
-Body = dict[str, Any]
-
-
-def _as_it_is(said: Any) -> Any:
-    return said
-
-
-@dataclass(frozen=True)
-class BatchManners:
-    """How the batch endpoint behaves, where it does not do as OpenAI's does on a good day."""
-
-    words: Mapping[str, str] = field(default_factory=dict)  # its own spelling of a status
-    file_polls: int = 0  # an input file is pending until it was asked for so often
-    strict_files: bool = False  # that is not said when it comes, but no batch can be made of it
-    late_polls: int = 0  # so many polls after its end a batch does not name its files
-    late_contents: int = 0  # so many times the content of a file of results is not there
-    finalizing_polls: int = 0  # so many polls it is finalizing before it is completed
-    unknown_polls: int = 0  # so many polls a batch is unknown after it was made
-    most_enqueued: int | None = None  # lines of all open batches; one more fails, as token_limit_exceeded
-    no_queue: bool = False  # that is said with a 429 when it is made instead
-    lost_creates: int = 0  # so many times a batch is made and the answer is an error
-    endpoints: bool = True  # False: 404 for everything
-    lists: bool = True
-    one_page: bool = True  # False: the same page for ever
-    echoes: bool = True  # metadata
-    spoils: Callable[[bytes], bytes] = _as_it_is  # a file of results, as it is fetched
-    says: Callable[[Body], Any] = _as_it_is  # a batch, as it is told; may be anything
-    lines: Callable[[Body], Body] = _as_it_is  # each result
-
 
 _OVER = frozenset({"completed", "failed", "cancelled", "expired"})
 _FULL = "Enqueued token limit reached. Please try again once some in_progress batches have been completed."
@@ -65,10 +32,23 @@ class _Batch:
     created_at: int = field(default_factory=lambda: int(time.time()))
 
 
+class Answering(Protocol):
+    """What the batch endpoint needs of the provider that it belongs to."""
+
+    manners: Manners
+    counters: Counters
+
+    def refused(self, request: web.Request) -> web.Response | None:
+        """The answer to a request that is not let in."""
+
+    async def line(self, body: Body, key: str, fault: Fault | None) -> tuple[int, Body | str]:
+        """Status and body of the answer to one line of a batch."""
+
+
 class Batches:
     """In memory; ids are counted, so a rehearsal can be repeated."""
 
-    def __init__(self, provider: Provider) -> None:
+    def __init__(self, provider: Answering) -> None:
         self._provider = provider
         self._files: dict[str, tuple[str, bytes]] = {}  # id -> name, content
         self._batches: dict[str, _Batch] = {}

@@ -3,15 +3,41 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from emoray.rehearsal.batch_endpoint import BatchManners
 from emoray.rehearsal.faults import Plan
 
 Body = dict[str, Any]
 Speaker = Callable[[Body], Awaitable[str]]
+
+
+def _as_it_is(said: Any) -> Any:
+    return said
+
+
+@dataclass(frozen=True)
+class BatchManners:
+    """How the batch endpoint behaves, where it does not do as OpenAI's does on a good day."""
+
+    words: Mapping[str, str] = field(default_factory=dict)  # its own spelling of a status
+    file_polls: int = 0  # an input file is pending until it was asked for so often
+    strict_files: bool = False  # that is not said when it comes, but no batch can be made of it
+    late_polls: int = 0  # so many polls after its end a batch does not name its files
+    late_contents: int = 0  # so many times the content of a file of results is not there
+    finalizing_polls: int = 0  # so many polls it is finalizing before it is completed
+    unknown_polls: int = 0  # so many polls a batch is unknown after it was made
+    most_enqueued: int | None = None  # lines of all open batches; one more fails, as token_limit_exceeded
+    no_queue: bool = False  # that is said with a 429 when it is made instead
+    lost_creates: int = 0  # so many times a batch is made and the answer is an error
+    endpoints: bool = True  # False: 404 for everything
+    lists: bool = True
+    one_page: bool = True  # False: the same page for ever
+    echoes: bool = True  # metadata
+    spoils: Callable[[bytes], bytes] = _as_it_is  # a file of results, as it is fetched
+    says: Callable[[Body], Any] = _as_it_is  # a batch, as it is told; may be anything
+    lines: Callable[[Body], Body] = _as_it_is  # each result
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -17,6 +17,8 @@ from emoray.run_folder.census import Spent
 from emoray.run_folder.generations import Files
 
 ENDING = ".parquet"
+TABS = "tabs"
+SET_ASIDE = "torn"  # apart: Polars reads no folder that holds anything but Parquet
 _NOTE = b"emoray.file"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _JOURNAL_NAME = re.compile(r"(?P<stamp>\d{8}T\d{6}\.\d{6})-(?P<writer>.+)-(?P<level>\d+)\.parquet")
@@ -90,3 +92,10 @@ def in_time(info: Any) -> tuple[bool, int, str]:
 def _microseconds(stamp: str) -> int:
     when = datetime.fromisoformat(stamp).replace(tzinfo=UTC)
     return (when - _EPOCH) // timedelta(microseconds=1)
+
+
+def files_of(own: str, name: Name, stamps: Sequence[int]) -> Files:
+    """The smallest files that a file is, or was merged from; one of another kind is itself."""
+    if name.level < 0 or name.writer == own:
+        return Files(names=frozenset([own]))
+    return Files.written(name.writer, stamps)

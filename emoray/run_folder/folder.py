@@ -15,11 +15,10 @@ from emoray.run_folder import columns, json_file
 from emoray.run_folder.atomic_write import HALF_WRITTEN, put
 from emoray.run_folder.directory import BALLAST, Directory
 from emoray.run_folder.errors import BrokenManifest, StoreError, telling
+from emoray.run_folder.file_names import SET_ASIDE
 from emoray.run_folder.partition import Part
 
 LANES = "lanes.json"
-TABS = "tabs"
-SET_ASIDE = "torn"  # apart: Polars reads no folder that holds anything but Parquet
 _BEGINNINGS = {"model": "model_folder=m-", "reader": "reader_folder=r-"}  # of the folders of a model, of a reader
 _OLD_BEGINNINGS = {"model": "model=", "reader": "reader="}
 _LONGEST_FOLDER = 255  # bytes that a filesystem gives a name

@@ -13,8 +13,7 @@ import pyarrow.parquet as pq
 
 from emoray.run_folder import columns
 from emoray.run_folder.census import Keys, Places
-from emoray.run_folder.file_names import Name, Note
-from emoray.run_folder.partition import files_of
+from emoray.run_folder.file_names import Name, Note, files_of
 
 VERSION = b"emoray.schema_version"
 WHOLE_READ = 8 << 20  # bytes: up to here a file is fetched in one request

@@ -24,8 +24,7 @@ from emoray.run_folder.atomic_write import HALF_WRITTEN, SPOOLED, STALE_NS, is_l
 from emoray.run_folder.census import MONEY, Census, Keys, Places, Settled, Spent, Words, words
 from emoray.run_folder.directory import Directory
 from emoray.run_folder.errors import Gone, StoreError, Torn, reason_of, telling
-from emoray.run_folder.file_names import Name, could_count, in_time
-from emoray.run_folder.folder import SET_ASIDE, TABS
+from emoray.run_folder.file_names import SET_ASIDE, TABS, Name, could_count, in_time
 from emoray.run_folder.generations import Files
 from emoray.run_folder.parquet import BATCH, VERSION, WHOLE_READ, fitted, keys_of, opened_file, picked
 
@@ -341,13 +340,6 @@ class Part:
             f"the files of {self.where('')} changed or failed {_LISTINGS} times while they were read: "
             "try again when fewer writers are at work, or the store is well"
         )
-
-
-def files_of(own: str, name: Name, stamps: Sequence[int]) -> Files:
-    """The smallest files that a file is, or was merged from; one of another kind is itself."""
-    if name.level < 0 or name.writer == own:
-        return Files(names=frozenset([own]))
-    return Files.written(name.writer, stamps)
 
 
 def _counted(found: Mapping[str, Keys | None]) -> Census:

@@ -44,8 +44,8 @@ from typing import Any
 from emoray.hosts.protocol import HostDown
 from emoray.run_folder.census import Keys, Spent
 from emoray.run_folder.errors import StoreError, telling
-from emoray.run_folder.file_names import Name
-from emoray.run_folder.folder import TABS, RunFolder
+from emoray.run_folder.file_names import TABS, Name
+from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.generations import Files
 from emoray.run_folder.journal import in_name, insist
 from emoray.run_folder.partition import Part

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from emoray.hosts.weights import has_weights
 from emoray.scheduling.packing import Rooms
-from emoray.scheduling.resources import Actor, Bundle, Crew, Demand, Grant, Load, Node, Seat
+from emoray.scheduling.resources import Actor, Bundle, Crew, Demand, Grant, Load, Node
 from emoray.spec.models import Embedded, Local, ModelEntry, Vllm
 from emoray.spec.readers import JudgeReader, ReaderEntry
 
@@ -73,7 +73,3 @@ def loads(entry: ModelEntry | None, readers: Sequence[ReaderEntry], grant: Grant
         if has_weights(one)
         for node in dict.fromkeys(seat.node for actor in actors for seat in actor if seat.node)
     ]
-
-
-def actors(crew: Crew, seats: Iterator[Seat]) -> tuple[Actor, ...]:
-    return tuple(tuple(next(seats) for _ in crew.each) for _ in range(crew.least))

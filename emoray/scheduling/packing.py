@@ -7,10 +7,9 @@ takes the share of it that its `gpu_memory_utilization` says, so that a classifi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from emoray.scheduling.demand import actors
-from emoray.scheduling.resources import SLACK, Bundle, Demand, Grant, Node, Seat
+from emoray.scheduling.resources import SLACK, Actor, Bundle, Crew, Demand, Grant, Node, Seat
 
 
 class Rooms:
@@ -97,8 +96,8 @@ def seated(demand: Demand, rooms: Rooms) -> Grant | None:
     if seats is None:
         return None
     left = iter(seats)
-    speaking = actors(demand.speakers, left) if demand.speakers else ()
-    return Grant(speaking, len(speaking), {name: actors(crew, left) for name, crew in demand.readers.items()})
+    speaking = _actors(demand.speakers, left) if demand.speakers else ()
+    return Grant(speaking, len(speaking), {name: _actors(crew, left) for name, crew in demand.readers.items()})
 
 
 def fits(bundles: Sequence[Bundle], nodes: Sequence[Node]) -> bool:
@@ -108,3 +107,7 @@ def fits(bundles: Sequence[Bundle], nodes: Sequence[Node]) -> bool:
 
 def _size(bundle: Bundle) -> tuple[float, float, float]:
     return bundle.gpus, sum(bundle.others.values()), bundle.cpus
+
+
+def _actors(crew: Crew, seats: Iterator[Seat]) -> tuple[Actor, ...]:
+    return tuple(tuple(next(seats) for _ in crew.each) for _ in range(crew.least))

@@ -19,8 +19,7 @@ import pandas as pd
 import pytest
 
 from emoray.commands.status import status
-from emoray.rehearsal.batch_endpoint import BatchManners
-from emoray.rehearsal.behaviour import Manners
+from emoray.rehearsal.behaviour import BatchManners, Manners
 from emoray.rehearsal.faults import Fault, Plan
 from emoray.rehearsal.provider import Provider
 from emoray.run_folder import columns

@@ -26,8 +26,7 @@ from emoray.hosts.protocol import Ask, BudgetSpent, HostDown, Reply
 from emoray.hosts.request_loop import Guess
 from emoray.rate_limits.local import LocalGovernor
 from emoray.rate_limits.protocol import Limits
-from emoray.rehearsal.batch_endpoint import BatchManners
-from emoray.rehearsal.behaviour import Manners
+from emoray.rehearsal.behaviour import BatchManners, Manners
 from emoray.rehearsal.faults import Fault, Plan, storm
 from emoray.rehearsal.provider import Provider
 from emoray.run_folder.batch_log import FolderBook

@@ -31,7 +31,7 @@ from emoray.stream.actor_context import Work, check_node, day_of_run, still_owed
 from emoray.stream.admission import Turnstile
 from emoray.stream.generate import Speaker
 from emoray.stream.lane_state import LaneLedger, Verdict
-from emoray.stream.read import Listener, _Together
+from emoray.stream.read import _SEATS, Listener, _Together
 from emoray.stream.refuge import LaneRefuge
 from emoray.study.outcomes import Answer
 from tests import runs, tiny_models
