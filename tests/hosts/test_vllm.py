@@ -467,9 +467,9 @@ def parent(vllm_model: Path, settings: Mapping[str, Any]) -> Iterator[subprocess
     program = f"""
         import json, sys
         import psutil
-        from emoray.hosts import Ask
+        from emoray.hosts.protocol import Ask
         from emoray.hosts.vllm import VllmHost
-        from emoray.spec import Vllm
+        from emoray.spec.models import Vllm
         if __name__ == "__main__":
             host = VllmHost(Vllm(**{entry.model_dump()!r}))
             children = psutil.Process().children(recursive=True)

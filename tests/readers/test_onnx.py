@@ -185,7 +185,7 @@ def test_an_export_says_nothing_and_leaves_logging_and_warnings_as_they_were(tmp
 import logging, sys, warnings
 from transformers.utils.logging import disable_progress_bar
 from emoray.readers.goemotions import GoEmotions
-from emoray.spec import GoEmotionsReader
+from emoray.spec.readers import GoEmotionsReader
 disable_progress_bar()
 before = logging.root.manager.disable, warnings.filters[:], sys.stdout, sys.stderr
 GoEmotions(GoEmotionsReader(kind="goemotions", name="r", model={folder!r}, runtime="onnx")).read(["hello"])

@@ -335,8 +335,8 @@ def test_what_goes_wrong_in_the_other_process_is_a_sentence_here(small_disk: Pat
 
 PARENT = """
 import sys
-from emoray import compact as compaction
-from emoray.run_folder.partition import RunFolder
+from emoray.run_folder import compaction
+from emoray.run_folder.folder import RunFolder
 compaction._LITTLE = -1
 compaction.compact_apart([RunFolder(sys.argv[1]).answers("m")])
 """

@@ -150,7 +150,7 @@ def test_a_lease_of_another_machine_is_free_when_it_expires_and_not_before(folde
 
 def test_a_run_that_died_on_this_machine_is_noticed_at_once(folder: RunFolder, clock: Clock) -> None:
     code = (
-        "from emoray.run_folder.lease import Lease; from emoray.run_folder.partition import RunFolder; import sys, os\n"
+        "from emoray.run_folder.lease import Lease; from emoray.run_folder.folder import RunFolder; import sys, os\n"
     )
     code += "Lease(RunFolder(sys.argv[1]), settle_s=0).take(); os._exit(9)"
     dead = subprocess.run([sys.executable, "-c", code, folder.uri], env=os.environ | {"PYTHONPATH": str(ROOT)})

@@ -723,7 +723,7 @@ def test_an_object_is_whole_also_where_its_writer_was_interrupted(s3: str) -> No
 
 WRITES_FOR_EVER = """
 import signal, sys
-from emoray.run_folder.partition import RunFolder
+from emoray.run_folder.folder import RunFolder
 
 def interrupted(*_):
     raise KeyboardInterrupt

@@ -795,18 +795,20 @@ MISTAKES: dict[str, tuple[str, str]] = {
 }
 
 
-@pytest.mark.parametrize("first", ["lmformatenforcer.external.jsonschemaobjectutil", "emoray.spec"])
+@pytest.mark.parametrize("first", ["lmformatenforcer.external.jsonschemaobjectutil", "emoray.spec.load"])
 def test_a_date_is_a_date_though_a_library_of_vllm_makes_dates_text_in_pyyaml_itself(first: str) -> None:
     pytest.importorskip("lmformatenforcer", reason="comes with vLLM")
     text, sentence = MISTAKES["a date to a provider"]
     code = f"""if True:
         import {first}
-        import emoray.spec, pathlib, yaml
+        import pathlib, yaml
+        from emoray.spec.base import SpecError
+        from emoray.spec.load import parse
         import lmformatenforcer.external.jsonschemaobjectutil
         assert yaml.safe_load("2024-01-01") == "2024-01-01", "PyYAML is as it was, so this tests nothing"
         try:
-            emoray.spec.parse({text!r}, source="my.yaml", folder=pathlib.Path())
-        except emoray.spec.SpecError as error:
+            parse({text!r}, source="my.yaml", folder=pathlib.Path())
+        except SpecError as error:
             print(error)
     """
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -21,8 +21,9 @@ import ray
 from ray.cluster_utils import Cluster
 from ray.util import placement_group_table
 from emoray.stream import cluster
-from emoray.stream.cluster import Pool
-from emoray.scheduling.packing import Bundle, Crew, Demand, Rooms, seated
+from emoray.scheduling.feeding import Pool
+from emoray.scheduling.resources import Bundle, Crew, Demand
+from emoray.scheduling.packing import Rooms, seated
 from emoray.stream.actor_pool import Staff
 
 class Says:

@@ -289,7 +289,7 @@ def test_a_fault_of_a_reader_that_nobody_foresaw_ends_its_lane_in_a_sentence(
     said = ledger.tally().down
     assert said is not None
     assert re.fullmatch(
-        r"reader 'odd' failed: AttributeError: 'Odd' object has no attribute 'labels' \(at test_actors.py:\d+\); "
+        r"reader 'odd' failed: AttributeError: 'Odd' object has no attribute 'labels' \(at test_generate.py:\d+\); "
         "this is a fault of emoray: please report it",
         said,
     )
