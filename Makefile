@@ -43,7 +43,7 @@ coverage: $(VENV)/.installed-no-deps
 	$(BIN)/python -m coverage report
 
 # changes the code that must not be wrong (pyproject.toml says which) in every way that mutmut knows, and lists what no test
-# notices; long, and nobody has timed it yet. `make mutants MUTANTS='emoray.lease.*'` for a part
+# notices; long, and nobody has timed it yet. `make mutants MUTANTS='emoray.run_folder.lease.*'` for a part
 MUTANTS ?=
 mutants: $(VENV)/.installed-mutation
 	rm -rf mutants

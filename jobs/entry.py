@@ -27,7 +27,7 @@ _SHARED = "give a place that outlasts it and that all nodes reach, such as s3://
 def enter(command: str, words: Sequence[str]) -> int:
     """`emoray COMMAND WORDS…`; returns its exit code."""
     try:
-        from emoray.cli import main
+        from emoray.commands.cli import main
     except ModuleNotFoundError as missing:
         print(f"emoray: {sys.executable} has no module {missing.name}: {_INSTALL}", file=sys.stderr)
         return WRONG
@@ -67,8 +67,9 @@ def _folder(command: str, words: Sequence[str]) -> str | None:
 
 def outlast(folder: str, clock: Callable[[], float] = time.time, pause: Callable[[float], object] = time.sleep) -> None:
     """Returns when nobody holds the folder, or when its holder renews the lease, which the dead do not."""
-    from emoray.lease import holder
-    from emoray.store import RunFolder, StoreError
+    from emoray.run_folder.errors import StoreError
+    from emoray.run_folder.folder import RunFolder
+    from emoray.run_folder.lease import holder
 
     try:
         first = holder(RunFolder(folder), clock())

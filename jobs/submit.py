@@ -29,7 +29,11 @@ from submission.following import DIED, LOST, Ending, Jobs, connect, show, stem
 from submission.parcel import Parcel, parcel, pins
 
 from emoray.exit_codes import INTERRUPTED, OK, WRONG
-from emoray.spec import Hosted, Spec, SpecError, budget, load
+from emoray.spec.accounts import budget
+from emoray.spec.base import SpecError
+from emoray.spec.document import Spec
+from emoray.spec.load import load
+from emoray.spec.models import Hosted
 
 _CHATTY = ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk", "ray._private.runtime_env.packaging")
 _SECRET = re.compile(r"//\S*:\S*@|[?&](?:client_secret|sig)=")  # it may have a / in it; in a query they are Azure's

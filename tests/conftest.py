@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from emoray.spec import Study
-from emoray.stream.nodes import Nodes
+from emoray.rehearsal.local_cluster import Nodes
+from emoray.spec.study import Study
 from tests.programs import KEY, KEY_ENV, LINE_KEY_ENV, Here, Start, starting
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that needs the network is not a test
@@ -57,7 +57,7 @@ def here(two_cpus: str) -> Here:
     """
 
     def call(name: str, *words: str) -> int:
-        from emoray.cli import main
+        from emoray.commands.cli import main
 
         return main([name, "--verbose", *words])  # without it, it would take this process's stderr for itself
 
@@ -99,11 +99,11 @@ def run_once(two_cpus: str, tmp_path_factory: pytest.TempPathFactory) -> Callabl
     ended: dict[str, Path] = {}
 
     def copied(study: Study, to: Path) -> None:
-        from emoray import job
+        from emoray.commands import attempt
 
         if study.spec.digest not in ended:
             out = tmp_path_factory.mktemp("settled") / "run"
-            assert job.run(study, str(out), command="first") == 0
+            assert attempt.run(study, str(out), command="first") == 0
             ended[study.spec.digest] = out
         shutil.copytree(ended[study.spec.digest], to)
 

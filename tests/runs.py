@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from emoray import manifest, rows
-from emoray.journal import Journal
-from emoray.spec import Study, parse
-from emoray.store import RunFolder
+from emoray.run_folder import columns, manifest
+from emoray.run_folder.folder import RunFolder
+from emoray.run_folder.journal import Journal
+from emoray.spec.load import parse
+from emoray.spec.study import Study
 from emoray.study.goemotions import LABELS, LabelMap
 from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome, Reply
 from emoray.study.prompts import Prompt, prompts
@@ -57,13 +58,13 @@ def asked(text: str = SPEC, model: str = "a") -> list[Prompt]:
 
 def say(folder: RunFolder, some: Sequence[Prompt], outcome: Outcome = ANSWER) -> None:
     """Everyone says the same."""
-    with Journal(folder.answers(some[0].cell.model.name), "actor", schema=rows.SAID) as journal:
+    with Journal(folder.answers(some[0].cell.model.name), "actor", schema=columns.SAID) as journal:
         journal.append(said(some, outcome)).result(60)
 
 
 def said(some: Sequence[Prompt], outcome: Outcome = ANSWER) -> pa.Table:
     replies = [Reply(prompt.key, outcome, BEGAN, 0.1) for prompt in some]
-    return rows.said(rows.asked(some), replies, host="scripted", revision=None, engine=None)
+    return columns.said(columns.asked(some), replies, host="scripted", revision=None, engine=None)
 
 
 def feel(
@@ -83,6 +84,6 @@ def feel(
     labels = own.labels if own else LABELS
     sure = np.eye(len(labels), dtype=np.float32)[labels.index(label)]
     reading = Reading(sure, cost_usd=cost_usd, error=error, labels=own.labels if own else None)
-    felt = rows.felt(said(some), [reading] * len(some), reader=reader, revision=None)
-    with Journal(folder.rows(reader, some[0].cell.model.name), "actor", schema=rows.SCORED) as journal:
-        journal.append(rows.scored(felt, own or study().label_map, "zero")).result(60)
+    felt = columns.felt(said(some), [reading] * len(some), reader=reader, revision=None)
+    with Journal(folder.rows(reader, some[0].cell.model.name), "actor", schema=columns.SCORED) as journal:
+        journal.append(columns.scored(felt, own or study().label_map, "zero")).result(60)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import sys
 
-from emoray import resume, rows
-from emoray.governor.local import LocalGovernor
 from emoray.hosts.hosted_api import HostedApi
-from emoray.journal import Journal
-from emoray.spec import Hosted, parse
-from emoray.store import RunFolder
+from emoray.rate_limits.local import LocalGovernor
+from emoray.run_folder import census, columns
+from emoray.run_folder.folder import RunFolder
+from emoray.run_folder.journal import Journal
+from emoray.run_folder.tabs import PartTab
+from emoray.spec.load import parse
+from emoray.spec.models import Hosted
 from emoray.study.prompts import prompts
-from emoray.tabs import PartTab
 
 SPEC = """
 name: t
@@ -32,13 +33,13 @@ def spend(run: str, url: str) -> None:
     spec, part = parse(SPEC.format(url=url)), RunFolder(run).answers("a")
     entry = spec.spec.models[0]
     assert isinstance(entry, Hosted)
-    owed = list(resume.owed(prompts(spec.experiment.grid("a")), part.settled()))
-    asked, places = rows.asked(owed), {prompt.key: place for place, prompt in enumerate(owed)}
-    with Journal(part, "actor", schema=rows.SAID, every_s=0.4) as journal:
+    owed = list(census.owed(prompts(spec.experiment.grid("a")), part.settled()))
+    asked, places = columns.asked(owed), {prompt.key: place for place, prompt in enumerate(owed)}
+    with Journal(part, "actor", schema=columns.SAID, every_s=0.4) as journal:
         tab = PartTab(lambda: (part, journal.writer))
         host = HostedApi(entry, spec.spec.accounts["fake"], spec.spec.retry, LocalGovernor(), tab=tab)
-        for reply in host.generate(rows.asks(asked)):
-            said = rows.said(asked.take([places[reply.key]]), [reply], host="h", revision=None, engine=None)
+        for reply in host.generate(columns.asks(asked)):
+            said = columns.said(asked.take([places[reply.key]]), [reply], host="h", revision=None, engine=None)
             journal.append(said)
         host.close()
 

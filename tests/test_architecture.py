@@ -228,7 +228,7 @@ def loaded_by(statement: str) -> set[str]:
 
 def test_reading_a_spec_and_a_folder_needs_no_ray_no_torch_and_no_vendor() -> None:
     loaded = loaded_by(
-        "import emoray.cli, emoray.status, emoray.manifest, emoray.validate, emoray.readers, emoray.hosts"
+        "import emoray.cli, emoray.commands.status, emoray.run_folder.manifest, emoray.readers.validation, emoray.readers, emoray.hosts"
     )
     assert loaded >= {"emoray", "pydantic"}
     assert not loaded & {"ray", "torch", "transformers", "openai", "vllm", "matplotlib", "pandas"}

@@ -8,9 +8,9 @@ import sys
 from tests.programs import ROOT
 
 RESULTS = """\
-    emoray.lease.x__born__mutmut_1: killed
-    emoray.lease.x__born__mutmut_2: survived
-    emoray.lease.xǁLeaseǁtake__mutmut_1: timeout
+    emoray.run_folder.lease.x__born__mutmut_1: killed
+    emoray.run_folder.lease.x__born__mutmut_2: survived
+    emoray.run_folder.lease.xǁLeaseǁtake__mutmut_1: timeout
     emoray.study.scoring.x_score__mutmut_1: no tests
     emoray.study.scoring.x_score__mutmut_2: not checked
 """
@@ -20,8 +20,8 @@ def test_mutants_are_counted_by_module_and_those_that_nothing_noticed_are_named(
     script = [sys.executable, str(ROOT / "jobs/mutants.py")]
     said = subprocess.run(script, input=RESULTS, capture_output=True, text=True, check=True).stdout.splitlines()
     assert said[:4] == [
-        "survived: emoray.lease.x__born__mutmut_2",
-        "timeout: emoray.lease.xǁLeaseǁtake__mutmut_1",
+        "survived: emoray.run_folder.lease.x__born__mutmut_2",
+        "timeout: emoray.run_folder.lease.xǁLeaseǁtake__mutmut_1",
         "no tests: emoray.study.scoring.x_score__mutmut_1",
         "",
     ]

@@ -13,12 +13,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from emoray.cli import main
-from emoray.hosts import HostDown
+from emoray.commands.cli import main
+from emoray.hosts.protocol import HostDown
 from emoray.hosts.transformers import TransformersHost
-from emoray.readers import ReaderDown
 from emoray.readers.goemotions import GoEmotions
-from emoray.spec import GoEmotionsReader, Local
+from emoray.readers.protocol import ReaderDown
+from emoray.spec.models import Local
+from emoray.spec.readers import GoEmotionsReader
 from emoray.study.goemotions import LABELS
 from tests import tiny_models
 

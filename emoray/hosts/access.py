@@ -13,8 +13,8 @@ from contextlib import suppress
 from typing import NamedTuple
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from emoray.hosts import HostDown
-from emoray.spec import Account
+from emoray.hosts.protocol import HostDown
+from emoray.spec.accounts import Account
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -111,3 +111,29 @@ def _is_for(entry: str, host: str, port: int) -> bool:
         return int(at) == port and _is_for(name, host, port)
     name = entry.removeprefix("*").removeprefix(".")
     return not name or host == name or host.endswith(f".{name}")
+
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from emoray.hosts.access import key_in
+from emoray.hosts.batch_record import BatchBook
+from emoray.hosts.tab import Tab
+from emoray.rate_limits.protocol import Governor
+from emoray.spec.accounts import Retry
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a hosted model's speakers need beside its entry; can be sent to any actor, and holds no key."""
+
+    account: Account
+    retry: Retry
+    governor: Governor
+    run: str  # the run's name towards governors, the same whenever it is resumed
+    batches: BatchBook
+    purse: Governor | None = None  # money alone, for batches, which have no rate: the same that `governor` asks
+    had_answers: Callable[[], bool] = lambda: False  # the lane, from whichever actor; set where that is known
+    tab: Tab | None = None  # of the actor; set where that is known

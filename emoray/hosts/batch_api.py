@@ -27,21 +27,22 @@ from typing import Any, TypeVar
 import httpx2
 import openai
 
-from emoray.governor import Governor
-from emoray.hosts import Ask, HostDown, Reply
-from emoray.hosts.asking import Guess
-from emoray.hosts.batch_book import BatchBook, NotedBatch
-from emoray.hosts.batch_purse import Purse
+from emoray.backoff import Backoff
+from emoray.hosts.batch_budget import Purse
+from emoray.hosts.batch_record import BatchBook, NotedBatch
 from emoray.hosts.batch_round import LONGEST_POLL_S, NONE_THERE, Refused, Round, Setting, endpoint_of
 from emoray.hosts.batch_told import Stage, Told, ToldFile, file_of, told_of
 from emoray.hosts.bodies import Garbled, in_utf8
-from emoray.hosts.chat import parsed_outcome, shown
 from emoray.hosts.discretion import without_key
 from emoray.hosts.hosted_api import client_of, failure_of, hopeless_sentence, key_of, patience
+from emoray.hosts.openai_protocol import parsed_outcome, shown
+from emoray.hosts.protocol import Ask, HostDown, Reply
 from emoray.hosts.reasoning import tags_of
-from emoray.prices import price_of, unpriced
-from emoray.retry import Backoff
-from emoray.spec import Account, Hosted, Retry
+from emoray.hosts.request_loop import Guess
+from emoray.rate_limits.protocol import Governor
+from emoray.spec.accounts import Account, Retry
+from emoray.spec.models import Hosted
+from emoray.spec.prices import price_of, unpriced
 from emoray.study.outcomes import Failure, FailureKind, valid
 
 MOST_LINES = 50_000  # per file, OpenAI's limits

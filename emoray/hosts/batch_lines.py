@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from emoray.hosts.bodies import Garbled, in_utf8
-from emoray.hosts.chat import refusal_of, shown
+from emoray.hosts.openai_protocol import refusal_of, shown
 from emoray.hosts.refusals import refusal_kind
 from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome
 

@@ -18,17 +18,18 @@ from datetime import datetime, timedelta
 from math import inf
 from typing import Protocol
 
-from emoray.hosts import Ask, HostDown, Reply
-from emoray.hosts.asking import Guess
-from emoray.hosts.batch_book import BatchBook, NotedBatch
+from emoray.hosts.batch_budget import Purse
 from emoray.hosts.batch_lines import Parse, Result, Results, is_file, read
-from emoray.hosts.batch_purse import Purse
+from emoray.hosts.batch_record import BatchBook, NotedBatch
 from emoray.hosts.batch_told import Stage, Told, ToldFile, Wrong
-from emoray.hosts.chat import request_body, shown
 from emoray.hosts.hosted_api import hopeless_sentence
+from emoray.hosts.openai_protocol import request_body, shown
+from emoray.hosts.protocol import Ask, HostDown, Reply
 from emoray.hosts.refusals import refusal_kind
-from emoray.prices import price_of
-from emoray.spec import Account, Hosted, Retry
+from emoray.hosts.request_loop import Guess
+from emoray.spec.accounts import Account, Retry
+from emoray.spec.models import Hosted
+from emoray.spec.prices import price_of
 from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome
 
 LONGEST_POLL_S = 120.0

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
-from emoray.hosts.chat import shown
+from emoray.hosts.openai_protocol import shown
 
 
 class Stage(Enum):

@@ -15,7 +15,7 @@ from datetime import UTC, date, datetime, time
 from itertools import dropwhile, takewhile
 from typing import Any
 
-from emoray.hosts import HostDown
+from emoray.hosts.protocol import HostDown
 from emoray.hosts.weights import processor_template
 
 _PROBE, _OTHER = "kindly-sagacious-ostrich", "boldly-taciturn-heron"  # no template says these of itself

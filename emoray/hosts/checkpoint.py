@@ -25,10 +25,11 @@ from transformers import (
     AutoTokenizer,
 )
 
-from emoray.hosts import HostDown, hub
+from emoray.hosts import hub
 from emoray.hosts.chat_template import borrow_template
+from emoray.hosts.protocol import HostDown
 from emoray.hosts.weights import adapter_of, commit_of, unusual
-from emoray.spec import Local
+from emoray.spec.models import Local
 
 _FILES = "give a hub id, or a folder with config.json, the tokenizer and the weights"
 _INSTALL = "install what it names where the model runs"

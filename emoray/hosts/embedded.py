@@ -6,7 +6,7 @@ from datetime import date
 
 from emoray import embedded
 from emoray.hosts.transformers import TransformersHost
-from emoray.spec import Embedded, Local
+from emoray.spec.models import Embedded, Local
 
 
 class EmbeddedHost(TransformersHost):

@@ -27,21 +27,23 @@ import httpx2
 import openai
 from aiohttp.http_exceptions import ContentLengthError, HttpProcessingError, TransferEncodingError
 
-from emoray.governor import Governor
-from emoray.governor.headers import heard, until_reset_s
-from emoray.hosts import Ask, HostDown, Reply, access
+from emoray.hosts import access
 from emoray.hosts.access import Proxy, proxy_of
-from emoray.hosts.asking import Asking, Guess, Tried, spare_the_collector
 from emoray.hosts.belief import ALIKE
 from emoray.hosts.bodies import Garbled, in_utf8, unpacked
-from emoray.hosts.chat import KEY_HEADER, is_rehearsal, outcome_of, refusal_of, request_body, shown
+from emoray.hosts.openai_protocol import KEY_HEADER, is_rehearsal, outcome_of, refusal_of, request_body, shown
 from emoray.hosts.permits import Permits
+from emoray.hosts.protocol import Ask, HostDown, Reply
 from emoray.hosts.reasoning import tags_of
 from emoray.hosts.refusals import is_stream, told_to_wait_s
+from emoray.hosts.request_loop import Asking, Guess, Tried, spare_the_collector
 from emoray.hosts.tab import Tab
-from emoray.prices import price_of, unpriced
-from emoray.retry import retry_after_s, their_now
-from emoray.spec import Account, Hosted, Retry
+from emoray.rate_limits.headers import heard, until_reset_s
+from emoray.rate_limits.protocol import Governor
+from emoray.rate_limits.waits import retry_after_s, their_now
+from emoray.spec.accounts import Account, Retry
+from emoray.spec.models import Hosted
+from emoray.spec.prices import price_of, unpriced
 from emoray.study.outcomes import Failure, FailureKind, Outcome
 
 _NO_KEY = "no-key"  # the SDK wants one even for a server that does not

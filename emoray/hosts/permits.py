@@ -9,7 +9,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import NamedTuple
 
-from emoray.governor import SPEAK_S, Governor, Heard, Ledger, News, Want
+from emoray.rate_limits.protocol import SPEAK_S, Governor, Heard, Ledger, News, Want
 
 _SHORTEST_TURN_S = 0.04  # so a host calls the governor at most 25 times a second
 

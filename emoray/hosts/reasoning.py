@@ -24,7 +24,7 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any
 
-from emoray.spec import Local, Vllm
+from emoray.spec.models import Local, Vllm
 from emoray.study.outcomes import Failure, FailureKind
 
 _NAMES = (

@@ -13,7 +13,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, TypeGuard
 
-from emoray.retry import number, wait_s
+from emoray.rate_limits.waits import number, wait_s
 from emoray.study.outcomes import FailureKind, valid
 
 _BY_STATUS = {

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 
-from emoray.hosts import Ask, Reply
+from emoray.hosts.protocol import Ask, Reply
 from emoray.hosts.reasoning import no_answer, tags_of
-from emoray.spec import Scripted
+from emoray.spec.models import Scripted
 from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome
 
 _GROUP = 64  # asks that are answered together, at most

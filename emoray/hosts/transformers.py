@@ -21,13 +21,13 @@ from transformers import (
     LogitsProcessorList,
 )
 
-from emoray.hosts import Ask, HostDown, Reply
 from emoray.hosts.chat_template import ChatTemplate
 from emoray.hosts.checkpoint import load, reason_of
 from emoray.hosts.company import STEPS, Company, Thought, looks_ahead, tried
 from emoray.hosts.context import longest
+from emoray.hosts.protocol import Ask, HostDown, Reply
 from emoray.hosts.reasoning import Wording, no_answer, tags_of, unsettled
-from emoray.spec import Local
+from emoray.spec.models import Local
 from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome
 from emoray.study.sampling import NEUTRAL, BadDefaults, Settings, drawn, left_out, own
 

@@ -31,12 +31,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NoReturn
 
-from emoray.hosts import Ask, HostDown, Reply, hub
+from emoray.child_process import die_with
+from emoray.hosts import hub
 from emoray.hosts.chat_template import ChatTemplate, borrow_template
+from emoray.hosts.protocol import Ask, HostDown, Reply
 from emoray.hosts.reasoning import Wording, no_answer, tags_of, unsettled
 from emoray.hosts.weights import adapter_of, commit_of, unmerged
-from emoray.parent import die_with
-from emoray.spec import Vllm
+from emoray.spec.models import Vllm
 from emoray.study.endings import Ending, ending_of
 from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome
 from emoray.study.sampling import NEUTRAL, BadDefaults, Settings, drawn, left_out, own

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from emoray.spec import Local, ModelEntry, Vllm
+from emoray.spec.models import Local, ModelEntry, Vllm
 
 _FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken")
 _ADAPTER = "adapter_config.json"  # PEFT's

@@ -34,10 +34,11 @@ from emoray import embedded
 from emoray.hosts import hub
 from emoray.hosts.checkpoint import misfit
 from emoray.hosts.weights import adapter_of, commit_of, unmerged
-from emoray.readers import ReaderDown, Reading, onnx
+from emoray.readers import onnx
 from emoray.readers.failing import cause, first_line, is_failure
 from emoray.readers.padding import SIDES, UNPADDED, Piece, Way, known_ids, padded, padding_id
-from emoray.spec import GoEmotionsReader, RegressorReader
+from emoray.readers.protocol import ReaderDown, Reading
+from emoray.spec.readers import GoEmotionsReader, RegressorReader
 from emoray.study.scoring import UNREADABLE
 
 _log = logging.getLogger(__name__)

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from emoray.readers import ReaderDown, Reading
 from emoray.readers.encoder import Encoder, Outputs, averaged, numbers
-from emoray.spec import GoEmotionsReader
+from emoray.readers.protocol import ReaderDown, Reading
+from emoray.spec.readers import GoEmotionsReader
 from emoray.study.goemotions import LABELS, canonical_label, plain_label
 
 

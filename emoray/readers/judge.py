@@ -14,9 +14,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from emoray.hosts import Ask, Host, HostDown, OwnModel, Reply
-from emoray.readers import ReaderDown, Reading
-from emoray.spec import Hosted, JudgeReader, ModelEntry, Retry, SamplingSpec, Vllm
+from emoray.hosts.protocol import Ask, Host, HostDown, OwnModel, Reply
+from emoray.readers.protocol import ReaderDown, Reading
+from emoray.spec.accounts import Retry
+from emoray.spec.models import Hosted, ModelEntry, SamplingSpec, Vllm
+from emoray.spec.readers import JudgeReader
 from emoray.study import rubrics
 from emoray.study.circumplex import Affect
 from emoray.study.outcomes import Answer

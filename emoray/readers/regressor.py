@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from emoray.readers import ReaderDown, Reading
 from emoray.readers.encoder import Encoder, Outputs, averaged, numbers
-from emoray.spec import RegressorReader
+from emoray.readers.protocol import ReaderDown, Reading
+from emoray.spec.readers import RegressorReader
 from emoray.study.circumplex import Affect
 from emoray.study.goemotions import plain_label
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from emoray.readers import Reading
-from emoray.spec import ScriptedReader
+from emoray.readers.protocol import Reading
+from emoray.spec.readers import ScriptedReader
 from emoray.study.goemotions import LABELS
 
 

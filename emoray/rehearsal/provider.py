@@ -16,140 +16,36 @@ import os
 import sys
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections import deque
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Self
 
 from aiohttp import web
 
-from emoray.hosts import Ask, Host
-from emoray.hosts.chat import KEY_HEADER, REHEARSAL
-from emoray.rehearsal.batches import Batches, BatchManners
+from emoray.hosts.openai_protocol import KEY_HEADER, REHEARSAL
+from emoray.hosts.protocol import Ask, Host
+from emoray.rehearsal.batch_endpoint import Batches
+from emoray.rehearsal.behaviour import Body, Counters, Limit, Manners, Speaker
 from emoray.rehearsal.faults import Fault, Plan, storm
+from emoray.rehearsal.responses import (
+    HTML,
+    LINES,
+    STREAM,
+    UNUSABLE,
+    busy,
+    completion,
+    error,
+    most_tokens,
+    no_such_model,
+    page,
+    reset,
+    spoil,
+    tokens_of,
+)
 from emoray.study.outcomes import Answer
 
-Body = dict[str, Any]
-Speaker = Callable[[Body], Awaitable[str]]
-
-_LINES = (
-    "I could sing at the top of my lungs, the whole street is dancing with me!",
-    "My heart is pounding and I cannot wait for what comes next.",
-    "Everything is going well, and I am so glad that you asked.",
-    "I am at ease; the evening light on the wall is enough for me.",
-    "It is quiet here, and I have nowhere else to be.",
-    "I am tired, and my thoughts come slowly today.",
-    "Nothing seems worth the trouble any more.",
-    "I miss what is gone, and I do not know how to say it.",
-    "It weighs on me, and I wish that it were otherwise.",
-    "I dread what may come of this; my hands are shaking.",
-    "How dare they! I will not put up with this any longer.",
-    "What? I did not see that coming at all!",
-)
-_REFUSALS = (
-    "I'm sorry, but I can't help with that.",
-    "I cannot role-play emotional states, but I would be happy to talk about freedom in general.",
-    "As an AI language model, I don't have feelings or emotions.",
-    "I must decline to answer in that way.",
-)
 _TURNS = 20  # more than a request takes from the kernel to the counter
 _NO_LINE = frozenset({Fault.HANG, Fault.CUT_JSON})  # in a batch: expired, and half a line
-_STREAM = 'data: {"object":"chat.completion.chunk","choices":[{"delta":{"content":"I"}}]}\n\ndata: [DONE]\n\n'
-_UNUSABLE = frozenset(
-    {Fault.NO_CHOICES, Fault.EMPTY, Fault.NULL, Fault.FILTERED, Fault.THINK_CUT, Fault.ABORTED, Fault.ERROR_200}
-)
-_HALF = "\ud83d"  # of an emoji
-_HTML = "<!DOCTYPE html>\n<html><head><title>{0}</title></head><body><h1>{0}</h1><hr>nginx</body></html>\n"
-
-
-@dataclass(frozen=True)
-class Manners:
-    """How the provider behaves."""
-
-    plan: Plan = field(default_factory=Plan)
-    latency_s: float = 0.0
-    requests_per_minute: float | None = None
-    tokens_per_minute: float | None = None
-    burst_s: float = 1.0  # seconds' worth of a limit that may come at once
-    counts_reserved: bool = False  # tokens: prompt + max_tokens (as OpenAI admits) instead of what was used
-    tells_limits: bool = True  # x-ratelimit-* headers
-    retry_after_s: float = 0.05  # of the faults; a real limit says what it means
-    slow_s: float = 1.0
-    slots: int | None = None  # answers that are worked on at once; all others queue, also those nobody waits for now
-    models: tuple[str, ...] = ()  # none: every id is known
-    api_key: str | None = None  # any other is refused
-    batch_polls: int = 2  # a batch is done when it was asked for so often
-    batches: BatchManners = field(default_factory=BatchManners)
-
-
-@dataclass
-class Counters:
-    """What happened, by key of the cell ("" where the client sent none)."""
-
-    asked: Counter[str] = field(default_factory=Counter)
-    answered: Counter[str] = field(default_factory=Counter)  # whole, well-formed answers
-    statuses: Counter[int] = field(default_factory=Counter)
-    billed: list[tuple[str, int, int]] = field(default_factory=list)  # of each answer: key, tokens asked, tokens said
-    faults: Counter[str] = field(default_factory=Counter)
-    seconds: Counter[int] = field(default_factory=Counter)  # second since the start -> admitted requests
-    tokens: Counter[int] = field(default_factory=Counter)  # second since the start -> tokens admitted
-    in_flight: int = 0
-    peak_in_flight: int = 0
-
-    @property
-    def requests(self) -> int:
-        return self.asked.total()
-
-    def bill(self, key: str, answer: Body) -> None:
-        """Notes what an answer was charged for; one whose usage is odd on purpose is charged for nothing."""
-        usage = answer.get("usage") or {}
-        asked, said = usage.get("prompt_tokens"), usage.get("completion_tokens")
-        if type(asked) is type(said) is int:
-            self.billed.append((key, asked, said))
-
-    def as_json(self) -> Body:
-        """Sums; of the keys only how many there are, and the most often one was asked and answered."""
-        return {
-            "requests": self.requests,
-            "keys": len(self.asked),
-            "most_asked": max(self.asked.values(), default=0),
-            "answered": self.answered.total(),
-            "most_answered": max(self.answered.values(), default=0),
-            "statuses": {str(status): n for status, n in self.statuses.items()},
-            "faults": dict(self.faults),
-            "seconds": [self.seconds[s] for s in range(max(self.seconds, default=-1) + 1)],
-            "tokens": [self.tokens[s] for s in range(max(self.tokens, default=-1) + 1)],
-            "peak_in_flight": self.peak_in_flight,
-        }
-
-
-class _Limit:
-    """A provider's limit: so many per minute, `burst_s` seconds' worth at once."""
-
-    def __init__(self, per_minute: float, burst_s: float) -> None:
-        self.per_minute = per_minute
-        self._per_s = per_minute / 60.0
-        self._burst = max(1.0, self._per_s * burst_s)
-        self._level, self._at = self._burst, 0.0
-
-    def admits(self, units: float, now: float) -> bool:
-        self._level = min(self._burst, self._level + self._per_s * (now - self._at))
-        self._at = now
-        return self._level >= min(units, self._burst)
-
-    def take(self, units: float) -> None:
-        self._level -= units
-
-    def wait_s(self, units: float) -> float:
-        return max(0.0, (min(units, self._burst) - self._level) / self._per_s)
-
-    def headers(self, of: str) -> dict[str, str]:
-        return {
-            f"x-ratelimit-limit-{of}": f"{self.per_minute:.0f}",
-            f"x-ratelimit-remaining-{of}": str(max(0, int(self._level))),
-            f"x-ratelimit-reset-{of}": f"{max(0.0, self._burst - self._level) / self._per_s:.3f}s",
-        }
 
 
 async def _turns() -> None:
@@ -171,7 +67,7 @@ class Provider:
         self._host = host
         self._speak = speaker or self._scripted
         self._limits = {
-            of: _Limit(per_minute, self.manners.burst_s)
+            of: Limit(per_minute, self.manners.burst_s)
             for of, per_minute in (
                 ("requests", self.manners.requests_per_minute),
                 ("tokens", self.manners.tokens_per_minute),
@@ -277,22 +173,22 @@ class Provider:
         """401 where another key was sent than this server wants."""
         wanted = self.manners.api_key
         sent = request.headers.get("Authorization", "").removeprefix("Bearer ") or request.headers.get("api-key")
-        return _error(401, "Incorrect API key provided.", "invalid_api_key") if wanted not in (None, sent) else None
+        return error(401, "Incorrect API key provided.", "invalid_api_key") if wanted not in (None, sent) else None
 
     def _unknown_model(self, body: Body) -> web.Response | None:
         if self.manners.models and body.get("model") not in self.manners.models:
-            return _no_such_model(body)
+            return no_such_model(body)
         return None
 
     def _over_limit(self, body: Body, text: str) -> web.Response | None:
         now = time.monotonic() - self._began
-        said = _most_tokens(body) if self.manners.counts_reserved else None
-        used = _tokens(json.dumps(body["messages"])) + (said or _tokens(text))
+        said = most_tokens(body) if self.manners.counts_reserved else None
+        used = tokens_of(json.dumps(body["messages"])) + (said or tokens_of(text))
         costs = {"requests": 1.0, "tokens": float(used)}
         short = [of for of, limit in self._limits.items() if not limit.admits(costs[of], now)]
         if short:
             wait_s = max(self._limits[of].wait_s(costs[of]) for of in short)
-            return _busy(f"Rate limit reached on {short[0]} per min.", wait_s, self.limit_headers())
+            return busy(f"Rate limit reached on {short[0]} per min.", wait_s, self.limit_headers())
         for of, limit in self._limits.items():
             limit.take(costs[of])
         self.counters.seconds[int(now)] += 1
@@ -324,7 +220,7 @@ class Provider:
 
     async def _scripted(self, body: Body) -> str:
         draw = self.manners.plan.draw("line", f"{body.get('seed')} {body['messages']}")
-        return _LINES[int(draw * len(_LINES))]
+        return LINES[int(draw * len(LINES))]
 
     # ── the faults ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -338,7 +234,7 @@ class Provider:
             case Fault.SLOW_FIRST_BYTE:
                 await asyncio.sleep(self.manners.slow_s)
             case Fault.RESET:
-                return await _reset(request, json.dumps(good).encode())
+                return await reset(request, json.dumps(good).encode())
             case Fault.CUT_JSON:
                 whole = json.dumps(good).encode()
                 return self._ok(whole[: len(whole) // 2])
@@ -348,15 +244,15 @@ class Provider:
         error = self._error_of(fault, body)
         if error is not None:
             return error
-        _spoil(good, fault, self.manners.plan.draw("refusal", key))
-        if fault in _UNUSABLE:
+        spoil(good, fault, self.manners.plan.draw("refusal", key))
+        if fault in UNUSABLE:
             return self._ok(json.dumps(good).encode())
         return self._answer(key, good)
 
     async def line(self, body: Body, key: str, fault: Fault | None) -> tuple[int, Body | str]:
         """Status and body of one line of a batch; faults of the connection do not happen inside a batch."""
         if fault is Fault.OK_HTML:
-            return 200, _HTML.format("Welcome to the hotel network")
+            return 200, HTML.format("Welcome to the hotel network")
         error = self._error_of(fault, body) if fault is not None else None
         if error is not None and error.content_type == "application/json":
             return error.status, json.loads(error.body if isinstance(error.body, bytes) else b"{}")
@@ -364,8 +260,8 @@ class Provider:
             return 500, {"error": {"message": "internal error", "type": "server_error", "param": None, "code": None}}
         good = completion(body, await self._speak(body), key)
         if fault is not None:
-            _spoil(good, fault, self.manners.plan.draw("refusal", key))
-        self.counters.answered[key] += fault not in _UNUSABLE | _NO_LINE
+            spoil(good, fault, self.manners.plan.draw("refusal", key))
+        self.counters.answered[key] += fault not in UNUSABLE | _NO_LINE
         self.counters.bill(key, good)
         return 200, good
 
@@ -373,51 +269,37 @@ class Provider:
         after = self.manners.retry_after_s
         match fault:
             case Fault.BUSY:
-                return _busy("Rate limit reached.", after, self.limit_headers())
+                return busy("Rate limit reached.", after, self.limit_headers())
             case Fault.BUSY_SILENT:
-                return _busy("Rate limit reached.", None, {})
+                return busy("Rate limit reached.", None, {})
             case Fault.ERROR_HTML:
-                return _page(500, "500 Internal Server Error")
+                return page(500, "500 Internal Server Error")
             case Fault.GATEWAY_HTML:
-                return _page(502, "502 Bad Gateway")
+                return page(502, "502 Bad Gateway")
             case Fault.UNAVAILABLE:
-                return _error(503, "The engine is currently overloaded, please try again later.", None)
+                return error(503, "The engine is currently overloaded, please try again later.", None)
             case Fault.OK_HTML:
-                return _page(200, "Welcome to the hotel network")
+                return page(200, "Welcome to the hotel network")
             case Fault.FILTERED_400:
-                return _error(400, "The response was filtered.", "content_filter")
+                return error(400, "The response was filtered.", "content_filter")
             case Fault.BAD_REQUEST:
-                return _error(400, "Unsupported value: 'temperature'.", "unsupported_value")
+                return error(400, "Unsupported value: 'temperature'.", "unsupported_value")
             case Fault.CONTEXT_LENGTH:
-                return _error(400, "This model's maximum context length is 8192 tokens.", "context_length_exceeded")
+                return error(400, "This model's maximum context length is 8192 tokens.", "context_length_exceeded")
             case Fault.NO_SUCH_MODEL:
-                return _no_such_model(body)
+                return no_such_model(body)
             case Fault.AUTH:
-                return _error(401, "Incorrect API key provided.", "invalid_api_key")
+                return error(401, "Incorrect API key provided.", "invalid_api_key")
             case Fault.MODERATED:
                 flagged = {"reasons": ["violence"], "flagged_input": "…", "provider_name": "rehearsal"}
                 error = {"code": 403, "message": "Your input was flagged.", "metadata": flagged}
                 return web.json_response({"error": error}, status=403)
             case Fault.STREAM:
-                return web.Response(text=_STREAM, content_type="text/event-stream")
+                return web.Response(text=STREAM, content_type="text/event-stream")
             case Fault.QUOTA:
-                return _error(429, "You exceeded your current quota.", "insufficient_quota", kind="insufficient_quota")
+                return error(429, "You exceeded your current quota.", "insufficient_quota", kind="insufficient_quota")
             case _:
                 return None
-
-
-def completion(body: Body, text: str, key: str) -> Body:
-    """A well-formed answer to a request."""
-    prompt, said = _tokens(json.dumps(body["messages"])), _tokens(text)
-    return {
-        "id": f"chatcmpl-{key[:24] or 'rehearsal'}",
-        "object": "chat.completion",
-        "created": int(time.time()),
-        "model": f"{body['model']}-rehearsal",
-        "system_fingerprint": "fp_rehearsal",
-        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}],
-        "usage": {"prompt_tokens": prompt, "completion_tokens": said, "total_tokens": prompt + said},
-    }
 
 
 def speaker_of(host: Host) -> Speaker:
@@ -430,94 +312,13 @@ def speaker_of(host: Host) -> Speaker:
             int(body.get("seed") or 0),
             body.get("temperature"),
             body.get("top_p"),
-            _most_tokens(body),
+            most_tokens(body),
         )
         replies = await asyncio.to_thread(lambda: list(host.generate([ask])))
         outcome = replies[0].outcome
         return outcome.text if isinstance(outcome, Answer) else ""
 
     return speak
-
-
-def _spoil(answer: Body, fault: Fault, draw: float) -> None:
-    choice = answer["choices"][0]
-    match fault:
-        case Fault.NO_CHOICES:
-            answer["choices"] = []
-        case Fault.EMPTY:
-            choice["message"]["content"] = ""
-        case Fault.NULL:
-            choice["message"]["content"] = None
-        case Fault.REFUSAL:
-            choice["message"]["content"] = _REFUSALS[int(draw * len(_REFUSALS))]
-        case Fault.LENGTH:
-            choice["finish_reason"] = "length"
-        case Fault.FILTERED:
-            choice["message"]["content"], choice["finish_reason"] = None, "content_filter"
-        case Fault.WRONG_MODEL:
-            answer["model"] = "some-other-model"
-        case Fault.SURROGATE:
-            choice["message"]["content"] += _HALF
-            answer["model"] += _HALF
-            choice["finish_reason"] += _HALF
-        case Fault.ODD_USAGE:
-            usage = answer["usage"]
-            answer["usage"] = {
-                "prompt_tokens": float(usage["prompt_tokens"]),
-                "completion_tokens": str(usage["completion_tokens"]),
-                "total_tokens": True,
-            }
-        case Fault.THINK:
-            choice["message"]["content"] = f"<think>\nHow would that feel?\n</think>\n\n{choice['message']['content']}"
-        case Fault.THINK_CUT:
-            choice["message"]["content"] = f"<think>\nHow would that feel? {choice['message']['content']}"
-            choice["finish_reason"] = "length"
-        case Fault.ABORTED:
-            choice["finish_reason"] = "abort"
-        case Fault.ERROR_200:
-            answer.clear()
-            answer["error"] = {"message": "Provider returned error", "code": 503}
-        case _:
-            pass
-
-
-async def _reset(request: web.Request, whole: bytes) -> web.StreamResponse:
-    response = web.StreamResponse(headers={"Content-Type": "application/json", "Content-Length": str(len(whole))})
-    await response.prepare(request)
-    await response.write(whole[: len(whole) // 2])
-    if request.transport is not None:
-        request.transport.abort()
-    return response
-
-
-def _tokens(text: str) -> int:
-    return max(1, -(-len(text) // 4))
-
-
-def _most_tokens(body: Body) -> int | None:
-    return body.get("max_tokens") or body.get("max_completion_tokens")
-
-
-def _page(status: int, title: str) -> web.Response:
-    return web.Response(status=status, text=_HTML.format(title), content_type="text/html")
-
-
-def _error(status: int, message: str, code: str | None, kind: str = "invalid_request_error") -> web.Response:
-    error = {"message": message, "type": kind, "param": None, "code": code}
-    return web.json_response({"error": error}, status=status)
-
-
-def _no_such_model(body: Body) -> web.Response:
-    return _error(404, f"The model `{body.get('model')}` does not exist.", "model_not_found")
-
-
-def _busy(message: str, after_s: float | None, headers: Mapping[str, str]) -> web.Response:
-    response = _error(429, message, "rate_limit_exceeded", kind="requests")
-    response.headers.update(headers)
-    if after_s is not None:
-        response.headers["retry-after"] = str(max(1, round(after_s + 0.5)))
-        response.headers["retry-after-ms"] = str(max(1, round(after_s * 1000)))
-    return response
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -555,7 +356,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def _embedded() -> Speaker:
     from emoray.hosts.embedded import EmbeddedHost
-    from emoray.spec import Embedded
+    from emoray.spec.models import Embedded
 
     return speaker_of(EmbeddedHost(Embedded(host="embedded", name="embedded")))
 

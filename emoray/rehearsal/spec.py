@@ -10,22 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from emoray.prices import price_of
-from emoray.spec import (
-    Account,
-    Embedded,
-    GoEmotionsReader,
-    Hosted,
-    Local,
-    ModelEntry,
-    ReaderEntry,
-    RegressorReader,
-    Rehearsed,
-    Scripted,
-    ScriptedReader,
-    Spec,
-    Vllm,
-)
+from emoray.spec.accounts import Account
+from emoray.spec.document import Spec
+from emoray.spec.models import Embedded, Hosted, Local, ModelEntry, Rehearsed, Scripted, Vllm
+from emoray.spec.prices import price_of
+from emoray.spec.readers import GoEmotionsReader, ReaderEntry, RegressorReader, ScriptedReader
 from emoray.study.goemotions import shipped_maps
 
 ENGINES = "engines"  # the provider of everything that is not behind an account

@@ -10,9 +10,9 @@ from typing import Any
 
 from emoray.analysis.calibration import HumanReads
 from emoray.printable import printable
-from emoray.report import figures, page, tables, words
+from emoray.report import figures, page, phrasing, tables
+from emoray.report.read_run import Rows, Source
 from emoray.report.shown import READERS
-from emoray.report.source import Rows, Source
 from emoray.report.summary import ModelSummary, Settings, Summary, Unusable, summarize
 from emoray.report.tables import terminal_table
 from emoray.study.goemotions import LabelMap, label_map, label_map_from
@@ -34,7 +34,7 @@ def write_report(
     """
     settings = settings or chosen(source.manifest() or {})
     summary = replace(summarize(source, settings), lost_usd=lost_usd or {})
-    write("summary.json", _encoded({"headline": words.headline(summary), **summary.as_json()}))
+    write("summary.json", _encoded({"headline": phrasing.headline(summary), **summary.as_json()}))
     for table in tables.tables(summary):
         write(f"tables/{table.name}.csv", tables.as_csv(table).encode())
         write(f"tables/{table.name}.tex", printable(tables.as_latex(table)).encode())

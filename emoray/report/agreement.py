@@ -19,12 +19,12 @@ from emoray.analysis.agreement import (
     rank_agreement,
     surviving_share,
 )
-from emoray.analysis.claims import Claim, claims
 from emoray.analysis.concord import direction_alpha, order_interval, order_p
 from emoray.analysis.intervals import Interval
+from emoray.analysis.paper_claims import Claim, claims
 from emoray.analysis.summaries import moments
 from emoray.analysis.tally import Tally
-from emoray.report.source import SAMPLE, Sampled
+from emoray.report.read_run import SAMPLE, Sampled
 from emoray.study.circumplex import Array
 
 ALL = "all models"

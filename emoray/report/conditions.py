@@ -9,7 +9,7 @@ from emoray.analysis.calibration import OnHumanText
 from emoray.analysis.intervals import Interval
 from emoray.analysis.summaries import Group, GroupAxis, moments, overall
 from emoray.analysis.tally import Axis, Tally
-from emoray.report.source import under
+from emoray.report.read_run import under
 from emoray.study.conditions import Condition
 from emoray.study.goemotions import LabelMap
 from emoray.study.scoring import RefusalRule

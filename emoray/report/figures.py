@@ -36,9 +36,9 @@ from emoray.analysis.intervals import question_means
 from emoray.analysis.summaries import ceilings
 from emoray.report import colours
 from emoray.report.colours import CEILING, FAINT, INK, MUTED, PAPER
-from emoray.report.night import Night
+from emoray.report.phrasing import number, ordinal, with_interval
 from emoray.report.summary import Design, ModelSummary, State, Summary
-from emoray.report.words import number, ordinal, with_interval
+from emoray.report.timeline import Night
 from emoray.study import russell
 from emoray.study.circumplex import Affect, Array
 from emoray.study.goemotions import LabelMap

@@ -10,9 +10,9 @@ from emoray.analysis.planning import labels_half_width
 from emoray.analysis.summaries import moments, whole
 from emoray.analysis.variance import Parts
 from emoray.report.conditions import focus, has
-from emoray.report.source import Source, felt, under
-from emoray.report.words import number
-from emoray.rows import OtherLabels
+from emoray.report.phrasing import number
+from emoray.report.read_run import Source, felt, under
+from emoray.run_folder.columns import OtherLabels
 from emoray.study.conditions import Condition
 from emoray.study.goemotions import LabelMap
 from emoray.study.scoring import Rules

@@ -19,11 +19,7 @@ from emoray.analysis.summaries import Group, GroupAxis
 from emoray.printable import printable
 from emoray.refusals import judged
 from emoray.report import colours, figures, sections
-from emoray.report.shown import EXAMPLES, MODELS, READERS, ROWS, Shown, more, panels_each, shown
-from emoray.report.source import Example
-from emoray.report.summary import Comparison, ModelSummary, Scores, Summary
-from emoray.report.tables import level_name, of_ceiling, of_human
-from emoray.report.words import (
+from emoray.report.phrasing import (
     UNKNOWN,
     condition,
     count,
@@ -43,6 +39,10 @@ from emoray.report.words import (
     with_bounds,
     with_interval,
 )
+from emoray.report.read_run import Example
+from emoray.report.shown import EXAMPLES, MODELS, READERS, ROWS, Shown, more, panels_each, shown
+from emoray.report.summary import Comparison, ModelSummary, Scores, Summary
+from emoray.report.tables import level_name, of_ceiling, of_human
 from emoray.study import paper, russell
 from emoray.study.sampling import ASKED, NEUTRAL
 

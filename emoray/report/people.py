@@ -11,7 +11,7 @@ from emoray.analysis.additive import Additive, one_line
 from emoray.analysis.concord import direction_alpha
 from emoray.analysis.correction import Labelled
 from emoray.analysis.intervals import Interval, padded
-from emoray.report.source import HumanRead
+from emoray.report.read_run import HumanRead
 from emoray.study.circumplex import Affect, cosines
 from emoray.study.ratings import Label, Rating, ratings
 from emoray.study.scoring import RefusalRule, Rules

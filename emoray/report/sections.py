@@ -9,25 +9,14 @@ from typing import Any
 
 from markupsafe import Markup
 
-from emoray.analysis.claims import Claim
 from emoray.analysis.drift import Change
+from emoray.analysis.paper_claims import Claim
 from emoray.analysis.planning import enough_repetitions, half_width
 from emoray.analysis.summaries import Group
 from emoray.analysis.variance import Parts
 from emoray.report import figures
 from emoray.report.agreement import ALL, Agreement
-from emoray.report.night import Night
-from emoray.report.shown import PANELS_EACH, READERS, ROWS, Shown, more, shown
-from emoray.report.summary import Settings, Summary
-from emoray.report.tables import (
-    level_name,
-    said_conditions,
-    said_correction,
-    said_drift,
-    said_pair,
-    said_refusals,
-)
-from emoray.report.words import (
+from emoray.report.phrasing import (
     UNKNOWN,
     alone,
     count,
@@ -49,8 +38,19 @@ from emoray.report.words import (
     time_sentence,
     with_interval,
 )
-from emoray.report.words import agreement as agreement_sentence
-from emoray.report.words import refusals as refusal
+from emoray.report.phrasing import agreement as agreement_sentence
+from emoray.report.phrasing import refusals as refusal
+from emoray.report.shown import PANELS_EACH, READERS, ROWS, Shown, more, shown
+from emoray.report.summary import Settings, Summary
+from emoray.report.tables import (
+    level_name,
+    said_conditions,
+    said_correction,
+    said_drift,
+    said_pair,
+    said_refusals,
+)
+from emoray.report.timeline import Night
 
 _VERDICTS = {"yes": "yes", "no": "no", "open": "open", "unknown": "–"}
 _SEEN_BY = {"canaries": "canaries", "cells": "all cells"}

@@ -12,10 +12,10 @@ import numpy as np
 import emoray
 from emoray.analysis.agreement import Conclusion
 from emoray.analysis.calibration import HumanReads, OnHumanText, on_human_text
-from emoray.analysis.claims import Claim
 from emoray.analysis.correction import Corrected, Labelled, corrected_differences, corrected_questions
 from emoray.analysis.intervals import Interval
 from emoray.analysis.paired import Difference, differences
+from emoray.analysis.paper_claims import Claim
 from emoray.analysis.summaries import (
     AXES,
     Group,
@@ -45,11 +45,11 @@ from emoray.report.conditions import (
 from emoray.report.directions import Directions, directions
 from emoray.report.looks import Looks, looks_of
 from emoray.report.maps import ByMap, by_maps
-from emoray.report.night import Night, Watched, night, one_family, round_width
 from emoray.report.order import Ranked, ranked
 from emoray.report.people import Raters, labelled_of, raters_of
-from emoray.report.source import Closely, Example, Felt, Said, Source, felt, said, under
-from emoray.rows import ANSWERED, OtherLabels
+from emoray.report.read_run import Closely, Example, Felt, Said, Source, felt, said, under
+from emoray.report.timeline import Night, Watched, night, one_family, round_width
+from emoray.run_folder.columns import ANSWERED, OtherLabels
 from emoray.study import families, prompts
 from emoray.study.circumplex import Array
 from emoray.study.conditions import Condition, controls_of, headline_of

@@ -17,8 +17,7 @@ from emoray.analysis.simultaneous import Rank
 from emoray.analysis.summaries import Group
 from emoray.report.agreement import Agreement
 from emoray.report.conditions import Weighed
-from emoray.report.summary import Comparison, ModelSummary, Scores, Summary, exact
-from emoray.report.words import (
+from emoray.report.phrasing import (
     condition,
     count,
     counted,
@@ -35,6 +34,7 @@ from emoray.report.words import (
     standing,
     with_interval,
 )
+from emoray.report.summary import Comparison, ModelSummary, Scores, Summary, exact
 
 Cell = str | int | float | None
 WIDTH = 100  # columns of a terminal

@@ -7,7 +7,6 @@ import logging
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,32 +20,19 @@ from ray.exceptions import RayError
 from ray.experimental.internal_kv import _internal_kv_get
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from emoray import spill
-from emoray.spec import (
-    Embedded,
-    Hosted,
-    JudgeReader,
-    Local,
-    ModelEntry,
-    ReaderEntry,
-    Rehearsed,
-    Scripted,
-    Spec,
-    SpecError,
-    Vllm,
-)
-from emoray.spill import TakenIn
-from emoray.store import RunFolder, StoreError, leave_mark, missing_mark, probe
-from emoray.stream import placement
+from emoray.run_folder import spill
+from emoray.run_folder.errors import StoreError
+from emoray.run_folder.folder import RunFolder
+from emoray.run_folder.probe import leave_mark, missing_mark, probe
+from emoray.run_folder.spill import TakenIn
+from emoray.scheduling import packing
+from emoray.scheduling.resources import Bundle, Node
+from emoray.spec.base import SpecError
+from emoray.spec.document import Spec
+from emoray.spec.models import ModelEntry
 from emoray.stream.cause import sentence
 from emoray.stream.entrance import enter
-from emoray.stream.placement import Bundle, Crew, Node
 
-_ENGINE_ROWS = 16  # rows that travel to an engine together
-_MANY = 1000  # rows in a block where answers come at once
-_LEAST_CALLS = 4  # one or two blocks are being asked, as many wait for the disk
-_MANY_CALLS = 16  # where a block is answered in less time than a commit, or a hitch of the disk, takes
-_LISTENER_CALLS = 32  # two are being read; the others wait to be read together, or for the disk: blocks can be small
 _ACCELERATOR = "accelerator_type:"
 _AGAIN_S = 5.0  # as often as an autoscaler looks
 _RAYS_OWN = {"CPU", "GPU", "memory", "object_store_memory"}
@@ -55,56 +41,12 @@ _RAYS_OWN = {"CPU", "GPU", "memory", "object_store_memory"}
 Capacity = Callable[[], Sequence[Node]]  # what the cluster has now
 
 
-@dataclass(frozen=True)
-class Pool:
-    """The actors of a kind, and how they are fed."""
-
-    crew: Crew
-    block_rows: int  # rows that travel together
-    calls: int  # blocks that one actor works on at once
-
-
-def speakers(entry: ModelEntry, nodes: Sequence[Node] = ()) -> Pool:
-    """The pool of a model's speakers."""
-    crew = placement.speakers(entry, nodes)
-    match entry:
-        case Embedded() | Local():
-            return Pool(crew, entry.batch_size, _LEAST_CALLS)
-        case Vllm():
-            calls = _calls(entry.max_num_seqs, _ENGINE_ROWS)  # a block waits for its longest answer: most of it is done
-            return Pool(crew, _ENGINE_ROWS, calls)
-        case Scripted():
-            rows = _in_a_while(entry.in_flight, entry.latency_s) if entry.latency_s else 4 * _MANY
-            return Pool(crew, rows, max(_MANY_CALLS, _calls(entry.in_flight, rows)))
-        case Hosted(host="batch_api"):
-            return Pool(crew, 50_000, 1)  # the more asks come together, the fewer batches
-        case Rehearsed() | Hosted():
-            rows = max(1, entry.in_flight // 8)
-            return Pool(crew, rows, _calls(entry.in_flight, rows))
-
-
-def _in_a_while(in_flight: int, latency_s: float) -> int:
-    """Rows that are answered in a tenth of a second, within bounds: fewer would cost more to carry than to ask."""
-    return min(_MANY, max(1, in_flight // 8, int(in_flight * 0.1 / latency_s)))
-
-
-def _calls(in_flight: int, rows: int) -> int:
-    """Blocks at once that keep a host full while as many again and more wait for the disk and for Ray."""
-    return max(_LEAST_CALLS, -(-6 * in_flight // rows))
-
-
-def listeners(entry: ReaderEntry, nodes: Sequence[Node] = ()) -> Pool:
-    """The pool of a reader's listeners; blocks come as the speakers made them. A judge is a speaker that listens."""
-    calls = speakers(entry.model).calls if isinstance(entry, JudgeReader) else _LISTENER_CALLS
-    return Pool(placement.listeners(entry, nodes), 0, calls)
-
-
 def check(spec: Spec, model: ModelEntry | None, nodes: Sequence[Node]) -> None:
     """SpecError where a lane can never run: Ray itself would wait for it for ever, silently.
 
     A cluster that grows may have tomorrow what it has not today: there a lane waits, and `status` says for what.
     """
-    sentence = placement.refusal(model, spec.readers, nodes)
+    sentence = packing.refusal(model, spec.readers, nodes)
     if sentence and not grows():
         raise SpecError(sentence)
 

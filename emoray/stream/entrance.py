@@ -29,7 +29,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from emoray import __version__
 from emoray.exit_codes import WRONG
 from emoray.home import PATH
-from emoray.spec import SpecError
+from emoray.spec.base import SpecError
 from emoray.stream import left_behind
 from emoray.stream.cause import sentence
 
@@ -333,7 +333,7 @@ def _look() -> Callable[[], tuple[str, str]]:
 
     def look() -> tuple[str, str]:
         try:
-            import emoray.stream.actors
+            import emoray.stream.generate
         except Exception as wrong:
             return "", f"no emoray that works ({type(wrong).__name__}: {wrong})"
         return emoray.__version__, f"emoray {emoray.__version__} from {emoray.__file__}"

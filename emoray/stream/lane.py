@@ -17,34 +17,31 @@ from ray.data import Dataset
 from ray.data.exceptions import SystemException
 from ray.exceptions import RayError, RayTaskError, UserCodeException
 
-from emoray import manifest, rows
-from emoray.compact import compact_apart
-from emoray.spec import (
-    Embedded,
-    GoEmotionsReader,
-    JudgeReader,
-    Local,
-    ModelEntry,
-    ReaderEntry,
-    RegressorReader,
-    Study,
-    Vllm,
-    label_map_of,
-)
-from emoray.store import Part, RunFolder, StoreError, leave_mark
-from emoray.stream import cluster, keys
-from emoray.stream.actors import Listener, Speaker, Work
+from emoray.run_folder import columns, manifest
+from emoray.run_folder.compaction import compact_apart
+from emoray.run_folder.errors import StoreError
+from emoray.run_folder.folder import RunFolder
+from emoray.run_folder.partition import Part
+from emoray.run_folder.probe import leave_mark
+from emoray.run_folder.tabs import book, judges_with_tabs, lost_usd
+from emoray.scheduling.demand import demand
+from emoray.scheduling.resources import Demand, Grant, Node
+from emoray.spec.models import Embedded, Local, ModelEntry, Vllm
+from emoray.spec.readers import GoEmotionsReader, JudgeReader, ReaderEntry, RegressorReader, label_map_of
+from emoray.spec.study import Study
+from emoray.stream import cluster, settled_keys
+from emoray.stream.accounts import means_of
+from emoray.stream.actor_context import Work
+from emoray.stream.actor_pool import Staff
 from emoray.stream.cause import sentence as _sentence
-from emoray.stream.drain import drain
-from emoray.stream.keys import Known, known
-from emoray.stream.ledger import Tally, open_ledger
-from emoray.stream.means import means_of
-from emoray.stream.placement import Demand, Grant, Node, demand
-from emoray.stream.source import AnswersSource, GridSource
-from emoray.stream.staff import Staff
+from emoray.stream.consume import drain
+from emoray.stream.datasources import AnswersSource, GridSource
+from emoray.stream.generate import Speaker
+from emoray.stream.lane_state import Tally, open_ledger
+from emoray.stream.read import Listener
+from emoray.stream.settled_keys import Known, known
 from emoray.study.prompts import prompts
 from emoray.study.scoring import Rules
-from emoray.tabs import book, judges_with_tabs, lost_usd
 
 _log = logging.getLogger(__name__)
 _PASSES = 3  # over what is owed: more than one only where Ray lost blocks, or gave up
@@ -154,21 +151,21 @@ class Lane:
 
     def _owes(self, answered: Known) -> int:
         """How many cells have no answer yet."""
-        return keys.owed(self._grid, self.cells, answered)
+        return settled_keys.owed(self._grid, self.cells, answered)
 
     def look(self) -> int:
         """Notes how many cells have an answer before the lane begins."""
         answered = known(self._answers)
         self.settled_before = answered.count
         if (self._run.manifest() or {}).get("extended"):  # then the folder holds answers of other cells as well
-            self.settled_before = len(self._grid) - keys.owed(self._grid, len(self._grid), answered)
+            self.settled_before = len(self._grid) - settled_keys.owed(self._grid, len(self._grid), answered)
         if answered.count >= self.cells and not self._owes(answered):
             self._speaks = False
         return self.settled_before
 
     def spent(self) -> dict[str, float]:
         """Tokens and US dollars that the model's rows in the folder cost, in all attempts."""
-        said, read = keys.spent(self._answers), [keys.spent(part) for part in self._judged]
+        said, read = settled_keys.spent(self._answers), [settled_keys.spent(part) for part in self._judged]
         return {
             "prompt_tokens": said.prompt_tokens,
             "completion_tokens": said.completion_tokens,
@@ -184,7 +181,7 @@ class Lane:
     def left(self) -> int:
         """What is left to do: cells without an answer, or answers that some reader has not read."""
         answered = known(self._answers)
-        unread = max(keys.unread(answered, self._read_by(reader)) for reader in self._study.spec.readers)
+        unread = max(settled_keys.unread(answered, self._read_by(reader)) for reader in self._study.spec.readers)
         return max(self._owes(answered), unread) if self._asks else unread
 
     @property
@@ -204,7 +201,7 @@ class Lane:
         for reader in self._study.spec.readers:
             for left in reversed(range(_PASSES)):
                 read = self._read_by(reader)
-                if self._closed or not keys.unread(answered, read):
+                if self._closed or not settled_keys.unread(answered, read):
                     break
                 source = AnswersSource(self._answers, read.settled, self.ledger, self._listened(reader))
                 heard = self._heard(_read(source, 1), [reader], careful=True)
@@ -218,7 +215,7 @@ class Lane:
                 return
             self.ledger.another_pass.remote()
             before = self.tally()
-            sample = rows.asked(list(prompts(self._grid, 0, self._pool.block_rows)))
+            sample = columns.asked(list(prompts(self._grid, 0, self._pool.block_rows)))
             whole = _went_through(self._stream(answered), sample.nbytes, left)
             now = self.tally()
             if now.stopping or now.down or (whole and now.settled - before.settled >= now.owed - before.owed):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from emoray.home import environment, module
-from emoray.stream.nodes import command_of
+from emoray.processes import command_of
 
 _SCRIPT = "agent.py"  # before it calls itself otherwise
 _TITLES = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")

@@ -9,8 +9,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from emoray.spill import Spill
-from emoray.store import Part, RunFolder, StoreError
+from emoray.run_folder.errors import StoreError
+from emoray.run_folder.folder import RunFolder
+from emoray.run_folder.partition import Part
+from emoray.run_folder.spill import Spill
 
 _PRICES = ("read_cost_usd", "cost_usd")  # of a reading; of an answer
 

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import ray
 
+from emoray.processes import command_of
 from emoray.stream.entrance import host_and_port
-from emoray.stream.nodes import command_of
 
 _EVERY_S = 0.25
 _PATIENCE = "gcs_rpc_server_reconnect_timeout_s"  # as long Ray does without the head of its cluster, before it ends

@@ -26,10 +26,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from emoray.governor.local import LocalGovernor
-from emoray.hosts import Ask
 from emoray.hosts.hosted_api import HostedApi
-from emoray.spec import Account, Hosted, Retry
+from emoray.hosts.protocol import Ask
+from emoray.rate_limits.local import LocalGovernor
+from emoray.spec.accounts import Account, Retry
+from emoray.spec.models import Hosted
 
 IN_FLIGHT = 256
 LATENCY_S = 0.05
@@ -296,7 +297,7 @@ def _run_job(base_url: str, address: str, actors: int, seconds: float, stated: d
     """A driver of its own: the actors of one job, which share the account's governor with every other job."""
     import ray
 
-    from emoray.stream.governor_actor import account_governor
+    from emoray.stream.limiter_actor import account_governor
 
     ray.init(address=address, log_to_driver=False, configure_logging=False, namespace=f"job-{os.getpid()}")
     account = Account.model_validate({"base_url": base_url, **stated})

@@ -14,7 +14,8 @@ import textwrap
 import time
 from pathlib import Path
 
-from emoray.rehearsal.provider import Manners, Provider
+from emoray.rehearsal.behaviour import Manners
+from emoray.rehearsal.provider import Provider
 
 _PATIENCE_S = 180.0
 _RAY = """

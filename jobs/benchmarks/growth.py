@@ -15,16 +15,17 @@ from dataclasses import dataclass
 
 from benchmarks import report as report_benchmark
 from benchmarks import stream as stream_benchmark
-from emoray import journal
-from emoray.compact import compact
-from emoray.governor import Ledger, Limits, News, Want
 from emoray.hosts.permits import _SHORTEST_TURN_S
+from emoray.rate_limits.protocol import Ledger, Limits, News, Want
 from emoray.report import into, write_report
-from emoray.resume import Settled, owed
-from emoray.store import Part, RunFolder
+from emoray.run_folder import journal
+from emoray.run_folder.census import Settled, owed
+from emoray.run_folder.compaction import compact
+from emoray.run_folder.folder import RunFolder
+from emoray.run_folder.partition import Part
 from emoray.stream import cluster
-from emoray.stream.actors import _COMMIT_S
-from emoray.stream.governor_actor import SharedGovernor
+from emoray.stream.actor_context import COMMIT_S
+from emoray.stream.limiter_actor import SharedGovernor
 from emoray.study.prompts import prompts
 
 SIZES = (10**4, 10**6, 10**8, 10**9)
@@ -168,7 +169,7 @@ def _lease_s(calls: int = 2_000, at_once: int = 32) -> float:
 
 def _journal(cells: float) -> tuple[float, float]:
     """(files that stand at the end, requests made) of actors that write for a night, under journal.py's rules."""
-    writes = min(cells, _ACTORS * _NIGHT_S / (_PUT_S + journal.pause_s(_PUT_S, _COMMIT_S)))
+    writes = min(cells, _ACTORS * _NIGHT_S / (_PUT_S + journal.pause_s(_PUT_S, COMMIT_S)))
     standing, requests, level = 0.0, writes, writes / _ACTORS
     while level >= 1:  # per actor: sixty files of a level become one of the next
         merged = level // journal._MERGE

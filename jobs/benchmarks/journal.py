@@ -15,9 +15,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from emoray import rows
-from emoray.journal import Journal
-from emoray.store import RunFolder
+from emoray.run_folder import columns
+from emoray.run_folder.folder import RunFolder
+from emoray.run_folder.journal import Journal
 
 
 def run(tables: int = 40, rows_each: int = 1000, words: int = 80) -> dict[str, float]:
@@ -36,7 +36,7 @@ def _rate(tables: list[pa.Table], write: Callable[[list[pa.Table], str], None]) 
 
 def _by_journal(tables: list[pa.Table], place: str) -> None:
     part = RunFolder(place).answers("m")
-    with Journal(part, "actor", schema=rows.SAID) as journal:
+    with Journal(part, "actor", schema=columns.SAID) as journal:
         for durable in [journal.append(table) for table in tables]:
             durable.result()
 
@@ -54,7 +54,7 @@ def _table(number: int, length: int, text: str) -> pa.Table:
     given = {
         "key": [f"{number:08x}{row:024x}" for row in range(length)],
         "answer": [f"{row} {text}" for row in range(length)],
-        "outcome": [rows.ANSWERED] * length,
+        "outcome": [columns.ANSWERED] * length,
     }
-    arrays = [pa.array(given.get(field.name, [None] * length), field.type) for field in rows.SAID]
-    return pa.table(arrays, schema=rows.SAID)
+    arrays = [pa.array(given.get(field.name, [None] * length), field.type) for field in columns.SAID]
+    return pa.table(arrays, schema=columns.SAID)

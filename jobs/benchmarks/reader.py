@@ -41,13 +41,14 @@ from transformers import (
     pipeline,
 )
 
-from emoray import manifest
 from emoray.readers.encoder import tokenizer_threads
-from emoray.spec import Study, parse
-from emoray.store import RunFolder
+from emoray.run_folder import manifest
+from emoray.run_folder.folder import RunFolder
+from emoray.scheduling.resources import Node
+from emoray.spec.load import parse
+from emoray.spec.study import Study
 from emoray.stream import cluster
-from emoray.stream.conduct import Conductor
-from emoray.stream.placement import Node
+from emoray.stream.driver import Conductor
 from emoray.study.goemotions import LABELS
 
 _WORDS = 30_000  # of the vocabulary

@@ -23,11 +23,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from emoray import embedded
-from emoray import rows as columns
-from emoray.readers import Reading
+from emoray.readers.protocol import Reading
 from emoray.report import into, write_report
-from emoray.resume import hexes
-from emoray.store import Name, Part, RunFolder, writer
+from emoray.run_folder import columns
+from emoray.run_folder.census import hexes
+from emoray.run_folder.file_names import Name
+from emoray.run_folder.folder import RunFolder
+from emoray.run_folder.parquet import writer
+from emoray.run_folder.partition import Part
 from emoray.study import prompts
 from emoray.study.circumplex import around_the_circle
 from emoray.study.experiment import Experiment, Model, State

@@ -19,9 +19,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from emoray import rows as columns
-from emoray.resume import hexes
-from emoray.store import Name, Part, RunFolder, writer
+from emoray.run_folder import columns
+from emoray.run_folder.census import hexes
+from emoray.run_folder.file_names import Name
+from emoray.run_folder.folder import RunFolder
+from emoray.run_folder.parquet import writer
+from emoray.run_folder.partition import Part
 
 _MODEL = "benchmark"
 _FILE_ROWS = 100_000  # about what sixty merged files of an actor hold

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks import api
-from emoray.governor.local import LocalGovernor
-from emoray.hosts import Reply
 from emoray.hosts.hosted_api import HostedApi
-from emoray.spec import Account, Retry
+from emoray.hosts.protocol import Reply
+from emoray.rate_limits.local import LocalGovernor
+from emoray.spec.accounts import Account, Retry
 from emoray.study.outcomes import Answer
 
 

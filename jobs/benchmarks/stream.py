@@ -26,13 +26,16 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from emoray import manifest, rows
 from emoray.hosts.scripted import ScriptedHost
-from emoray.spec import Scripted, Study, parse
-from emoray.store import Part, RunFolder
+from emoray.rehearsal.local_cluster import Nodes
+from emoray.run_folder import columns, manifest
+from emoray.run_folder.folder import RunFolder
+from emoray.run_folder.partition import Part
+from emoray.spec.load import parse
+from emoray.spec.models import Scripted
+from emoray.spec.study import Study
 from emoray.stream import cluster
-from emoray.stream.conduct import Conductor
-from emoray.stream.nodes import Nodes
+from emoray.stream.driver import Conductor
 from emoray.study.prompts import prompts
 
 _CUT = 0.2  # of the answers at either end
@@ -134,7 +137,7 @@ def _alone(study: Study) -> float:
     """Seconds that a bare loop over the speaker takes for all asks of a study."""
     entry = study.spec.models[0]
     assert isinstance(entry, Scripted)
-    asks = rows.asks(rows.asked(list(prompts(study.experiment.grid(entry.name)))))
+    asks = columns.asks(columns.asked(list(prompts(study.experiment.grid(entry.name)))))
     host = ScriptedHost(entry)
     began = time.perf_counter()
     assert sum(1 for _ in host.generate(asks)) == len(asks)

@@ -27,12 +27,14 @@ import ray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # for the tests' tiny model
 
-from emoray import manifest
 from emoray.hosts.vllm import engine_arguments, environment
-from emoray.spec import Study, Vllm, parse
-from emoray.store import RunFolder
+from emoray.run_folder import manifest
+from emoray.run_folder.folder import RunFolder
+from emoray.spec.load import parse
+from emoray.spec.models import Vllm
+from emoray.spec.study import Study
 from emoray.stream import cluster
-from emoray.stream.conduct import Conductor
+from emoray.stream.driver import Conductor
 from emoray.study.prompts import Prompt, prompts
 from tests.hosts.vllm_tiny import TINY, llama_without_weights, tiny_llama
 

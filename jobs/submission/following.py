@@ -18,7 +18,7 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from emoray.exit_codes import INTERRUPTED, OK, OWED, WRONG
-from emoray.spec import SpecError
+from emoray.spec.base import SpecError
 
 DIED = 1  # beside the exit codes of a run
 _LOOK_S = 1.0

@@ -18,7 +18,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from emoray.spec import SpecError
+from emoray.spec.base import SpecError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 _ENTRIES = ("entry.py", "run.py", "score.py", "report.py")

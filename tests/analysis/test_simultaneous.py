@@ -9,8 +9,8 @@ import pytest
 from scipy import stats
 
 from emoray.analysis import simultaneous
-from emoray.analysis.claims import claims
 from emoray.analysis.paired import differences
+from emoray.analysis.paper_claims import claims
 from emoray.analysis.simultaneous import Fitted, Rank, p_all_above, p_any_above, ranks
 from emoray.study.circumplex import Array
 

@@ -12,9 +12,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from emoray.spec import Study, load
-from emoray.store import RunFolder
-from emoray.stream.nodes import Nodes
+from emoray.rehearsal.local_cluster import Nodes
+from emoray.run_folder.folder import RunFolder
+from emoray.spec.load import load
+from emoray.spec.study import Study
 from tests.programs import EMORAY, Here, Start, until
 
 pytestmark = [pytest.mark.chaos, pytest.mark.cluster]

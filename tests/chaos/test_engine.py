@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from emoray.embedded import generator_path
-from emoray.store import RunFolder
+from emoray.run_folder.folder import RunFolder
 from tests.hosts.vllm_tiny import tiny_llama
 from tests.programs import EMORAY, Start, until
 

@@ -10,11 +10,12 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from emoray import rows
-from emoray.cli import main
-from emoray.spec import Study, load
-from emoray.store import RunFolder
-from emoray.stream.nodes import Nodes
+from emoray.commands.cli import main
+from emoray.rehearsal.local_cluster import Nodes
+from emoray.run_folder import columns
+from emoray.run_folder.folder import RunFolder
+from emoray.spec.load import load
+from emoray.spec.study import Study
 from tests.disks import fill, small_disk
 from tests.programs import EMORAY, Start, until
 
@@ -88,7 +89,7 @@ def test_a_foreign_file_does_not_count_and_does_no_harm(
     place = Path(folder.path("answers/model_folder=m-a"))
     (place / "notes.txt").write_text("remember the milk")
     (place / "table.parquet").write_text("no Parquet at all")
-    pq.write_table(rows.ASKED.empty_table(), place / "other.parquet")
+    pq.write_table(columns.ASKED.empty_table(), place / "other.parquet")
 
     assert run() == 0
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from emoray.stream.nodes import Nodes, command_of, descendants
+from emoray.processes import command_of, descendants
+from emoray.rehearsal.local_cluster import Nodes
 from tests.conftest import Tell
 from tests.programs import EMORAY, ROOT, Start, until
 

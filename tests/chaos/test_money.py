@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from emoray.rehearsal.provider import Manners, Provider
-from emoray.status import status
-from emoray.store import RunFolder
+from emoray.commands.status import status
+from emoray.rehearsal.behaviour import Manners
+from emoray.rehearsal.provider import Provider
+from emoray.run_folder.folder import RunFolder
 from tests.buckets import bucket
 from tests.conftest import Tell
 from tests.programs import EMORAY, Start, until

@@ -11,8 +11,8 @@ import entry
 import pytest
 import rayjob
 
-from emoray.lease import Claim
-from emoray.store import RunFolder
+from emoray.run_folder.folder import RunFolder
+from emoray.run_folder.lease import Claim
 from tests.programs import ROOT
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from emoray.stream.nodes import descendants
+from emoray.processes import descendants
 from tests.programs import ROOT, Start, until
 
 pytestmark = pytest.mark.cluster

@@ -11,7 +11,8 @@ import pytest
 import submit
 from submission.parcel import parcel, pins
 
-from emoray.spec import SpecError, load
+from emoray.spec.base import SpecError
+from emoray.spec.load import load
 from tests.programs import ROOT
 
 SPEC = """

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from emoray.store import RunFolder
+from emoray.run_folder.folder import RunFolder
 from tests.programs import ROOT, Here, Start, until
 
 pytestmark = pytest.mark.cluster

@@ -21,7 +21,7 @@ readers: [{{kind: scripted, name: r}}]
 COMMAND = """
 import sys
 sys.path.append({root!r})  # as a clone is found that was installed with -e: after all others
-from emoray.cli import main
+from emoray.commands.cli import main
 sys.exit(main())
 """
 SHADOW = "raise SystemExit('this is another {name}')\n"

@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from emoray.stream.nodes import Place
+from emoray.rehearsal.local_cluster import Place
 
 
 @contextmanager

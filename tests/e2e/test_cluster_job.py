@@ -13,13 +13,15 @@ from pathlib import Path
 import pytest
 
 from emoray.rehearsal.audit import Audit, Event, Heard, Kept, Kill, audit
+from emoray.rehearsal.behaviour import Counters, Manners
 from emoray.rehearsal.heartbeat import Heartbeat
-from emoray.rehearsal.provider import Counters, Manners, Provider
-from emoray.rehearse import Log
-from emoray.resume import Settled
-from emoray.rows import ANSWERED
-from emoray.store import Part, RunFolder
-from emoray.stream.nodes import Nodes, Place
+from emoray.rehearsal.local_cluster import Nodes, Place
+from emoray.rehearsal.provider import Provider
+from emoray.rehearsal.rehearse import Log
+from emoray.run_folder.census import Settled
+from emoray.run_folder.columns import ANSWERED
+from emoray.run_folder.folder import RunFolder
+from emoray.run_folder.partition import Part
 from tests.conftest import Tell
 from tests.e2e.networks import networks
 from tests.programs import ROOT, Start, until

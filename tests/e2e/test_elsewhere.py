@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from emoray.exit_codes import OK, WRONG
-from emoray.store import RunFolder
+from emoray.run_folder.folder import RunFolder
 from tests.e2e.conftest import installed, shadows
 from tests.programs import ROOT, free_port
 

@@ -18,12 +18,13 @@ from urllib.request import urlopen
 import pandas as pd
 import pytest
 
-from emoray import rows
-from emoray.rehearsal.batches import BatchManners
+from emoray.commands.status import status
+from emoray.rehearsal.batch_endpoint import BatchManners
+from emoray.rehearsal.behaviour import Manners
 from emoray.rehearsal.faults import Fault, Plan
-from emoray.rehearsal.provider import Manners, Provider
-from emoray.status import status
-from emoray.store import RunFolder
+from emoray.rehearsal.provider import Provider
+from emoray.run_folder import columns
+from emoray.run_folder.folder import RunFolder
 from tests.programs import EMORAY, KEY, KEY_ENV, LINE_KEY_ENV, Here, Start
 
 pytestmark = pytest.mark.cluster
@@ -105,7 +106,7 @@ def test_a_storm_leaves_answers_and_typed_failures_and_the_next_run_settles_the_
     assert stormy.returncode == 3, stormy.stderr
     assert table.num_rows == len(set(table["key"].to_pylist()))
     for row in table.to_pylist():
-        assert (row["answer"] is None) == (row["outcome"] != rows.ANSWERED)
+        assert (row["answer"] is None) == (row["outcome"] != columns.ANSWERED)
     failed = folder.answers("a").counts().failed
     assert failed
     assert set(failed) <= {
@@ -273,7 +274,7 @@ def test_odd_replies_become_rows_at_the_first_attempt_and_reasoning_is_in_no_ans
     """Half an emoji as JSON can spell it, tokens that are no numbers, and reasoning between tags."""
     table = five.folder.answers("odd").read()
 
-    assert (table.num_rows, set(table["outcome"].to_pylist())) == (CELLS, {rows.ANSWERED})
+    assert (table.num_rows, set(table["outcome"].to_pylist())) == (CELLS, {columns.ANSWERED})
     assert set(table["attempts"].to_pylist()) == {1}
     assert table["prompt_tokens"].null_count == table["cost_usd"].null_count == 0
     assert any(answer.endswith("\ufffd") for answer in table["answer"].to_pylist())
@@ -288,9 +289,9 @@ def test_what_is_no_answer_is_a_typed_failure_with_the_providers_word_for_it(fiv
     table = five.folder.answers("broken").read().to_pylist()
 
     found = {(row["outcome"], row["finish_reason_raw"]) for row in table}
-    assert found == {(rows.ANSWERED, "stop"), ("overloaded", "abort"), ("empty", "length"), ("overloaded", None)}
+    assert found == {(columns.ANSWERED, "stop"), ("overloaded", "abort"), ("empty", "length"), ("overloaded", None)}
     for row in table:
-        assert (row["answer"] is None) == (row["outcome"] != rows.ANSWERED)
+        assert (row["answer"] is None) == (row["outcome"] != columns.ANSWERED)
         assert (row["cost_usd"] is None) == ("Provider returned error" in (row["error"] or ""))
 
 

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from emoray import job
+from emoray.commands import attempt
 from emoray.exit_codes import INTERRUPTED
-from emoray.lease import Lease
-from emoray.store import RunFolder
-from emoray.stream.nodes import Nodes, command_of, descendants
+from emoray.processes import command_of, descendants
+from emoray.rehearsal.local_cluster import Nodes
+from emoray.run_folder.folder import RunFolder
+from emoray.run_folder.lease import Lease
 from tests import runs
 from tests.programs import EMORAY, Here, Start, until
 
@@ -127,7 +128,7 @@ def test_outside_of_the_lanes_an_attempt_ends_at_once_with_the_command_that_resu
     before = signal.getsignal(number)
     ended = True
 
-    with job._Interruption("again") as interruption:
+    with attempt._Interruption("again") as interruption:
         with interruption.left_to_watch():
             signal.raise_signal(number)
             assert interruption.asked
@@ -142,7 +143,7 @@ def test_outside_of_the_lanes_an_attempt_ends_at_once_with_the_command_that_resu
 def test_a_run_whose_folder_is_another_runs_by_now_leaves_its_manifest_alone(tmp_path: Path) -> None:
     folder = runs.begun(tmp_path)
     lease, whole = Lease(folder), folder.manifest() or {}
-    with job._kept(folder, whole, {"id": "mine"}, lease):
+    with attempt._kept(folder, whole, {"id": "mine"}, lease):
         folder.write_manifest({"attempts": ["of the other"]})
         lease.lost.set()
 

@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 
-from emoray.rehearsal.provider import Manners, Provider
-from emoray.store import RunFolder
-from emoray.stream.nodes import Nodes
+from emoray.rehearsal.behaviour import Manners
+from emoray.rehearsal.local_cluster import Nodes
+from emoray.rehearsal.provider import Provider
+from emoray.run_folder.folder import RunFolder
 from tests.programs import ROOT, Start, until
 
 pytestmark = pytest.mark.cluster

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from emoray.store import RunFolder
+from emoray.run_folder.folder import RunFolder
 from tests.buckets import Moods, bucket
 from tests.programs import EMORAY, Start, until
 

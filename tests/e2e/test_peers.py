@@ -22,11 +22,12 @@ from pathlib import Path
 
 import pytest
 
-from emoray import rows
+from emoray.commands.status import status
+from emoray.rehearsal.behaviour import Manners
 from emoray.rehearsal.faults import Fault, Plan
-from emoray.rehearsal.provider import Manners, Provider
-from emoray.status import status
-from emoray.store import RunFolder
+from emoray.rehearsal.provider import Provider
+from emoray.run_folder import columns
+from emoray.run_folder.folder import RunFolder
 from tests.hosts.vllm_tiny import tiny_llama
 from tests.programs import EMORAY, KEY, KEY_ENV, free_port, healthy, until
 
@@ -99,7 +100,7 @@ def test_a_run_through_the_litellm_proxy_is_answered(litellm: str, tmp_path: Pat
     done = run(litellm, tmp_path / "run", "front")
     assert done.returncode == 0, done.stderr
     table = RunFolder(str(tmp_path / "run")).answers("a").read()
-    assert set(table["outcome"].to_pylist()) == {rows.ANSWERED}
+    assert set(table["outcome"].to_pylist()) == {columns.ANSWERED}
     assert None not in table["prompt_tokens"].to_pylist()
 
 
@@ -132,5 +133,5 @@ def test_a_run_against_transformers_serve_is_answered(tmp_path: Path) -> None:
     with served(command, f"http://127.0.0.1:{port}/health", tmp_path / "log", **quiet):
         done = run(f"http://127.0.0.1:{port}/v1", tmp_path / "run", str(model))
     table = RunFolder(str(tmp_path / "run")).answers("a").read()
-    assert set(table["outcome"].to_pylist()) <= {rows.ANSWERED, "empty"}, done.stderr
-    assert rows.ANSWERED in table["outcome"].to_pylist(), done.stderr  # a random model may end its turn at once
+    assert set(table["outcome"].to_pylist()) <= {columns.ANSWERED, "empty"}, done.stderr
+    assert columns.ANSWERED in table["outcome"].to_pylist(), done.stderr  # a random model may end its turn at once

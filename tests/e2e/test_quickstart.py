@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from emoray import rows
-from emoray.spec import load
-from emoray.store import RunFolder
+from emoray.run_folder import columns
+from emoray.run_folder.folder import RunFolder
+from emoray.spec.load import load
 from emoray.study.goemotions import LABELS
 from emoray.study.prompts import prompts
 from tests.e2e.conftest import installed, shadow, shadows
@@ -81,7 +81,7 @@ def test_every_row_recomputes_from_what_it_says(quickstart: Quickstart) -> None:
     for row in table.to_pylist():
         prompt = keys.pop(row["key"])
         assert (row["prompt"], row["seed"], row["prompt_sha"]) == (prompt.messages, prompt.seed, prompt.sha)
-        assert row["outcome"] == rows.ANSWERED
+        assert row["outcome"] == columns.ANSWERED
         top = max(range(len(LABELS)), key=lambda label: row["probabilities"][label])
         assert row["label"] == LABELS[top]
         assert row["cosine"] == pytest.approx(0.0 if row["refused"] else _cosine(row, vectors[top]), abs=1e-12)

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from emoray.rehearsal.provider import Manners, Provider
-from emoray.store import RunFolder
-from emoray.tabs import lost_usd
+from emoray.rehearsal.behaviour import Manners
+from emoray.rehearsal.provider import Provider
+from emoray.run_folder.folder import RunFolder
+from emoray.run_folder.tabs import lost_usd
 from tests.programs import EMORAY, Here, Start, until
 
 pytestmark = pytest.mark.cluster

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from emoray.rehearsal.provider import Manners, Provider
-from emoray.store import LANES, RunFolder
+from emoray.rehearsal.behaviour import Manners
+from emoray.rehearsal.provider import Provider
+from emoray.run_folder.folder import LANES, RunFolder
 from tests.programs import EMORAY, Start, until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.campaign]

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from emoray import rows
-from emoray.store import RunFolder
+from emoray.run_folder import columns
+from emoray.run_folder.folder import RunFolder
 from tests.hosts.vllm_tiny import tiny_llama
 from tests.programs import KEY, KEY_ENV, Here, free_port, healthy, until
 
@@ -94,7 +94,7 @@ def test_every_cell_is_answered_and_its_seed_says_the_same_again(run: Callable[.
     answers = said(first)
     assert len(answers) == CELLS
     for row in answers.values():
-        assert row["outcome"] == rows.ANSWERED
+        assert row["outcome"] == columns.ANSWERED
         assert row["finish_reason"] in ("stop", "length")
         assert row["prompt_tokens"] > 100  # its tokens are bytes
         assert 4 <= row["completion_tokens"] <= 60

@@ -9,9 +9,10 @@ from typing import Any, cast
 import psutil
 import pytest
 
+from emoray.processes import command_of
 from emoray.readers.judge import asked_of
-from emoray.spec import JudgeReader, Vllm
-from emoray.stream.nodes import command_of
+from emoray.spec.models import Vllm
+from emoray.spec.readers import JudgeReader
 from tests.hosts.vllm_tiny import tiny_llama
 from tests.programs import until
 

@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from emoray.governor.local import LocalGovernor
-from emoray.hosts import HostDown
 from emoray.hosts.access import key_in, proxy_of
 from emoray.hosts.hosted_api import HostedApi
-from emoray.rehearsal.provider import completion
-from emoray.spec import Account, SpecError, parse
-from emoray.stream.means import check_keys
+from emoray.hosts.protocol import HostDown
+from emoray.rate_limits.local import LocalGovernor
+from emoray.rehearsal.responses import completion
+from emoray.spec.accounts import Account
+from emoray.spec.base import SpecError
+from emoray.spec.load import parse
+from emoray.stream.accounts import check_keys
 from tests.hosts.raw import responses, writing
 from tests.hosts.test_hosted_api import asks, entry, kinds, patient, serving, until_down
 

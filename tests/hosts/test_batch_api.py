@@ -19,20 +19,22 @@ import httpx2
 import openai
 import pytest
 
-from emoray.batches import FolderBook
-from emoray.governor import Limits
-from emoray.governor.local import LocalGovernor
-from emoray.hosts import Ask, BudgetSpent, HostDown, Reply
-from emoray.hosts.asking import Guess
 from emoray.hosts.batch_api import BatchApi, _text_of
-from emoray.hosts.batch_book import NotedBatch
+from emoray.hosts.batch_record import NotedBatch
 from emoray.hosts.batch_round import is_full
-from emoray.prices import price_of
-from emoray.rehearsal.batches import BatchManners
+from emoray.hosts.protocol import Ask, BudgetSpent, HostDown, Reply
+from emoray.hosts.request_loop import Guess
+from emoray.rate_limits.local import LocalGovernor
+from emoray.rate_limits.protocol import Limits
+from emoray.rehearsal.batch_endpoint import BatchManners
+from emoray.rehearsal.behaviour import Manners
 from emoray.rehearsal.faults import Fault, Plan, storm
-from emoray.rehearsal.provider import Manners, Provider
-from emoray.spec import Account, Hosted, Retry
-from emoray.store import RunFolder
+from emoray.rehearsal.provider import Provider
+from emoray.run_folder.batch_log import FolderBook
+from emoray.run_folder.folder import RunFolder
+from emoray.spec.accounts import Account, Retry
+from emoray.spec.models import Hosted
+from emoray.spec.prices import price_of
 from emoray.study.outcomes import Answer, Failure, FailureKind
 from tests.hosts.raw import responses, writing
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emoray.hosts.batch_lines import Result, Results, is_file, outcome_of_line, read
-from emoray.hosts.chat import parsed_outcome
+from emoray.hosts.openai_protocol import parsed_outcome
 from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome
 
 KEYS = tuple(f"{i:032x}" for i in range(5))

@@ -9,8 +9,8 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from emoray.hosts import HostDown
 from emoray.hosts.chat_template import ChatTemplate
+from emoray.hosts.protocol import HostDown
 from tests import tiny_models
 
 SYSTEM, QUESTION = "You are sad.", "Why?"

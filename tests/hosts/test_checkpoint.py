@@ -14,11 +14,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForSeq2SeqLM
 
-from emoray.hosts import Ask, HostDown
+from emoray.hosts.protocol import Ask, HostDown
 from emoray.hosts.transformers import TransformersHost
 from emoray.hosts.vllm import VllmHost
 from emoray.hosts.weights import adapter_of, commit_of
-from emoray.spec import Local, Vllm
+from emoray.spec.models import Local, Vllm
 from emoray.study.outcomes import Answer
 from tests import tiny_models
 from tests.tiny_models import change

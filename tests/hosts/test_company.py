@@ -9,10 +9,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from emoray.hosts import Ask, HostDown
 from emoray.hosts.company import STEPS, Company, Thought, looks_ahead, tried
+from emoray.hosts.protocol import Ask, HostDown
 from emoray.hosts.transformers import TransformersHost
-from emoray.spec import Local
+from emoray.spec.models import Local
 from emoray.study.outcomes import Answer
 from tests import tiny_models
 from tests.tiny_models import change

@@ -10,10 +10,10 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from emoray.hosts import Ask
 from emoray.hosts.context import longest
+from emoray.hosts.protocol import Ask
 from emoray.hosts.transformers import TransformersHost
-from emoray.spec import Local
+from emoray.spec.models import Local
 from emoray.study.outcomes import Answer
 from tests import tiny_models
 

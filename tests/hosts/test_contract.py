@@ -15,17 +15,19 @@ from typing import Any
 import pytest
 
 from emoray import embedded
-from emoray.batches import FolderBook
-from emoray.governor.local import LocalGovernor
-from emoray.hosts import Ask, Host, Reply, scripted
+from emoray.hosts import scripted
 from emoray.hosts.batch_api import BatchApi
 from emoray.hosts.embedded import EmbeddedHost
 from emoray.hosts.hosted_api import HostedApi
+from emoray.hosts.protocol import Ask, Host, Reply
 from emoray.hosts.scripted import ScriptedHost
 from emoray.hosts.transformers import TransformersHost
+from emoray.rate_limits.local import LocalGovernor
 from emoray.rehearsal.provider import Provider
-from emoray.spec import Account, Embedded, Hosted, Local, Retry, Scripted
-from emoray.store import RunFolder
+from emoray.run_folder.batch_log import FolderBook
+from emoray.run_folder.folder import RunFolder
+from emoray.spec.accounts import Account, Retry
+from emoray.spec.models import Embedded, Hosted, Local, Scripted
 from emoray.study.outcomes import Answer, Failure, FailureKind
 from emoray.study.prompts import prompts
 from tests import tiny_models

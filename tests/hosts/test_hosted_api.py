@@ -18,18 +18,21 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from emoray.governor import Lease, Ledger, Limits, News, Want
-from emoray.governor.local import LocalGovernor
-from emoray.hosts import Ask, BudgetSpent, HostDown, Reply
-from emoray.hosts.asking import _YOUNG, Guess, Tried
-from emoray.hosts.chat import outcome_of, refusal_of, request_body
 from emoray.hosts.hosted_api import HostedApi
+from emoray.hosts.openai_protocol import outcome_of, refusal_of, request_body
 from emoray.hosts.permits import Permits
+from emoray.hosts.protocol import Ask, BudgetSpent, HostDown, Reply
 from emoray.hosts.refusals import told_to_wait_s
-from emoray.prices import price_of
+from emoray.hosts.request_loop import _YOUNG, Guess, Tried
+from emoray.rate_limits.local import LocalGovernor
+from emoray.rate_limits.protocol import Lease, Ledger, Limits, News, Want
+from emoray.rehearsal.behaviour import Manners
 from emoray.rehearsal.faults import STORM, Fault, Plan, storm
-from emoray.rehearsal.provider import Manners, Provider, completion
-from emoray.spec import Account, Hosted, Price, Retry, SamplingSpec
+from emoray.rehearsal.provider import Provider
+from emoray.rehearsal.responses import completion
+from emoray.spec.accounts import Account, Price, Retry
+from emoray.spec.models import Hosted, SamplingSpec
+from emoray.spec.prices import price_of
 from emoray.study.outcomes import Answer, Failure, FailureKind
 
 CANARY = "sk-canary-4f1d9b27e0"

@@ -206,11 +206,12 @@ class Gate(http.server.BaseHTTPRequestHandler):
 
 
 LOADING = """
-from emoray.hosts import HostDown
+from emoray.hosts.protocol import HostDown
 from emoray.hosts.transformers import TransformersHost
-from emoray.readers import ReaderDown
+from emoray.readers.protocol import ReaderDown
 from emoray.readers.goemotions import GoEmotions
-from emoray.spec import GoEmotionsReader, Local
+from emoray.spec.readers import GoEmotionsReader
+from emoray.spec.models import Local
 for load in (
     lambda: TransformersHost(Local(host="transformers", name="m", id="org/model")),
     lambda: GoEmotions(GoEmotionsReader(kind="goemotions", name="r", model="org/model")),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from emoray.hosts.model_files import chat_template, generation_config
-from emoray.spec import Local, Vllm
+from emoray.spec.models import Local, Vllm
 
 
 def local(id: Any, **settings: Any) -> Local:

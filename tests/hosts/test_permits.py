@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from emoray.governor import Heard, Lease, Ledger, News, Want
-from emoray.governor.local import LocalGovernor
-from emoray.hosts import Ask
-from emoray.hosts.asking import Asking, Guess, Tried
 from emoray.hosts.permits import Permits
 from emoray.hosts.places import FIRST
-from emoray.spec import Retry
+from emoray.hosts.protocol import Ask
+from emoray.hosts.request_loop import Asking, Guess, Tried
+from emoray.rate_limits.local import LocalGovernor
+from emoray.rate_limits.protocol import Heard, Lease, Ledger, News, Want
+from emoray.spec.accounts import Retry
 from emoray.study.outcomes import Answer, Failure, FailureKind
 from tests.hosts.test_hosted_api import asks
 

@@ -9,12 +9,14 @@ from contextlib import contextmanager
 import pytest
 from aiohttp import web
 
-from emoray.governor.local import LocalGovernor
 from emoray.hosts.hosted_api import HostedApi
 from emoray.hosts.places import FIRST, Places
+from emoray.rate_limits.local import LocalGovernor
+from emoray.rehearsal.behaviour import Manners
 from emoray.rehearsal.faults import Fault, Plan
-from emoray.rehearsal.provider import Manners, Provider, completion
-from emoray.spec import Account, Retry
+from emoray.rehearsal.provider import Provider
+from emoray.rehearsal.responses import completion
+from emoray.spec.accounts import Account, Retry
 from tests.hosts.test_hosted_api import asks, entry, kinds, serving
 
 TIMEOUT_S = 90.0

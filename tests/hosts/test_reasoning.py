@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emoray.hosts.reasoning import _KNOWN, KNOWN, NONE, no_answer, tags_of, unsettled
-from emoray.spec import Local, Vllm
+from emoray.spec.models import Local, Vllm
 
 _HOSTILE = [
     '"<think>" x',

@@ -15,16 +15,16 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emoray.governor.headers import heard, until_reset_s
-from emoray.governor.local import LocalGovernor
-from emoray.hosts import HostDown
 from emoray.hosts.belief import ALIKE, Belief, Verdict
-from emoray.hosts.chat import outcome_of, refusal_of
 from emoray.hosts.hosted_api import HostedApi, patience
+from emoray.hosts.openai_protocol import outcome_of, refusal_of
+from emoray.hosts.protocol import HostDown
 from emoray.hosts.refusals import told_to_wait_s
-from emoray.rehearsal.provider import completion
-from emoray.retry import retry_after_s, their_now, wait_s
-from emoray.spec import Account, Retry
+from emoray.rate_limits.headers import heard, until_reset_s
+from emoray.rate_limits.local import LocalGovernor
+from emoray.rate_limits.waits import retry_after_s, their_now, wait_s
+from emoray.rehearsal.responses import completion
+from emoray.spec.accounts import Account, Retry
 from emoray.study.outcomes import Failure, FailureKind
 from tests.hosts.raw import raw_server
 from tests.hosts.test_hosted_api import asks, entry, kinds, only, patient, serving, until_down

@@ -10,7 +10,7 @@ import pytest
 
 from emoray.hosts import scripted
 from emoray.hosts.scripted import ScriptedHost
-from emoray.spec import Scripted
+from emoray.spec.models import Scripted
 
 
 @pytest.mark.parametrize("in_flight", [1, 5, 24, 100])

@@ -19,9 +19,9 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from emoray.hosts import Ask, HostDown
+from emoray.hosts.protocol import Ask, HostDown
 from emoray.hosts.transformers import TransformersHost, _nucleus
-from emoray.spec import Local
+from emoray.spec.models import Local
 from emoray.study.outcomes import Answer, Failure
 from emoray.study.sampling import NEUTRAL
 from tests import tiny_models

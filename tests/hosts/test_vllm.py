@@ -22,10 +22,13 @@ import psutil
 import pytest
 from transformers import AutoTokenizer
 
-from emoray.hosts import Ask, HostDown, Reply
 from emoray.hosts.chat_template import ChatTemplate
+from emoray.hosts.protocol import Ask, HostDown, Reply
 from emoray.readers.judge import Judge, asked_of
-from emoray.spec import JudgeReader, Local, SpecError, Vllm, parse, with_reader
+from emoray.spec.base import SpecError
+from emoray.spec.load import parse, with_reader
+from emoray.spec.models import Local, Vllm
+from emoray.spec.readers import JudgeReader
 from emoray.study.outcomes import Answer, Failure, FailureKind
 from emoray.study.sampling import NEUTRAL
 from tests.hosts.conftest import gone, vllm_entry, vllm_judge
@@ -464,9 +467,9 @@ def parent(vllm_model: Path, settings: Mapping[str, Any]) -> Iterator[subprocess
     program = f"""
         import json, sys
         import psutil
-        from emoray.hosts import Ask
+        from emoray.hosts.protocol import Ask
         from emoray.hosts.vllm import VllmHost
-        from emoray.spec import Vllm
+        from emoray.spec.models import Vllm
         if __name__ == "__main__":
             host = VllmHost(Vllm(**{entry.model_dump()!r}))
             children = psutil.Process().children(recursive=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from emoray.hosts.weights import fetch, has_weights
-from emoray.spec import Hosted, Scripted, Vllm
+from emoray.spec.models import Hosted, Scripted, Vllm
 
 
 def test_the_weights_of_a_folder_are_read_and_nothing_else(tmp_path: Path) -> None:

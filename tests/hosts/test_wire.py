@@ -16,12 +16,13 @@ import aiohttp
 import openai
 import pytest
 
-from emoray.governor.local import LocalGovernor
-from emoray.hosts import HostDown, Reply, hosted_api
+from emoray.hosts import hosted_api
 from emoray.hosts.belief import ALIKE
 from emoray.hosts.bodies import Garbled
 from emoray.hosts.hosted_api import HostedApi
-from emoray.spec import Account, Retry
+from emoray.hosts.protocol import HostDown, Reply
+from emoray.rate_limits.local import LocalGovernor
+from emoray.spec.accounts import Account, Retry
 from emoray.study.outcomes import Answer, Failure, Outcome
 from tests.hosts.raw import GOOD, listening, responses, writing
 from tests.hosts.test_hosted_api import asks, entry, kinds, uncollected

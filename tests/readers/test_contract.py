@@ -23,11 +23,11 @@ from transformers import (
     XLNetConfig,
 )
 
-from emoray.readers import Reader, ReaderDown
 from emoray.readers.encoder import longest
 from emoray.readers.goemotions import GoEmotions
+from emoray.readers.protocol import Reader, ReaderDown
 from emoray.readers.scripted import ScriptedReading
-from emoray.spec import GoEmotionsReader, ScriptedReader
+from emoray.spec.readers import GoEmotionsReader, ScriptedReader
 from emoray.study.goemotions import LABELS
 from tests import tiny_models
 

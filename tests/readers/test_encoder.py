@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from emoray.readers import ReaderDown
 from emoray.readers.encoder import Encoder
 from emoray.readers.onnx import Tokens
-from emoray.spec import GoEmotionsReader
+from emoray.readers.protocol import ReaderDown
+from emoray.spec.readers import GoEmotionsReader
 
 TEXTS = ["What a day!", "No.", "I am so happy that I could sing all day long", "Leave me alone, I am tired of this"]
 

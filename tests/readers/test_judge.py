@@ -13,23 +13,27 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from emoray import rows
-from emoray.governor.local import LocalGovernor
-from emoray.hosts import Ask, HostDown, Reply
-from emoray.hosts.chat import request_body
 from emoray.hosts.hosted_api import HostedApi
+from emoray.hosts.openai_protocol import request_body
+from emoray.hosts.protocol import Ask, HostDown, Reply
 from emoray.hosts.scripted import ScriptedHost
-from emoray.readers import ReaderDown, SlowReader, TellingReader
+from emoray.rate_limits.local import LocalGovernor
 from emoray.readers.judge import Judge, asked_of, parsed, rubric
-from emoray.rehearsal.provider import completion
-from emoray.spec import Account, Hosted, JudgeReader, Retry, Scripted, SpecError, parse
+from emoray.readers.protocol import ReaderDown, SlowReader, TellingReader
+from emoray.rehearsal.responses import completion
+from emoray.run_folder import columns
+from emoray.spec.accounts import Account, Retry
+from emoray.spec.base import SpecError
+from emoray.spec.load import parse
+from emoray.spec.models import Hosted, Scripted
+from emoray.spec.readers import JudgeReader
 from emoray.study.circumplex import Affect
 from emoray.study.families import family, kin
 from emoray.study.goemotions import label_map
 from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome
 from tests.hosts.test_hosted_api import serving
 from tests.programs import ROOT
-from tests.test_rows import ANSWER, said
+from tests.run_folder.test_columns import ANSWER, said
 
 GOOD = '{"valence": 0.5, "arousal": -0.25, "confidence": 0.9}'
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -117,7 +121,7 @@ def test_what_is_no_reading_is_an_error_and_never_a_zero(said_by_it: str, reason
     (reading,) = some.read(["hm"])
     assert (reading.affect, reading.confidence, reading.cost_usd) == (None, None, 0.02)
     assert reading.error == f"unparsed: the judge's reply {reason}: {said_by_it}"
-    table = rows.scored(rows.felt(said(ANSWER), [reading] * 12, reader="j", revision=None), label_map(), "zero")
+    table = columns.scored(columns.felt(said(ANSWER), [reading] * 12, reader="j", revision=None), label_map(), "zero")
     row = table.to_pylist()[0]
     assert row["read_error"] == reading.error
     assert row["cosine"] is row["read_valence"] is row["expected_cosine"] is None

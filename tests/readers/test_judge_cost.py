@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from emoray.estimate import estimate_judge
+from emoray.commands.estimate import estimate_judge
 from emoray.readers.judge import rubric
-from emoray.spec import Hosted, JudgeReader, Price
+from emoray.spec.accounts import Price
+from emoray.spec.models import Hosted
+from emoray.spec.readers import JudgeReader
 
 
 def test_a_judges_cost_is_its_rubric_and_the_answer_for_every_reading() -> None:

@@ -32,10 +32,11 @@ from transformers import (
 )
 
 from emoray.embedded import reader_path
-from emoray.readers import ReaderDown, onnx
+from emoray.readers import onnx
 from emoray.readers.goemotions import GoEmotions
+from emoray.readers.protocol import ReaderDown
 from emoray.readers.regressor import Regressor
-from emoray.spec import GoEmotionsReader, RegressorReader, readers_of
+from emoray.spec.readers import GoEmotionsReader, RegressorReader, readers_of
 from emoray.study.goemotions import LABELS
 from tests import tiny_models
 
@@ -184,7 +185,7 @@ def test_an_export_says_nothing_and_leaves_logging_and_warnings_as_they_were(tmp
 import logging, sys, warnings
 from transformers.utils.logging import disable_progress_bar
 from emoray.readers.goemotions import GoEmotions
-from emoray.spec import GoEmotionsReader
+from emoray.spec.readers import GoEmotionsReader
 disable_progress_bar()
 before = logging.root.manager.disable, warnings.filters[:], sys.stdout, sys.stderr
 GoEmotions(GoEmotionsReader(kind="goemotions", name="r", model={folder!r}, runtime="onnx")).read(["hello"])

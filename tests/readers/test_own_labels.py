@@ -13,14 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from emoray import rows
-from emoray.readers import ReaderDown
 from emoray.readers.encoder import batches
 from emoray.readers.goemotions import GoEmotions
-from emoray.spec import GoEmotionsReader, SpecError, label_map_of, parse
+from emoray.readers.protocol import ReaderDown
+from emoray.run_folder import columns
+from emoray.spec.base import SpecError
+from emoray.spec.load import parse
+from emoray.spec.readers import GoEmotionsReader, label_map_of
 from emoray.study.goemotions import LABELS, label_map
 from tests import tiny_models
-from tests.test_rows import ANSWER, said
+from tests.run_folder.test_columns import ANSWER, said
 
 EKMAN = ["anger", "disgust", "fear", "joy", "neutral", "sadness", "surprise"]
 PLACES: dict[str, dict[str, Any]] = {
@@ -118,18 +120,18 @@ def test_other_labels_are_read_under_their_own_names(ekman: str) -> None:
 def test_their_rows_are_scored_by_their_own_map_and_by_no_other(ekman: str) -> None:
     chosen = entry(ekman, label_map=PLACES)
     readings = GoEmotions(chosen).read(["Oh no!"] * 12)
-    felt = rows.felt(said(ANSWER), readings, reader="r", revision=None)
+    felt = columns.felt(said(ANSWER), readings, reader="r", revision=None)
     own = label_map_of(chosen, label_map())
-    table = rows.scored(felt, own, "zero")
+    table = columns.scored(felt, own, "zero")
     row = table.to_pylist()[0]
     assert row["label"] in PLACES
     assert row["labels"] == list(PLACES)
     place = own.places[list(PLACES).index(row["label"])].affect
     assert (row["read_valence"], row["read_arousal"]) == ((place.valence, place.arousal) if place else (None, None))
     with pytest.raises(ValueError, match=r"read with other labels \(joy, sadness, .*give the reader's own map"):
-        rows.scored(felt, label_map(), "zero")
-    goemotions = rows.felt(said(ANSWER), _cached_readings(ekman), reader="r", revision=None)
-    assert rows.scored(goemotions, own, "zero").equals(table)
+        columns.scored(felt, label_map(), "zero")
+    goemotions = columns.felt(said(ANSWER), _cached_readings(ekman), reader="r", revision=None)
+    assert columns.scored(goemotions, own, "zero").equals(table)
 
 
 def _cached_readings(ekman: str) -> Any:
@@ -137,9 +139,9 @@ def _cached_readings(ekman: str) -> Any:
 
 
 def test_goemotions_rows_are_not_scored_by_another_sets_map(softmax: str, ekman: str) -> None:
-    felt = rows.felt(said(ANSWER), _cached(softmax).read(["hm"] * 12), reader="r", revision=None)
+    felt = columns.felt(said(ANSWER), _cached(softmax).read(["hm"] * 12), reader="r", revision=None)
     with pytest.raises(ValueError, match=r"read with other labels \(GoEmotions\)"):
-        rows.scored(felt, label_map_of(entry(ekman, label_map=PLACES), label_map()), "zero")
+        columns.scored(felt, label_map_of(entry(ekman, label_map=PLACES), label_map()), "zero")
 
 
 def test_a_label_without_a_place_is_refused_in_a_sentence(ekman: str) -> None:

@@ -10,14 +10,16 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from emoray import rows
-from emoray.readers import ReaderDown, Reading
+from emoray.readers.protocol import ReaderDown, Reading
 from emoray.readers.regressor import Regressor
-from emoray.spec import RegressorReader, SpecError, parse
+from emoray.run_folder import columns
+from emoray.spec.base import SpecError
+from emoray.spec.load import parse
+from emoray.spec.readers import RegressorReader
 from emoray.study.circumplex import Affect, cosine
 from emoray.study.goemotions import label_map
 from tests import tiny_models
-from tests.test_rows import ANSWER, said
+from tests.run_folder.test_columns import ANSWER, said
 
 TEXTS = ["I am so happy!", "", "Everything is grey.", "a", "long " * 30]
 
@@ -81,7 +83,7 @@ def test_a_model_that_says_no_number_gives_an_error(tmp_path: Path) -> None:
 
 def test_its_rows_are_scored_without_a_map(tmp_path: Path) -> None:
     readings = [Reading(None, affect=Affect(0.5, -0.25)), Reading(None, affect=Affect(0.0, 0.0))] * 6
-    table = rows.scored(rows.felt(said(ANSWER), readings, reader="r", revision=None), label_map(), "zero")
+    table = columns.scored(columns.felt(said(ANSWER), readings, reader="r", revision=None), label_map(), "zero")
     for number, row in enumerate(table.to_pylist()):
         felt = (0.5, -0.25) if number % 2 == 0 else (0.0, 0.0)
         assert (row["felt_valence"], row["felt_arousal"]) == felt
@@ -90,6 +92,6 @@ def test_its_rows_are_scored_without_a_map(tmp_path: Path) -> None:
         assert row["label"] is row["probabilities"] is row["confidence"] is None
         expected = cosine(Affect(row["valence"], row["arousal"]), Affect(*felt))
         assert row["cosine"] == (0.0 if np.isnan(expected) else pytest.approx(expected, abs=1e-12))
-    assert rows.was_read(table).all()
-    drop = rows.scored(table, label_map("octants"), "drop").to_pylist()
+    assert columns.was_read(table).all()
+    drop = columns.scored(table, label_map("octants"), "drop").to_pylist()
     assert [row["cosine"] is None for row in drop] == [False, True] * 6

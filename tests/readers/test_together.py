@@ -39,12 +39,12 @@ from transformers import (
     XLNetConfig,
 )
 
-from emoray.readers import ReaderDown
 from emoray.readers.encoder import Encoder
 from emoray.readers.goemotions import GoEmotions
 from emoray.readers.onnx import Tokens
+from emoray.readers.protocol import ReaderDown
 from emoray.readers.regressor import Regressor
-from emoray.spec import GoEmotionsReader, RegressorReader
+from emoray.spec.readers import GoEmotionsReader, RegressorReader
 from emoray.study.goemotions import LABELS
 from tests import tiny_models
 

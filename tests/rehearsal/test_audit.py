@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from emoray.rehearsal.audit import Audit, Event, Heard, Kept, Kill, audit
 from emoray.rehearsal.heartbeat import Stall
-from emoray.rehearsal.killer import Target, schedule
+from emoray.rehearsal.kill_schedule import Target, schedule
 
 
 def ledger(

@@ -23,9 +23,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emoray.hosts.scripted import ScriptedHost
+from emoray.rehearsal.behaviour import Manners
 from emoray.rehearsal.faults import HOPELESS, STORM, Fault, Plan, storm
-from emoray.rehearsal.provider import Manners, Provider, _turns, speaker_of
-from emoray.spec import Scripted
+from emoray.rehearsal.provider import Provider, _turns, speaker_of
+from emoray.spec.models import Scripted
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "What is freedom?"}], "seed": 3, "max_tokens": 50}
 

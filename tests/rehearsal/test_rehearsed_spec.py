@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from emoray.prices import price_of
 from emoray.rehearsal.spec import ENGINES, accounts_of, rehearsed
-from emoray.spec import GoEmotionsReader, Hosted, Rehearsed, ScriptedReader, Spec, Study, load, parse
+from emoray.spec.document import Spec
+from emoray.spec.load import load, parse
+from emoray.spec.models import Hosted, Rehearsed
+from emoray.spec.prices import price_of
+from emoray.spec.readers import GoEmotionsReader, ScriptedReader
+from emoray.spec.study import Study
 from emoray.study.prompts import prompts
 from tests.programs import ROOT
 

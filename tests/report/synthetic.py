@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from emoray import rows
-from emoray.hosts import Reply
-from emoray.readers import Reading
+from emoray.hosts.protocol import Reply
+from emoray.readers.protocol import Reading
+from emoray.run_folder import columns
 from emoray.study import prompts
 from emoray.study.circumplex import angle_between_deg, around_the_circle
 from emoray.study.experiment import Experiment, Model, Question, State
@@ -98,7 +98,7 @@ def _questions(count: int) -> tuple[Question, ...]:
 
 def _said(asked: list[Prompt], refusals: float, failures: float, rng: np.random.Generator) -> pa.Table:
     replies = [_reply(prompt, refusals, failures, rng) for prompt in asked]
-    return rows.said(rows.asked(asked), replies, host="transformers", revision="r1", engine="test")
+    return columns.said(columns.asked(asked), replies, host="transformers", revision="r1", engine="test")
 
 
 def _reply(prompt: Prompt, refusals: float, failures: float, rng: np.random.Generator) -> Reply:
@@ -123,10 +123,10 @@ def _text(prompt: Prompt, rng: np.random.Generator) -> str:
 def _felt(said: pa.Table, reader: str, skill: float, rng: np.random.Generator) -> pa.Table:
     outcomes, states = said["outcome"].to_pylist(), said["state_deg"].to_pylist()
     readings = [
-        _reading(state, skill, rng) if outcome == rows.ANSWERED else None
+        _reading(state, skill, rng) if outcome == columns.ANSWERED else None
         for outcome, state in zip(outcomes, states, strict=True)
     ]
-    return rows.scored(rows.felt(said, readings, reader=reader, revision="v1"), RUSSELL, "zero")
+    return columns.scored(columns.felt(said, readings, reader=reader, revision="v1"), RUSSELL, "zero")
 
 
 def _reading(state: float, skill: float, rng: np.random.Generator) -> Reading:

@@ -12,11 +12,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from emoray import rows
 from emoray.report import Settings, Summary, chosen, into, terminal_table, write_report
 from emoray.report.summary import summarize
 from emoray.report.tables import as_csv, tables
-from emoray.store import Name, RunFolder, encoded
+from emoray.run_folder import columns
+from emoray.run_folder.file_names import Name
+from emoray.run_folder.folder import RunFolder
+from emoray.run_folder.parquet import encoded
 from emoray.study.goemotions import LabelMap, label_map
 from emoray.study.scoring import NeutralRule
 from tests.golden import assert_golden
@@ -114,7 +116,7 @@ def test_failures_are_counted_by_kind_and_never_scored(small: Run) -> None:
     assert sum(one.counts.failures for one in summary.models) > 0
     for one in summary.models:
         outcomes = small.said[one.model]["outcome"].to_pylist()
-        failed = [outcome for outcome in outcomes if outcome != rows.ANSWERED]
+        failed = [outcome for outcome in outcomes if outcome != columns.ANSWERED]
         assert one.failures == {kind: failed.count(kind) for kind in set(failed)}
         assert one.counts.answers + one.counts.failures == one.counts.asked == len(outcomes)
         assert one.counts.read + one.counts.unread == one.counts.answers
@@ -143,7 +145,7 @@ def test_answers_that_repeat_word_for_word_are_noticed(small: Run) -> None:
     table = small.said["steady"]
     same = table.set_column(table.schema.get_field_index("answer"), "answer", pa.array(["So."] * len(table)))
     summary = summary_of(Run({"steady": same}, {("embedded", "steady"): small.felt["embedded", "steady"]}))
-    answered = same.filter(pa.compute.equal(same["outcome"], rows.ANSWERED))
+    answered = same.filter(pa.compute.equal(same["outcome"], columns.ANSWERED))
     distinct = len(set(answered["prompt_sha"].to_pylist()))
     assert summary.models[0].identical == pytest.approx(1 - distinct / len(answered))
 
@@ -152,7 +154,7 @@ def test_examples_are_chosen_by_their_key_and_carry_their_reading(small: Run) ->
     summary = summary_of(small)
     assert {example.model for example in summary.examples} == {one.model for one in summary.models} == set(small.said)
     for one in summary.models:
-        table = small.said[one.model].filter(pa.compute.equal(small.said[one.model]["outcome"], rows.ANSWERED))
+        table = small.said[one.model].filter(pa.compute.equal(small.said[one.model]["outcome"], columns.ANSWERED))
         for state in set(table["state_deg"].to_pylist()):
             keys = sorted(table.filter(pa.compute.equal(table["state_deg"], state))["key"].to_pylist())
             shown = [e.key for e in summary.examples if (e.model, e.state_deg) == (one.model, state)]
@@ -232,7 +234,7 @@ def test_a_model_that_was_not_asked_everything_stands_in_the_same_tables(small: 
 @pytest.mark.parametrize("what", ["no rows", "no readers", "no models", "only failures"])
 def test_a_run_that_has_hardly_begun_has_a_report_that_says_so(small: Run, what: str) -> None:
     nothing = small.felt["embedded", "blank"].slice(0, 0)
-    failed = small.said["blank"].filter(pa.compute.not_equal(small.said["blank"]["outcome"], rows.ANSWERED))
+    failed = small.said["blank"].filter(pa.compute.not_equal(small.said["blank"]["outcome"], columns.ANSWERED))
     source = {
         "no rows": Run({"blank": small.said["blank"]}, {("embedded", "blank"): nothing}),
         "no readers": Run({"blank": small.said["blank"]}, {}),

@@ -13,10 +13,10 @@ import pyarrow.compute as pc
 import pytest
 
 from emoray.report import Settings, figures, sections
-from emoray.report.night import Night, Voice
 from emoray.report.page import page
+from emoray.report.phrasing import UNKNOWN, time_sentence
 from emoray.report.summary import Summary, summarize
-from emoray.report.words import UNKNOWN, time_sentence
+from emoray.report.timeline import Night, Voice
 from emoray.study import paper
 from tests.report.synthetic import RUSSELL, Run, run
 

@@ -13,15 +13,15 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from emoray import rows
 from emoray.analysis.calibration import human_reads
-from emoray.readers import Reading
-from emoray.report import Settings, Summary, Unusable, chosen, figures, source, write_report
+from emoray.readers.protocol import Reading
+from emoray.report import Settings, Summary, Unusable, chosen, figures, read_run, write_report
 from emoray.report.agreement import ALL
 from emoray.report.page import page
+from emoray.report.phrasing import agreement as sentence
+from emoray.report.phrasing import standing
 from emoray.report.summary import summarize
-from emoray.report.words import agreement as sentence
-from emoray.report.words import standing
+from emoray.run_folder import columns
 from emoray.study.circumplex import Affect
 from emoray.study.goemotions import label_map
 from emoray.study.ratings import Rating
@@ -169,9 +169,9 @@ def test_a_reader_that_has_read_nothing_yet_is_no_second_one(two: Run) -> None:
 def test_of_more_answers_than_memory_should_hold_the_same_ones_are_compared(
     two: Run, written: tuple[dict[str, bytes], Summary], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source, "SAMPLE", 20)
+    monkeypatch.setattr(read_run, "SAMPLE", 20)
     monkeypatch.setattr("emoray.report.agreement.SAMPLE", 20)
-    monkeypatch.setattr(source, "BATCH", 7)
+    monkeypatch.setattr(read_run, "BATCH", 7)
     found, whole = summarized(two).agreement, written[1].agreement
     assert found is not None
     assert whole is not None
@@ -221,10 +221,10 @@ def judged(two: Run, place: Affect | None, reader: str = "a-judge") -> Run:
     """The same run, and a judge that read every answer of `steady` at one place; `score` made it known last."""
     said = two.said["steady"]
     readings = [
-        None if outcome != rows.ANSWERED else Reading(None, affect=place, error=None if place else "it said nothing")
+        None if outcome != columns.ANSWERED else Reading(None, affect=place, error=None if place else "it said nothing")
         for outcome in said["outcome"].to_pylist()
     ]
-    table = rows.scored(rows.felt(said, readings, reader=reader, revision=None), RUSSELL, "zero")
+    table = columns.scored(columns.felt(said, readings, reader=reader, revision=None), RUSSELL, "zero")
     late = {"name": reader, "kind": "judge", "model": {"id": "some-judge"}}
     settings = two.settings | {"more_readers": [*JUDGED["more_readers"], late]}
     return Run(two.said, {(reader, "steady"): table, (reader, "blank"): table.slice(0, 0)} | two.felt, settings)
@@ -331,7 +331,7 @@ def labels(run: Run, every: int = 3, models: tuple[str, ...] = ("steady", "blank
     """People read every third answer as it was asked, and find no feeling in every thirtieth."""
     found: dict[str, Affect | None] = {}
     for model in models:
-        table = run.said[model].filter(pa.compute.equal(run.said[model]["outcome"], rows.ANSWERED))
+        table = run.said[model].filter(pa.compute.equal(run.said[model]["outcome"], columns.ANSWERED))
         some = table.select(["key", "valence", "arousal"]).to_pylist()[::every]
         found |= {row["key"]: Affect(row["valence"], row["arousal"]) if i % 10 else None for i, row in enumerate(some)}
     return found
@@ -408,7 +408,7 @@ def test_labels_of_other_answers_are_refused_and_nothing_is_written(two: Run) ->
 
 
 def test_labels_on_one_question_are_too_few_for_an_interval(two: Run) -> None:
-    answered = two.said["steady"].filter(pa.compute.equal(two.said["steady"]["outcome"], rows.ANSWERED)).to_pylist()
+    answered = two.said["steady"].filter(pa.compute.equal(two.said["steady"]["outcome"], columns.ANSWERED)).to_pylist()
     people = {row["key"]: Affect(1.0, 0.0) for row in answered if row["question_id"] == "art"}
     with pytest.raises(Unusable, match=r"labels answers of steady to one question only \(art\)"):
         report(two, human_labels=people)

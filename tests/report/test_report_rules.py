@@ -12,15 +12,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from emoray import job, rows
-from emoray.analysis.claims import claims
-from emoray.readers import Reading
+from emoray.analysis.paper_claims import claims
+from emoray.commands import attempt
+from emoray.readers.protocol import Reading
 from emoray.report import Summary, chosen, terminal_table
 from emoray.report.page import _cautions
+from emoray.report.phrasing import headline
 from emoray.report.summary import summarize
 from emoray.report.tables import as_csv, tables
-from emoray.report.words import headline
-from emoray.store import Name, RunFolder, encoded
+from emoray.run_folder import columns
+from emoray.run_folder.file_names import Name
+from emoray.run_folder.folder import RunFolder
+from emoray.run_folder.parquet import encoded
 from emoray.study import paper
 from emoray.study.circumplex import Affect
 from emoray.study.goemotions import LABELS, label_map
@@ -64,7 +67,7 @@ def changed(source: Run, change: Callable[[pa.Table], pa.Table]) -> Run:
 
 
 def refused(table: pa.Table) -> Any:
-    return rows.flags(table["refused"])
+    return columns.flags(table["refused"])
 
 
 def put(table: pa.Table, name: str, values: Any) -> pa.Table:
@@ -117,7 +120,7 @@ def human_labels(source: Run) -> dict[str, Affect | None]:
     """Every third answer, in turn as asked, elsewhere, and without a direction."""
     found: dict[str, Affect | None] = {}
     for table in source.said.values():
-        answers = table.filter(pc.equal(table["outcome"], rows.ANSWERED)).to_pylist()
+        answers = table.filter(pc.equal(table["outcome"], columns.ANSWERED)).to_pylist()
         for place, row in enumerate(answers[::3]):
             found[row["key"]] = (Affect(row["valence"], row["arousal"]), Affect(0.0, 1.0), None)[place % 3]
     return found
@@ -135,10 +138,10 @@ def test_a_model_that_refuses_everything_scores_nothing_where_remorse_was_asked_
     source = run({"mute": 0.5}, states=12, questions=3, refusals=1.0, failures=0.0)
     remorse = np.eye(28, dtype=np.float32)[LABELS.index("remorse")]
     said = source.said["mute"]
-    felt = rows.felt(said, [Reading(remorse)] * len(said), reader="embedded", revision=None)
+    felt = columns.felt(said, [Reading(remorse)] * len(said), reader="embedded", revision=None)
     found = {
         rule: report(
-            Run(source.said, {("embedded", "mute"): rows.scored(felt, RUSSELL, "zero")}), refusals=rule
+            Run(source.said, {("embedded", "mute"): columns.scored(felt, RUSSELL, "zero")}), refusals=rule
         ).models[0]
         for rule in RULES
     }
@@ -156,7 +159,7 @@ def test_a_table_shows_every_rule_and_the_worst_case_of_failures(two: Run) -> No
             alone = next(m for m in report(two, refusals=rule).models if (m.model, m.reader) == (one.model, one.reader))
             assert getattr(one.weighed, rule) == alone.scores.whole.group.cosine
         scored = two.felt[one.reader, one.model].to_pandas()
-        scored.loc[scored["outcome"] != rows.ANSWERED, "cosine"] = -1.0
+        scored.loc[scored["outcome"] != columns.ANSWERED, "cosine"] = -1.0
         by_prompt = scored.groupby(["question_id", "state_deg"])["cosine"].mean()
         assert one.weighed.worst.estimate == pytest.approx(by_prompt.groupby("question_id").mean().mean())
         assert one.weighed.failed == one.counts.failures > 0
@@ -266,7 +269,7 @@ def test_templates_are_told_apart_at_one_intensity_and_intensities_within_one_te
 def test_people_agree_on_the_answers_that_a_mean_is_corrected_by_and_on_no_others(varied: Run) -> None:
     """Two raters; elsewhere than in the headline's condition, and on refusals, they never agree."""
     labels: dict[str, Any] = {}
-    answered = [row for said in varied.said.values() for row in said.to_pylist() if row["outcome"] == rows.ANSWERED]
+    answered = [row for said in varied.said.values() for row in said.to_pylist() if row["outcome"] == columns.ANSWERED]
     for row in answered:
         inside = row["template"] == "words" and row["intensity"] == 1.0 and not row["refused"]
         turned = 0.0 if inside else 180.0
@@ -322,7 +325,7 @@ def test_an_old_run_is_told_which_of_the_new_numbers_it_cannot_have(two: Run) ->
 
 def test_the_report_that_an_earlier_emoray_wrote_is_a_look(tmp_path: Path) -> None:
     folder = RunFolder(str(tmp_path / "run"))
-    assert job._looked(folder) == []
+    assert attempt._looked(folder) == []
     old = {
         "models": [{"model": m, "reader": r, "counts": {"answers": n}} for m, n in (("a", 5), ("b", 7)) for r in "xy"]
     }
@@ -333,7 +336,7 @@ def test_the_report_that_an_earlier_emoray_wrote_is_a_look(tmp_path: Path) -> No
         ({"models": 1}, []),
     ):
         folder.write_bytes("report/summary.json", json.dumps(kept).encode())
-        assert job._looked(folder) == looks
+        assert attempt._looked(folder) == looks
 
 
 NEW = ("flagged_by", "direction_cosine", "resultant_valence", "resultant_arousal")
@@ -347,7 +350,7 @@ def test_a_folder_of_format_1_has_a_report_of_todays_numbers(
     folder.write_manifest(two.settings)
     files = {f"answers/model_folder=m-{model}": table for model, table in two.said.items()}
     files |= {f"rows/reader_folder=r-{who[0]}/model_folder=m-{who[1]}": table for who, table in two.felt.items()}
-    monkeypatch.setattr(rows, "SCHEMA_VERSION", "1")
+    monkeypatch.setattr(columns, "SCHEMA_VERSION", "1")
     for part, table in files.items():
         old = table.drop_columns([name for name in NEW if name in table.column_names])
         folder.write_bytes(f"{part}/{Name(1_000_000, 'test', 0)}", encoded(old))
@@ -418,8 +421,8 @@ def test_a_claim_on_two_models_goes_by_what_both_were_scored_on() -> None:
 
 
 def test_what_the_provider_called_a_refusal_stays_one_whoever_stands_beside(two: Run) -> None:
-    table = two.said["steady"].filter(pc.equal(two.said["steady"]["outcome"], rows.ANSWERED)).slice(0, 2)
+    table = two.said["steady"].filter(pc.equal(two.said["steady"]["outcome"], columns.ANSWERED)).slice(0, 2)
     table = put(put(table, "answer", ["Nein.", "The sea."]), "refused", [True, False])
-    table = put(table, "flagged_by", [rows.flagged(["Nein."], [True])["flagged_by"][0], None])
-    assert rows.flagged_anew(table)["refused"].to_pylist() == [True, False]
-    assert not rows.flagged_before(table.slice(0, 1))
+    table = put(table, "flagged_by", [columns.flagged(["Nein."], [True])["flagged_by"][0], None])
+    assert columns.flagged_anew(table)["refused"].to_pylist() == [True, False]
+    assert not columns.flagged_before(table.slice(0, 1))

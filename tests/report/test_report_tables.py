@@ -13,9 +13,9 @@ from emoray.analysis.intervals import OVER_QUESTIONS, Interval
 from emoray.report import Settings
 from emoray.report.labels import plan_of_labels
 from emoray.report.page import page
+from emoray.report.phrasing import headline, listed, number, p_value, percent, with_interval
 from emoray.report.summary import Summary, summarize
 from emoray.report.tables import as_csv, as_latex, latex, tables, terminal_table
-from emoray.report.words import headline, listed, number, p_value, percent, with_interval
 from emoray.study.goemotions import label_map, shipped_maps
 from emoray.study.scoring import Rules
 from tests.report.synthetic import RUSSELL, Run, run

@@ -8,9 +8,10 @@ from textwrap import dedent
 
 import pytest
 
-from emoray import job
-from emoray.spec import Study, parse
-from emoray.store import RunFolder
+from emoray.commands import attempt
+from emoray.run_folder.folder import RunFolder
+from emoray.spec.load import parse
+from emoray.spec.study import Study
 
 Run = Callable[..., int]
 Settled = Callable[[Study], RunFolder]
@@ -30,8 +31,8 @@ def run(two_cpus: str, tmp_path: Path) -> Run:
     ) -> int:
         with pytest.MonkeyPatch.context() as patch:
             if not reports:
-                patch.setattr(job, "report", lambda folder: f"no report of {folder.uri}")
-            return job.run(study, str(out or tmp_path / "run"), command="again", limit=limit, extend=extend)
+                patch.setattr(attempt, "report", lambda folder: f"no report of {folder.uri}")
+            return attempt.run(study, str(out or tmp_path / "run"), command="again", limit=limit, extend=extend)
 
     return call
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import ray
 
-from emoray.store import StoreError
+from emoray.run_folder.errors import StoreError
 from emoray.stream.cause import sentence
 
 pytestmark = pytest.mark.cluster

@@ -11,10 +11,11 @@ import pytest
 from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
 from ray.experimental.internal_kv import _internal_kv_put
 
-from emoray.spec import Scripted, SpecError
-from emoray.spill import Spill, TakenIn
+from emoray.run_folder.spill import Spill, TakenIn
+from emoray.scheduling.resources import Bundle
+from emoray.spec.base import SpecError
+from emoray.spec.models import Scripted
 from emoray.stream import cluster
-from emoray.stream.placement import Bundle
 from tests import runs
 from tests.stream.conftest import study
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import grpc  # type: ignore[import-untyped]
 import pytest
 
-from emoray.spec import SpecError
+from emoray.spec.base import SpecError
 from emoray.stream import entrance
 from tests.programs import free_port
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from emoray import job
+from emoray.commands import attempt
 from emoray.exit_codes import OWED
 from emoray.study.outcomes import Failure, FailureKind
 from tests import runs
@@ -31,7 +31,7 @@ def test_what_the_seed_of_a_cell_decides_is_said_to_fail_alike_and_what_to_chang
     ended: Any = SimpleNamespace(stopping=False)
 
     left = {"a": len(cells), "b b": 0}
-    assert job._say_end(ended, [], left, folder, runs.study(SPEC), "again") == OWED
+    assert attempt._say_end(ended, [], left, folder, runs.study(SPEC), "again") == OWED
 
     said = capsys.readouterr().err
     assert f"a: 12 cells are still owed (12 {kind})" in said

@@ -9,12 +9,17 @@ from typing import Any
 
 import pytest
 
-from emoray import job, manifest, rows
-from emoray.rehearsal.provider import Manners, Provider
-from emoray.spec import JudgeReader, Scripted, SpecError, parse
-from emoray.store import RunFolder
-from emoray.stream import cluster, means
-from emoray.stream.conduct import Conductor
+from emoray.commands import attempt
+from emoray.rehearsal.behaviour import Manners
+from emoray.rehearsal.provider import Provider
+from emoray.run_folder import columns, manifest
+from emoray.run_folder.folder import RunFolder
+from emoray.spec.base import SpecError
+from emoray.spec.load import parse
+from emoray.spec.models import Scripted
+from emoray.spec.readers import JudgeReader
+from emoray.stream import accounts, cluster
+from emoray.stream.driver import Conductor
 from tests import runs
 from tests.stream.conftest import Run
 
@@ -50,7 +55,7 @@ def test_a_judge_reads_the_same_answers_as_a_reader_and_one_that_comes_later_is_
     assert all(row["reader"] == "j" and row["cosine"] is not None and row["label"] is None for row in judged)
 
     late = JudgeReader(kind="judge", name="late", model=Scripted(host="scripted", name="m", lines=[GOOD]))
-    assert job.score(folder.uri, late, command="again") == 0
+    assert attempt.score(folder.uri, late, command="again") == 0
 
     kept = folder.manifest() or {}
     assert [entry["name"] for entry in kept["more_readers"]] == ["late"]
@@ -59,7 +64,7 @@ def test_a_judge_reads_the_same_answers_as_a_reader_and_one_that_comes_later_is_
 
     other = JudgeReader(kind="judge", name="late", rubric="other", model=late.model)
     with pytest.raises(SpecError, match="the run has another reader called 'late' already"):
-        job.score(folder.uri, other, command="again")
+        attempt.score(folder.uri, other, command="again")
 
 
 def test_a_judge_stops_where_the_budget_would_be_passed_and_a_reply_that_cannot_be_parsed_is_owed_again(
@@ -79,14 +84,14 @@ def test_a_judge_stops_where_the_budget_would_be_passed_and_a_reply_that_cannot_
         answers = folder.answers("a").read()
         assert "budget" in capsys.readouterr().err
         assert 0 < counts.read_cost_usd <= 0.3
-        assert answers["outcome"].to_pylist() == [rows.ANSWERED] * 24  # what is asked for nothing is all there
+        assert answers["outcome"].to_pylist() == [columns.ANSWERED] * 24  # what is asked for nothing is all there
 
         assert run(parse(hosted(provider.base_url, 100)), extend=True) == 3  # more money lets it go on
 
         unread = [row for row in folder.rows("j", "a").read().to_pylist() if row["read_error"]]
         assert 0 < len(unread) < 24
         assert f"a: reader j could not read {len(unread)} unparsed" in capsys.readouterr().err
-        assert all(row["outcome"] == rows.ANSWERED and row["cosine"] is None for row in unread)
+        assert all(row["outcome"] == columns.ANSWERED and row["cosine"] is None for row in unread)
         assert unread[0]["read_error"] == "unparsed: the judge's reply holds no JSON object: I cannot say."
 
         recovered.set()
@@ -119,12 +124,12 @@ def test_what_every_judge_has_cost_counts_whichever_of_them_reads_now(tmp_path: 
 
     alone = asked.spec.model_copy(update={"readers": [judge.model_copy(update={"name": "second"})]})
 
-    spent = means._spent(alone, made)
+    spent = accounts._spent(alone, made)
     assert spent == {"o": 4.0, "?": 0.5}
 
     for judge_name, usd in (("j", 1.5), ("of another spec", 0.25), ("second", 0.125)):  # killed while they asked
         made.write_text(f"tabs/{made.rows(judge_name, 'a').relative}/killed.json", json.dumps({"usd": usd}))
-    assert means._spent(alone, made) == {"o": 5.625, "?": 0.75}
+    assert accounts._spent(alone, made) == {"o": 5.625, "?": 0.75}
 
 
 NOTHING = {"prompt_tokens": 0, "completion_tokens": 0, "cost_usd": 0.0, "read_cost_usd": 0.0}
@@ -149,7 +154,7 @@ def test_what_a_killed_attempt_cost_is_told_by_who_comes_next_also_with_other_re
         """An attempt at it; what the killed one is known to have cost by then."""
         begun = manifest.attempt(["emoray", "run"])
         whole["attempts"].append(begun)
-        job._open_account(Conductor(parse(study), folder, cluster.nodes, begun["id"]), whole, begun)
+        attempt._open_account(Conductor(parse(study), folder, cluster.nodes, begun["id"]), whole, begun)
         lanes = whole["attempts"][0]["lanes"]
         return {lane["model"]: (lane["read_cost_usd"], lane["read_lost_usd"], lane["answered"]) for lane in lanes}
 

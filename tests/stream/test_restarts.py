@@ -8,11 +8,12 @@ from typing import Any
 import psutil
 import pytest
 
-from emoray.rehearsal.engine import MODULE
-from emoray.rehearsal.provider import Manners, Provider
-from emoray.store import RunFolder
+from emoray.hosts.rehearsed import MODULE
+from emoray.rehearsal.behaviour import Manners
+from emoray.rehearsal.provider import Provider
+from emoray.run_folder.folder import RunFolder
 from emoray.stream import lane
-from emoray.stream.ledger import LaneLedger, Verdict, open_ledger
+from emoray.stream.lane_state import LaneLedger, Verdict, open_ledger
 from tests.stream.conftest import Run, study
 
 SAID = {"answered": 1, "failed": {}}

@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emoray import job, manifest, rows
-from emoray.spec import ScriptedReader, SpecError
-from emoray.status import status
-from emoray.store import RunFolder
+from emoray.commands import attempt
+from emoray.commands.status import status
+from emoray.run_folder import columns, manifest
+from emoray.run_folder.folder import RunFolder
+from emoray.spec.base import SpecError
+from emoray.spec.readers import ScriptedReader
 from emoray.stream import cluster
-from emoray.stream.conduct import Conductor
+from emoray.stream.driver import Conductor
 from emoray.study.prompts import prompts
 from tests import tiny_models
 from tests.stream.conftest import Run, Settled, study
@@ -30,8 +32,8 @@ def test_every_cell_of_the_grid_becomes_one_row_that_recomputes(settled: Settled
     table = folder.rows("r", "a").read()
     grid = asked.experiment.grid("a")
     assert sorted(table["key"].to_pylist()) == sorted(prompt.key for prompt in prompts(grid))
-    assert table.schema.names == rows.SCORED.names
-    again = rows.scored(table, asked.label_map, "zero")
+    assert table.schema.names == columns.SCORED.names
+    again = columns.scored(table, asked.label_map, "zero")
     for column in ("cosine", "expected_cosine", "expected_valence", "read_valence", "angle_error_deg"):
         before, after = (t[column].to_numpy(zero_copy_only=False) for t in (table, again))
         np.testing.assert_array_equal(before, after)
@@ -72,7 +74,7 @@ def test_a_failed_ask_is_a_row_without_text_and_score_is_owed_in_status_and_aske
     assert run(study("- {name: a, host: scripted, fails: 0.5}", repetitions=10)) == 3
 
     said = capsys.readouterr().err
-    failed = [row for row in folder.rows("r", "a").read().to_pylist() if row["outcome"] != rows.ANSWERED]
+    failed = [row for row in folder.rows("r", "a").read().to_pylist() if row["outcome"] != columns.ANSWERED]
     assert 0 < len(failed) < 60
     assert f"a: {len(failed)} cells are still owed ({len(failed)} overloaded)" in said
     assert "resume with: again" in said
@@ -86,7 +88,7 @@ def test_a_failed_ask_is_a_row_without_text_and_score_is_owed_in_status_and_aske
 
     settled = folder.rows("r", "a").read()
     assert settled.num_rows == 60
-    assert set(settled["outcome"].to_pylist()) == {rows.ANSWERED}
+    assert set(settled["outcome"].to_pylist()) == {columns.ANSWERED}
 
 
 @pytest.mark.campaign  # its actor loads PyTorch only to fail; test_vllm_run has a lane that ends likewise
@@ -179,7 +181,10 @@ def test_an_attempt_that_ended_while_this_one_was_starting_is_kept(settled: Sett
         folder.write_manifest(kept | {"attempts": [*kept["attempts"], other]})
         return Conductor(asked, folder, cluster.nodes, number)
 
-    assert job._attempt(folder, asked, partial(job._described, folder, asked, extend=False), "again", joined_late) == 0
+    assert (
+        attempt._attempt(folder, asked, partial(attempt._described, folder, asked, extend=False), "again", joined_late)
+        == 0
+    )
 
     attempts = (folder.manifest() or {})["attempts"]
     assert [attempt["id"] == "other" for attempt in attempts] == [False, True, False]
@@ -208,7 +213,7 @@ def test_scoring_a_run_with_another_reader_asks_nothing(settled: Settled) -> Non
     folder = settled(study(ONE, repetitions=2))
     before = folder.answers("a").read()
 
-    assert job.score(folder.uri, ScriptedReader(kind="scripted", name="third"), command="again") == 0
+    assert attempt.score(folder.uri, ScriptedReader(kind="scripted", name="third"), command="again") == 0
 
     assert folder.answers("a").read().equals(before)
     assert folder.rows("third", "a").read()["key"].equals(before["key"])

@@ -20,12 +20,13 @@ from typing import Any
 
 import pytest
 
-from emoray.rehearsal.provider import Manners, Provider
-from emoray.spec import parse
-from emoray.store import LANES, RunFolder
-from emoray.stream import conduct
-from emoray.stream.nodes import Nodes
-from emoray.stream.placement import Load
+from emoray.rehearsal.behaviour import Manners
+from emoray.rehearsal.local_cluster import Nodes
+from emoray.rehearsal.provider import Provider
+from emoray.run_folder.folder import LANES, RunFolder
+from emoray.scheduling.resources import Load
+from emoray.spec.load import parse
+from emoray.stream import driver
 from tests.programs import EMORAY, Start, until
 from tests.stream.conftest import Run, study
 
@@ -184,8 +185,8 @@ def test_a_lane_stops_asking_at_its_deadline_and_meanwhile_the_weights_of_the_ne
         """Three hours pass with the first answer, when the weights are there."""
         return time.monotonic() + 3 * 3600 * (fetched.exists() and bool(folder.answers("asks").settled()))
 
-    monkeypatch.setattr(conduct, "time", SimpleNamespace(monotonic=monotonic, sleep=time.sleep))
-    monkeypatch.setattr(conduct, "_fetched", note_weights)
+    monkeypatch.setattr(driver, "time", SimpleNamespace(monotonic=monotonic, sleep=time.sleep))
+    monkeypatch.setattr(driver, "_fetched", note_weights)
     asks = "- {name: asks, host: scripted, latency_s: 0.1, in_flight: 1, resources: {slot: 1}, deadline: 2h}"
     then = f"host: transformers, id: {tmp_path / 'weights'}, revision: v2, resources: {{slot: 1}}"
 

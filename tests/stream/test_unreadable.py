@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from tokenizers import AddedToken
 
-from emoray.spec import parse
-from emoray.status import status
-from emoray.store import RunFolder
+from emoray.commands.status import status
+from emoray.run_folder.folder import RunFolder
+from emoray.spec.load import parse
 from emoray.study.goemotions import LABELS
 from tests import tiny_models
 from tests.stream.conftest import Run

@@ -11,9 +11,10 @@ from typing import Any
 import psutil
 import pytest
 
-from emoray import job, rows
+from emoray.commands import attempt
 from emoray.embedded import generator_path
-from emoray.store import RunFolder
+from emoray.run_folder import columns
+from emoray.run_folder.folder import RunFolder
 from tests.hosts.vllm_tiny import tiny_llama
 from tests.stream.conftest import study
 
@@ -45,7 +46,7 @@ def ended(two_cpus: str, tmp_path_factory: pytest.TempPathFactory) -> Ended:
     folder, said = RunFolder(str(tmp_path / "run")), StringIO()
     with redirect_stderr(said):
         asked = study(lanes, repetitions=30, more="sampling: {max_tokens: 200}")
-        code = job.run(asked, folder.uri, command="again")
+        code = attempt.run(asked, folder.uri, command="again")
     return folder, code, said.getvalue()
 
 
@@ -67,15 +68,15 @@ def test_two_models_that_do_not_fit_together_take_turns_while_another_lane_runs(
     assert min(other) < max(first)  # it did not wait for its turn
     assert [folder.rows("r", name).read().num_rows for name in ("first", "thinks", "free")] == [180, 180, 180]
     said = _answers(folder, "first")
-    assert set(said["outcome"].to_pylist()) <= {rows.ANSWERED, "empty"}
+    assert set(said["outcome"].to_pylist()) <= {columns.ANSWERED, "empty"}
     assert len(set(said["answer"].to_pylist())) > 100
     assert not _engines()
 
 
 def test_a_reasoning_models_thoughts_stand_in_a_column_of_their_own_and_only_its_answer_is_read(ended: Ended) -> None:
     table = _answers(ended[0], "thinks").to_pylist()
-    said = [row for row in table if row["outcome"] == rows.ANSWERED]  # a random model ends a thought now and then
-    unsaid = [row for row in table if row["outcome"] != rows.ANSWERED]
+    said = [row for row in table if row["outcome"] == columns.ANSWERED]  # a random model ends a thought now and then
+    unsaid = [row for row in table if row["outcome"] != columns.ANSWERED]
     assert any(row["reasoning"] for row in said)
     assert not any("</think>" in (row["reasoning"] or "") for row in said)  # its answer may have a second one
     assert {row["outcome"] for row in unsaid} == {"empty"}

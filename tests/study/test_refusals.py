@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from training.refusals import Text, held_out, judge, labelled, ours
 
-from emoray import rows
 from emoray.refusals import DETECTOR, breaks_role, flags, is_refusal, judged, notions
+from emoray.run_folder import columns
 
 
 @cache
@@ -71,7 +71,7 @@ def test_no_flag_depends_on_which_answers_stand_beside() -> None:
 
 def test_a_column_is_flagged_as_its_answers_are() -> None:
     texts = [one.text for one in unseen()[:40]]
-    found = rows.flagged([*texts, None], [False] * (len(texts) + 1))
+    found = columns.flagged([*texts, None], [False] * (len(texts) + 1))
     assert found["refused"] == [*map(is_refusal, texts), None]
     assert found["role_break"] == [*map(breaks_role, texts), None]
     assert found["flagged_by"] == [DETECTOR] * len(texts) + [None]

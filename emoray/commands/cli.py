@@ -1,0 +1,105 @@
+"""plan | run | score | status | report | sample | validate | rehearse | compact: parse, configure logging, call, print.
+
+Exit codes: 0 all cells settled; 2 the user's input is wrong, or Ray is not to be had, and nothing was written; 3
+finished, but cells are still owed; 130 interrupted. Progress goes to stderr, results to stdout.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from emoray import __version__
+from emoray.commands import compact, plan, rehearse, report, run, sample, score, status, validate
+from emoray.exit_codes import INTERRUPTED, OK, WRONG
+from emoray.hints import did_you_mean
+from emoray.run_folder.errors import StoreError
+from emoray.spec.base import SpecError
+
+if TYPE_CHECKING:
+    pass
+from emoray.commands.options import shortened
+from emoray.commands.terminal import printed
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    with printed():
+        return _main(argv)
+
+
+def _main(argv: Sequence[str] | None) -> int:
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(
+        level=logging.INFO if arguments.verbose else logging.WARNING,
+        format="%(asctime)s %(name)s: %(message)s" if arguments.verbose else "%(message)s",
+        stream=sys.stderr,
+    )
+    try:
+        _check_words(sys.argv[1:] if argv is None else argv)
+        _stand_somewhere()
+        return int(arguments.command(arguments))
+    except (SpecError, StoreError) as wrong:
+        print(f"emoray: {wrong}", file=sys.stderr)
+        return WRONG
+    except KeyboardInterrupt:
+        print("emoray: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # `emoray plan … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except OSError as wrong:
+        if wrong.errno != errno.ENAMETOOLONG:
+            raise
+        print(f"emoray: {shortened(str(wrong.filename))}: is too long for the name of a file", file=sys.stderr)
+        return WRONG
+
+
+class _Command(argparse.ArgumentParser):
+    """Tells of what it does not know itself, under its own usage; argparse would do so under that of all commands."""
+
+    def parse_known_args(self, *what: Any, **more: Any) -> tuple[Any, list[str]]:
+        known, unknown = super().parse_known_args(*what, **more)
+        if unknown:
+            flags = (word.partition("=")[0] for word in unknown if word.startswith("-"))
+            hint = next((did_you_mean(flag, list(self._option_string_actions)) for flag in flags), "")
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        return known, unknown
+
+
+def _check_words(words: Sequence[str]) -> None:
+    """SpecError for what is no text: a run writes its command and its places down."""
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise SpecError(f"the argument {word!r} is not UTF-8 text; give the file or folder another name") from None
+
+
+def _stand_somewhere() -> None:
+    """SpecError where the folder that this was started in has been deleted; Ray cannot work from nowhere."""
+    try:
+        Path.cwd()
+    except OSError as wrong:
+        raise SpecError(
+            f"the folder that this was started in cannot be reached any more ({wrong.strerror}); change to another"
+        ) from None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="emoray", description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--version", action="version", version=f"emoray {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Command)
+    for one in (plan, run, score, status, report, sample, validate, rehearse, compact):
+        one.add(commands)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""`emoray compact`: the many small files of a run become few."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from emoray.commands.options import Commands, command
+from emoray.exit_codes import OK
+
+if TYPE_CHECKING:
+    pass
+from typing import TYPE_CHECKING
+
+from emoray.commands.options import absolute
+from emoray.run_folder import manifest, recovery
+from emoray.run_folder.compaction import compact
+from emoray.run_folder.folder import RunFolder
+from emoray.run_folder.lease import Lease
+from emoray.run_folder.tabs import book
+
+if TYPE_CHECKING:  # Ray takes seconds to import: what is wrong, and what is waited for, is said before
+    pass
+
+
+def compact_all(folder: RunFolder) -> str:
+    """Turns the small files of every part into few; returns a line per part."""
+    manifest.study(recovery.kept(folder), folder.shown)
+    lines = []
+    with Lease(folder):
+        for part in folder.parts():
+            before = len(part.files())
+            book(part)
+            compact(part)
+            lines.append(f"{part.relative}: {before} files are now {len(part.files())}")
+    return "\n".join(lines)
+
+
+def add(commands: Commands) -> None:
+    """The command and its flags."""
+    own = command(commands, "compact", _call, "turn the many small files of a run into few")
+    own.add_argument("run", metavar="RUN")
+
+
+def _call(arguments: argparse.Namespace) -> int:
+    from emoray.commands import attempt
+    from emoray.run_folder.folder import RunFolder
+
+    print(attempt.compact_all(RunFolder(absolute(arguments.run))))
+    return OK

@@ -1,0 +1,120 @@
+"""What several commands take: numbers, places, flags in common."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from emoray.spec.base import SpecError
+from emoray.spec.document import Spec
+from emoray.spec.models import ModelEntry
+from emoray.spec.readers import JudgeReader, ReaderEntry
+
+if TYPE_CHECKING:
+    pass
+
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def asked_by(reader: ReaderEntry) -> list[ModelEntry]:
+    """The model that a judge asks."""
+    return [reader.model] if isinstance(reader, JudgeReader) else []
+
+
+def check_writable(file: Path) -> None:
+    if file.is_dir():
+        raise SpecError(f"{file}: is a folder; give a file in it")
+    if not file.absolute().parent.is_dir():
+        raise SpecError(f"{file}: the folder for it is not there")
+
+
+READER = "a hub id, a folder, or a YAML file with a reader's entry"
+
+
+def command(commands: Commands, name: str, call: object, text: str) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+    command.add_argument("-v", "--verbose", action="store_true", help="also what Ray and the libraries say")
+    command.set_defaults(command=call)
+    return command
+
+
+def with_grid(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--out", metavar="RUN", help="the run folder: a path or a URI (runs/<name of the spec>)")
+    command.add_argument(
+        "--set", action="append", default=[], metavar="PATH=VALUE", help="change a setting of the spec"
+    )
+    command.add_argument("--address", metavar="HOST:PORT", help="a Ray cluster (RAY_ADDRESS, or one is started here)")
+
+
+def at_least_one(text: str) -> int:
+    return _between(text, 1, _MOST)
+
+
+def whole(text: str) -> int:
+    return _between(text, 0, _MOST)
+
+
+def kills(text: str) -> int:
+    return _between(text, 0, 10_000)
+
+
+LONGEST_PATH = 4096  # characters of a path
+_MOST = 10**15  # exact also where a number becomes a float
+
+
+def _between(text: str, least: int, most: int) -> int:
+    number = int(text) if text.isdecimal() and len(text) <= len(str(most)) else -1
+    if not least <= number <= most:
+        raise argparse.ArgumentTypeError(f"must be a whole number from {least} to {most:,}, got {shortened(text)}")
+    return number
+
+
+def seconds(text: str) -> float:
+    return _number(text, 0.0, 86_400.0)
+
+
+def times(text: str) -> float:
+    return _number(text, 1e-6, 1e6)
+
+
+def _number(text: str, least: float, most: float) -> float:
+    with suppress(ValueError):
+        if least <= float(text) <= most:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"must be a number from {least:g} to {most:,.0f}, got {shortened(text)}")
+
+
+def shortened(text: str) -> str:
+    return repr(text if len(text) <= 40 else f"{text[:40]}…")
+
+
+def folder_of(out: str | None, spec: Spec) -> str:
+    return absolute(out or f"runs/{spec.name}")
+
+
+def absolute(place: str) -> str:
+    """A folder that means the same in every process of the job; a URI does already."""
+    if "://" in place:
+        return place
+    path = Path(place).expanduser().absolute()
+    if path.is_file():
+        raise SpecError(f"{place}: is a file, not a folder")
+    return str(path)
+
+
+def warn_of_code(asked: Iterable[ModelEntry]) -> None:
+    """Says which models bring code of their own that their entries let run."""
+    for entry in asked:
+        if getattr(entry, "trust_remote_code", False):
+            revision = getattr(entry, "revision", None)
+            pinned = f"at revision {revision}" if revision else "at no fixed revision"
+            print(
+                f"warning: model {entry.name!r} runs the Python code that comes with {entry.id} ({pinned}), with the "
+                "rights and the keys of this run: trust_remote_code is for code that you have read",
+                file=sys.stderr,
+            )

@@ -1,0 +1,128 @@
+"""The one line per lane that a person awake at 3 a.m. can use."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TextIO
+
+from emoray.printable import one_line
+
+QUIET_EVERY_S = 30.0
+_COLUMNS = 120  # of a terminal that does not say
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a lane is."""
+
+    total: int
+    before: int  # settled by earlier attempts
+    settled: int  # those included
+    failed: int
+    read: int
+    note: str = ""
+    waits: str = ""  # what it waits for, where nothing has come yet
+
+
+class Progress:
+    """A live block of lines on a terminal; elsewhere a line per lane every 30 seconds, and one per thing waited for."""
+
+    def __init__(self, stream: TextIO | None = None, *, clock: float | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._live = self._stream.isatty()
+        self._began = time.monotonic() if clock is None else clock
+        self._lines = 0
+        self._last = self._began
+        self._told: set[str] = set()  # what has been waited for
+
+    def wait(self, what: str) -> None:
+        """Says what is being waited for before there are lanes; the time of lanes begins after it."""
+        if self._live:
+            self._draw([f"{what} …"])
+        else:
+            self._tell(what)
+
+    def begin(self) -> None:
+        """The lanes begin now."""
+        self._began = self._last = time.monotonic()
+
+    def show(self, standings: Mapping[str, Standing], *, now: float | None = None, last: bool = False) -> None:
+        """Shows the lanes, if it is time to."""
+        now = time.monotonic() if now is None else now
+        if not (self._live or last):
+            for standing in standings.values():
+                self._tell(standing.waits)
+        if not (self._live or last or now - self._last >= QUIET_EVERY_S):
+            return
+        self._last = now
+        width = max((len(name) for name in standings), default=0)
+        self._draw([self.line(name, standing, now, width) for name, standing in standings.items()])
+
+    def _tell(self, waits: str) -> None:
+        """Once: whoever reads it later reads all of it."""
+        if waits and waits not in self._told:
+            self._told.add(waits)
+            self._stream.write(f"{waits} …\n")
+            self._stream.flush()
+
+    def _draw(self, lines: list[str]) -> None:
+        if self._live and self._lines:
+            self._back()
+        if self._live:  # a line that wraps would be two, and the way back too short
+            lines = [one_line(line)[: _columns(self._stream) - 1] for line in lines]
+        self._stream.write("".join(f"{line}\n" for line in lines))
+        self._stream.flush()
+        self._lines = len(lines)
+
+    def _back(self) -> None:
+        """To the first line, and clear what was there."""
+        getattr(self._stream, "steer", self._stream.write)(f"\x1b[{self._lines}F\x1b[J")
+
+    def say(self, sentence: str) -> None:
+        """A line that stays, above the lanes."""
+        if self._live and self._lines:
+            self._back()
+            self._lines = 0
+        self._stream.write(f"{sentence}\n")
+        self._stream.flush()
+
+    def line(self, name: str, standing: Standing, now: float, width: int = 0) -> str:
+        """`llama-8b  settled 84,210 of 120,000  failed 31  412/min  1 h 27 min left`"""
+        per_minute = 60.0 * (standing.settled - standing.before) / max(now - self._began, 1e-9)
+        words = [
+            f"{name:<{width}}",
+            f"settled {standing.settled:,} of {standing.total:,}",
+            f"failed {standing.failed:,}",
+        ]
+        if per_minute >= 1:
+            words.append(f"{per_minute:,.0f}/min")
+            if standing.settled < standing.total:
+                words.append(f"{duration(60.0 * (standing.total - standing.settled) / per_minute)} left")
+        return "  ".join([*words, standing.note] if standing.note else words)
+
+
+def _columns(terminal: TextIO) -> int:
+    try:
+        return os.get_terminal_size(terminal.fileno()).columns or _COLUMNS
+    except OSError:
+        return _COLUMNS
+
+
+def by_kind(counts: Mapping[str, int]) -> str:
+    """`31 overloaded, 2 timeout`"""
+    return ", ".join(f"{n:,} {kind}" for kind, n in counts.items())
+
+
+def duration(seconds: float) -> str:
+    """In the two largest units: 1 h 27 min, 3 min 20 s, 45 s."""
+    s = round(seconds)
+    if s < 60:
+        return f"{s} s"
+    if s < 3600:
+        return f"{s // 60} min {s % 60} s" if s % 60 else f"{s // 60} min"
+    minutes, hours = round(s / 60), round(s / 3600)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes < 1440 else f"{hours // 24} d {hours % 24} h"

@@ -1,0 +1,177 @@
+"""`emoray report`: tables, figures and one page from a run folder."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import unicodedata
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from emoray.commands.options import Commands, command
+from emoray.exit_codes import OK
+from emoray.hints import did_you_mean
+from emoray.spec.base import SpecError
+from emoray.spec.label_maps import chosen_label_map
+from emoray.spec.readers import ReaderEntry
+
+if TYPE_CHECKING:
+    pass
+import time
+from typing import TYPE_CHECKING
+
+from emoray.commands.options import absolute
+from emoray.commands.sample import human_labels
+from emoray.readers.scorecard import human_text
+from emoray.run_folder import manifest, recovery
+from emoray.run_folder.folder import RunFolder
+from emoray.run_folder.lease import holder
+from emoray.run_folder.subset import Belonging, as_asked
+from emoray.run_folder.tabs import lost_by_model
+from emoray.spec.label_maps import moved
+from emoray.spec.readers import own_map
+from emoray.study.goemotions import LabelMap
+from emoray.study.scoring import NeutralRule, RefusalRule
+
+if TYPE_CHECKING:  # Ray takes seconds to import: what is wrong, and what is waited for, is said before
+    pass
+
+
+def report(
+    folder: RunFolder,
+    out: str | None = None,
+    *,
+    label_maps: Sequence[str] = (),
+    neutral: NeutralRule | None = None,
+    refusals: RefusalRule | None = None,
+    ceilings: Sequence[str] = (),
+    human: str | None = None,
+) -> str:
+    """Writes a run's report (into `out`, or RUN/report) and returns the table for the terminal.
+
+    Another label map or rule than the run's scores its stored readings anew; a map is MAP for the 28 labels, or
+    READER=MAP for a reader's own. `ceilings` are files of `emoray validate --save`, `human` one of human labels.
+    SpecError, with nothing written, where they do not fit.
+    """
+    from emoray.report import Unusable, chosen, terminal_table, write_report
+
+    kept = recovery.kept(folder)
+    study = manifest.study(kept, folder.shown)
+    readers = manifest.readers(kept)
+    labels, placed = _placed(label_maps, readers, study.label_map)
+    validated = [human_text(path, list(placed.values()), labels) for path in ceilings]
+    target, lost = RunFolder(out) if out else folder, _lost(folder, kept or {})
+    source, left_out = as_asked(folder, study), ""
+    if isinstance(source, Belonging):
+        left_out = f"\nleft out: {source.strangers():,} answers in the folder that the spec does not ask for"
+    settings = chosen(
+        kept or {},
+        labels=labels,
+        neutral=neutral or study.spec.neutral,
+        refusals=refusals or study.spec.refusals,
+        own_maps=_own_maps(readers),
+        moved=_own_maps({name: reader for name, reader in placed.items() if reader != readers[name]}),
+        human_text={name: reads for names, reads in validated for name in names},
+        human_labels=human_labels(human, labels) if human else None,
+        looked=_looked(folder),
+    )
+    try:
+        summary = write_report(
+            source,
+            lambda relative, data: target.write_bytes(relative if out else f"report/{relative}", data),
+            settings,
+            lost_usd=lost,
+        )
+    except Unusable as wrong:
+        raise SpecError(f"{human}: {wrong}" if human else str(wrong)) from None
+    told = "".join(
+        f"\nup to ${usd:,.2f} was spent on answers of {model} that nobody has" for model, usd in lost.items()
+    )
+    return f"{terminal_table(summary)}\n{told}{left_out}\nreport: {target.where('' if out else 'report/')}report.html"
+
+
+def _lost(folder: RunFolder, kept: Mapping[str, Any]) -> dict[str, float]:
+    """US dollars at most for answers that nobody has, by model; of an attempt that another process works on, nothing is
+    lost yet.
+    """
+    last: dict[str, Any] = next(iter(kept.get("attempts", [])[-1:]), {})
+    held = holder(folder, time.time())
+    at_work = held is not None and held.pid != os.getpid() and "end" not in last
+    found = lost_by_model(folder, but=str(last.get("id", "?")) if at_work else None)
+    return {model: usd for model, usd in found.items() if usd > 0}
+
+
+def _looked(folder: RunFolder) -> list[int]:
+    """How many answers there were at each report before, as the last one says; none where there is no such."""
+    try:
+        kept = json.loads(folder.read_bytes("report/summary.json") or b"{}")
+        if kept and "looks" not in kept:  # of an earlier emoray, which counted none: it is one itself
+            return [sum({one["model"]: int(one["counts"]["answers"]) for one in kept["models"]}.values())]
+        return [int(count) for count in (kept.get("looks") or {}).get("answers", [])]
+    except (KeyError, ValueError, TypeError, AttributeError):  # torn, or edited by hand
+        return []
+
+
+def _placed(
+    label_maps: Sequence[str], readers: Mapping[str, ReaderEntry], labels: LabelMap
+) -> tuple[LabelMap, dict[str, ReaderEntry]]:
+    """The map of the 28 labels, and the readers with their own labels, where MAP and READER=MAP put them."""
+    placed = dict(readers)
+    for one in label_maps:
+        name, of_reader, path = one.partition("=")
+        name = unicodedata.normalize("NFC", name)
+        if not of_reader or Path(one).is_file():
+            labels = chosen_label_map(one, Path())
+        elif name in placed:
+            placed[name] = moved(placed[name], path)
+        else:
+            hint = did_you_mean(name, placed)
+            raise SpecError(f"label_map: the run has no reader {name!r} for {path}; it has {', '.join(placed)}{hint}")
+    return labels, placed
+
+
+def _own_maps(readers: Mapping[str, ReaderEntry]) -> dict[str, LabelMap]:
+    return {name: found for name, reader in readers.items() if (found := own_map(reader)) is not None}
+
+
+def add(commands: Commands) -> None:
+    """The command and its flags."""
+    own = command(commands, "report", _call, "tables, figures and one page from a run folder")
+    own.add_argument("run", metavar="RUN")
+    own.add_argument("--out", metavar="DIR", help="in place of RUN/report")
+    own.add_argument(
+        "--label-map",
+        action="append",
+        default=[],
+        metavar="[READER=]MAP",
+        help="score the stored readings by another map of the 28 labels, or of a reader's own; asks no reader",
+    )
+    own.add_argument("--neutral", choices=["zero", "drop"], help="score the stored readings by another neutral rule")
+    own.add_argument(
+        "--refusals",
+        choices=["zero", "drop", "as_read"],
+        help="count an answer that declines as 0, leave it out, or score it as it was read",
+    )
+    own.add_argument(
+        "--ceilings", action="append", default=[], metavar="FILE", help="of `validate --save`; once per reader"
+    )
+    own.add_argument("--human", metavar="CSV", help="labels by people, to correct the means; see `emoray sample`")
+
+
+def _call(arguments: argparse.Namespace) -> int:
+    from emoray.commands import attempt
+    from emoray.run_folder.folder import RunFolder
+
+    table = attempt.report(
+        RunFolder(absolute(arguments.run)),
+        arguments.out and absolute(arguments.out),
+        label_maps=arguments.label_map,
+        neutral=arguments.neutral,
+        refusals=arguments.refusals,
+        ceilings=arguments.ceilings,
+        human=arguments.human,
+    )
+    print(table)
+    return OK

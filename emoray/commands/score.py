@@ -1,0 +1,48 @@
+"""`emoray score`: the answers of a run read by another reader."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+from typing import TYPE_CHECKING
+
+from emoray.commands.options import READER, Commands, command
+from emoray.run_folder.locations import without_secrets
+from emoray.spec.readers import readers_of
+
+if TYPE_CHECKING:
+    pass
+from emoray.commands.named_reader import named_reader
+from emoray.commands.options import absolute, asked_by, warn_of_code
+from emoray.commands.terminal import hush
+
+
+def add(commands: Commands) -> None:
+    """The command and its flags."""
+    own = command(commands, "score", _call, "read the answers of a run with another reader; asks nothing")
+    own.add_argument("run", metavar="RUN")
+    own.add_argument("--reader", required=True, metavar="READER", help=f"a reader of the spec by name, {READER}")
+    own.add_argument("--address", metavar="HOST:PORT", help="a Ray cluster (RAY_ADDRESS, or one is started here)")
+
+
+def _call(arguments: argparse.Namespace) -> int:
+    from emoray.commands import attempt
+    from emoray.run_folder import manifest, recovery
+    from emoray.run_folder.folder import RunFolder
+
+    folder = RunFolder(absolute(arguments.run))
+    kept = recovery.kept(folder)
+    spec = manifest.study(kept, folder.shown).spec
+    later, here = (
+        readers_of((kept or {}).get("more_readers", [])),
+        not (arguments.address or "RAY_ADDRESS" in os.environ),
+    )
+    entry, accounts = named_reader(arguments.reader, spec, later, here=here)
+    warn_of_code(asked_by(entry))
+    if not arguments.verbose:
+        hush()
+    command = shlex.join(["emoray", "score", without_secrets(arguments.run), "--reader", arguments.reader])
+    return attempt.score(
+        folder.uri, entry, command=command, accounts=accounts, address=arguments.address, verbose=arguments.verbose
+    )

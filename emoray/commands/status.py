@@ -1,0 +1,239 @@
+"""How far a run is, read from its folder without touching it; also while it runs, also after it died."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from typing import TYPE_CHECKING, Any
+
+from emoray.commands.options import Commands, command
+from emoray.exit_codes import OK
+
+if TYPE_CHECKING:
+    pass
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+
+from emoray.commands.options import absolute
+from emoray.commands.progress import by_kind, duration
+from emoray.run_folder import json_file, manifest, tabs
+from emoray.run_folder.batch_log import Standing, standings
+from emoray.run_folder.folder import LANES, RunFolder
+from emoray.run_folder.lease import holder
+from emoray.run_folder.recovery import kept
+from emoray.run_folder.subset import Belonging, as_asked, failure_texts, unread, unread_texts
+
+_log = logging.getLogger(__name__)
+_ASKS = frozenset({None, "asks"})  # how a lane stands that asks; where nobody has said so, it may
+
+
+@dataclass(frozen=True)
+class ModelStatus:
+    model: str
+    cells: int
+    settled: int
+    failed: dict[str, int]  # by kind
+    failure_texts: dict[str, str]  # what was said of one of each kind
+    read: dict[str, int]  # by reader
+    unread: dict[str, dict[str, int]]  # what a reader could not read: by reader, then by kind
+    unread_texts: dict[str, dict[str, str]]  # what was said of one of each of these kinds
+    spare: int  # answers beyond the first of their key, which never reach a result
+    torn: int  # files that cannot be read
+    batches: int  # submitted to a batch endpoint and not ended
+    batches_wait: dict[str, int]  # of them, those that something keeps from going on: how many wait for what
+    waiting_cells: dict[str, int]  # not submitted yet: how many wait for what
+    lines_aside: int  # of batches' results, which are no cell's
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float
+    read_cost_usd: float  # of judges
+    lost_usd: float  # at most, for what was asked and whose answers nobody has; of judges, too
+    under_way_usd: float  # at most, for what is asked now; of judges, too
+    ended: str | None  # why its lane could not go on, the last time
+    standing: str | None  # what its lane does or waits for; None where nobody is writing
+    per_minute: float | None  # settled by this attempt since it began to ask; None where nobody asks
+    last_write: str | None
+
+    @property
+    def owed(self) -> int:
+        return max(0, self.cells - self.settled)
+
+    @property
+    def left_to_read(self) -> int:
+        """Answers that some reader has not read."""
+        return max((self.settled - n for n in self.read.values()), default=self.settled)
+
+
+@dataclass(frozen=True)
+class Status:
+    name: str
+    folder: str
+    attempts: list[dict[str, Any]]
+    models: tuple[ModelStatus, ...]
+    writer: str | None  # who is writing now
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        return asdict(self) | {"models": [asdict(model) | {"owed": model.owed} for model in self.models]}
+
+    def text(self) -> str:
+        """For a terminal."""
+        width = max(len(model.model) for model in self.models)
+        lines = [line for model in self.models for line in _lines(model, width)]
+        return "\n".join([f"{self.name} in {self.folder}", *lines, self._last()])
+
+    def _last(self) -> str:
+        if not self.attempts:
+            return "no attempt yet"
+        last = self.attempts[-1]
+        how = last.get("end") or (f"running, {self.writer}" if self.writer else "died without a word")
+        return f"attempt {len(self.attempts)} began {last['began']} on {last['host']}: {how}"
+
+
+def status(folder: RunFolder, *, now: datetime | None = None) -> Status:
+    """The status of a run folder; SpecError where it is none."""
+    whole = kept(folder)
+    study = manifest.study(whole, folder.shown)
+    attempts = list((whole or {}).get("attempts", []))
+    cells, last = int((whole or {})["cells_per_model"]), attempts[-1] if attempts else {}
+    now = now or datetime.now(UTC)
+    batches = standings(folder)
+    held = holder(folder, now.timestamp())
+    if held and ("end" in last or held.pid != last.get("pid")):  # by who compacts it, or is about to begin
+        held = None
+    standing = _standing(folder) if held else {}
+    mine = str(last.get("id", "?")) if held else None
+    under_way = tabs.lost_by_model(folder, mine) if mine else {}
+    lost = tabs.lost_by_model(folder, but=mine)
+    look = _Look(as_asked(folder, study), cells, last, now, held is not None, lost, under_way)
+    models = tuple(
+        _model(look, entry.name, batches.get(entry.name, Standing()), standing.get(entry.name))
+        for entry in study.spec.models
+    )
+    writer = f"process {held.pid} on {held.host}" if held else None
+    return Status(study.spec.name, folder.shown, attempts, models, writer)
+
+
+def _standing(folder: RunFolder) -> dict[str, str]:
+    """What each lane of the run under way does or waits for; nothing where that file is odd, with a warning."""
+    try:
+        return json_file.read(dict[str, str], folder.read_bytes(LANES) or b"{}")
+    except json_file.BadJson as wrong:
+        where = folder.where(LANES)
+        _log.warning("%s is not as emoray wrote it (%s), and tells nothing: delete it, it comes anew", where, wrong)
+        return {}
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What all models of a run have in common, at one moment."""
+
+    folder: RunFolder | Belonging  # as the spec asks
+    cells: int  # of each model
+    last: dict[str, Any]  # attempt
+    now: datetime
+    at_work: bool  # somebody works on that attempt
+    lost_usd: dict[str, float]  # by model: at most for answers that nobody has,
+    under_way_usd: dict[str, float]  # and for what is asked now
+
+    def per_minute(self, model: str, answered: int, standing: str | None) -> float | None:
+        """By what this attempt answered, since it began to ask."""
+        before: int | None = self.last.get("settled_before", {}).get(model)
+        if not self.at_work or before is None or standing not in _ASKS:
+            return None
+        since = datetime.fromisoformat(self.last.get("asks_since", {}).get(model, self.last["began"]))
+        return 60.0 * max(0, answered - before) / max(1.0, (self.now - since).total_seconds())
+
+
+def _model(look: _Look, name: str, batches: Standing, standing: str | None) -> ModelStatus:
+    folder, last = look.folder, look.last
+    said = folder.answers(name).counts()
+    rows = {reader: folder.rows(reader, name) for reader in folder.readers()}
+    felt = {reader: part.counts() for reader, part in rows.items()}
+    unreadable = {reader: unread(part) for reader, part in rows.items()}
+    return ModelStatus(
+        model=name,
+        cells=look.cells,
+        settled=said.answered,
+        failed=dict(said.failed),
+        failure_texts=failure_texts(folder.answers(name)),
+        read={reader: counts.answered for reader, counts in felt.items()},
+        unread={reader: kinds for reader, kinds in unreadable.items() if kinds},
+        unread_texts={reader: unread_texts(part) for reader, part in rows.items() if unreadable[reader]},
+        spare=said.spare,
+        torn=said.torn,
+        batches=batches.open,
+        batches_wait=dict(batches.waits),
+        waiting_cells=dict(batches.cells),
+        lines_aside=batches.aside,
+        prompt_tokens=said.prompt_tokens,
+        completion_tokens=said.completion_tokens,
+        cost_usd=said.cost_usd,
+        read_cost_usd=sum(counts.read_cost_usd for counts in felt.values()),
+        lost_usd=look.lost_usd.get(name, 0.0),
+        under_way_usd=look.under_way_usd.get(name, 0.0),
+        ended=next((lane["error"] for lane in last.get("lanes", ()) if lane["model"] == name), None),
+        standing=standing,
+        per_minute=look.per_minute(name, said.answered, standing),
+        last_write=said.last_write.isoformat(timespec="seconds") if said.last_write else None,
+    )
+
+
+def _lines(model: ModelStatus, width: int) -> list[str]:
+    return [
+        _line(model, width),
+        *([f"    asked no more: {model.ended}"] if model.ended and not model.standing else []),
+        *(f"    {kind}, for example: {text}" for kind, text in model.failure_texts.items()),
+        *(f"    {kind}, for example: {text}" for texts in model.unread_texts.values() for kind, text in texts.items()),
+    ]
+
+
+def _line(model: ModelStatus, width: int) -> str:
+    words = [
+        f"  {model.model:<{width}}",
+        f"settled {model.settled:,} of {model.cells:,}",
+        f"owed {model.owed:,}",
+        f"failed {by_kind(model.failed) or 'none'}",
+        *(f"read by {reader} {n:,}" for reader, n in model.read.items()),
+        *(f"not read by {reader} {by_kind(kinds)}" for reader, kinds in model.unread.items()),
+        f"${model.cost_usd:,.2f}" if model.cost_usd else "",
+        f"${model.read_cost_usd:,.2f} for judges" if model.read_cost_usd else "",
+        f"up to ${model.lost_usd:,.2f} for answers that nobody has" if model.lost_usd else "",
+        f"up to ${model.under_way_usd:,.2f} under way" if model.under_way_usd else "",
+        f"{model.spare:,} spare copies" if model.spare else "",
+        f"{model.torn} torn files" if model.torn else "",
+        _batches(model),
+        *(f"{n:,} cells wait for {what}" for what, n in model.waiting_cells.items()),
+        f"{model.lines_aside:,} result lines set aside" if model.lines_aside else "",
+    ]
+    if model.standing == "reads":
+        words.append(f"reads, {model.left_to_read:,} answers left")
+    elif model.standing not in {*_ASKS, "ended"}:
+        words.append(str(model.standing))
+    if model.per_minute:
+        words += [f"{model.per_minute:,.0f}/min", f"{duration(60 * model.owed / model.per_minute)} left"]
+    return "  ".join(word for word in words if word)
+
+
+def _batches(model: ModelStatus) -> str:
+    """`3 batches open, of which 1 waits for its output file`"""
+    waits = [f"{n} {'waits' if n == 1 else 'wait'} for {what}" for what, n in model.batches_wait.items()]
+    open_ = f"{model.batches} {'batch' if model.batches == 1 else 'batches'} open" if model.batches else ""
+    return f"{open_}, of which {', '.join(waits)}" if waits else open_
+
+
+def add(commands: Commands) -> None:
+    """The command and its flags."""
+    own = command(commands, "status", _call, "settled, owed and failed per model; also while it runs")
+    own.add_argument("run", metavar="RUN")
+    own.add_argument("--json", action="store_true", help="for programs")
+
+
+def _call(arguments: argparse.Namespace) -> int:
+    from emoray.commands import status
+    from emoray.run_folder.folder import RunFolder
+
+    found = status.status(RunFolder(absolute(arguments.run)))
+    print(json.dumps(found.as_json(), indent=2) if arguments.json else found.text())
+    return OK

@@ -1,0 +1,1 @@
+"""An account's limits, kept over all actors of a run."""

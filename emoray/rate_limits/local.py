@@ -1,0 +1,41 @@
+"""The governor of one process, and two governors as one."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from emoray.rate_limits.account_bucket import Bucket
+from emoray.rate_limits.protocol import Governor, Lease, Ledger, Limits, News, Want
+
+
+class LocalGovernor:
+    """A governor for the hosts of one process; from any thread and event loop."""
+
+    def __init__(self, limits: Limits | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self.bucket = Bucket(limits or Limits())
+        self._clock = clock
+        self._lock = threading.Lock()
+
+    async def lease(self, holder: str, ledger: Ledger, want: Want, news: News) -> Lease:
+        with self._lock:
+            return self.bucket.lease(holder, ledger, want, news, self._clock())
+
+
+class Both:
+    """An account's governor and a run's purse: what is granted, both have granted."""
+
+    def __init__(self, account: Governor, purse: Governor) -> None:
+        self._account = account
+        self._purse = purse
+
+    async def lease(self, holder: str, ledger: Ledger, want: Want, news: News) -> Lease:
+        # the purse first: what it reserves too much, the next ledger corrects; a rate once taken is gone
+        money = await self._purse.lease(holder, ledger, want, News())
+        if money.stop is not None:
+            return money
+        paid = replace(want, requests=min(want.requests, money.granted))
+        permits = await self._account.lease(holder, ledger, paid, news)
+        return permits if paid.requests == want.requests or permits.stop else replace(permits, wait_s=money.wait_s)

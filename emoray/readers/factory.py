@@ -1,0 +1,32 @@
+"""The reader of an entry."""
+
+from __future__ import annotations
+
+from datetime import date
+
+from emoray.hosts.access import Means
+from emoray.hosts.factory import host_of
+from emoray.readers.protocol import Reader
+from emoray.spec.accounts import Retry
+from emoray.spec.readers import GoEmotionsReader, JudgeReader, ReaderEntry, RegressorReader, ScriptedReader
+
+
+def reader_of(entry: ReaderEntry, means: Means | None = None, day: date | None = None) -> Reader:
+    """The reader of an entry; `means` are those of a hosted judge, `day` is today to a judge's chat template."""
+    match entry:
+        case GoEmotionsReader():
+            from emoray.readers.goemotions import GoEmotions
+
+            return GoEmotions(entry)
+        case RegressorReader():
+            from emoray.readers.regressor import Regressor
+
+            return Regressor(entry)
+        case JudgeReader():
+            from emoray.readers.judge import Judge, asked_of
+
+            return Judge(entry, host_of(asked_of(entry), means, day), means.retry if means else Retry())
+        case ScriptedReader():
+            from emoray.readers.scripted import ScriptedReading
+
+            return ScriptedReading(entry)

@@ -1,0 +1,43 @@
+"""Where a run folder is: from a path or URI to a filesystem, and how it is shown without secrets."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import fs as pafs
+
+from emoray.printable import one_line
+from emoray.run_folder.errors import StoreError, _one_line
+
+_QUERY_SECRETS = re.compile(r"([?&](?:client_secret|sig)=)[^&]*")  # of Azure; other stores take none there
+_KEY_AND_SECRET = re.compile(r"//([^/:]*:.*|[^/]*)@", re.DOTALL)  # a secret of AWS may hold a /, where a URI must not
+
+
+def without_secrets(uri: str, instead: str = "…@") -> str:
+    """A URI less the key and secret that may stand before its @ or in its query; a path as it is."""
+    if "://" not in uri:
+        return uri
+    return _QUERY_SECRETS.sub(r"\1…", _KEY_AND_SECRET.sub(f"//{instead}", uri))
+
+
+def shown_uri(uri: str) -> str:
+    return one_line(without_secrets(uri, "").split("?")[0] if "://" in uri else uri)
+
+
+@lru_cache(maxsize=64)
+def opened(uri: str) -> tuple[Any, str]:
+    """The filesystem of a URI and the path in it."""
+    if "://" not in uri:
+        return pafs.LocalFileSystem(), str(Path(uri).expanduser().absolute())
+    try:
+        fs, path = pafs.FileSystem.from_uri(uri)
+    except (OSError, ValueError, pa.ArrowException) as wrong:
+        why = _one_line(wrong).replace(uri, shown_uri(uri))
+        raise StoreError(f"{shown_uri(uri)!r} is no place that can be written to: {why}") from None
+    if not path.strip("/"):
+        raise StoreError(f"{shown_uri(uri)!r} is no place that can be written to: it names no folder")
+    return fs, path.rstrip("/")

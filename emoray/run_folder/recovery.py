@@ -1,0 +1,72 @@
+"""A manifest for a folder that has lost its own, from a spec and from what the folder's answers tell."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow.compute as pc
+
+from emoray.run_folder import manifest
+from emoray.run_folder.folder import RunFolder
+from emoray.spec.base import SpecError
+from emoray.spec.study import Study
+
+_WRITER = re.compile(r"\d{8}T\d{6}\.\d{6}-(?P<stamp>\d{8}T\d{6})_(?P<unique>[0-9a-f]{6})_")  # of a journal's file
+_LOST = "its record was lost with run.json"
+
+
+def has_answers(folder: RunFolder) -> bool:
+    """Whether there is anything that a manifest should tell what it is."""
+    return any(part.files() for part in folder.parts())
+
+
+def kept(folder: RunFolder) -> dict[str, Any] | None:
+    """The manifest; None in no run folder. SpecError where there are answers, and so there was one."""
+    found = folder.manifest()
+    if found is None and has_answers(folder):
+        raise SpecError(
+            f"{folder.shown} holds answers and no run.json, which says to what they are answers; put it back, or run "
+            "their spec once more with --extend, which makes a new one"
+        )
+    return found
+
+
+def rebuilt(folder: RunFolder, study: Study) -> dict[str, Any]:
+    """As the spec has it; the day of the run and its attempts are told by its answers. It counts as extended: what the
+    spec does not ask for is left aside.
+    """
+    times = [moment for model in folder.models() for moment in _asked_between(folder, model)]
+    first, last = min(times, default=datetime.now(UTC)), max(times, default=datetime.now(UTC))
+    ids = sorted(_attempts(folder)) or [f"{first:%Y%m%dT%H%M%S}-000000"]
+    began = [_began(id) for id in ids]
+    ends = [*began[1:], max(last, began[-1])]
+    attempts = [_lost(id, *times) for id, *times in zip(ids, began, ends, strict=True)]
+    day = min(first, began[0]).date().isoformat()
+    return manifest.fresh(study) | {"day": day, "extended": True, "attempts": attempts}
+
+
+def _asked_between(folder: RunFolder, model: str) -> Iterator[datetime]:
+    """When each table of answers was asked first and last."""
+    for table in folder.answers(model).tables(["asked_at"]):
+        between = pc.min_max(table["asked_at"]).as_py()
+        yield from (moment for moment in between.values() if moment is not None)
+
+
+def _attempts(folder: RunFolder) -> set[str]:
+    """The ids of the attempts that stand in the names of files; a compacted one names none."""
+    found = (_WRITER.match(name) for part in folder.parts() for name in part.files())
+    return {f"{one['stamp']}-{one['unique']}" for one in found if one}
+
+
+def _began(id: str) -> datetime:
+    return datetime.strptime(id.partition("-")[0], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+
+
+def _lost(id: str, began: datetime, ended: datetime) -> dict[str, Any]:
+    """An attempt of which no more is known."""
+    unknown = {"command": [], "host": "?", "pid": 0, "user": "?", "versions": {}, "git": None}
+    times = {"began": began.isoformat(timespec="seconds"), "ended": ended.isoformat(timespec="seconds")}
+    return {"id": id, **times, **unknown, "end": _LOST}

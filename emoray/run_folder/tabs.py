@@ -1,0 +1,321 @@
+"""The money of requests whose answers nobody has: RUN/tabs/<part>/<writer>.json, a small file of each actor that pays.
+
+An answer is money that its row tells. A request that was under way when its process died has no row, and yet the
+provider charges it. So an actor keeps a *tab*: a total of what its requests have cost, those under way at the most
+that they may, written before each is sent. What a tab has beyond the rows that its writer wrote is *lost*:
+
+    lost = tab − rows of the same writer
+
+That holds after the death of an actor, of a driver, or of all at once, and needs no word from any of them: a tab of an
+actor that ended well has nothing beyond its rows. While an actor is at work it is what is under way.
+
+On a disk a tab is written in place, without waiting: a process that is killed leaves to its kernel what it has written.
+A machine that loses its power may take the last second's with it. An object store cannot do that: there a tab is put
+whole, with as much ahead as is under way, so that few requests wait for a put; what is ahead counts as lost where the
+actor dies. When nothing is under way a tab is exact, and durable before the last answer is handed on.
+
+Compacted rows tell no writer. So before a part is compacted its tabs are *booked*: of each that has lost something
+there is then RUN/tabs/<part>/<writer>.booked-<n>.json with what it lost, and with the names of the files whose rows are
+taken off already. So it may be booked as often as one likes, rows that come back later (from where they were put aside,
+from a backup) are taken off as well, and of what a backup brings back of tabs nothing counts that is booked:
+
+    lost = booked − rows of the same writer in other files
+
+A tab of which nothing was lost is deleted; should a backup bring it back, a compacted file tells that it has its rows.
+Booked is what was written until then: of an actor that still asks after its lease was taken over nobody has the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import math
+import os
+import re
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from typing import Any
+
+from emoray.hosts.protocol import HostDown
+from emoray.run_folder.census import Keys, Spent
+from emoray.run_folder.errors import StoreError, telling
+from emoray.run_folder.file_names import Name
+from emoray.run_folder.folder import TABS, RunFolder
+from emoray.run_folder.generations import Files
+from emoray.run_folder.journal import in_name, insist
+from emoray.run_folder.partition import Part
+
+log = logging.getLogger(__name__)
+
+_ENDING = ".json"
+_NAMED = re.compile(r"(?P<writer>[^.].*?)(?:\.booked-(?P<turn>\d+))?\.json")
+_LISTINGS = 20  # how often who reads looks again while tabs are booked under its eyes
+_BYTES = 64  # of a tab that is written in place
+_DUST_USD = 1e-9  # less is rounding
+_SYNC_S = 1.0
+_TRIES = 9  # with the waits between them about a minute, as a journal has it
+
+
+class PartTab:
+    """The tab of one actor beside the part that it writes to; see `Tab`."""
+
+    def __init__(self, beside: Callable[[], tuple[Part, str]]) -> None:
+        """`beside`: the part, and the writer as the files of its journal name it; called at the first request."""
+        self._beside = beside
+        self._spent_usd = self._open_usd = 0.0  # of requests that are over; of those under way, at most
+        self._open = 0
+
+    async def may_cost(self, usd: float) -> None:
+        self._open, self._open_usd = self._open + 1, self._open_usd + usd
+        try:
+            await self._sheet.keep(self._spent_usd, self._open_usd)
+        except BaseException as wrong:  # nothing is sent
+            self._open, self._open_usd = self._open - 1, self._open_usd - usd if self._open > 1 else 0.0
+            if isinstance(wrong, StoreError):
+                raise HostDown(f"what a request may cost cannot be written down, so none is sent: {wrong}") from wrong
+            raise
+
+    async def did_cost(self, at_most: float, usd: float) -> None:
+        self._open, self._spent_usd = self._open - 1, self._spent_usd + usd
+        self._open_usd = self._open_usd - at_most if self._open else 0.0  # no rounding dust remains
+        try:
+            await self._sheet.keep(self._spent_usd, self._open_usd)
+        except StoreError as wrong:  # what was paid for is here, and what is written down is too much at worst
+            log.warning("%s", wrong)
+
+    @cached_property
+    def _sheet(self) -> _OnDisk | _InStore:
+        part, writer = self._beside()
+        kind = _OnDisk if part.folder.fs.type_name == "local" else _InStore
+        return kind(part, f"{_place(part)}/{writer}{_ENDING}")
+
+
+class _OnDisk:
+    """A file that is written in place."""
+
+    def __init__(self, part: Part, path: str) -> None:
+        self._part, self._path = part, path
+        self._file: int | None = None
+        self._synced_at = 0.0
+
+    async def keep(self, spent_usd: float, open_usd: float) -> None:
+        line = _line(spent_usd + open_usd)
+        with telling("write", self._part.folder.where(self._path)):
+            if self._file is None:
+                self._part.folder.write_text(self._path, line)  # with its folders, and durable
+                self._file = os.open(self._part.folder.path(self._path), os.O_WRONLY)
+            os.pwrite(self._file, line.encode(), 0)
+            if not open_usd:
+                await asyncio.to_thread(os.fsync, self._file)
+        if open_usd and time.monotonic() - self._synced_at >= _SYNC_S:
+            self._synced_at = time.monotonic()
+            asyncio.get_running_loop().run_in_executor(None, _synced, self._file)
+
+
+def _synced(file: int) -> None:
+    """Where the disk fails, the next write says so."""
+    with suppress(OSError):
+        os.fsync(file)
+
+
+class _InStore:
+    """An object that is put anew."""
+
+    def __init__(self, part: Part, path: str) -> None:
+        self._part, self._path = part, path
+        self._usd = self._open_usd = 0.0
+        self._kept_usd = 0.0  # what is there, or will be
+        self._put: asyncio.Task[None] | None = None
+
+    async def keep(self, spent_usd: float, open_usd: float) -> None:
+        self._usd, self._open_usd = spent_usd + open_usd, open_usd
+        while self._kept_usd < self._usd or (not self._open_usd and self._kept_usd != self._usd):
+            self._put = self._put or asyncio.create_task(self._write())
+            await asyncio.shield(self._put)
+
+    async def _write(self) -> None:
+        usd = self._usd + self._open_usd
+        try:
+            await asyncio.to_thread(self._insist, _line(usd))
+            self._kept_usd = usd
+        finally:
+            self._put = None
+
+    def _insist(self, line: str) -> None:
+        put = partial(self._part.folder.write_text, self._path, line)
+        insist(put, pause=time.sleep, draw=lambda: 0.5, tries=_TRIES)
+
+
+@dataclass(frozen=True)
+class _Named:
+    """The file of a tab (turn 0), or the last of those in which it was booked."""
+
+    writer: str
+    turn: int
+    older: tuple[str, ...] = ()  # names of what it has taken the place of
+
+    def __str__(self) -> str:
+        return f"{self.writer}.booked-{self.turn}{_ENDING}" if self.turn else f"{self.writer}{_ENDING}"
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What one file says: what its actor may have spent, or what was booked of it as lost."""
+
+    named: _Named
+    usd: float
+    less: Files = field(default_factory=Files)  # the files whose rows are taken off already
+    booked: bool = False
+
+
+@dataclass(frozen=True)
+class _Lost:
+    """What is lost of one tab when the rows of these files, of the same writer, are taken off as well."""
+
+    kept: _Kept
+    usd: float
+    rows: Sequence[Keys]
+
+    def booked(self) -> str:
+        """As a file says it."""
+        less = Files.union([self.kept.less, *(one.files for one in self.rows)])
+        return json.dumps({"lost_usd": self.usd, "less": less.packed()})
+
+
+def lost_usd(part: Part, attempt: str = "", *, but: str | None = None) -> float:
+    """US dollars at most for requests whose answers nobody has; of actors that are at work, for what is under way.
+
+    `attempt`: of the actors of one attempt alone; `but`: of all others. Reads only.
+    """
+    return sum(
+        one.usd
+        for one in _lost(part)
+        if one.kept.named.writer.startswith(in_name(attempt))
+        and not (but and one.kept.named.writer.startswith(in_name(but)))
+    )
+
+
+def lost(folder: RunFolder, attempt: str = "", *, but: str | None = None) -> dict[tuple[str, str | None], float]:
+    """The same by (model, judge that read it; None: the model itself), also of parts that have no row."""
+    asked: list[tuple[str, str | None]] = [(model, None) for model in folder.models(f"{TABS}/answers")]
+    for reader in judges_with_tabs(folder):
+        beside = _place(folder.rows(reader, "any")).rpartition("/")[0]
+        asked += [(model, reader) for model in folder.models(beside)]
+    return {who: lost_usd(_part(folder, *who), attempt, but=but) for who in asked}
+
+
+def judges_with_tabs(folder: RunFolder) -> list[str]:
+    """Those that were ever asked for money, sorted."""
+    return folder.readers(f"{TABS}/rows")
+
+
+def lost_by_model(folder: RunFolder, attempt: str = "", *, but: str | None = None) -> dict[str, float]:
+    """The same by model alone, judges with it."""
+    found: dict[str, float] = {}
+    for (model, _), usd in lost(folder, attempt, but=but).items():
+        found[model] = found.get(model, 0.0) + usd
+    return found
+
+
+def book(part: Part) -> None:
+    """Turns the tabs of a part into what each has lost, before its rows forget who wrote them.
+
+    For whoever holds the lease, when no actor of the part asks any more. Nothing counts twice or is forgotten, whenever
+    it dies; a second time changes nothing.
+    """
+    for one in list(_lost(part)):
+        named, booked = one.kept.named, one.kept.booked
+        if one.rows if booked else one.usd or not one.rows:  # without a row no compaction tells of its writer
+            part.folder.write_text(f"{_place(part)}/{replace(named, turn=named.turn + 1)}", one.booked())
+        stays = booked and not one.rows
+        for name in named.older if stays else (str(named), *named.older):
+            part.folder.delete(f"{_place(part)}/{name}")
+
+
+def _lost(part: Part) -> Iterator[_Lost]:
+    if not any(_names(part)):
+        return
+    rows, compacted = _by_writer(part)  # first: what is written meanwhile counts as under way, and not as nothing
+    for kept in _all_kept(part):
+        yield _taken_off(part, kept, rows.get(kept.named.writer, ()), compacted)
+
+
+def _taken_off(part: Part, kept: _Kept, rows: Sequence[Keys], compacted: Mapping[str, Any]) -> _Lost:
+    if not kept.booked and kept.named.writer in compacted:  # a backup: it was booked before, and nothing was lost
+        return _Lost(kept, 0.0, ())
+    new = [one for one in rows if not kept.less.has(one.files)]
+    usd = kept.usd - sum(paid_usd(part, one.spent) for one in new)
+    return _Lost(kept, usd if usd > _DUST_USD else 0.0, new)
+
+
+def _by_writer(part: Part) -> tuple[dict[str, list[Keys]], Mapping[str, Any]]:
+    """The files of each writer, without their rows; and the writers of which a compaction has rows."""
+    found, files = defaultdict[str, list[Keys]](list), part.files_alone()
+    for name, one in files.items():
+        found[Name.of(name).writer].append(one)
+    return found, Files.union(one.taken for one in files.values()).stamps
+
+
+def paid_usd(part: Part, spent: Spent) -> float:
+    """What was paid for the rows of a part: for answers, or for what judges read in them."""
+    return spent.read_cost_usd if "read_cost_usd" in part.schema.names else spent.cost_usd
+
+
+def _part(folder: RunFolder, model: str, reader: str | None) -> Part:
+    return folder.answers(model) if reader is None else folder.rows(reader, model)
+
+
+def _names(part: Part) -> list[_Named]:
+    """One for each writer: the last of its turns."""
+    turns = defaultdict[str, dict[int, str]](dict)
+    for info in part.folder.infos(_place(part)):
+        if found := _NAMED.fullmatch(info.base_name):
+            turns[found["writer"]][int(found["turn"] or 0)] = info.base_name
+    last = {writer: max(names) for writer, names in turns.items()}
+    return [
+        _Named(writer, turn, tuple(name for number, name in turns[writer].items() if number != turn))
+        for writer, turn in sorted(last.items())
+    ]
+
+
+def _all_kept(part: Part) -> Iterator[_Kept]:
+    for named, raw in _raw(part):
+        kept = _read(named, raw)
+        if kept is None:
+            log.warning("%s is no tab of this emoray and does not count", part.folder.where(f"{_place(part)}/{named}"))
+        else:
+            yield kept
+
+
+def _raw(part: Part) -> list[tuple[_Named, bytes]]:
+    """StoreError where they are booked faster than they can be read."""
+    for _ in range(_LISTINGS):
+        found = [(named, part.folder.read_bytes(f"{_place(part)}/{named}")) for named in _names(part)]
+        whole = [(named, raw) for named, raw in found if raw is not None]
+        if len(whole) == len(found):
+            return whole
+    raise StoreError(f"the files of {part.folder.where(_place(part))}/ changed while they were read: try again")
+
+
+def _read(named: _Named, raw: bytes) -> _Kept | None:
+    try:
+        told: Any = json.loads(raw)
+        booked = "lost_usd" in told
+        usd = float(told["lost_usd" if booked else "usd"])
+        less = Files.unpacked(told["less"]) if booked else Files()
+    except (ValueError, TypeError, KeyError):
+        return None
+    return _Kept(named, usd, less, booked) if math.isfinite(usd) and usd >= 0 else None
+
+
+def _line(usd: float) -> str:
+    return json.dumps({"usd": usd}).ljust(_BYTES - 1) + "\n"
+
+
+def _place(part: Part) -> str:
+    return f"{TABS}/{part.relative}"

@@ -1,0 +1,1 @@
+"""Who may start when and where: arithmetic over resources, without Ray."""

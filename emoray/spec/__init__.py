@@ -1,0 +1,1 @@
+"""A spec in YAML, validated: the method section of a run."""

@@ -1,0 +1,159 @@
+"""From YAML to a study: files that it names are read, settings on the command line put in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from emoray.hints import did_you_mean
+from emoray.spec import yaml_file
+from emoray.spec.base import SpecError, cut, short
+from emoray.spec.complaints import validated
+from emoray.spec.document import Spec
+from emoray.spec.label_maps import is_file, map_entries
+from emoray.spec.study import Study
+from emoray.spec.yaml_file import BadYaml
+from emoray.study import rubrics
+from emoray.study.goemotions import BadLabelMap
+from emoray.study.prompts import BadPrompt
+from emoray.study.rubrics import BadRubric
+
+_NOBODY = {"name": "nobody", "host": "scripted"}
+
+
+def load(path: str | Path, changes: Sequence[str] = ()) -> Study:
+    """The spec in a YAML file, with `--set` changes ("path=value") applied; SpecError says what is wrong."""
+    file = Path(path)
+    try:
+        text = yaml_file.text_of(file)
+    except BadYaml as wrong:
+        hint = "give the path of a spec, such as jobs/quickstart.yaml"
+        raise SpecError(f"{path}: {wrong}{f'; {hint}' if 'cannot be read' in str(wrong) else ''}") from None
+    return parse(text, source=str(path), folder=file.parent, changes=changes)
+
+
+def parse(text: str, *, source: str = "spec", folder: Path = Path(), changes: Sequence[str] = ()) -> Study:
+    """The study in a YAML text; `source` is what complaints call it."""
+    try:
+        return Study(validated(_with_texts(_settings(text, changes), folder)), folder)
+    except (BadYaml, SpecError, BadPrompt, BadLabelMap) as wrong:
+        raise SpecError("\n".join(f"{source}: {line}" for line in str(wrong).splitlines())) from None
+
+
+def with_reader(path: str | Path, spec: Spec | None = None) -> Spec:
+    """The spec (or an empty one) with the one reader that a YAML file holds in place of its own.
+
+    The file says what a spec says of a reader (kind, name, …), with the `accounts` that a hosted judge needs beside it.
+    SpecError says what is wrong.
+    """
+    file = Path(path)
+    try:
+        return validated(_reader_only(yaml_file.text_of(file), file.parent, spec))
+    except (BadYaml, SpecError, BadLabelMap) as wrong:
+        lines = str(wrong).replace("readers[0].", "").replace("readers[0]", "the reader").splitlines()
+        raise SpecError("\n".join(f"{path}: {line}" for line in lines)) from None
+
+
+# ── reading ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _settings(text: str, changes: Sequence[str]) -> dict[str, Any]:
+    data = yaml_file.read(text)
+    if not isinstance(data, dict):
+        raise SpecError("holds no settings; a spec begins with `name:` and `models:`")
+    for change in changes:
+        _change(data, change)
+    return data
+
+
+def _reader_only(text: str, folder: Path, spec: Spec | None) -> dict[str, Any]:
+    """The settings of a spec whose one reader, and what accounts it needs, are these."""
+    entry = yaml_file.read(text)
+    if not isinstance(entry, dict):
+        raise SpecError("holds no reader; one begins with `kind:` and `name:`, as under `readers` of a spec")
+    base: dict[str, Any] = spec.model_dump(mode="json") if spec else {"name": "reader", "models": [_NOBODY]}
+    own = entry.pop("accounts", None)
+    accounts = {**base.get("accounts", {}), **own} if isinstance(own, dict) else own or base.get("accounts", {})
+    return base | _with_texts({"readers": [entry]}, folder) | {"accounts": accounts}
+
+
+def _with_texts(data: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The contents in place of the files that the spec names, so that the spec says all by itself."""
+    for where, entry in _sections(data, "models"):
+        _with_chat_template(entry, where, folder)
+    for where, entry in _sections(data, "readers"):
+        _with_own_map(entry, where, folder)
+        _with_rubric(entry, where, folder)
+        if isinstance(judge := entry.get("model"), dict):
+            _with_chat_template(judge, f"{where}.model", folder)
+    return data
+
+
+def _sections(data: dict[str, Any], name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(where it stands, itself) of every section in a list; what is no list is complained of later."""
+    entries = data.get(name)
+    for index, entry in enumerate(entries if isinstance(entries, list) else []):
+        if isinstance(entry, dict):
+            yield f"{name}[{index}]", entry
+
+
+def _with_chat_template(entry: dict[str, Any], where: str, folder: Path) -> None:
+    """The text in place of the file: an actor on another machine has no such file, and a key covers the text."""
+    named = entry.get("chat_template")
+    if not isinstance(named, str) or "{" in named:
+        return
+    try:
+        entry["chat_template"] = yaml_file.text_of(folder / named)
+    except BadYaml:
+        raise SpecError(
+            f"{where}.chat_template is {short(named)}, which is neither a readable file nor a template"
+        ) from None
+
+
+def _with_own_map(entry: dict[str, Any], where: str, folder: Path) -> None:
+    named = entry.get("label_map")
+    if not isinstance(named, str):
+        return
+    if not is_file(folder / named):
+        raise SpecError(f"{where}.label_map is {short(named)}, which is no file")
+    entry["label_map"] = dict(map_entries(folder / named))
+
+
+def _with_rubric(entry: dict[str, Any], where: str, folder: Path) -> None:
+    named = entry.get("rubric")
+    if not isinstance(named, str):
+        return
+    try:
+        text = yaml_file.text_of(folder / named) if named.endswith(".toml") else named
+        rubrics.rubric(text)
+    except BadYaml:
+        raise SpecError(f"{where}.rubric is {short(named)}, which is no readable file") from None
+    except BadRubric as wrong:
+        raise SpecError(f"{where}.rubric: {wrong}{did_you_mean(named, rubrics.shipped_rubrics())}") from None
+    entry["rubric"] = text
+
+
+def _change(data: dict[str, Any], change: str) -> None:
+    """One `--set models[0].sampling.temperature=0.7`; the value is read as YAML."""
+    path, equals, text = change.partition("=")
+    shown = cut(" ".join(change.split()))
+    steps: list[int | str] = [int(i[:18]) if i else k for k, i in re.findall(r"([^.\[\]]+)|\[([0-9]+)\]", path)]
+    if not equals or not steps or len(steps) > yaml_file.MOST_DEEP:
+        raise SpecError(f"--set {shown} is not path=value, such as --set repetitions=3 or --set models[0].actors=2")
+    here: Any = data
+    for step in steps[:-1]:
+        try:
+            here = here.setdefault(step, {}) if isinstance(here, dict) else here[step]
+        except (KeyError, IndexError, TypeError):
+            raise SpecError(f"--set {shown}: the spec has no {cut(path)}") from None
+    try:
+        here[steps[-1]] = yaml_file.read(text)
+    except (IndexError, TypeError):
+        raise SpecError(f"--set {shown}: the spec has no {cut(path)}") from None
+    except BadYaml as wrong:
+        hint = (
+            f"{short(text)} is no YAML value; quote what has brackets, colons or commas" if wrong.syntax else wrong.what
+        )
+        raise SpecError(f"--set {shown}: {hint}") from None

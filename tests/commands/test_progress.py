@@ -1,0 +1,171 @@
+"""What a person sees of a run that is under way."""
+
+from __future__ import annotations
+
+import io
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from emoray.commands.progress import Progress, Standing, duration
+from emoray.stream.address import waits_for_ray
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def standing(
+    *, settled: int = 0, total: int = 100, before: int = 0, failed: int = 0, note: str = "", waits: str = ""
+) -> Standing:
+    return Standing(total=total, before=before, settled=settled, failed=failed, read=settled, note=note, waits=waits)
+
+
+def test_a_line_says_what_a_person_at_three_in_the_morning_wants_to_know() -> None:
+    progress = Progress(io.StringIO(), clock=0.0)
+    line = progress.line("llama-8b", standing(settled=84_210, total=120_000, before=83_798, failed=31), 60.0)
+    assert line == "llama-8b  settled 84,210 of 120,000  failed 31  412/min  1 h 27 min left"
+
+
+def test_the_rate_counts_only_what_this_run_settled() -> None:
+    line = Progress(io.StringIO(), clock=0.0).line("m", standing(settled=60, before=50), 60.0)
+    assert "10/min" in line
+    assert "4 min left" in line
+
+
+def test_where_nothing_happens_no_rate_and_no_time_are_invented() -> None:
+    progress = Progress(io.StringIO(), clock=0.0)
+    assert progress.line("m", standing(settled=50, before=50, note="starting"), 60.0) == (
+        "m  settled 50 of 100  failed 0  starting"
+    )
+    assert "min" not in progress.line("m", standing(), 0.0)
+
+
+def test_when_all_is_settled_no_time_is_left_to_tell() -> None:
+    assert "left" not in Progress(io.StringIO(), clock=0.0).line("m", standing(settled=100), 60.0)
+
+
+def test_into_a_file_goes_a_line_per_lane_every_30_seconds_and_a_last_one() -> None:
+    file = io.StringIO()
+    progress = Progress(file, clock=0.0)
+    lanes = {"a": standing(), "longer": standing()}
+    for now in (0.0, 1.0, 29.9, 30.0, 31.0, 59.0, 61.0):
+        progress.show(lanes, now=now)
+    assert file.getvalue().count("a       settled 0 of 100") == 2
+    assert file.getvalue().count("longer  settled 0 of 100") == 2
+    progress.show(lanes, now=62.0, last=True)
+    assert len(file.getvalue().splitlines()) == 6
+    assert "\x1b" not in file.getvalue()
+
+
+def test_on_a_terminal_the_lines_stay_where_they_are() -> None:
+    terminal = Terminal()
+    progress = Progress(terminal, clock=0.0)
+    for now in (0.0, 0.2, 0.4):
+        progress.show({"a": standing(), "b": standing()}, now=now)
+    assert terminal.getvalue().count("\x1b[2F\x1b[J") == 2
+    assert terminal.getvalue().count("a  settled") == 3
+
+
+def test_on_a_terminal_no_line_wraps_for_the_way_back_would_be_too_short() -> None:
+    terminal = Terminal()
+    Progress(terminal, clock=0.0).show({"a": standing(note="why " * 100)}, now=0.0)
+    assert "why " in terminal.getvalue()
+    assert all(len(line) < 120 for line in terminal.getvalue().splitlines())
+
+
+def test_what_is_waited_for_goes_into_a_file_once_and_at_once() -> None:
+    file = io.StringIO()
+    progress = Progress(file, clock=0.0)
+    progress.wait("starting Ray")
+    for now, waits in (
+        (0.5, "starting 1 actor of a"),
+        (1.0, "starting 1 actor of a"),
+        (1.5, "loading weights of a"),
+        (1.6, "starting 1 actor of a"),
+    ):
+        progress.show({"a": standing(waits=waits), "b": standing(waits="b waits for 4 GPUs")}, now=now)
+    progress.show({"a": standing(settled=1), "b": standing()}, now=2.0)
+    assert file.getvalue().splitlines() == [
+        "starting Ray …", "starting 1 actor of a …", "b waits for 4 GPUs …", "loading weights of a …"
+    ]  # fmt: skip
+
+
+def test_on_a_terminal_the_lanes_take_the_place_of_what_was_waited_for() -> None:
+    terminal = Terminal()
+    progress = Progress(terminal, clock=0.0)
+    progress.wait("starting Ray")
+    assert terminal.getvalue() == "starting Ray …\n"
+    progress.show({"a": standing(note="starting 1 actor of a", waits="starting 1 actor of a")}, now=0.1)
+    assert terminal.getvalue().splitlines()[1:] == ["\x1b[1F\x1b[Ja  settled 0 of 100  failed 0  starting 1 actor of a"]
+
+
+def test_the_time_before_the_lanes_is_none_of_theirs() -> None:
+    progress = Progress(io.StringIO(), clock=-1e9)
+    progress.begin()
+    assert "/min" in progress.line("m", standing(settled=90), time.monotonic() + 60.0)
+
+
+@pytest.mark.parametrize(
+    ("address", "variable", "said"),
+    [
+        (None, "", "starting Ray"),
+        (None, "local", "starting Ray"),
+        ("local", "10.0.0.1:6379", "starting Ray"),
+        (None, "10.0.0.1:6379", "joining the cluster at 10.0.0.1:6379"),
+        ("auto", "10.0.0.1:6379", "joining the cluster at auto"),
+    ],
+)
+def test_a_run_waits_for_a_ray_of_its_own_or_for_one_that_is_there(
+    address: str | None, variable: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", variable)
+    assert waits_for_ray(address) == said
+
+
+def test_no_lanes_are_no_lines() -> None:
+    terminal = Terminal()
+    Progress(terminal, clock=0.0).show({}, now=0.0)
+    assert terminal.getvalue() == ""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0, "0 s"),
+        (45.4, "45 s"),
+        (59.6, "1 min"),
+        (200, "3 min 20 s"),
+        (3599.7, "1 h 0 min"),
+        (5220, "1 h 27 min"),
+        (86400, "1 d 0 h"),
+        (86_399, "1 d 0 h"),
+        (200_000, "2 d 8 h"),
+    ],
+)
+def test_a_time_is_told_in_its_two_largest_units(seconds: float, said: str) -> None:
+    assert duration(seconds) == said
+
+
+@given(st.floats(0, 1e9))
+def test_a_told_time_is_right_to_its_smaller_unit(seconds: float) -> None:
+    units = {"s": 1, "min": 60, "h": 3600, "d": 86400}
+    words = duration(seconds).split()
+    told = sum(int(n) * units[unit] for n, unit in zip(words[::2], words[1::2], strict=True))
+    smallest = units[words[-1]] if len(words) > 2 else 1
+    assert abs(told - seconds) <= smallest / 2
+
+
+def test_what_is_said_once_stays_above_the_lanes() -> None:
+    terminal, file = Terminal(), io.StringIO()
+    for stream in (terminal, file):
+        progress = Progress(stream, clock=0.0)
+        progress.show({"a": standing(), "b": standing()}, now=0.0)
+        progress.say("warning: so it is")
+        progress.show({"a": standing(settled=1), "b": standing()}, now=1.0)
+    assert file.getvalue() == "warning: so it is\n"
+    before, said, after = terminal.getvalue().partition("\x1b[2F\x1b[Jwarning: so it is\n")
+    assert (before.count("settled"), bool(said), "\x1b" in after) == (2, True, False)

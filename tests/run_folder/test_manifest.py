@@ -1,0 +1,205 @@
+"""run.json: what a folder is a run of."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, date, datetime
+from typing import Any
+
+import pytest
+
+from emoray import __version__
+from emoray.commands import attempt
+from emoray.run_folder import manifest
+from emoray.spec.base import SpecError
+from emoray.spec.load import parse
+from emoray.spec.study import Study
+from emoray.study.goemotions import LABELS
+from emoray.study.prompts import prompts
+from tests import runs
+
+SPEC = """
+name: t
+accounts: {openai: {key_env: OPENAI_API_KEY}}
+models: [{name: a, host: scripted, sampling: {max_tokens: 9}}, {name: b, host: hosted_api, id: x, account: openai}]
+sampling: {temperature: 0.5, top_p: 0.9}
+states: 3
+questions: [freedom, {id: mine, text: Why not}]
+templates: [words, {name: own, user: '{question} {words}'}]
+label_map: octants
+neutral: drop
+"""
+
+
+ATTEMPT = {"began": "2026-11-30T08:00:00+00:00", "host": "h"}
+
+
+def written(**changes: Any) -> dict[str, Any]:
+    """A manifest as it comes back from a disk."""
+    back: dict[str, Any] = json.loads(json.dumps(manifest.fresh(parse(SPEC)) | changes))
+    return back
+
+
+def complaint(found: dict[str, Any] | None) -> str:
+    with pytest.raises(SpecError) as told:
+        manifest.study(found, "/runs/x")
+    assert "\n" not in str(told.value)
+    return str(told.value)
+
+
+def test_a_run_folder_tells_the_study_that_it_is_a_run_of() -> None:
+    before, after = parse(SPEC), manifest.study(written(), "/runs/x")
+    assert after.experiment == before.experiment
+    texts = {"templates", "questions"}  # stand there in full: a later emoray may ship others under the same names
+    assert after.spec.model_dump(exclude=texts) == before.spec.model_dump(exclude=texts)
+    assert [place.affect for place in after.label_map.places] == [place.affect for place in before.label_map.places]
+    assert [place.reason for place in after.label_map.places] == [place.reason for place in before.label_map.places]
+    assert (after.label_map.name, after.label_map.mark, after.spec.neutral) == ("octants", "ours", "drop")
+
+
+def test_a_run_has_one_day_however_often_it_is_resumed() -> None:
+    began = written()
+    assert began["day"] == datetime.now(UTC).date().isoformat()
+    assert manifest.day(began | {"day": "2026-03-09"}) == date(2026, 3, 9)
+    attempts = [{"began": "2026-03-08T23:59:59+00:00"}, {"began": "2026-03-10T08:00:00+00:00"}]
+    before_that_was_kept = {name: value for name, value in began.items() if name != "day"} | {"attempts": attempts}
+    assert manifest.day(before_that_was_kept) == date(2026, 3, 8)
+
+
+@pytest.mark.parametrize("kept", [None, {}, {"day": "someday"}, {"day": 7}, {"attempts": [{}]}])
+def test_where_no_day_is_kept_there_is_none(kept: dict[str, Any] | None) -> None:
+    assert manifest.day(kept) is None
+
+
+def test_the_keys_of_a_folders_study_are_those_that_were_asked() -> None:
+    def keys(study: Study) -> set[str]:
+        return {p.key for model in study.experiment.models for p in prompts(study.experiment.grid(model.name))}
+
+    assert keys(manifest.study(written(), "/runs/x")) == keys(parse(SPEC))
+
+
+def test_a_users_label_map_is_in_the_folder_and_not_needed_again(tmp_path: Any) -> None:
+    (tmp_path / "mine.yaml").write_text("".join(f"{label}: {{angle: 10}}\n" for label in LABELS))
+    study = parse(SPEC.replace("octants", "mine.yaml"), folder=tmp_path)
+    found = json.loads(json.dumps(manifest.fresh(study)))
+    (tmp_path / "mine.yaml").unlink()
+    again = manifest.study(found, "/runs/x").label_map
+    assert (again.name, again.mark) == ("mine", "user")
+    assert [place.affect for place in again.places] == [place.affect for place in study.label_map.places]
+
+
+def test_a_manifest_says_what_is_quoted_ours_and_the_users() -> None:
+    assert written()["marks"] == {
+        "templates": {"words": "ours", "own": "user"},
+        "questions": {"freedom": "quoted", "mine": "user"},
+        "models": {"a": "user", "b": "user"},
+        "neutral": {"drop": "ours"},
+        "sampling": {"temperature": "ours", "top_p": "ours", "max_tokens": "ours"},
+        "score": {"top label": "ours", "expected": "ours"},
+        "refusals": {"an answer, flagged": "ours"},
+        "angles": {"frustrated": "ours", "depressed": "ours", "droopy": "ours"},
+        "classifier": {"label names": "ours", "long answers": "ours"},
+    }
+
+
+def test_which_version_of_a_model_of_the_papers_is_asked_is_ours() -> None:
+    study = parse(SPEC.replace("name: b", "name: GPT-4"))
+    assert manifest.fresh(study)["marks"]["models"] == {"a": "user", "GPT-4": "ours"}
+
+
+def test_a_manifest_that_knew_only_the_marks_of_texts_can_still_be_read() -> None:
+    now = written()["marks"]
+    before = written(marks={what: now[what] for what in ("templates", "questions")})
+    assert manifest.study(before, "/runs/x").experiment == parse(SPEC).experiment
+
+
+def test_a_manifest_names_the_variable_of_a_key_and_never_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
+    whole = json.dumps(written(attempts=[manifest.attempt(["emoray", "run", "spec.yaml"])]))
+    assert "OPENAI_API_KEY" in whole
+    assert "sk-very-secret" not in whole
+
+
+def test_an_attempt_says_who_when_where_and_with_what() -> None:
+    attempt = manifest.attempt(["emoray", "run", "spec.yaml"])
+    assert attempt["command"] == ["emoray", "run", "spec.yaml"]
+    assert {"id", "began", "host", "pid", "user", "versions", "git"} <= attempt.keys()
+    assert {"emoray", "python", "ray", "numpy", "pyarrow"} <= attempt["versions"].keys()
+    assert manifest.attempt([])["id"] != attempt["id"]
+    json.dumps(attempt)
+
+
+def test_a_folder_without_a_manifest_is_no_run_folder() -> None:
+    assert complaint(None) == (
+        "/runs/x: is no run folder (it has no run.json); give the folder that `emoray run` wrote"
+    )
+
+
+def test_a_manifest_of_another_format_is_refused() -> None:
+    assert complaint(written(format=99)) == "/runs/x: run.json has format 99, this emoray reads 1"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"spec": {"name": "t"}},
+        {"spec": None},
+        {"label_map": None},
+        {"label_map": {"name": "x", "mark": "ours", "labels": {}}},
+        {"spec": {"name": "t", "models": [{"name": "a", "host": "scripted"}], "templates": ["gone"]}},
+    ],
+)
+def test_a_manifest_that_somebody_edited_is_refused_in_a_sentence(changes: dict[str, Any]) -> None:
+    assert complaint(written(**changes)).startswith(f"/runs/x: run.json cannot be used by emoray {__version__} (")
+
+
+@pytest.mark.parametrize("part", ["digest", "cells_per_model", "marks", "attempts", "spec", "label_map"])
+def test_a_manifest_that_lost_a_part_is_refused_in_a_sentence_that_names_it(part: str) -> None:
+    torn = written()
+    for lost in (torn | {part: None}, {name: value for name, value in torn.items() if name != part}):
+        said = complaint(lost)
+        assert "run.json cannot be used" in said
+        assert "; put back a good copy, or use the emoray that wrote it" in said
+    assert f"{part} is missing" in complaint(torn | {"x": torn.pop(part)}).replace("'", "")
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"attempts": [None]}, "attempts[0] should be a valid dictionary"),
+        ({"attempts": [{"host": "h"}]}, "attempts[0].began is missing"),
+        ({"attempts": [{"host": "h", "began": None}]}, "attempts[0].began should be a valid string, and is None"),
+        ({"attempts": [{"host": "h", "began": "yesterday"}]}, "attempts[0].began is no time with its zone"),
+        ({"attempts": [{"host": "h", "began": "2026-11-30T08:00:00"}]}, "attempts[0].began is no time with its zone"),
+        ({"attempts": [ATTEMPT | {"lanes": [{"error": "x"}]}]}, "attempts[0].lanes[0].model is missing"),
+        ({"attempts": [ATTEMPT | {"settled_before": {"a": None}}]}, "attempts[0].settled_before.a should be"),
+        ({"attempts": [ATTEMPT | {"sampling": [1]}]}, "attempts[0].sampling should be a valid dictionary"),
+        ({"cells_per_model": "12"}, "cells_per_model should be a valid integer, and is '12'"),
+        ({"cells_per_model": -1}, "cells_per_model should be greater than or equal to 0, and is -1"),
+        ({"extended": "no"}, "extended should be a valid boolean"),
+        ({"more_readers": None}, "more_readers should be a valid list"),
+        ({"more_readers": [{"kind": "tea leaves"}]}, "found using 'kind' does not match"),
+        ({"marks": {"templates": []}}, "marks.templates should be a valid dictionary"),
+    ],
+)
+def test_what_is_odd_in_a_manifest_is_named(changes: dict[str, Any], why: str) -> None:
+    assert why in complaint(written(**changes))
+
+
+def test_a_folder_whose_engines_took_the_models_own_defaults_unsaid_says_so(
+    tmp_path: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = runs.SPEC.replace("{name: a, host: scripted}", "{name: a, host: vllm, id: org/m}")
+    folder = runs.begun(tmp_path, text)
+    runs.say(folder, runs.asked(text)[:1])
+    attempt._warn_of_older(folder, runs.study(text))
+    assert capsys.readouterr().err == ""  # it was begun by this version
+
+    before = folder.manifest() or {}
+    del before["spec"]["models"][0]["sampling_defaults"]
+    folder.write_manifest(before)
+    assert manifest.study(folder.manifest(), "x").experiment == runs.study(text).experiment
+    attempt._warn_of_older(folder, runs.study(text))
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("warning: model 'a': its answers in ")
+    assert "drawn with the model's own generation_config where the spec leaves something open" in said

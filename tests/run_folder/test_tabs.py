@@ -1,0 +1,277 @@
+"""The money of requests whose answers nobody has."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emoray.hosts.protocol import HostDown
+from emoray.rehearsal.behaviour import Manners
+from emoray.rehearsal.provider import Provider
+from emoray.run_folder import tabs
+from emoray.run_folder.atomic_write import STALE_NS
+from emoray.run_folder.columns import SAID
+from emoray.run_folder.compaction import compact
+from emoray.run_folder.folder import RunFolder
+from emoray.run_folder.journal import Journal
+from emoray.run_folder.partition import Part
+from emoray.run_folder.tabs import PartTab, book, lost, lost_by_model, lost_usd
+from emoray.study.outcomes import Answer
+from tests import runs, spends
+from tests.programs import Start, until
+
+FOLDERS = ["mock:///run-{0}", "{0}/run"]  # one where files can only be put whole, one where they are written in place
+
+
+@pytest.fixture(params=FOLDERS, ids=["put", "in place"])
+def part(request: pytest.FixtureRequest, tmp_path: Path) -> Part:
+    return RunFolder(request.param.format(tmp_path)).answers("a")
+
+
+def says(part: Part, *costs: float) -> str:
+    """A journal writes answers that cost so much; its name."""
+    with Journal(part, "actor", schema=SAID) as journal:
+        for prompt, usd in zip(runs.asked(), costs, strict=False):
+            journal.append(runs.said([prompt], Answer("The sea.", "stop", 10, 5, usd))).result(60)
+        return journal.writer
+
+
+def pays(part: Part, writer: str, *requests: tuple[float, float | None]) -> None:
+    """One actor's requests, one after the other: what each costs at most, and what it did; None: it never ended."""
+
+    async def pay() -> None:
+        tab = PartTab(lambda: (part, writer))
+        for at_most, usd in requests:
+            await tab.may_cost(at_most)
+            if usd is not None:
+                await tab.did_cost(at_most, usd)
+
+    asyncio.run(pay())
+
+
+def files(part: Part) -> list[str]:
+    return [info.base_name for info in part.folder.infos(f"tabs/{part.relative}")]
+
+
+def test_what_rows_tell_is_not_lost(part: Part) -> None:
+    pays(part, says(part, 0.1, 0.2), (0.5, 0.1), (0.5, 0.2))
+    assert lost_usd(part) == 0.0
+
+
+def test_an_answer_that_did_not_come_counts_at_the_most_that_it_may_have_cost(part: Part) -> None:
+    pays(part, says(part, 0.1), (0.5, 0.1), (0.5, None))
+    assert 0.5 <= lost_usd(part) <= 1.0  # where it cannot be written in place, as much again ahead
+    assert part.folder.fs.type_name != "local" or lost_usd(part) == pytest.approx(0.5)
+
+
+def test_an_answer_that_came_and_was_not_kept_counts_at_what_it_cost(part: Part) -> None:
+    pays(part, says(part, 0.1), (0.5, 0.1), (0.5, 0.25))
+    assert lost_usd(part) == pytest.approx(0.25)
+
+
+def test_a_request_that_was_refused_costs_nothing(part: Part) -> None:
+    pays(part, says(part), (0.5, 0.0), (0.5, 0.0))
+    assert lost_usd(part) == 0.0
+
+
+def test_who_died_before_the_first_row_is_found_as_well(part: Part) -> None:
+    pays(part, "actor_1", (0.5, None))
+    judged = part.folder.rows("j", "b b")
+    pays(judged, "actor_2", (0.25, None), (0.25, 0.125))
+    assert part.folder.models() == part.folder.readers() == []
+    assert set(lost(part.folder)) == {("a", None), ("b b", "j")}
+    assert lost_by_model(part.folder)["a"] >= 0.5
+    assert lost_by_model(part.folder)["b b"] >= 0.375
+
+
+ATTEMPTS: tuple[Any, ...] = (
+    ("20260101T000000-aaaaaa", (0.5, None), (0.5, 0.5)),
+    ("20260102T000000-bbbbbb", (0.25, 0.25)),
+)
+
+
+def test_a_backup_brings_no_money_of_an_actor_of_which_nothing_was_kept_and_nothing_lost(part: Part) -> None:
+    pays(part, "actor_1", (0.5, None))
+    before = backup(part)
+    put_back(part, dict.fromkeys(before, b'{"usd": 0.0}'))  # it was refused after all, and cost nothing
+    book(part)
+    put_back(part, before)
+    assert lost_usd(part) == 0.0
+
+
+def test_what_is_left_of_a_booking_that_was_broken_off_is_swept(part: Part) -> None:
+    pays(part, "actor_1", (0.5, None))
+    part.folder.write_text(f"tabs/{part.relative}/.actor_1.booked-1.json.tmp-0123", "{")
+    part.repair(now_ns=time.time_ns() + 2 * STALE_NS)
+    assert files(part) == ["actor_1.json"]
+
+
+def test_what_an_attempt_lost_is_told_apart(part: Part) -> None:
+    for attempt, *requests in ATTEMPTS:
+        with Journal(part, f"{attempt}-0123456789ab", schema=SAID) as journal:
+            pays(part, journal.writer, *requests)
+    assert lost_usd(part, "20260102T000000-bbbbbb") == pytest.approx(0.25)
+    assert lost_usd(part, "20260101T000000-aaaaaa") + 0.25 == pytest.approx(lost_usd(part))
+
+
+def test_booked_money_stays_when_rows_no_longer_tell_who_wrote_them(part: Part) -> None:
+    pays(part, says(part, 0.1), (0.5, 0.1), (0.5, 0.25))
+    pays(part, says(part, 0.1), (0.5, 0.1))
+    for _ in range(2):  # a second time changes nothing
+        book(part)
+        assert lost_usd(part) == pytest.approx(0.25)
+    assert len(files(part)) == 1  # of the one that lost something
+    compact(part)
+    assert lost_usd(part) == pytest.approx(0.25)
+    assert part.counts().cost_usd == pytest.approx(0.2)
+
+
+def taken_out(part: Part, *names: str) -> dict[str, bytes]:
+    """Files of a part, out of the run folder: put aside on another disk, or in a backup and lost since."""
+    found = {f"{part.relative}/{name}": part.folder.read_bytes(f"{part.relative}/{name}") for name in names}
+    for path in found:
+        part.folder.delete(path)
+    return {path: data for path, data in found.items() if data is not None}
+
+
+def backup(part: Part) -> dict[str, bytes]:
+    """All files of a part, and its tabs."""
+    places = [part.relative, f"tabs/{part.relative}"]
+    paths = [f"{place}/{info.base_name}" for place in places for info in part.folder.infos(place) if info.is_file]
+    return {path: part.folder.read_bytes(path) or b"" for path in paths}
+
+
+def put_back(part: Part, files: dict[str, bytes]) -> None:
+    for path, data in files.items():
+        part.folder.write_bytes(path, data)
+
+
+def told_usd(part: Part) -> float:
+    return part.counts().cost_usd + lost_usd(part)
+
+
+def test_rows_that_come_back_after_their_tab_was_booked_are_money_once(part: Part) -> None:
+    writer = says(part, 0.1, 0.2, 0.4)
+    pays(part, writer, (0.5, 0.1), (0.5, 0.2), (0.5, 0.4), (0.5, 0.25))  # of the last nobody has the answer
+    away = [taken_out(part, name) for name in part.files()[-2:]]  # a row each
+    for aside in (*away, {}):
+        book(part)
+        compact(part)
+        assert told_usd(part) == pytest.approx(0.95)
+        put_back(part, aside)
+        assert told_usd(part) == pytest.approx(0.95)
+    assert [part.counts().cost_usd, lost_usd(part)] == pytest.approx([0.7, 0.25])
+    assert len(files(part)) == 1
+
+
+def test_a_backup_that_is_put_back_over_a_compaction_brings_no_money_twice(part: Part) -> None:
+    pays(part, says(part, 0.1), (0.5, 0.1), (0.5, 0.25))  # a quarter is lost
+    pays(part, says(part, 0.2), (0.5, 0.2))
+    spilled = says(part, 0.4)
+    pays(part, spilled, (0.5, 0.4))
+    (name,) = [name for name in part.files() if spilled in name]
+    aside, backups = taken_out(part, name), list[dict[str, bytes]]()
+    for _ in range(2):
+        backups.append(backup(part))
+        book(part)
+        backups.append(backup(part))
+        compact(part)
+        put_back(part, aside)
+    backups.append(backup(part))
+    assert told_usd(part) == pytest.approx(0.95)
+    for older in (*backups, {}):
+        put_back(part, older)
+        assert told_usd(part) == pytest.approx(0.95)
+        book(part)
+        assert told_usd(part) == pytest.approx(0.95)
+    compact(part)
+    assert told_usd(part) == pytest.approx(0.95)
+    assert lost_usd(part) == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        "null",
+        '{"usd": NaN}',
+        '{"usd": -1}',
+        '{"usd": "x"}',
+        '{"usd": 1e999}',
+        '{"lost_usd": null}',
+        '{"lost_usd": 1}',
+        '{"lost_usd": 1, "less": 5}',
+    ],
+)
+def test_a_file_that_tells_no_amount_does_not_count_and_is_said(
+    text: str, part: Part, caplog: pytest.LogCaptureFixture
+) -> None:
+    pays(part, "actor_1", (0.5, 0.25))
+    part.folder.write_text(f"tabs/{part.relative}/odd.json", text)
+    assert lost_usd(part) == pytest.approx(0.25)
+    assert "odd.json is no tab of this emoray and does not count" in caplog.text
+    book(part)  # leaves it to people
+    assert "odd.json" in files(part)
+
+
+def test_where_money_cannot_be_written_down_nothing_is_sent_and_nothing_counts(tmp_path: Path) -> None:
+    (tmp_path / "tabs").write_text("in the way")
+    there = RunFolder(str(tmp_path)).answers("a")
+
+    async def pay() -> None:
+        tab = PartTab(lambda: (there, "actor"))
+        with pytest.raises(HostDown, match="so none is sent: cannot write "):
+            await tab.may_cost(0.5)
+        (tmp_path / "tabs").unlink()
+        await tab.may_cost(0.25)
+
+    asyncio.run(pay())
+    assert lost_usd(there) == pytest.approx(0.25)
+
+
+def test_a_store_that_fails_is_insisted_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    part = RunFolder("mock:///insisted").answers("a")
+    naps: list[float] = []
+    monkeypatch.setattr(time, "sleep", naps.append)
+    monkeypatch.setattr(tabs, "_TRIES", 3)
+    part.folder.write_text("tabs", "in the way")
+    with pytest.raises(HostDown, match="so none is sent"):
+        pays(part, "actor", (0.5, 0.5))
+    assert len(naps) == 2
+
+
+@pytest.mark.parametrize("kills", [1, *(pytest.param(n, marks=pytest.mark.campaign) for n in (12, 20))])
+def test_rows_and_what_is_lost_are_what_the_provider_charged_to_the_cent_after_kills(
+    kills: int, start: Start, tmp_path: Path
+) -> None:
+    async def ten_tokens(_: dict[str, object]) -> str:
+        return "I am so glad, and the sea is blue to-day"
+
+    folder = RunFolder(str(tmp_path / "run"))
+    with Provider(Manners(latency_s=0.2), ten_tokens) as provider:
+        counters = provider.counters
+        command = [sys.executable, "-m", "tests.spends", folder.uri, provider.base_url]
+        for kill in range(1, kills + 1):
+            process = start(command)
+            until(lambda kill=kill: len(counters.billed) > kill * 300 / (kills + 1), process, 0.005)  # type: ignore[misc]
+            process.kill()
+            process.wait()
+        last = start(command)
+        assert last.wait() == 0, last.communicate()
+        until(lambda: counters.in_flight == 0)
+
+    part = folder.answers("a")
+    rows_usd, lost = part.counts().cost_usd, lost_usd(part)
+    charged_usd = len(counters.billed) * spends.EACH_USD
+    assert {said for _, _, said in counters.billed} == {10}
+    assert part.counts().answered == 300
+    assert lost > 0
+    assert rows_usd + lost >= charged_usd - 1e-9
+    assert rows_usd + lost == pytest.approx(charged_usd, abs=0.01)
