@@ -5,19 +5,30 @@ programs that know nothing but its URI.
 from __future__ import annotations
 
 import json
+import math
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from emoray.rehearsal.provider import Provider
 from emoray.store import RunFolder
 from tests.buckets import Moods, bucket
-from tests.programs import EMORAY, Start, until
+from tests.programs import EMORAY, Held, Start, until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.chaos]
 SECRET = "canary-5b1e77d0"
-CELLS = 600
+SPEC = """
+name: night
+accounts: {{p: {{base_url: "{url}"}}}}
+models: [{{name: a, host: hosted_api, account: p, id: gpt-4o, in_flight: 64}}]
+states: 3
+questions: [freedom, art]
+repetitions: 40
+readers: [{{kind: scripted, name: r}}]
+"""
+CELLS = 240
 AWAY = 30  # requests that are refused before the store is back
 
 
@@ -32,15 +43,27 @@ def s3(moods: Moods) -> Iterator[str]:
         yield uri
 
 
+@pytest.fixture
+def speaks() -> Held:
+    return Held(CELLS / 3)
+
+
+@pytest.fixture
+def spec(speaks: Held, tmp_path: Path) -> Iterator[Path]:
+    with Provider(speaker=speaks) as provider:
+        (path := tmp_path / "spec.yaml").write_text(SPEC.format(url=provider.base_url))
+        yield path
+
+
 @pytest.mark.parametrize(
     "is_moody", [False, pytest.param(True, marks=pytest.mark.campaign)], ids=["that is well", "that fails and is away"]
 )
 def test_a_run_on_an_object_store_is_killed_resumed_compacted_and_told_of(
-    is_moody: bool, s3: str, moods: Moods, spec: Callable[..., Path], start: Start, join: Start
+    is_moody: bool, s3: str, moods: Moods, spec: Path, speaks: Held, start: Start, join: Start
 ) -> None:
     moods.fails_each = 10 if is_moody else 0
-    path, folder = spec(repetitions=100, latency_s=15.0, in_flight=64), RunFolder(s3 % "night")
-    command = [*EMORAY, "run", str(path), "--out", folder.uri]
+    folder = RunFolder(s3 % "night")
+    command = [*EMORAY, "run", str(spec), "--out", folder.uri]
     killed = join(command)
     until(lambda: folder.exists() and folder.answers("a").counts().answered > 50, killed, every_s=0.1)
 
@@ -54,9 +77,10 @@ def test_a_run_on_an_object_store_is_killed_resumed_compacted_and_told_of(
     before = folder.answers("a").settled()
     assert 50 < len(before) < CELLS
 
-    path.write_text(path.read_text().replace("latency_s: 15.0", f"latency_s: {0.5 if is_moody else 0.0}"))
+    speaks.most = CELLS if is_moody else math.inf  # in both cases some go to the dead
     resumed = join(command)
     told_live = goes_away(folder, len(before), moods, resumed, start) if is_moody else ("", "")
+    speaks.most = math.inf
     said, progress = resumed.communicate()
     assert resumed.returncode == 0, progress
     counts = folder.answers("a").counts()

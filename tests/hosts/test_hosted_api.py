@@ -520,10 +520,18 @@ def test_no_more_requests_are_sent_than_the_account_allows(start: Start) -> None
 
 
 def test_a_caller_that_leaves_early_stops_what_was_not_sent_yet(start: Start) -> None:
-    host, provider = start(Manners(latency_s=0.02), in_flight=4)
+    left = threading.Event()
+
+    async def one_until_somebody_left(body: dict[str, Any]) -> str:
+        while body["seed"] and not left.is_set():
+            await asyncio.sleep(0.01)
+        return "yes"
+
+    host, provider = start(speaker=one_until_somebody_left, in_flight=4)
     replies = host.generate(asks(1000))
     next(replies)
     replies.close()  # type: ignore[attr-defined]
+    left.set()
     assert len(list(host.generate(asks(3)))) == 3
     assert provider.counters.requests < 50
 
