@@ -54,7 +54,7 @@ def starting() -> Iterator[Start]:
             process.communicate()
 
 
-def until(what: Callable[[], bool], process: subprocess.Popen[str] | None = None, every_s: float = 0.1) -> None:
+def until(what: Callable[[], bool], process: subprocess.Popen[str] | None = None, every_s: float = 0.2) -> None:
     """Waits for something that happens; fails where the program that does it ends before. A test has one limit, for all
     that it waits for (`timeout` in pyproject.toml): a slow machine needs longer, and only a hang needs so long.
     """

@@ -149,7 +149,7 @@ def test_a_killed_driver_ends_with_the_same_results_as_one_left_in_peace(
         moments = Moments(chaos)
         command = [sys.executable, "-c", HOLDS, moment] if moment in ("compaction", "report") else EMORAY
         driver = begin_run([*command, "run", str(tmp_path / "spec.yaml"), "--out", chaos.uri])
-        until(getattr(moments, moment), driver, every_s=0.005)
+        until(getattr(moments, moment), driver, every_s=0.05)
         driver.kill()
         driver.wait()
 

@@ -16,7 +16,7 @@ from emoray.spec import Study, load
 from emoray.store import RunFolder
 from emoray.stream.nodes import Nodes
 from tests.disks import fill, small_disk
-from tests.programs import EMORAY, Start, until
+from tests.programs import EMORAY, Here, Start, until
 
 pytestmark = [pytest.mark.chaos, pytest.mark.cluster]
 ON_NODES = pytest.mark.xdist_group("nodes")
@@ -44,11 +44,11 @@ def spec(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run(two_cpus: str, spec: Path) -> Run:
+def run(here: Here, spec: Path) -> Run:
     """`emoray run` in this process, into a folder of this test."""
 
     def call(out: Path | None = None, *options: str) -> int:
-        return main(["run", "--verbose", str(spec), "--out", str(out or spec.with_name("run")), *options])
+        return here("run", str(spec), "--out", str(out or spec.with_name("run")), *options)
 
     return call
 
@@ -117,12 +117,12 @@ def test_a_file_of_another_schema_version_is_refused_before_anything_is_written(
     assert {path: path.read_bytes() for path in Path(folder.path()).rglob("*") if path.is_file()} == before
 
 
-def test_of_a_half_deleted_folder_only_what_is_missing_is_made_again(run: Run, folder: RunFolder) -> None:
+def test_of_a_half_deleted_folder_only_what_is_missing_is_made_again(run: Run, folder: RunFolder, spec: Path) -> None:
     answers = folder.answers("a").read()
     shutil.rmtree(folder.path("rows"))
     shutil.rmtree(folder.path("report"))
 
-    assert run() == 0
+    assert main(["run", "--verbose", str(spec), "--out", folder.uri]) == 0
 
     assert folder.answers("a").read().equals(answers)  # not one was asked again
     assert settled_once(folder)

@@ -139,7 +139,7 @@ def test_a_port_that_is_taken_is_said(emoray: list[str], tmp_path: Path, spec: S
     path = spec()
     with socket.create_server(("0.0.0.0", 0)) as taken:
         port = taken.getsockname()[1]
-        patience = {"RAY_raylet_start_wait_time_s": "30"}  # it waits so long for what will not come
+        patience = dict.fromkeys(["RAY_gcs_server_port_wait_time_s", "RAY_py_gcs_connect_timeout_s"], "1")  # in vain
         done = ended(emoray, path, tmp_path, RAY_GCS_SERVER_PORT=str(port), **patience)
 
     _, said = refused(done, path)

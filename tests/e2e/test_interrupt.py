@@ -35,10 +35,15 @@ model:
 
 
 @pytest.mark.parametrize(
-    ("number", "begin"), [(signal.SIGINT, "start"), (signal.SIGTERM, "join")], ids=["with a Ray of its own", "joined"]
+    ("number", "begin"),
+    [
+        (signal.SIGINT, "start"),
+        pytest.param(signal.SIGTERM, "join", marks=pytest.mark.campaign),  # cluster/test_slurm has one such
+    ],
+    ids=["with a Ray of its own", "joined"],
 )
 def test_a_run_that_is_told_to_stop_drains_and_says_how_to_go_on(
-    number: signal.Signals, begin: str, spec: Callable[..., Path], here: Here, request: pytest.FixtureRequest
+    number: signal.Signals, begin: str, spec: Callable[..., Path], request: pytest.FixtureRequest
 ) -> None:
     path = spec(repetitions=ENDLESS, latency_s=1.0, in_flight=8)
     folder = RunFolder(str(path.with_name("run")))
@@ -54,7 +59,8 @@ def test_a_run_that_is_told_to_stop_drains_and_says_how_to_go_on(
     assert 0 < settled.answered < 6 * ENDLESS
     assert folder.rows("r", "a").counts().answered == settled.answered  # what was received was also read
     assert "Traceback" not in out + err
-    goes_on(here, path, folder)
+    if begin == "join":
+        goes_on(request.getfixturevalue("here"), path, folder)
 
 
 def goes_on(here: Here, path: Path, folder: RunFolder) -> None:
@@ -156,7 +162,8 @@ def test_a_score_that_is_told_to_stop_asks_its_judge_no_more_and_the_same_comman
     spec: Callable[..., Path], join: Start, here: Here, tmp_path: Path
 ) -> None:
     folder, judge = RunFolder(str(tmp_path / "run")), tmp_path / "judge.yaml"
-    assert here("run", str(spec(repetitions=200)), "--out", folder.uri) == 0
+    text = spec(repetitions=200).read_text()
+    runs.say(runs.begun(tmp_path / "run", text), runs.asked(text))
     judge.write_text(JUDGE.format(latency_s=2.0))  # so it reads for ten minutes, unless it is told to stop
     command = ["score", folder.uri, "--reader", str(judge)]
     process = join([*EMORAY, *command])

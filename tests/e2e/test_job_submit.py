@@ -52,7 +52,7 @@ name: endless
 models: [{name: a, host: scripted, latency_s: 1.5, in_flight: 16}]
 states: 3
 questions: [freedom, art]
-repetitions: 10000
+repetitions: 2000
 readers: [{kind: scripted, name: r}]
 """
 
@@ -75,8 +75,11 @@ def reach(nodes: Nodes) -> dict[str, str]:
 
 
 def test_the_quickstart_runs_as_a_ray_job(reach: dict[str, str], start: Start, tmp_path: Path) -> None:
+    """With a quick model; test_quickstart has its own."""
     folder = RunFolder(str(tmp_path / "run"))
-    entry = ["python", "jobs/run.py", "jobs/quickstart.yaml", "--out", folder.uri, "--limit", "12"]
+    quick = ["models=[{name: embedded, host: scripted}]", "readers=[{kind: scripted, name: embedded}]"]
+    changed = [word for setting in quick for word in ("--set", setting)]
+    entry = ["python", "jobs/run.py", "jobs/quickstart.yaml", *changed, "--out", folder.uri, "--limit", "12"]
 
     job = start([*RAY, "job", "submit", "--working-dir", str(ROOT), "--", *entry], **reach)
 

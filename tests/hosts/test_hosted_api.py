@@ -482,7 +482,7 @@ def test_the_governor_hears_of_429s_headers_tokens_and_money(monkeypatch: pytest
     with Provider(manners) as provider:
         account = Account(base_url=provider.base_url, key_env="LAB_KEY")
         host = HostedApi(entry(), account, Retry(attempts=1), Recording(), run="night-7")
-        list(host.generate(asks(20)))
+        list(host.generate(asks(60)))
         list(host.generate(asks(1)))
         host.close()
     assert all(holder.startswith("night-7/") for holder, *_ in calls)
@@ -491,7 +491,7 @@ def test_the_governor_hears_of_429s_headers_tokens_and_money(monkeypatch: pytest
     assert any(900.0 < (news.retry_after_s or 0.0) <= 1800.0 for *_, news in calls)  # what is left of it by then
     assert any(news.heard and news.heard.limit_requests == 6000 for *_, news in calls)
     assert calls[-1][1].spent_usd > 0
-    assert len(calls) < 15
+    assert len(calls) < 45  # on a slow machine one for two asks; else far fewer
 
 
 def test_asking_stops_before_the_budget_is_passed_and_keeps_everything(start: Start) -> None:
