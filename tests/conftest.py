@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from emoray.rehearsal import local_cluster as of_nodes
 from emoray.rehearsal.local_cluster import Nodes
 from emoray.spec.study import Study
 from tests.programs import KEY, KEY_ENV, LINE_KEY_ENV, Here, Start, starting
@@ -28,6 +29,7 @@ os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # a process per 
 os.environ.setdefault("RAY_LOG_MONITOR_MANY_FILES_THRESHOLD", "1")  # else it lists the logs ten times a second
 os.environ.setdefault("RAY_enable_metrics_collection", "false")  # each node gathers them, for nobody
 os.environ.setdefault("REPORTER_UPDATE_INTERVAL_MS", "60000")  # so does its dashboard's agent; Ray's own is 5 s
+of_nodes._PATIENCE_S = 900.0  # the same for clusters of several nodes
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of processes would each compile what they import
 
 settings.register_profile("emoray", deadline=None, derandomize=True)  # the same examples on every machine
@@ -53,13 +55,17 @@ def join(start: Start, two_cpus: str) -> Start:
 def here(two_cpus: str) -> Here:
     """A command of ours in this process, which has joined the cluster of this worker, and its exit code.
 
-    For runs that nobody kills: a program of its own imports for five seconds of a core before it runs.
+    For runs that nobody kills: a program of its own imports for five seconds of a core before it runs. It writes no
+    report, which takes another one or two, and which whoever looks at it has `emoray report` write.
     """
 
     def call(name: str, *words: str) -> int:
+        from emoray.commands import attempt
         from emoray.commands.cli import main
 
-        return main([name, "--verbose", *words])  # without it, it would take this process's stderr for itself
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(attempt, "report", lambda folder: f"no report of {folder.uri}")
+            return main([name, "--verbose", *words])  # without it, it would take this process's stderr for itself
 
     return call
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -52,7 +54,7 @@ def starting() -> Iterator[Start]:
             process.communicate()
 
 
-def until(what: Callable[[], bool], process: subprocess.Popen[str] | None = None, every_s: float = 0.1) -> None:
+def until(what: Callable[[], bool], process: subprocess.Popen[str] | None = None, every_s: float = 0.2) -> None:
     """Waits for something that happens; fails where the program that does it ends before. A test has one limit, for all
     that it waits for (`timeout` in pyproject.toml): a slow machine needs longer, and only a hang needs so long.
     """
@@ -62,10 +64,35 @@ def until(what: Callable[[], bool], process: subprocess.Popen[str] | None = None
 
 
 def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
+    """One that stays free until it is taken: kernels give those from 32,768 on to whoever asks for any."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+
+
+@contextmanager
+def deaf() -> Iterator[int]:
+    """A port that nobody listens at, and that nobody else can take meanwhile."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]
+
+
+class Held:
+    """What a provider says: so many answers, and then none until there may be more. So however slow a machine is, a run
+    is in its middle when a test that waited for the first of them does something to it.
+    """
+
+    def __init__(self, most: float, text: str = "I am so glad, and the sea is blue to-day") -> None:
+        """`text` has ten tokens."""
+        self.most, self.given, self._text = most, 0, text
+
+    async def __call__(self, body: dict[str, object]) -> str:
+        while self.given >= self.most:
+            await asyncio.sleep(0.01)
+        self.given += 1
+        return self._text
 
 
 def healthy(address: str) -> bool:

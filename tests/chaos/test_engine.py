@@ -53,7 +53,7 @@ def test_an_engine_killed_on_the_way_is_started_again_and_every_cell_is_settled_
     spec.write_text(SPEC.format(model=model, engines=engines, at_once=at_once, repetitions=repetitions))
     folder = RunFolder(str(tmp_path / "run"))
     running = join([*EMORAY, "run", str(spec), "--out", folder.uri])
-    until(lambda: len(folder.answers("a").settled()) > 0 and len(_engines()) == engines, running, 0.1)
+    until(lambda: len(folder.answers("a").settled()) > 0 and len(_engines()) == engines, running)
 
     victim = _engines()[0]
     victim.kill()

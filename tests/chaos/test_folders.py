@@ -17,7 +17,7 @@ from emoray.run_folder.folder import RunFolder
 from emoray.spec.load import load
 from emoray.spec.study import Study
 from tests.disks import fill, small_disk
-from tests.programs import EMORAY, Start, until
+from tests.programs import EMORAY, Here, Start, until
 
 pytestmark = [pytest.mark.chaos, pytest.mark.cluster]
 ON_NODES = pytest.mark.xdist_group("nodes")
@@ -31,6 +31,7 @@ repetitions: {repetitions}
 readers: [{{kind: scripted, name: r}}]
 """
 CELLS = 40
+ENDLESS = 300  # repetitions: at two seconds an answer, no machine is so slow that a run ends before something happens
 
 
 Run = Callable[..., int]
@@ -44,11 +45,11 @@ def spec(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run(two_cpus: str, spec: Path) -> Run:
+def run(here: Here, spec: Path) -> Run:
     """`emoray run` in this process, into a folder of this test."""
 
     def call(out: Path | None = None, *options: str) -> int:
-        return main(["run", "--verbose", str(spec), "--out", str(out or spec.with_name("run")), *options])
+        return here("run", str(spec), "--out", str(out or spec.with_name("run")), *options)
 
     return call
 
@@ -117,12 +118,12 @@ def test_a_file_of_another_schema_version_is_refused_before_anything_is_written(
     assert {path: path.read_bytes() for path in Path(folder.path()).rglob("*") if path.is_file()} == before
 
 
-def test_of_a_half_deleted_folder_only_what_is_missing_is_made_again(run: Run, folder: RunFolder) -> None:
+def test_of_a_half_deleted_folder_only_what_is_missing_is_made_again(run: Run, folder: RunFolder, spec: Path) -> None:
     answers = folder.answers("a").read()
     shutil.rmtree(folder.path("rows"))
     shutil.rmtree(folder.path("report"))
 
-    assert run() == 0
+    assert main(["run", "--verbose", str(spec), "--out", folder.uri]) == 0
 
     assert folder.answers("a").read().equals(answers)  # not one was asked again
     assert settled_once(folder)
@@ -197,7 +198,7 @@ def test_a_disk_that_fills_up_ends_the_run_with_a_sentence_and_room_lets_it_go_o
     mounted: Path, join: Start, run: Run, spec: Path
 ) -> None:
     folder = RunFolder(str(mounted / "run"))
-    spec.write_text(SPEC.format(repetitions=25, latency_s=2.0))
+    spec.write_text(SPEC.format(repetitions=ENDLESS, latency_s=2.0))
     full = join([*EMORAY, "run", str(spec), "--out", folder.uri])
     until(lambda: folder.exists() and folder.answers("a").counts().answered > 0, full)
 
@@ -213,10 +214,10 @@ def test_a_disk_that_fills_up_ends_the_run_with_a_sentence_and_room_lets_it_go_o
     assert (lane["answered"], lane["lost"]) == (len(kept), 0)  # all that was in flight was received and kept
 
     (mounted / "filler").unlink()
-    spec.write_text(SPEC.format(repetitions=25, latency_s=0.0))
-    assert run(mounted / "run") == 0
+    spec.write_text(SPEC.format(repetitions=ENDLESS, latency_s=0.0))
+    assert run(mounted / "run", "--limit", "100") == 0
     counts = folder.answers("a").counts()
-    assert (counts.answered, counts.spare) == (200, 0)
+    assert (counts.answered, counts.spare) == (max(100, len(kept)), 0)
     assert folder.answers("a").settled().has(kept.keys()).all()
 
 
@@ -224,7 +225,7 @@ def test_a_folder_that_is_deleted_under_its_run_ends_it_in_a_sentence_and_is_not
     join: Start, spec: Path, tmp_path: Path
 ) -> None:
     folder = RunFolder(str(tmp_path / "run"))
-    spec.write_text(SPEC.format(repetitions=25, latency_s=2.0))
+    spec.write_text(SPEC.format(repetitions=ENDLESS, latency_s=2.0))
     running = join([*EMORAY, "run", str(spec), "--out", folder.uri])
     until(lambda: folder.exists() and folder.answers("a").counts().answered > 0, running)
 

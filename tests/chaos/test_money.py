@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,7 +16,7 @@ from emoray.rehearsal.provider import Provider
 from emoray.run_folder.folder import RunFolder
 from tests.buckets import bucket
 from tests.conftest import Tell
-from tests.programs import EMORAY, Start, until
+from tests.programs import EMORAY, Held, Start, until
 
 pytestmark = [pytest.mark.chaos, pytest.mark.cluster, pytest.mark.campaign]
 
@@ -38,10 +39,6 @@ AHEAD_USD = 2 * 16 * EACH_USD  # what is in flight, and as much ahead
 ROUNDING_USD = 1e-9
 
 
-async def ten_tokens(_: dict[str, object]) -> str:
-    return "I am so glad, and the sea is blue to-day"
-
-
 @pytest.mark.parametrize(
     ("kills", "on_s3", "most_usd"),
     [(12, False, CENT), (20, False, CENT), (3, True, 3 * AHEAD_USD)],
@@ -54,9 +51,10 @@ def test_rows_and_what_is_booked_as_lost_are_what_the_provider_charged(
     spec = tmp_path / "spec.yaml"
     with ExitStack() as stack:
         folder = RunFolder(stack.enter_context(bucket("secret")) % "run" if on_s3 else str(tmp_path / "run"))
-        provider = stack.enter_context(Provider(Manners(latency_s=0.3), ten_tokens))
+        speaks = Held(0)
+        provider = stack.enter_context(Provider(Manners(latency_s=0.3), speaks))
         spec.write_text(SPEC.format(url=provider.base_url))
-        killed_and_resumed(folder, spec, provider, kills, join)
+        killed_and_resumed(folder, spec, provider, speaks, kills, join)
         charged = len(provider.counters.billed) * EACH_USD
         rows = folder.answers("a").read(["key", "completion_tokens", "cost_usd"]).to_pylist()
         (model,) = status(folder).models
@@ -82,14 +80,20 @@ def test_rows_and_what_is_booked_as_lost_are_what_the_provider_charged(
     assert summary["lost_usd"]["a"] == pytest.approx(model.lost_usd)
 
 
-def killed_and_resumed(folder: RunFolder, spec: Path, provider: Provider, kills: int, join: Start) -> None:
+def killed_and_resumed(
+    folder: RunFolder, spec: Path, provider: Provider, speaks: Held, kills: int, join: Start
+) -> None:
     """The driver is killed so often, evenly over the answers, and ends well at last."""
     billed, command = provider.counters.billed, [*EMORAY, "run", str(spec), "--out", folder.uri]
     for kill in range(1, kills + 1):
+        share = kill * CELLS // (kills + 1)
+        speaks.most = max(share, len(billed)) + 16
         driver = join(command)
-        until(lambda kill=kill: len(billed) > kill * CELLS / (kills + 1), driver, 0.005)  # type: ignore[misc]
+        until(lambda share=share: len(billed) > share, driver, 0.005)  # type: ignore[misc]
         driver.kill()
         driver.wait()
+        speaks.most = math.inf  # what a dead one asked for is charged too
+        until(lambda: provider.counters.in_flight == 0)
     last = join(command)
     assert last.wait() == 0, last.communicate()
     until(lambda: provider.counters.in_flight == 0)

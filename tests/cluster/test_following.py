@@ -75,11 +75,16 @@ def test_a_head_that_was_replaced_behind_a_silent_connection_is_noticed() -> Non
 
 
 def test_a_log_that_falls_silent_is_asked_for_anew_and_shown_once() -> None:
-    with head([["one\n"], ["one\ntwo\n", "three\n"]], [says("RUNNING"), says("SUCCEEDED")]) as address:
-        end, shown = followed(address)
+    shown: list[str] = []
+
+    def info() -> web.Response | None:
+        return says("SUCCEEDED" if "".join(shown).endswith("three\n") else "RUNNING")()
+
+    with head([["one\n"], ["one\ntwo\n", "three\n"]], [info]) as address:
+        end, _ = followed(address, shown=shown)
 
     assert end == Ending(0)
-    assert shown == "one\ntwo\nthree\n"
+    assert "".join(shown) == "one\ntwo\nthree\n"
 
 
 def test_of_two_who_submit_at_once_one_starts_the_job_and_the_other_joins_it() -> None:
@@ -112,9 +117,9 @@ class Cluster:
         return submission_id
 
 
-def followed(address: str, patience_s: float = 3600.0) -> tuple[Ending, str]:
-    """What became of a job of a head, and what was shown of its log."""
-    client, shown = connect(address), list[str]()
+def followed(address: str, patience_s: float = 3600.0, shown: list[str] | None = None) -> tuple[Ending, str]:
+    """What became of a job of a head, and what was shown of its log (in `shown` as it comes)."""
+    client, shown = connect(address), [] if shown is None else shown
     client.answer_s = patience_s
     end = Jobs(client, "t").follow("t-1", shown.append, patience_s=patience_s, quiet_s=0.2, pause=lambda _: None)
     return end, "".join(shown)

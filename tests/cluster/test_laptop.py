@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from emoray.processes import descendants
-from tests.programs import ROOT, Start, until
+from tests.programs import ROOT, Start, free_port, until
 
 pytestmark = pytest.mark.cluster
 
@@ -52,7 +52,7 @@ def answer(port: int, token: str | None = None) -> int:
     if token is not None:
         request.add_header("Authorization", f"Bearer {token}")
     try:
-        with urllib.request.urlopen(request, timeout=10) as reply:
+        with urllib.request.urlopen(request, timeout=600) as reply:
             return int(reply.status)
     except urllib.error.HTTPError as refused:
         return refused.code
@@ -66,9 +66,3 @@ def listening(port: int) -> set[str]:
     addresses = [row[1].split(":") for row in rows if row[3] == "0A"]  # TCP_LISTEN
     found = {address for address, there in addresses if int(there, 16) == port}
     return {socket.inet_ntoa(bytes.fromhex(one)[::-1]) if len(one) == 8 else one for one in found}
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])

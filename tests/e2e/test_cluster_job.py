@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -24,7 +25,7 @@ from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.partition import Part
 from tests.conftest import Tell
 from tests.e2e.networks import networks
-from tests.programs import ROOT, Start, until
+from tests.programs import ROOT, Held, Start, until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.chaos]
 SUBMIT = [sys.executable, str(ROOT / "jobs/submit.py")]
@@ -34,12 +35,12 @@ name: night
 accounts: {{a: {{base_url: "{account}", concurrency: 48}}}}
 models:
 - {{name: first, host: hosted_api, account: a, id: gpt-4o, in_flight: 16, actors: 2}}
-- {{name: second, host: hosted_api, account: a, id: gpt-4-turbo, in_flight: 16, actors: 2}}
-- {{name: local, host: rehearsed, id: some/model, base_url: "{engines}", in_flight: 12, actors: 2, cpus: 1}}
+- {{name: second, host: hosted_api, account: a, id: gpt-4-turbo, in_flight: 16}}
+- {{name: local, host: rehearsed, id: some/model, base_url: "{engines}", in_flight: 12, cpus: 1}}
 states: 4
 questions: all
 repetitions: 4
-readers: [{{kind: scripted, name: r, actors: 2, cpus: 0.5}}]
+readers: [{{kind: scripted, name: r, cpus: 0.5}}]
 """
 CELLS = 3 * 4 * 10 * 4
 PATIENCE_S = 20  # of who follows the job: for so long a busy head may be silent
@@ -59,11 +60,17 @@ def places() -> Iterator[list[Place]]:
 
 
 @pytest.fixture
-def providers(places: Sequence[Place]) -> Iterator[list[Provider]]:
+def speaks() -> list[Held]:
+    """What either provider says: half of the cells' answers, until there may be more."""
+    return [Held(CELLS // 3), Held(CELLS // 6)]
+
+
+@pytest.fixture
+def providers(places: Sequence[Place], speaks: Sequence[Held]) -> Iterator[list[Provider]]:
     """One behind the account, one that gives the local engines their texts; both count."""
     with ExitStack() as stack:
         host = places[0].ip if places else "127.0.0.1"
-        found = [Provider(Manners(latency_s=0.4), host=host) for _ in range(2)]
+        found = [Provider(Manners(latency_s=0.4), held, host=host) for held in speaks]
         for provider in found:
             provider.counters = Counters(asked=Log(), answered=Log())
             stack.enter_context(provider)
@@ -80,6 +87,7 @@ def run(tmp_path: Path, providers: Sequence[Provider]) -> tuple[list[str], RunFo
 
 def test_a_night_in_which_the_head_dies_and_then_a_node_ends_with_a_clean_ledger(
     run: tuple[list[str], RunFolder],
+    speaks: Sequence[Held],
     providers: Sequence[Provider],
     places: Sequence[Place],
     start: Start,
@@ -95,15 +103,19 @@ def test_a_night_in_which_the_head_dies_and_then_a_node_ends_with_a_clean_ledger
         out, err = job.communicate()
         assert job.returncode == 1, out + err
         assert f"the head of the cluster has not answered for {PATIENCE_S} s; the same command resumes" in err
+    some_more(speaks, math.inf)
+    until(lambda: not any(provider.counters.in_flight for provider in providers))  # the dead get their answers
+    some_more(speaks, 3 / 4)
     head = over("head", began, providers, folder)  # the worker without a head has asked on until here
 
     with Nodes(workers=2, cpus=4, jobs=True, places=places) as nodes:  # the head is the third
         job = start(submit, **reach(nodes))
         before = settled(folder)
-        until(lambda: settled(folder) > before + CELLS // 10, job)
+        until(lambda: settled(folder) > before + CELLS // 5, job)
         began = time.monotonic()
         nodes.kill(busy(nodes))
         node = over("node", began, providers, folder)
+        some_more(speaks, math.inf)
         nodes.add()
         out, err = job.communicate()
         assert job.returncode == 0, out + err
@@ -115,6 +127,12 @@ def test_a_night_in_which_the_head_dies_and_then_a_node_ends_with_a_clean_ledger
     first, second = (folder.manifest() or {})["attempts"]  # the second driver outlived the node
     assert sum(second["settled_before"].values()) > CELLS // 10
     assert first["end"].startswith("died")
+
+
+def some_more(speaks: Sequence[Held], share: float) -> None:
+    """Of the answers that were there to begin with, from now on."""
+    for held, cells in zip(speaks, (CELLS // 3, CELLS // 6), strict=True):
+        held.most = held.given + cells * share
 
 
 def reach(nodes: Nodes) -> dict[str, str]:

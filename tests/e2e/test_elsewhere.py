@@ -17,7 +17,7 @@ import pytest
 from emoray.exit_codes import OK, WRONG
 from emoray.run_folder.folder import RunFolder
 from tests.e2e.conftest import installed, shadows
-from tests.programs import ROOT, free_port
+from tests.programs import ROOT, deaf
 
 pytestmark = pytest.mark.cluster
 HIDE = """
@@ -108,9 +108,11 @@ def test_a_run_from_a_folder_that_was_deleted_is_refused(emoray: list[str], tmp_
 def test_a_cluster_that_nobody_listens_for_is_one_sentence_and_nothing_is_written(
     by: str, emoray: list[str], tmp_path: Path, spec: Spec
 ) -> None:
-    path, where = spec(), f"127.0.0.1:{free_port()}"
-    more = ["--address", where] if by == "--address" else []
-    done = ended(emoray, path, tmp_path, *more, RAY_ADDRESS=None if more else where)
+    path = spec()
+    with deaf() as port:
+        where = f"127.0.0.1:{port}"
+        more = ["--address", where] if by == "--address" else []
+        done = ended(emoray, path, tmp_path, *more, RAY_ADDRESS=None if more else where)
 
     waited, said = refused(done, path)
     assert waited == f"joining the cluster at {where} …"
@@ -137,7 +139,7 @@ def test_a_port_that_is_taken_is_said(emoray: list[str], tmp_path: Path, spec: S
     path = spec()
     with socket.create_server(("0.0.0.0", 0)) as taken:
         port = taken.getsockname()[1]
-        patience = {"RAY_raylet_start_wait_time_s": "30"}  # it waits so long for what will not come
+        patience = dict.fromkeys(["RAY_gcs_server_port_wait_time_s", "RAY_py_gcs_connect_timeout_s"], "1")  # in vain
         done = ended(emoray, path, tmp_path, RAY_GCS_SERVER_PORT=str(port), **patience)
 
     _, said = refused(done, path)

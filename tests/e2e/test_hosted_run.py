@@ -8,8 +8,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
-from functools import partial
+from contextlib import ExitStack, redirect_stderr, redirect_stdout, suppress
+from io import StringIO
 from pathlib import Path
 from threading import Event
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from urllib.request import urlopen
 import pandas as pd
 import pytest
 
+from emoray.commands.cli import main
 from emoray.commands.status import status
 from emoray.rehearsal.behaviour import BatchManners, Manners
 from emoray.rehearsal.faults import Fault, Plan
@@ -47,20 +48,11 @@ def provider(start: Start, *flags: str) -> str:
     return str(json.loads(process.stdout.readline())["base_url"])
 
 
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-@pytest.fixture
-def run(two_cpus: str) -> Run:
-    """Runs a spec into a folder until the end; no process may show the key meanwhile."""
-    return partial(ended, RAY_ADDRESS=two_cpus)
-
-
-def ended(
-    spec: Path, folder: RunFolder, *flags: str, key: str | None = KEY, **more: str
-) -> subprocess.CompletedProcess[str]:
-    """Of a run that starts a Ray of its own, or joins the one that `more` of the environment names."""
-    env = os.environ | more | ({KEY_ENV: key} if key else {})
+def ended(spec: Path, folder: RunFolder, *flags: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """Of a run that starts a Ray of its own, or joins the one that `more` of the environment names; no process may show
+    the key meanwhile.
+    """
+    env = os.environ | more | {KEY_ENV: KEY}
     command = [*EMORAY, "run", str(spec), "--out", folder.uri, *flags]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as process:
         try:
@@ -91,15 +83,15 @@ def spec(tmp_path: Path) -> Callable[..., Path]:
 
 
 def test_a_storm_leaves_answers_and_typed_failures_and_the_next_run_settles_the_rest(
-    run: Run,
+    two_cpus: str,
     keyed_here: Here,
     start: Start,
     spec: Callable[..., Path],
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
-    folder = RunFolder(str(tmp_path / "run"))
-    stormy = run(spec(provider(start, "--storm", "0.3"), timeout_s=1.0), folder, "-v")  # some of it hangs
+    folder, path = RunFolder(str(tmp_path / "run")), spec(provider(start, "--storm", "0.3"), timeout_s=1.0)
+    stormy = ended(path, folder, "-v", RAY_ADDRESS=two_cpus)  # some of it hangs
 
     table = folder.answers("a").read()
     assert stormy.returncode == 3, stormy.stderr
@@ -114,7 +106,8 @@ def test_a_storm_leaves_answers_and_typed_failures_and_the_next_run_settles_the_
     }  # fmt: skip
 
     capsys.readouterr()
-    assert keyed_here("run", str(spec(provider(start))), "--out", folder.uri) == 0
+    with Provider() as server:
+        assert keyed_here("run", str(spec(server.base_url)), "--out", folder.uri) == 0
     calm = capsys.readouterr()
     counts = folder.answers("a").counts()
     assert (counts.answered, dict(counts.failed), counts.spare) == (CELLS, {}, 0)
@@ -122,13 +115,19 @@ def test_a_storm_leaves_answers_and_typed_failures_and_the_next_run_settles_the_
 
 
 def test_a_key_with_a_line_break_at_its_end_works(
-    run: Run, start: Start, spec: Callable[..., Path], tmp_path: Path
+    here: Here,
+    spec: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
-    path = spec(provider(start), key_env=LINE_KEY_ENV)
-    done = run(path, RunFolder(str(tmp_path / "run")), key=None, **{LINE_KEY_ENV: f"{KEY}\n"})
+    monkeypatch.setenv(LINE_KEY_ENV, f"{KEY}\n")
+    with Provider(Manners(api_key=KEY)) as server:
+        path = spec(server.base_url, key_env=LINE_KEY_ENV)
+        assert here("run", str(path), "--out", str(tmp_path / "run")) == 0
 
-    assert done.returncode == 0, done.stderr
-    _no_key_in(tmp_path, done.stdout + done.stderr)
+    said = capsys.readouterr()
+    _no_key_in(tmp_path, said.out + said.err)
 
 
 def test_an_ask_that_raises_ends_its_lane_in_a_sentence_and_the_run_ends(
@@ -144,34 +143,34 @@ def test_an_ask_that_raises_ends_its_lane_in_a_sentence_and_the_run_ends(
 
 
 def test_a_key_that_is_not_set_is_said_before_anything_is_written(
-    run: Run, spec: Callable[..., Path], tmp_path: Path
+    here: Here, spec: Callable[..., Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    done = run(spec("http://127.0.0.1:9/v1"), RunFolder(str(tmp_path / "run")), key=None)
+    assert here("run", str(spec("http://127.0.0.1:9/v1")), "--out", str(tmp_path / "run")) == 2
 
-    assert done.returncode == 2
-    assert "names the environment variable EMORAY_TEST_KEY, which is not set" in done.stderr
+    assert "names the environment variable EMORAY_TEST_KEY, which is not set" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
 def test_money_runs_out_before_the_cap_is_passed_and_more_money_goes_on(
-    run: Run, keyed_here: Here, start: Start, spec: Callable[..., Path], tmp_path: Path
+    keyed_here: Here, spec: Callable[..., Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    folder, path = RunFolder(str(tmp_path / "run")), spec(provider(start))
-    poor = run(path, folder, "--max-cost", "0.03")
+    folder = RunFolder(str(tmp_path / "run"))
+    with Provider() as server:
+        command = ["run", str(spec(server.base_url)), "--out", folder.uri, "--max-cost"]
+        assert keyed_here(*command, "0.03") == 3
 
-    before = folder.answers("a").counts()
-    assert poor.returncode == 3, poor.stderr
-    assert 0 < before.answered < CELLS
-    assert 0 < before.cost_usd <= 0.03
-    assert "0.03" in poor.stderr  # the cap, in the sentence that says why
+        before = folder.answers("a").counts()
+        assert 0 < before.answered < CELLS
+        assert 0 < before.cost_usd <= 0.03
+        assert "0.03" in capsys.readouterr().err  # the cap, in the sentence that says why
 
-    assert keyed_here("run", str(path), "--out", folder.uri, "--max-cost", "5") == 0
+        assert keyed_here(*command, "5") == 0
     assert folder.answers("a").counts().answered == CELLS
     assert folder.answers("a").counts().spare == 0
 
 
 def test_a_batch_that_is_completed_before_its_answers_are_there_is_waited_for_and_status_says_so(
-    run: Run, spec: Callable[..., Path], tmp_path: Path
+    keyed_here: Here, spec: Callable[..., Path], tmp_path: Path
 ) -> None:
     folder = RunFolder(str(tmp_path / "run"))
     withheld, given = [0], Event()
@@ -185,18 +184,23 @@ def test_a_batch_that_is_completed_before_its_answers_are_there_is_waited_for_an
             looked.set()
         return batch | {"output_file_id": None}
 
-    manners = Manners(batch_polls=1, batches=BatchManners(says=withhold))
-    with Provider(manners) as server, ThreadPoolExecutor(1) as thread:
-        running = thread.submit(run, spec(server.base_url, host="batch_api"), folder)
+    def told_meanwhile() -> str:
+        looked.wait()
         try:
-            looked.wait()
-            said = subprocess.run([*EMORAY, "status", folder.uri], capture_output=True, text=True, check=True).stdout
+            return subprocess.run([*EMORAY, "status", folder.uri], capture_output=True, text=True, check=True).stdout
         finally:
             given.set()
-        done = running.result()
 
-    assert "1 batch open, of which 1 waits for its output file" in said
-    assert done.returncode == 0, done.stderr
+    manners = Manners(batch_polls=1, batches=BatchManners(says=withhold))
+    with Provider(manners) as server, ThreadPoolExecutor(1) as thread:
+        said = thread.submit(told_meanwhile)
+        try:
+            code = keyed_here("run", str(spec(server.base_url, host="batch_api")), "--out", folder.uri)
+        finally:
+            looked.set()
+
+    assert "1 batch open, of which 1 waits for its output file" in said.result()
+    assert code == 0
     assert folder.answers("a").counts().answered == CELLS
     assert set(server.counters.asked.values()) == {1}
 
@@ -242,8 +246,11 @@ def five(two_cpus: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fi
             for name in urls
         )
         path.write_text(FIVE.format(accounts=accounts, models=models))
-        done = ended(path, folder, RAY_ADDRESS=two_cpus)
-        yield Five(folder, urls, done.returncode, done.stdout, done.stderr)
+        patch, said, complained = stack.enter_context(pytest.MonkeyPatch.context()), StringIO(), StringIO()
+        patch.setenv(KEY_ENV, KEY)
+        with redirect_stdout(said), redirect_stderr(complained):
+            code = main(["run", "--verbose", str(path), "--out", folder.uri])
+        yield Five(folder, urls, code, said.getvalue(), complained.getvalue())
 
 
 def test_the_run_says_that_cells_are_owed_and_nothing_that_it_says_or_writes_holds_the_key(five: Five) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import secrets
 import signal
@@ -20,7 +21,7 @@ from emoray.rehearsal.behaviour import Manners
 from emoray.rehearsal.local_cluster import Nodes
 from emoray.rehearsal.provider import Provider
 from emoray.run_folder.folder import RunFolder
-from tests.programs import ROOT, Start, until
+from tests.programs import ROOT, Held, Start, until
 
 pytestmark = pytest.mark.cluster
 RAY = [sys.executable, "-m", "ray.scripts.scripts"]
@@ -37,13 +38,23 @@ states: 2
 questions: [freedom]
 readers: [{{kind: scripted, name: r}}]
 """
-SLOW = """
-name: slow
-models: [{{name: a, host: scripted, latency_s: 1.5, in_flight: 16}}]
+ASKED = """
+name: asked
+accounts: {{p: {{base_url: "{url}"}}}}
+models: [{{name: a, host: hosted_api, account: p, id: gpt-4o, in_flight: 16}}]
 states: 3
 questions: [freedom, art]
-repetitions: {repetitions}
+repetitions: 20
 readers: [{{kind: scripted, name: r}}]
+"""
+CELLS = 120
+ENDLESS = """
+name: endless
+models: [{name: a, host: scripted, latency_s: 1.5, in_flight: 16}]
+states: 3
+questions: [freedom, art]
+repetitions: 2000
+readers: [{kind: scripted, name: r}]
 """
 
 
@@ -65,8 +76,11 @@ def reach(nodes: Nodes) -> dict[str, str]:
 
 
 def test_the_quickstart_runs_as_a_ray_job(reach: dict[str, str], start: Start, tmp_path: Path) -> None:
+    """With a quick model; test_quickstart has its own."""
     folder = RunFolder(str(tmp_path / "run"))
-    entry = ["python", "jobs/run.py", "jobs/quickstart.yaml", "--out", folder.uri, "--limit", "12"]
+    quick = ["models=[{name: embedded, host: scripted}]", "readers=[{kind: scripted, name: embedded}]"]
+    changed = [word for setting in quick for word in ("--set", setting)]
+    entry = ["python", "jobs/run.py", "jobs/quickstart.yaml", *changed, "--out", folder.uri, "--limit", "12"]
 
     job = start([*RAY, "job", "submit", "--working-dir", str(ROOT), "--", *entry], **reach)
 
@@ -89,22 +103,25 @@ def test_without_the_token_nobody_submits(nodes: Nodes, start: Start, tmp_path: 
 def test_a_run_is_joined_while_it_goes_on_and_goes_on_when_its_driver_dies(
     reach: dict[str, str], start: Start, tmp_path: Path
 ) -> None:
-    submit, folder = slow(tmp_path, repetitions=60)
-    first = start([*submit, "--resubmit", "1"], **reach)
-    until(lambda: settled(folder) > 20, first)
-    second = start(submit, **reach)
-    assert second.stdout is not None
-    second.stdout.readline()  # the job's log: it has joined
+    speaks = Held(CELLS / 3)
+    with Provider(speaker=speaks) as provider:
+        submit, folder = submitted(tmp_path, ASKED.format(url=provider.base_url))
+        first = start([*submit, "--resubmit", "1"], **reach)
+        until(lambda: settled(folder) > 20, first)
+        second = start(submit, **reach)
+        assert second.stdout is not None
+        second.stdout.readline()  # the job's log: it has joined
 
-    os.kill(driver(folder), signal.SIGKILL)
+        os.kill(driver(folder), signal.SIGKILL)
+        speaks.most = math.inf
 
-    assert ends(first) == 0, said(first)
-    assert ends(second) == 1, said(second)
+        assert ends(first) == 0, said(first)
+        assert ends(second) == 1, said(second)
     assert "is under way; joining it" in said(second)
     assert "the driver died" in said(second)
     assert "the same command resumes" in said(second)
     counts = folder.answers("a").counts()
-    assert (counts.answered, counts.spare) == (360, 0)
+    assert (counts.answered, counts.spare) == (CELLS, 0)
     assert len((folder.manifest() or {})["attempts"]) == 2
 
 
@@ -112,7 +129,7 @@ def test_who_stops_following_leaves_the_job_alone_and_who_stops_the_job_keeps_wh
     reach: dict[str, str], start: Start, tmp_path: Path
 ) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell ignores it, and so would we
-    submit, folder = slow(tmp_path, repetitions=10_000)
+    submit, folder = submitted(tmp_path, ENDLESS)
     first = start(submit, **reach)
     until(lambda: settled(folder) > 20, first)
 
@@ -177,10 +194,10 @@ def said(process: subprocess.Popen[str]) -> str:
     return out + err
 
 
-def slow(tmp_path: Path, *, repetitions: int) -> tuple[list[str], RunFolder]:
-    """The command that submits a run of a speaker that takes its time, and its folder."""
-    spec, folder = tmp_path / "slow.yaml", RunFolder(str(tmp_path / "run"))
-    spec.write_text(SLOW.format(repetitions=repetitions))
+def submitted(tmp_path: Path, text: str) -> tuple[list[str], RunFolder]:
+    """The command that submits a run, and its folder."""
+    spec, folder = tmp_path / "spec.yaml", RunFolder(str(tmp_path / "run"))
+    spec.write_text(text)
     return [*SUBMIT, str(spec), "--out", folder.uri], folder
 
 

@@ -5,19 +5,33 @@ programs that know nothing but its URI.
 from __future__ import annotations
 
 import json
+import math
+import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from emoray.commands.cli import main
+from emoray.rehearsal.provider import Provider
 from emoray.run_folder.folder import RunFolder
 from tests.buckets import Moods, bucket
-from tests.programs import EMORAY, Start, until
+from tests.programs import EMORAY, Held, Here, Start, until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.chaos]
 SECRET = "canary-5b1e77d0"
-CELLS = 600
+SPEC = """
+name: night
+accounts: {{p: {{base_url: "{url}"}}}}
+models: [{{name: a, host: hosted_api, account: p, id: gpt-4o, in_flight: 64}}]
+states: 3
+questions: [freedom, art]
+repetitions: 40
+readers: [{{kind: scripted, name: r}}]
+"""
+CELLS = 240
 AWAY = 30  # requests that are refused before the store is back
 
 
@@ -32,21 +46,39 @@ def s3(moods: Moods) -> Iterator[str]:
         yield uri
 
 
+@pytest.fixture
+def speaks() -> Held:
+    return Held(CELLS / 3)
+
+
+@pytest.fixture
+def spec(speaks: Held, tmp_path: Path) -> Iterator[Path]:
+    with Provider(speaker=speaks) as provider:
+        (path := tmp_path / "spec.yaml").write_text(SPEC.format(url=provider.base_url))
+        yield path
+
+
 @pytest.mark.parametrize(
     "is_moody", [False, pytest.param(True, marks=pytest.mark.campaign)], ids=["that is well", "that fails and is away"]
 )
 def test_a_run_on_an_object_store_is_killed_resumed_compacted_and_told_of(
-    is_moody: bool, s3: str, moods: Moods, spec: Callable[..., Path], start: Start, join: Start
+    is_moody: bool,
+    s3: str,
+    moods: Moods,
+    spec: Path,
+    speaks: Held,
+    join: Start,
+    here: Here,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     moods.fails_each = 10 if is_moody else 0
-    path, folder = spec(repetitions=100, latency_s=15.0, in_flight=64), RunFolder(s3 % "night")
-    command = [*EMORAY, "run", str(path), "--out", folder.uri]
-    killed = join(command)
-    until(lambda: folder.exists() and folder.answers("a").counts().answered > 50, killed, every_s=0.1)
+    folder = RunFolder(s3 % "night")
+    command = ["run", str(spec), "--out", folder.uri]
+    killed = join([*EMORAY, *command])
+    until(lambda: folder.exists() and folder.answers("a").counts().answered > 50, killed)
 
-    second = join(command)
-    _, refused = second.communicate()
-    assert second.returncode == 2
+    assert here(*command) == 2
+    refused = capsys.readouterr().err
     assert f"s3://bucket/night/ is being written by process {killed.pid} on" in refused
 
     killed.kill()
@@ -54,11 +86,12 @@ def test_a_run_on_an_object_store_is_killed_resumed_compacted_and_told_of(
     before = folder.answers("a").settled()
     assert 50 < len(before) < CELLS
 
-    path.write_text(path.read_text().replace("latency_s: 15.0", f"latency_s: {0.5 if is_moody else 0.0}"))
-    resumed = join(command)
-    told_live = goes_away(folder, len(before), moods, resumed, start) if is_moody else ("", "")
-    said, progress = resumed.communicate()
-    assert resumed.returncode == 0, progress
+    speaks.most = CELLS if is_moody else math.inf  # in both cases some go to the dead
+    with ThreadPoolExecutor(1) as thread:
+        told_live = thread.submit(goes_away, folder, len(before), moods) if is_moody else None
+        if told_live is not None:
+            told_live.add_done_callback(lambda _: setattr(speaks, "most", math.inf))
+        assert here(*command) == 0
     counts = folder.answers("a").counts()
     assert (counts.answered, counts.spare, counts.torn) == (CELLS, 0, 0)
     assert folder.answers("a").settled().has(before.keys()).all()
@@ -66,28 +99,25 @@ def test_a_run_on_an_object_store_is_killed_resumed_compacted_and_told_of(
     attempts = (folder.manifest() or {})["attempts"]
     assert [attempt["end"].split(":")[0] for attempt in attempts] == ["died", "finished"]
 
-    told = {what: start([*EMORAY, what, folder.uri]).communicate() for what in COMMANDS}
-    assert f"settled {CELLS} of {CELLS}" in told["status"][0]
-    assert "1 files are now 1" in told["compact"][0]
-    assert "report: s3://bucket/night/report/report.html" in told["report"][0]
+    progress = "".join(capsys.readouterr())
+    assert [main([what, folder.uri]) for what in ("status", "compact", "report")] == [0] * 3
+    told = "".join(capsys.readouterr())
+    assert f"settled {CELLS} of {CELLS}" in told
+    assert "1 files are now 1" in told
+    assert "report: s3://bucket/night/report/report.html" in told
     assert json.loads(folder.read_bytes("report/summary.json") or b"")
 
-    everything = "".join([refused, said, progress, *(text for both in (told_live, *told.values()) for text in both)])
+    everything = "".join([refused, progress, told, told_live.result() if told_live else ""])
     assert SECRET not in everything + json.dumps(folder.manifest())
 
 
-COMMANDS = ("status", "compact", "report")
-
-
-def goes_away(
-    folder: RunFolder, before: int, moods: Moods, resumed: subprocess.Popen[str], start: Start
-) -> tuple[str, str]:
+def goes_away(folder: RunFolder, before: int, moods: Moods) -> str:
     """What `status` said while it ran, before the store was away for so many requests."""
-    until(lambda: len(folder.answers("a").settled()) > before, resumed)
-    told: tuple[str, str] = start([*EMORAY, "status", folder.uri]).communicate()
-    assert f"running, process {resumed.pid} on" in told[0]
+    until(lambda: len(folder.answers("a").settled()) > before)
+    told = subprocess.run([*EMORAY, "status", folder.uri], capture_output=True, text=True)
+    assert f"running, process {os.getpid()} on" in told.stdout
     moods.away.set()
     begun = moods.refused
-    until(lambda: moods.refused > begun + AWAY, resumed, every_s=0.01)
+    until(lambda: moods.refused > begun + AWAY, every_s=0.01)
     moods.away.clear()
-    return told
+    return told.stdout + told.stderr

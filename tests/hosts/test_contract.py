@@ -33,6 +33,7 @@ from emoray.study.prompts import prompts
 from tests import tiny_models
 from tests.study.grids import experiment
 
+pytestmark = pytest.mark.xdist_group("vllm_host")  # one engine for this file and test_vllm
 LINES = [f"Line {i} of many." for i in range(200)]
 VLLM = [
     pytest.mark.vllm,

@@ -485,7 +485,7 @@ def test_the_governor_hears_of_429s_headers_tokens_and_money(monkeypatch: pytest
     with Provider(manners) as provider:
         account = Account(base_url=provider.base_url, key_env="LAB_KEY")
         host = HostedApi(entry(), account, Retry(attempts=1), Recording(), run="night-7")
-        list(host.generate(asks(20)))
+        list(host.generate(asks(60)))
         list(host.generate(asks(1)))
         host.close()
     assert all(holder.startswith("night-7/") for holder, *_ in calls)
@@ -494,7 +494,7 @@ def test_the_governor_hears_of_429s_headers_tokens_and_money(monkeypatch: pytest
     assert any(900.0 < (news.retry_after_s or 0.0) <= 1800.0 for *_, news in calls)  # what is left of it by then
     assert any(news.heard and news.heard.limit_requests == 6000 for *_, news in calls)
     assert calls[-1][1].spent_usd > 0
-    assert len(calls) < 15
+    assert len(calls) < 45  # on a slow machine one for two asks; else far fewer
 
 
 def test_asking_stops_before_the_budget_is_passed_and_keeps_everything(start: Start) -> None:
@@ -523,10 +523,18 @@ def test_no_more_requests_are_sent_than_the_account_allows(start: Start) -> None
 
 
 def test_a_caller_that_leaves_early_stops_what_was_not_sent_yet(start: Start) -> None:
-    host, provider = start(Manners(latency_s=0.02), in_flight=4)
+    left = threading.Event()
+
+    async def one_until_somebody_left(body: dict[str, Any]) -> str:
+        while body["seed"] and not left.is_set():
+            await asyncio.sleep(0.01)
+        return "yes"
+
+    host, provider = start(speaker=one_until_somebody_left, in_flight=4)
     replies = host.generate(asks(1000))
     next(replies)
     replies.close()  # type: ignore[attr-defined]
+    left.set()
     assert len(list(host.generate(asks(3)))) == 3
     assert provider.counters.requests < 50
 

@@ -38,6 +38,7 @@ from tests.tiny_models import change
 
 pytestmark = [
     pytest.mark.vllm,
+    pytest.mark.xdist_group("vllm_host"),
     pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed"),
 ]
 

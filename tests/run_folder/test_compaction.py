@@ -342,13 +342,21 @@ compaction.compact_apart([RunFolder(sys.argv[1]).answers("m")])
 """
 
 
+HOLDS = """
+import sys, threading
+sys.addaudithook(lambda what, of: what == "os.mkdir" and ".compact-" in str(of[0]) and threading.Event().wait())
+"""  # in its midst, for ever: so it is there to die, however quick it is
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="a process dies with its parent on Linux only")
 def test_the_other_process_dies_with_this_one(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(HOLDS)
     part = RunFolder(str(tmp_path / "run")).answers("m")
     for stamp in range(5):
         put(part, stamp, (stamp, "a"))
     before = answers(part)
-    parent = subprocess.Popen([sys.executable, "-c", PARENT, part.folder.uri])
+    holds = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(__file__).parents[1])])}
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, part.folder.uri], env=holds)
     while not (children := descendants(parent.pid)):
         assert parent.poll() is None
     child = os.pidfd_open(children[0])

@@ -54,7 +54,8 @@ def ended(made: Run, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 def write(part: Part, table: pa.Table) -> None:
     with Journal(part, "actor", schema=table.schema) as journal:
         for some in (table.slice(0, 1), table.slice(1)):
-            journal.append(some).result(60)
+            journal.append(some)
+            journal.flush()
 
 
 def expected(tables: dict[Any, pa.Table], names: tuple[str, ...]) -> Told:

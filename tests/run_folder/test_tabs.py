@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 import time
 from pathlib import Path
@@ -23,7 +24,7 @@ from emoray.run_folder.partition import Part
 from emoray.run_folder.tabs import PartTab, book, lost, lost_by_model, lost_usd
 from emoray.study.outcomes import Answer
 from tests import runs, spends
-from tests.programs import Start, until
+from tests.programs import Held, Start, until
 
 FOLDERS = ["mock:///run-{0}", "{0}/run"]  # one where files can only be put whole, one where they are written in place
 
@@ -252,18 +253,19 @@ def test_a_store_that_fails_is_insisted_on(monkeypatch: pytest.MonkeyPatch) -> N
 def test_rows_and_what_is_lost_are_what_the_provider_charged_to_the_cent_after_kills(
     kills: int, start: Start, tmp_path: Path
 ) -> None:
-    async def ten_tokens(_: dict[str, object]) -> str:
-        return "I am so glad, and the sea is blue to-day"
-
-    folder = RunFolder(str(tmp_path / "run"))
-    with Provider(Manners(latency_s=0.2), ten_tokens) as provider:
+    folder, speaks = RunFolder(str(tmp_path / "run")), Held(0)
+    with Provider(Manners(latency_s=0.2), speaks) as provider:
         counters = provider.counters
         command = [sys.executable, "-m", "tests.spends", folder.uri, provider.base_url]
         for kill in range(1, kills + 1):
+            share = kill * 300 // (kills + 1)
+            speaks.most = max(share, len(counters.billed)) + 8
             process = start(command)
-            until(lambda kill=kill: len(counters.billed) > kill * 300 / (kills + 1), process, 0.005)  # type: ignore[misc]
+            until(lambda share=share: len(counters.billed) > share, process, 0.005)  # type: ignore[misc]
             process.kill()
             process.wait()
+            speaks.most = math.inf  # what a dead one asked for is charged too
+            until(lambda: counters.in_flight == 0)
         last = start(command)
         assert last.wait() == 0, last.communicate()
         until(lambda: counters.in_flight == 0)

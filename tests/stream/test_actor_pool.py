@@ -55,9 +55,13 @@ def told(pool, most):
     staff.leave()
     return rows
 
-machines = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "num_gpus": 3, "include_dashboard": False})
-machines.add_node(num_cpus=1, num_gpus=3)
+# which would itself wait for half a minute only, and a busy machine is no broken one
+has = {"wait": False, "num_gpus": 3}
+machines = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "include_dashboard": False} | has)
+machines.add_node(num_cpus=1, **has)
 ray.init(address=machines.address, log_to_driver=False, logging_level=40)
+while ray.cluster_resources().get("GPU") != 6:
+    time.sleep(0.05)
 cluster.connect()
 grown = told(Pool(Crew((Bundle(0.5, 1),), 1, 3), 1, 1), most=3)
 spread = told(Pool(Crew((Bundle(0.5, 2), Bundle(0, 2))), 1, 1), most=1)

@@ -17,7 +17,7 @@ import pytest
 
 from emoray.spec.base import SpecError
 from emoray.stream import entrance
-from tests.programs import free_port
+from tests.programs import deaf, free_port
 
 pytestmark = pytest.mark.cluster
 
@@ -25,6 +25,11 @@ pytestmark = pytest.mark.cluster
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(entrance, "_PATIENCE_S", 0.0)
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With who never says a word; all others are given the time that they need."""
     monkeypatch.setattr(entrance, "_WORD_S", 1.0)
 
 
@@ -87,7 +92,7 @@ def silent(there: socket.socket) -> None:
     [silent, socket.socket.close, lambda there: there.sendall(b"-ERR unknown command 'PRI'\r\n")],
     ids=["says nothing", "hangs up", "is Redis"],
 )
-def test_what_listens_and_is_no_ray_is_said_to_be_none(answer: Callable[[socket.socket], object]) -> None:
+def test_what_listens_and_is_no_ray_is_said_to_be_none(answer: Callable[[socket.socket], object], short: None) -> None:
     with listening(answer) as where:
         assert "what listens there is no Ray head; give the port that `ray start --head` told" in refused(where)
 
@@ -139,10 +144,13 @@ def test_a_cluster_with_a_token_answers_nobody_without_one(two_cpus: str) -> Non
 
 
 @pytest.mark.parametrize("answer", [silent, socket.socket.close, lambda there: there.sendall(b"-ERR unknown\r\n")])
-def test_of_who_says_nothing_that_can_be_read_nothing_is_said(answer: Callable[[socket.socket], object]) -> None:
+def test_of_who_says_nothing_that_can_be_read_nothing_is_said(
+    answer: Callable[[socket.socket], object], short: None
+) -> None:
     with listening(answer) as where:
         assert not entrance.asks_no_token(where)
-    assert not entrance.asks_no_token(f"127.0.0.1:{free_port()}")
+    with deaf() as port:
+        assert not entrance.asks_no_token(f"127.0.0.1:{port}")
 
 
 def test_a_token_that_others_may_read_is_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

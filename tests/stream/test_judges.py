@@ -50,6 +50,7 @@ def test_a_judge_reads_the_same_answers_as_a_reader_and_one_that_comes_later_is_
 ) -> None:
     assert run(parse(spec(GOOD))) == 0
 
+    answers = folder.answers("a").read()
     judged = folder.rows("j", "a").read().to_pylist()
     assert len(judged) == folder.rows("r", "a").counts().answered == 24
     assert {(row["felt_valence"], row["felt_arousal"], row["confidence"]) for row in judged} == {(0.5, -0.5, 0.8)}
@@ -58,6 +59,8 @@ def test_a_judge_reads_the_same_answers_as_a_reader_and_one_that_comes_later_is_
     late = JudgeReader(kind="judge", name="late", model=Scripted(host="scripted", name="m", lines=[GOOD]))
     assert attempt.score(folder.uri, late, command="again") == 0
 
+    assert folder.answers("a").read().equals(answers)  # nothing was asked
+    assert folder.rows("late", "a").read()["key"].equals(answers["key"])
     kept = folder.manifest() or {}
     assert [entry["name"] for entry in kept["more_readers"]] == ["late"]
     found = json.loads(folder.read_bytes("report/summary.json") or b"")  # which knows that it needs no label map

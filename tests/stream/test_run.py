@@ -14,7 +14,6 @@ from emoray.commands.status import status
 from emoray.run_folder import columns, manifest
 from emoray.run_folder.folder import RunFolder
 from emoray.spec.base import SpecError
-from emoray.spec.readers import ScriptedReader
 from emoray.stream import cluster
 from emoray.stream.driver import Conductor
 from emoray.study.prompts import prompts
@@ -109,6 +108,7 @@ def test_one_model_that_cannot_be_loaded_ends_its_own_lane_only(
     assert folder.answers("lost").counts().answered == 0
 
 
+@pytest.mark.campaign  # so do lanes of test_turns and test_vllm_run
 def test_lanes_that_do_not_fit_side_by_side_take_turns(run: Run, folder: RunFolder) -> None:
     two = "\n".join(f"- {{name: {name}, host: scripted, cpus: 1.2}}" for name in "ab")
 
@@ -117,6 +117,7 @@ def test_lanes_that_do_not_fit_side_by_side_take_turns(run: Run, folder: RunFold
     assert [folder.rows("r", name).counts().answered for name in "ab"] == [6, 6]
 
 
+@pytest.mark.campaign  # e2e/test_job_submit counts what a limit leaves
 def test_a_limit_asks_only_the_first_cells(run: Run, folder: RunFolder) -> None:
     assert run(study(ONE, repetitions=10), limit=8) == 0
 
@@ -191,15 +192,9 @@ def test_an_attempt_that_ended_while_this_one_was_starting_is_kept(settled: Sett
     assert [attempt["end"] for attempt in attempts] == ["finished"] * 3
 
 
-def test_a_reader_that_the_spec_drops_is_known_as_long_as_its_readings_are_there(run: Run, folder: RunFolder) -> None:
-    run(study(ONE, readers="r second"))
-
-    assert run(study(ONE)) == 0
-
-    assert [entry["name"] for entry in (folder.manifest() or {})["more_readers"]] == ["second"]
-
-
-def test_a_reader_catches_up_on_answers_that_it_has_not_read(run: Run, settled: Settled) -> None:
+def test_a_reader_catches_up_on_answers_that_it_has_not_read_and_is_known_when_the_spec_drops_it(
+    run: Run, settled: Settled
+) -> None:
     folder = settled(study(ONE, repetitions=2))
     before = folder.answers("a").read()
 
@@ -208,15 +203,9 @@ def test_a_reader_catches_up_on_answers_that_it_has_not_read(run: Run, settled: 
     assert folder.answers("a").read().equals(before)
     assert folder.rows("second", "a").read()["key"].equals(before["key"])
 
+    assert run(study(ONE, repetitions=2)) == 0
 
-def test_scoring_a_run_with_another_reader_asks_nothing(settled: Settled) -> None:
-    folder = settled(study(ONE, repetitions=2))
-    before = folder.answers("a").read()
-
-    assert attempt.score(folder.uri, ScriptedReader(kind="scripted", name="third"), command="again") == 0
-
-    assert folder.answers("a").read().equals(before)
-    assert folder.rows("third", "a").read()["key"].equals(before["key"])
+    assert [entry["name"] for entry in (folder.manifest() or {})["more_readers"]] == ["second"]
 
 
 def test_how_a_models_answers_are_drawn_and_what_it_has_to_say_is_told_at_its_start(

@@ -13,7 +13,7 @@ import ray
 
 from emoray.stream import left_behind, vigil
 from emoray.stream.vigil import _listens, _patience_s, _Reached, _watch
-from tests.programs import Start, free_port
+from tests.programs import Start, deaf, free_port
 
 
 @pytest.fixture
@@ -82,8 +82,8 @@ class Clock:
 
 def test_a_head_may_be_away_for_a_while_and_not_for_longer() -> None:
     clock = Clock()
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port)):
         reached = _Reached("127.0.0.1", port, 60.0, clock)
         assert [reached() for _ in map(clock.at, (0.0, 10.0, 100.0))] == [True] * 3
     assert [reached() for _ in map(clock.at, (101.0, 140.0, 144.9, 145.1))] == [True, True, True, False]
@@ -94,15 +94,17 @@ def test_a_head_may_be_away_for_a_while_and_not_for_longer() -> None:
 
 def test_a_head_that_never_answered_is_given_as_long() -> None:
     clock = Clock()
-    reached = _Reached("127.0.0.1", free_port(), 60.0, clock)
-    assert [reached() for _ in map(clock.at, (0.0, 44.0, 46.0))] == [True, True, False]
+    with deaf() as port:
+        reached = _Reached("127.0.0.1", port, 60.0, clock)
+        assert [reached() for _ in map(clock.at, (0.0, 44.0, 46.0))] == [True, True, False]
 
 
 @pytest.mark.parametrize(("patience_s", "bears_s"), [(600.0, 585.0), (20.0, 15.0), (4.0, 3.0)])
 def test_a_head_is_given_as_long_as_its_cluster_gives_it(patience_s: float, bears_s: float) -> None:
     clock = Clock()
-    reached = _Reached("127.0.0.1", free_port(), patience_s, clock)
-    assert [reached() for _ in map(clock.at, (0.0, bears_s - 0.5, bears_s + 0.1))] == [True, True, False]
+    with deaf() as port:
+        reached = _Reached("127.0.0.1", port, patience_s, clock)
+        assert [reached() for _ in map(clock.at, (0.0, bears_s - 0.5, bears_s + 0.1))] == [True, True, False]
 
 
 def test_the_patience_of_a_cluster_is_what_it_was_started_with_or_the_least_of_those_it_ends_with(
