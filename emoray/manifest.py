@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, NonNegativeInt, ValidationError
+from pydantic import AfterValidator, BaseModel, FiniteFloat, NonNegativeInt, ValidationError
 
 from emoray import __version__, json_file
 from emoray.spec import ReaderEntry, Spec, SpecError, Study, readers_of
@@ -35,16 +35,24 @@ def _moment(text: str) -> str:
     raise ValueError(f"is no time with its zone, such as 2026-11-30T08:00:00+00:00, but {text[:40]!r}")
 
 
+_Moment = Annotated[str, AfterValidator(_moment)]
+
+
 class _Lane(BaseModel):
     model: str
+    answered: int = 0
     error: str | None = None
 
 
 class _Attempt(BaseModel):
-    began: Annotated[str, AfterValidator(_moment)]
+    id: str = ""
+    began: _Moment
     host: str
+    pid: int = 0
     end: str = ""
     settled_before: dict[str, int] = {}
+    spent_before: dict[str, dict[str, FiniteFloat]] = {}
+    asks_since: dict[str, _Moment] = {}
     lanes: list[_Lane] = []
     sampling: dict[str, dict[str, Any]] = {}
 
