@@ -433,7 +433,7 @@ class Round:
         self._under_way.remove(way)
         self._at.book.note(replace(way.batch, ended=True))
         if not way.fresh:
-            self._backlog.append(self._file_of(way.batch))
+            self._backlog.append(_File(self._file_of(way.batch).asks))  # its input file is hardly known any more
             return
         gone = Failure(FailureKind.OVERLOADED, f"{self._at.account.base_url} no longer knows batch {way.batch.id}")
         yield from self._handed(Reply(key, gone, self._at.clock(), 0.0) for key in way.batch.keys)
