@@ -25,7 +25,7 @@ from emoray.compact import compact
 from emoray.exit_codes import INTERRUPTED, OK, OWED
 from emoray.hints import did_you_mean
 from emoray.human import human_labels
-from emoray.lease import Lease, holder
+from emoray.lease import Lease, at_work
 from emoray.progress import Progress, Standing, by_kind, waits_for_ray
 from emoray.spec import (
     Account,
@@ -46,7 +46,7 @@ from emoray.study.goemotions import LabelMap
 from emoray.study.outcomes import FailureKind
 from emoray.study.sampling import drawn
 from emoray.study.scoring import UNREADABLE, NeutralRule, RefusalRule
-from emoray.tabs import book, lost_by_model
+from emoray.tabs import NOBODY, book, lost_by_model
 from emoray.validate import human_text
 
 if TYPE_CHECKING:  # Ray takes seconds to import: what is wrong, and what is waited for, is said before
@@ -188,9 +188,9 @@ def _lost(folder: RunFolder, kept: Mapping[str, Any]) -> dict[str, float]:
     lost yet.
     """
     last: dict[str, Any] = next(iter(kept.get("attempts", [])[-1:]), {})
-    held = holder(folder, time.time())
-    at_work = held is not None and held.pid != os.getpid() and "end" not in last
-    found = lost_by_model(folder, but=str(last.get("id", "?")) if at_work else None)
+    who = at_work(folder, last, time.time())
+    another = who is not None and who.pid != os.getpid()
+    found = lost_by_model(folder, but=str(last.get("id", NOBODY)) if another else None)
     return {model: usd for model, usd in found.items() if usd > 0}
 
 
@@ -234,7 +234,7 @@ def compact_all(folder: RunFolder) -> str:
     with Lease(folder):
         for part in folder.parts():
             before = len(part.files())
-            book(part)
+            book(part, ended=NOBODY)
             compact(part)
             lines.append(f"{part.relative}: {before} files are now {len(part.files())}")
     return "\n".join(lines)
@@ -505,7 +505,8 @@ def _open_account(conductor: Conductor, whole: dict[str, Any], attempt: dict[str
     attempt["spent_before"] = spent = {lane.model: lane.spent() for lane in conductor.lanes}
     for silent in [one for one in whole["attempts"][:-1] if "spent_before" in one]:
         told = {lane["model"] for lane in silent.get("lanes", ())}
-        new = {model: n - silent["settled_before"].get(model, 0) for model, n in attempt["settled_before"].items()}
+        before = silent.get("settled_before", {})
+        new = {model: max(0, n - before.get(model, 0)) for model, n in attempt["settled_before"].items()}
         costs = _costs(silent, spent, [lane for lane in conductor.lanes if lane.model not in told])
         if lanes := [{"model": model, "answered": new[model], **costs[model], "error": None} for model in costs]:
             silent["lanes"] = [*silent.get("lanes", ()), *lanes]
@@ -514,11 +515,13 @@ def _open_account(conductor: Conductor, whole: dict[str, Any], attempt: dict[str
 def _costs(
     attempt: Mapping[str, Any], spent: Mapping[str, Mapping[str, float]], lanes: Sequence[Lane]
 ) -> dict[str, dict[str, float]]:
-    """By model: what the rows cost that came since an attempt began, and what it lost, whoever of it died."""
+    """By model: what the rows cost that came since an attempt began, and what it lost, whoever of it died. Rows that
+    are lost since then count as none.
+    """
     before = attempt["spent_before"]
     return {
-        lane.model: {name: n - before[lane.model][name] for name, n in spent[lane.model].items()}
-        | lane.lost(attempt["id"])
+        lane.model: {name: max(0, n - before[lane.model].get(name, 0)) for name, n in spent[lane.model].items()}
+        | lane.lost(attempt.get("id", NOBODY))
         for lane in lanes
         if lane.model in before
     }

@@ -10,7 +10,7 @@ from typing import Any
 from emoray import json_file, manifest, tabs
 from emoray.batches import Standing, standings
 from emoray.belonging import Belonging, as_asked, failure_texts, unread, unread_texts
-from emoray.lease import holder
+from emoray.lease import at_work
 from emoray.progress import by_kind, duration
 from emoray.recovery import kept
 from emoray.store import LANES, RunFolder
@@ -90,11 +90,9 @@ def status(folder: RunFolder, *, now: datetime | None = None) -> Status:
     cells, last = int((whole or {})["cells_per_model"]), attempts[-1] if attempts else {}
     now = now or datetime.now(UTC)
     batches = standings(folder)
-    held = holder(folder, now.timestamp())
-    if held and ("end" in last or held.pid != last.get("pid")):  # by who compacts it, or is about to begin
-        held = None
+    held = at_work(folder, last, now.timestamp())
     standing = _standing(folder) if held else {}
-    mine = str(last.get("id", "?")) if held else None
+    mine = str(last.get("id", tabs.NOBODY)) if held else None
     under_way = tabs.lost_by_model(folder, mine) if mine else {}
     lost = tabs.lost_by_model(folder, but=mine)
     look = _Look(as_asked(folder, study), cells, last, now, held is not None, lost, under_way)

@@ -34,7 +34,7 @@ ROOMS: dict[str, set[str]] = {
     "journal": STORE | {"retry"},
     "parent": set(),
     "home": set(),
-    "compact": STORE | {"home", "parent"},
+    "compact": STORE | {"home", "parent", "tabs"},  # what was paid for rows that forget who wrote them
     "lease": STORE | {"json_file"},
     "embedded": set(),
     "retry": set(),
