@@ -243,9 +243,12 @@ def test_a_batch_whose_making_was_not_confirmed_is_not_made_again(start: Start) 
         assert len(list(host._client.batches.list())) == 1
 
 
-def test_the_cells_of_a_batch_that_the_provider_has_lost_are_asked_anew(start: Start, tmp_path: Path) -> None:
-    keys = tuple(ask.key for ask in asks(5))
-    FolderBook(RunFolder(str(tmp_path))).note(NotedBatch("old", "gpt", keys, "2026-01-01T00:00:00+00:00", id="gone"))
+@pytest.mark.parametrize("file", [None, "file-that-is-gone-too"])
+def test_the_cells_of_a_batch_that_the_provider_has_lost_are_asked_anew(
+    file: str | None, start: Start, tmp_path: Path
+) -> None:
+    lost = NotedBatch("old", "gpt", tuple(ask.key for ask in asks(5)), "2026-01-01T00:00:00+00:00", id="gone", file=file)
+    FolderBook(RunFolder(str(tmp_path))).note(lost)
     with Provider() as provider:
         assert kinds(list(start(provider).generate(asks(5)))) == {"answer": 5}
     assert {batch.token: batch.ended for batch in book(tmp_path)}["old"]
