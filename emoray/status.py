@@ -127,12 +127,13 @@ class _Look:
     under_way_usd: dict[str, float]  # and for what is asked now
 
     def per_minute(self, model: str, answered: int, standing: str | None) -> float | None:
-        """By what this attempt answered, since it began to ask."""
+        """By what this attempt answered, since it began to ask; None where that is yet to come by this clock."""
         before: int | None = self.last.get("settled_before", {}).get(model)
         if not self.at_work or before is None or standing not in _ASKS:
             return None
         since = datetime.fromisoformat(self.last.get("asks_since", {}).get(model, self.last["began"]))
-        return 60.0 * max(0, answered - before) / max(1.0, (self.now - since).total_seconds())
+        seconds = (self.now - since).total_seconds()
+        return 60.0 * max(0, answered - before) / max(1.0, seconds) if seconds >= 0 else None
 
 
 def _model(look: _Look, name: str, batches: Standing, standing: str | None) -> ModelStatus:

@@ -232,6 +232,15 @@ def test_where_nobody_knows_what_was_there_before_there_is_no_rate(tmp_path: Pat
         assert of(folder).per_minute is None
 
 
+def test_of_a_run_that_begins_only_later_by_this_clock_no_rate_is_told(tmp_path: Path) -> None:
+    """Its driver runs on a machine whose clock is ahead, or this clock has jumped back."""
+    now = datetime.now(UTC)
+    folder = runs.begun(tmp_path, began=(now + timedelta(minutes=2)).isoformat(), settled_before={"a": 0, "b b": 0})
+    runs.say(folder, runs.asked()[:6])
+    with Lease(folder):
+        assert [model.per_minute for model in status(folder, now=now).models] == [None, None]
+
+
 def test_of_a_dead_run_neither_a_rate_nor_a_time_left_is_told(tmp_path: Path) -> None:
     now = datetime.now(UTC)
     folder = runs.begun(tmp_path, began=(now - timedelta(minutes=2)).isoformat(), settled_before={"a": 0, "b b": 0})
