@@ -18,7 +18,7 @@ from emoray.resume import owed
 from emoray.spec import Account, Hosted, JudgeReader, Local, ModelEntry, SpecError, Study, Vllm
 from emoray.store import RunFolder
 from emoray.stream import cluster, placement
-from emoray.stream.means import check_budgets, missing_keys, unusable_ids
+from emoray.stream.means import check_budgets, missing_keys, told_keys, unusable_ids
 from emoray.stream.placement import Bundle, Node
 from emoray.study import families
 from emoray.study.experiment import Grid, Sampling
@@ -234,6 +234,7 @@ def _limits_s(models: Sequence[ModelPlan]) -> float:
 def _warnings(study: Study, *, here: bool) -> Iterator[str]:
     """What `run` would refuse in this environment and, where it is to run here, on this machine."""
     yield from unusable_ids(study.spec, here=here)
+    yield from told_keys(study.spec)
     yield from missing_keys(study.spec)
     nodes = [cluster.this_machine()] if here else []
     for entry in study.spec.models if here else ():
