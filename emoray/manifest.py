@@ -25,6 +25,7 @@ from emoray.study.goemotions import LabelMap, label_map_from
 
 _PACKAGES = ("ray", "torch", "transformers", "vllm", "openai", "pyarrow", "pandas", "numpy", "pydantic")
 FORMAT = 1
+_LONGEST = 400  # characters of what is wrong
 
 
 def _moment(text: str) -> str:
@@ -100,7 +101,8 @@ def study(manifest: Mapping[str, Any] | None, where: str) -> Study:
     if manifest is None:
         raise SpecError(f"{where}: is no run folder (it has no run.json); give the folder that `emoray run` wrote")
     if manifest.get("format") != FORMAT:
-        raise SpecError(f"{where}: run.json has format {manifest.get('format')!r}, this emoray reads {FORMAT}")
+        found = _short(repr(manifest.get("format")))
+        raise SpecError(f"{where}: run.json has format {found}, this emoray reads {FORMAT}")
     try:
         _Kept.model_validate(manifest, strict=True)
         spec, labels = Spec.model_validate(manifest["spec"]), manifest["label_map"]
@@ -109,8 +111,8 @@ def study(manifest: Mapping[str, Any] | None, where: str) -> Study:
         return _marked(Study(spec, label_map=label_map), manifest["marks"])
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as wrong:
         raise SpecError(  # of another version, or edited by hand
-            f"{where}: run.json cannot be used by emoray {__version__} ({_reason(wrong)}); put back a good copy, or "
-            "use the emoray that wrote it"
+            f"{where}: run.json cannot be used by emoray {__version__} ({_short(_reason(wrong))}); put back a good "
+            "copy, or use the emoray that wrote it"
         ) from None
 
 
@@ -121,6 +123,10 @@ def _reason(wrong: Exception) -> str:
     if isinstance(wrong, KeyError):
         return f"{wrong} is missing"
     return next(iter(str(wrong).splitlines()), type(wrong).__name__)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 def day(manifest: Mapping[str, Any] | None) -> date | None:

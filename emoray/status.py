@@ -163,7 +163,7 @@ def _model(look: _Look, name: str, batches: Standing, standing: str | None) -> M
         read_cost_usd=sum(counts.read_cost_usd for counts in felt.values()),
         lost_usd=look.lost_usd.get(name, 0.0),
         under_way_usd=look.under_way_usd.get(name, 0.0),
-        ended=next((lane["error"] for lane in last.get("lanes", ()) if lane["model"] == name), None),
+        ended=next((lane.get("error") for lane in last.get("lanes", ()) if lane["model"] == name), None),
         standing=standing,
         per_minute=look.per_minute(name, said.answered, standing),
         last_write=said.last_write.isoformat(timespec="seconds") if said.last_write else None,
