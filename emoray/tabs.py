@@ -299,6 +299,13 @@ def book(part: Part, ended: str = "") -> None:
             part.folder.delete(f"{_place(part)}/{name}")
 
 
+def book_lost(part: Part, whose: str, usd: float) -> None:
+    """Books what was sent at once and in no actor's name, as a batch is; a second time changes nothing."""
+    if usd > _DUST_USD:
+        lost = _Lost(_Kept(_Named(whose, 1), usd), usd, ())
+        part.folder.write_text(f"{_place(part)}/{lost.kept.named}", lost.booked())
+
+
 def note_paid(part: Part, name: str, spent: Spent, instead_of: Collection[str] = ()) -> None:
     """Notes of a file what was paid for its rows, where no tab tells that any more; for who holds the lease.
 

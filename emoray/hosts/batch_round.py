@@ -431,7 +431,7 @@ class Round:
             return
         _log.warning("%s no longer knows batch %s", self._at.account.base_url, way.batch.id)
         self._under_way.remove(way)
-        self._at.book.note(replace(way.batch, ended=True))
+        self._at.book.lose(way.batch)
         if not way.fresh:
             self._backlog.append(_File(self._file_of(way.batch).asks))  # its input file is hardly known any more
             return

@@ -34,6 +34,7 @@ from emoray.rehearsal.provider import Manners, Provider
 from emoray.spec import Account, Hosted, Retry
 from emoray.store import RunFolder
 from emoray.study.outcomes import Answer, Failure, FailureKind
+from emoray.tabs import lost_by_model
 from tests.hosts.raw import responses, writing
 
 CANARY = "sk-canary-77aa0c"
@@ -247,11 +248,13 @@ def test_a_batch_whose_making_was_not_confirmed_is_not_made_again(start: Start) 
 def test_the_cells_of_a_batch_that_the_provider_has_lost_are_asked_anew(
     file: str | None, start: Start, tmp_path: Path
 ) -> None:
-    lost = NotedBatch("old", "gpt", tuple(ask.key for ask in asks(5)), "2026-01-01T00:00:00+00:00", id="gone", file=file)
+    keys, then = tuple(ask.key for ask in asks(5)), "2026-01-01T00:00:00+00:00"
+    lost = NotedBatch("old", "gpt", keys, then, id="gone", file=file, usd=0.25)
     FolderBook(RunFolder(str(tmp_path))).note(lost)
     with Provider() as provider:
         assert kinds(list(start(provider).generate(asks(5)))) == {"answer": 5}
     assert {batch.token: batch.ended for batch in book(tmp_path)}["old"]
+    assert lost_by_model(RunFolder(str(tmp_path))) == {"gpt": 0.25}  # which may have been paid
 
 
 def test_what_the_open_batches_of_a_dead_submitter_may_cost_is_set_aside_by_whoever_comes_after(
