@@ -195,5 +195,5 @@ def told_usd(folder: RunFolder) -> float:
 def charged_usd(provider: Provider, folder: RunFolder, before: Settled) -> float:
     """At a dollar per million of tokens asked and a hundred of those said; of those in a batch it is ten."""
     rows = folder.answers("overnight").read(["key", "completion_tokens"]).to_pylist()
-    in_batches = sum(row["completion_tokens"] for row in rows if not before.has([row["key"]])[0])
+    in_batches: int = sum(row["completion_tokens"] for row in rows if not before.has([row["key"]])[0])
     return (sum(asked + 100 * said for _, asked, said in provider.counters.billed) - 90 * in_batches) / 1e6

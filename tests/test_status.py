@@ -286,7 +286,7 @@ def test_money_for_answers_that_nobody_has_is_told_apart_from_that_of_what_is_un
 def test_a_report_tells_the_same_of_lost_money_whoever_holds_the_folder(
     by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = runs.begun(tmp_path, id="20260102T000000-bbbbbb", **({} if by == "the run" else {"pid": 1}))
+    folder = runs.begun(tmp_path, id="20260102T000000-bbbbbb", pid=os.getpid() if by == "the run" else 1)
     runs.say(folder, runs.asked()[:4])
     for writer, usd in (("20260101T000000_aaaaaa_1_0", 2.0), ("20260102T000000_bbbbbb_1_0", 1.0)):
         folder.write_text(f"tabs/{folder.answers('a').relative}/{writer}.json", json.dumps({"usd": usd}))
