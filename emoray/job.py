@@ -201,7 +201,7 @@ def _looked(folder: RunFolder) -> list[int]:
         if kept and "looks" not in kept:  # of an earlier emoray, which counted none: it is one itself
             return [sum({one["model"]: int(one["counts"]["answers"]) for one in kept["models"]}.values())]
         return [int(count) for count in (kept.get("looks") or {}).get("answers", [])]
-    except (KeyError, ValueError, TypeError, AttributeError):  # torn, or edited by hand
+    except (KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):  # torn, or edited by hand
         return []
 
 

@@ -439,7 +439,7 @@ def _read(named: _Named, raw: bytes) -> _Kept | None:
         at_usd = float(told.get("at_usd", 0.0)) if booked else usd
         turn = told.get("at_turn" if booked else "turn")  # of none in files of an earlier emoray
         at_turn = None if turn is None else int(turn)
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None
     sound = _is_amount(usd) and _is_amount(at_usd)
     return _Kept(named, usd, less, booked, at_usd, at_turn) if sound else None
@@ -452,7 +452,7 @@ def _is_amount(usd: float) -> bool:
 def _amount(raw: bytes, name: str) -> float | None:
     try:
         usd = float(json.loads(raw)[name])
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None
     return usd if _is_amount(usd) else None
 

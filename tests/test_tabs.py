@@ -313,6 +313,7 @@ def test_rows_that_an_actor_writes_after_its_tab_was_booked_are_no_loss(part: Pa
         '{"lost_usd": 1, "less": {}, "at_usd": "x"}',
         '{"lost_usd": 1, "less": {}, "at_usd": NaN}',
         '{"lost_usd": 1, "less": {}, "at_turn": []}',
+        pytest.param("[" * 100_000, id="deep"),
     ],
 )
 def test_a_file_that_tells_no_amount_does_not_count_and_is_said(
@@ -324,6 +325,16 @@ def test_a_file_that_tells_no_amount_does_not_count_and_is_said(
     assert "odd.json is no tab of this emoray and does not count" in caplog.text
     book(part)  # leaves it to people
     assert "odd.json" in files(part)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"paid_usd": NaN}', '{"paid_usd": -1}', '{"usd": 5}', "[" * 100_000])
+def test_a_note_that_tells_no_amount_does_not_count_and_is_said(
+    text: str, part: Part, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = "compact-20260101T000000.000000-0123456789abcdef.parquet.json"
+    part.folder.write_text(f"tabs/{part.relative}/{name}", text)
+    assert lost_usd(part) == 0.0
+    assert f"{name} is no tab of this emoray and does not count" in caplog.text
 
 
 def test_where_money_cannot_be_written_down_nothing_is_sent_and_nothing_counts(tmp_path: Path) -> None:
