@@ -34,7 +34,7 @@ ROOMS: dict[str, set[str]] = {
     "journal": STORE | {"retry"},
     "parent": set(),
     "home": set(),
-    "compact": STORE | {"home", "parent"},
+    "compact": STORE | {"home", "parent", "tabs"},  # what was paid for rows that forget who wrote them
     "lease": STORE | {"json_file"},
     "embedded": set(),
     "retry": set(),
@@ -54,7 +54,7 @@ ROOMS: dict[str, set[str]] = {
     "manifest": {"study", "spec", "json_file"},
     "spill": STORE,
     "recovery": STORE | {"spec", "manifest"},
-    "batches": {"hosts", "store", "json_file"},  # what a host writes down, in a run folder
+    "batches": {"hosts", "store", "json_file", "tabs"},  # what a host writes down, in a run folder
     "tabs": {"hosts", "journal", "generations", "resume", "store", "retry"},  # what a host writes down before it spends
     "status": {"json_file", "manifest", "belonging", "progress", "store", "lease", "batches", "tabs", "recovery"},
     "estimate": {"study", "spec", "hosts", "prices", "readers", "progress"},  # a rubric is paid for

@@ -17,7 +17,7 @@ from emoray.run_folder import manifest, recovery
 from emoray.run_folder.compaction import compact
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.lease import Lease
-from emoray.run_folder.tabs import book
+from emoray.run_folder.tabs import NOBODY, book
 
 if TYPE_CHECKING:  # Ray takes seconds to import: what is wrong, and what is waited for, is said before
     pass
@@ -30,7 +30,7 @@ def compact_all(folder: RunFolder) -> str:
     with Lease(folder):
         for part in folder.parts():
             before = len(part.files())
-            book(part)
+            book(part, ended=NOBODY)
             compact(part)
             lines.append(f"{part.relative}: {before} files are now {len(part.files())}")
     return "\n".join(lines)

@@ -39,7 +39,7 @@ from emoray.scheduling import packing
 from emoray.scheduling.resources import Bundle, Node
 from emoray.spec.models import Local, Vllm
 from emoray.stream import cluster
-from emoray.stream.accounts import check_budgets, missing_keys, unusable_ids
+from emoray.stream.accounts import check_budgets, missing_keys, told_keys, unusable_ids
 from emoray.study import families
 from emoray.study.experiment import Grid, Sampling
 from emoray.study.prompts import Prompt, prompts, render
@@ -254,6 +254,7 @@ def _limits_s(models: Sequence[ModelPlan]) -> float:
 def _warnings(study: Study, *, here: bool) -> Iterator[str]:
     """What `run` would refuse in this environment and, where it is to run here, on this machine."""
     yield from unusable_ids(study.spec, here=here)
+    yield from told_keys(study.spec)
     yield from missing_keys(study.spec)
     nodes = [cluster.this_machine()] if here else []
     for entry in study.spec.models if here else ():

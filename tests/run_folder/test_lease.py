@@ -103,13 +103,15 @@ def tokyo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("tokyo")
 def test_the_second_run_is_told_who_writes_since_when_and_until_when(folder: RunFolder, clock: Clock) -> None:
     lease(folder, clock).take()
+    (claim,) = (info.base_name for info in folder.infos("_lease"))
     clock.now += 10
     with pytest.raises(StoreError) as told:
         lease(folder, clock).take()
     assert str(told.value) == (
         f"{folder.where('')} is being written by process {os.getpid()} on {socket.gethostname()} "
         "since 2023-11-14 22:13:20 UTC: wait for it or stop it "
-        "(if it is dead, its lease expires at 2023-11-14 22:15:20 UTC)"
+        "(if it is dead, its lease expires at 2023-11-14 22:15:20 UTC; "
+        f"if this is a copy of the folder that it writes to, delete {folder.where(f'_lease/{claim}')})"
     )
 
 
