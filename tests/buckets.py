@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from moto.moto_api._internal import moto_api_backend
 from moto.server import ThreadedMotoServer
 
 from emoray.run_folder.folder import RunFolder
@@ -61,3 +62,4 @@ def bucket(secret: str, moods: Moods | None = None) -> Iterator[str]:
         yield uri
     finally:
         server.stop()
+        moto_api_backend.reset()  # what all servers of a process share

@@ -10,7 +10,7 @@ from emoray.run_folder import manifest, recovery
 from emoray.run_folder.compaction import compact
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.lease import Lease
-from emoray.run_folder.tabs import book
+from emoray.run_folder.tabs import NOBODY, book
 
 
 def compact_all(folder: RunFolder) -> str:
@@ -20,7 +20,7 @@ def compact_all(folder: RunFolder) -> str:
     with Lease(folder):
         for part in folder.parts():
             before = len(part.files())
-            book(part)
+            book(part, ended=NOBODY)
             compact(part)
             lines.append(f"{part.relative}: {before} files are now {len(part.files())}")
     return "\n".join(lines)

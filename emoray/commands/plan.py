@@ -33,7 +33,8 @@ from emoray.spec.load import load
 from emoray.spec.models import Hosted, Local, ModelEntry, Vllm
 from emoray.spec.readers import JudgeReader
 from emoray.spec.study import Study
-from emoray.stream.accounts import check_budgets, missing_keys, unusable_ids
+from emoray.stream import cluster
+from emoray.stream.accounts import check_budgets, missing_keys, told_keys, unusable_ids
 from emoray.stream.address import waits_for_ray
 from emoray.study import families
 from emoray.study.experiment import Grid, Sampling
@@ -197,7 +198,6 @@ def plan(study: Study, uri: str, *, address: str | None = None) -> Plan:
     """
     check_budgets(study.spec)
     address = address or os.environ.get("RAY_ADDRESS")
-    from emoray.stream import cluster  # Ray takes seconds to import
 
     nodes = cluster.connect(address)() if address else []
     for model in study.spec.models if address else ():
@@ -251,8 +251,8 @@ def _limits_s(models: Sequence[ModelPlan]) -> float:
 def _warnings(study: Study, *, here: bool) -> Iterator[str]:
     """What `run` would refuse in this environment and, where it is to run here, on this machine."""
     yield from unusable_ids(study.spec, here=here)
+    yield from told_keys(study.spec)
     yield from missing_keys(study.spec)
-    from emoray.stream import cluster  # Ray takes seconds to import
 
     nodes = [cluster.this_machine()] if here else []
     for entry in study.spec.models if here else ():

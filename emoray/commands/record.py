@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from emoray.run_folder.errors import StoreError
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.lease import Lease
+from emoray.run_folder.tabs import NOBODY
 from emoray.spec.models import Hosted
 from emoray.spec.study import Study
 from emoray.study.sampling import drawn
@@ -55,7 +56,8 @@ def open_account(conductor: Conductor, whole: dict[str, Any], attempt: dict[str,
     attempt["spent_before"] = spent = {lane.model: lane.spent() for lane in conductor.lanes}
     for silent in [one for one in whole["attempts"][:-1] if "spent_before" in one]:
         told = {lane["model"] for lane in silent.get("lanes", ())}
-        new = {model: n - silent["settled_before"].get(model, 0) for model, n in attempt["settled_before"].items()}
+        before = silent.get("settled_before", {})
+        new = {model: max(0, n - before.get(model, 0)) for model, n in attempt["settled_before"].items()}
         costs = costs_of(silent, spent, [lane for lane in conductor.lanes if lane.model not in told])
         if lanes := [{"model": model, "answered": new[model], **costs[model], "error": None} for model in costs]:
             silent["lanes"] = [*silent.get("lanes", ()), *lanes]
@@ -64,11 +66,13 @@ def open_account(conductor: Conductor, whole: dict[str, Any], attempt: dict[str,
 def costs_of(
     attempt: Mapping[str, Any], spent: Mapping[str, Mapping[str, float]], lanes: Sequence[Lane]
 ) -> dict[str, dict[str, float]]:
-    """By model: what the rows cost that came since an attempt began, and what it lost, whoever of it died."""
+    """By model: what the rows cost that came since an attempt began, and what it lost, whoever of it died. Rows that
+    are lost since then count as none.
+    """
     before = attempt["spent_before"]
     return {
-        lane.model: {name: n - before[lane.model][name] for name, n in spent[lane.model].items()}
-        | lane.lost(attempt["id"])
+        lane.model: {name: max(0, n - before[lane.model].get(name, 0)) for name, n in spent[lane.model].items()}
+        | lane.lost(attempt.get("id", NOBODY))
         for lane in lanes
         if lane.model in before
     }

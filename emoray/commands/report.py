@@ -18,9 +18,9 @@ from emoray.hints import did_you_mean
 from emoray.readers.scorecard import human_text
 from emoray.run_folder import manifest, recovery
 from emoray.run_folder.folder import RunFolder
-from emoray.run_folder.lease import holder
+from emoray.run_folder.lease import at_work
 from emoray.run_folder.subset import Belonging, as_asked
-from emoray.run_folder.tabs import lost_by_model
+from emoray.run_folder.tabs import NOBODY, lost_by_model
 from emoray.spec.base import SpecError
 from emoray.spec.label_maps import chosen_label_map, moved
 from emoray.spec.readers import ReaderEntry, own_map
@@ -86,9 +86,9 @@ def _lost(folder: RunFolder, kept: Mapping[str, Any]) -> dict[str, float]:
     lost yet.
     """
     last: dict[str, Any] = next(iter(kept.get("attempts", [])[-1:]), {})
-    held = holder(folder, time.time())
-    at_work = held is not None and held.pid != os.getpid() and "end" not in last
-    found = lost_by_model(folder, but=str(last.get("id", "?")) if at_work else None)
+    who = at_work(folder, last, time.time())
+    another = who is not None and who.pid != os.getpid()
+    found = lost_by_model(folder, but=str(last.get("id", NOBODY)) if another else None)
     return {model: usd for model, usd in found.items() if usd > 0}
 
 
@@ -99,7 +99,7 @@ def _looked(folder: RunFolder) -> list[int]:
         if kept and "looks" not in kept:  # of an earlier emoray, which counted none: it is one itself
             return [sum({one["model"]: int(one["counts"]["answers"]) for one in kept["models"]}.values())]
         return [int(count) for count in (kept.get("looks") or {}).get("answers", [])]
-    except (KeyError, ValueError, TypeError, AttributeError):  # torn, or edited by hand
+    except (KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):  # torn, or edited by hand
         return []
 
 

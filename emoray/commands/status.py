@@ -15,7 +15,7 @@ from emoray.exit_codes import OK
 from emoray.run_folder import json_file, manifest, tabs
 from emoray.run_folder.batch_log import Standing, standings
 from emoray.run_folder.folder import LANES, RunFolder
-from emoray.run_folder.lease import holder
+from emoray.run_folder.lease import at_work
 from emoray.run_folder.recovery import kept
 from emoray.run_folder.subset import Belonging, as_asked, failure_texts, unread, unread_texts
 
@@ -94,11 +94,9 @@ def status(folder: RunFolder, *, now: datetime | None = None) -> Status:
     cells, last = int((whole or {})["cells_per_model"]), attempts[-1] if attempts else {}
     now = now or datetime.now(UTC)
     batches = standings(folder)
-    held = holder(folder, now.timestamp())
-    if held and ("end" in last or held.pid != last.get("pid")):  # by who compacts it, or is about to begin
-        held = None
+    held = at_work(folder, last, now.timestamp())
     standing = _standing(folder) if held else {}
-    mine = str(last.get("id", "?")) if held else None
+    mine = str(last.get("id", tabs.NOBODY)) if held else None
     under_way = tabs.lost_by_model(folder, mine) if mine else {}
     lost = tabs.lost_by_model(folder, but=mine)
     look = _Look(as_asked(folder, study), cells, last, now, held is not None, lost, under_way)
@@ -133,12 +131,13 @@ class _Look:
     under_way_usd: dict[str, float]  # and for what is asked now
 
     def per_minute(self, model: str, answered: int, standing: str | None) -> float | None:
-        """By what this attempt answered, since it began to ask."""
+        """By what this attempt answered, since it began to ask; None where that is yet to come by this clock."""
         before: int | None = self.last.get("settled_before", {}).get(model)
         if not self.at_work or before is None or standing not in _ASKS:
             return None
         since = datetime.fromisoformat(self.last.get("asks_since", {}).get(model, self.last["began"]))
-        return 60.0 * max(0, answered - before) / max(1.0, (self.now - since).total_seconds())
+        seconds = (self.now - since).total_seconds()
+        return 60.0 * max(0, answered - before) / max(1.0, seconds) if seconds >= 0 else None
 
 
 def _model(look: _Look, name: str, batches: Standing, standing: str | None) -> ModelStatus:
@@ -168,7 +167,7 @@ def _model(look: _Look, name: str, batches: Standing, standing: str | None) -> M
         read_cost_usd=sum(counts.read_cost_usd for counts in felt.values()),
         lost_usd=look.lost_usd.get(name, 0.0),
         under_way_usd=look.under_way_usd.get(name, 0.0),
-        ended=next((lane["error"] for lane in last.get("lanes", ()) if lane["model"] == name), None),
+        ended=next((lane.get("error") for lane in last.get("lanes", ()) if lane["model"] == name), None),
         standing=standing,
         per_minute=look.per_minute(name, said.answered, standing),
         last_write=said.last_write.isoformat(timespec="seconds") if said.last_write else None,

@@ -432,9 +432,9 @@ class Round:
             return
         _log.warning("%s no longer knows batch %s", self._at.account.base_url, way.batch.id)
         self._under_way.remove(way)
-        self._at.book.note(replace(way.batch, ended=True))
+        self._at.book.lose(way.batch)
         if not way.fresh:
-            self._backlog.append(self._file_of(way.batch))
+            self._backlog.append(_File(self._file_of(way.batch).asks))  # its input file is hardly known any more
             return
         gone = Failure(FailureKind.OVERLOADED, f"{self._at.account.base_url} no longer knows batch {way.batch.id}")
         yield from self._handed(Reply(key, gone, self._at.clock(), 0.0) for key in way.batch.keys)

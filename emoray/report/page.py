@@ -380,7 +380,7 @@ def _cautions(summary: Summary) -> list[str]:
     cautions += [f"The reader {reader} is left out: {why}." for reader, why in summary.left_out.items()]
     cautions += [
         f"Up to ${usd:,.2f} was spent on answers of {model}, or readings of them, that nobody has: they were under way "
-        "when a process died."
+        "when a process died, or their file was lost."
         for model, usd in summary.lost_usd.items()
     ]
     cautions += [earlier(summary)] if summary.earlier else []

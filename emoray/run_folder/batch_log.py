@@ -7,7 +7,7 @@ import logging
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 
 from emoray.hosts.batch_record import NotedBatch
@@ -15,6 +15,7 @@ from emoray.run_folder import json_file
 from emoray.run_folder.errors import StoreError
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.json_file import BadJson
+from emoray.run_folder.tabs import book_lost
 
 _FOLDER = "batches"
 _log = logging.getLogger(__name__)
@@ -48,6 +49,11 @@ class FolderBook:
                 f"{self.folder.where(f'{_FOLDER}/{name}')} is no note of a batch ({wrong}): put back a good copy, or "
                 "look at the provider whether it knows the batch, and delete the file; its cells are then asked again"
             ) from None
+
+    def lose(self, batch: NotedBatch) -> None:
+        """Its answers may have been paid, and may come once more: at most so much is lost."""
+        book_lost(self.folder.answers(batch.model), batch.token, batch.usd)
+        self.note(replace(batch, ended=True))
 
     def forget(self, batch: NotedBatch) -> None:
         self.folder.delete(self._path(batch))

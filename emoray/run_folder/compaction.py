@@ -3,7 +3,8 @@
 Safe to kill at any moment. The new file names those it replaces, and its rows are counted before it does; it is
 written whole before the first of them is deleted, and from the moment it exists they do not count. A compaction that
 died before that has done nothing; one that died after it is finished by the next (or by `Part.repair`). Rows that do
-not count are left out, but what they cost is kept in the new file's metadata.
+not count are left out, but what they cost is kept in the new file's metadata. What was paid for all of them is noted
+beside it (`emoray.run_folder.tabs`), should it ever be lost.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from emoray.run_folder.file_names import Name, Note
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.parquet import writer
 from emoray.run_folder.partition import Part
+from emoray.run_folder.tabs import note_paid
 
 _MEMORY_MB = 256
 _ROW_GROUP = 65_536  # rows
@@ -75,6 +77,8 @@ def compact(
         except Gone:  # merged meanwhile by its writer
             continue
         except Torn as torn:  # corrupt deep inside, where a repair does not look
+            if spent := part.spent().get(torn.name):
+                note_paid(part, torn.name, spent)
             part.set_aside(torn)
     raise StoreError(f"the files of {part.where('')} changed while they were compacted: end the run that writes them")
 
@@ -121,12 +125,15 @@ def _compact(part: Part, clock: Callable[[], float], memory_mb: int, step: Calla
     left_out = len(census.high) - rows
     if not census.names or (len(census.names) == 1 and Name.of(census.names[0]).level < 0):
         deque(part.rows_of(census, None, _BATCH), maxlen=0)  # its checksums: nobody else looks at all of its columns
+        for one in census.names:
+            note_paid(part, one, census.all_spent)
         return Compaction(len(census.names), len(census.names), rows, left_out)
     name, replaces = str(_name(census, clock)), (*census.names, *census.replaced)
     step("planned")
     with _scratch(part) as scratch:
         part.write(name, lambda sink: _fill(sink, part, census, replaces, memory_mb << 20, scratch))
     _check(part, name)
+    note_paid(part, name, census.all_spent, instead_of=replaces)
     step("written")
     for old in replaces:
         part.delete(old)

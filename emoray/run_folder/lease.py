@@ -27,11 +27,12 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from emoray.run_folder import json_file
 from emoray.run_folder.errors import StoreError
@@ -217,9 +218,12 @@ class Lease:
         self._mine = mine
 
     def _taken(self, other: Claim) -> str:
+        file = self._folder.where(self._name(other))
         ends = f"its lease expires at {_utc(other.expires)}"
         if other.expires - self._clock() > _MOST_AHEAD_S:
-            ends = f"delete {self._folder.where(self._name(other))}, which would expire at {_utc(other.expires)} only"
+            ends = f"delete {file}, which would expire at {_utc(other.expires)} only"
+        elif other.lives(math.inf):  # its process runs
+            ends += f"; if this is a copy of the folder that it writes to, delete {file}"
         return (
             f"{self._folder.where('')} is being written by process {other.pid} on {other.host} since "
             f"{_utc(other.since)}: wait for it or stop it (if it is dead, {ends})"
@@ -233,6 +237,14 @@ class Lease:
 def holder(folder: RunFolder, now: float) -> Claim | None:
     """Who writes to a run folder, if anybody does; for `status`: touches nothing."""
     return next((claim for claim in _claims(folder) if claim.held and claim.lives(now)), None)
+
+
+def at_work(folder: RunFolder, last: Mapping[str, Any], now: float) -> Claim | None:
+    """Who is at work on the last attempt of a run folder, if anybody is: not who compacts it, or is about to begin
+    another. Touches nothing.
+    """
+    held = holder(folder, now)
+    return held if held is not None and "end" not in last and held.pid == last.get("pid") else None
 
 
 def _claims(folder: RunFolder) -> list[Claim]:

@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, NonNegativeInt, ValidationError
+from pydantic import AfterValidator, BaseModel, FiniteFloat, NonNegativeInt, ValidationError
 
 from emoray import __version__
 from emoray.run_folder import json_file
@@ -29,6 +29,7 @@ from emoray.study.goemotions import LabelMap, label_map_from
 
 _PACKAGES = ("ray", "torch", "transformers", "vllm", "openai", "pyarrow", "pandas", "numpy", "pydantic")
 FORMAT = 1
+_LONGEST = 400  # characters of what is wrong
 
 
 def _moment(text: str) -> str:
@@ -39,16 +40,24 @@ def _moment(text: str) -> str:
     raise ValueError(f"is no time with its zone, such as 2026-11-30T08:00:00+00:00, but {text[:40]!r}")
 
 
+_Moment = Annotated[str, AfterValidator(_moment)]
+
+
 class _Lane(BaseModel):
     model: str
+    answered: int = 0
     error: str | None = None
 
 
 class _Attempt(BaseModel):
-    began: Annotated[str, AfterValidator(_moment)]
+    id: str = ""
+    began: _Moment
     host: str
+    pid: int = 0
     end: str = ""
     settled_before: dict[str, int] = {}
+    spent_before: dict[str, dict[str, FiniteFloat]] = {}
+    asks_since: dict[str, _Moment] = {}
     lanes: list[_Lane] = []
     sampling: dict[str, dict[str, Any]] = {}
 
@@ -96,7 +105,8 @@ def study(manifest: Mapping[str, Any] | None, where: str) -> Study:
     if manifest is None:
         raise SpecError(f"{where}: is no run folder (it has no run.json); give the folder that `emoray run` wrote")
     if manifest.get("format") != FORMAT:
-        raise SpecError(f"{where}: run.json has format {manifest.get('format')!r}, this emoray reads {FORMAT}")
+        found = _short(repr(manifest.get("format")))
+        raise SpecError(f"{where}: run.json has format {found}, this emoray reads {FORMAT}")
     try:
         _Kept.model_validate(manifest, strict=True)
         spec, labels = Spec.model_validate(manifest["spec"]), manifest["label_map"]
@@ -105,8 +115,8 @@ def study(manifest: Mapping[str, Any] | None, where: str) -> Study:
         return _marked(Study(spec, label_map=label_map), manifest["marks"])
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as wrong:
         raise SpecError(  # of another version, or edited by hand
-            f"{where}: run.json cannot be used by emoray {__version__} ({_reason(wrong)}); put back a good copy, or "
-            "use the emoray that wrote it"
+            f"{where}: run.json cannot be used by emoray {__version__} ({_short(_reason(wrong))}); put back a good "
+            "copy, or use the emoray that wrote it"
         ) from None
 
 
@@ -117,6 +127,10 @@ def _reason(wrong: Exception) -> str:
     if isinstance(wrong, KeyError):
         return f"{wrong} is missing"
     return next(iter(str(wrong).splitlines()), type(wrong).__name__)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 def day(manifest: Mapping[str, Any] | None) -> date | None:

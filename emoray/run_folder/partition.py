@@ -386,4 +386,11 @@ def _is_sorted(high: Words, low: Words) -> bool:
 
 
 def _warn(part: Part, torn: Torn) -> None:
-    log.warning("%s is skipped, its cells are owed again: %s", part.where(torn.name), torn)
+    """Once: a command looks into a part several times."""
+    sentence = f"{part.where(torn.name)} is skipped, its cells are owed again: {torn}"
+    if sentence not in _SAID:
+        _SAID.add(sentence)
+        log.warning("%s", sentence)
+
+
+_SAID: set[str] = set()  # of torn files, by this process

@@ -5,13 +5,14 @@
 Places are, in this order, EMORAY_SPILL_DIR alone where it is set, else the user's state folder and the temporary ones.
 A file keeps the name that it has in the run folder, so that however often it is taken in, it is there once. What an
 attempt has put aside belongs to the run that knows this attempt: a folder that was begun anew under the same name takes
-nothing of it.
+nothing of it, and one that was moved meanwhile does.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import suppress
@@ -23,6 +24,7 @@ from emoray.run_folder.errors import StoreError, telling
 from emoray.run_folder.folder import RunFolder
 
 _SET = "EMORAY_SPILL_DIR"
+_RUN = re.compile("[0-9a-f]{16}")  # of whose path this is the digest
 
 
 @dataclass(frozen=True)
@@ -62,18 +64,26 @@ class TakenIn:
 
 
 def take_in(folder: RunFolder, attempts: Collection[str]) -> TakenIn:
-    """Moves what these attempts have put aside on this machine into the run folder; for a run that holds the lease."""
+    """Moves what these attempts have put aside on this machine into the run folder, wherever that was then; for a run
+    that holds the lease.
+    """
     taken = TakenIn()
     for place in dict.fromkeys([*places(), *_usual()]):  # another may have been chosen since
-        for aside in sorted(_children(_of(place, folder))):
-            if aside.name not in attempts:
-                taken += TakenIn(left=(str(aside),))
-                continue
+        here = _children(_of(place, folder))
+        taken += TakenIn(left=tuple(sorted(str(aside) for aside in here if aside.name not in attempts)))
+        for aside in sorted({*(aside for aside in here if aside.name in attempts), *_elsewhere(place, attempts)}):
             try:
                 taken += TakenIn(_moved(aside, folder))
             except StoreError as wrong:
                 taken += TakenIn(wrong=str(wrong))
     return taken
+
+
+def _elsewhere(place: Path, attempts: Collection[str]) -> Iterator[Path]:
+    """What these attempts put aside when their run folder was called otherwise, or lay elsewhere."""
+    for run in _children(place):
+        if _RUN.fullmatch(run.name):
+            yield from (aside for aside in _children(run) if aside.name in attempts)
 
 
 def places() -> list[Path]:

@@ -22,12 +22,23 @@ from a backup) are taken off as well, and of what a backup brings back of tabs n
     lost = booked − rows of the same writer in other files
 
 A tab of which nothing was lost is deleted; should a backup bring it back, a compacted file tells that it has its rows.
-Booked is what was written until then: of an actor that still asks after its lease was taken over nobody has the rest.
+
+An actor may ask on after the lease of its run was taken over, and its tab booked: it finds its tab gone and writes it
+anew. How often it was changed tells it from an older one, which a backup brings back:
+
+    lost = booked + (tab − tab when it was booked) − rows of the same writer in other files
+
+So of an actor that may not know yet that its run is over the booked file stays, also where nothing was lost.
+
+Rows may be lost as well when nobody can take them off any tab: those of a compacted file that is torn later, or of
+one that tears while it is compacted. Of each such file RUN/tabs/<part>/<file>.json tells what was *paid* for its rows;
+that is lost while neither the file counts nor another that has taken its place.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
 import math
@@ -35,7 +46,7 @@ import os
 import re
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -44,7 +55,7 @@ from typing import Any
 from emoray.hosts.protocol import HostDown
 from emoray.run_folder.census import Keys, Spent
 from emoray.run_folder.errors import StoreError, telling
-from emoray.run_folder.file_names import TABS, Name
+from emoray.run_folder.file_names import ENDING, TABS, Name
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.generations import Files
 from emoray.run_folder.journal import in_name, insist
@@ -52,8 +63,10 @@ from emoray.run_folder.partition import Part
 
 log = logging.getLogger(__name__)
 
+NOBODY = "?"  # of whom there is no tab
 _ENDING = ".json"
 _NAMED = re.compile(r"(?P<writer>[^.].*?)(?:\.booked-(?P<turn>\d+))?\.json")
+_PAID = re.compile(rf"(?P<file>[^.].*{re.escape(ENDING)})\.json")
 _LISTINGS = 20  # how often who reads looks again while tabs are booked under its eyes
 _BYTES = 64  # of a tab that is written in place
 _DUST_USD = 1e-9  # less is rounding
@@ -68,12 +81,12 @@ class PartTab:
         """`beside`: the part, and the writer as the files of its journal name it; called at the first request."""
         self._beside = beside
         self._spent_usd = self._open_usd = 0.0  # of requests that are over; of those under way, at most
-        self._open = 0
+        self._open = self._turn = 0
 
     async def may_cost(self, usd: float) -> None:
         self._open, self._open_usd = self._open + 1, self._open_usd + usd
         try:
-            await self._sheet.keep(self._spent_usd, self._open_usd)
+            await self._keep()
         except BaseException as wrong:  # nothing is sent
             self._open, self._open_usd = self._open - 1, self._open_usd - usd if self._open > 1 else 0.0
             if isinstance(wrong, StoreError):
@@ -84,9 +97,13 @@ class PartTab:
         self._open, self._spent_usd = self._open - 1, self._spent_usd + usd
         self._open_usd = self._open_usd - at_most if self._open else 0.0  # no rounding dust remains
         try:
-            await self._sheet.keep(self._spent_usd, self._open_usd)
+            await self._keep()
         except StoreError as wrong:  # what was paid for is here, and what is written down is too much at worst
             log.warning("%s", wrong)
+
+    async def _keep(self) -> None:
+        self._turn += 1
+        await self._sheet.keep(self._spent_usd, self._open_usd, self._turn)
 
     @cached_property
     def _sheet(self) -> _OnDisk | _InStore:
@@ -103,18 +120,32 @@ class _OnDisk:
         self._file: int | None = None
         self._synced_at = 0.0
 
-    async def keep(self, spent_usd: float, open_usd: float) -> None:
-        line = _line(spent_usd + open_usd)
+    async def keep(self, spent_usd: float, open_usd: float, turn: int) -> None:
+        line = _line(spent_usd + open_usd, turn)
         with telling("write", self._part.folder.where(self._path)):
-            if self._file is None:
-                self._part.folder.write_text(self._path, line)  # with its folders, and durable
-                self._file = os.open(self._part.folder.path(self._path), os.O_WRONLY)
+            if self._file is None or _is_gone(self._file):
+                self._file = self._begun(line)
             os.pwrite(self._file, line.encode(), 0)
             if not open_usd:
                 await asyncio.to_thread(os.fsync, self._file)
         if open_usd and time.monotonic() - self._synced_at >= _SYNC_S:
             self._synced_at = time.monotonic()
             asyncio.get_running_loop().run_in_executor(None, _synced, self._file)
+
+    def _begun(self, line: str) -> int:
+        """Durable, with its folders; one that was booked meanwhile stays open, since a thread may be syncing it."""
+        self._part.folder.write_text(self._path, line)
+        return os.open(self._part.folder.path(self._path), os.O_WRONLY)
+
+
+def _is_gone(file: int) -> bool:
+    """Whether somebody has deleted an open file."""
+    try:
+        return os.fstat(file).st_nlink == 0
+    except OSError as wrong:
+        if wrong.errno == errno.ESTALE:  # on NFS
+            return True
+        raise
 
 
 def _synced(file: int) -> None:
@@ -128,12 +159,12 @@ class _InStore:
 
     def __init__(self, part: Part, path: str) -> None:
         self._part, self._path = part, path
-        self._usd = self._open_usd = 0.0
+        self._usd, self._open_usd, self._turn = 0.0, 0.0, 0
         self._kept_usd = 0.0  # what is there, or will be
         self._put: asyncio.Task[None] | None = None
 
-    async def keep(self, spent_usd: float, open_usd: float) -> None:
-        self._usd, self._open_usd = spent_usd + open_usd, open_usd
+    async def keep(self, spent_usd: float, open_usd: float, turn: int) -> None:
+        self._usd, self._open_usd, self._turn = spent_usd + open_usd, open_usd, turn
         while self._kept_usd < self._usd or (not self._open_usd and self._kept_usd != self._usd):
             self._put = self._put or asyncio.create_task(self._write())
             await asyncio.shield(self._put)
@@ -141,7 +172,7 @@ class _InStore:
     async def _write(self) -> None:
         usd = self._usd + self._open_usd
         try:
-            await asyncio.to_thread(self._insist, _line(usd))
+            await asyncio.to_thread(self._insist, _line(usd, self._turn))
             self._kept_usd = usd
         finally:
             self._put = None
@@ -159,6 +190,12 @@ class _Named:
     turn: int
     older: tuple[str, ...] = ()  # names of what it has taken the place of
 
+    @property
+    def tab(self) -> str:
+        """Of the tab that lies beside what was booked; empty where none does."""
+        tab = f"{self.writer}{_ENDING}"
+        return tab if tab in self.older else ""
+
     def __str__(self) -> str:
         return f"{self.writer}.booked-{self.turn}{_ENDING}" if self.turn else f"{self.writer}{_ENDING}"
 
@@ -171,6 +208,20 @@ class _Kept:
     usd: float
     less: Files = field(default_factory=Files)  # the files whose rows are taken off already
     booked: bool = False
+    at_usd: float = 0.0  # what its actor said that it may have spent, when it was booked,
+    at_turn: int | None = None  # and how often it had said something; None: nobody knows
+    grown: bool = False  # since then
+
+    def since(self, tab: _Kept | None) -> _Kept:
+        """With what its actor may have spent since it was booked, where it has asked on."""
+        if tab is None or self.at_turn is None or (tab.at_turn or 0) <= self.at_turn:
+            return self
+        usd = self.usd + tab.usd - self.at_usd
+        return replace(self, usd=usd, at_usd=tab.usd, at_turn=tab.at_turn, grown=True)
+
+    def tells(self, files: Files) -> bool:
+        """Whether the rows of such files, where they are lost, are part of what is lost of this tab."""
+        return self.named.writer in files.stamps and not self.less.has(files)
 
 
 @dataclass(frozen=True)
@@ -181,10 +232,18 @@ class _Lost:
     usd: float
     rows: Sequence[Keys]
 
+    def is_new(self, ended: str) -> bool:
+        """Whether it must be booked: else it is, or what a compaction tells of its rows is enough."""
+        if self.kept.booked:
+            return bool(self.rows) or self.kept.grown
+        asks_on = not self.kept.named.writer.startswith(in_name(ended))
+        return asks_on or self.usd > 0 or not self.rows
+
     def booked(self) -> str:
         """As a file says it."""
         less = Files.union([self.kept.less, *(one.files for one in self.rows)])
-        return json.dumps({"lost_usd": self.usd, "less": less.packed()})
+        at = {"at_usd": self.kept.at_usd, "at_turn": self.kept.at_turn}
+        return json.dumps({"lost_usd": self.usd, "less": less.packed(), **at})
 
 
 def lost_usd(part: Part, attempt: str = "", *, but: str | None = None) -> float:
@@ -192,12 +251,18 @@ def lost_usd(part: Part, attempt: str = "", *, but: str | None = None) -> float:
 
     `attempt`: of the actors of one attempt alone; `but`: of all others. Reads only.
     """
-    return sum(
+    torn = 0.0 if attempt else torn_usd(part)
+    return torn + sum(
         one.usd
         for one in _lost(part)
         if one.kept.named.writer.startswith(in_name(attempt))
         and not (but and one.kept.named.writer.startswith(in_name(but)))
     )
+
+
+def torn_usd(part: Part) -> float:
+    """US dollars paid for rows that are lost with their files, and that no tab tells. Reads only."""
+    return sum(_of_lost_files(part).values())
 
 
 def lost(folder: RunFolder, attempt: str = "", *, but: str | None = None) -> dict[tuple[str, str | None], float]:
@@ -222,19 +287,76 @@ def lost_by_model(folder: RunFolder, attempt: str = "", *, but: str | None = Non
     return found
 
 
-def book(part: Part) -> None:
+def book(part: Part, ended: str = "") -> None:
     """Turns the tabs of a part into what each has lost, before its rows forget who wrote them.
 
-    For whoever holds the lease, when no actor of the part asks any more. Nothing counts twice or is forgotten, whenever
-    it dies; a second time changes nothing.
+    For whoever holds the lease, when no actor of the attempt `ended` asks any more; empty: of none that there was.
+    Nothing counts twice or is forgotten, whenever it dies; a second time changes nothing.
     """
     for one in list(_lost(part)):
-        named, booked = one.kept.named, one.kept.booked
-        if one.rows if booked else one.usd or not one.rows:  # without a row no compaction tells of its writer
+        named = one.kept.named
+        if one.is_new(ended):
             part.folder.write_text(f"{_place(part)}/{replace(named, turn=named.turn + 1)}", one.booked())
-        stays = booked and not one.rows
+        stays = one.kept.booked and not one.is_new(ended)
         for name in named.older if stays else (str(named), *named.older):
             part.folder.delete(f"{_place(part)}/{name}")
+
+
+def book_lost(part: Part, whose: str, usd: float) -> None:
+    """Books what was sent at once and in no actor's name, as a batch is; a second time changes nothing."""
+    if usd > _DUST_USD:
+        lost = _Lost(_Kept(_Named(whose, 1), usd), usd, ())
+        part.folder.write_text(f"{_place(part)}/{lost.kept.named}", lost.booked())
+
+
+def note_paid(part: Part, name: str, spent: Spent, instead_of: Collection[str] = ()) -> None:
+    """Notes of a file what was paid for its rows, where no tab tells that any more; for who holds the lease.
+
+    `instead_of`: the files that it has taken the place of, of which nobody asks that now.
+    """
+    there, usd = {info.base_name for info in part.folder.infos(_place(part))}, paid_usd(part, spent)
+    if usd > _DUST_USD and f"{name}{_ENDING}" not in there:
+        part.folder.write_text(f"{_place(part)}/{name}{_ENDING}", json.dumps({"paid_usd": usd}))
+    for old in there.intersection(f"{name}{_ENDING}" for name in instead_of):
+        part.folder.delete(f"{_place(part)}/{old}")
+
+
+def _of_lost_files(part: Part) -> dict[str, float]:
+    """What was paid for the rows of each file that is neither here nor in another that has taken its place."""
+    told = _paid(part)  # first: what is compacted meanwhile is in another file, which is seen then
+    if not told:
+        return {}
+    files = part.files_alone()
+    taken = Files.union(some for one in files.values() for some in (one.taken, one.files))
+    kept = list(_all_kept(part))
+    return {
+        name: usd
+        for name, usd in told.items()
+        if not (name in files or taken.has(of := _files_of(name)) or any(one.tells(of) for one in kept))
+    }
+
+
+def _files_of(name: str) -> Files:
+    found = Name.of(name)
+    if found.level < 0:
+        return Files(names=frozenset([name]))
+    return Files.written(found.writer, [found.stamp])
+
+
+def _paid(part: Part) -> dict[str, float]:
+    """What was paid for the rows of files, by their names."""
+    return dict(_each_paid(part))
+
+
+def _each_paid(part: Part) -> Iterator[tuple[str, float]]:
+    for info in part.folder.infos(_place(part)):
+        if found := _PAID.fullmatch(info.base_name):
+            raw = part.folder.read_bytes(f"{_place(part)}/{info.base_name}")
+            usd = None if raw is None else _amount(raw, "paid_usd")
+            if usd is not None:
+                yield found["file"], usd
+            elif raw is not None:
+                log.warning(_NO_TAB, part.folder.where(f"{_place(part)}/{info.base_name}"))
 
 
 def _lost(part: Part) -> Iterator[_Lost]:
@@ -274,7 +396,7 @@ def _names(part: Part) -> list[_Named]:
     """One for each writer: the last of its turns."""
     turns = defaultdict[str, dict[int, str]](dict)
     for info in part.folder.infos(_place(part)):
-        if found := _NAMED.fullmatch(info.base_name):
+        if (found := _NAMED.fullmatch(info.base_name)) and not _PAID.fullmatch(info.base_name):
             turns[found["writer"]][int(found["turn"] or 0)] = info.base_name
     last = {writer: max(names) for writer, names in turns.items()}
     return [
@@ -284,22 +406,31 @@ def _names(part: Part) -> list[_Named]:
 
 
 def _all_kept(part: Part) -> Iterator[_Kept]:
-    for named, raw in _raw(part):
+    for named, raw, tab in _raw(part):
         kept = _read(named, raw)
         if kept is None:
-            log.warning("%s is no tab of this emoray and does not count", part.folder.where(f"{_place(part)}/{named}"))
+            log.warning(_NO_TAB, part.folder.where(f"{_place(part)}/{named}"))
         else:
-            yield kept
+            yield kept.since(_read(named, tab)) if tab else kept
 
 
-def _raw(part: Part) -> list[tuple[_Named, bytes]]:
-    """StoreError where they are booked faster than they can be read."""
+_NO_TAB = "%s is no tab of this emoray and does not count"
+
+
+def _raw(part: Part) -> list[tuple[_Named, bytes, bytes]]:
+    """What each says, and beside what was booked the tab of an actor that asks on, or came back (else nothing).
+    StoreError where they are booked faster than they can be read.
+    """
     for _ in range(_LISTINGS):
-        found = [(named, part.folder.read_bytes(f"{_place(part)}/{named}")) for named in _names(part)]
-        whole = [(named, raw) for named, raw in found if raw is not None]
+        found = [(named, _said(part, str(named)), _said(part, named.tab)) for named in _names(part)]
+        whole = [(named, raw, tab) for named, raw, tab in found if raw is not None and tab is not None]
         if len(whole) == len(found):
             return whole
     raise StoreError(f"the files of {part.folder.where(_place(part))}/ changed while they were read: try again")
+
+
+def _said(part: Part, name: str) -> bytes | None:
+    return part.folder.read_bytes(f"{_place(part)}/{name}") if name else b""
 
 
 def _read(named: _Named, raw: bytes) -> _Kept | None:
@@ -308,13 +439,29 @@ def _read(named: _Named, raw: bytes) -> _Kept | None:
         booked = "lost_usd" in told
         usd = float(told["lost_usd" if booked else "usd"])
         less = Files.unpacked(told["less"]) if booked else Files()
-    except (ValueError, TypeError, KeyError):
+        at_usd = float(told.get("at_usd", 0.0)) if booked else usd
+        turn = told.get("at_turn" if booked else "turn")  # of none in files of an earlier emoray
+        at_turn = None if turn is None else int(turn)
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None
-    return _Kept(named, usd, less, booked) if math.isfinite(usd) and usd >= 0 else None
+    sound = _is_amount(usd) and _is_amount(at_usd)
+    return _Kept(named, usd, less, booked, at_usd, at_turn) if sound else None
 
 
-def _line(usd: float) -> str:
-    return json.dumps({"usd": usd}).ljust(_BYTES - 1) + "\n"
+def _is_amount(usd: float) -> bool:
+    return math.isfinite(usd) and usd >= 0
+
+
+def _amount(raw: bytes, name: str) -> float | None:
+    try:
+        usd = float(json.loads(raw)[name])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return usd if _is_amount(usd) else None
+
+
+def _line(usd: float, turn: int) -> str:
+    return json.dumps({"usd": usd, "turn": turn}).ljust(_BYTES - 1) + "\n"
 
 
 def _place(part: Part) -> str:

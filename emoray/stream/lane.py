@@ -166,13 +166,15 @@ class Lane:
         return self.settled_before
 
     def spent(self) -> dict[str, float]:
-        """Tokens and US dollars that the model's rows in the folder cost, in all attempts."""
+        """Tokens and US dollars that the model's rows in the folder cost, in all attempts; dollars also of rows that
+        were lost with their files.
+        """
         said, read = settled_keys.spent(self._answers), [settled_keys.spent(part) for part in self._judged]
         return {
             "prompt_tokens": said.prompt_tokens,
             "completion_tokens": said.completion_tokens,
-            "cost_usd": said.cost_usd,
-            "read_cost_usd": sum(one.read_cost_usd for one in read),
+            "cost_usd": said.cost_usd + settled_keys.torn_usd(self._answers),
+            "read_cost_usd": sum(one.read_cost_usd for one in read) + sum(map(settled_keys.torn_usd, self._judged)),
         }
 
     def lost(self, attempt: str) -> dict[str, float]:
@@ -256,7 +258,7 @@ class Lane:
             return
         parts = [self._answers, *(self._run.rows(reader.name, self.model) for reader in self._study.spec.readers)]
         for part in parts:
-            book(part)
+            book(part, ended=self._work.attempt)
         compact_apart(parts)
 
     def _listened(self, reader: ReaderEntry) -> int:

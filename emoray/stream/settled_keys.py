@@ -11,7 +11,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayTaskError
 
-from emoray.run_folder import census
+from emoray.run_folder import census, tabs
 from emoray.run_folder.census import Settled, Spent
 from emoray.run_folder.partition import Part
 from emoray.study.experiment import Grid
@@ -40,6 +40,11 @@ def spent(part: Part) -> Spent:
     """What the rows of a part cost, also those that do not count."""
     found: Spent = _got(_sum_spent.remote(part))
     return found
+
+
+def torn_usd(part: Part) -> float:
+    """US dollars that rows cost which were lost with their files."""
+    return float(_got(_sum_torn.remote(part)))
 
 
 def unread(answered: Known, read: Known) -> int:
@@ -75,4 +80,5 @@ def _unread(answered: Settled, read: Settled) -> int:
 _settle: Any = ray.remote(num_cpus=0, num_returns=2)(_settled)
 _count_owed: Any = ray.remote(num_cpus=0)(_owed)
 _sum_spent: Any = ray.remote(num_cpus=0)(_spent)
+_sum_torn: Any = ray.remote(num_cpus=0)(tabs.torn_usd)
 _count_unread: Any = ray.remote(num_cpus=0)(_unread)

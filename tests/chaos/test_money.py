@@ -16,6 +16,7 @@ from emoray.rehearsal.provider import Provider
 from emoray.run_folder.folder import RunFolder
 from tests.buckets import bucket
 from tests.conftest import Tell
+from tests.disks import fill, small_disk
 from tests.programs import EMORAY, Held, Start, until
 
 pytestmark = [pytest.mark.chaos, pytest.mark.cluster, pytest.mark.campaign]
@@ -97,3 +98,32 @@ def killed_and_resumed(
     last = join(command)
     assert last.wait() == 0, last.communicate()
     until(lambda: provider.counters.in_flight == 0)
+
+
+def test_a_disk_that_fills_up_under_a_paid_run_costs_no_answer_and_no_cent(
+    join: Start, tmp_path: Path, tell: Tell
+) -> None:
+    spec = tmp_path / "spec.yaml"
+    with small_disk(tmp_path / "disk", "300m") as disk, Provider(Manners(latency_s=0.3), Held(math.inf)) as provider:
+        folder, billed = RunFolder(str(disk / "run")), provider.counters.billed
+        spec.write_text(SPEC.format(url=provider.base_url))
+        command = [*EMORAY, "run", str(spec), "--out", folder.uri]
+        full = join(command)
+        until(lambda: len(billed) > CELLS / 4, full, 0.005)
+        fill(disk / "filler")
+        _, said = full.communicate()
+        assert full.returncode == 3, said
+        assert "there is no space left to write" in said
+        by_then = len(billed)
+        (disk / "filler").unlink()
+        last = join(command)
+        assert last.wait() == 0, last.communicate()
+        counts = folder.answers("a").counts()
+        (model,) = status(folder).models
+
+    tell(f"full after {by_then} answers; rows ${counts.cost_usd:.4f}, lost ${model.lost_usd:.4f}")
+    assert by_then < CELLS
+    assert (counts.answered, counts.spare) == (CELLS, 0)
+    assert Counter(key for key, _, _ in billed).most_common(1)[0][1] == 1  # nothing that was paid for is asked again
+    assert counts.cost_usd == pytest.approx(CELLS * EACH_USD)
+    assert model.lost_usd == 0.0

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from emoray.commands.report import _lost
 from emoray.commands.status import ModelStatus, status
 from emoray.hosts.batch_record import NotedBatch
 from emoray.run_folder.batch_log import FolderBook
@@ -233,6 +236,15 @@ def test_where_nobody_knows_what_was_there_before_there_is_no_rate(tmp_path: Pat
         assert of(folder).per_minute is None
 
 
+def test_of_a_run_that_begins_only_later_by_this_clock_no_rate_is_told(tmp_path: Path) -> None:
+    """Its driver runs on a machine whose clock is ahead, or this clock has jumped back."""
+    now = datetime.now(UTC)
+    folder = runs.begun(tmp_path, began=(now + timedelta(minutes=2)).isoformat(), settled_before={"a": 0, "b b": 0})
+    runs.say(folder, runs.asked()[:6])
+    with Lease(folder):
+        assert [model.per_minute for model in status(folder, now=now).models] == [None, None]
+
+
 def test_of_a_dead_run_neither_a_rate_nor_a_time_left_is_told(tmp_path: Path) -> None:
     now = datetime.now(UTC)
     folder = runs.begun(tmp_path, began=(now - timedelta(minutes=2)).isoformat(), settled_before={"a": 0, "b b": 0})
@@ -269,6 +281,21 @@ def test_money_for_answers_that_nobody_has_is_told_apart_from_that_of_what_is_un
         assert (found.models[0].lost_usd, found.models[0].under_way_usd) == (2.0, 1.0)
         assert "$0.04  up to $2.00 for answers that nobody has  up to $1.00 under way" in found.text()
     assert (of(folder).lost_usd, of(folder).under_way_usd) == (3.0, 0.0)
+
+
+@pytest.mark.parametrize("by", ["the run", "who compacts it", "nobody"])
+def test_a_report_tells_the_same_of_lost_money_whoever_holds_the_folder(
+    by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = runs.begun(tmp_path, id="20260102T000000-bbbbbb", pid=os.getpid() if by == "the run" else 1)
+    runs.say(folder, runs.asked()[:4])
+    for writer, usd in (("20260101T000000_aaaaaa_1_0", 2.0), ("20260102T000000_bbbbbb_1_0", 1.0)):
+        folder.write_text(f"tabs/{folder.answers('a').relative}/{writer}.json", json.dumps({"usd": usd}))
+    with Lease(folder) if by != "nobody" else nullcontext():
+        monkeypatch.setattr(os, "getpid", lambda: -1)  # as another process
+        told = {model.model: model.lost_usd for model in status(folder).models if model.lost_usd}
+        assert _lost(folder, folder.manifest() or {}) == told == {"a": 2.0 if by == "the run" else 3.0}
+        monkeypatch.undo()
 
 
 def test_who_writes_is_told_and_whose_attempt_died(tmp_path: Path) -> None:

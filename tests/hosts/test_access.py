@@ -54,6 +54,26 @@ def test_a_run_with_a_key_that_cannot_be_sent_is_refused_before_it_begins(
     assert "canary" not in str(said.value)
 
 
+@pytest.mark.parametrize(
+    "settings",
+    ['{"api_key": %s}', '{"headers": [{"X-Api-Key": %s}]}', '{"a": {"Authorization": %s}}', '{"hf_token": %s}'],
+)
+def test_a_key_among_settings_of_others_is_refused_for_it_would_be_kept(settings: str) -> None:
+    keyless = HOSTED.replace(", key_env: LAB_KEY", "")
+    asks_with = keyless.replace("id: x}", f"id: x, extra_body: {settings % json.dumps('sk-canary')}}}")
+    with pytest.raises(SpecError, match=r"model 'a': extra_body holds a key \(") as said:
+        check_keys(parse(asks_with).spec)
+    assert "canary" not in str(said.value)
+
+
+@pytest.mark.parametrize(
+    "innocent", ['{"prompt_cache_key": "t"}', '{"key": "t"}', '{"api_key": null, "max_tokens": 5}']
+)
+def test_what_is_no_key_is_sent(innocent: str) -> None:
+    keyless = HOSTED.replace(", key_env: LAB_KEY", "")
+    check_keys(parse(keyless.replace("id: x}", f"id: x, extra_body: {innocent}}}")).spec)
+
+
 def test_a_key_of_blanks_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAB_KEY", " \n")
     with pytest.raises(SpecError, match="LAB_KEY, which is not set"):

@@ -31,6 +31,7 @@ from emoray.rehearsal.faults import Fault, Plan, storm
 from emoray.rehearsal.provider import Provider
 from emoray.run_folder.batch_log import FolderBook
 from emoray.run_folder.folder import RunFolder
+from emoray.run_folder.tabs import lost_by_model
 from emoray.spec.accounts import Account, Retry
 from emoray.spec.models import Hosted
 from emoray.spec.prices import price_of
@@ -244,12 +245,17 @@ def test_a_batch_whose_making_was_not_confirmed_is_not_made_again(start: Start) 
         assert len(list(host._client.batches.list())) == 1
 
 
-def test_the_cells_of_a_batch_that_the_provider_has_lost_are_asked_anew(start: Start, tmp_path: Path) -> None:
-    keys = tuple(ask.key for ask in asks(5))
-    FolderBook(RunFolder(str(tmp_path))).note(NotedBatch("old", "gpt", keys, "2026-01-01T00:00:00+00:00", id="gone"))
+@pytest.mark.parametrize("file", [None, "file-that-is-gone-too"])
+def test_the_cells_of_a_batch_that_the_provider_has_lost_are_asked_anew(
+    file: str | None, start: Start, tmp_path: Path
+) -> None:
+    keys, then = tuple(ask.key for ask in asks(5)), "2026-01-01T00:00:00+00:00"
+    lost = NotedBatch("old", "gpt", keys, then, id="gone", file=file, usd=0.25)
+    FolderBook(RunFolder(str(tmp_path))).note(lost)
     with Provider() as provider:
         assert kinds(list(start(provider).generate(asks(5)))) == {"answer": 5}
     assert {batch.token: batch.ended for batch in book(tmp_path)}["old"]
+    assert lost_by_model(RunFolder(str(tmp_path))) == {"gpt": 0.25}  # which may have been paid
 
 
 def test_what_the_open_batches_of_a_dead_submitter_may_cost_is_set_aside_by_whoever_comes_after(

@@ -334,9 +334,12 @@ def test_the_report_that_an_earlier_emoray_wrote_is_a_look(tmp_path: Path) -> No
         ({"looks": {"answers": [3, 9]}}, [3, 9]),
         ({"looks": None}, []),
         ({"models": 1}, []),
+        ({"looks": {"answers": [float("inf")]}}, []),
     ):
         folder.write_bytes("report/summary.json", json.dumps(kept).encode())
         assert _looked(folder) == looks
+    folder.write_bytes("report/summary.json", b"[" * 100_000)
+    assert _looked(folder) == []
 
 
 NEW = ("flagged_by", "direction_cosine", "resultant_valence", "resultant_arousal")

@@ -103,13 +103,15 @@ def tokyo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("tokyo")
 def test_the_second_run_is_told_who_writes_since_when_and_until_when(folder: RunFolder, clock: Clock) -> None:
     lease(folder, clock).take()
+    (claim,) = (info.base_name for info in folder.infos("_lease"))
     clock.now += 10
     with pytest.raises(StoreError) as told:
         lease(folder, clock).take()
     assert str(told.value) == (
         f"{folder.where('')} is being written by process {os.getpid()} on {socket.gethostname()} "
         "since 2023-11-14 22:13:20 UTC: wait for it or stop it "
-        "(if it is dead, its lease expires at 2023-11-14 22:15:20 UTC)"
+        "(if it is dead, its lease expires at 2023-11-14 22:15:20 UTC; "
+        f"if this is a copy of the folder that it writes to, delete {folder.where(f'_lease/{claim}')})"
     )
 
 
@@ -149,9 +151,7 @@ def test_a_lease_of_another_machine_is_free_when_it_expires_and_not_before(folde
 
 
 def test_a_run_that_died_on_this_machine_is_noticed_at_once(folder: RunFolder, clock: Clock) -> None:
-    code = (
-        "from emoray.run_folder.lease import Lease; from emoray.run_folder.folder import RunFolder; import sys, os\n"
-    )
+    code = "from emoray.run_folder.lease import Lease; from emoray.run_folder.folder import RunFolder; import sys, os\n"
     code += "Lease(RunFolder(sys.argv[1]), settle_s=0).take(); os._exit(9)"
     dead = subprocess.run([sys.executable, "-c", code, folder.uri], env=os.environ | {"PYTHONPATH": str(ROOT)})
     assert dead.returncode == 9

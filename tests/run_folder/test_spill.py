@@ -112,6 +112,21 @@ def test_what_a_full_disk_does_not_take_is_put_aside_and_taken_in_once(disk: Pat
     assert (kept.part.counts().answered, kept.part.counts().spare, kept.part.counts().cost_usd) == (2, 0, 0.5)
 
 
+def test_what_was_put_aside_is_found_by_a_run_that_was_moved_meanwhile(disk: Path, aside: Path) -> None:
+    folder = begun(disk / "run")
+    fill(disk / "filler")
+    kept = refuge(folder)
+    with Journal(kept.part, "actor", schema=SMALL, refuge=kept) as journal:
+        assert isinstance(journal.append(table(1, 2)).exception(SOON_S), PutAside)
+    (disk / "filler").unlink()
+    (disk / "run").rename(disk / "moved")
+
+    assert take_in(begun(disk / "run"), ["attempt-0"]).files == 0  # another run, under the name that it had
+    moved = RunFolder(str(disk / "moved"))
+    assert take_in(moved, ["attempt-1"]).files == 1
+    assert len(Part(moved, kept.part.relative, SMALL).settled()) == 2
+
+
 def test_two_nodes_that_share_a_place_take_each_file_in_once_and_neither_stumbles(tmp_path: Path, aside: Path) -> None:
     folder = begun(tmp_path / "run")
     spilled = Spill(folder, "attempt-1")

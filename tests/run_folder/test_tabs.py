@@ -56,6 +56,11 @@ def pays(part: Part, writer: str, *requests: tuple[float, float | None]) -> None
 
 
 def files(part: Part) -> list[str]:
+    """Of actors."""
+    return [name for name in beside(part) if not name.endswith(".parquet.json")]
+
+
+def beside(part: Part) -> list[str]:
     return [info.base_name for info in part.folder.infos(f"tabs/{part.relative}")]
 
 
@@ -196,6 +201,106 @@ def test_a_backup_that_is_put_back_over_a_compaction_brings_no_money_twice(part:
     assert lost_usd(part) == pytest.approx(0.25)
 
 
+def test_money_of_a_compacted_file_that_is_torn_or_gone_is_lost_until_it_comes_back(part: Part) -> None:
+    pays(part, says(part, 0.1, 0.2), (0.5, 0.1), (0.5, 0.2), (0.5, 0.25))  # of the last nobody has the answer
+    for gone in range(3):
+        book(part)
+        compact(part)
+        (name,) = part.files()
+        assert [part.counts().cost_usd, lost_usd(part)] == pytest.approx([0.3, 0.25])
+        path, whole = f"{part.relative}/{name}", taken_out(part, name)
+        part.folder.write_bytes(path, whole[path][: 100 * gone])
+        assert [part.counts().cost_usd, lost_usd(part)] == pytest.approx([0, 0.55])
+        part.repair()
+        assert told_usd(part) == pytest.approx(0.55)
+        assert lost_usd(part, "20260101T000000-aaaaaa") == 0.0  # of all attempts
+        put_back(part, whole)
+        compact(part)  # alone, it stays what it is
+        assert [part.counts().cost_usd, lost_usd(part)] == pytest.approx([0.3, 0.25])
+
+
+def test_what_is_asked_again_for_a_compacted_file_that_was_lost_is_paid_for_twice_and_told_so(part: Part) -> None:
+    pays(part, says(part, 0.1, 0.2), (0.5, 0.1), (0.5, 0.2))
+    book(part)
+    compact(part)
+    lost_file = taken_out(part, *part.files())
+    for _ in range(2):
+        pays(part, says(part, 0.125), (0.5, 0.125))
+        book(part)
+        compact(part)
+    assert [part.counts().cost_usd, lost_usd(part)] == pytest.approx([0.25, 0.3])
+    put_back(part, lost_file)
+    for _ in range(2):
+        assert [part.counts().cost_usd, lost_usd(part)] == pytest.approx([0.55, 0])
+        book(part)
+        compact(part)
+    assert len(beside(part)) == 1  # of the file that there is
+
+
+def test_money_of_a_file_that_turns_out_torn_as_it_is_compacted_is_lost(part: Part) -> None:
+    pays(part, says(part, 0.1), (0.5, 0.1))
+    pays(part, says(part, 0.2), (0.5, 0.2))
+    name = part.files()[0]
+    path = f"{part.relative}/{name}"
+    raw = part.folder.read_bytes(path) or b""
+    torn = raw.replace(b"The sea.", b"The tea.")  # in a page of answers, which no booking looks at
+    assert torn != raw
+    part.folder.write_bytes(path, torn)
+    book(part)
+    assert told_usd(part) == pytest.approx(0.3)
+    compact(part)
+    assert [part.counts().cost_usd, lost_usd(part)] == pytest.approx([0.2, 0.1])
+
+
+def test_who_asks_on_after_its_tab_was_booked_is_booked_again(part: Part) -> None:
+    """As the actors of a run do whose lease was taken over while it slept."""
+    writer = says(part, 0.1)
+
+    async def pay() -> None:
+        tab = PartTab(lambda: (part, writer))
+        for usd in (0.1, 0.25):
+            await tab.may_cost(0.25)
+            await tab.did_cost(0.25, usd)
+        assert lost_usd(part) == pytest.approx(0.25)
+        book(part, ended="20260102T000000-bbbbbb")  # which is another run
+        compact(part)
+        for usd, told in ((0.5, 0.85), (0.0, 0.85), (1.0, 1.85)):
+            await tab.may_cost(1.0)
+            await tab.did_cost(1.0, usd)
+            for _ in range(2):
+                assert told_usd(part) == pytest.approx(told)
+                book(part, ended="20260102T000000-bbbbbb")
+
+    asyncio.run(pay())
+    assert files(part).count(f"{writer}.json") == 0
+    put_back(part, {f"tabs/{part.relative}/{writer}.json": b'{"usd": 5.0, "turn": 7}'})  # from a backup
+    assert told_usd(part) == pytest.approx(1.85)
+
+
+def test_rows_that_an_actor_writes_after_its_tab_was_booked_are_no_loss(part: Part) -> None:
+    ended = "20260102T000000-bbbbbb"
+    with Journal(part, "actor", schema=SAID) as journal:
+        first, second = runs.asked()[:2]
+
+        async def pay(tab: PartTab, prompt: Any, usd: float) -> None:
+            await tab.may_cost(0.5)
+            journal.append(runs.said([prompt], Answer("The sea.", "stop", 10, 5, usd))).result(60)
+            await tab.did_cost(0.5, usd)
+
+        async def both() -> None:
+            tab = PartTab(lambda: (part, journal.writer))
+            await pay(tab, first, 0.125)
+            book(part, ended)  # nothing was lost
+            compact(part)
+            await pay(tab, second, 0.25)
+
+        asyncio.run(both())
+    for _ in range(2):
+        assert [part.counts().cost_usd, lost_usd(part)] == pytest.approx([0.375, 0])
+        book(part, ended)
+        compact(part)
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -210,6 +315,10 @@ def test_a_backup_that_is_put_back_over_a_compaction_brings_no_money_twice(part:
         '{"lost_usd": null}',
         '{"lost_usd": 1}',
         '{"lost_usd": 1, "less": 5}',
+        '{"lost_usd": 1, "less": {}, "at_usd": "x"}',
+        '{"lost_usd": 1, "less": {}, "at_usd": NaN}',
+        '{"lost_usd": 1, "less": {}, "at_turn": []}',
+        pytest.param("[" * 100_000, id="deep"),
     ],
 )
 def test_a_file_that_tells_no_amount_does_not_count_and_is_said(
@@ -221,6 +330,16 @@ def test_a_file_that_tells_no_amount_does_not_count_and_is_said(
     assert "odd.json is no tab of this emoray and does not count" in caplog.text
     book(part)  # leaves it to people
     assert "odd.json" in files(part)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"paid_usd": NaN}', '{"paid_usd": -1}', '{"usd": 5}', "[" * 100_000])
+def test_a_note_that_tells_no_amount_does_not_count_and_is_said(
+    text: str, part: Part, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = "compact-20260101T000000.000000-0123456789abcdef.parquet.json"
+    part.folder.write_text(f"tabs/{part.relative}/{name}", text)
+    assert lost_usd(part) == 0.0
+    assert f"{name} is no tab of this emoray and does not count" in caplog.text
 
 
 def test_where_money_cannot_be_written_down_nothing_is_sent_and_nothing_counts(tmp_path: Path) -> None:
