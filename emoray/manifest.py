@@ -189,7 +189,7 @@ def _texts(study: Study) -> dict[str, Any]:
     e = study.experiment
     return {
         "templates": [{"name": t.name, "system": t.system, "user": t.user, "control": t.control} for t in e.templates],
-        "questions": [{"id": question.id, "text": question.text} for question in e.questions],
+        "questions": [{"id": q.id, "text": q.text} | ({"tags": list(q.tags)} if q.tags else {}) for q in e.questions],
     }
 
 

@@ -39,10 +39,12 @@ from pydantic import (
 from pydantic.json_schema import SkipJsonSchema
 
 from emoray import embedded, hints, yaml_file
+from emoray.contrasts_spec import BadContrast, ContrastEntry, Levels, checked, same
 from emoray.hints import did_you_mean
 from emoray.study import goemotions, prompts, rubrics, russell
 from emoray.study.circumplex import Affect, around_the_circle
 from emoray.study.conditions import Condition
+from emoray.study.contrasts import Contrast
 from emoray.study.experiment import Canaries, Experiment, Model, Question, Sampling, State, Template
 from emoray.study.goemotions import BadLabelMap, LabelMap
 from emoray.study.prompts import BadPrompt
@@ -221,6 +223,8 @@ class QuestionText(_Section):
 
     id: Name
     text: Annotated[str, Field(min_length=1, max_length=1_000_000)]
+    tags: Annotated[list[Name], Field(max_length=100), _or_one(Name, 100)] = []
+    """What kind of question it is, to be held against another in `contrasts`."""
 
 
 class SamplingSpec(_Section):
@@ -731,7 +735,9 @@ class Spec(_Section):
     questions: Annotated[
         list[Text | QuestionText], Field(min_length=1, max_length=100_000), _or_one(Text | QuestionText, 100_000)
     ] = ["all"]
-    """Ids of shipped questions, `all` of them, or your own texts; a bare text gets an id made from it."""
+    """Ids of shipped questions, `all` of the paper's ten, a shipped set (abstract-philosophical, personal-preference),
+    or your own texts; a bare text gets an id made from it.
+    """
     repetitions: Huge = 1
     canaries: CanariesSpec | None = None
     """A few prompts asked again and again through the run, to see whether the model changes under it."""
@@ -749,6 +755,8 @@ class Spec(_Section):
     """What a reading without a direction scores: zero, or it is dropped from the means."""
     refusals: RefusalRule = "zero"
     """What an answer that declines the task scores: zero, or it is dropped from the means, or as its text was read."""
+    contrasts: Annotated[list[ContrastEntry], Field(max_length=1000)] = []
+    """What the report holds against what; said before the run, so that it is no choice of what came out."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Decides the order of asking, and nothing else: a cell's own seed comes from its key."""
     retry: Retry = Retry()
@@ -796,11 +804,16 @@ class Spec(_Section):
     def digest(self) -> str:
         """16 hex digits of the whole spec as resolved; what older ones did not know counts where it says something."""
         fields = type(self).model_fields
-        usual = {name for name in ("headline", "refusals") if getattr(self, name) == fields[name].get_default()}
+        usual = {
+            name for name in ("headline", "refusals", "contrasts") if getattr(self, name) == fields[name].get_default()
+        }
         told = self.model_dump(mode="json", exclude=usual)
         for template in told["templates"]:
             if isinstance(template, dict) and template.get("control") is None:
                 template.pop("control", None)
+        for question in told["questions"]:
+            if isinstance(question, dict) and not question.get("tags"):
+                question.pop("tags", None)
         return _digest(told)
 
 
@@ -828,6 +841,7 @@ class Study:
         )
         _directions(self.experiment)
         self.headline = _headline(spec.headline, self.experiment)
+        self.contrasts = checked(spec.contrasts, Levels.of(self.experiment, [reader.name for reader in spec.readers]))
 
 
 def own_map(reader: ReaderEntry) -> LabelMap | None:
@@ -859,7 +873,7 @@ def parse(text: str, *, source: str = "spec", folder: Path = Path(), changes: Se
     """The study in a YAML text; `source` is what complaints call it."""
     try:
         return Study(_validated(_with_texts(_settings(text, changes), folder)), folder)
-    except (BadYaml, SpecError, BadPrompt, BadLabelMap) as wrong:
+    except (BadYaml, SpecError, BadPrompt, BadLabelMap, BadContrast) as wrong:
         raise SpecError("\n".join(f"{source}: {line}" for line in str(wrong).splitlines())) from None
 
 
@@ -875,6 +889,29 @@ def with_reader(path: str | Path, spec: Spec | None = None) -> Spec:
     except (BadYaml, SpecError, BadLabelMap) as wrong:
         lines = str(wrong).replace("readers[0].", "").replace("readers[0]", "the reader").splitlines()
         raise SpecError("\n".join(f"{path}: {line}" for line in lines)) from None
+
+
+def explored(study: Study, entries: Sequence[str], readers: Sequence[ReaderEntry]) -> tuple[Contrast, ...]:
+    """Contrasts of a run, such as `factor=template,a=words,b=parameters`, or as YAML in braces; SpecError says what is
+    wrong. `readers` are those that have read it.
+    """
+    found: list[Contrast] = []
+    for text in entries:
+        try:
+            found += _explored(study, text, readers)
+        except (BadYaml, SpecError, BadContrast) as wrong:
+            lines = str(wrong).replace("contrasts[0].", "").replace("contrasts[0]", "it").splitlines()
+            raise SpecError("\n".join(f"--contrast {_cut(text)}: {line}" for line in lines)) from None
+    return tuple(dict.fromkeys(found))
+
+
+def _explored(study: Study, text: str, readers: Sequence[ReaderEntry]) -> tuple[Contrast, ...]:
+    entry = yaml_file.read(text if text.lstrip().startswith("{") else f"{{{text.replace('=', ': ')}}}")
+    data = study.spec.model_dump(mode="json") | {"contrasts": [entry]}
+    found = checked(_validated(data).contrasts, Levels.of(study.experiment, [reader.name for reader in readers]))
+    if {same(one) for one in found} & {same(one) for one in study.contrasts}:
+        raise BadContrast("is said in the spec, and told in the report already; leave it out")
+    return found
 
 
 def budget(max_cost: str | None) -> list[str]:
@@ -1029,21 +1066,24 @@ def _cut(text: str) -> str:
 
 
 def _questions(entries: list[str | QuestionText]) -> list[Question]:
-    shipped = prompts.shipped_questions()
+    shipped, sets = prompts.shipped_questions(), prompts.question_sets()
+    known = shipped | {question.id: question for some in sets.values() for question in some}
     chosen: list[Question] = []
     for entry in entries:
         if isinstance(entry, QuestionText):
-            chosen.append(Question(entry.id, entry.text))
+            chosen.append(Question(entry.id, entry.text, tags=tuple(dict.fromkeys(entry.tags))))
         elif entry == "all":
             chosen.extend(shipped.values())
-        elif entry in shipped:
-            chosen.append(shipped[entry])
+        elif entry in sets:
+            chosen.extend(sets[entry])
+        elif entry in known:
+            chosen.append(known[entry])
         elif _is_text(entry):
             chosen.append(_bare_question(entry.strip()))
         else:
             raise SpecError(
-                f"questions: {entry!r} is none of {', '.join(shipped)}"
-                f"{did_you_mean(entry, [*shipped, 'all']) or _OWN_QUESTION}"
+                f"questions: {entry!r} is none of {', '.join([*shipped, *sets])}"
+                f"{did_you_mean(entry, [*known, 'all', *sets]) or _OWN_QUESTION}"
             )
     return chosen
 

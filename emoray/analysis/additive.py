@@ -133,7 +133,7 @@ class Additive:
 
     def _lines(self, share: Array) -> Lines:
         """Of (…, prompts, lines) weights, which come to 1 in every line, or to 0."""
-        rows = self._rows(share)
+        rows, held = self._rows(share), np.nan_to_num(share) != 0
         means = _mean(rows, axis=-2)
         n = self._question_count[..., None]
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -142,9 +142,7 @@ class Additive:
             means=means,
             spread=squares,
             added=self._added(share),
-            questions=(self._cells.astype(np.float64) @ (np.nan_to_num(share) != 0) > 0)
-            .sum(axis=-2)
-            .astype(np.float64),
+            questions=(self._cells.astype(np.float64) @ held > 0).sum(axis=-2).astype(np.float64),
             asked=n.astype(np.float64),
         )
 

@@ -118,7 +118,8 @@ def test_a_family_is_corrected_for_both_kinds_of_conclusion() -> None:
 
 def test_what_was_never_scored_is_undecided_and_counts_for_no_other() -> None:
     empty, known = estimated(np.full((5, 4), math.nan)), Estimated(0.5, 0.01**2, 9.0, 10)
-    assert math.isnan(empty.value) and math.isnan(UNKNOWN.p)
+    assert math.isnan(empty.value)
+    assert math.isnan(UNKNOWN.p)
     lines = concluded([(empty, 0.05, 2.0), (known, 0.05, 2.0)])
     assert lines[0].verdict == "undecided"
     assert lines[1].p_holm == lines[1].p
