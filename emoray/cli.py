@@ -273,6 +273,7 @@ def _report(arguments: argparse.Namespace) -> int:
         refusals=arguments.refusals,
         ceilings=arguments.ceilings,
         human=arguments.human,
+        contrasts=arguments.contrast,
     )
     print(table)
     return OK
@@ -482,6 +483,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     report.add_argument(
         "--ceilings", action="append", default=[], metavar="FILE", help="of `validate --save`; once per reader"
+    )
+    report.add_argument(
+        "--contrast",
+        action="append",
+        default=[],
+        metavar="factor=…,a=…,b=…",
+        help="an exploratory contrast, such as factor=template,a=words,b=parameters; kept apart from the spec's own",
     )
     report.add_argument("--human", metavar="CSV", help="labels by people, to correct the means; see `emoray sample`")
 

@@ -36,6 +36,7 @@ from emoray.spec import (
     Study,
     Vllm,
     chosen_label_map,
+    explored,
     moved,
     own_map,
     reads_as,
@@ -102,7 +103,8 @@ def score(
     """
     folder = RunFolder(uri, begun=True)
     asked = manifest.study(recovery.kept(folder), folder.shown)
-    alone = {"readers": [reader], "accounts": asked.spec.accounts | dict(accounts or {})}
+    own = {"accounts": asked.spec.accounts | dict(accounts or {}), "contrasts": []}  # the report has the run's
+    alone = {"readers": [reader], **own}
     study = Study(asked.spec.model_copy(update=alone), label_map=asked.label_map)
     described = partial(_with_reader, folder, reader)
     described()
@@ -139,14 +141,16 @@ def report(
     refusals: RefusalRule | None = None,
     ceilings: Sequence[str] = (),
     human: str | None = None,
+    contrasts: Sequence[str] = (),
 ) -> str:
     """Writes a run's report (into `out`, or RUN/report) and returns the table for the terminal.
 
     Another label map or rule than the run's scores its stored readings anew; a map is MAP for the 28 labels, or
-    READER=MAP for a reader's own. `ceilings` are files of `emoray validate --save`, `human` one of human labels.
+    READER=MAP for a reader's own. `ceilings` are files of `emoray validate --save`, `human` one of human labels,
+    `contrasts` exploratory ones, as `spec.explored` takes them.
     SpecError, with nothing written, where they do not fit.
     """
-    from emoray.report import Unusable, chosen, terminal_table, write_report
+    from emoray.report import Unusable, chosen, terminal_lines, terminal_table, write_report
 
     kept = recovery.kept(folder)
     study = manifest.study(kept, folder.shown)
@@ -167,6 +171,7 @@ def report(
         human_text={name: reads for names, reads in validated for name in names},
         human_labels=human_labels(human, labels) if human else None,
         looked=_looked(folder),
+        explored=explored(study, contrasts, list(readers.values())),
     )
     try:
         summary = write_report(
@@ -180,6 +185,7 @@ def report(
     told = "".join(
         f"\nup to ${usd:,.2f} was spent on answers of {model} that nobody has" for model, usd in lost.items()
     )
+    told += "".join(f"\n{line}" for line in terminal_lines(summary))
     return f"{terminal_table(summary)}\n{told}{left_out}\nreport: {target.where('' if out else 'report/')}report.html"
 
 
