@@ -52,7 +52,8 @@ class ConditionLevel(_Entry):
     intensity: Annotated[float, Field(gt=0, le=1)]
 
 
-_Given = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_composed)] | float | ConditionLevel
+_Number = Annotated[float, Field(ge=-1e12, le=1e12)]
+_Given = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_composed)] | _Number | ConditionLevel
 
 
 class FactorEntry(_Entry):

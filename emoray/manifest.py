@@ -66,7 +66,13 @@ class _Kept(BaseModel):
 def fresh(study: Study) -> dict[str, Any]:
     """The manifest of a run that begins."""
     began = datetime.now(UTC).date().isoformat()
-    return {"format": FORMAT, "name": study.spec.name, "day": began, **described(study), "attempts": []}
+    whole = {"format": FORMAT, "name": study.spec.name, "day": began, **described(study), "attempts": []}
+    return whole | said_first(study)
+
+
+def said_first(study: Study) -> dict[str, Any]:
+    """The contrasts that were said before there was any answer; what comes later is told as looked at after."""
+    return {"contrasts_first": [contrast.model_dump(mode="json") for contrast in study.spec.contrasts]}
 
 
 def described(study: Study) -> dict[str, Any]:

@@ -213,7 +213,7 @@ def plan(study: Study, uri: str, *, address: str | None = None) -> Plan:
 
 
 def _contrast(contrast: Contrast) -> str:
-    return f"{contrast}, {f'equivalent within ±{contrast.margin:g}' if contrast.margin else 'no margin'}"
+    return f"{contrast}, {f'margin ±{contrast.margin:g}' if contrast.margin else 'no margin'}"
 
 
 def owed_size(study: Study, folder: RunFolder) -> Size:

@@ -1083,7 +1083,7 @@ def _questions(entries: list[str | QuestionText]) -> list[Question]:
         else:
             raise SpecError(
                 f"questions: {entry!r} is none of {', '.join([*shipped, *sets])}"
-                f"{did_you_mean(entry, [*known, 'all', *sets]) or _OWN_QUESTION}"
+                f"{did_you_mean(entry, [*shipped, 'all', *sets]) or _OWN_QUESTION}"
             )
     return chosen
 

@@ -10,10 +10,11 @@ import pytest
 
 from emoray import manifest
 from emoray.cli import main
-from emoray.spec import SpecError, json_schema, parse
+from emoray.spec import SpecError, explored, json_schema, parse
 from emoray.study import prompts
 from emoray.study.conditions import Condition
-from emoray.study.contrasts import STATE_GROUPS, Contrast, Part, in_group, of_spec, tags_of
+from emoray.study.contrasts import STATE_GROUPS, Contrast, Part, by_when, in_group, of_spec, tags_of
+from tests import runs
 
 BASE = """
 name: t
@@ -194,6 +195,19 @@ def test_a_manifest_keeps_contrasts_and_tags() -> None:
     assert manifest.study(kept, "/runs/x").experiment == study.experiment
 
 
+def test_what_is_added_once_there_are_answers_is_told_as_looked_at_after() -> None:
+    later = "{factor: model, a: a, b: b}"
+    kept = manifest.fresh(parse(f"{BASE}contrasts: [{WORDS}]"))
+    resumed = kept | manifest.described(parse(f"{BASE}contrasts: [{WORDS}, {later}]"))
+    first, after = by_when(json.loads(json.dumps(resumed)))
+    assert ([str(one) for one in first], [str(one) for one in after]) == (
+        ["template: words − parameters"], ["model: a − b"],
+    )  # fmt: skip
+    wider = kept | manifest.described(parse(f"{BASE}contrasts: [{WORDS.replace('}', ', margin: 0.5}')}]"))
+    assert by_when(wider)[0] == ()  # another margin is another contrast
+    assert by_when({"spec": kept["spec"]})[0] == ()  # of an emoray that did not write down when they were said
+
+
 def test_contrasts_ask_nothing_else() -> None:
     with_some, without = parse(f"{BASE}contrasts: [{WORDS}]").experiment, parse(BASE).experiment
     keys = [[prompt.key for prompt in prompts.prompts(one.grid("a"), stop=50)] for one in (with_some, without)]
@@ -238,3 +252,37 @@ def test_a_bad_contrast_ends_a_run_with_exit_code_2_before_anything_is_asked(
     assert main(["run", str(spec), "--out", str(tmp_path / "run")]) == 2
     assert not (tmp_path / "run").exists()
     assert capsys.readouterr().err == f"emoray: {spec}: contrasts[0].b: 'verbal' is none of words, parameters\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("factor=model,a=a,b=c", "b: 'c' is none of a, b b"),
+        ("factor=model,a=a,b=b b", "is said in the spec, and told in the report already; leave it out"),
+        (
+            "factor=template,a=words,b=parameters",
+            "it: there is one template only (parameters), and nothing to hold it ",
+        ),
+        ("factor=model,a=a,b=b b,margin=0", "margin must be more than 0, got 0"),
+        ("model", "model is not a setting"),
+        ("{factor: model", "line 1: expected ',' or '}'"),
+    ],
+)
+def test_a_bad_exploratory_contrast_is_one_sentence_and_writes_nothing(
+    given: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = runs.begun(tmp_path / "run", f"{runs.SPEC}contrasts: [{{factor: model, a: b b, b: a}}]\n")
+    assert main(["report", folder.uri, "--contrast", given]) == 2
+    found = capsys.readouterr().err
+    assert found.startswith(f"emoray: --contrast {given}: {said}")
+    assert found.count("\n") == 1
+    assert not (tmp_path / "run" / "report").exists()
+
+
+def test_exploratory_contrasts_are_read_as_the_specs_are() -> None:
+    study = runs.study()
+    given = ["factor=model,a=a,b=b b,margin=0.05", "{factor: state, a: pleasant, b: unpleasant}"]
+    assert explored(study, given, study.spec.readers) == (
+        Contrast((Part("model", "a", "b b"),), margin=0.05),
+        Contrast((Part("state", "pleasant", "unpleasant"),)),
+    )

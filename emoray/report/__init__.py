@@ -18,7 +18,7 @@ from emoray.report.shown import READERS
 from emoray.report.source import Rows, Source
 from emoray.report.summary import ModelSummary, Settings, Summary, Unusable, summarize
 from emoray.report.tables import terminal_table
-from emoray.study.contrasts import Contrast, of_spec, tags_of
+from emoray.study.contrasts import Contrast, by_when, tags_of
 from emoray.study.goemotions import LabelMap, label_map, label_map_from
 from emoray.study.ratings import Label
 from emoray.study.scoring import NeutralRule, RefusalRule
@@ -81,7 +81,7 @@ def chosen(
     by key; `looked` how many answers there were at each report before; `explored` contrasts that the run's spec does
     not have.
     """
-    spec = manifest.get("spec") or {}
+    planned, later = by_when(manifest)
     own = Settings(
         _labels_of(manifest),
         _neutral_of(manifest),
@@ -90,8 +90,8 @@ def chosen(
         seed,
         own_maps or {},
         refusals=_refusals_of(manifest),
-        contrasts=Wanted(of_spec(spec), tuple(explored)),
-        tags=tags_of(spec),
+        contrasts=Wanted(planned, (*later, *explored)),
+        tags=tags_of(manifest.get("spec") or {}),
     )
     wanted = replace(
         own,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from emoray.analysis.tally import Tally
 from emoray.report.agreement import Who
 from emoray.study.circumplex import Array
 from emoray.study.conditions import Condition
-from emoray.study.contrasts import Contrast, Part, in_group
+from emoray.study.contrasts import Contrast, FactorName, Level, Part, in_group
 
 
 @dataclass(frozen=True)
@@ -136,12 +137,7 @@ class _Book:
             return
         levels = self._intensities if part.is_trend else (part.a, part.b)
         for share, level in zip(self.weights(part), levels, strict=True):
-            at = (
-                {"template": level.template, "intensity": level.intensity}
-                if isinstance(level, Condition)
-                else {part.factor: level}
-            )
-            yield weight * share, replace(cell, **at)
+            yield weight * share, _at(cell, part.factor, level)
 
     @property
     def _intensities(self) -> tuple[float, ...]:
@@ -178,6 +174,14 @@ class _Book:
                 a, b = (self.tags.get(str(tag), frozenset()) for tag in (part.a, part.b))
                 return _flags(name in a for name in ids), _flags(name in b for name in ids)
         return None
+
+
+def _at(cell: _Cell, factor: FactorName, level: Level | None) -> _Cell:
+    """The same table at another level of one factor."""
+    if isinstance(level, Condition):
+        return replace(cell, template=level.template, intensity=level.intensity)
+    changed: dict[str, Any] = {factor: level}
+    return replace(cell, **changed)
 
 
 def _flags(values: Iterator[bool]) -> Flags:

@@ -86,6 +86,13 @@ def of_spec(spec: Mapping[str, Any]) -> tuple[Contrast, ...]:
     return tuple(of_entry(entry) for entry in spec.get("contrasts") or ())
 
 
+def by_when(manifest: Mapping[str, Any]) -> tuple[tuple[Contrast, ...], tuple[Contrast, ...]]:
+    """Of a run's contrasts those that were said before it had any answer, and those that came later."""
+    every = of_spec(manifest.get("spec") or {})
+    first = of_spec({"contrasts": manifest.get("contrasts_first")})
+    return tuple(one for one in every if one in first), tuple(one for one in every if one not in first)
+
+
 def tags_of(spec: Mapping[str, Any]) -> dict[str, frozenset[str]]:
     """The ids of the questions that have each tag, by a run's spec, as its manifest has it."""
     entries = [entry for entry in spec.get("questions") or () if isinstance(entry, Mapping)]

@@ -122,7 +122,7 @@ def projections(
     its own place. Where all labels of a map lie at length 1 it is the expected cosine. NaN where nothing was read, or
     where what was asked for has no direction.
     """
-    vectors, nothing = label_map.vectors(), np.isnan(probabilities).any(axis=1)
+    vectors, nothing = label_map.vectors(), np.asarray(np.isnan(probabilities).any(axis=1))
     weights = _by_label(np.where(nothing[:, None], np.float32(np.nan), probabilities))
     mean = _mean(weights, np.nan_to_num(vectors), _counted(directions(vectors), neutral))
     if felt is not None:

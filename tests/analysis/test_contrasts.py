@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -96,10 +97,10 @@ def test_equivalence_is_shown_where_the_ninety_percent_interval_lies_within_the_
 
 
 def test_the_four_verdicts() -> None:
-    sure, unsure = (lambda value: Estimated(value, 0.01**2, 20.0, 21)), Estimated(0.02, 0.05**2, 9.0, 10)
-    family = [(sure(0.08), 0.05, 2.0), (sure(-0.08), 0.05, 2.0), (sure(0.001), 0.05, 2.0), (unsure, 0.05, 2.0)]
+    sure = [Estimated(value, 0.01**2, 20.0, 21) for value in (0.08, -0.08, 0.001)]
+    family = [(one, 0.05, 2.0) for one in (*sure, Estimated(0.02, 0.05**2, 9.0, 10))]
     assert [one.verdict for one in concluded(family)] == ["more", "less", "equivalent", "undecided"]
-    assert concluded([(sure(0.001), None, 2.0)])[0].verdict == "undecided"  # without a margin nothing is shown alike
+    assert concluded([(sure[2], None, 2.0)])[0].verdict == "undecided"  # without a margin nothing is shown alike
 
 
 def test_a_difference_that_is_there_and_does_not_matter_is_equivalent() -> None:
@@ -160,3 +161,28 @@ def test_nothing_is_found_where_there_is_nothing_and_the_interval_holds_it(kind:
     assert 0.035 - chance <= np.mean([one.p <= 0.05 for one in found]) <= 0.06 + chance
     held = np.mean([one.interval(0.95).low <= 0 <= one.interval(0.95).high for one in found])
     assert abs(held - 0.95) <= 0.01 + chance
+
+
+def test_the_shares_that_docs_tell_are_of_all_kinds_of_contrast() -> None:
+    benchmark = import_module("jobs.benchmarks.contrasts")
+    kinds = benchmark.of_design(benchmark.validity.WORLDS[0], 4, "state", 40, np.random.default_rng(10))
+    assert len(kinds) == 6
+    for kind, one in kinds.items():
+        chance = 3.5 * math.sqrt(0.05 * 0.95 / one.experiments)
+        assert one.share("type I") <= 0.06 + chance, kind
+        assert one.share("equivalent at the margin") <= 0.05 + chance, kind
+    assert kinds["two levels"].share("power") > 0.5
+
+
+@pytest.mark.campaign
+def test_in_every_design_contrasts_of_nothing_are_found_as_often_as_they_say() -> None:
+    benchmark = import_module("jobs.benchmarks.contrasts")
+    found = benchmark.simulated(experiments=2000, seed=1)
+    for design, kinds in found.items():
+        for kind, one in kinds.items():
+            chance = 3.5 * math.sqrt(0.05 * 0.95 / one.experiments)
+            assert one.share("type I") <= 0.06 + chance, (design, kind)
+            assert one.share("equivalent at the margin") <= 0.05 + chance, (design, kind)
+    for kind, one in benchmark.together(found).items():
+        assert 0.035 <= one.share("type I") <= 0.06, kind
+        assert 0.94 <= one.share("covered") <= 0.965, kind

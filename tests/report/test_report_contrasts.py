@@ -28,7 +28,7 @@ TREND = {"factor": "intensity", "trend": "linear", "of": "projection"}
 STATES = {"factor": "state", "a": "pleasant", "b": "unpleasant"}
 TAG = {"factor": "tag", "a": "p", "b": "q"}
 MODELS = {"factor": "model", "a": "good", "b": "bad"}
-EVERY = [
+EVERY: list[dict[str, Any]] = [
     WORDS, TREND, STATES, TAG, MODELS, {"factor": "reader", "a": "one", "b": "two"},
     {
         "factor": "condition",
@@ -58,6 +58,7 @@ def run() -> synthetic.Run:
         "questions": [{"id": name, "text": name, "tags": tags} for name, tags in TAGS.items()],
         "contrasts": EVERY,
     }
+    found.settings["contrasts_first"] = EVERY
     return found
 
 
