@@ -10,10 +10,9 @@ from typing import Any
 
 from emoray.analysis.calibration import HumanReads
 from emoray.printable import printable
-from emoray.report import contrast_words, figures, page, tables, words
+from emoray.report import contrast_words, figures, forest, page, tables, words
 from emoray.report.contrast_words import terminal_lines
 from emoray.report.contrasts import Wanted
-from emoray.report.forest import forest
 from emoray.report.shown import READERS
 from emoray.report.source import Rows, Source
 from emoray.report.summary import ModelSummary, Settings, Summary, Unusable, summarize
@@ -48,7 +47,7 @@ def write_report(
     for place, reader in enumerate(summary.readers[:READERS] if summary.design.states else ()):
         _write_figures(summary, summary.of_reader(reader), f"-{place + 1}" if place else "", write)
     if summary.contrasts:
-        _write_pages("contrasts", forest(summary.contrasts), write)
+        _write_pages("contrasts", forest.pages(summary.contrasts), write)
     if summary.agreement:
         _write_pages("agreement", figures.agreement(summary), write)
     if summary.lasted:

@@ -14,11 +14,11 @@ from emoray.report.colours import FAINT, MUTED, PAPER
 from emoray.report.contrasts import Line
 
 MOST = 40  # contrasts of one page
-_LONGEST = 64  # characters beside the axis
+_LONGEST = 80  # characters beside the axis
 _HUES = {"more": colours.WARM, "less": colours.COLD, "equivalent": colours.CEILING, "undecided": MUTED}
 
 
-def forest(lines: Sequence[Line]) -> Iterator[figures.Page]:
+def pages(lines: Sequence[Line]) -> Iterator[figures.Page]:
     """A page of every so many contrasts, those said before the run first."""
     for start in range(0, len(lines), MOST)[: figures.MOST_PAGES]:
         some = lines[start : start + MOST]
@@ -28,7 +28,7 @@ def forest(lines: Sequence[Line]) -> Iterator[figures.Page]:
 
 def size_of(lines: Sequence[Line]) -> tuple[float, float]:
     """Inches."""
-    return 8.0, 0.9 + 0.28 * len(lines)
+    return 9.0, 0.9 + 0.28 * len(lines)
 
 
 def rows(axes: Axes, lines: Sequence[Line]) -> None:
@@ -43,7 +43,7 @@ def rows(axes: Axes, lines: Sequence[Line]) -> None:
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    axes.legend(handles=_key(lines), loc="upper left", bbox_to_anchor=(0, 0), borderaxespad=5, ncols=5)
+    axes.figure.legend(handles=_key(lines), loc="outside lower center", ncols=5)
 
 
 def name_of(line: Line) -> str:
