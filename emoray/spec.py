@@ -755,7 +755,7 @@ class Spec(_Section):
     """What a reading without a direction scores: zero, or it is dropped from the means."""
     refusals: RefusalRule = "zero"
     """What an answer that declines the task scores: zero, or it is dropped from the means, or as its text was read."""
-    contrasts: Annotated[list[ContrastEntry], Field(max_length=1000)] = []
+    contrasts: Annotated[list[ContrastEntry], Field(max_length=1000), _or_one(ContrastEntry, 1000)] = []
     """What the report holds against what; said before the run, so that it is no choice of what came out."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Decides the order of asking, and nothing else: a cell's own seed comes from its key."""

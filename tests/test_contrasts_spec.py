@@ -177,6 +177,10 @@ def test_the_same_contrast_twice_is_one_too_many_whatever_its_sign_or_margin() -
     assert len(read(WORDS, WORDS.replace("}", ", of: projection}"))) == 2  # of another score it is another
 
 
+def test_one_contrast_needs_no_list() -> None:
+    assert parse(f"{BASE}contrasts: {WORDS}").contrasts == read(WORDS)
+
+
 def test_a_spec_without_contrasts_has_the_digest_that_it_always_had_and_with_some_another() -> None:
     assert parse(BASE).spec.digest == parse(f"{BASE}contrasts: []").spec.digest
     assert parse(BASE).spec.digest != parse(f"{BASE}contrasts: [{WORDS}]").spec.digest
@@ -240,7 +244,8 @@ def test_one_question_of_a_set_can_be_asked_by_its_id_and_keeps_its_tag() -> Non
 
 def test_the_schema_knows_contrasts() -> None:
     schema = json_schema()
-    assert schema["properties"]["contrasts"]["items"] == {"$ref": "#/$defs/ContrastEntry"}
+    entry = {"$ref": "#/$defs/ContrastEntry"}
+    assert [one.get("items", one) for one in schema["properties"]["contrasts"]["anyOf"]] == [entry, entry]
     assert set(schema["$defs"]["ContrastEntry"]["properties"]) >= {"factor", "a", "b", "trend", "of", "margin"}
 
 
