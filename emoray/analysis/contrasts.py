@@ -15,15 +15,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from emoray.analysis import student
-from emoray.analysis.additive import Additive, Lines, one_line
+from emoray.analysis.additive import Additive, Lines, mean_interval, one_line
 from emoray.analysis.intervals import OVER_QUESTIONS, Interval, bounded
 from emoray.analysis.paired import holm
+from emoray.analysis.simultaneous import Fitted, p_all_above
 from emoray.study.circumplex import Array
 
 Verdict = Literal["more", "less", "equivalent", "undecided"]
@@ -78,6 +80,30 @@ class Tested:
     p_equivalent: float  # NaN without a margin
     p_equivalent_holm: float
     verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Doses:
+    """The response to every dose, in their order, and whether it rises, or falls, from each to the next."""
+
+    levels: tuple[float, ...]
+    means: tuple[Interval, ...]
+    p_rises: float  # one-sided, of "at some step it does not"
+    p_falls: float
+
+
+def doses(levels: Sequence[float], tables: Sequence[Array], level: float = 0.95) -> Doses:
+    """Of (questions, states) tables at ascending levels; steps are paired by question and state.
+
+    Every single step must be shown (Berger 1982), so few questions show a rise at every step less often than a slope.
+    """
+    fits = [Additive(after - before) for before, after in pairwise(tables)]
+    lines = [fit.lines(one_line(fit.means.shape[1])) for fit in fits]
+    added = np.array([float(line.added[0]) for line in lines])
+    freedom = np.array([float(line.variance(moderated=False, paired=True)[1][0]) for line in lines])
+    steps, fitted = np.column_stack([fit.question_means for fit in fits]), Fitted(added, freedom)
+    means = tuple(mean_interval(table, level) for table in tables)
+    return Doses(tuple(levels), means, p_all_above(steps, fitted), p_all_above(-steps, fitted))
 
 
 def combined(tables: Sequence[Array], weights: Sequence[float]) -> Array:

@@ -10,7 +10,7 @@ from typing import Any
 
 from emoray.analysis.calibration import HumanReads
 from emoray.printable import printable
-from emoray.report import contrast_words, figures, forest, page, tables, words
+from emoray.report import contrast_words, dose, figures, forest, page, tables, words
 from emoray.report.contrast_words import terminal_lines
 from emoray.report.contrasts import Wanted
 from emoray.report.shown import READERS
@@ -48,6 +48,7 @@ def write_report(
         _write_figures(summary, summary.of_reader(reader), f"-{place + 1}" if place else "", write)
     if summary.contrasts:
         _write_pages("contrasts", forest.pages(summary.contrasts), write)
+        _write_pages("dose_response", dose.pages(summary.contrasts), write)
     if summary.agreement:
         _write_pages("agreement", figures.agreement(summary), write)
     if summary.lasted:

@@ -6,11 +6,11 @@ from typing import Any
 
 from markupsafe import Markup
 
-from emoray.report import contrast_words, figures, forest
+from emoray.report import contrast_words, dose, figures, forest
 from emoray.report.contrasts import Line
 from emoray.report.shown import ROWS, more
 from emoray.report.summary import Summary
-from emoray.report.words import UNKNOWN, named
+from emoray.report.words import UNKNOWN, named, with_interval
 
 _TITLES = {True: "Said before the run", False: "Exploratory: looked at after the run"}
 
@@ -27,6 +27,7 @@ def contrasts(summary: Summary) -> dict[str, Any] | None:
         "groups": [_group(summary, _TITLES[planned], lines, said) for planned, lines in parts.items() if lines],
         "families": contrast_words.family(summary.contrasts),
         "drawing": _drawing(drawn, said),
+        "doses": _doses(summary),
         "note": f"Drawn here: the first {len(drawn):,}; {rest}" if rest else "",
     }
 
@@ -46,6 +47,31 @@ def _group(summary: Summary, title: str, lines: list[Line], said: dict[int, str]
             for line in lines[:ROWS]
         ],
         "more": more([("contrasts", len(lines) - ROWS)], "tables/contrasts.csv"),
+    }
+
+
+def _doses(summary: Summary) -> dict[str, Any] | None:
+    """The response to every intensity; None where no trend is told of."""
+    every = dose.trends(summary.contrasts)
+    if not every:
+        return None
+    drawn = every[: dose.MOST]
+    figure = figures.single(lambda axes: dose.curves(axes, drawn), (6.4, 3.6))
+    said = "Means by the intensity that was asked for, one line for each trend."
+    return {
+        "levels": [f"{level:g}" for level in every[0].doses.levels] if every[0].doses else [],
+        "lines": [
+            {
+                "what": line.contrast.of,
+                "whom": _whom(summary, line),
+                "cells": [with_interval(mean) for mean in line.doses.means],
+                "steps": contrast_words.steps(line.doses),
+            }
+            for line in every[:ROWS]
+            if line.doses
+        ],
+        "drawing": Markup(figures.inline_svg(figure, "doses", said)),
+        "more": more([("trends", len(every) - ROWS)], "summary.json"),
     }
 
 

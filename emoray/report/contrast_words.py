@@ -6,10 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+from emoray.analysis.contrasts import Doses
 from emoray.analysis.intervals import Interval
 from emoray.report.contrasts import Line
 from emoray.report.summary import Summary
-from emoray.report.words import count, number, with_interval
+from emoray.report.words import count, p_value, with_interval
 from emoray.study.contrasts import Contrast, Part, said
 
 _MOST_LINES = 20  # for a terminal
@@ -165,6 +166,16 @@ def figures_of(line: Line) -> tuple[str, ...]:
     """Difference, p, p after Holm, margin and p of equivalence, for people."""
     tested = line.tested
     margin = f"±{tested.margin:g}" if tested.margin else ""
-    p_values = (tested.p, tested.p_holm, tested.p_equivalent_holm)
-    said_p = [number(p, 3) if p >= 0.001 or math.isnan(p) else "< 0.001" for p in p_values]
-    return with_interval(tested.interval), *said_p[:2], margin, said_p[2] if margin else ""
+    alike = p_value(tested.p_equivalent_holm) if margin else ""
+    return with_interval(tested.interval), p_value(tested.p), p_value(tested.p_holm), margin, alike
+
+
+_SHOWN = 0.05  # of one step after the other: each is tested at this level
+
+
+def steps(doses: Doses) -> str:
+    """Whether the response goes one way at every step; more than a slope says."""
+    for p, how in ((doses.p_rises, "rises"), (doses.p_falls, "falls")):
+        if p <= _SHOWN:
+            return f"{how} at every step (p {p_value(p)})" if p < 0.001 else f"{how} at every step (p = {p_value(p)})"
+    return "not shown to go one way at every step"

@@ -15,7 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from emoray.analysis.contrasts import Estimated, Flags, Tested, combined, concluded, estimated, slope_weights
+from emoray.analysis.contrasts import (
+    Doses,
+    Estimated,
+    Flags,
+    Tested,
+    combined,
+    concluded,
+    doses,
+    estimated,
+    slope_weights,
+)
 from emoray.analysis.tally import Tally
 from emoray.report.agreement import Who
 from emoray.study.circumplex import Array
@@ -49,6 +59,7 @@ class Line:
     reader: str | None  # None where readers are
     tested: Tested  # signed: a minus b
     family: int  # how many were corrected together
+    doses: Doses | None = None  # of a trend by itself
 
 
 @dataclass(frozen=True)
@@ -85,7 +96,8 @@ def contrasts(
         members = [(book.estimate(*every[i][::2]), every[i][0].margin, _reach(every[i][0], book)) for i in places]
         for place, tested in zip(places, concluded(members, level), strict=True):
             contrast, said_before, (reader, model) = every[place]
-            found[place] = Line(contrast, said_before, model, reader, tested, len(places))
+            told = book.doses(contrast, (reader, model), level)
+            found[place] = Line(contrast, said_before, model, reader, tested, len(places), told)
     return tuple(found[place] for place in range(len(every)))
 
 
@@ -126,6 +138,14 @@ class _Book:
             questions=self._questions(contrast),
             paired=len(cells) > 1,
         )
+
+    def doses(self, contrast: Contrast, who: Whom, level: float) -> Doses | None:
+        """None of what is no trend by itself."""
+        if len(contrast.parts) > 1 or not contrast.parts[0].is_trend:
+            return None
+        reader, model = who
+        cells = [_Cell(reader or "", model or "", self.headline.template, intensity) for intensity in self._intensities]
+        return doses(self._intensities, [self._table(cell, contrast) for cell in cells], level)
 
     def weights(self, part: Part) -> tuple[float, ...]:
         return slope_weights(self._intensities) if part.is_trend else (1.0, -1.0)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from importlib import import_module
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import scipy.stats
 
-from emoray.analysis.contrasts import UNKNOWN, Estimated, combined, concluded, estimated, slope_weights
+from emoray.analysis.contrasts import UNKNOWN, Estimated, combined, concluded, doses, estimated, slope_weights
 from emoray.analysis.paired import difference
 from emoray.study.circumplex import Array
 
@@ -78,6 +79,26 @@ def test_a_slope_is_that_of_the_straight_line_through_the_levels() -> None:
     levels = (0.25, 0.5, 0.75, 1.0)
     values = (0.1, 0.35, 0.5, 0.8)
     assert np.dot(slope_weights(levels), values) == pytest.approx(scipy.stats.linregress(levels, values).slope)
+
+
+def test_a_response_rises_at_every_step_where_each_single_step_is_shown_to() -> None:
+    rng = np.random.default_rng(11)
+    tables = [scores(rng) + at for at in (0.0, 0.3, 0.6, 0.9)]
+    steps = [after - before for before, after in pairwise(tables)]
+    worst = max(scipy.stats.ttest_1samp(step.mean(axis=1), 0, alternative="greater").pvalue for step in steps)
+    found = doses((0.25, 0.5, 0.75, 1.0), tables)
+    assert found.p_rises == pytest.approx(worst, rel=1e-9)
+    assert found.p_falls > 0.99
+    assert [mean.estimate for mean in found.means] == pytest.approx([table.mean() for table in tables])
+    flat = doses((0.25, 0.5, 0.75, 1.0), [tables[0], tables[1], tables[1] - 0.1, tables[3]])
+    assert min(flat.p_rises, flat.p_falls) > 0.05  # it rises on the whole, and falls at one step
+
+
+def test_a_dose_that_was_never_scored_leaves_the_steps_open() -> None:
+    rng = np.random.default_rng(12)
+    found = doses((0.5, 0.75, 1.0), [scores(rng), np.full((10, 12), math.nan), scores(rng) + 0.5])
+    assert not found.p_rises <= 0.05
+    assert math.isnan(found.means[1].estimate)
 
 
 def test_what_two_factors_do_together_is_a_difference_of_differences() -> None:

@@ -107,6 +107,19 @@ def test_a_trend_is_the_slope_of_the_lengths_over_intensities(run: synthetic.Run
     assert line(found, TREND).tested.p == pytest.approx(theirs.pvalue, rel=1e-4)
 
 
+def test_a_trend_shows_the_response_to_every_dose(run: synthetic.Run, found: Summary) -> None:
+    table, told = cells(run, "expected_cosine"), line(found, TREND).doses
+    assert told is not None
+    assert told.levels == (0.5, 1.0)
+    means = [table.loc["words", intensity].to_numpy().mean() for intensity in told.levels]
+    assert [mean.estimate for mean in told.means] == pytest.approx(means, rel=1e-5)
+    rises = scipy.stats.ttest_1samp(
+        (table.loc["words", 1.0] - table.loc["words", 0.5]).mean(axis=1), 0.0, alternative="greater"
+    )
+    assert told.p_rises == pytest.approx(rises.pvalue, rel=1e-4)
+    assert line(found, WORDS).doses is None
+
+
 def test_groups_of_states_are_compared_within_questions(run: synthetic.Run, found: Summary) -> None:
     table = cells(run).loc["words", 1.0]
     gaps = table[[0.0, 60.0, 300.0]].mean(axis=1) - table[[120.0, 180.0, 240.0]].mean(axis=1)
@@ -197,7 +210,8 @@ def test_the_page_keeps_apart_what_was_said_before_and_what_was_looked_at_after(
     ]  # fmt: skip
     assert [len(group["lines"]) for group in shown["groups"]] == [len(found.contrasts) - 4, 4]
     assert "4 contrasts of intensity, looked at after" in shown["families"]
-    assert shown["drawing"].count("<svg") == 1
+    assert shown["drawing"].count("<svg") == shown["doses"]["drawing"].count("<svg") == 1
+    assert [len(one["cells"]) for one in shown["doses"]["lines"]] == [2] * 4
     assert terminal_lines(found)[-1].endswith("more contrasts in tables/contrasts.csv")
 
 
