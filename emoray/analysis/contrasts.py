@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emoray.analysis import student
-from emoray.analysis.additive import Additive, Lines, mean_interval, one_line
+from emoray.analysis.additive import Additive, Lines, one_line
 from emoray.analysis.intervals import OVER_QUESTIONS, Interval, bounded
 from emoray.analysis.paired import holm
 from emoray.analysis.simultaneous import Fitted, p_all_above
@@ -92,8 +92,9 @@ class Doses:
     p_falls: float
 
 
-def doses(levels: Sequence[float], tables: Sequence[Array], level: float = 0.95) -> Doses:
-    """Of (questions, states) tables at ascending levels; steps are paired by question and state.
+def doses(levels: Sequence[float], tables: Sequence[Array], level: float = 0.95, *, reach: float = 1.0) -> Doses:
+    """Of (questions, states) tables at ascending levels; steps are paired by question and state, and no mean can lie
+    beyond ±`reach`.
 
     Every single step must be shown (Berger 1982), so few questions show a rise at every step less often than a slope.
     """
@@ -102,7 +103,7 @@ def doses(levels: Sequence[float], tables: Sequence[Array], level: float = 0.95)
     added = np.array([float(line.added[0]) for line in lines])
     freedom = np.array([float(line.variance(moderated=False, paired=True)[1][0]) for line in lines])
     steps, fitted = np.column_stack([fit.question_means for fit in fits]), Fitted(added, freedom)
-    means = tuple(mean_interval(table, level) for table in tables)
+    means = tuple(estimated(table, paired=False).interval(level, reach) for table in tables)
     return Doses(tuple(levels), means, p_all_above(steps, fitted), p_all_above(-steps, fitted))
 
 

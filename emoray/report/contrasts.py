@@ -145,7 +145,8 @@ class _Book:
             return None
         reader, model = who
         cells = [_Cell(reader or "", model or "", self.headline.template, intensity) for intensity in self._intensities]
-        return doses(self._intensities, [self._table(cell, contrast) for cell in cells], level)
+        reach = 1.0 if contrast.of == "cosine" else math.inf
+        return doses(self._intensities, [self._table(cell, contrast) for cell in cells], level, reach=reach)
 
     def weights(self, part: Part) -> tuple[float, ...]:
         return slope_weights(self._intensities) if part.is_trend else (1.0, -1.0)

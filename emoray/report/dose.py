@@ -12,6 +12,7 @@ from emoray.report.colours import FAINT
 from emoray.report.contrasts import Line
 
 MOST = 8  # lines of one panel
+_MOST_TICKS = 12
 
 
 def trends(lines: Sequence[Line]) -> list[Line]:
@@ -33,6 +34,9 @@ def curves(axes: Axes, lines: Sequence[Line]) -> None:
     axes.axhline(0, color=FAINT, linewidth=0.8, zorder=0)
     for place, line in enumerate(lines):
         _curve(axes, place, len(lines), line)
+    levels = sorted({x for line in lines if line.doses for x in line.doses.levels})
+    if len(levels) <= _MOST_TICKS:
+        axes.set_xticks(levels, [f"{x:g}" for x in levels])
     axes.set_xlabel("intensity asked for")
     axes.set_ylabel("mean, with its interval")
     axes.tick_params(length=0)
