@@ -9,7 +9,7 @@ one family.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -50,6 +50,14 @@ class Wanted:
 
 
 @dataclass(frozen=True)
+class _Told:
+    contrast: Contrast
+    planned: bool
+    reader: str | None
+    model: str | None
+
+
+@dataclass(frozen=True)
 class Line:
     """One contrast of one model by one reader."""
 
@@ -60,6 +68,10 @@ class Line:
     tested: Tested  # signed: a minus b
     family: int  # how many were corrected together
     doses: Doses | None = None  # of a trend by itself
+
+    @property
+    def told(self) -> _Told:
+        return _Told(self.contrast, self.planned, self.reader, self.model)
 
 
 @dataclass(frozen=True)
@@ -86,30 +98,13 @@ def contrasts(
     if headline is None:
         return ()
     book = _Book(tallies, headline, tags)
-    planned = [(one, True, who) for one in wanted.planned for who in book.whom(one)]
-    every = planned + [(one, False, who) for one in wanted.explored for who in book.whom(one)]
-    families: dict[tuple[str, bool], list[int]] = {}
-    for place, (contrast, said_before, _) in enumerate(every):
-        families.setdefault((contrast.family, said_before), []).append(place)
-    found: dict[int, Line] = {}
-    for places in families.values():
-        members = [(book.estimate(*every[i][::2]), every[i][0].margin, _reach(every[i][0], book)) for i in places]
-        for place, tested in zip(places, concluded(members, level), strict=True):
-            contrast, said_before, (reader, model) = every[place]
-            told = book.doses(contrast, (reader, model), level)
-            found[place] = Line(contrast, said_before, model, reader, tested, len(places), told)
-    return tuple(found[place] for place in range(len(every)))
-
-
-def _reach(contrast: Contrast, book: _Book) -> float:
-    """The farthest from 0 that a contrast of cosines can lie; of lengths nobody knows."""
-    if contrast.of != "cosine":
-        return math.inf
-    weights = [book.weights(part) for part in contrast.parts]
-    return math.prod(sum(map(abs, some)) for some in weights)
-
-
-Whom = tuple[str | None, str | None]  # (reader, model)
+    kinds = ((True, wanted.planned), (False, wanted.explored))
+    every = [_Told(one, planned, *who) for planned, some in kinds for one in some for who in book.whom(one)]
+    families: dict[tuple[str, bool], list[_Told]] = {}
+    for one in every:
+        families.setdefault((one.contrast.family, one.planned), []).append(one)
+    lines = {line.told: line for family in families.values() for line in book.lines(family, level)}
+    return tuple(lines[one] for one in every)
 
 
 @dataclass(frozen=True)
@@ -118,37 +113,50 @@ class _Book:
     headline: Condition
     tags: Mapping[str, frozenset[str]]
 
-    def whom(self, contrast: Contrast) -> list[Whom]:
-        """Of whom it is told."""
+    def whom(self, contrast: Contrast) -> list[tuple[str | None, str | None]]:
+        """(reader, model) of whom it is told."""
         names = [
             (("reader" not in contrast.factors and reader) or None, ("model" not in contrast.factors and model) or None)
             for reader, model in self.tallies
         ]
         return list(dict.fromkeys(names))
 
-    def estimate(self, contrast: Contrast, who: Whom) -> Estimated:
-        reader, model = who
-        cells = [(1.0, _Cell(reader or "", model or "", self.headline.template, self.headline.intensity))]
+    def lines(self, family: Sequence[_Told], level: float) -> Iterator[Line]:
+        """Of contrasts that are corrected for one another."""
+        members = [(self._estimate(one), one.contrast.margin, self._reach(one.contrast)) for one in family]
+        for one, tested in zip(family, concluded(members, level), strict=True):
+            yield Line(one.contrast, one.planned, one.model, one.reader, tested, len(family), self._doses(one, level))
+
+    def _estimate(self, told: _Told) -> Estimated:
+        contrast, cells = told.contrast, [(1.0, self._cell(told))]
         for part in contrast.parts:
             cells = [more for weight, cell in cells for more in self._spread(part, weight, cell)]
-        tables = [self._table(cell, contrast) for _, cell in cells]
         return estimated(
-            combined(tables, [weight for weight, _ in cells]),
+            combined([self._table(cell, contrast) for _, cell in cells], [weight for weight, _ in cells]),
             states=self._states(contrast),
             questions=self._questions(contrast),
             paired=len(cells) > 1,
         )
 
-    def doses(self, contrast: Contrast, who: Whom, level: float) -> Doses | None:
+    def _cell(self, told: _Told) -> _Cell:
+        """Where all begins: the headline's condition."""
+        return _Cell(told.reader or "", told.model or "", self.headline.template, self.headline.intensity)
+
+    def _doses(self, told: _Told, level: float) -> Doses | None:
         """None of what is no trend by itself."""
+        contrast, levels = told.contrast, self._intensities
         if len(contrast.parts) > 1 or not contrast.parts[0].is_trend:
             return None
-        reader, model = who
-        cells = [_Cell(reader or "", model or "", self.headline.template, intensity) for intensity in self._intensities]
-        reach = 1.0 if contrast.of == "cosine" else math.inf
-        return doses(self._intensities, [self._table(cell, contrast) for cell in cells], level, reach=reach)
+        tables = [self._table(replace(self._cell(told), intensity=x), contrast) for x in levels]
+        return doses(levels, tables, level, reach=1.0 if contrast.of == "cosine" else math.inf)
 
-    def weights(self, part: Part) -> tuple[float, ...]:
+    def _reach(self, contrast: Contrast) -> float:
+        """The farthest from 0 that a contrast of cosines can lie; of lengths nobody knows."""
+        if contrast.of != "cosine":
+            return math.inf
+        return math.prod(sum(map(abs, self._weights(part))) for part in contrast.parts)
+
+    def _weights(self, part: Part) -> tuple[float, ...]:
         return slope_weights(self._intensities) if part.is_trend else (1.0, -1.0)
 
     def _spread(self, part: Part, weight: float, cell: _Cell) -> Iterator[tuple[float, _Cell]]:
@@ -157,7 +165,7 @@ class _Book:
             yield weight, cell
             return
         levels = self._intensities if part.is_trend else (part.a, part.b)
-        for share, level in zip(self.weights(part), levels, strict=True):
+        for share, level in zip(self._weights(part), levels, strict=True):
             yield weight * share, _at(cell, part.factor, level)
 
     @property
