@@ -25,7 +25,8 @@ ROOMS: dict[str, set[str]] = {
     "yaml_file": set(),
     "json_file": set(),
     "printable": set(),
-    "spec": {"study", "embedded", "hints", "yaml_file"},  # the weights that ship are part of a key
+    "contrasts_spec": {"study", "hints"},
+    "spec": {"study", "embedded", "hints", "yaml_file", "contrasts_spec"},  # the weights that ship are part of a key
     "refusals": {"study"},
     "rows": {"study", "refusals"},
     "generations": set(),
@@ -78,6 +79,7 @@ LIBRARIES: dict[str, set[str]] = {  # of a room, in all its files
     "study": {"numpy"},
     "analysis": {"numpy"},
     "spec": {"pydantic"},
+    "contrasts_spec": {"pydantic"},
     "json_file": {"pydantic"},
     "manifest": {"pydantic"},
     "yaml_file": {"yaml"},

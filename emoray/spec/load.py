@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from emoray.contrasts_spec import BadContrast
 from emoray.hints import did_you_mean
 from emoray.spec import yaml_file
 from emoray.spec.base import SpecError, cut, short
@@ -38,7 +39,7 @@ def parse(text: str, *, source: str = "spec", folder: Path = Path(), changes: Se
     """The study in a YAML text; `source` is what complaints call it."""
     try:
         return Study(validated(_with_texts(_settings(text, changes), folder)), folder)
-    except (BadYaml, SpecError, BadPrompt, BadLabelMap) as wrong:
+    except (BadYaml, SpecError, BadPrompt, BadLabelMap, BadContrast) as wrong:
         raise SpecError("\n".join(f"{source}: {line}" for line in str(wrong).splitlines())) from None
 
 

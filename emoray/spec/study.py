@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from emoray.contrasts_spec import Levels, checked
 from emoray.hints import did_you_mean
 from emoray.spec.asked import HeadlineSpec, QuestionText, StatePair, TemplateText
 from emoray.spec.base import SpecError, short
@@ -51,6 +52,7 @@ class Study:
         )
         _directions(self.experiment)
         self.headline = _headline(spec.headline, self.experiment)
+        self.contrasts = checked(spec.contrasts, Levels.of(self.experiment, [reader.name for reader in spec.readers]))
 
 
 # ── resolving ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -150,21 +152,24 @@ def _own(template: str) -> str:
 
 
 def _questions(entries: list[str | QuestionText]) -> list[Question]:
-    shipped = prompts.shipped_questions()
+    shipped, sets = prompts.shipped_questions(), prompts.question_sets()
+    known = shipped | {question.id: question for some in sets.values() for question in some}
     chosen: list[Question] = []
     for entry in entries:
         if isinstance(entry, QuestionText):
-            chosen.append(Question(entry.id, entry.text))
+            chosen.append(Question(entry.id, entry.text, tags=tuple(dict.fromkeys(entry.tags))))
         elif entry == "all":
             chosen.extend(shipped.values())
-        elif entry in shipped:
-            chosen.append(shipped[entry])
+        elif entry in sets:
+            chosen.extend(sets[entry])
+        elif entry in known:
+            chosen.append(known[entry])
         elif _is_text(entry):
             chosen.append(_bare_question(entry.strip()))
         else:
             raise SpecError(
-                f"questions: {entry!r} is none of {', '.join(shipped)}"
-                f"{did_you_mean(entry, [*shipped, 'all']) or _OWN_QUESTION}"
+                f"questions: {entry!r} is none of {', '.join([*shipped, *sets])}"
+                f"{did_you_mean(entry, [*shipped, 'all', *sets]) or _OWN_QUESTION}"
             )
     return chosen
 
