@@ -28,6 +28,7 @@ NAMES = (
     "report",
     "growth",
     "validity",
+    "contrasts",
 )
 
 

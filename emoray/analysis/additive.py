@@ -120,8 +120,20 @@ class Additive:
         """The means of sets of prompts; (prompts, lines) says which has which, and one without a score is in none."""
         members = (prompts & self._there[..., None]).astype(np.float64)
         size = members.sum(axis=-2)
-        share = members / np.where(size > 0, size, np.nan)[..., None, :]
-        rows = self._rows(share)
+        return self._lines(members / np.where(size > 0, size, np.nan)[..., None, :])
+
+    def against(self, a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_]) -> Lines:
+        """The mean over one set of prompts minus that over another, within questions; both (prompts, lines).
+
+        A prompt without a score is in no set. NaN where a set has no prompt left, or where the cells fall apart.
+        """
+        members = [(one & self._there[..., None]).astype(np.float64) for one in (a, b)]
+        shares = [one / np.where((size := one.sum(axis=-2)) > 0, size, np.nan)[..., None, :] for one in members]
+        return self._lines(np.where(self.joined[..., None, None], shares[0] - shares[1], np.nan))
+
+    def _lines(self, share: Array) -> Lines:
+        """Of (…, prompts, lines) weights, which come to 1 in every line, or to 0."""
+        rows, held = self._rows(share), np.nan_to_num(share) != 0
         means = _mean(rows, axis=-2)
         n = self._question_count[..., None]
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -129,8 +141,8 @@ class Additive:
         return Lines(
             means=means,
             spread=squares,
-            added=self._added(share, size),
-            questions=(self._cells.astype(np.float64) @ members > 0).sum(axis=-2).astype(np.float64),
+            added=self._added(share),
+            questions=(self._cells.astype(np.float64) @ held > 0).sum(axis=-2).astype(np.float64),
             asked=n.astype(np.float64),
         )
 
@@ -185,10 +197,10 @@ class Additive:
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.asarray(self._known @ share / np.where(weight > 0, weight, np.nan))
 
-    def _added(self, share: Array, size: Array) -> Array:
+    def _added(self, share: Array) -> Array:
         """What the fit adds to the variance of each line: all that chance in cells does, less what the spread shows."""
         if self.whole:
-            return np.zeros(size.shape)
+            return np.zeros((*share.shape[:-2], share.shape[-1]))
         n = np.maximum(self._question_count, 1)[..., None]
         with np.errstate(invalid="ignore", divide="ignore"):
             more = self._by_chance(share, n) - self._shown(share, n)
@@ -199,8 +211,9 @@ class Additive:
 
     def _by_chance(self, share: Array, n: Array) -> Array:
         """(…, lines): the squared weights of all cells in each line, times how their prompts stray."""
-        cells, pull = self._cells.astype(np.float64), self._inverse @ (share - self._usual[..., None])
-        level = (1.0 / np.where(self._asked, self._row_counts, np.inf) / n)[..., None]
+        whole = share.sum(axis=-2, keepdims=True)  # how much of a question's own level is in a line: 1, or 0
+        cells, pull = self._cells.astype(np.float64), self._inverse @ (share - whole * self._usual[..., None])
+        level = whole * (1.0 / np.where(self._asked, self._row_counts, np.inf) / n)[..., None]
         own = level - self._shares @ pull  # what a question's cells have in common: (…, questions, lines)
         turned = np.swapaxes(cells, -1, -2)
         squares = turned @ own**2 + 2 * pull * (turned @ own) + pull**2 * cells.sum(axis=-2)[..., None]

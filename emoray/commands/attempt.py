@@ -80,7 +80,8 @@ def score(
     """
     folder = RunFolder(uri, begun=True)
     asked = manifest.study(recovery.kept(folder), folder.shown)
-    alone = {"readers": [reader], "accounts": asked.spec.accounts | dict(accounts or {})}
+    own = {"accounts": asked.spec.accounts | dict(accounts or {}), "contrasts": []}  # the report has the run's
+    alone = {"readers": [reader], **own}
     study = Study(asked.spec.model_copy(update=alone), label_map=asked.label_map)
     described = partial(described_with, folder, reader)
     described()

@@ -53,7 +53,9 @@ def described_as(folder: RunFolder, study: Study, *, extend: bool) -> dict[str, 
     own = {reader.name for reader in study.spec.readers}
     more = [entry for name, entry in known.items() if name in read and name not in own]  # their rows stay, and count
     extended = extend or kept.get("extended", False)
-    return kept | manifest.described(study) | {"extended": extended, "more_readers": _dumped(more)}
+    new = bool(study.spec.contrasts) and not recovery.has_answers(folder)
+    first = manifest.said_first(study) if new else {}
+    return kept | manifest.described(study) | first | {"extended": extended, "more_readers": _dumped(more)}
 
 
 def _first(folder: RunFolder, study: Study, *, extend: bool) -> dict[str, Any]:

@@ -37,6 +37,7 @@ from emoray.stream import cluster
 from emoray.stream.accounts import check_budgets, missing_keys, told_keys, unusable_ids
 from emoray.stream.address import waits_for_ray
 from emoray.study import families
+from emoray.study.contrasts import Contrast
 from emoray.study.experiment import Grid, Sampling
 from emoray.study.prompts import Prompt, prompts, render
 from emoray.study.sampling import NEUTRAL, BadDefaults, drawn, in_words, left_out, own
@@ -109,6 +110,7 @@ class Plan:
     canaries: int  # of a model, beside them
     models: tuple[ModelPlan, ...]
     readers: tuple[str, ...]
+    contrasts: tuple[str, ...]  # what the report will hold against what
     judges: tuple[JudgePlan, ...]
     example: Prompt
     cluster: str | None  # what the cluster has; None where none was asked
@@ -149,6 +151,7 @@ class Plan:
         lines += self._money()
         lines += ["", *self._sampling()]
         lines += [f"  readers: {', '.join(self.readers)}", f"  folder:  {self.folder}"]
+        lines += [f"  contrast: {contrast}" for contrast in self.contrasts]
         lines += [f"  owed:    {self.size.text()}{_ASKS if self.size.is_very_large else ''}"]
         lines += [f"  warning: {sentence}" for sentence in self.warnings]
         lines += [f"  note:    model {model.model}: {note}" for model in self.models for note in model.notes]
@@ -217,12 +220,17 @@ def plan(study: Study, uri: str, *, address: str | None = None) -> Plan:
         canaries=e.canaries_per_model,
         models=tuple(_model(study, folder, entry) for entry in study.spec.models),
         readers=tuple(reader.name for reader in study.spec.readers),
+        contrasts=tuple(map(_contrast, study.contrasts)),
         judges=tuple(_judge(study, folder, one) for one in study.spec.readers if isinstance(one, JudgeReader)),
         example=render(next(e.grid(e.models[0].name).cells())),
         cluster=resources.in_words(nodes) if address else None,
         placement=tuple(_placement(study, entry, nodes) for entry in study.spec.models) if address else (),
         warnings=(*_of_folder(folder), *_warnings(study, here=not address)),
     )
+
+
+def _contrast(contrast: Contrast) -> str:
+    return f"{contrast}, {f'margin ±{contrast.margin:g}' if contrast.margin else 'no margin'}"
 
 
 def owed_size(study: Study, folder: RunFolder) -> Size:

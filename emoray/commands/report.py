@@ -22,6 +22,7 @@ from emoray.run_folder.lease import at_work
 from emoray.run_folder.subset import Belonging, as_asked
 from emoray.run_folder.tabs import NOBODY, lost_by_model
 from emoray.spec.base import SpecError
+from emoray.spec.document import explored
 from emoray.spec.label_maps import chosen_label_map, moved
 from emoray.spec.readers import ReaderEntry, own_map
 from emoray.study.goemotions import LabelMap
@@ -37,14 +38,16 @@ def report(
     refusals: RefusalRule | None = None,
     ceilings: Sequence[str] = (),
     human: str | None = None,
+    contrasts: Sequence[str] = (),
 ) -> str:
     """Writes a run's report (into `out`, or RUN/report) and returns the table for the terminal.
 
     Another label map or rule than the run's scores its stored readings anew; a map is MAP for the 28 labels, or
-    READER=MAP for a reader's own. `ceilings` are files of `emoray validate --save`, `human` one of human labels.
+    READER=MAP for a reader's own. `ceilings` are files of `emoray validate --save`, `human` one of human labels,
+    `contrasts` exploratory ones, as `spec.explored` takes them.
     SpecError, with nothing written, where they do not fit.
     """
-    from emoray.report import Unusable, chosen, terminal_table, write_report
+    from emoray.report import Unusable, chosen, terminal_lines, terminal_table, write_report
 
     kept = recovery.kept(folder)
     study = manifest.study(kept, folder.shown)
@@ -65,6 +68,7 @@ def report(
         human_text={name: reads for names, reads in validated for name in names},
         human_labels=human_labels(human, labels) if human else None,
         looked=_looked(folder),
+        explored=explored(study, contrasts, list(readers.values())),
     )
     try:
         summary = write_report(
@@ -78,6 +82,7 @@ def report(
     told = "".join(
         f"\nup to ${usd:,.2f} was spent on answers of {model} that nobody has" for model, usd in lost.items()
     )
+    told += "".join(f"\n{line}" for line in terminal_lines(summary))
     return f"{terminal_table(summary)}\n{told}{left_out}\nreport: {target.where('' if out else 'report/')}report.html"
 
 
@@ -146,6 +151,13 @@ def add(commands: Commands) -> None:
     own.add_argument(
         "--ceilings", action="append", default=[], metavar="FILE", help="of `validate --save`; once per reader"
     )
+    own.add_argument(
+        "--contrast",
+        action="append",
+        default=[],
+        metavar="factor=…,a=…,b=…",
+        help="an exploratory contrast, such as factor=template,a=words,b=parameters; kept apart from the spec's own",
+    )
     own.add_argument("--human", metavar="CSV", help="labels by people, to correct the means; see `emoray sample`")
 
 
@@ -158,6 +170,7 @@ def _call(arguments: argparse.Namespace) -> int:
         refusals=arguments.refusals,
         ceilings=arguments.ceilings,
         human=arguments.human,
+        contrasts=arguments.contrast,
     )
     print(table)
     return OK

@@ -10,16 +10,22 @@ from typing import Any
 
 from emoray.analysis.calibration import HumanReads
 from emoray.printable import printable
-from emoray.report import figures, page, phrasing, tables
+from emoray.report import contrast_words, dose, figures, forest, page, phrasing, tables
+from emoray.report.contrast_words import terminal_lines
+from emoray.report.contrasts import Wanted
 from emoray.report.read_run import Rows, Source
 from emoray.report.shown import READERS
 from emoray.report.summary import ModelSummary, Settings, Summary, Unusable, summarize
 from emoray.report.tables import terminal_table
+from emoray.study.contrasts import Contrast, by_when, tags_of
 from emoray.study.goemotions import LabelMap, label_map, label_map_from
 from emoray.study.ratings import Label
 from emoray.study.scoring import NeutralRule, RefusalRule
 
-__all__ = ["Rows", "Settings", "Source", "Summary", "Unusable", "chosen", "into", "terminal_table", "write_report"]
+__all__ = [
+    "Rows", "Settings", "Source", "Summary", "Unusable", "chosen", "into", "terminal_lines", "terminal_table",
+    "write_report",
+]  # fmt: skip
 
 Writer = Callable[[str, bytes], object]  # takes a path relative to the report, and the file's bytes
 
@@ -34,12 +40,15 @@ def write_report(
     """
     settings = settings or chosen(source.manifest() or {})
     summary = replace(summarize(source, settings), lost_usd=lost_usd or {})
-    write("summary.json", _encoded({"headline": phrasing.headline(summary), **summary.as_json()}))
+    write("summary.json", _encoded({"headline": phrasing.headline(summary), **_with_sentences(summary)}))
     for table in tables.tables(summary):
         write(f"tables/{table.name}.csv", tables.as_csv(table).encode())
         write(f"tables/{table.name}.tex", printable(tables.as_latex(table)).encode())
     for place, reader in enumerate(summary.readers[:READERS] if summary.design.states else ()):
         _write_figures(summary, summary.of_reader(reader), f"-{place + 1}" if place else "", write)
+    if summary.contrasts:
+        _write_pages("contrasts", forest.pages(summary.contrasts), write)
+        _write_pages("dose_response", dose.pages(summary.contrasts), write)
     if summary.agreement:
         _write_pages("agreement", figures.agreement(summary), write)
     if summary.lasted:
@@ -62,14 +71,17 @@ def chosen(
     human_text: Mapping[str, HumanReads] | None = None,
     human_labels: Mapping[str, Label] | None = None,
     looked: Sequence[int] = (),
+    explored: Sequence[Contrast] = (),
 ) -> Settings:
     """The settings of a report: the run's own, and what is given in place of them.
 
     Scores are computed anew from the stored probabilities, under the run's own label map and rules or others;
     `own_maps` are the run's of readers with other labels, by name, `moved` those that stand in their place here.
     `human_text` is what readers made of labelled human text, by name; `human_labels` what people read in some answers,
-    by key; `looked` how many answers there were at each report before.
+    by key; `looked` how many answers there were at each report before; `explored` contrasts that the run's spec does
+    not have.
     """
+    planned, later = by_when(manifest)
     own = Settings(
         _labels_of(manifest),
         _neutral_of(manifest),
@@ -78,6 +90,8 @@ def chosen(
         seed,
         own_maps or {},
         refusals=_refusals_of(manifest),
+        contrasts=Wanted(planned, (*later, *explored)),
+        tags=tags_of(manifest.get("spec") or {}),
     )
     wanted = replace(
         own,
@@ -90,6 +104,14 @@ def chosen(
         looked=tuple(looked),
     )
     return replace(wanted, beside=own) if _rules(wanted) != _rules(own) else wanted
+
+
+def _with_sentences(summary: Summary) -> dict[str, Any]:
+    """Plain JSON values, every contrast with its sentence."""
+    told = summary.as_json()
+    for line, sentence in zip(told.get("contrasts", ()), contrast_words.sentences(summary), strict=True):
+        line["sentence"] = sentence
+    return told
 
 
 def into(folder: str | Path) -> Writer:

@@ -18,7 +18,7 @@ import emoray
 from emoray.analysis.summaries import Group, GroupAxis
 from emoray.printable import printable
 from emoray.refusals import judged
-from emoray.report import colours, figures, sections
+from emoray.report import colours, contrast_section, figures, sections
 from emoray.report.phrasing import (
     UNKNOWN,
     condition,
@@ -79,6 +79,7 @@ def page(summary: Summary) -> str:
         "directions": sections.directions(summary),
         "comparisons": _families(summary.comparisons),
         "claims": sections.claims(summary),
+        "contrasts": contrast_section.contrasts(summary),
         "agreement": sections.agreement(summary),
         "corrections": sections.corrections(summary),
         "corrected_pairs": [_family(one) for one in summary.corrected_pairs[:MODELS]],
@@ -690,6 +691,7 @@ def _sections(content: dict[str, Any]) -> list[tuple[str, str]]:
         ("questions", "Questions", True),
         ("conditions", "Templates", content["several_conditions"]),
         ("differences", "Differences", content["comparisons"].lines),
+        ("contrasts", "Contrasts", content["contrasts"]),
         ("claims", "Claims", content["claims"]),
         ("agreement", "Agreement", content["agreement"]),
         ("corrections", "People", content["corrections"].lines),

@@ -24,7 +24,7 @@ from emoray.study.conditions import Condition
 from emoray.study.experiment import BLOCK_REPETITIONS, Sampling
 from emoray.study.goemotions import LabelMap
 from emoray.study.ratings import Label
-from emoray.study.scoring import NeutralRule, RefusalRule, Scores
+from emoray.study.scoring import NeutralRule, RefusalRule, Scores, projections
 
 BATCH = 65_536  # rows at a time: a report of ten million rows needs the memory of one batch
 EXAMPLES = 2  # answers kept per model and state
@@ -131,6 +131,7 @@ class Closely:
     sample: bool = False  # for comparing readers
     human: Mapping[str, Label] = field(default_factory=dict)  # what people read, by key
     round_width: int = BLOCK_REPETITIONS  # repetitions that make a round of cells
+    projections: bool = False  # also the lengths of readings along what was asked for
 
 
 @dataclass
@@ -243,12 +244,13 @@ def _felt(
     refusals: RefusalRule,
     names: Sequence[str],
 ) -> Felt:
-    found = Felt(_score_tally(columns.SCORED.empty_table(), neutral), Rounds(closely.round_width))
+    lengths = label_map if closely.projections else None
+    found = Felt(_score_tally(columns.SCORED.empty_table(), neutral, lengths), Rounds(closely.round_width))
     for batch in _flagged(source, names):
         whole = columns.scored(
             batch.filter(pc.equal(batch["outcome"], columns.ANSWERED)), label_map, neutral, "as_read"
         )
-        found.scores += _score_tally(_measured(whole), neutral)
+        found.scores += _score_tally(_measured(whole), neutral, lengths)
         found.revisions |= _distinct(batch, "reader_revision")
         by_rule = columns.under(whole, refusals)
         told = {closely.headline.template} if closely.headline else set()
@@ -373,7 +375,8 @@ def _count_failed(failed: pa.Table) -> Tally:
     return Tally.of(factors, {"n": np.ones(failed.num_rows)})
 
 
-def _score_tally(scored: pa.Table, neutral: NeutralRule) -> Tally:
+def _score_tally(scored: pa.Table, neutral: NeutralRule, lengths: LabelMap | None) -> Tally:
+    """`lengths`: the map by which lengths of readings are summed up too."""
     refused = columns.flags(scored["refused"])
     factors = {"refused": Factor((False, True), refused.astype(np.int64))}
     factors |= {axis: _factor(scored[_COLUMN_OF[axis]]) for axis in AXES}
@@ -386,7 +389,16 @@ def _score_tally(scored: pa.Table, neutral: NeutralRule) -> Tally:
         "neutral": was_read & np.isnan(angles_deg),
         "directed": was_read & ~np.isnan(angles_deg),
     }
-    return Tally.of(factors, counts | score_values(measured) | map_values(scored, neutral))
+    along = _projections(scored, lengths, neutral) if lengths else {}
+    return Tally.of(factors, counts | score_values(measured) | map_values(scored, neutral) | along)
+
+
+def _projections(scored: pa.Table, label_map: LabelMap, neutral: NeutralRule) -> dict[str, npt.NDArray[np.generic]]:
+    if not scored.num_rows:
+        return dict.fromkeys(("projection_n", "projection_sum"), np.zeros(0))
+    read = columns.probabilities(scored, label_map.labels)
+    found = projections(columns.affects(scored), read, label_map, neutral, columns.felt_affects(scored))
+    return {"projection_n": ~np.isnan(found), "projection_sum": found}
 
 
 def _factor(column: pa.ChunkedArray) -> Factor:

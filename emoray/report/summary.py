@@ -42,6 +42,7 @@ from emoray.report.conditions import (
     weighed,
     with_level,
 )
+from emoray.report.contrasts import Line, Wanted, contrasts
 from emoray.report.directions import Directions, directions
 from emoray.report.looks import Looks, looks_of
 from emoray.report.maps import ByMap, by_maps
@@ -77,6 +78,8 @@ class Settings:
     refusals: RefusalRule = "zero"
     beside: Settings | None = None  # the run's own, where the report was asked for under others
     looked: tuple[int, ...] = ()  # answers that there were when the run was reported on before
+    contrasts: Wanted = field(default_factory=Wanted)
+    tags: Mapping[str, frozenset[str]] = field(default_factory=dict)  # the ids of the questions that have each
 
     def map_of(self, reader: str) -> LabelMap:
         return self.own_maps.get(reader, self.label_map)
@@ -236,6 +239,7 @@ class Summary:
     directions: tuple[Directions, ...] = ()  # in the order of the models
     looks: Looks | None = None
     claims: tuple[Claim, ...] = ()  # the paper's conclusions, under every reader: one family of tests
+    contrasts: tuple[Line, ...] = ()  # those said before the run first
     agreement: Agreement | None = None  # None for fewer than two readers
     corrections: tuple[Correction, ...] = ()  # in the order of the models
     corrected_pairs: tuple[Comparison, ...] = ()  # of the corrected means, by reader
@@ -288,6 +292,8 @@ class Summary:
         rest = {name: getattr(self, name) for name in names}
         if self.corrections:
             rest |= {"corrected_pairs": self.corrected_pairs, "raters": self.raters}
+        if self.contrasts:
+            rest["contrasts"] = self.contrasts
         if self.drawn:
             rest["drawn"] = self.drawn
         if self.earlier:
@@ -308,7 +314,12 @@ def summarize(source: Source, settings: Settings) -> Summary:
     """
     manifest = source.manifest()
     readers = _in_order(source.readers(), manifest or {})
-    closely = Closely(sample=True, human=settings.human_labels, round_width=round_width(manifest or {}))
+    closely = Closely(
+        sample=True,
+        human=settings.human_labels,
+        round_width=round_width(manifest or {}),
+        projections=settings.contrasts.projections,
+    )
     heard = {model: said(model, source.answers(model), closely) for model in source.models()}
     _check_labels(settings.human_labels, heard)
     closely = _within(closely, manifest or {}, heard)
@@ -356,6 +367,13 @@ def summarize(source: Source, settings: Settings) -> Summary:
             settings.level,
         ),
         claims=claims,
+        contrasts=contrasts(
+            {who: ruled[who].without("refused") for who in order},
+            settings.contrasts,
+            closely.headline,
+            settings.tags,
+            settings.level,
+        ),
         examples=tuple(example for who in order for example in read[who].examples),
         agreement=_agreement(tallies, read, heard, settings, claims),
         corrections=tuple(_corrections(labelled, tallies, settings.level)),

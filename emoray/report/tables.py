@@ -17,6 +17,8 @@ from emoray.analysis.simultaneous import Rank
 from emoray.analysis.summaries import Group
 from emoray.report.agreement import Agreement
 from emoray.report.conditions import Weighed
+from emoray.report.contrast_words import condition as contrast_condition
+from emoray.report.contrast_words import figures_of, sentences
 from emoray.report.phrasing import (
     condition,
     count,
@@ -71,6 +73,7 @@ def tables(summary: Summary) -> tuple[Table, ...]:
     """
     several = (_agreement(summary.agreement), _conclusions(summary.agreement)) if summary.agreement else ()
     claimed = (_claims(summary),) if summary.claims else ()
+    contrasted = (_contrasts(summary),) if summary.contrasts else ()
     corrected = (_corrections(summary), _corrected_pairs(summary)) if summary.corrections else ()
     moved = (_drifts(summary),) if any(one.drifts for one in summary.watched) else ()
     return (
@@ -85,6 +88,7 @@ def tables(summary: Summary) -> tuple[Table, ...]:
         *((_maps(summary),) if summary.by_maps else ()),
         *((_directions(summary), _profiles(summary)) if summary.directions else ()),
         *claimed,
+        *contrasted,
         *several,
         *corrected,
         *moved,
@@ -432,6 +436,45 @@ def _claims(summary: Summary) -> Table:
         ("conclusion", "mark", "reader", "verdict", "p (Holm)"),
         tuple((what, mark, reader, verdict, p_value(p)) for what, mark, _, reader, verdict, p in lines),
     )
+
+
+def _contrasts(summary: Summary) -> Table:
+    lines, said = summary.contrasts, sentences(summary)
+    who = [
+        (
+            "yes" if one.planned else "no",
+            str(one.contrast),
+            contrast_condition(one.contrast, summary),
+            one.model,
+            one.reader,
+        )
+        for one in lines
+    ]
+    return Table(
+        "contrasts",
+        "Contrasts, a minus b, or the slope per 1 of intensity; p and p of equivalence (two one-sided tests against "
+        "the margin) after Holm hold for all contrasts of the same factors, those said before the run and those looked "
+        f"at after apart. Settings: {settings_line(summary.settings)}.",
+        (
+            "planned", "contrast", "condition", "model", "reader", "difference", "low", "high", "p", "p_holm", "margin",
+            "p_equivalent", "p_equivalent_holm", "family", "verdict", "sentence",
+        ),
+        tuple(
+            (
+                *names, *_bounds(t.interval), t.p, t.p_holm, t.margin, t.p_equivalent, t.p_equivalent_holm, one.family,
+                t.verdict, text,
+            )
+            for names, one, t, text in zip(who, lines, [one.tested for one in lines], said, strict=True)
+        ),
+        (
+            "said before", "contrast", "model", "reader", "difference", "p", "p (Holm)", "margin", "p equivalent",
+            "verdict",
+        ),
+        tuple(
+            (names[0], names[1], names[3] or "", names[4] or "", *figures_of(one), one.tested.verdict)
+            for names, one in zip(who, lines, strict=True)
+        ),
+    )  # fmt: skip
 
 
 def _conclusions(found: Agreement) -> Table:

@@ -79,7 +79,13 @@ class _Kept(BaseModel):
 def fresh(study: Study) -> dict[str, Any]:
     """The manifest of a run that begins."""
     began = datetime.now(UTC).date().isoformat()
-    return {"format": FORMAT, "name": study.spec.name, "day": began, **described(study), "attempts": []}
+    whole = {"format": FORMAT, "name": study.spec.name, "day": began, **described(study), "attempts": []}
+    return whole | said_first(study)
+
+
+def said_first(study: Study) -> dict[str, Any]:
+    """The contrasts that were said before there was any answer; what comes later is told as looked at after."""
+    return {"contrasts_first": [contrast.model_dump(mode="json") for contrast in study.spec.contrasts]}
 
 
 def described(study: Study) -> dict[str, Any]:
@@ -207,7 +213,7 @@ def _texts(study: Study) -> dict[str, Any]:
     e = study.experiment
     return {
         "templates": [{"name": t.name, "system": t.system, "user": t.user, "control": t.control} for t in e.templates],
-        "questions": [{"id": question.id, "text": question.text} for question in e.questions],
+        "questions": [{"id": q.id, "text": q.text} | ({"tags": list(q.tags)} if q.tags else {}) for q in e.questions],
     }
 
 

@@ -45,7 +45,8 @@ def rebuilt(folder: RunFolder, study: Study) -> dict[str, Any]:
     ends = [*began[1:], max(last, began[-1])]
     attempts = [_lost(id, *times) for id, *times in zip(ids, began, ends, strict=True)]
     day = min(first, began[0]).date().isoformat()
-    return manifest.fresh(study) | {"day": day, "extended": True, "attempts": attempts}
+    told = {"day": day, "extended": True, "attempts": attempts, "contrasts_first": []}  # nobody knows what was said
+    return manifest.fresh(study) | told
 
 
 def _asked_between(folder: RunFolder, model: str) -> Iterator[datetime]:

@@ -10,7 +10,7 @@ from pydantic import (
 )
 
 from emoray import hints
-from emoray.spec.base import Angle, Huge, Intensity, Name, Section, Text, Word
+from emoray.spec.base import Angle, Huge, Intensity, Name, Section, Text, Word, or_one
 from emoray.study import goemotions, russell
 
 
@@ -95,6 +95,8 @@ class QuestionText(Section):
 
     id: Name
     text: Annotated[str, Field(min_length=1, max_length=1_000_000)]
+    tags: Annotated[list[Name], Field(max_length=100), or_one(Name, 100)] = []
+    """What kind of question it is, to be held against another in `contrasts`."""
 
 
 class CanariesSpec(Section):

@@ -7,6 +7,7 @@ names the environment variable that holds one.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import (
@@ -16,6 +17,7 @@ from pydantic import (
 )
 
 from emoray.hints import did_you_mean
+from emoray.spec import yaml_file
 from emoray.spec.accounts import Account, Retry
 from emoray.spec.asked import (
     CanariesSpec,
@@ -27,9 +29,14 @@ from emoray.spec.asked import (
     as_headline,
     as_states,
 )
-from emoray.spec.base import Huge, Intensity, Name, Section, Text, Usd, Word, digest, or_one
+from emoray.spec.base import Huge, Intensity, Name, Section, SpecError, Text, Usd, Word, cut, digest, or_one
+from emoray.spec.complaints import validated
+from emoray.spec.contrasts import BadContrast, ContrastEntry, Levels, checked, same
 from emoray.spec.models import Embedded, Hosted, Local, ModelEntry, Rehearsed, SamplingSpec, Scripted, Vllm
 from emoray.spec.readers import GoEmotionsReader, JudgeReader, ReaderEntry
+from emoray.spec.study import Study
+from emoray.spec.yaml_file import BadYaml
+from emoray.study.contrasts import Contrast
 from emoray.study.scoring import NeutralRule, RefusalRule
 
 
@@ -58,7 +65,9 @@ class Spec(Section):
     questions: Annotated[
         list[Text | QuestionText], Field(min_length=1, max_length=100_000), or_one(Text | QuestionText, 100_000)
     ] = ["all"]
-    """Ids of shipped questions, `all` of them, or your own texts; a bare text gets an id made from it."""
+    """Ids of shipped questions, `all` of the paper's ten, a shipped set (abstract-philosophical, personal-preference),
+    or your own texts; a bare text gets an id made from it.
+    """
     repetitions: Huge = 1
     canaries: CanariesSpec | None = None
     """A few prompts asked again and again through the run, to see whether the model changes under it."""
@@ -76,6 +85,8 @@ class Spec(Section):
     """What a reading without a direction scores: zero, or it is dropped from the means."""
     refusals: RefusalRule = "zero"
     """What an answer that declines the task scores: zero, or it is dropped from the means, or as its text was read."""
+    contrasts: Annotated[list[ContrastEntry], Field(max_length=1000), or_one(ContrastEntry, 1000)] = []
+    """What the report holds against what; said before the run, so that it is no choice of what came out."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Decides the order of asking, and nothing else: a cell's own seed comes from its key."""
     retry: Retry = Retry()
@@ -123,12 +134,40 @@ class Spec(Section):
     def digest(self) -> str:
         """16 hex digits of the whole spec as resolved; what older ones did not know counts where it says something."""
         fields = type(self).model_fields
-        usual = {name for name in ("headline", "refusals") if getattr(self, name) == fields[name].get_default()}
+        usual = {
+            name for name in ("headline", "refusals", "contrasts") if getattr(self, name) == fields[name].get_default()
+        }
         told = self.model_dump(mode="json", exclude=usual)
         for template in told["templates"]:
             if isinstance(template, dict) and template.get("control") is None:
                 template.pop("control", None)
+        for question in told["questions"]:
+            if isinstance(question, dict) and not question.get("tags"):
+                question.pop("tags", None)
         return digest(told)
+
+
+def explored(study: Study, entries: Sequence[str], readers: Sequence[ReaderEntry]) -> tuple[Contrast, ...]:
+    """Contrasts of a run, such as `factor=template,a=words,b=parameters`, or as YAML in braces; SpecError says what is
+    wrong. `readers` are those that have read it.
+    """
+    found: list[Contrast] = []
+    for text in entries:
+        try:
+            found += _explored(study, text, readers)
+        except (BadYaml, SpecError, BadContrast) as wrong:
+            lines = str(wrong).replace("contrasts[0].", "").replace("contrasts[0]", "it").splitlines()
+            raise SpecError("\n".join(f"--contrast {cut(text)}: {line}" for line in lines)) from None
+    return tuple(dict.fromkeys(found))
+
+
+def _explored(study: Study, text: str, readers: Sequence[ReaderEntry]) -> tuple[Contrast, ...]:
+    entry = yaml_file.read(text if text.lstrip().startswith("{") else f"{{{text.replace('=', ': ')}}}")
+    data = study.spec.model_dump(mode="json") | {"contrasts": [entry]}
+    found = checked(validated(data).contrasts, Levels.of(study.experiment, [reader.name for reader in readers]))
+    if {same(one) for one in found} & {same(one) for one in study.contrasts}:
+        raise BadContrast("is said in the spec, and told in the report already; leave it out")
+    return found
 
 
 def json_schema() -> dict[str, Any]:

@@ -11,6 +11,7 @@ from emoray.hints import did_you_mean
 from emoray.spec import yaml_file
 from emoray.spec.base import SpecError, cut, short
 from emoray.spec.complaints import validated
+from emoray.spec.contrasts import BadContrast
 from emoray.spec.document import Spec
 from emoray.spec.label_maps import is_file, map_entries
 from emoray.spec.study import Study
@@ -38,7 +39,7 @@ def parse(text: str, *, source: str = "spec", folder: Path = Path(), changes: Se
     """The study in a YAML text; `source` is what complaints call it."""
     try:
         return Study(validated(_with_texts(_settings(text, changes), folder)), folder)
-    except (BadYaml, SpecError, BadPrompt, BadLabelMap) as wrong:
+    except (BadYaml, SpecError, BadPrompt, BadLabelMap, BadContrast) as wrong:
         raise SpecError("\n".join(f"{source}: {line}" for line in str(wrong).splitlines())) from None
 
 

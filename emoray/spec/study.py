@@ -12,6 +12,7 @@ from typing import Any
 from emoray.hints import did_you_mean
 from emoray.spec.asked import HeadlineSpec, QuestionText, StatePair, TemplateText
 from emoray.spec.base import SpecError, short
+from emoray.spec.contrasts import Levels, checked
 from emoray.spec.document import Spec
 from emoray.spec.label_maps import chosen_label_map
 from emoray.spec.models import SamplingSpec
@@ -51,6 +52,7 @@ class Study:
         )
         _directions(self.experiment)
         self.headline = _headline(spec.headline, self.experiment)
+        self.contrasts = checked(spec.contrasts, Levels.of(self.experiment, [reader.name for reader in spec.readers]))
 
 
 # ── resolving ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -150,21 +152,24 @@ def _own(template: str) -> str:
 
 
 def _questions(entries: list[str | QuestionText]) -> list[Question]:
-    shipped = prompts.shipped_questions()
+    shipped, sets = prompts.shipped_questions(), prompts.question_sets()
+    known = shipped | {question.id: question for some in sets.values() for question in some}
     chosen: list[Question] = []
     for entry in entries:
         if isinstance(entry, QuestionText):
-            chosen.append(Question(entry.id, entry.text))
+            chosen.append(Question(entry.id, entry.text, tags=tuple(dict.fromkeys(entry.tags))))
         elif entry == "all":
             chosen.extend(shipped.values())
-        elif entry in shipped:
-            chosen.append(shipped[entry])
+        elif entry in sets:
+            chosen.extend(sets[entry])
+        elif entry in known:
+            chosen.append(known[entry])
         elif _is_text(entry):
             chosen.append(_bare_question(entry.strip()))
         else:
             raise SpecError(
-                f"questions: {entry!r} is none of {', '.join(shipped)}"
-                f"{did_you_mean(entry, [*shipped, 'all']) or _OWN_QUESTION}"
+                f"questions: {entry!r} is none of {', '.join([*shipped, *sets])}"
+                f"{did_you_mean(entry, [*shipped, 'all', *sets]) or _OWN_QUESTION}"
             )
     return chosen
 

@@ -33,6 +33,7 @@ class Question:
     id: str
     text: str
     mark: str = "user"  # "quoted" from the paper's summaries, "ours", or "user"
+    tags: tuple[str, ...] = ()  # what kind of question it is
 
 
 @dataclass(frozen=True, slots=True)

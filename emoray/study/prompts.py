@@ -216,6 +216,17 @@ def shipped_questions() -> dict[str, Question]:
     return {q["id"]: Question(q["id"], q["text"], q["mark"]) for q in data["questions"]}
 
 
+@cache
+def question_sets() -> dict[str, tuple[Question, ...]]:
+    """The shipped sets of questions beside the paper's, by name; each question has its set's name as a tag."""
+    files = sorted(path for path in (_HERE / "questions").glob("*.toml") if path.stem != "paper")
+    return {path.stem: _tagged(_toml(path), path.stem) for path in files}
+
+
+def _tagged(data: dict[str, Any], tag: str) -> tuple[Question, ...]:
+    return tuple(Question(q["id"], q["text"], q["mark"], (tag,)) for q in data["questions"])
+
+
 def _degree(intensity: float) -> str:
     return _step(round(intensity, 6), "a little", "somewhat", "quite", "very")
 

@@ -107,6 +107,31 @@ def score(
     )
 
 
+def projections(
+    asked: Array,
+    probabilities: npt.NDArray[np.float32],
+    label_map: LabelMap,
+    neutral: NeutralRule = "zero",
+    felt: Array | None = None,
+) -> Array:
+    """(n,) lengths of n readings along the direction asked for; the arguments are those of `score`.
+
+    The expectation over labels of their place's component in that direction, so it grows with how far out the labels
+    lie and with how sure the reading is of them; a cosine knows neither. A label without a direction counts 0 under
+    `zero` and not at all under `drop`, and so does an affect that was read directly and has none; any other affect is
+    its own place. Where all labels of a map lie at length 1 it is the expected cosine. NaN where nothing was read, or
+    where what was asked for has no direction.
+    """
+    vectors, nothing = label_map.vectors(), np.asarray(np.isnan(probabilities).any(axis=1))
+    weights = _by_label(np.where(nothing[:, None], np.float32(np.nan), probabilities))
+    mean = _mean(weights, np.nan_to_num(vectors), _counted(directions(vectors), neutral))
+    if felt is not None:
+        direct = ~np.isnan(felt).any(axis=1)
+        mean[direct] = felt[direct]
+        mean[direct & np.isnan(directions(felt)).any(axis=1)] = 0.0 if neutral == "zero" else np.nan
+    return np.asarray((directions(asked) * mean).sum(axis=1), dtype=np.float64)
+
+
 def ruled(scores: Scores, refused: Flags, was_read: Flags, rule: RefusalRule) -> Scores:
     """The same scores under a rule for refusals; the flags are (n,).
 

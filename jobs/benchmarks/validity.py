@@ -14,6 +14,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from importlib import import_module
 from itertools import product
 from pathlib import Path
 
@@ -572,7 +573,9 @@ def run(experiments: int = 2000, seed: int = 1, out: str = "") -> dict[str, floa
     """The lowest and highest coverage of each kind of interval over all designs, and the shares of false alarms."""
     found = simulated(experiments, seed)
     if out:
-        Path(out).write_text(_page(found, experiments, seed), encoding="utf-8")
+        contrasts = import_module(f"{__package__}.contrasts")  # which begins with this file's worlds
+        told = contrasts.section(contrasts.simulated(experiments, seed), experiments, seed)
+        Path(out).write_text(_page(found, experiments, seed) + told, encoding="utf-8")
     return _figures(found)
 
 

@@ -59,6 +59,14 @@ def test_the_text_shows_the_grid_and_one_whole_prompt(tmp_path: Path) -> None:
     assert "readers: r" in text
 
 
+def test_a_plan_lists_what_the_report_will_hold_against_what(tmp_path: Path) -> None:
+    said = "contrasts: [{factor: model, a: a, b: b b, margin: 0.05}, {factor: state, a: pleasant, b: unpleasant}]\n"
+    found = plan.plan(runs.study(f"{runs.SPEC}{said}"), str(tmp_path / "run"))
+    assert "  contrast: model: a − b b, margin ±0.05\n" in found.text()
+    assert "  contrast: state: pleasant − unpleasant, no margin\n" in found.text()
+    assert found.as_json()["contrasts"] == found.contrasts
+
+
 def test_canaries_stand_beside_the_product(tmp_path: Path) -> None:
     found = plan.plan(runs.study(f"{runs.SPEC}canaries: {{every: 5, prompts: 2}}\n"), str(tmp_path / "run"))
     assert "× 2 repetitions = 12 cells and 8 canaries for each of 2 models\n" in found.text()

@@ -95,6 +95,7 @@ def test_with_extend_the_spec_and_the_answers_make_a_manifest(folder: RunFolder)
 
     assert (folder.manifest() or {})["digest"] == study.spec.digest
     assert whole["day"] == "2026-01-02"
+    assert whole["contrasts_first"] == []  # nobody knows what was said before there were answers
     assert [one["id"] for one in whole["attempts"]] == [ATTEMPT]
     assert [one["end"] for one in whole["attempts"]] == ["its record was lost with run.json"]
     assert [(one.settled, one.owed) for one in status(folder).models] == [(6, 0), (0, 6)]

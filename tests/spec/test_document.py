@@ -36,7 +36,7 @@ from emoray.study.prompts import prompts
 from tests.programs import ROOT
 
 JOBS = ROOT / "jobs"
-SHIPPED = sorted(JOBS.glob("*.yaml"))
+SHIPPED = sorted([*JOBS.glob("*.yaml"), *(JOBS / "experiments").glob("*.yaml")])
 
 
 TAGS = "models[0].reasoning_tags: must be known, none, or two different tags such as ['<think>', '</think>'], got "
@@ -140,7 +140,8 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "a setting that is like no other": (
         BASE + "wibble: 3",
         "wibble is not a setting; there are name, models, accounts, states, intensities, templates, questions, "
-        "repetitions, canaries, sampling, readers, headline, label_map, neutral, refusals, seed, retry, budget_usd",
+        "repetitions, canaries, sampling, readers, headline, label_map, neutral, refusals, contrasts, seed, retry, "
+        "budget_usd",
     ),
     "a misspelt setting of sampling": (
         BASE + "sampling: {temprature: 1}",
@@ -558,12 +559,12 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "a word in place of a question": (
         BASE + "questions: [happiness]",
         "questions: 'happiness' is none of freedom, art, technology, success, education, nature, work, city, justice, "
-        "future; one of your own is a sentence, or {id: …, text: …}",
+        "future, abstract-philosophical, personal-preference; one of your own is a sentence, or {id: …, text: …}",
     ),
     "all questions, misspelt": (
         BASE + "questions: al",
-        "questions: 'al' is none of freedom, art, technology, success, education, nature, work, city, justice, future; "
-        "did you mean 'all'?",
+        "questions: 'al' is none of freedom, art, technology, success, education, nature, work, city, justice, future, "
+        "abstract-philosophical, personal-preference; did you mean 'all'?",
     ),
     "a question twice, as an id and as its text": (
         BASE + "questions: [freedom, 'What does freedom mean to you?']",
@@ -610,7 +611,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "an unknown question": (
         BASE + "questions: [fredom]",
         "questions: 'fredom' is none of freedom, art, technology, success, education, nature, work, city, justice, "
-        "future; did you mean 'freedom'?",
+        "future, abstract-philosophical, personal-preference; did you mean 'freedom'?",
     ),
     "an unknown label map": (
         BASE + "label_map: rusell",
@@ -1198,7 +1199,7 @@ def test_the_digest_tells_specs_apart_and_nothing_else() -> None:
 
 
 def test_a_spec_survives_the_way_to_json_and_back() -> None:
-    assert [path.stem for path in SHIPPED] == ["overnight", "paper", "quickstart"]
+    assert [path.stem for path in SHIPPED if path.parent == JOBS] == ["overnight", "paper", "quickstart"]
     for path in SHIPPED:
         spec = load(path).spec
         assert Spec.model_validate(json.loads(json.dumps(spec.model_dump(mode="json")))) == spec
@@ -1376,7 +1377,8 @@ def test_what_runs_a_classifier_makes_it_no_other_reader() -> None:
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: str(path.name))
 def test_a_shipped_spec_loads_and_points_editors_at_its_schema(path: Path) -> None:
     assert len(load(path).experiment) > 0
-    assert path.read_text().startswith("# yaml-language-server: $schema=spec.schema.json\n")
+    schema = "spec.schema.json" if path.parent == JOBS else "../spec.schema.json"
+    assert path.read_text().startswith(f"# yaml-language-server: $schema={schema}\n")
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: str(path.name))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from emoray.study.circumplex import Affect, Array, angle_between_deg, around_the_circle, cosine
 from emoray.study.goemotions import LABELS, NEUTRAL, LabelMap, label_map, label_map_from, shipped_maps
-from emoray.study.scoring import NeutralRule, RefusalRule, ceiling, expectation, ruled, score, top_labels
+from emoray.study.scoring import NeutralRule, RefusalRule, ceiling, expectation, projections, ruled, score, top_labels
 
 Rows = npt.NDArray[np.float32]
 
@@ -255,3 +255,43 @@ def test_a_ceiling_is_the_same_at_every_intensity(name: str) -> None:
     for state in around_the_circle(12):
         assert ceiling(state.scaled(0.25), label_map(name)) == pytest.approx(ceiling(state, label_map(name)), abs=1e-9)
         assert 0.5 < ceiling(state, label_map(name)) <= 1.0
+
+
+@pytest.mark.parametrize("neutral", ZERO_OR_DROP)
+@pytest.mark.parametrize("name", shipped_maps())
+def test_a_projection_is_the_expected_length_along_what_was_asked_for(name: str, neutral: NeutralRule) -> None:
+    rows, labels = readings(20), label_map(name)
+    asked = states(len(rows))
+    found = projections(asked, rows, labels, neutral)
+    for (v, a), row, projection in zip(asked.tolist(), rows.tolist(), found, strict=True):
+        length, along, total = math.hypot(v, a), 0.0, 0.0
+        for place, p in zip(labels.places, row, strict=True):
+            if place.affect is not None:
+                along += p * (place.affect.valence * v + place.affect.arousal * a) / length
+            if place.affect is not None or neutral == "zero":
+                total += p
+        assert projection == pytest.approx(along / total if total else math.nan, abs=1e-6, nan_ok=True)
+
+
+def test_a_projection_knows_how_far_out_a_reading_lies_and_the_cosine_does_not() -> None:
+    asked = np.array([[0.5, 0.0], [0.5, 0.0]])
+    felt = np.array([[0.2, 0.1], [0.8, 0.4]])
+    none = np.full((2, 28), np.nan, dtype=np.float32)
+    assert projections(asked, none, label_map(), felt=felt) == pytest.approx([0.2, 0.8])
+    near, far = score(asked, none, label_map(), felt=felt).cosine
+    assert near == pytest.approx(far)
+
+
+def test_where_all_labels_lie_at_length_one_a_projection_is_the_expected_cosine() -> None:
+    rows = readings(20)
+    asked = states(len(rows))
+    assert projections(asked, rows, label_map()) == pytest.approx(score(asked, rows, label_map()).expected_cosine)
+
+
+def test_a_reading_without_a_direction_has_no_length_or_no_projection() -> None:
+    felt, none = np.array([[0.0, 0.0]]), np.full((1, 28), np.nan, dtype=np.float32)
+    assert projections(UP, none, label_map(), "zero", felt) == pytest.approx([0.0])
+    assert math.isnan(projections(UP, none, label_map(), "drop", felt)[0])
+    assert math.isnan(projections(UP, none, label_map())[0])
+    assert projections(UP, one_hot("neutral"), label_map()) == pytest.approx([0.0])
+    assert math.isnan(projections(UP, one_hot("neutral"), label_map(), "drop")[0])

@@ -1,0 +1,290 @@
+"""`contrasts:` of a spec: what is to be held against what, said before anything is asked.
+
+Every complaint is one sentence that starts with the place, such as `contrasts[0].a`.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from emoray import hints
+from emoray.hints import did_you_mean
+from emoray.study.contrasts import (
+    ORDERED,
+    STATE_GROUPS,
+    Contrast,
+    FactorName,
+    Level,
+    Part,
+    Score,
+    in_group,
+    of_entry,
+    said,
+    tagged,
+)
+from emoray.study.experiment import Experiment
+
+
+class BadContrast(ValueError):
+    """A contrast that this experiment cannot tell anything of; the message is one sentence for its author."""
+
+
+def _composed(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+class ConditionLevel(_Entry):
+    """A template at an intensity."""
+
+    template: Annotated[str, Field(max_length=4096), AfterValidator(_composed)]
+    intensity: Annotated[float, Field(gt=0, le=1)]
+
+
+_Number = Annotated[float, Field(ge=-1e12, le=1e12)]
+_Given = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_composed)] | _Number | ConditionLevel
+
+
+class FactorEntry(_Entry):
+    """Level a against level b of a factor, or the trend over an ordered one."""
+
+    factor: FactorName
+    """tag: of questions; state: a half or quadrant of the circumplex; condition: a template at an intensity."""
+    a: _Given | None = None
+    """A name; a number for intensity; {template: …, intensity: …} for condition; pleasant, unpleasant, activated,
+    deactivated, pleasant-activated, … for state.
+    """
+    b: _Given | None = None
+    trend: Literal["linear"] | None = None
+    """In place of a and b: the slope over all intensities, per 1 of intensity."""
+
+
+class ContrastEntry(_Entry):
+    """What the report is to tell: how far level a of a factor lies above level b, how steeply the score rises over an
+    ordered factor, or how far one factor's difference depends on another.
+    """
+
+    factor: FactorName | None = None
+    a: _Given | None = None
+    b: _Given | None = None
+    trend: Literal["linear"] | None = None
+    interaction: Annotated[list[FactorEntry], Field(min_length=2, max_length=2)] | None = None
+    """In place of factor: two factors; the first's difference at the second's a, minus that at its b."""
+    of: Score = "cosine"
+    """projection: the length of the reading along the direction asked for, which a cosine does not see."""
+    margin: Annotated[float, Field(gt=0, le=1000)] | None = None
+    """A difference below it would not matter: with it, two levels can be shown to be equivalent."""
+
+
+@dataclass(frozen=True)
+class Levels:
+    """What an experiment has of every factor."""
+
+    templates: tuple[str, ...]
+    intensities: tuple[float, ...]
+    models: tuple[str, ...]
+    readers: tuple[str, ...]
+    angles_deg: tuple[float, ...]
+    questions: tuple[tuple[str, tuple[str, ...]], ...]  # id and tags
+
+    @classmethod
+    def of(cls, experiment: Experiment, readers: Sequence[str]) -> Levels:
+        return cls(
+            templates=tuple(one.name for one in experiment.templates),
+            intensities=tuple(experiment.intensities),
+            models=tuple(one.name for one in experiment.models),
+            readers=tuple(readers),
+            angles_deg=tuple(one.angle_deg for one in experiment.states),
+            questions=tuple((one.id, one.tags) for one in experiment.questions),
+        )
+
+    @property
+    def tags(self) -> dict[str, frozenset[str]]:
+        return tagged(self.questions)
+
+    def named(self, factor: FactorName) -> tuple[str | float, ...]:
+        """The levels of a factor whose levels are listed; a condition's are its templates'."""
+        match factor:
+            case "template" | "condition":
+                return self.templates
+            case "intensity":
+                return self.intensities
+            case "tag":
+                return tuple(self.tags)
+            case "state":
+                return tuple(STATE_GROUPS)
+            case "model":
+                return self.models
+            case "reader":
+                return self.readers
+
+
+def checked(entries: Sequence[ContrastEntry], levels: Levels) -> tuple[Contrast, ...]:
+    """The contrasts of a spec; BadContrast says what is wrong with the first that cannot be told."""
+    if entries and len(levels.questions) < 2:
+        raise BadContrast("contrasts: questions are the sample, and there is one only; ask two at least")
+    found = [_contrast(f"contrasts[{place}]", entry, levels) for place, entry in enumerate(entries)]
+    for (one, first), (other, second) in combinations(enumerate(found), 2):
+        if same(first) == same(second):
+            raise BadContrast(f"contrasts[{one}] and contrasts[{other}] are the same ({first}); keep one")
+    return tuple(found)
+
+
+def same(contrast: Contrast) -> tuple[Any, ...]:
+    """Equal for contrasts that tell the same, but for their sign."""
+    return frozenset((part.factor, frozenset({part.a, part.b})) for part in contrast.parts), contrast.of
+
+
+def _contrast(where: str, entry: ContrastEntry, levels: Levels) -> Contrast:
+    parts = _parts(where, entry)
+    for place, part in parts.items():
+        _check(place, part, levels)
+    _check_together(where, list(parts.values()))
+    return of_entry(entry.model_dump())
+
+
+def _parts(where: str, entry: ContrastEntry) -> dict[str, FactorEntry]:
+    """Where each stands, and what it is."""
+    alone = [name for name in ("factor", "a", "b", "trend") if getattr(entry, name) is not None]
+    if entry.interaction is not None:
+        if alone:
+            raise BadContrast(f"{where} has an interaction and {alone[0]}; put {alone[0]} into one of its two factors")
+        return {f"{where}.interaction[{place}]": part for place, part in enumerate(entry.interaction)}
+    if entry.factor is None:
+        raise BadContrast(f"{where}.factor is missing; give one, with a and b or a trend, or an interaction of two")
+    return {where: FactorEntry(factor=entry.factor, a=entry.a, b=entry.b, trend=entry.trend)}
+
+
+def _check_together(where: str, parts: Sequence[FactorEntry]) -> None:
+    factors = [part.factor for part in parts]
+    if len(set(factors)) < len(factors):
+        raise BadContrast(f"{where}.interaction has {factors[0]} twice; an interaction is of two different factors")
+    if "condition" in factors and {"template", "intensity"} & set(factors):
+        raise BadContrast(f"{where}.interaction has condition, which holds template and intensity already; take these")
+
+
+def _check(where: str, part: FactorEntry, levels: Levels) -> None:
+    given = [name for name in ("a", "b") if getattr(part, name) is not None]
+    if part.trend is not None:
+        _check_trend(where, part.factor, given, levels)
+        return
+    if len(given) < 2:
+        missing = "b" if given == ["a"] else "a"
+        trend = ", or trend: linear" if part.factor in ORDERED and not given else ""
+        raise BadContrast(f"{where}.{missing} is missing; a contrast of {part.factor} is of two levels, a and b{trend}")
+    _check_several(where, part.factor, levels)
+    for name in given:
+        _check_level(f"{where}.{name}", part.factor, getattr(part, name), levels)
+    _check_apart(where, of_entry(part.model_dump()).parts[0], levels)
+
+
+def _check_trend(where: str, factor: FactorName, given: Sequence[str], levels: Levels) -> None:
+    if given:
+        raise BadContrast(f"{where} has a trend and {given[0]}; leave one of the two out")
+    if factor not in ORDERED:
+        raise BadContrast(f"{where}.trend: the levels of {factor} have no order; a trend is over {', '.join(ORDERED)}")
+    _check_several(where, factor, levels)
+
+
+_SETTING = {
+    "template": "templates", "intensity": "intensities", "model": "models", "reader": "readers",
+    "tag": "the questions' tags",
+}  # fmt: skip
+
+
+def _check_several(where: str, factor: FactorName, levels: Levels) -> None:
+    """That there is something to hold against something."""
+    if factor == "condition":
+        if len(levels.templates) * len(levels.intensities) < 2:
+            raise BadContrast(f"{where}: there is one condition only; add another to templates or intensities")
+        return
+    known = levels.named(factor)
+    if factor == "tag" and not known:
+        raise BadContrast(f"{where}: no question here has tags; write {{id: …, text: …, tags: […]}}")
+    if len(known) < 2:
+        raise BadContrast(
+            f"{where}: there is one {factor} only ({said(known[0])}), and nothing to hold it against; add another to "
+            f"{_SETTING[factor]}"
+        )
+
+
+def _check_level(where: str, factor: FactorName, level: Any, levels: Levels) -> None:
+    if factor == "condition":
+        _check_condition(where, level, levels)
+        return
+    if isinstance(level, ConditionLevel):
+        raise BadContrast(f"{where} is a template at an intensity, which is a level of condition and not of {factor}")
+    known = levels.named(factor)
+    level = float(level) if factor == "intensity" and isinstance(level, int | float) else level
+    if level not in known:
+        raise BadContrast(f"{where}: {_shown(level)} is none of {_listed(known)}{_meant(level, known)}")
+    if factor == "tag" and len(levels.tags[str(level)]) < 2:
+        raise BadContrast(
+            f"{where}: one question only has the tag {_shown(level)}, and questions are the sample; give it to two at "
+            "least"
+        )
+    if factor == "state" and not any(in_group(str(level), angle) for angle in levels.angles_deg):
+        raise BadContrast(f"{where}: none of the states is {level}; ask some that are")
+
+
+def _check_condition(where: str, level: Any, levels: Levels) -> None:
+    if not isinstance(level, ConditionLevel):
+        raise BadContrast(f"{where}: {_shown(level)} is no condition; write {{template: …, intensity: …}}")
+    _check_level(f"{where}.template", "template", level.template, levels)
+    _check_level(f"{where}.intensity", "intensity", level.intensity, levels)
+
+
+def _check_apart(where: str, part: Part, levels: Levels) -> None:
+    if part.a == part.b:
+        raise BadContrast(f"{where} holds {said(part.a)} against itself; give two levels")
+    if part.factor == "tag":
+        _check_questions_apart(where, part, levels.tags)
+    if part.factor == "state":
+        shared = [x for x in levels.angles_deg if in_group(str(part.a), x) and in_group(str(part.b), x)]
+        if shared:
+            raise BadContrast(
+                f"{where}: the state at {shared[0]:g}° is both {said(part.a)} and {said(part.b)}; take groups that "
+                "share none"
+            )
+
+
+def _check_questions_apart(where: str, part: Part, tags: Mapping[str, frozenset[str]]) -> None:
+    if shared := tags[said(part.a)] & tags[said(part.b)]:
+        raise BadContrast(
+            f"{where}: the question {min(shared)!r} has both tags, {said(part.a)} and {said(part.b)}; a contrast needs "
+            "two groups of questions that share none"
+        )
+
+
+_SHOWN = 100  # characters of a wrong level, to a person
+_LISTED = 20
+
+
+def _shown(level: Any) -> str:
+    text = said(float(level)) if isinstance(level, int | float) else repr(level)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} …"
+
+
+def _listed(known: Sequence[str | float]) -> str:
+    names = ", ".join(said(level) for level in known[:_LISTED])
+    return f"{names}, …" if len(known) > _LISTED else names
+
+
+def _meant(level: Level, known: Sequence[str | float]) -> str:
+    if not isinstance(level, str):
+        return ""
+    if all(isinstance(one, float) for one in known):
+        meant = hints.number_meant(level)
+        return f"; {level!r} is a text, write {meant}" if meant else ""
+    return did_you_mean(level, [str(one) for one in known])
