@@ -22,7 +22,7 @@ from emoray.run_folder.lease import at_work
 from emoray.run_folder.subset import Belonging, as_asked
 from emoray.run_folder.tabs import NOBODY, lost_by_model
 from emoray.spec.base import SpecError
-from emoray.spec.document import explored
+from emoray.spec.explored import explored
 from emoray.spec.label_maps import chosen_label_map, moved
 from emoray.spec.readers import ReaderEntry, own_map
 from emoray.study.goemotions import LabelMap

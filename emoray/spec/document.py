@@ -7,7 +7,6 @@ names the environment variable that holds one.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import (
@@ -17,7 +16,6 @@ from pydantic import (
 )
 
 from emoray.hints import did_you_mean
-from emoray.spec import yaml_file
 from emoray.spec.accounts import Account, Retry
 from emoray.spec.asked import (
     CanariesSpec,
@@ -29,14 +27,10 @@ from emoray.spec.asked import (
     as_headline,
     as_states,
 )
-from emoray.spec.base import Huge, Intensity, Name, Section, SpecError, Text, Usd, Word, cut, digest, or_one
-from emoray.spec.complaints import validated
-from emoray.spec.contrasts import BadContrast, ContrastEntry, Levels, checked, same
+from emoray.spec.base import Huge, Intensity, Name, Section, Text, Usd, Word, digest, or_one
+from emoray.spec.contrasts import ContrastEntry
 from emoray.spec.models import Embedded, Hosted, Local, ModelEntry, Rehearsed, SamplingSpec, Scripted, Vllm
 from emoray.spec.readers import GoEmotionsReader, JudgeReader, ReaderEntry
-from emoray.spec.study import Study
-from emoray.spec.yaml_file import BadYaml
-from emoray.study.contrasts import Contrast
 from emoray.study.scoring import NeutralRule, RefusalRule
 
 
@@ -145,29 +139,6 @@ class Spec(Section):
             if isinstance(question, dict) and not question.get("tags"):
                 question.pop("tags", None)
         return digest(told)
-
-
-def explored(study: Study, entries: Sequence[str], readers: Sequence[ReaderEntry]) -> tuple[Contrast, ...]:
-    """Contrasts of a run, such as `factor=template,a=words,b=parameters`, or as YAML in braces; SpecError says what is
-    wrong. `readers` are those that have read it.
-    """
-    found: list[Contrast] = []
-    for text in entries:
-        try:
-            found += _explored(study, text, readers)
-        except (BadYaml, SpecError, BadContrast) as wrong:
-            lines = str(wrong).replace("contrasts[0].", "").replace("contrasts[0]", "it").splitlines()
-            raise SpecError("\n".join(f"--contrast {cut(text)}: {line}" for line in lines)) from None
-    return tuple(dict.fromkeys(found))
-
-
-def _explored(study: Study, text: str, readers: Sequence[ReaderEntry]) -> tuple[Contrast, ...]:
-    entry = yaml_file.read(text if text.lstrip().startswith("{") else f"{{{text.replace('=', ': ')}}}")
-    data = study.spec.model_dump(mode="json") | {"contrasts": [entry]}
-    found = checked(validated(data).contrasts, Levels.of(study.experiment, [reader.name for reader in readers]))
-    if {same(one) for one in found} & {same(one) for one in study.contrasts}:
-        raise BadContrast("is said in the spec, and told in the report already; leave it out")
-    return found
 
 
 def json_schema() -> dict[str, Any]:

@@ -11,7 +11,8 @@ import pytest
 from emoray.commands.cli import main
 from emoray.run_folder import manifest
 from emoray.spec.base import SpecError
-from emoray.spec.document import explored, json_schema
+from emoray.spec.document import json_schema
+from emoray.spec.explored import explored
 from emoray.spec.load import parse
 from emoray.study import prompts
 from emoray.study.conditions import Condition

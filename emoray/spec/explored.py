@@ -1,0 +1,37 @@
+"""Contrasts that are asked for after a run, on the command line of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from emoray.spec import yaml_file
+from emoray.spec.base import SpecError, cut
+from emoray.spec.complaints import validated
+from emoray.spec.contrasts import BadContrast, Levels, checked, same
+from emoray.spec.readers import ReaderEntry
+from emoray.spec.study import Study
+from emoray.spec.yaml_file import BadYaml
+from emoray.study.contrasts import Contrast
+
+
+def explored(study: Study, entries: Sequence[str], readers: Sequence[ReaderEntry]) -> tuple[Contrast, ...]:
+    """Contrasts of a run, such as `factor=template,a=words,b=parameters`, or as YAML in braces; SpecError says what is
+    wrong. `readers` are those that have read it.
+    """
+    found: list[Contrast] = []
+    for text in entries:
+        try:
+            found += _explored(study, text, readers)
+        except (BadYaml, SpecError, BadContrast) as wrong:
+            lines = str(wrong).replace("contrasts[0].", "").replace("contrasts[0]", "it").splitlines()
+            raise SpecError("\n".join(f"--contrast {cut(text)}: {line}" for line in lines)) from None
+    return tuple(dict.fromkeys(found))
+
+
+def _explored(study: Study, text: str, readers: Sequence[ReaderEntry]) -> tuple[Contrast, ...]:
+    entry = yaml_file.read(text if text.lstrip().startswith("{") else f"{{{text.replace('=', ': ')}}}")
+    data = study.spec.model_dump(mode="json") | {"contrasts": [entry]}
+    found = checked(validated(data).contrasts, Levels.of(study.experiment, [reader.name for reader in readers]))
+    if {same(one) for one in found} & {same(one) for one in study.contrasts}:
+        raise BadContrast("is said in the spec, and told in the report already; leave it out")
+    return found
