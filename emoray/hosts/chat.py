@@ -72,6 +72,8 @@ def outcome_of(body: bytes, price: Price | None, *, tags: Tags = KNOWN, key: str
 
     `tags` mark reasoning in the text; `key` is in no text of ours, and in no answer where it is a secret.
     """
+    if not body.strip():
+        return Failure(FailureKind.MALFORMED, "the reply is empty")
     try:
         said = _parsed(body)
     except ValueError:

@@ -53,6 +53,7 @@ _MOST_STEPS = 5
 _AWAY = "emoray.location"
 _RECEIVED = "emoray.received"
 _NO_LOGIN = "407"
+_WHOLE = 200
 _NO_ROOM = frozenset({errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE})
 _Client = TypeVar("_Client")
 _UNASKED = {"stream": False}  # some gateways stream unless they are told not to
@@ -173,6 +174,8 @@ class HostedApi:
         if isinstance(outcome, Failure) and is_stream(body):
             said = "a stream of events came, which was not asked for (stream: false was sent)"
             return replace(outcome, detail=f"{said}: {shown(body, self._secret)}")
+        if isinstance(outcome, Failure) and outcome.kind is FailureKind.MALFORMED and status != _WHOLE:
+            return replace(outcome, detail=f"{status}: {outcome.detail}")  # accepted, and not answered yet
         return outcome
 
     async def _sent(self, body: dict[str, Any], key: str) -> Received:

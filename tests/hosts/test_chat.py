@@ -332,8 +332,11 @@ def test_a_gateway_that_hands_on_the_vendors_word_for_the_same_keeps_its_own() -
     assert answer(body(choice={"native_finish_reason": "end_turn"})).finish_reason_raw == "stop"
 
 
-def test_a_tool_that_was_called_is_no_text() -> None:
-    assert failure(body(None, "tool_calls")).kind is FailureKind.EMPTY
+@pytest.mark.parametrize("word", ["tool_calls", "function_call", "UNEXPECTED_TOOL_CALL"])
+def test_a_tool_that_was_called_is_no_text(word: str) -> None:
+    called = failure(body(None, word))
+    assert called.kind is FailureKind.EMPTY
+    assert called.detail.endswith("the model called a tool instead, and it was given none")
     assert answer(body("Yes.", "tool_calls")).text == "Yes."
 
 

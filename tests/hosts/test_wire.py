@@ -117,6 +117,21 @@ def test_a_body_that_is_broken_leaves_its_bytes_to_nobody(reply: bytes) -> None:
     assert left == []
 
 
+@pytest.mark.parametrize(
+    ("reply", "detail"),
+    [
+        (responses(b"200 OK", b""), "the reply is empty"),
+        (responses(b"200 OK", b" \n\n"), "the reply is empty"),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", "204: the reply is empty"),
+        (responses(b"202 Accepted\r\nNVCF-STATUS: pending-evaluation", b""), "202: the reply is empty"),  # NVIDIA's
+    ],
+)
+def test_a_success_without_a_word_says_so(reply: bytes, detail: str) -> None:
+    found, requests = outcome(lambda _: reply)
+    assert isinstance(found, Failure)
+    assert (found.kind, found.detail, requests) == ("malformed", detail, PATIENCE.refused_attempts)
+
+
 @pytest.mark.parametrize("name", ["brotli that is none", "no HTTP", "more than its length", "no UTF-8"])
 def test_a_lane_that_can_read_nothing_ends_after_the_first_asks(name: str) -> None:
     with writing(lambda _: UNREADABLE[name]) as (url, requests):
