@@ -33,7 +33,7 @@ from emoray.hosts import Ask, HostDown, Reply, access
 from emoray.hosts.access import Proxy, proxy_of
 from emoray.hosts.asking import Asking, Guess, Tried, spare_the_collector
 from emoray.hosts.belief import ALIKE
-from emoray.hosts.bodies import Garbled, in_utf8, unpacked
+from emoray.hosts.bodies import LONGEST, Garbled, in_utf8, unpacked
 from emoray.hosts.chat import KEY_HEADER, is_rehearsal, outcome_of, refusal_of, request_body, shown
 from emoray.hosts.permits import Permits
 from emoray.hosts.reasoning import tags_of
@@ -47,6 +47,7 @@ from emoray.study.outcomes import Failure, FailureKind, Outcome
 _NO_KEY = "no-key"  # the SDK wants one even for a server that does not
 _SET_BY_AIOHTTP = frozenset({"content-length", "host", "accept-encoding"})
 _ENCODINGS = {"Accept-Encoding": "gzip, deflate"}  # what `bodies` reads
+_LONGEST_BODY = LONGEST
 _LONGEST_HEADER = 1 << 16  # bytes: gateways sign, trace and set cookies
 _STAYS = frozenset({307, 308})  # these say that the same request belongs elsewhere; others make it another one
 _MOST_STEPS = 5
@@ -279,7 +280,7 @@ async def _whole(response: aiohttp.ClientResponse) -> bytes:
     protocol = None if connection is None else connection.protocol  # falsy while nothing of it is unread
     closed = None if protocol is None or content.is_eof() else protocol.closed
     if protocol is None or closed is None:
-        return await response.read()
+        return await _read(response)
 
     def tell(_: object) -> None:
         wrong = protocol.exception()
@@ -292,9 +293,25 @@ async def _whole(response: aiohttp.ClientResponse) -> bytes:
     closed.add_done_callback(_heed)
     closed.add_done_callback(tell)
     try:
-        return await response.read()
+        return await _read(response)
     finally:
         closed.remove_done_callback(tell)  # the connection has other answers before it
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    """Raises Garbled for a body without end, before it takes the memory of all that is in flight."""
+    parts: list[bytes] = []
+    left = _LONGEST_BODY
+    try:
+        while part := await response.content.readany():
+            parts.append(part)
+            left -= len(part)
+            if left < 0:
+                raise Garbled(f"it is longer than {_LONGEST_BODY >> 20} MiB")
+    except BaseException:
+        response.close()
+        raise
+    return b"".join(parts)
 
 
 def _heed(closed: asyncio.Future[None]) -> None:

@@ -10,6 +10,7 @@ import struct
 import threading
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import aiohttp
@@ -104,6 +105,25 @@ def test_what_breaks_the_rules_in_a_later_packet_is_malformed_at_once(
         found = told(url, retry=PATIENCE.model_copy(update={"timeout_s": 3600.0}))[0]
     assert kinds([found]) == {"malformed": 1}
     assert found.attempts == PATIENCE.refused_attempts
+    assert left == []
+
+
+def test_a_body_without_end_is_malformed_before_it_fills_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def serve(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            while not connection.recv(1 << 16).endswith(b"}"):
+                pass
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{")
+            while True:
+                connection.sendall(b" " * 65_536)
+
+    monkeypatch.setattr(hosted_api, "_LONGEST_BODY", 1 << 20)
+    with listening(serve) as url, uncollected(OURS) as left:
+        found = told(url)[0]
+    assert kinds([found]) == {"malformed": 1}
+    assert found.attempts == PATIENCE.refused_attempts
+    assert isinstance(found.outcome, Failure)
+    assert found.outcome.detail == "the response cannot be read: it is longer than 1 MiB"
     assert left == []
 
 
