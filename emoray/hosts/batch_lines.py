@@ -56,6 +56,11 @@ class Results:
         """Of how many lines something is known; one that comes twice counts once."""
         return len(self.by_key) + self.aside
 
+    @property
+    def answered(self) -> int:
+        """Of how many the model may have said something."""
+        return sum(result.billable for result in self.by_key.values()) + self.aside
+
     def add(self, key: str, result: Result) -> None:
         """An answer stands, whatever else comes for its cell; of failures the first."""
         before = self.by_key.get(key)

@@ -640,7 +640,9 @@ def _lacks(told: Told, batch: NotedBatch, results: Results) -> str | None:
 
 def _has_more(told: Told, results: Results) -> bool:
     """Whether more lines may have been answered than its files hold; where it does not count them, what it is tells."""
-    return results.found < _done(told) if _done(told) else told.stage is Stage.COMPLETED
+    if not _done(told):
+        return told.stage is Stage.COMPLETED
+    return results.found < _done(told) and results.answered < (told.completed or 0)
 
 
 def _done(told: Told) -> int:

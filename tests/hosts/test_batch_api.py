@@ -508,6 +508,7 @@ def test_a_file_that_is_short_is_known_so_though_lines_of_it_come_twice(start: S
         ("completed", {"total": 8, "completed": 3, "failed": 0}, False),
         ("completed", {"total": 8, "completed": 8, "failed": 0}, True),
         ("cancelled", {"total": 8, "completed": 6, "failed": 0}, True),
+        ("cancelled", {"total": 8, "completed": 3, "failed": 5}, False),  # llm-d counts what it threw away as failed
         ("completed", None, True),
     ],
 )
