@@ -49,6 +49,7 @@ _SET_BY_AIOHTTP = frozenset({"content-length", "host", "accept-encoding"})
 _ENCODINGS = {"Accept-Encoding": "gzip, deflate"}  # what `bodies` reads
 _LONGEST_BODY = LONGEST
 _LONGEST_HEADER = 1 << 16  # bytes: gateways sign, trace and set cookies
+_IDLE_S = 4.0  # uvicorn and Node close what is idle for five: what is sent meanwhile is lost, and may be billed
 _STAYS = frozenset({307, 308})  # these say that the same request belongs elsewhere; others make it another one
 _MOST_STEPS = 5
 _AWAY = "emoray.location"
@@ -264,7 +265,7 @@ class Wire(httpx2.AsyncBaseTransport):
     def _opened(self) -> aiohttp.ClientSession:
         connections, proxy = self._connections + 8, self._proxy
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=connections, keepalive_timeout=30.0, ssl=_certificates()),
+            connector=aiohttp.TCPConnector(limit=connections, keepalive_timeout=_IDLE_S, ssl=_certificates()),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             max_line_size=_LONGEST_HEADER,
@@ -302,15 +303,11 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
     """Raises Garbled for a body without end, before it takes the memory of all that is in flight."""
     parts: list[bytes] = []
     left = _LONGEST_BODY
-    try:
-        while part := await response.content.readany():
-            parts.append(part)
-            left -= len(part)
-            if left < 0:
-                raise Garbled(f"it is longer than {_LONGEST_BODY >> 20} MiB")
-    except BaseException:
-        response.close()
-        raise
+    while part := await response.content.readany():
+        parts.append(part)
+        left -= len(part)
+        if left < 0:
+            raise Garbled(f"it is longer than {_LONGEST_BODY >> 20} MiB")
     return b"".join(parts)
 
 

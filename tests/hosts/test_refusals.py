@@ -209,9 +209,10 @@ OTHERS: list[tuple[int, Any, str]] = [
     (400, openai_error("litellm.ContextWindowExceededError: litellm.BadRequestError: no", type=None, code="400"),
         "context_length"),
     (400, openai_error("of litellm.BudgetExceededError and its kin", code="invalid_value"), "bad_request"),
-    (400, {"error": {"code": 400, "message": "no", "type": "exceed_context_size_error"}}, "context_length"),  # llama.cpp
+    # llama.cpp's, and vLLM's
+    (400, {"error": {"code": 400, "message": "no", "type": "exceed_context_size_error"}}, "context_length"),
     (400, {"object": "error", "message": "This model's maximum context length is 2048 tokens.", "code": 400,
-        "type": "BadRequestError"}, "context_length"),  # vLLM
+        "type": "BadRequestError"}, "context_length"),
     (400, {"type": "error", "error": {"type": "invalid_request_error", "message": "prompt is too long: 9 > 8"}},
         "context_length"),
     (400, openai_error("The maximum context length of a tool is 9", code="invalid_value"), "bad_request"),
