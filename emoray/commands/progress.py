@@ -60,7 +60,7 @@ class Progress:
             return
         self._last = now
         width = max((len(name) for name in standings), default=0)
-        self._draw([self.line(name, standing, now, width) for name, standing in standings.items()])
+        self._draw([self.line(name, one, now, width, over=last) for name, one in standings.items()])
 
     def _tell(self, waits: str) -> None:
         """Once: whoever reads it later reads all of it."""
@@ -90,8 +90,10 @@ class Progress:
         self._stream.write(f"{sentence}\n")
         self._stream.flush()
 
-    def line(self, name: str, standing: Standing, now: float, width: int = 0) -> str:
-        """`llama-8b  settled 84,210 of 120,000  failed 31  412/min  1 h 27 min left`"""
+    def line(self, name: str, standing: Standing, now: float, width: int = 0, *, over: bool = False) -> str:
+        """`llama-8b  settled 84,210 of 120,000  failed 31  412/min  1 h 27 min left`; nothing is left to wait for once
+        it is `over`.
+        """
         per_minute = 60.0 * (standing.settled - standing.before) / max(now - self._began, 1e-9)
         words = [
             f"{name:<{width}}",
@@ -100,7 +102,7 @@ class Progress:
         ]
         if per_minute >= 1:
             words.append(f"{per_minute:,.0f}/min")
-            if standing.settled < standing.total:
+            if standing.settled < standing.total and not over:
                 words.append(f"{duration(60.0 * (standing.total - standing.settled) / per_minute)} left")
         return "  ".join([*words, standing.note] if standing.note else words)
 

@@ -47,10 +47,19 @@ class Results:
     """What the files of a batch say, by key."""
 
     by_key: dict[str, Result] = field(default_factory=dict)
-    lines: int = 0  # that were not empty
     aside: int = 0  # that are nobody's: what they say is no cell of this batch, or cannot be told
     sample: str = ""  # the first of these, cut
     has_output: bool = False  # whether the file of answers was there at all
+
+    @property
+    def found(self) -> int:
+        """Of how many lines something is known; one that comes twice counts once."""
+        return len(self.by_key) + self.aside
+
+    @property
+    def answered(self) -> int:
+        """Of how many the model may have said something."""
+        return sum(result.billable for result in self.by_key.values()) + self.aside
 
     def add(self, key: str, result: Result) -> None:
         """An answer stands, whatever else comes for its cell; of failures the first."""
@@ -81,7 +90,6 @@ def read(results: Results, content: bytes, keys: Collection[str], parse: Parse, 
     with suppress(Garbled):
         content = in_utf8(content)
     for piece in _listed(content) or _lines(content):
-        results.lines += 1
         key = _key_of(piece, keys, alike)
         if key is None:
             results.set_aside(piece.text, secret)

@@ -594,7 +594,7 @@ class Round:
         if results.aside:
             what = f"{results.aside} lines of the batch's results do not say whose they are; this one may be among them"
             return Result(Failure(FailureKind.MALFORMED, what), billable=True)
-        return Result(self._failure(told), billable=bool(told.completed) and results.has_output)
+        return Result(self._failure(told), billable=results.has_output and _has_more(told, results))
 
     def _failure(self, told: Told) -> Failure:
         """Why a batch brought nothing for a line."""
@@ -630,10 +630,21 @@ def _refused_for_room(told: Told) -> bool:
 
 def _lacks(told: Told, batch: NotedBatch, results: Results) -> str | None:
     """What of its results should be there, and is not: _OUTPUT, all the answers, or _REST, some lines."""
-    if len(batch.keys) <= len(results.by_key) + results.aside:
+    if len(batch.keys) <= results.found:
         return None
     uncounted = told.stage is Stage.COMPLETED and not told.completed and not told.failed  # counts may come late, too
     unsaid = uncounted or (told.output is not None and told.completed is None)
     if (told.completed or unsaid) and not results.has_output:
         return _OUTPUT
-    return _REST if results.lines < (told.completed or 0) + (told.failed or 0) else None
+    return _REST if results.found < _done(told) else None
+
+
+def _has_more(told: Told, results: Results) -> bool:
+    """Whether more lines may have been answered than its files hold; where it does not count them, what it is tells."""
+    if not _done(told):
+        return told.stage is Stage.COMPLETED
+    return results.found < _done(told) and results.answered < (told.completed or 0)
+
+
+def _done(told: Told) -> int:
+    return (told.completed or 0) + (told.failed or 0)

@@ -8,7 +8,7 @@ import re
 import zlib
 from contextlib import suppress
 
-_LONGEST = 64 << 20  # bytes of a body that is unpacked: no answer is as long
+LONGEST = 64 << 20  # bytes of a body: no answer is as long
 _CHARSET = re.compile(r"""charset\s*=\s*["']?([^"';,\s]+)""", re.IGNORECASE)
 _MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)  # UTF-32's other one begins like UTF-16's
 _MEANT = {  # by a name that is often given to what has a few more letters
@@ -46,9 +46,9 @@ def _inflated(body: bytes, window: int, encoding: str) -> bytes:
     try:
         while body:  # gzip may have several members
             stream = zlib.decompressobj(window)
-            whole += stream.decompress(body, _LONGEST - len(whole))
-            if stream.unconsumed_tail or len(whole) >= _LONGEST:
-                raise Garbled(f"{said}, and unpacked it is longer than {_LONGEST >> 20} MiB")
+            whole += stream.decompress(body, LONGEST - len(whole))
+            if stream.unconsumed_tail or len(whole) >= LONGEST:
+                raise Garbled(f"{said}, and unpacked it is longer than {LONGEST >> 20} MiB")
             if not stream.eof:
                 raise Garbled(f"{said}, and it is cut")
             body = stream.unused_data.lstrip(b"\0")

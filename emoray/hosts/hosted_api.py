@@ -30,7 +30,7 @@ from aiohttp.http_exceptions import ContentLengthError, HttpProcessingError, Tra
 from emoray.hosts import access
 from emoray.hosts.access import Proxy, proxy_of
 from emoray.hosts.belief import ALIKE
-from emoray.hosts.bodies import Garbled, in_utf8, unpacked
+from emoray.hosts.bodies import LONGEST, Garbled, in_utf8, unpacked
 from emoray.hosts.openai_protocol import KEY_HEADER, is_rehearsal, outcome_of, refusal_of, request_body, shown
 from emoray.hosts.permits import Permits
 from emoray.hosts.protocol import Ask, HostDown, Reply
@@ -49,12 +49,15 @@ from emoray.study.outcomes import Failure, FailureKind, Outcome
 _NO_KEY = "no-key"  # the SDK wants one even for a server that does not
 _SET_BY_AIOHTTP = frozenset({"content-length", "host", "accept-encoding"})
 _ENCODINGS = {"Accept-Encoding": "gzip, deflate"}  # what `bodies` reads
+_LONGEST_BODY = LONGEST
 _LONGEST_HEADER = 1 << 16  # bytes: gateways sign, trace and set cookies
+_IDLE_S = 4.0  # uvicorn and Node close what is idle for five: what is sent meanwhile is lost, and may be billed
 _STAYS = frozenset({307, 308})  # these say that the same request belongs elsewhere; others make it another one
 _MOST_STEPS = 5
 _AWAY = "emoray.location"
 _RECEIVED = "emoray.received"
 _NO_LOGIN = "407"
+_WHOLE = 200
 _NO_ROOM = frozenset({errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE})
 _Client = TypeVar("_Client")
 _UNASKED = {"stream": False}  # some gateways stream unless they are told not to
@@ -175,6 +178,8 @@ class HostedApi:
         if isinstance(outcome, Failure) and is_stream(body):
             said = "a stream of events came, which was not asked for (stream: false was sent)"
             return replace(outcome, detail=f"{said}: {shown(body, self._secret)}")
+        if isinstance(outcome, Failure) and outcome.kind is FailureKind.MALFORMED and status != _WHOLE:
+            return replace(outcome, detail=f"{status}: {outcome.detail}")  # accepted, and not answered yet
         return outcome
 
     async def _sent(self, body: dict[str, Any], key: str) -> Received:
@@ -262,7 +267,7 @@ class Wire(httpx2.AsyncBaseTransport):
     def _opened(self) -> aiohttp.ClientSession:
         connections, proxy = self._connections + 8, self._proxy
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=connections, keepalive_timeout=30.0, ssl=_certificates()),
+            connector=aiohttp.TCPConnector(limit=connections, keepalive_timeout=_IDLE_S, ssl=_certificates()),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             max_line_size=_LONGEST_HEADER,
@@ -278,7 +283,7 @@ async def _whole(response: aiohttp.ClientResponse) -> bytes:
     protocol = None if connection is None else connection.protocol  # falsy while nothing of it is unread
     closed = None if protocol is None or content.is_eof() else protocol.closed
     if protocol is None or closed is None:
-        return await response.read()
+        return await _read(response)
 
     def tell(_: object) -> None:
         wrong = protocol.exception()
@@ -291,9 +296,21 @@ async def _whole(response: aiohttp.ClientResponse) -> bytes:
     closed.add_done_callback(_heed)
     closed.add_done_callback(tell)
     try:
-        return await response.read()
+        return await _read(response)
     finally:
         closed.remove_done_callback(tell)  # the connection has other answers before it
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    """Raises Garbled for a body without end, before it takes the memory of all that is in flight."""
+    parts: list[bytes] = []
+    left = _LONGEST_BODY
+    while part := await response.content.readany():
+        parts.append(part)
+        left -= len(part)
+        if left < 0:
+            raise Garbled(f"it is longer than {_LONGEST_BODY >> 20} MiB")
+    return b"".join(parts)
 
 
 def _heed(closed: asyncio.Future[None]) -> None:

@@ -73,6 +73,8 @@ def outcome_of(body: bytes, price: Price | None, *, tags: Tags = KNOWN, key: str
 
     `tags` mark reasoning in the text; `key` is in no text of ours, and in no answer where it is a secret.
     """
+    if not body.strip():
+        return Failure(FailureKind.MALFORMED, "the reply is empty")
     try:
         said = _parsed(body)
     except ValueError:
@@ -116,6 +118,8 @@ def parsed_outcome(said: Any, price: Price | None, *, tags: Tags = KNOWN, key: s
         return replace(failure, cost_usd=cost, finish_reason_raw=word)
     text, thought = _said(message or {}, tags)
     if is_blank(text):
+        if _is_filtered(choice):
+            return Failure(FailureKind.CONTENT_FILTERED, "the provider's filter took the answer", cost, word)
         told = no_answer(thought, cut=ending is Ending.LENGTH, word=word, cost_usd=cost)
         return _no_text((message or {}).get("content"), key, cost, word) or told
     if 0 in tokens:
@@ -146,6 +150,12 @@ def _broken_off(choice: dict[str, Any], word: str | None, ending: Ending, key: s
     if ending is Ending.FAILED:
         return Failure(FailureKind.OVERLOADED, f"the provider broke off the answer (finish_reason {shown(word, key)})")
     return None
+
+
+def _is_filtered(choice: dict[str, Any]) -> bool:
+    """Whether Azure says so beside a word that does not."""
+    found = _dict_in(choice, "content_filter_results", "content_filter_result")
+    return any(isinstance(one, dict) and one.get("filtered") is True for one in found.values())
 
 
 def _no_text(content: Any, key: str, cost: float | None, word: str | None) -> Failure | None:

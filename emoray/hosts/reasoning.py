@@ -25,6 +25,7 @@ from itertools import islice
 from typing import Any
 
 from emoray.spec.models import Local, Vllm
+from emoray.study.endings import Ending, ending_of
 from emoray.study.outcomes import Failure, FailureKind
 
 _NAMES = (
@@ -315,6 +316,8 @@ def no_answer(thought: str | None, *, cut: bool, word: str | None, cost_usd: flo
     told = f" (finish_reason {word})" if word else ""
     if cut:
         detail = f"the reply has no text{told}; all of max_tokens went into reasoning: raise it"
+    elif ending_of(word) is Ending.TOOL:
+        detail = f"the reply has no text{told}: the model called a tool instead, and it was given none"
     elif thought:
         detail = f"the reply has no text{told}: the reasoning never came to an answer"
     else:

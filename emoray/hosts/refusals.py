@@ -69,7 +69,7 @@ _IN_CODES = (  # parts of codes, without case and punctuation
     ),
     (
         FailureKind.CONTEXT_LENGTH,
-        r"contextlength|contextwindow|stringabovemaxlength|prompttoolong|inputtoolong|tokenstoolong|characterstoolong",
+        r"contextlength|contextwindow|contextsize|stringabovemaxlength|prompttoolong|inputtoolong|tokenstoolong|characterstoolong",
     ),
 )
 _OUT_OF_ORDER = (  # with a 5xx a part of the provider: `moderation_timeout`
@@ -100,6 +100,8 @@ _FLAGGED = frozenset(
 """Fields that stand only where an ask was flagged (OpenRouter, Azure, Gemini, Databricks)."""
 _TOO_LONG_PARAMS = frozenset({"input_tokens", "input_text"})  # how vLLM says it
 _A_DAYS = re.compile(r"1/(?:d|mo|w)(?:/|$)")  # Google's unit of a quota
+_NAMED = re.compile(r"\blitellm\.(\w{1,60}): ")
+"""The exceptions that LiteLLM's proxy writes before a message; its code then is no more than the status."""
 _STATUS_WORDS = (  # of a status in words, where a reply has none in numbers
     (429, r"ratelimit|toomanyrequests|throttl|resourceexhausted"),
     (408, r"timeout|timedout|deadlineexceeded"),
@@ -132,6 +134,8 @@ _ONLY_SAID = (  # read only where no code says anything
     (FailureKind.QUOTA_EXHAUSTED, "token quota is exceeded"),
     (FailureKind.QUOTA_EXHAUSTED, "api calls / month"),  # Cohere's trial key
     (FailureKind.QUOTA_EXHAUSTED, "too many tokens per day"),  # Bedrock
+    (FailureKind.CONTEXT_LENGTH, "maximum context length"),  # DeepSeek, Mistral, SGLang, older vLLM
+    (FailureKind.CONTEXT_LENGTH, "prompt is too long:"),  # Anthropic
 )
 _OF_A_MINUTE = "error-code#token-limit"
 """What Alibaba links to beside insufficient_quota, which is its code for the tokens of a minute, too."""
@@ -417,6 +421,7 @@ def _by_code(error: dict[str, Any], status: int) -> FailureKind | None:
     """Where a server is in trouble by its status, a code may name the part of it that is."""
     told = list(_told(error))
     codes = [_plain(value) for name, value in told if name in _CODED and len(value.split()) <= _MOST_WORDS]
+    codes += map(_plain, _NAMED.findall(message_in(error)))
     if status >= _IN_TROUBLE:
         codes = [code for code in codes if not _A_PARTS_TROUBLE.search(code)]
     if any(name in _FLAGGED for name, _ in told):

@@ -48,6 +48,12 @@ def test_when_all_is_settled_no_time_is_left_to_tell() -> None:
     assert "left" not in Progress(io.StringIO(), clock=0.0).line("m", standing(settled=100), 60.0)
 
 
+def test_the_last_lines_promise_no_time_after_which_more_would_be_there() -> None:
+    said = io.StringIO()
+    Progress(said, clock=0.0).show({"m": standing(settled=60, failed=40)}, now=60.0, last=True)
+    assert said.getvalue() == "m  settled 60 of 100  failed 40  60/min\n"
+
+
 def test_into_a_file_goes_a_line_per_lane_every_30_seconds_and_a_last_one() -> None:
     file = io.StringIO()
     progress = Progress(file, clock=0.0)

@@ -494,6 +494,48 @@ def test_a_file_that_is_still_being_written_is_looked_at_again(start: Start) -> 
     assert once_each(provider)
 
 
+def test_a_file_that_is_short_is_known_so_though_lines_of_it_come_twice(start: Start) -> None:
+    looks: list[bytes] = []
+
+    def growing(whole: bytes) -> bytes:
+        looks.append(whole)
+        return whole if len(looks) > 1 else b"\n".join(whole.split(b"\n")[:4] * 2)
+
+    with Provider(batches(spoils=growing)) as provider:
+        assert kinds(list(start(provider).generate(asks(8)))) == {"answer": 8}
+    assert once_each(provider)
+
+
+@pytest.mark.parametrize(
+    ("status", "counts", "billed"),
+    [
+        ("cancelled", {"total": 8, "completed": 3, "failed": 0}, False),
+        ("expired", {"total": 8, "completed": 3, "failed": 0}, False),
+        ("expired", None, False),
+        ("completed", {"total": 8, "completed": 3, "failed": 0}, False),
+        ("completed", {"total": 8, "completed": 8, "failed": 0}, True),
+        ("cancelled", {"total": 8, "completed": 6, "failed": 0}, True),
+        ("cancelled", {"total": 8, "completed": 3, "failed": 5}, False),  # llm-d counts what it threw away as failed
+        ("completed", None, True),
+    ],
+)
+def test_of_a_batch_that_ended_early_is_booked_what_was_perhaps_answered(
+    start: Start, status: str, counts: dict[str, int] | None, billed: bool
+) -> None:
+    """Three answers of eight are in its file; what the counts say beside them tells whether there were more."""
+
+    def early(batch: dict[str, Any]) -> dict[str, Any]:
+        return batch | {"status": status, "request_counts": counts} if batch["status"] == "completed" else batch
+
+    manners = batches(says=early, spoils=lambda whole: b"\n".join(whole.split(b"\n")[:3]))
+    with Provider(manners) as provider:
+        replies = list(start(provider).generate(asks(8)))
+    missing = [reply.outcome for reply in replies if isinstance(reply.outcome, Failure)]
+    assert len(missing) == 5
+    assert {bool(failure.cost_usd) for failure in missing} == {billed}
+    assert once_each(provider)
+
+
 def test_a_file_that_stays_short_is_read_as_far_as_it_goes(start: Start) -> None:
     with Provider(batches(spoils=lambda whole: whole[: len(whole) // 2])) as provider:
         replies = list(start(provider).generate(asks(8)))

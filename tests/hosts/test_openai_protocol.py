@@ -287,6 +287,15 @@ def test_a_choice_of_which_nothing_but_its_reason_comes_was_filtered() -> None:
     assert (found.kind, found.finish_reason_raw) == (FailureKind.CONTENT_FILTERED, choice["finish_reason"])
 
 
+@pytest.mark.parametrize("content", [None, "", " "])
+def test_an_answer_that_a_filter_took_was_filtered_also_where_the_reason_says_stop(content: Any) -> None:
+    results = {"hate": {"filtered": False, "severity": "safe"}, "violence": {"filtered": True, "severity": "medium"}}
+    assert failure(body(content, choice={"content_filter_results": results})).kind is FailureKind.CONTENT_FILTERED
+    safe = {name: one | {"filtered": False} for name, one in results.items()}
+    assert failure(body(content, choice={"content_filter_results": safe})).kind is FailureKind.EMPTY
+    assert answer(body("Yes.", choice={"content_filter_results": safe})).text == "Yes."
+
+
 def test_a_guardrails_own_words_in_place_of_an_answer_are_none() -> None:
     """Bedrock puts them there, and says so in a field."""
     guarded = "amazon-bedrock-guardrailAction"
@@ -332,8 +341,11 @@ def test_a_gateway_that_hands_on_the_vendors_word_for_the_same_keeps_its_own() -
     assert answer(body(choice={"native_finish_reason": "end_turn"})).finish_reason_raw == "stop"
 
 
-def test_a_tool_that_was_called_is_no_text() -> None:
-    assert failure(body(None, "tool_calls")).kind is FailureKind.EMPTY
+@pytest.mark.parametrize("word", ["tool_calls", "function_call", "UNEXPECTED_TOOL_CALL"])
+def test_a_tool_that_was_called_is_no_text(word: str) -> None:
+    called = failure(body(None, word))
+    assert called.kind is FailureKind.EMPTY
+    assert called.detail.endswith("the model called a tool instead, and it was given none")
     assert answer(body("Yes.", "tool_calls")).text == "Yes."
 
 

@@ -108,6 +108,7 @@ FLAGGED: list[tuple[int, Any]] = [
             "litellm.ContentPolicyViolationError: … Azure OpenAI's content management policy", type="None", code="400"
         ),
     ),
+    (400, openai_error("litellm.ContentPolicyViolationError: litellm.BadRequestError: no", type=None, code="400")),
     (400, openai_error("Output blocked by content filtering policy", type="ValidationException")),  # Bedrock
     (500, openai_error(type="ContentFilterException")),
     (500, openai_error(type="GuardrailRaisedException")),
@@ -143,6 +144,7 @@ SPENT: list[tuple[int, Any]] = [
         {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "27s"}]}}),
     (429, {"error": {"code": 429, "message": "no", "details": [{"metadata": {"quota_unit": "1/d/{project}"}}]}}),
     (400, openai_error("Budget has been exceeded!", type="budget_exceeded", code="400")),  # LiteLLM
+    (429, openai_error("litellm.BudgetExceededError: no", type=None, code="429")),
     (403, openai_error("no", type="v_api_error", code="insufficient_user_quota")),  # One API and its kin
     (403, openai_error("no", type="new_api_error", code="pre_consume_token_quota_failed")),
     (403, {"error": {"message": "Key limit exceeded (monthly limit). Manage it using https://…", "code": 403}}),
@@ -204,6 +206,16 @@ OTHERS: list[tuple[int, Any, str]] = [
     (400, {"error": {"message": ["a"], "code": ["b"], "param": {"c": 1}, "type": 3}}, "bad_request"),
     (400, openai_error(code="load_balancer_error"), "bad_request"),
     (400, {"error": {"code": "1261", "message": "too long"}}, "context_length"),
+    (400, openai_error("litellm.ContextWindowExceededError: litellm.BadRequestError: no", type=None, code="400"),
+        "context_length"),
+    (400, openai_error("of litellm.BudgetExceededError and its kin", code="invalid_value"), "bad_request"),
+    # llama.cpp's, and vLLM's
+    (400, {"error": {"code": 400, "message": "no", "type": "exceed_context_size_error"}}, "context_length"),
+    (400, {"object": "error", "message": "This model's maximum context length is 2048 tokens.", "code": 400,
+        "type": "BadRequestError"}, "context_length"),
+    (400, {"type": "error", "error": {"type": "invalid_request_error", "message": "prompt is too long: 9 > 8"}},
+        "context_length"),
+    (400, openai_error("The maximum context length of a tool is 9", code="invalid_value"), "bad_request"),
     (422, {"detail": [{"loc": ["body", "seed"], "msg": "not permitted"}]}, "bad_request"),
     # a part of the provider is in trouble, and the code says which
     (503, openai_error(code="billing_service_unavailable"), "overloaded"),

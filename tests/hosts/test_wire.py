@@ -10,6 +10,7 @@ import struct
 import threading
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import aiohttp
@@ -108,6 +109,25 @@ def test_what_breaks_the_rules_in_a_later_packet_is_malformed_at_once(
     assert left == []
 
 
+def test_a_body_without_end_is_malformed_before_it_fills_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def serve(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            while not connection.recv(1 << 16).endswith(b"}"):
+                pass
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{")
+            while True:
+                connection.sendall(b" " * 65_536)
+
+    monkeypatch.setattr(hosted_api, "_LONGEST_BODY", 1 << 20)
+    with listening(serve) as url, uncollected(OURS) as left:
+        found = told(url)[0]
+    assert kinds([found]) == {"malformed": 1}
+    assert found.attempts == PATIENCE.refused_attempts
+    assert isinstance(found.outcome, Failure)
+    assert found.outcome.detail == "the response cannot be read: it is longer than 1 MiB"
+    assert left == []
+
+
 CUT = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + GOOD
 
 
@@ -116,6 +136,21 @@ def test_a_body_that_is_broken_leaves_its_bytes_to_nobody(reply: bytes) -> None:
     with writing(lambda _: reply) as (url, _), uncollected(OURS) as left:
         assert kinds(told(url, 3)).total() == 3
     assert left == []
+
+
+@pytest.mark.parametrize(
+    ("reply", "detail"),
+    [
+        (responses(b"200 OK", b""), "the reply is empty"),
+        (responses(b"200 OK", b" \n\n"), "the reply is empty"),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", "204: the reply is empty"),
+        (responses(b"202 Accepted\r\nNVCF-STATUS: pending-evaluation", b""), "202: the reply is empty"),  # NVIDIA's
+    ],
+)
+def test_a_success_without_a_word_says_so(reply: bytes, detail: str) -> None:
+    found, requests = outcome(lambda _: reply)
+    assert isinstance(found, Failure)
+    assert (found.kind, found.detail, requests) == ("malformed", detail, PATIENCE.refused_attempts)
 
 
 @pytest.mark.parametrize("name", ["brotli that is none", "no HTTP", "more than its length", "no UTF-8"])
