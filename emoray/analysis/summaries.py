@@ -24,11 +24,12 @@ from emoray.analysis.calibration import OnHumanText
 from emoray.analysis.intervals import (
     ASKED_AGAIN,
     Interval,
-    asked_again,
     bounded,
     pooled_variance,
     question_means,
+    questions_asked_again,
     ratio_bounds,
+    together,
 )
 from emoray.analysis.shuffled import Shuffled, shuffled_control
 from emoray.analysis.tally import Level, Tally
@@ -106,7 +107,10 @@ class Group:
 
     @property
     def relative(self) -> float:
-        """The mean cosine as a share of the ceiling; NaN where the map lets nothing above 0 be reached."""
+        """The mean cosine as a share of the ceiling; NaN where the map lets nothing above 0 be reached.
+
+        Not above 1 where the score is the top label's, but for what rounding adds.
+        """
         return self._of_ceiling(self.cosine.estimate)
 
     @property
@@ -115,7 +119,7 @@ class Group:
 
     @property
     def relative_high(self) -> float:
-        """Not above 1 where the score is the top label's, but for what rounding adds."""
+        """Of a mean that is not known well it may lie above 1, where no label reaches."""
         return self._of_ceiling(self.cosine.high)
 
     def _of_ceiling(self, cosine: float) -> float:
@@ -318,8 +322,8 @@ class _Tables:
         """
         counts, within = _flat(score.counts), _flat(score.within)
         pooled = pooled_variance(counts.ravel(), within.ravel())
-        variance, freedom = asked_again(counts[:, some], within[:, some], pooled)
-        return variance + fit.of_missing(counts[:, some], within[:, some]), freedom
+        asked = counts[:, some], within[:, some]
+        return together(questions_asked_again(*asked, pooled), fit.of_missing(*asked))
 
     @cached_property
     def _states(self) -> npt.NDArray[np.int64]:

@@ -33,7 +33,6 @@ from emoray.spec.load import load
 from emoray.spec.models import Hosted, Local, ModelEntry, Vllm
 from emoray.spec.readers import JudgeReader
 from emoray.spec.study import Study
-from emoray.stream import cluster
 from emoray.stream.accounts import check_budgets, missing_keys, told_keys, unusable_ids
 from emoray.stream.address import waits_for_ray
 from emoray.study import families

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from training.refusals import labelled as training
+from training.refusals import ours
 
 FOLDER = Path(__file__).with_name("answers_labelled")
 
@@ -33,6 +35,17 @@ def test_the_second_set_has_ids_labels_and_families_too() -> None:
     for name in ("id", "text"):
         assert len({one[name] for one in second}) == len(second) == 1588
     assert {tuple(one) for one in second} == {("id", "lang", "family", "text", "refusal", "role_break")}
+
+
+def test_the_third_set_repeats_no_id_and_no_text_and_nothing_is_learned_from_it() -> None:
+    third = [one for file in sorted(FOLDER.glob("third/*.yaml")) for one in yaml.safe_load(file.read_text("utf-8"))]
+    kinds = Counter((one["refusal"], one["role_break"]) for one in third)
+    for name in ("id", "text"):
+        assert len({one[name] for one in third}) == len(third) == 714
+    assert {tuple(one) for one in third} == {("id", "lang", "family", "text", "refusal", "role_break")}
+    assert min(kinds[kind] for kind in ((True, True), (True, False), (False, True), (False, False))) >= 80
+    learned = {one.text for one in [*training(held=False), *training(held=True), *ours()]}
+    assert sum(one["text"] in learned for one in third) <= 7  # stock sentences, the same to the word
 
 
 def test_there_are_enough_of_each_kind_in_many_languages() -> None:
