@@ -201,6 +201,8 @@ def plan(study: Study, uri: str, *, address: str | None = None) -> Plan:
     check_budgets(study.spec)
     address = address or os.environ.get("RAY_ADDRESS")
 
+    from emoray.stream import cluster  # Ray takes seconds to import
+
     nodes = cluster.connect(address)() if address else []
     for model in study.spec.models if address else ():
         cluster.check(study.spec, model, nodes)
@@ -260,6 +262,8 @@ def _warnings(study: Study, *, here: bool) -> Iterator[str]:
     yield from unusable_ids(study.spec, here=here)
     yield from told_keys(study.spec)
     yield from missing_keys(study.spec)
+
+    from emoray.stream import cluster  # Ray takes seconds to import
 
     nodes = [cluster.this_machine()] if here else []
     for entry in study.spec.models if here else ():
