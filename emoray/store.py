@@ -77,6 +77,7 @@ _OBJECT_STORES = {"s3", "gcs", "abfs"}  # an object appears whole, when its uplo
 _WHOLE_READ = 8 << 20  # bytes: up to here a file is fetched in one request
 _BATCH = 16_384  # rows
 _KEY_BATCH = 262_144  # rows
+_READS = 3  # of a small file, before it cannot be read
 _LISTINGS = 20  # how often a reader looks again while a writer merges files under its eyes
 STALE_NS = int(3600e9)  # a temporary file of this age belongs to nobody
 _HALF = ".tmp-"  # in the name of a file that is being written
@@ -238,12 +239,21 @@ class RunFolder:
             return
 
     def read_bytes(self, relative: str) -> bytes | None:
-        """None when there is no such file."""
-        with telling("read", self.where(relative)), suppress(FileNotFoundError):
+        """None when there is no such file. A store may break off an answer that its client does not ask for again."""
+        with telling("read", self.where(relative)):
+            return self._read(relative, _READS)
+
+    def _read(self, relative: str, reads: int) -> bytes | None:
+        try:
             with self.fs.open_input_stream(self.path(relative), compression=None) as stream:
                 data: bytes = b"" if self._is_empty(relative) else stream.read()
-            return data
-        return None
+        except FileNotFoundError:
+            return None
+        except OSError:
+            if reads == 1:
+                raise
+            return self._read(relative, reads - 1)
+        return data
 
     def _is_empty(self, relative: str) -> bool:
         """Of an object store: S3 refuses to read from an empty object."""
