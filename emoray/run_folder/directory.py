@@ -14,6 +14,7 @@ from pyarrow import fs as pafs
 from emoray.run_folder.atomic_write import is_local, make_folder, put
 from emoray.run_folder.errors import Deleted, deleted, telling
 from emoray.run_folder.locations import opened, shown_uri
+from emoray.run_folder.partition import READS
 
 BALLAST = ".ballast-"
 _BALLAST_BYTES = 16 << 20  # room for some thousand answers
@@ -68,12 +69,9 @@ class Directory:
             return
 
     def read_bytes(self, relative: str) -> bytes | None:
-        """None when there is no such file."""
-        with telling("read", self.where(relative)), suppress(FileNotFoundError):
-            with self.fs.open_input_stream(self.path(relative), compression=None) as stream:
-                data: bytes = b"" if self._is_empty(relative) else stream.read()
-            return data
-        return None
+        """None when there is no such file. A store may break off an answer that its client does not ask for again."""
+        with telling("read", self.where(relative)):
+            return self._read(relative, READS)
 
     def _is_empty(self, relative: str) -> bool:
         """Of an object store: S3 refuses to read from an empty object."""

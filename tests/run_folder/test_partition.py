@@ -473,6 +473,28 @@ def test_a_disk_that_fails_is_no_torn_file_and_nothing_is_owed_for_it(part: Part
     assert broken.is_symlink()
 
 
+@pytest.mark.parametrize("failures", [1, 2, 3])
+def test_a_small_file_is_read_again_before_it_cannot_be_read(
+    failures: int, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.write_text("a.json", "{}")
+    left, read = [None] * failures, RunFolder._is_empty
+
+    def failing(folder: RunFolder, relative: str) -> bool:
+        if left:
+            left.pop()
+            raise OSError(errno.EIO, "Failed to flush response stream")
+        return read(folder, relative)
+
+    monkeypatch.setattr(RunFolder, "_is_empty", failing)
+    if failures < 3:
+        assert folder.read_bytes("a.json") == b"{}"
+    else:
+        with pytest.raises(StoreError, match=r"cannot read .*a\.json: .*Failed to flush response stream"):
+            folder.read_bytes("a.json")
+    assert folder.read_bytes("b.json") is None
+
+
 @pytest.mark.parametrize("blip", ["error", "cut"])
 @pytest.mark.parametrize("read", [Part.settled, Part.read, Part.counts, Part.repair, compact])
 def test_a_read_that_fails_once_moves_nothing_and_nothing_is_owed_for_it(
