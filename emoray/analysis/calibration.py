@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emoray.analysis.classification import Indices, mean_error
+from emoray.analysis.intervals import PRIOR_FREEDOM
 from emoray.study.circumplex import NO_DIRECTION, Array, cosines
 from emoray.study.goemotions import LabelMap
 from emoray.study.scoring import NeutralRule, mean_direction, top_labels
@@ -25,6 +26,7 @@ _MOVE = 0.02  # of a temperature's logarithm, to see how a loss bends
 _FLOOR = 1e-12  # of a probability inside a logarithm
 _EDGE = 1e-7  # of a sigmoid: float32 knows no chance between 1 - 6e-8 and 1
 _REACH_DEG = 30.0
+_NOTHING = 1e-12  # of a variance of cosines: less is rounding
 
 
 @dataclass(frozen=True)
@@ -276,7 +278,27 @@ def _near(states_deg: Array, angles_deg: Array, reach_deg: float) -> npt.NDArray
 
 
 def _errors(found: OnHumanText) -> Array:
-    return np.sqrt(np.diag(found.covariance))
+    return np.asarray(np.sqrt(np.diag(found.covariance)))
+
+
+def _moderated(covariance: Array, texts: Array) -> Array:
+    """The covariance of the means of so many `texts`, where few of them were all read alike by chance.
+
+    `covariance` has the squares over n, as if the mean were known. The variance of a state's single texts, over n - 1,
+    is drawn up to what they vary by in all states (as `additive.squeezed` does), and a state with one text has that of
+    all. NaN where no text differs from another of its state: then nothing tells how others would.
+    """
+    freedom = np.where(texts > 0, texts - 1.0, np.nan)
+    several = freedom > 0
+    more = np.where(several, texts / np.where(several, freedom, 1.0), 1.0)
+    own = np.maximum(np.diag(covariance), 0.0) * texts * more  # less than 0 is rounding
+    pooled = float((own * freedom)[several].sum()) / max(1.0, float(freedom[several].sum()))
+    if not pooled > _NOTHING:
+        return np.full_like(covariance, np.nan)
+    drawn = (PRIOR_FREEDOM * pooled + freedom * own) / (PRIOR_FREEDOM + freedom)
+    found = covariance * np.sqrt(np.outer(more, more))
+    np.fill_diagonal(found, np.maximum(own, drawn) / np.where(texts > 0, texts, np.nan))
+    return found
 
 
 def _on(
@@ -297,4 +319,4 @@ def _on(
         cross = (along @ sums.T)[:, None, :] * means[None, :, None]
         about = products - cross - np.swapaxes(cross, 0, 1) + means[:, None, None] * means[None, :, None] * texts
         covariance = np.einsum("sl,tl,stl->st", share, share, about)
-    return OnHumanText(np.asarray(states_deg, dtype=np.float64), means, covariance)
+    return OnHumanText(np.asarray(states_deg, dtype=np.float64), means, _moderated(covariance, n.astype(np.float64)))
