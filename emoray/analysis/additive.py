@@ -148,8 +148,10 @@ class Additive:
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.asarray(squares.sum(axis=(-2, -1)) / np.where(self._freedom > 0, self._freedom, np.nan))
 
-    def of_missing(self, counts: Array, within: Array) -> Array:
+    def of_missing(self, counts: Array, within: Array) -> tuple[Array, Array]:
         """(…, questions): what missing cells add to the variance of a question's mean over its very prompts.
+
+        And how many degrees of freedom that has.
 
         They stray from the fit as other cells of their prompts do, less what is chance in answers (the cells that are
         there carry their own), and the fit has its error. `counts` and `within` (…, questions, prompts) are the scores
@@ -157,7 +159,7 @@ class Additive:
         """
         had, wanted = self._row_counts, self._prompt_count[..., None]
         if self.whole:
-            return np.where(had > 0, 0.0, np.nan)
+            return np.where(had > 0, 0.0, np.nan), np.full(had.shape, np.inf)
         cells = (*counts.shape[:-2], -1)
         pooled = np.nan_to_num(pooled_variance(counts.reshape(cells), within.reshape(cells)))
         chance = pooled * _mean(np.where(self._cells, 1.0 / np.maximum(counts, 1), np.nan).reshape(cells), axis=-1)
@@ -167,9 +169,33 @@ class Additive:
         kept = self._cells.astype(np.float64)
         gone = (~self._cells & self._there[..., None, :]).astype(np.float64)
         with np.errstate(invalid="ignore", divide="ignore"):
-            by_level = (1.0 / had - 1.0 / wanted) ** 2 * (kept @ strays)[..., 0]  # the question's level errs by these
-            added = by_level + (gone @ strays)[..., 0] / wanted**2 + self.residual[..., None] * fit
-        return np.where(had == wanted, 0.0, np.where((had > 0) & self.joined[..., None], added, np.nan))
+            pull = (1.0 / had - 1.0 / wanted)[..., None]
+            contrast = gone / wanted[..., None] - kept * pull  # what a question's own cells err by
+            parts = np.swapaxes(strays, -1, -2) * contrast**2
+            alone, squares = parts.sum(axis=-1), (parts**2 / self._stray_freedom[..., None, :]).sum(axis=-1)
+            strayed, freedom = self._seen(contrast, chance, alone, np.where(squares > 0, alone**2 / squares, np.inf))
+            by_fit = self.residual[..., None] * fit
+            added = strayed + by_fit
+            squares = strayed**2 / freedom + by_fit**2 / self._freedom[..., None]
+            freedom = np.where(squares > 0, added**2 / squares, np.inf)
+        added = np.where(had == wanted, 0.0, np.where((had > 0) & self.joined[..., None], added, np.nan))
+        return added, np.where(added > 0, freedom, np.inf)
+
+    def _seen(self, contrast: Array, chance: Array, alone: Array, freedom: Array) -> tuple[Array, Array]:
+        """(…, questions): `alone`, the variance of contrasts of cells that stray each for itself, and its freedom.
+
+        Drawn towards what the contrasts are in the questions that have all cells: a question of more than the usual
+        effect in one state has it in the next one too, which nothing but these tells.
+        """
+        fitted = self._question_level[..., None] + self._prompts[..., None, :]
+        left = np.where(self._cells, self._known - fitted, 0.0)
+        complete = np.asarray(self._row_counts == self._prompt_count[..., None], dtype=np.float64)
+        count = complete.sum(axis=-1, keepdims=True)
+        squares = (((contrast @ np.swapaxes(left, -1, -2)) ** 2) @ complete[..., None])[..., 0] / np.maximum(count, 1)
+        scale = self._cells.sum(axis=(-2, -1)) / np.where(self._freedom > 0, self._freedom, np.nan)
+        seen = np.maximum(scale[..., None] * squares - chance[..., None] * (contrast**2).sum(axis=-1), 0.0)
+        drawn = (PRIOR_FREEDOM * alone + count * seen) / (PRIOR_FREEDOM + count)
+        return drawn, np.where(count > 0, np.minimum(freedom, PRIOR_FREEDOM + count), freedom)
 
     # ── how it is fitted ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -223,12 +249,21 @@ class Additive:
         """
         fitted = self._question_level[..., None] + self._prompts[..., None, :]
         squares = (np.where(self._cells, self._known - fitted, 0.0) ** 2).sum(axis=-2)
+        return np.asarray((PRIOR_FREEDOM * self.residual[..., None] + squares) / (PRIOR_FREEDOM + self._own_freedom))
+
+    @property
+    def _stray_freedom(self) -> Array:
+        """(…, prompts) of these: no more than there are of all."""
+        return np.asarray(np.minimum(PRIOR_FREEDOM + self._own_freedom, self._freedom[..., None]))
+
+    @cached_property
+    def _own_freedom(self) -> Array:
+        """(…, prompts): the degrees of freedom that the fit leaves to the cells of each prompt."""
         towards = self._shares @ self._inverse
         own = np.diagonal(self._inverse, axis1=-2, axis2=-1)[..., None, :] - 2 * towards
         taken = own + (towards * self._shares).sum(axis=-1, keepdims=True)
         taken = taken + 1.0 / np.maximum(self._row_counts, 1)[..., None]
-        freedom = np.maximum(np.where(self._cells, 1.0 - taken, 0.0).sum(axis=-2), 0.0)
-        return np.asarray((PRIOR_FREEDOM * self.residual[..., None] + squares) / (PRIOR_FREEDOM + freedom))
+        return np.asarray(np.maximum(np.where(self._cells, 1.0 - taken, 0.0).sum(axis=-2), 0.0))
 
     @cached_property
     def _cells(self) -> npt.NDArray[np.bool_]:

@@ -8,15 +8,18 @@ too few orders to tell anything.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from emoray.analysis.paired import holm_of_groups
 from emoray.study.circumplex import Array
 
 LEAST = 6  # rounds: 720 orders
 _SIDE = 2  # rounds at least before and after a change
+_ALIKE = 1e-12  # sizes that differ by less are the same: the rest is rounding
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class Drift:
     step: float  # mean after minus mean before, at the moment where they differ most
     step_at: float  # hours: the first round after it
     step_p: float
+    per_hour_p_pair: float = math.nan  # corrected for these two tests, by the same orders: what moves one moves both
+    step_p_pair: float = math.nan
     per_hour_p_holm: float = math.nan  # corrected for all tests of drift in a report, which are looked at together
     step_p_holm: float = math.nan
 
@@ -66,14 +71,31 @@ def drift(values: Array, hours: Array, rng: np.random.Generator, *, shuffles: in
     steps = _steps(orders)
     sizes = np.abs(steps) * _weights(len(hours))
     where = int(np.argmax(sizes[0]))
+    each = np.array([_shares_as_large(np.abs(slopes)), _shares_as_large(sizes.max(axis=1))])
+    least = each.min(axis=0)
     return Drift(
         rounds=len(hours),
         hours=float(hours[-1] - hours[0]),
         per_hour=float(slopes[0]),
-        per_hour_p=_share_as_large(np.abs(slopes)),
+        per_hour_p=float(each[0, 0]),
         step=float(steps[0, where]),
         step_at=float(hours[where + _SIDE]),
-        step_p=_share_as_large(sizes.max(axis=1)),
+        step_p=float(each[1, 0]),
+        per_hour_p_pair=float((least <= each[0, 0]).mean()),
+        step_p_pair=float((least <= each[1, 0]).mean()),
+    )
+
+
+def one_family(drifts: Sequence[Drift], changes: Sequence[Change] = ()) -> tuple[list[Drift], list[Change]]:
+    """The same, with every p corrected for all of these tests: whoever looks at one looks at all.
+
+    The two tests of one drift ask the same rounds, and mostly find the same: together they count once.
+    """
+    groups = [(one.per_hour_p_pair, one.step_p_pair) for one in drifts] + [(one.p,) for one in changes]
+    fair = holm_of_groups(groups)
+    return (
+        [replace(one, per_hour_p_holm=a, step_p_holm=b) for one, (a, b) in zip(drifts, fair, strict=False)],
+        [replace(one, p_holm=p) for one, (p,) in zip(changes, fair[len(drifts) :], strict=True)],
     )
 
 
@@ -132,4 +154,9 @@ def _dealt(same: Array, rng: np.random.Generator) -> Array:
 
 def _share_as_large(found: Array) -> float:
     """The share of all orders, the first being the real one, at least as large as the real one."""
-    return float((found >= found[0] - 1e-12).mean())
+    return float((found >= found[0] - _ALIKE).mean())
+
+
+def _shares_as_large(found: Array) -> Array:
+    """(orders,) the same of each order, were it the real one."""
+    return np.asarray(1.0 - np.searchsorted(np.sort(found), found - _ALIKE) / len(found))

@@ -97,30 +97,68 @@ def asked_again_interval(counts: Array, means: Array, within: Array, level: floa
     return bounded(estimate, float(variance), float(freedom), level, int(counts.sum()), ASKED_AGAIN, reach=math.inf)
 
 
-def asked_again(counts: Array, within: Array, pooled: Array | None = None) -> tuple[Array, Array]:
-    """The variance of means over (…, prompts) asked again, and its degrees of freedom; NaN where none was repeated.
+def asked_again(counts: Array, within: Array) -> tuple[Array, Array]:
+    """The variance of means over (…, prompts) asked again, and its degrees of freedom; NaN where none was repeated."""
+    there, repeated = counts > 0, counts > 1
+    freedom = np.where(repeated, counts - 1, 0.0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        own = np.where(repeated, within, 0.0) / freedom
+        spread = np.where(repeated, own, pooled_variance(counts, within)[..., None])
+        parts = np.where(there, spread / np.where(there, counts, 1) / there.sum(axis=-1, keepdims=True) ** 2, 0.0)
+        squares = np.where(repeated, parts**2 / np.where(repeated, freedom, 1), 0.0).sum(axis=-1)
+        df = np.where(repeated, parts, 0.0).sum(axis=-1) ** 2 / squares
+    df = np.where(squares > 0, df, freedom.sum(axis=-1))
+    able = repeated.any(axis=-1)
+    return np.where(able, parts.sum(axis=-1), np.nan), np.where(able, df, np.nan)
 
-    `pooled` (…) is the variance of single answers over all prompts that resemble these: with it, each prompt's own
-    spread is drawn towards it. A model that says nearly always the same has many prompts whose few answers are all
-    alike, and their own spread, 0, would promise that they always will be.
+
+def questions_asked_again(counts: Array, within: Array, pooled: Array) -> tuple[Array, Array]:
+    """(…, questions): the variance of the mean over each question's (…, questions, prompts), and its freedom.
+
+    `pooled` (…) is the variance of single answers over all of a model's prompts: what the answers to a question vary by
+    is drawn towards it, as far as questions differ in it by chance (empirical Bayes), and never less than by
+    PRIOR_FREEDOM. A model that says nearly always the same has many questions whose few answers are all alike, and
+    their own spread, 0, would promise that they always will be; where some questions do leave more open than others,
+    those keep their own. NaN where no prompt was repeated.
     """
     there, repeated = counts > 0, counts > 1
-    own_freedom = np.where(repeated, counts - 1, 0.0)
-    own = np.where(repeated, within, 0.0)
+    freedom = np.where(repeated, counts - 1, 0.0)
+    own, whole = np.where(repeated, within, 0.0), freedom.sum(axis=-1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        if pooled is None:
-            spread = np.where(repeated, own / own_freedom, pooled_variance(counts, within)[..., None])
-            freedom = own_freedom
-        else:
-            spread = (PRIOR_FREEDOM * pooled[..., None] + own) / (PRIOR_FREEDOM + own_freedom)
-            freedom = PRIOR_FREEDOM + own_freedom
-        parts = np.where(there, spread / np.where(there, counts, 1) / there.sum(axis=-1, keepdims=True) ** 2, 0.0)
-        known = freedom > 0
-        squares = np.where(known, parts**2 / np.where(known, freedom, 1), 0.0).sum(axis=-1)
-        df = np.where(known, parts, 0.0).sum(axis=-1) ** 2 / squares
-    df = np.where(squares > 0, df, own_freedom.sum(axis=-1))
-    able = there.any(axis=-1) & (repeated.any(axis=-1) if pooled is None else ~np.isnan(pooled))
-    return np.where(able, parts.sum(axis=-1), np.nan), np.where(able, df, np.nan)
+        spread = own.sum(axis=-1) / np.where(whole > 0, whole, np.nan)
+        share = _by_chance(own, freedom, spread, pooled[..., None])
+        share = np.maximum(share, PRIOR_FREEDOM / (PRIOR_FREEDOM + whole))
+        drawn = np.where(whole > 0, share * pooled[..., None] + (1 - share) * spread, pooled[..., None])
+        apart = np.where(there, 1.0 / np.where(there, counts, 1), 0.0).sum(axis=-1) / there.sum(axis=-1) ** 2
+        total = whole.sum(axis=-1, keepdims=True)
+        known = np.where((whole > 0) & (share < 1), np.minimum(total, whole / (1 - share)), total)
+    able = there.any(axis=-1) & ~np.isnan(pooled[..., None])
+    return np.where(able, drawn * apart, np.nan), np.where(able, known, np.nan)
+
+
+def _by_chance(own: Array, freedom: Array, spread: Array, pooled: Array) -> Array:
+    """(…, 1) the share of what the variances of questions (…, questions) differ by that is chance, 0 … 1.
+
+    By how the prompts of a question differ, whose squares are `own` and their `freedom` (…, questions, prompts); of the
+    normal distribution where each has one. Answers are discrete, and few that differ tell little of how many will.
+    """
+    repeated, whole = (freedom > 0).sum(axis=-1), freedom.sum(axis=-1)
+    about = ((own - freedom * np.nan_to_num(spread)[..., None]) ** 2).sum(axis=-1)
+    several = repeated > 1
+    alone = np.where(several, about / whole**2 * repeated / np.where(several, repeated - 1, 1), 2 * pooled**2 / whole)
+    there = whole > 0
+    questions = there.sum(axis=-1, keepdims=True)
+    chance = np.where(there, alone, 0.0).sum(axis=-1, keepdims=True) / questions
+    seen = np.where(there, (spread - pooled) ** 2, 0.0).sum(axis=-1, keepdims=True) / np.maximum(questions - 1, 1)
+    return np.where(seen > chance, chance / seen, 1.0)
+
+
+def together(first: tuple[Array, Array], second: tuple[Array, Array]) -> tuple[Array, Array]:
+    """The sum of two independent variances, given with their degrees of freedom, and its own (Satterthwaite)."""
+    whole = first[0] + second[0]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        freedom = whole**2 / (first[0] ** 2 / first[1] + np.where(second[0] > 0, second[0] ** 2 / second[1], 0.0))
+    return whole, np.where(first[0] + second[0] > 0, freedom, first[1])
 
 
 def pooled_variance(counts: Array, within: Array) -> Array:

@@ -7,6 +7,7 @@ cancels, and the interval is narrower than two separate intervals suggest. Templ
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -71,3 +72,22 @@ def holm(p_values: Sequence[float]) -> tuple[float, ...]:
         highest = max(highest, min(1.0, (len(done) - rank) * p))
         adjusted[place] = highest
     return tuple(adjusted)
+
+
+def holm_of_groups(groups: Sequence[Sequence[float]]) -> list[tuple[float, ...]]:
+    """Holm's adjustment of groups of p-values that are each corrected within their group already, as they come.
+
+    At every step the least p left is multiplied by how many groups have a p left. While no true null is rejected, every
+    group that has one is among these, and rejects one of its own with probability α at most: so the family's error rate
+    is α (Bonferroni over the groups). NaN as in `holm`, which is this of groups of one.
+    """
+    done = sorted(
+        (p, at, place) for at, group in enumerate(groups) for place, p in enumerate(group) if not math.isnan(p)
+    )
+    left = Counter(at for _, at, _ in done)
+    adjusted, highest = [[math.nan] * len(group) for group in groups], 0.0
+    for p, at, place in done:
+        highest = max(highest, min(1.0, len(+left) * p))
+        adjusted[at][place] = highest
+        left[at] -= 1
+    return [tuple(group) for group in adjusted]

@@ -24,11 +24,12 @@ from emoray.analysis.calibration import OnHumanText
 from emoray.analysis.intervals import (
     ASKED_AGAIN,
     Interval,
-    asked_again,
     bounded,
     pooled_variance,
     question_means,
+    questions_asked_again,
     ratio_bounds,
+    together,
 )
 from emoray.analysis.shuffled import Shuffled, shuffled_control
 from emoray.analysis.tally import Level, Tally
@@ -318,8 +319,8 @@ class _Tables:
         """
         counts, within = _flat(score.counts), _flat(score.within)
         pooled = pooled_variance(counts.ravel(), within.ravel())
-        variance, freedom = asked_again(counts[:, some], within[:, some], pooled)
-        return variance + fit.of_missing(counts[:, some], within[:, some]), freedom
+        asked = counts[:, some], within[:, some]
+        return together(questions_asked_again(*asked, pooled), fit.of_missing(*asked))
 
     @cached_property
     def _states(self) -> npt.NDArray[np.int64]:

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from emoray import rows
 from emoray.analysis.drift import Change, Drift, change, drift
-from emoray.analysis.paired import holm
+from emoray.analysis.drift import one_family as one_family_of
 from emoray.study.circumplex import Array
 from emoray.study.experiment import BLOCK_REPETITIONS
 
@@ -203,9 +203,9 @@ def one_family(nights: Sequence[Night], watched: Sequence[Watched]) -> tuple[tup
     """The same, with every p corrected for all the tests of drift: whoever looks at one looks at all."""
     drifts = [found for one in watched for _, found in one.drifts]
     texts = [one.canary_texts for one in nights if one.canary_texts]
-    fair = iter(holm([p for one in drifts for p in (one.per_hour_p, one.step_p)] + [one.p for one in texts]))
-    corrected = {id(one): replace(one, per_hour_p_holm=next(fair), step_p_holm=next(fair)) for one in drifts}
-    changes = {id(one): replace(one, p_holm=next(fair)) for one in texts}
+    fair = one_family_of(drifts, texts)
+    corrected = {id(one): better for one, better in zip(drifts, fair[0], strict=True)}
+    changes = {id(one): better for one, better in zip(texts, fair[1], strict=True)}
     return (
         tuple(replace(one, canary_texts=changes.get(id(one.canary_texts))) for one in nights),
         tuple(

@@ -153,10 +153,12 @@ def test_a_question_that_lost_a_prompt_which_strays_far_is_the_less_sure() -> No
     means = 0.1 * rng.standard_normal((60, 1)) + sd * rng.standard_normal((60, 6))
     means[0, 0] = means[1, 1] = np.nan
     counts = np.where(np.isnan(means), 0.0, 1e6)
-    far, near, whole = Additive(means).of_missing(counts, np.zeros_like(counts))[:3]
+    added, freedom = Additive(means).of_missing(counts, np.zeros_like(counts))
+    far, near, whole = added[:3]
     assert far == pytest.approx(sd[0] ** 2 / 36 + 5 * 0.01 / 30**2, rel=0.4)
     assert near < far / 3
     assert whole == 0.0
+    assert 50 < freedom[0] < 70  # what is missing strays as the other cells of its prompt do, of which there are 58
 
 
 @pytest.mark.parametrize("shape", [(0, 0), (0, 12), (10, 0)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from emoray.analysis.drift import LEAST, change, drift
+from emoray.analysis.drift import LEAST, change, drift, one_family
 from emoray.study.circumplex import Array
 
 HOURS = np.linspace(0.0, 8.0, 40)
@@ -23,6 +23,30 @@ def test_a_quiet_night_raises_a_false_alarm_as_often_as_promised() -> None:
     for name in ("per_hour_p", "step_p"):
         alarms = np.mean([getattr(one, name) <= 0.05 for one in found])
         assert 0.02 < alarms < 0.09, name
+
+
+def test_two_tests_of_one_night_are_corrected_for_by_what_they_have_in_common() -> None:
+    found = [drift(_night(seed), HOURS, np.random.default_rng(seed), shuffles=199) for seed in range(400)]
+    least = np.array([min(one.per_hour_p_pair, one.step_p_pair) for one in found if one])
+    assert 0.03 < (least <= 0.05).mean() < 0.08
+    assert 0.45 < (least <= 0.5).mean() < 0.55
+    for one in found:
+        assert one is not None
+        assert one.per_hour_p <= one.per_hour_p_pair <= 2 * one.per_hour_p + 0.01
+        assert one.step_p <= one.step_p_pair
+
+
+def test_a_step_and_a_new_voice_are_told_in_one_family() -> None:
+    stepped, quiet = _night(2), _night(3)
+    stepped[25:] -= 0.4
+    drifts = [drift(values, HOURS, np.random.default_rng(0)) for values in (stepped, quiet)]
+    heard = change(np.ones((40, 40)), HOURS, np.random.default_rng(0), shuffles=50)
+    assert heard is not None
+    (moved, still), (voice,) = one_family([one for one in drifts if one], [heard])
+    assert moved.step_p_holm == pytest.approx(3 * moved.step_p_pair)
+    assert moved.step_p_holm < 0.01
+    assert min(still.per_hour_p_holm, still.step_p_holm) > 0.05
+    assert voice.p_holm == 1.0
 
 
 def test_rounds_that_resemble_themselves_raise_no_more_alarms() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emoray.analysis.intervals import t_interval
-from emoray.analysis.paired import difference, differences, holm
+from emoray.analysis.paired import difference, differences, holm, holm_of_groups
 
 
 def test_what_makes_a_question_hard_for_both_cancels() -> None:
@@ -98,3 +98,17 @@ def test_a_test_that_could_not_be_done_is_not_counted() -> None:
     first, second, third = holm([0.01, math.nan, 0.04])
     assert (first, third) == pytest.approx((0.02, 0.04))
     assert math.isnan(second)
+
+
+@given(st.lists(st.floats(0, 1), max_size=20))
+def test_holm_of_groups_of_one_is_holm(p_values: list[float]) -> None:
+    assert [p for (p,) in holm_of_groups([(p,) for p in p_values])] == pytest.approx(list(holm(p_values)))
+
+
+def test_a_group_counts_until_its_last_test_has_had_its_turn() -> None:
+    """Three groups at 0.001 and 0.01, two of them at 0.02 (the first still has one left), one at 0.03."""
+    found = holm_of_groups([(0.001, 0.03), (0.02, math.nan), (0.01,)])
+    assert found[0] == pytest.approx((0.003, 0.04))
+    assert found[1][0] == pytest.approx(0.04)
+    assert math.isnan(found[1][1])
+    assert found[2] == pytest.approx((0.03,))

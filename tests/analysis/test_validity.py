@@ -52,12 +52,22 @@ def test_in_every_world_intervals_and_tests_hold_what_they_promise() -> None:
         if what not in NOT_OURS:
             chance = 2 * by_chance(one.experiments)
             assert 0.93 - chance <= one.share <= 0.97 + chance, (rule, what)
-    for what, one in found.steady.items():
-        assert 0.93 <= one.share <= 0.98, what
+    asked_again(found.steady)
     for what, one in found.alarms.items():
         chance = 3.5 * by_chance(one.experiments, 0.05)
         assert 0.035 - chance <= one.share <= 0.06 + chance, what
     offered(found.looks, 3.5)
+
+
+def asked_again(steady: Mapping[str, Any]) -> None:
+    """Questions that are very unlike pull at one another: those that are nearly always the same have the safe side."""
+    for what, one in steady.items():
+        most = 1.0 if what.endswith("nearly always the same") else 0.97
+        assert 0.93 - 2 * one.error <= one.share <= most + 2 * one.error, what
+
+
+def test_questions_with_nearly_always_the_same_answer_hold_what_they_promise_and_take_little_from_others() -> None:
+    asked_again(validity.steady(3, 200, np.random.default_rng(1)) | validity.unequal(3, 200, np.random.default_rng(1)))
 
 
 def test_tests_of_nothing_find_nothing_as_often_as_they_say() -> None:

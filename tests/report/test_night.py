@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from emoray import rows
-from emoray.analysis.paired import holm
+from emoray.analysis.paired import holm_of_groups
 from emoray.readers import Reading
 from emoray.report.night import Heard, Night, Rounds, Watched, night, one_family, round_width
 from emoray.study.circumplex import cosine
@@ -197,9 +197,9 @@ def test_all_tests_of_drift_are_one_family() -> None:
     quiet = [cut_short(seed, last=4).watched(f"m{seed}", "r", np.random.default_rng(seed)) for seed in range(9)]
     nights, found = one_family([night("m", Heard(), np.random.default_rng(0))], quiet)
     drifts = [drift for one in found for _, drift in one.drifts]
-    alone = [p for one in drifts for p in (one.per_hour_p, one.step_p)]
-    assert [p for one in drifts for p in (one.per_hour_p_holm, one.step_p_holm)] == list(holm(alone))
-    assert len(alone) == 18
+    pairs = [(one.per_hour_p_pair, one.step_p_pair) for one in drifts]
+    assert [(one.per_hour_p_holm, one.step_p_holm) for one in drifts] == holm_of_groups(pairs)
+    assert len(pairs) == 9
     assert nights[0].canary_texts is None
     assert found[0].canaries is None
 
