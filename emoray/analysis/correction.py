@@ -85,7 +85,7 @@ def corrected_questions(
 ) -> Corrected:
     """The same, where the readings of all answers have become (questions,) means already; see `Labelled`."""
     one = Labelled(means, scores, human, by_rater, added)
-    raw, jackknife = t_interval(means[:, None], level), _Jackknife.of(one)
+    raw, jackknife = _raw(one, level), _Jackknife.of(one)
     found = _interval(jackknife, _rater_cells(one, jackknife.tuned), level)
     return Corrected(
         raw=raw,
@@ -233,6 +233,15 @@ def _alike(weights: Array) -> float:
     """How many questions of one weight tell as much as these (Kish's effective sample size)."""
     squares = float((weights**2).sum())
     return float(weights.sum()) ** 2 / squares if squares > 0 else 0.0
+
+
+def _raw(one: Labelled, level: float) -> Interval:
+    """The mean of all readings as every other table gives it: what the fit adds is in it, and no bound is beyond 1."""
+    known = one.means[~np.isnan(one.means)]
+    questions = len(known)
+    variance = float(known.var(ddof=1)) / questions + one.added if questions > 1 else math.nan
+    mean = float(known.mean()) if questions else math.nan
+    return bounded(mean, variance, questions - 1.0, level, questions, OVER_QUESTIONS)
 
 
 def _interval(found: _Jackknife, raters: Array | None, level: float, reach: float = 1.0) -> Interval:

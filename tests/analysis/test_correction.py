@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
+from emoray.analysis.additive import Additive, one_line
 from emoray.analysis.correction import (
     Labelled,
     corrected_differences,
@@ -282,3 +283,16 @@ def test_means_of_questions_and_the_labelled_answers_alone_are_enough() -> None:
     found = corrected_questions(question_means(scores), np.where(few, scores, np.nan)[:, :15], human[:, :15])
     assert found.corrected == corrected_mean(scores, human).corrected
     assert found.raw.estimate == pytest.approx(scores.mean())
+
+
+def test_the_reader_s_own_mean_is_the_one_that_other_tables_give_also_where_a_fit_filled_in() -> None:
+    rng = np.random.default_rng(31)
+    means = 0.9 + 0.3 * rng.standard_normal((10, 1)) + 0.2 * rng.standard_normal((10, 6))
+    means[:5, 4:] = np.nan
+    fit = Additive(means)
+    lines = fit.lines(one_line(6))
+    labels = np.where(rng.random((10, 3)) < 0.5, 0.5, np.nan)
+    found = corrected_questions(fit.question_means, labels, labels, added=float(lines.added[0]))
+    (there,) = lines.intervals(0.95)
+    assert (found.raw.estimate, found.raw.low, found.raw.high) == pytest.approx((there.estimate, there.low, there.high))
+    assert found.raw.high == 1.0
