@@ -107,7 +107,10 @@ class Group:
 
     @property
     def relative(self) -> float:
-        """The mean cosine as a share of the ceiling; NaN where the map lets nothing above 0 be reached."""
+        """The mean cosine as a share of the ceiling; NaN where the map lets nothing above 0 be reached.
+
+        Not above 1 where the score is the top label's, but for what rounding adds.
+        """
         return self._of_ceiling(self.cosine.estimate)
 
     @property
@@ -116,7 +119,7 @@ class Group:
 
     @property
     def relative_high(self) -> float:
-        """Not above 1 where the score is the top label's, but for what rounding adds."""
+        """Of a mean that is not known well it may lie above 1, where no label reaches."""
         return self._of_ceiling(self.cosine.high)
 
     def _of_ceiling(self, cosine: float) -> float:

@@ -24,6 +24,7 @@ from emoray.analysis import drift as drifts
 from emoray.analysis.additive import Additive, one_line
 from emoray.analysis.calibration import HumanReads, on_human_text
 from emoray.analysis.circular import Direction, directions, v_test
+from emoray.analysis.concord import order_p
 from emoray.analysis.correction import Corrected, Labelled, corrected_differences, corrected_questions
 from emoray.analysis.intervals import (
     Interval,
@@ -36,9 +37,9 @@ from emoray.analysis.intervals import (
     together,
 )
 from emoray.analysis.looking import level_at, spent
-from emoray.analysis.paired import differences
+from emoray.analysis.paired import differences, holm
 from emoray.analysis.shuffled import shuffled_control
-from emoray.analysis.simultaneous import Fitted, p_any_above
+from emoray.analysis.simultaneous import Fitted, p_all_above, p_any_above
 from emoray.study.circumplex import Array, around_the_circle
 from emoray.study.goemotions import NEUTRAL, label_map
 
@@ -56,6 +57,12 @@ _FAMILY = "drift, 18 tests as a family"
 _TESTS = (
     "states shuffled", "V-test of one state", "paired difference", "3 paired differences as a family",
     "the best of nine models", "drift, slope", "drift, step", _FAMILY,
+)  # fmt: skip
+
+
+_MORE_TESTS = (
+    "change of texts", "order of six models by three readers", "V-tests of twelve states as a family",
+    "every model above, one of which is not",
 )  # fmt: skip
 
 
@@ -501,6 +508,24 @@ def false_alarms(experiments: int, rng: np.random.Generator) -> dict[str, Shares
     return found
 
 
+def more_false_alarms(experiments: int, rng: np.random.Generator) -> dict[str, Shares]:
+    """The same of the other tests of a report: of texts, of orders, of many directions, and of claims on all models."""
+    found = {name: Shares() for name in _MORE_TESTS}
+    hours = np.linspace(0.0, 8.0, 20)
+    for _ in range(max(1, experiments // 4)):
+        voices = rng.integers(3, size=(20, 12))
+        same = (voices[:, None] == voices[None, :]).mean(axis=2)
+        change = drifts.change(same, hours, rng, shuffles=199)
+        found["change of texts"].add(np.array([change is not None and change.p <= 0.05]))
+        found["order of six models by three readers"].add(np.array([order_p(rng.normal(size=(3, 6))) <= 0.05]))
+    for _ in range(experiments):
+        states = [v_test(360.0 * rng.random(QUESTIONS), float(at))[1] for at in range(0, 360, 360 // STATES)]
+        found["V-tests of twelve states as a family"].add(np.array([min(holm(states)) <= 0.05]))
+        means = rng.normal([0.0, 0.5, 0.6], 0.1, (QUESTIONS, 3))
+        found["every model above, one of which is not"].add(np.array([p_all_above(means) <= 0.05]))
+    return found
+
+
 def _alike(experiments: int, rng: np.random.Generator) -> Iterator[tuple[float, float, float]]:
     """Of models that are all the same: p of one pair, the least of three after Holm, and of one above the truth."""
     model, cosines = models(WORLDS[1], rng)[0], cosines_of_labels()
@@ -623,6 +648,7 @@ def simulated(experiments: int, seed: int) -> Found:
     print("\nQuestions of a model that says nearly always the same, asked again")
     print("\n".join(f"  {what:<28}{_said(one)}" for what, one in sure.items()))
     alarms = false_alarms(experiments, np.random.default_rng(seed))
+    alarms |= more_false_alarms(experiments, np.random.default_rng([seed, len(_MORE_TESTS)]))
     print("\nFalse alarms of tests at 5 %")
     print("\n".join(f"  {what:<28}{_said(one)}" for what, one in alarms.items()))
     looks = looking(experiments, np.random.default_rng([seed, len(_LOOKS)]))
