@@ -191,7 +191,8 @@ class Additive:
         left = np.where(self._cells, self._known - fitted, 0.0)
         complete = np.asarray(self._row_counts == self._prompt_count[..., None], dtype=np.float64)
         count = complete.sum(axis=-1, keepdims=True)
-        squares = (((contrast @ np.swapaxes(left, -1, -2)) ** 2) @ complete[..., None])[..., 0] / np.maximum(count, 1)
+        products = np.swapaxes(left, -1, -2) @ (left * complete[..., None]) / np.maximum(count, 1)[..., None]
+        squares = ((contrast @ products) * contrast).sum(axis=-1)
         scale = self._cells.sum(axis=(-2, -1)) / np.where(self._freedom > 0, self._freedom, np.nan)
         seen = np.maximum(scale[..., None] * squares - chance[..., None] * (contrast**2).sum(axis=-1), 0.0)
         drawn = (PRIOR_FREEDOM * alone + count * seen) / (PRIOR_FREEDOM + count)

@@ -200,3 +200,18 @@ def test_a_ratio_without_doubt_below_is_the_interval_divided() -> None:
     assert wider[0] < low < high < wider[1]
     assert all(map(math.isnan, ratio_bounds((0.6, 0.01, 9.0), (0.5, 0.1), 0.95)))  # below may be 0
     assert all(map(math.isnan, ratio_bounds((0.6, 0.01, 9.0), (0.5, math.nan), 0.95)))
+
+
+def test_a_question_that_lost_states_is_doubted_by_what_whole_questions_do_in_all_of_them_together() -> None:
+    """Questions have the same effect twice over in three states: cells of one question stray alike in these."""
+    rng = np.random.default_rng(22)
+    gone, added, missed = np.arange(12) >= 9, [], []
+    for _ in range(400):
+        effect = 0.2 * rng.standard_normal((10, 1))
+        whole = effect * np.where(gone, 2.0, 1.0) + 0.02 * rng.standard_normal((10, 12))
+        means = np.where(gone & (np.arange(10) < 5)[:, None], np.nan, whole)
+        counts = np.where(np.isnan(means), 0.0, 1e6)
+        fit = Additive(means)
+        added.append(fit.of_missing(counts, np.zeros_like(counts))[0][:5].mean())
+        missed.append(((fit.question_means - whole.mean(axis=1))[:5] ** 2).mean())
+    assert 0.35 < np.mean(added) / np.mean(missed) < 1.0  # each cell straying for itself, it would be 0.1
