@@ -153,11 +153,17 @@ def temperature_error(true: Indices, probabilities: Probabilities, temperature: 
 
 
 def cosine_errors(true: Indices, read: Array, label_map: LabelMap) -> Array:
-    """(labels,) the standard error of each of `cosine_per_label`; NaN for fewer than two comments."""
+    """(labels,) the standard error of each of `cosine_per_label`; NaN for fewer than two comments.
+
+    The variance of few comments is drawn up to that of all labels' comments, as of human text (`ceilings_at`).
+    """
     vectors = label_map.vectors()
+    placed = ~np.isnan(vectors).any(axis=1)
     scores, n = np.nan_to_num(cosines(vectors[true], read)), len(vectors)
-    found = [mean_error(scores[true == label]) for label in range(n)]
-    return np.where(np.isnan(vectors).any(axis=1), np.nan, np.array(found))
+    texts = np.bincount(true, minlength=n) * placed
+    each = [scores[true == label].var() / count if count else math.nan for label, count in enumerate(texts)]
+    found = np.sqrt(np.diag(_moderated(np.diag(each), texts.astype(np.float64))))
+    return np.where(texts > 1, found, np.nan)
 
 
 def cosine_per_label(true: Indices, read: Array, label_map: LabelMap) -> Array:

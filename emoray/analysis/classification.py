@@ -11,6 +11,8 @@ import numpy.typing as npt
 from emoray.study.circumplex import Array, cosines, directions
 from emoray.study.goemotions import LABELS, NEUTRAL, LabelMap
 
+_NOTHING = 1e-12  # of a spread of scores: less is rounding
+
 Indices = npt.NDArray[np.int64]
 
 
@@ -37,7 +39,8 @@ class Quality:
 
     @property
     def accuracy_error(self) -> float:
-        return math.sqrt(self.accuracy * (1 - self.accuracy) / self.comments)
+        """Of all or none right, as if half a comment were otherwise: few of them do not promise that others will be."""
+        return max(math.sqrt(self.accuracy * (1 - self.accuracy) / self.comments), float(_half_a_text(self.comments)))
 
 
 def quality(true: Indices, read: Indices, label_map: LabelMap) -> Quality:
@@ -73,8 +76,19 @@ def quality_of_places(true: Indices, read: Array, label_map: LabelMap) -> Qualit
 
 
 def mean_error(values: Array) -> float:
-    """The standard error of the mean of (n,) independent values; NaN of fewer than two."""
-    return float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    """The standard error of the mean of (n,) independent values; NaN of fewer than two, or of equal ones.
+
+    That a few are all alike tells nothing of how others would differ.
+    """
+    spread = float(values.std(ddof=1)) if len(values) > 1 else 0.0
+    return spread / math.sqrt(len(values)) if not spread <= _NOTHING else math.nan
+
+
+def _half_a_text(texts: npt.ArrayLike) -> Array:
+    """The standard error of a share of so many texts that is 0 or 1, as if half a text were otherwise."""
+    n = np.asarray(texts, dtype=np.float64)
+    half = np.minimum(0.5 / n, 0.5)
+    return np.asarray(np.sqrt(half * (1 - half) / n))
 
 
 def _mean_unit(places: Array) -> Array:
@@ -92,15 +106,21 @@ def f1_per_label(true: Indices, read: Indices) -> Array:
 
 
 def f1_errors(true: Indices, read: Indices) -> Array:
-    """(28,) the standard error of each F1, by what one comment moves it; NaN where there is no F1."""
+    """(28,) the standard error of each F1, by what one comment moves it; NaN where there is no F1.
+
+    Where all comments of a label, or none, were read rightly, as if half of one were otherwise.
+    """
     confusion = confusion_matrix(true, read).astype(np.float64)
     squares = np.array([(confusion * move**2).sum() for move in _moves(confusion)])
-    return np.asarray(np.sqrt(squares), dtype=np.float64)
+    texts = (confusion.sum(axis=0) + confusion.sum(axis=1)) / 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(squares > 0, np.sqrt(squares), np.where(texts > 0, _half_a_text(texts), np.nan))
 
 
 def _macro_f1_error(confusion: Indices) -> float:
     moves = [move for move in _moves(confusion.astype(np.float64)) if np.isfinite(move).all()]
-    return math.sqrt(float((confusion * np.mean(moves, axis=0) ** 2).sum()))
+    square = float((confusion * np.mean(moves, axis=0) ** 2).sum())
+    return math.sqrt(square) if square > 0 else float(_half_a_text(confusion.sum()))
 
 
 def _moves(confusion: Array) -> list[Array]:

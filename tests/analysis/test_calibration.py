@@ -258,3 +258,13 @@ def test_human_texts_that_were_all_read_alike_tell_of_no_error() -> None:
         (found,) = ceilings_at(reads.angles_deg[[JOY]], reads, reach_deg=1.0)
     assert math.isnan(found.top_error)
     assert math.isfinite(found.top)
+
+
+def test_a_label_with_few_comments_that_were_read_alike_errs_as_others_do() -> None:
+    true = np.array([JOY] * 3 + [SADNESS] * 60 + [ANGER])
+    read = label_map().vectors()[[JOY] * 3 + [SADNESS] * 40 + [JOY] * 20 + [ANGER]]
+    found = cosine_errors(true, read, label_map())
+    spread = cosines(label_map().vectors()[true[3:63]], read[3:63]).var(ddof=1)
+    assert found[SADNESS] == pytest.approx(math.sqrt(spread / 60))
+    assert found[JOY] == pytest.approx(math.sqrt(6 * 59 * spread / 61 / 8 / 3))
+    assert math.isnan(found[ANGER])

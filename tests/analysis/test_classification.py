@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score
 
-from emoray.analysis.classification import confusion_matrix, f1_per_label, quality
+from emoray.analysis.classification import confusion_matrix, f1_errors, f1_per_label, quality
 from emoray.study.circumplex import Affect, cosine
 from emoray.study.goemotions import LABELS, label_map
 
@@ -88,3 +88,19 @@ def test_a_confusion_matrix_counts_every_comment_once(some: list[tuple[int, int]
     assert found.sum() == len(some)
     for t, r in some:
         assert found[t, r] == some.count((t, r))
+
+
+def test_a_few_comments_that_were_all_read_rightly_do_not_promise_that_others_will_be() -> None:
+    found = quality(indices("joy", "joy", "anger"), indices("joy", "joy", "anger"), label_map())
+    assert (found.accuracy, found.macro_f1) == (1.0, 1.0)
+    assert found.accuracy_error == found.macro_f1_error == pytest.approx(math.sqrt(1 / 6 * 5 / 6 / 3))
+    assert math.isnan(found.cosine_neutral_zero_error)  # all 1: nothing tells how others would differ
+    f1 = f1_errors(indices("joy", "joy", "anger"), indices("joy", "joy", "fear"))
+    assert f1[LABELS.index("joy")] == pytest.approx(math.sqrt(1 / 4 * 3 / 4 / 2))
+    assert f1[LABELS.index("anger")] > f1[LABELS.index("joy")]
+    assert np.isfinite(f1).sum() == 3
+
+
+def test_where_some_are_wrong_the_error_of_the_accuracy_is_that_of_a_share() -> None:
+    true, read = indices("joy", "joy", "anger", "fear"), indices("joy", "joy", "anger", "joy")
+    assert quality(true, read, label_map()).accuracy_error == pytest.approx(math.sqrt(0.75 * 0.25 / 4))
