@@ -386,12 +386,14 @@ def whole_table(name: str, found: Validation, label_map: LabelMap) -> str:
 
 
 def _calibration_lines(sure: Calibration) -> list[str]:
+    error, loss = _with_error(sure.error, sure.error_spread, 4), _with_error(sure.log_loss, sure.log_loss_spread, 4)
+    before = _with_error(sure.error_before, sure.error_before_spread, 4)
+    after = _with_error(sure.error_after, sure.error_after_spread, 4)
+    doubt = f" (± {sure.temperature_spread:.2f})" if math.isfinite(sure.temperature_spread) else ""
     return [
-        f"  calibration    expected error {sure.error:.4f} ± {sure.error_spread:.4f}, log loss {sure.log_loss:.4f} ± "
-        f"{sure.log_loss_spread:.4f}",
-        f"                 `temperature: {sure.temperature:.2f}` (± {sure.temperature_spread:.2f}) in its entry makes "
-        f"it {sure.error_after:.4f} ± {sure.error_after_spread:.4f}, from {sure.error_before:.4f} ± "
-        f"{sure.error_before_spread:.4f} (fitted to {sure.fitted_to}, judged on others)",
+        f"  calibration    expected error {error}, log loss {loss}",
+        f"                 `temperature: {sure.temperature:.2f}`{doubt} in its entry makes it {after}, from {before} "
+        f"(fitted to {sure.fitted_to}, judged on others)",
     ]
 
 
@@ -454,12 +456,13 @@ def _calibration(
     )
 
 
-def _number(x: float) -> str:
-    return "–" if math.isnan(x) else f"{x:.3f}"
+def _number(x: float, digits: int = 3) -> str:
+    return "–" if math.isnan(x) else f"{x:.{digits}f}"
 
 
-def _with_error(x: float, error: float) -> str:
-    return f"{_number(x)} ± {_number(error)}" if math.isfinite(error) else _number(x)
+def _with_error(x: float, error: float, digits: int = 3) -> str:
+    said = _number(x, digits)
+    return f"{said} ± {_number(error, digits)}" if math.isfinite(error) else said
 
 
 def _without_nan(value: Any) -> Any:
