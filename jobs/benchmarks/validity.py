@@ -724,7 +724,7 @@ about 0.42). *Missing at random*: 3 % of the answers. *By state*: besides, a fil
 - *questions, asked again*: where the mean of one question's prompts would lie; one answer per prompt cannot tell.
 - *by state* under *drop*: that rule magnifies what a question is at low arousal, where more is neutral, and there the
   filter took it. A question's effect is then not the same in all states, as the fit that fills the gaps takes it to be,
-  and intervals hold 93 to 94 %.
+  and intervals hold 93 to 95 %.
 - *plain means of questions* and *rows as independent* are what the report does **not** do: Student's t on the means of
   what came back, and on single answers. What rows hold depends on the design: little where questions differ much and
   answers are many.
