@@ -304,7 +304,7 @@ def _moderated(covariance: Array, texts: Array) -> Array:
     drawn = (PRIOR_FREEDOM * pooled + freedom * own) / (PRIOR_FREEDOM + freedom)
     found = covariance * np.sqrt(np.outer(more, more))
     np.fill_diagonal(found, np.maximum(own, drawn) / np.where(texts > 0, texts, np.nan))
-    return found
+    return np.asarray(found)
 
 
 def _on(
