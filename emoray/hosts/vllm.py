@@ -32,7 +32,7 @@ from types import MappingProxyType
 from typing import Any, NoReturn
 
 from emoray.hosts import Ask, HostDown, Reply, hub
-from emoray.hosts.chat_template import ChatTemplate, borrow_template
+from emoray.hosts.chat_template import BadChat, ChatTemplate, borrow_template
 from emoray.hosts.reasoning import Wording, no_answer, tags_of, unsettled
 from emoray.hosts.weights import adapter_of, commit_of, unmerged
 from emoray.parent import die_with
@@ -124,8 +124,8 @@ class VllmHost:
     def _prompt(self, ask: Ask) -> list[int] | Failure:
         try:
             tokens = self._tokens(json.dumps(ask.chat))
-        except Exception as wrong:  # a template is a program: it refuses a chat by whatever it raises
-            return Failure(FailureKind.BAD_REQUEST, f"the chat template refuses this chat: {_line(wrong)}")
+        except BadChat as wrong:
+            return Failure(FailureKind.BAD_REQUEST, str(wrong))
         if len(tokens) >= self._longest:
             detail = f"the prompt has {len(tokens)} tokens, the model reads {self._longest}"
             return Failure(FailureKind.CONTEXT_LENGTH, detail)
