@@ -34,7 +34,8 @@ from typing import Any, NoReturn
 from emoray.hosts import Ask, HostDown, Reply, hub
 from emoray.hosts.chat_template import BadChat, ChatTemplate, borrow_template
 from emoray.hosts.reasoning import Wording, no_answer, tags_of, unsettled
-from emoray.hosts.weights import adapter_of, commit_of, unmerged
+from emoray.hosts.tied import untied
+from emoray.hosts.weights import adapter_of, broken_settings, commit_of, unmerged
 from emoray.parent import die_with
 from emoray.spec import Vllm
 from emoray.study.endings import Ending, ending_of
@@ -463,7 +464,7 @@ def _no_model(entry: Vllm) -> str | None:
     """What an engine would take minutes to say, or never: beside whole weights it passes an adapter over."""
     adapter = adapter_of(entry.id, entry.revision)
     if adapter is None:
-        return None
+        return broken_settings(entry.id, entry.revision) or untied(entry.id, entry.revision)
     return f"{unmerged(adapter)}, or take host: transformers"
 
 
