@@ -32,6 +32,10 @@ _Chat = list[dict[str, Any]]
 _Form = Callable[[str], Any]
 
 
+class BadChat(ValueError):
+    """A chat that the template does not write as it is; the message is one sentence."""
+
+
 class ChatTemplate:
     """How a tokenizer writes a chat: by its Jinja template or the spec's own, or by code of its own (Mistral's tekken,
     DeepSeek V3.2's); a base model has neither and is given the bare texts.
@@ -66,10 +70,18 @@ class ChatTemplate:
         self.sha = None if self._bare else hashlib.sha256(self._identity().encode()).hexdigest()[:16]
 
     def tokens(self, chat: list[dict[str, str]]) -> list[int]:
-        """The prompt, up to where the model's turn begins."""
+        """The prompt, up to where the model's turn begins; BadChat where not all of the chat comes out."""
         if self._bare:
             return self._alone(_joined(chat))
-        return self._begun_once(self._applied(self._shaped(chat)))
+        shaped = self._shaped(chat)
+        try:
+            if self._by_code:
+                return self._begun_once(self._tokens_by_code(shaped))
+            text = self._prompt(shaped)
+        except Exception as wrong:  # a template is a program: it refuses a chat by whatever it raises
+            raise BadChat(f"the chat template refuses this chat: {_line(wrong)}") from wrong
+        _check_told(chat, text)
+        return self._begun_once(self._ids(text))
 
     def ends(self) -> list[int]:
         """The tokens that end a turn: known ones that this vocabulary has, and what stands behind an answer."""
@@ -85,6 +97,7 @@ class ChatTemplate:
         self._assistant = self._form(lambda text: [heard, _said("assistant", text)], _PROBE)
         with suppress(Exception):  # not every template writes a chat that it is not to go on with
             self._by_example = self._lacks_beginning()
+        self._check_open()
         if self._by_example:
             self.notes.append(
                 f"its chat template begins no answer; prompts end with {self._begun()!r}, as its answers begin"
@@ -138,15 +151,29 @@ class ChatTemplate:
             return False
         return self._up_to_answer(chat) != plain.rstrip(" ")
 
+    def _check_open(self) -> None:
+        """HostDown where the text ends before the answer begins: the model would have nothing to say.
+
+        Some end each turn alike, the question's too (DialoGPT): there an answer follows the same end.
+        """
+        end = str(getattr(self._tokenizer, "eos_token", None) or "")
+        if self._by_code or not end or not self._prompt(self._question()).rstrip().endswith(end):
+            return
+        with suppress(Exception):  # not every template writes a chat that it is not to go on with
+            if self._assistant and self._up_to_answer(self._question()).rstrip().endswith(end):
+                return
+        raise HostDown(f"its chat template ends the text ({end}) where the answer begins; correct it")
+
     def _shaped(self, chat: list[dict[str, str]]) -> _Chat:
         if self._system is None:
             return [_said("user", self._user(_joined(chat)))]
         forms = {"system": self._system, "user": self._user}
         return [_said(message["role"], forms[message["role"]](message["content"])) for message in chat]
 
-    def _applied(self, chat: _Chat) -> list[int]:
-        if self._by_example:
-            return self._ids(self._up_to_answer(chat))
+    def _prompt(self, chat: _Chat) -> str:
+        return self._up_to_answer(chat) if self._by_example else self._rendered(chat, add_generation_prompt=True)
+
+    def _tokens_by_code(self, chat: _Chat) -> list[int]:
         return list(self._written(chat, add_generation_prompt=True, return_dict=False))
 
     def _up_to_answer(self, chat: _Chat) -> str:
@@ -160,7 +187,7 @@ class ChatTemplate:
     def _begun(self) -> str:
         """What is written to begin an answer."""
         chat = self._question()
-        begun = self._up_to_answer(chat) if self._by_example else self._rendered(chat, add_generation_prompt=True)
+        begun = self._prompt(chat)
         shared = takewhile(lambda pair: pair[0] == pair[1], zip(begun, self._rendered(chat), strict=False))
         return begun[len(list(shared)) :]
 
@@ -223,7 +250,7 @@ class ChatTemplate:
         """What decides how chats are written: the template, or whose code it is and how that writes a question."""
         told = [json.dumps(self._kwargs, sort_keys=True)] if self._kwargs else []
         if self._by_code:
-            return " ".join([_class(self._tokenizer), str(self._applied([_said("user", "?")])), *told])
+            return " ".join([_class(self._tokenizer), str(self._tokens_by_code([_said("user", "?")])), *told])
         unusual = [form.__name__ for form in (self._user, self._system or _as_text) if form is not _as_text]
         return "\n".join([str(self._template), *unusual, *(["by example"] if self._by_example else []), *told])
 
@@ -242,6 +269,19 @@ def turn_ends(tokenizer: Any) -> list[int]:
 
 def _said(role: str, content: Any) -> dict[str, Any]:
     return {"role": role, "content": content}
+
+
+def _check_told(chat: Sequence[Mapping[str, str]], prompt: str) -> None:
+    """BadChat where a text is not in its prompt: what a template leaves out or changes may hang on each text."""
+    written = _words(prompt)
+    for message in chat:
+        if (said := _words(message["content"])) not in written:
+            raise BadChat(f"the chat template leaves out or changes what the {message['role']} says: {said[:_SHOWN]!r}")
+
+
+def _line(wrong: object) -> str:
+    """What was said, on one line, cut."""
+    return " ".join(str(wrong).split())[:_SHOWN]
 
 
 def _words(text: str) -> str:

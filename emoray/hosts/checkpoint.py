@@ -28,14 +28,24 @@ from transformers import (
 from emoray.hosts import hub
 from emoray.hosts.chat_template import borrow_template
 from emoray.hosts.protocol import HostDown
-from emoray.hosts.weights import adapter_of, commit_of, unusual
+from emoray.hosts.weights import adapter_of, broken_settings, commit_of, unusual
 from emoray.spec.models import Local
 
 _FILES = "give a hub id, or a folder with config.json, the tokenizer and the weights"
 _INSTALL = "install what it names where the model runs"
+_QUANTISED = "take its weights as they were before, or host: vllm if that knows it"
 _NO_LOSS = re.compile(  # what older files hold beside weights, or what only other ways of speaking need
     r"inv_freq|rotary_emb\.|position_ids|masked_bias|causal_mask|(attn|attention)\.bias$|\.[kqv]_scale$|(^|[._])mtp"
 )
+
+_BESIDE = re.compile(  # parts of their own, which change nothing that is said or read
+    r"vision|visual|image|img|audio|speech|projector|resampler|newline|v_head|value_head|(^|[._])mm_|logit_scale"
+)
+_OF_OTHER_TASKS = re.compile(  # heads that encoders were trained with before they became classifiers, and after
+    r"(^|\.)(cls|lm_head|lm_loss|pred_layer|qa_outputs|contact_head|vocab_\w+|\w*pooler|sop_classifier|decoder|v_head"
+    r"|seq_relationship|mlm\w*|nsp\w*|(\w+_)?predictions?|generator_\w+|discriminator_\w+)\.|loss|criterion|class_weight"
+)
+_JUDGES = re.compile(r"For(Sequence|Token|Image)Classification|ForQuestionAnswering|RewardModel|ForMultipleChoice")
 
 
 class Loaded(NamedTuple):
@@ -81,6 +91,8 @@ def _loaded(entry: Local) -> Loaded:
         raise _Unfit(why)
     own = _Source(entry.id, commit_of(entry.id, entry.revision))
     adapter = adapter_of(*own)
+    if why := broken_settings(*own):
+        raise _Unfit(why)
     if adapter is None:
         return Loaded(_tokenizer(entry, own), _on_device(entry, _weights(entry, own)), own.revision)
     peft = _peft(adapter)
@@ -121,7 +133,10 @@ def _kind(config: Any) -> Any:
 
 
 def _check_whole(config: Any) -> None:
-    """_Unfit for what transformers would load without its other half, and let speak: noise."""
+    """_Unfit for what transformers would load without its other half or its head, and let speak: noise."""
+    kinds = getattr(config, "architectures", None) or []
+    if kinds and all(map(_JUDGES.search, kinds)):
+        raise _Unfit(f"it was trained to judge texts ({', '.join(kinds)}) and not to speak; give a model that speaks")
     if getattr(config, "is_encoder_decoder", False):
         kind = ", ".join(getattr(config, "architectures", None) or [type(config).__name__])
         raise _Unfit(f"it answers with a decoder what an encoder has read ({kind}); give one that goes on with a text")
@@ -129,7 +144,9 @@ def _check_whole(config: Any) -> None:
 
 def misfit(model: Any, info: Mapping[str, Any]) -> str | None:
     """Why these weights are not this model's, as the end of a sentence; `info` is what transformers told of loading."""
-    kind = type(model).__name__
+    kind, quantised = type(model).__name__, getattr(model, "hf_quantizer", None) is not None
+    if not quantised and (method := _method(model.config)):  # told in a log alone, and bits are taken for weights
+        return f"its config.json says that it is quantised ({method}), which transformers does not know; {_QUANTISED}"
     if wrong := sorted(info["mismatched_keys"]):
         key, found, wanted = wrong[0]
         return (
@@ -141,7 +158,7 @@ def misfit(model: Any, info: Mapping[str, Any]) -> str | None:
         prefix = _prefix(missing, strange)
         why = f", for its names begin with {prefix!r}; save it without" if prefix else "; take a complete checkpoint"
         return f"the checkpoint has no weights for {_named(missing)} of {kind}{why}"
-    if homeless := [] if getattr(model, "hf_quantizer", None) else _homeless(strange, model):
+    if homeless := [] if quantised else _homeless(strange, model):
         return (
             f"{kind} has no place for {_named(homeless)} of the checkpoint; "
             "take the config.json that belongs to it, for this one describes another architecture or fewer layers"
@@ -161,17 +178,34 @@ def _prefix(missing: Collection[str], strange: Sequence[str]) -> str | None:
 
 def _homeless(strange: Sequence[str], model: Any) -> list[str]:
     """Weights that would stand inside the model if it were another. Those of a tower of its own, such as one that
-    sees, or of another head, change nothing that is said.
+    sees, or of a head for another task, change nothing that is said.
     """
     parts = dict(_parts(model))
     stacks = tuple(f"{name}." for name, part in parts.items() if isinstance(part, torch.nn.ModuleList))
+    judges = _JUDGES.search(type(model).__name__) is not None
+
+    def inside(name: str) -> bool:
+        if name.rpartition(".")[0] in parts or name.startswith(stacks):
+            return True
+        if _BESIDE.search(name) or not name.endswith((".weight", ".bias")):
+            return False
+        own = name.removeprefix(f"{model.base_model_prefix}.")
+        if judges:
+            return not _OF_OTHER_TASKS.search(name)
+        return own.count(".") == 1 or own.partition(".")[0] in parts
+
     return [
         name
         for name in strange
-        if not _NO_LOSS.search(name)
-        and (name.rpartition(".")[0] in parts or name.startswith(stacks))
-        and not _predicts_further(name, model.config)
+        if not _NO_LOSS.search(name) and inside(name) and not _predicts_further(name, model.config)
     ]
+
+
+def _method(config: Any) -> str | None:
+    """How a config says that its weights are quantised."""
+    told = getattr(config, "quantization_config", None)
+    found = told.get("quant_method") if isinstance(told, Mapping) else getattr(told, "quant_method", None)
+    return str(getattr(found, "value", found)) if told else None
 
 
 def _parts(model: Any) -> Iterator[tuple[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 _NAMES = (  # of the limit, in one family or another
@@ -12,6 +12,7 @@ _NAMES = (  # of the limit, in one family or another
 _SPEAKS = ("text_config", "llm_config", "language_config", "decoder", "generator")  # of what a config is made of
 _POSITIONS = ("wpe", "position_embeddings", "position_embedding", "embed_positions", "positions_embed", "pos_embed")
 _TOWERS = ("vision", "visual", "image", "audio", "speech", "encoder")  # what sees, hears or reads has its own places
+_FIRST = "original_max_position_embeddings"
 _SANE = 10**9  # a tokenizer without a limit says 10^30
 
 
@@ -25,7 +26,28 @@ def _told(config: Any) -> list[int]:
     """The limits in the config of what speaks; in a wrapper's own, where that tells none."""
     parts = [part for name in _SPEAKS if (part := getattr(config, name, None)) is not None]
     inner = [limit for part in parts if hasattr(part, "to_dict") for limit in _told(part)]
-    return inner or [limit for name in _NAMES if (limit := _limit(getattr(config, name, None)))]
+    own = [limit for name in _NAMES if (limit := _limit(getattr(config, name, None)))]
+    return inner or ([turned(config, min(own))] if own else [])
+
+
+def turned(config: Any, limit: int) -> int:
+    """A limit as far as scaled rotary positions move it, by vLLM's rule.
+
+    With longrope it is what the model was first trained to: one text beyond it turns all that share its batch. With
+    dynamic it stays as told, for what a longer text turns stays so for those after it.
+    """
+    told = getattr(config, "rope_parameters", None) or {}
+    scales = [one for one in told.values() if isinstance(one, Mapping)] or [told]
+    for scale in scales if "gemma3" not in str(getattr(config, "model_type", "")) else ():
+        kind, factor = scale.get("rope_type"), float(scale.get("factor") or 1.0)
+        first = scale.get(_FIRST) or getattr(config, _FIRST, None) or limit
+        if kind == "longrope":
+            return min(limit, int(first))
+        if kind == "yarn":
+            return int((scale.get(_FIRST) or limit) * factor)
+        if kind == "linear":
+            return int(limit * factor)
+    return limit
 
 
 def _positions(model: Any) -> Iterator[int]:

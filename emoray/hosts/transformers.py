@@ -21,7 +21,7 @@ from transformers import (
     LogitsProcessorList,
 )
 
-from emoray.hosts.chat_template import ChatTemplate
+from emoray.hosts.chat_template import BadChat, ChatTemplate
 from emoray.hosts.checkpoint import load, reason_of
 from emoray.hosts.company import STEPS, Company, Thought, looks_ahead, tried
 from emoray.hosts.context import longest
@@ -67,11 +67,11 @@ class TransformersHost:
         """Replies a batch at a time; only asks that are sampled alike, and may answer as long, share a batch."""
         alike: dict[tuple[Any, ...], list[tuple[Ask, list[int]]]] = {}
         for ask in asks:
-            tokens = self._template.tokens(ask.chat)
-            room = self._longest - len(tokens)
-            if room < 1:
-                yield self._too_long(ask, len(tokens))
+            tokens = self._prompt(ask)
+            if isinstance(tokens, Failure):
+                yield Reply(ask.key, tokens, datetime.now(UTC), 0.0, chat_template_sha=self._template.sha)
                 continue
+            room = self._longest - len(tokens)
             settings = drawn(ask, self.defaults)
             most = min(int(settings["max_tokens"] or room), room)
             length = None if self._company is Company.ANY else len(tokens)
@@ -134,10 +134,20 @@ class TransformersHost:
         logits = torch.stack(said.logits, dim=1).float()
         return [Thought(*row) for row in zip(said.sequences[:, -STEPS:], logits, strict=True)]
 
-    def _too_long(self, ask: Ask, tokens: int) -> Reply:
-        detail = f"the prompt has {tokens} tokens, the model reads {self._longest} together with its answer"
-        outcome = Failure(FailureKind.CONTEXT_LENGTH, detail)
-        return Reply(ask.key, outcome, datetime.now(UTC), 0.0, chat_template_sha=self._template.sha)
+    def _prompt(self, ask: Ask) -> list[int] | Failure:
+        try:
+            tokens = self._template.tokens(ask.chat)
+        except BadChat as wrong:
+            return Failure(FailureKind.BAD_REQUEST, str(wrong))
+        if len(tokens) >= self._longest:
+            detail = f"the prompt has {len(tokens)} tokens, the model reads {self._longest} together with its answer"
+            return Failure(FailureKind.CONTEXT_LENGTH, detail)
+        if max(tokens, default=0) >= (
+            known := _vocabulary(self._model)
+        ):  # on a GPU it would be the last that the process does
+            detail = f"the prompt has token {max(tokens)}, and the model knows {known}: its tokenizer is another's"
+            return Failure(FailureKind.BAD_REQUEST, detail)
+        return tokens
 
     def _batch(self, batch: Sequence[tuple[Ask, list[int]]], most: int) -> Iterator[Reply]:
         with self._one_at_a_time:

@@ -33,10 +33,11 @@ from typing import Any, NoReturn
 
 from emoray.child_process import die_with
 from emoray.hosts import hub
-from emoray.hosts.chat_template import ChatTemplate, borrow_template
+from emoray.hosts.chat_template import BadChat, ChatTemplate, borrow_template
 from emoray.hosts.protocol import Ask, HostDown, Reply
 from emoray.hosts.reasoning import Wording, no_answer, tags_of, unsettled
-from emoray.hosts.weights import adapter_of, commit_of, unmerged
+from emoray.hosts.tied import untied
+from emoray.hosts.weights import adapter_of, broken_settings, commit_of, unmerged
 from emoray.spec.models import Vllm
 from emoray.study.endings import Ending, ending_of
 from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome
@@ -125,8 +126,8 @@ class VllmHost:
     def _prompt(self, ask: Ask) -> list[int] | Failure:
         try:
             tokens = self._tokens(json.dumps(ask.chat))
-        except Exception as wrong:  # a template is a program: it refuses a chat by whatever it raises
-            return Failure(FailureKind.BAD_REQUEST, f"the chat template refuses this chat: {_line(wrong)}")
+        except BadChat as wrong:
+            return Failure(FailureKind.BAD_REQUEST, str(wrong))
         if len(tokens) >= self._longest:
             detail = f"the prompt has {len(tokens)} tokens, the model reads {self._longest}"
             return Failure(FailureKind.CONTEXT_LENGTH, detail)
@@ -464,7 +465,7 @@ def _no_model(entry: Vllm) -> str | None:
     """What an engine would take minutes to say, or never: beside whole weights it passes an adapter over."""
     adapter = adapter_of(entry.id, entry.revision)
     if adapter is None:
-        return None
+        return broken_settings(entry.id, entry.revision) or untied(entry.id, entry.revision)
     return f"{unmerged(adapter)}, or take host: transformers"
 
 

@@ -37,16 +37,16 @@ def fetch(model: str, revision: str | None) -> int:
 
 def adapter_of(model: str, revision: str | None) -> dict[str, Any] | None:
     """What a LoRA or another PEFT adapter says of itself, such as `base_model_name_or_path`; None of a whole model."""
-    file = _file(model, revision, _ADAPTER)
+    file = file_of(model, revision, _ADAPTER)
     if file is None or not _has_adapter_weights(_names(model, revision, file.parent)):
         return None
-    return _told(file)
+    return json_of(file)
 
 
 def processor_template(model: str, revision: str | None) -> str | None:
     """The chat template that is kept for a model's processor: some that also see have it nowhere else."""
-    file = _file(model, revision, "chat_template.json")
-    text = _told(file).get("chat_template") if file else None
+    file = file_of(model, revision, "chat_template.json")
+    text = json_of(file).get("chat_template") if file else None
     return text if isinstance(text, str) else None
 
 
@@ -77,7 +77,20 @@ def unusual(model: str) -> str | None:
     return None
 
 
-def _file(model: str, revision: str | None, name: str) -> Path | None:
+def broken_settings(model: str, revision: str | None) -> str | None:
+    """Why a generation_config.json cannot be read, as the end of a sentence: whoever loads the model would go on
+    without, and ask by other settings and to another end.
+    """
+    file = file_of(model, revision, "generation_config.json")
+    if file is None or json_of(file):
+        return None
+    with suppress(ValueError):
+        if json.loads(file.read_text(encoding="utf-8")) == {}:
+            return None
+    return "its generation_config.json is no JSON object; correct it, or delete it"
+
+
+def file_of(model: str, revision: str | None, name: str) -> Path | None:
     """A file of a folder, or of a hub id."""
     if Path(model).exists():
         file = Path(model, name)
@@ -91,7 +104,7 @@ def _file(model: str, revision: str | None, name: str) -> Path | None:
     return None
 
 
-def _told(file: Path) -> dict[str, Any]:
+def json_of(file: Path) -> dict[str, Any]:
     """What a JSON file says."""
     with suppress(ValueError):
         told = json.loads(file.read_text(encoding="utf-8"))

@@ -19,7 +19,7 @@ import logging
 import math
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -28,14 +28,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedConfig
 
 from emoray import embedded
 from emoray.hosts import hub
 from emoray.hosts.checkpoint import misfit
-from emoray.hosts.weights import adapter_of, commit_of, unmerged
+from emoray.hosts.context import turned
+from emoray.hosts.weights import adapter_of, commit_of, unmerged, unusual
 from emoray.readers import onnx
 from emoray.readers.failing import cause, first_line, is_failure
+from emoray.readers.outputs import Unclear, output_labels
 from emoray.readers.padding import SIDES, UNPADDED, Piece, Way, known_ids, padded, padding_id
 from emoray.readers.protocol import ReaderDown, Reading
 from emoray.spec.readers import GoEmotionsReader, RegressorReader
@@ -59,6 +61,7 @@ _LIKE_ROBERTA = (
     *("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer", "roberta-prelayernorm", "xmod"),
     *("data2vec-text", "ibert", "esm", "lilt", "luke", "markuplm", "layoutlmv3"),
 )
+_INSTALL = "install what it names where the reader runs"
 _HINT = "give `embedded`, a hub id, or a folder with config.json, the tokenizer and the weights"
 
 
@@ -74,8 +77,9 @@ class Encoder:
             wants = f"runtime: onnx, for which {' and '.join(missing)} must be installed"
             raise ReaderDown(f"{_named(entry)} asks for {wants} here: pip install 'emoray[onnx]'")
         with _telling(entry, "be loaded", _HINT):
-            model, tokenizer = _loaded(entry)
+            model, tokenizer, told = _loaded(entry)
         self.device, self.config = model.device, model.config
+        self.labels = _labels(entry, model.config.id2label, told)
         own = entry.model == "embedded"
         self.revision = embedded.CHECKSUMS["reader"][:12] if own else commit_of(entry.model, entry.revision)
         self._windows = entry.long_texts == "window"
@@ -225,7 +229,7 @@ class Encoder:
         while fails - fits > 1:
             middle = (fits + fails) // 2
             fits, fails = (fits, middle) if self._failure_at(middle) else (middle, fails)
-        self._note(f"reads {fits} tokens, and not {said} ({cause(wrong)})")
+        self.note(f"reads {fits} tokens, and not {said} ({cause(wrong)})")
         return self._cut_at(fits)
 
     def _failure_at(self, tokens: int) -> Exception | None:
@@ -252,7 +256,12 @@ class Encoder:
         Positions, poolers and masks decide it, and not the side on which the tokenizer pads.
         """
         groups = self._trial()
-        alone = [as_read(self._together(group, "alone", self._network)) for group in groups]
+        said = [self._together(group, "alone", self._network) for group in groups]
+        if not np.ptp(np.concatenate(said), axis=0).any():  # NaN is no sameness
+            raise ReaderDown(
+                f"{_named(self._entry)} says the same of every text: its weights are not those of a classifier"
+            )
+        alone = [as_read(outputs) for outputs in said]
         off: dict[Way, float] = {}
         for ways in (SIDES, UNPADDED):
             for way in ways:
@@ -271,10 +280,11 @@ class Encoder:
         shared = {"alike": "only texts of one length share a batch", "alone": "each is read alone"}
         if way in shared:
             why = "reads a text otherwise where it is padded"
-            self._note(f"{why}, so {shared[way]}, which is slower")
+            self.note(f"{why}, so {shared[way]}, which is slower")
         return way
 
-    def _note(self, said: str) -> None:
+    def note(self, said: str) -> None:
+        """Tells whoever runs it, with what it does as the end of the sentence."""
         _log.warning("%s %s", _named(self._entry), said)
         self.notes.append(f"it {said}")
 
@@ -392,6 +402,7 @@ def longest(entry: _Entry, tokenizer: Any, config: Any) -> int:
     """
     config = config.get_text_config()
     positions = int(getattr(config, "max_position_embeddings", None) or -1)
+    positions = min(positions, turned(config, positions))
     if positions < 0:
         positions = entry.max_tokens or 512
     if getattr(config, "model_type", "") in _LIKE_ROBERTA:
@@ -404,10 +415,20 @@ def tokenizer_threads(threads: int, gpus: float) -> int:
     return max(threads, _TOKENIZERS) if gpus else threads
 
 
-def _loaded(entry: _Entry) -> tuple[Any, Any]:
+def _labels(entry: _Entry, id2label: Mapping[int, str], told: Mapping[str, Any]) -> dict[int, str]:
+    try:
+        return output_labels(id2label, told)
+    except Unclear as wrong:
+        raise ReaderDown(f"{_named(entry)} has a config.json that {wrong}; correct it in a copy of the model") from None
+
+
+def _loaded(entry: _Entry) -> tuple[Any, Any, dict[str, Any]]:
+    """The network, its tokenizer, and its config.json as it is written."""
     path = str(embedded.reader_path()) if entry.model == "embedded" else entry.model
     device = _device(entry)
     adapter = adapter_of(path, entry.revision)
+    if why := unusual(path):
+        raise ReaderDown(f"{_named(entry)} cannot be loaded: {why}")
     if adapter is not None:  # beside whole weights it would be passed over
         raise ReaderDown(f"{_named(entry)} cannot be loaded: {unmerged(adapter)}")
     # False and not unset: unset, transformers would ask whoever sits at the terminal
@@ -425,7 +446,8 @@ def _loaded(entry: _Entry) -> tuple[Any, Any]:
         raise ReaderDown(f"{_named(entry)} has no weights for {', '.join(missing[:2])}: it is no trained classifier")
     if why := misfit(model, info):
         raise ReaderDown(f"{_named(entry)} cannot be loaded: {why}")
-    return model.to(device).eval(), tokenizer
+    told, _ = PreTrainedConfig.get_config_dict(path, revision=entry.revision)
+    return model.to(device).eval(), tokenizer, told
 
 
 @contextmanager
@@ -438,6 +460,7 @@ def _telling(entry: _Entry, what: str, hint: str) -> Iterator[None]:
     except BaseException as wrong:  # somebody's files and code: a cut file, a missing library, too little memory
         if not is_failure(wrong):
             raise
+        hint = _INSTALL if isinstance(wrong, ImportError) else hint
         why, remedy = hub.told(wrong) or (first_line(wrong), hint)
         raise ReaderDown(f"{_named(entry)} cannot {what}: {why}; {remedy}") from wrong
 

@@ -7,12 +7,12 @@ setting `activation`. Labels may be spelled as they like, or be `LABEL_0` … `L
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from emoray.readers.encoder import Encoder, Outputs, averaged, numbers
+from emoray.readers.outputs import Unclear, several_at_once
 from emoray.readers.protocol import ReaderDown, Reading
 from emoray.spec.readers import GoEmotionsReader
 from emoray.study.goemotions import LABELS, canonical_label, plain_label
@@ -26,8 +26,8 @@ class GoEmotions:
         self.name = entry.name
         self._encoder = Encoder(entry)
         self.revision: str | None = self._encoder.revision
-        self._labels, self._order = _labels(entry, dict(self._encoder.config.id2label))
-        self._sigmoid = _is_sigmoid(entry, self._encoder.config)
+        self._labels, self._order = _labels(entry, self._encoder.labels)
+        self._sigmoid = self._is_sigmoid(entry)
         self._temperature = entry.temperature
         self._encoder.settle(self._probabilities)
         self.notes = self._encoder.notes
@@ -46,6 +46,21 @@ class GoEmotions:
         self._encoder.close()
         del self._encoder
 
+    def _is_sigmoid(self, entry: GoEmotionsReader) -> bool:
+        if entry.activation != "auto":
+            return entry.activation == "sigmoid"
+        try:
+            several = several_at_once(self._encoder.config)
+        except Unclear as wrong:
+            hint = "set activation: softmax or sigmoid if they are, or take kind: regressor"
+            raise ReaderDown(f"reader {entry.name!r} ({entry.model}) has a config.json that {wrong}; {hint}") from None
+        if several is None:
+            self._encoder.note(
+                "does not say in its config.json whether a text can have several labels, so one is taken to rule out "
+                "the others; activation: sigmoid or softmax settles it"
+            )
+        return bool(several)
+
     def _reading(self, row: npt.NDArray[np.float32], truncated: bool) -> Reading:
         if np.isnan(row).any():
             return Reading(None, truncated=truncated, error="the model's probabilities are not numbers")
@@ -58,13 +73,6 @@ class GoEmotions:
             return np.asarray(0.5 * (1.0 + np.tanh(0.5 * logits)), dtype=np.float64)  # never overflows
         powers = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
         return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float64)
-
-
-def _is_sigmoid(entry: GoEmotionsReader, config: Any) -> bool:
-    if entry.activation != "auto":
-        return entry.activation == "sigmoid"
-    heads = getattr(config, "architectures", None) or []
-    return config.problem_type == "multi_label_classification" or any("MultiLabel" in head for head in heads)
 
 
 def _labels(entry: GoEmotionsReader, id2label: Mapping[int, str]) -> tuple[tuple[str, ...] | None, list[int]]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +22,7 @@ class Regressor:
         self.name = entry.name
         self._encoder = Encoder(entry)
         self.revision: str | None = self._encoder.revision
-        self._columns = [_column(entry, self._encoder.config, name) for name in (entry.valence, entry.arousal)]
+        self._columns = [_column(entry, self._encoder.labels, name) for name in (entry.valence, entry.arousal)]
         self._low, self._high = entry.range
         self._sigmoid = entry.activation == "sigmoid"
         self._encoder.settle(self._affects)
@@ -57,10 +56,10 @@ def _reading(row: npt.NDArray[np.float64], truncated: bool) -> Reading:
     return Reading(None, truncated=truncated, affect=Affect(float(row[0]), float(row[1])))
 
 
-def _column(entry: RegressorReader, config: Any, name: str) -> int:
-    found = {plain_label(str(spelling)): index for index, spelling in config.id2label.items()}
+def _column(entry: RegressorReader, labels: Mapping[int, str], name: str) -> int:
+    found = {plain_label(spelling): index for index, spelling in labels.items()}
     if plain_label(name) not in found:
-        known = ", ".join(map(str, config.id2label.values()))
+        known = ", ".join(labels.values())
         raise ReaderDown(
             f"reader {entry.name!r} ({entry.model}) has no output {name!r}; it has {known}: "
             "name the two with `valence` and `arousal`"

@@ -63,7 +63,9 @@ def check_folder(folder: RunFolder) -> None:
         looks = [
             look.options(num_cpus=0, scheduling_strategy=_on(node)).remote(folder, mark, _name(node)) for node in nodes
         ]
-        missing = [sentence for sentence in ray.get(looks) if sentence]
+        missing = [told for told in ray.get(looks) if told]
+    except RayError as wrong:  # a node that has just died
+        raise StoreError(f"a node could not look for the run folder: {sentence(wrong)}") from wrong
     finally:
         folder.delete(mark)
     if missing:

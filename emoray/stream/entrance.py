@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import re
+import resource
+import shutil
 import socket
 import stat
 import struct
@@ -49,6 +51,8 @@ _END_STREAM, _END_HEADERS = 1, 4
 _ASKS_NOTHING = "/ray.rpc.NodeInfoGcsService/CheckAlive"  # what any head answers whom it trusts
 _PRIVATE = 0o077  # what others may not
 _UNIX_PATH = 107  # bytes that the path of a socket may have (Linux)
+_MANY_FILES = 512  # open at once: fewer, and its processes end before they can say why
+_ROOM = 64 << 20  # bytes for its sockets and logs: without, its workers end without a word
 
 
 def enter(address: str | None, **options: Any) -> None:
@@ -170,6 +174,7 @@ def _whole(there: socket.socket, size: int) -> bytes:
 
 
 def _start(options: Mapping[str, Any]) -> None:
+    _check_room()
     os.environ.setdefault("PYTHONSAFEPATH", "1")  # for what its workers start: those stand where we do
     try:
         started = ray.init(address=LOCAL, include_dashboard=False, job_config=_Ours(), **options)
@@ -182,9 +187,26 @@ def _start(options: Mapping[str, Any]) -> None:
 _kept_open: list[Any] = []  # as long as this process lives
 
 
+def _own_folder() -> tuple[str, str]:
+    """In which folder Ray makes the one for its files, and the setting that says so."""
+    setting = "RAY_TMPDIR" if os.environ.get("RAY_TMPDIR") else "TMPDIR"
+    return os.environ.get(setting) or "/tmp", setting
+
+
+def _check_room(least: int = _ROOM) -> None:
+    """SpecError where Ray's own files would fill a disk."""
+    folder, setting = _own_folder()
+    place = next((path for path in (Path(folder, "ray"), Path(folder)) if path.is_dir()), None)
+    if place is None or (disk := shutil.disk_usage(place)).total == 0 or disk.free >= least:
+        return
+    raise SpecError(
+        f"Ray cannot be started on this machine: its own files lie in {place}, whose disk has "
+        f"{disk.free >> 20} MB free of the {least >> 20} that they need; make room, or name another folder in {setting}"
+    )
+
+
 def _not_started(wrong: Exception) -> str:
-    said, setting = sentence(wrong), "RAY_TMPDIR" if os.environ.get("RAY_TMPDIR") else "TMPDIR"
-    folder = os.environ.get(setting) or "/tmp"
+    said, (folder, setting) = sentence(wrong), _own_folder()
     logs = f"what it says is in {folder}/ray/session_latest/logs"
     if taken := re.search(r"The specified port is (\d+)", said):
         return f"port {taken[1]} is taken, and RAY_GCS_SERVER_PORT asks for it"
@@ -196,11 +218,26 @@ def _not_started(wrong: Exception) -> str:
         )
     if "object store" in said:
         return f"too little memory is free here ({said})"
+    if (few := _few_files()) and ("timed out" in said.lower() or "open files" in said):
+        return f"it may have {few} files open at once, and needs some thousands: ulimit -n 65536 ({said})"
     if "timed out" in said.lower():
         return f"it did not come up in time ({said}); the machine may be busy: start again when it is not; {logs}"
-    if isinstance(wrong, PermissionError | FileNotFoundError | NotADirectoryError):
+    if isinstance(wrong, OSError) and _is_at_home(wrong):
+        return f"{said}; it keeps its token there: HOME must name a folder that can be written"
+    if isinstance(wrong, PermissionError | FileNotFoundError | NotADirectoryError) or getattr(wrong, "filename", None):
         return f"{said}; its own files lie in {folder}/ray: {setting} says in which folder"
     return f"{said}; {logs}, and -v shows more"
+
+
+def _few_files() -> int | None:
+    """How many files a process may have open, where it is less than Ray needs."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return most if 0 <= most < _MANY_FILES else None
+
+
+def _is_at_home(wrong: OSError) -> bool:
+    home = os.environ.get("HOME")
+    return bool(home) and str(wrong.filename or "").startswith(str(home))
 
 
 # ── joining ───────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from emoray.run_folder import census, tabs
 from emoray.run_folder.census import Settled, Spent
+from emoray.run_folder.errors import StoreError
 from emoray.run_folder.partition import Part
+from emoray.stream.cause import sentence
 from emoray.study.experiment import Grid
 from emoray.study.prompts import prompts
 
@@ -53,11 +55,13 @@ def unread(answered: Known, read: Known) -> int:
 
 
 def _got(result: Any) -> Any:
-    """The result of a task, or what it raised, as it raised it."""
+    """The result of a task, or what it raised, as it raised it; StoreError where its process or its node has died."""
     try:
         return ray.get(result)
     except RayTaskError as wrong:
         raise wrong.cause from None
+    except RayError as wrong:
+        raise StoreError(f"a process of Ray's ended while it counted what is there: {sentence(wrong)}") from wrong
 
 
 def _settled(part: Part) -> tuple[Settled, int]:

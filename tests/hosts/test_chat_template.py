@@ -9,7 +9,7 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from emoray.hosts.chat_template import ChatTemplate
+from emoray.hosts.chat_template import BadChat, ChatTemplate
 from emoray.hosts.protocol import HostDown
 from tests import tiny_models
 
@@ -249,6 +249,44 @@ def test_a_system_text_that_would_be_changed_goes_before_the_question(change: st
 def test_a_template_that_leaves_something_to_chance_is_refused() -> None:
     with pytest.raises(HostDown, match="its chat template writes one question in several ways, by chance; correct it"):
         ChatTemplate(byte_level("{{ range(99999) | random }}" + CHATML))
+
+
+@pytest.mark.parametrize(
+    ("told", "question"),
+    [
+        ("(message['content'] if message['content']|length > 60 else '')", QUESTION),
+        ("message['content'][:2000]", "Why? " * 500),
+        ("message['content'].replace('/no_think', '')", "Why /no_think?"),
+        ("message['content'].split('###')[0]", "Why?\n### And when?"),
+        ("message['content'].split('</think>')[-1]", "Is </think> a word?"),
+        ("(message['content'] if message['content'].endswith('ostrich') else message['content'][:-1])", QUESTION),
+    ],
+    ids=["short ones go", "long ones are cut", "a switch", "a mark", "a tag", "by its last word"],
+)
+def test_a_question_that_a_template_changes_and_no_other_is_refused_by_itself(told: str, question: str) -> None:
+    template = ChatTemplate(byte_level(CHATML.replace("message['content']", told)))
+    with pytest.raises(BadChat, match=r"the chat template leaves out or changes what the (user|system) says: "):
+        template.tokens([{"role": "user", "content": question}])
+    fits = "Would you say that it is long enough, and not too long, with nothing special, ostrich"
+    assert fits in template._tokenizer.decode(template.tokens([{"role": "user", "content": fits}]))
+
+
+def test_a_chat_that_a_template_refuses_is_refused_in_its_words() -> None:
+    at_elephants = "{% if 'elephant' in messages[-1]['content'] %}{{ raise_exception('no elephants') }}{% endif %}"
+    with pytest.raises(BadChat, match=r"^the chat template refuses this chat: no elephants$"):
+        ChatTemplate(byte_level(at_elephants + CHATML)).tokens([{"role": "user", "content": "an elephant"}])
+
+
+@pytest.mark.parametrize("end", ["{{ eos_token }}", "{% if add_generation_prompt %}{{ eos_token + '\n' }}{% endif %}"])
+def test_a_template_that_ends_the_text_where_the_answer_begins_is_refused(end: str) -> None:
+    with pytest.raises(HostDown, match=r"its chat template ends the text \(</s>\) where the answer begins; correct it"):
+        ChatTemplate(byte_level(CHATML + end))
+
+
+def test_a_question_may_end_as_each_turn_does() -> None:
+    """As DialoGPT's."""
+    each = "{% for message in messages %}{{ message['content'] + eos_token }}{% endfor %}"
+    assert prompt(byte_level(each)) == "You are sad.</s>Why?</s>"
 
 
 def test_blanks_and_empty_lines_may_go() -> None:

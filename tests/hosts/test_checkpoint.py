@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForSeq2SeqLM
 
 from emoray.hosts.protocol import Ask, HostDown
+from emoray.hosts.tied import untied
 from emoray.hosts.transformers import TransformersHost
 from emoray.hosts.vllm import VllmHost
 from emoray.hosts.weights import adapter_of, commit_of
@@ -128,6 +129,71 @@ def test_what_a_checkpoint_has_too_much_without_any_loss_hinders_nobody(tmp_path
     rewritten(folder, lambda weights: {key.removeprefix("model.") if bare else key: w for key, w in weights.items()})
     rewritten(folder, lambda weights: weights | {name if bare else f"model.{name}": torch.ones(3)})
     assert said(host(folder)) == before != []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "model.embed_positions.weight",
+            "model.norm2.weight",
+            "lm_head.dense.weight",
+            "output.weight",
+            "score.weight",
+        ),
+        *("model.lm_head.weight", "model.embed_norm.bias"),
+    ],
+)
+def test_a_weight_that_only_another_architecture_has_a_place_for_is_refused(tmp_path: Path, name: str) -> None:
+    folder = tiny_models.speaker(tmp_path, "llama", tie_word_embeddings=True)
+    rewritten(folder, lambda weights: weights | {name: torch.ones(3)})
+    assert complaint(folder).startswith(f"LlamaForCausalLM has no place for {name} of the checkpoint; ")
+
+
+@pytest.mark.parametrize(
+    "kind", ["LlamaForSequenceClassification", "Qwen2ForRewardModel", "LlamaForTokenClassification"]
+)
+def test_a_model_that_judges_is_not_let_speak(tmp_path: Path, kind: str) -> None:
+    """With tied weights it has all that a speaker has."""
+    folder = tiny_models.speaker(tmp_path, "llama", tie_word_embeddings=True)
+    change(folder, "config.json", architectures=[kind])
+    assert complaint(folder) == f"it was trained to judge texts ({kind}) and not to speak; give a model that speaks"
+
+
+@pytest.mark.parametrize("method", ["nonsense", "modelopt", "exl2"])
+def test_a_way_of_quantising_that_transformers_does_not_know_is_refused(model: str, method: str) -> None:
+    """It would go on with bits for weights."""
+    change(model, "config.json", quantization_config={"quant_method": method})
+    told = f"its config.json says that it is quantised ({method}), which transformers does not know; take its weights"
+    assert complaint(model).startswith(told)
+
+
+@pytest.mark.parametrize("text", ["{not json", "[1, 2]", "", '"text"'])
+def test_a_generation_config_that_cannot_be_read_is_refused(model: str, text: str) -> None:
+    """Without it a model would be asked by other settings, and go on where its turn has ended."""
+    Path(model, "generation_config.json").write_text(text)
+    assert complaint(model) == "its generation_config.json is no JSON object; correct it, or delete it"
+    with pytest.raises(HostDown, match=r"cannot start: its generation_config.json is no JSON object; correct it"):
+        VllmHost(Vllm(host="vllm", name="m", id=model))
+
+
+def test_an_empty_generation_config_says_nothing(model: str) -> None:
+    Path(model, "generation_config.json").write_text("{}")
+    assert said(host(model))
+
+
+def test_a_head_that_the_config_ties_and_the_weights_do_not_is_refused_where_it_would_be_passed_over(
+    tmp_path: Path,
+) -> None:
+    folder = tiny_models.speaker(tmp_path / "untied", "llama", tie_word_embeddings=False)
+    before = said(host(folder))
+    assert untied(folder, None) is None
+    change(folder, "config.json", tie_word_embeddings=True)
+    assert said(host(folder)) == before != []
+    with pytest.raises(HostDown, match=r"ties lm_head.weight to model.embed_tokens.weight, and their weights differ"):
+        VllmHost(Vllm(host="vllm", name="m", id=folder))
+    rewritten(folder, lambda weights: weights | {"lm_head.weight": weights["model.embed_tokens.weight"].clone()})
+    assert untied(folder, None) is None
 
 
 def test_weights_that_are_tied_need_not_be_there_twice(tmp_path: Path) -> None:

@@ -48,6 +48,33 @@ def test_the_limit_is_known_by_the_name_that_a_family_gives_it(
     assert longest(model, ENDLESS) == limit
 
 
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 300}
+
+
+@pytest.mark.parametrize(
+    ("kind", "told", "scaling", "limit"),
+    [
+        ("llama", 300, {"rope_type": "linear", "factor": 4.0}, 1200),
+        ("llama", 300, {"rope_type": "default"}, 300),
+        ("llama", 300, {"rope_type": "dynamic", "factor": 4.0}, 300),
+        ("llama", 300, YARN, 1200),
+        ("llama", 1200, YARN, 1200),  # as DeepSeek's and gpt-oss': told as it became
+        ("llama", 1200, {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                         "original_max_position_embeddings": 150}, 1200),
+        ("phi3", 1200, {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [2.0] * 4,
+                        "original_max_position_embeddings": 150}, 150),
+    ],
+)  # fmt: skip
+def test_scaled_positions_move_the_limit_as_vllm_moves_it(
+    kind: str, told: int, scaling: dict[str, Any], limit: int
+) -> None:
+    shape = {"max_position_embeddings": told, "hidden_size": 32, "num_attention_heads": 4}
+    first = {name: told for name, told in scaling.items() if name == "original_max_position_embeddings"}
+    config = AutoConfig.for_model(kind, **shape, **first, rope_parameters=scaling)
+    model: Any = SimpleNamespace(config=config, named_modules=dict[str, Any]().items)
+    assert longest(model, ENDLESS) == limit
+
+
 def test_where_neither_config_nor_weights_tell_a_limit_the_tokenizer_does(tmp_path: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(tiny_models.speaker(tmp_path, "bloom"))
     assert longest(model, SimpleNamespace(model_max_length=77)) == 77

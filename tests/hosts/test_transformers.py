@@ -381,6 +381,22 @@ def test_a_model_runs_in_the_precision_that_the_spec_says(tiny: str, dtype: str)
 # ── what can go wrong ──
 
 
+def test_a_question_that_cannot_be_written_is_a_failure_and_the_others_are_answered(tmp_path: Path) -> None:
+    refuses = "{% if 'elephant' in messages[-1]['content'] %}{{ raise_exception('no elephants') }}{% endif %}"
+    folder = tiny_models.generator(tmp_path, chat_template=refuses + tiny_models.WITH_SYSTEM)
+    words = AutoTokenizer.from_pretrained(folder)
+    words.add_tokens(["zebra"])  # of which the network knows nothing
+    words.save_pretrained(folder)
+    questions = ["Why?", "An elephant?", "A zebra?", "A horse?"]
+    asks = [ask(n, chat=[{"role": "user", "content": said}]) for n, said in enumerate(questions)]
+    found = {int(reply.key, 16): reply.outcome for reply in host(folder).generate(asks)}
+    assert [isinstance(found[n], Answer) for n in range(4)] == [True, False, False, True]
+    assert [getattr(found[n], "detail", None) for n in (1, 2)] == [
+        "the chat template refuses this chat: no elephants",
+        "the prompt has token 262, and the model knows 262: its tokenizer is another's",
+    ]
+
+
 def complaint(
     folder: str, remedy: str = "give a hub id, or a folder with config.json, the tokenizer and the weights"
 ) -> str:

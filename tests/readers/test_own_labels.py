@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from emoray.readers.encoder import batches
@@ -193,10 +196,150 @@ def test_a_multi_label_head_of_its_own_is_read_with_a_sigmoid_and_no_foreign_cod
         assert abs(one.probabilities.sum() - 1) > 0.1
 
 
+@pytest.mark.parametrize(
+    ("settings", "several"),
+    [
+        ({"architectures": ["BertForMultilabelClassification"]}, True),
+        ({"architectures": ["RobertaMulti_LabelHead"]}, True),
+        ({"function_to_apply": "sigmoid"}, True),
+        ({"function_to_apply": "softmax"}, False),
+    ],
+)
+def test_what_a_config_says_by_other_names_of_several_labels_counts(
+    tmp_path: Path, settings: dict[str, Any], several: bool
+) -> None:
+    folder = tiny_models.classifier(tmp_path, LABELS, problem_type=None)
+    tiny_models.change(folder, "config.json", **settings)
+    some = reader(folder)
+    assert some.notes == []
+    (found,) = some.read(["Why?"])
+    assert found.probabilities is not None
+    assert (abs(found.probabilities.sum() - 1) > 0.1) == several
+
+
+def test_where_a_config_says_nothing_of_several_labels_it_is_told(tmp_path: Path) -> None:
+    some = reader(tiny_models.classifier(tmp_path, LABELS, problem_type=None))
+    (note,) = some.notes
+    assert note.startswith("it does not say in its config.json whether a text can have several labels")
+    assert reader(str(tmp_path), activation="softmax").notes == []
+
+
+@pytest.mark.parametrize("kind", ["regression", "ranking"])
+def test_outputs_that_are_no_chances_of_labels_are_refused(tmp_path: Path, kind: str) -> None:
+    folder = tiny_models.classifier(tmp_path, LABELS, problem_type=kind)
+    assert (
+        f"has a config.json that says problem_type {kind!r}, by which its outputs are no chances of labels"
+        in refusal(folder)
+    )
+    assert reader(folder, activation="sigmoid").read(["Why?"])[0].error is None
+
+
+# ── which output is which label ──
+
+
+MIXED = [LABELS[(5 * place) % 28 if place % 2 else (5 * place + 14) % 28] for place in range(28)]
+
+
+def numbered(labels: Sequence[str]) -> dict[str, str]:
+    return {str(number): label for number, label in enumerate(labels)}
+
+
+def inverted(labels: Sequence[str]) -> dict[str, int]:
+    return {label: number for number, label in enumerate(labels)}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"id2label": None, "num_labels": 28, "label2id": inverted(MIXED)},
+        {"id2label": numbered([f"LABEL_{number}" for number in range(28)]), "label2id": inverted(MIXED)},
+        {"id2label": dict(sorted(numbered(MIXED).items())), "label2id": None},
+        {"id2label": numbered(MIXED), "label2id": inverted([f"LABEL_{number}" for number in range(28)])},
+        {"id2label": numbered([label.upper() for label in MIXED]), "label2id": inverted(MIXED)},
+    ],
+    ids=["label2id alone", "id2label only numbers", "in the order of texts", "label2id only numbers", "other letters"],
+)
+def test_labels_in_another_order_are_found_by_whichever_map_names_them(
+    tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    folder = tiny_models.classifier(tmp_path / "named", MIXED)
+    expected = reader(folder).read(["Why not?"])[0].probabilities
+    config = json.loads(Path(folder, "config.json").read_text()) | settings
+    Path(folder, "config.json").write_text(json.dumps({name: told for name, told in config.items() if told}))
+    found = reader(folder).read(["Why not?"])[0].probabilities
+    assert found is not None
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"label2id": inverted(LABELS)}, r"contradicts itself: '\w+' is output \d+ by id2label, \d+ by label2id"),
+        ({"id2label": {str(n + 1): label for n, label in enumerate(MIXED)}}, r"numbers its outputs 1 … 28 in id2label"),
+        ({"id2label": numbered([*MIXED[:-1], "Joy"]), "label2id": {}}, r"calls 2 outputs 'joy'"),
+    ],
+    ids=["two maps that differ", "from one on", "one label twice"],
+)
+def test_labels_of_which_nobody_can_tell_what_they_are_of_are_refused(
+    tmp_path: Path, settings: dict[str, Any], told: str
+) -> None:
+    folder = tiny_models.classifier(tmp_path, MIXED)
+    tiny_models.change(folder, "config.json", **settings)
+    assert re.search(rf"has a config.json that {told}.*; correct it in a copy of the model$", refusal(folder))
+
+
+def test_a_label_that_differs_in_its_letters_alone_is_none_of_its_own(tmp_path: Path) -> None:
+    """One of the two outputs would be lost, and the others share what it had."""
+    folder = tiny_models.classifier(tmp_path, ["joy", "Joy", "sad"])
+    with pytest.raises(ReaderDown, match="calls 2 outputs 'joy'"):
+        reader(folder, label_map={"joy": {"angle": 10}, "sad": {"angle": 200}})
+
+
+@pytest.mark.parametrize(
+    ("name", "fits"),
+    [
+        *((name, False) for name in ("head.dense.weight", "pre_classifier.weight", "classifier.out_proj.weight")),
+        *((name, False) for name in ("bert.extra.weight", "bert.pooler2.dense.weight", "projection.bias")),
+        *((name, True) for name in ("cls.predictions.bias", "lm_head.weight", "qa_outputs.weight", "loss_fct.weight")),
+        *((name, True) for name in ("bert.embeddings.position_ids", "vision_tower.fc.weight", "criterion.pos_weight")),
+    ],
+)
+def test_weights_that_a_classifier_has_no_place_for_are_refused_unless_they_are_for_another_task(
+    tmp_path: Path, name: str, fits: bool
+) -> None:
+    folder = tiny_models.classifier(tmp_path, LABELS)
+    weights = load_file(tmp_path / "model.safetensors")
+    save_file(weights | {name: torch.ones(3)}, tmp_path / "model.safetensors", {"format": "pt"})
+    if fits:
+        assert reader(folder).read(["Why?"])[0].error is None
+    else:
+        assert f"BertForSequenceClassification has no place for {name} of the checkpoint" in refusal(folder)
+
+
+def test_a_way_of_quantising_that_nobody_knows_is_refused(tmp_path: Path) -> None:
+    folder = tiny_models.classifier(tmp_path, LABELS)
+    tiny_models.change(folder, "config.json", quantization_config={"quant_method": "nonsense", "bits": 4})
+    assert "config.json says that it is quantised (nonsense), which transformers does not know" in refusal(folder)
+
+
+def test_a_reader_is_told_which_package_it_lacks_and_that_a_gguf_is_none(tmp_path: Path) -> None:
+    folder = tiny_models.classifier(tmp_path, LABELS)
+    tiny_models.change(folder, "config.json", quantization_config={"quant_method": "gptq", "bits": 4})
+    assert refusal(folder).endswith("; install what it names where the reader runs")
+    Path(folder, "model.safetensors").rename(tmp_path / "model.gguf")
+    assert "it is a GGUF file of llama.cpp's" in refusal(folder)
+
+
+def test_weights_of_nothing_but_zeros_are_refused(tmp_path: Path) -> None:
+    """As of a download that was cut after its room had been taken."""
+    folder = tiny_models.classifier(tmp_path, LABELS)
+    empty = {name: torch.zeros_like(told) for name, told in load_file(tmp_path / "model.safetensors").items()}
+    save_file(empty, tmp_path / "model.safetensors", {"format": "pt"})
+    assert refusal(folder).endswith("says the same of every text: its weights are not those of a classifier")
+
+
 def test_a_folder_without_a_trained_head_is_refused(tmp_path: Path) -> None:
     """transformers would fill the head with random numbers and go on."""
-    from safetensors.torch import load_file, save_file
-
     folder = tiny_models.classifier(tmp_path, LABELS)
     weights = load_file(tmp_path / "model.safetensors")
     save_file(

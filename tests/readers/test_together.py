@@ -32,6 +32,7 @@ from transformers import (
     ModernBertConfig,
     MPNetConfig,
     OPTConfig,
+    Phi3Config,
     PreTrainedConfig,
     Qwen2Config,
     RobertaConfig,
@@ -112,6 +113,7 @@ CAUSAL: dict[str, tuple[type[PreTrainedConfig], dict[str, Any]]] = {
     "bloom": (BloomConfig, {"n_layer": 2, "n_head": 2}),
     "gpt-neox": (GPTNeoXConfig, {}),
     "falcon": (FalconConfig, {"alibi": False}),
+    "phi3": (Phi3Config, {"num_key_value_heads": 1}),
 }
 
 
@@ -225,6 +227,15 @@ def test_windows_read_together_as_alone(tmp_path: Path, family: str) -> None:
     together = read(some, TEXTS)
     for text, row in zip(TEXTS, together, strict=True):
         np.testing.assert_allclose(read(some, [text])[0], row, rtol=0, atol=CLOSE)
+
+
+def test_a_long_text_does_not_turn_the_positions_of_its_neighbours(tmp_path: Path) -> None:
+    """With longrope one text beyond what the network was first trained to makes all of a batch be read otherwise."""
+    scaling = {"rope_type": "longrope", "short_factor": [1.0] * 8, "long_factor": [9.0] * 8}
+    positions = {"max_position_embeddings": 4 * MOST, "original_max_position_embeddings": MOST}
+    folder = saved(tmp_path, "phi3", words=tokenizer(ends=False), rope_parameters=scaling, **positions)
+    texts = [*TEXTS, "freedom " * 60]
+    np.testing.assert_allclose(read(reader(folder, max_tokens=None), texts), bare(folder, texts), rtol=0, atol=CLOSE)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

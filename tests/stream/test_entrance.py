@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
 import socket
 import stat
 import threading
@@ -199,6 +201,36 @@ def test_a_node_with_another_version_is_named_with_what_it_imports(
 )
 def test_what_speaks_http_2_and_is_no_head_is_said_to_be_none(said: str) -> None:
     assert entrance._not_joined(RuntimeError(said)).startswith("what answers there is no head of Ray's")
+
+
+def test_a_home_that_cannot_be_written_is_told_as_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/proc/nobody")
+    told = entrance._not_started(OSError(errno.EROFS, "Read-only file system", "/proc/nobody/.ray"))
+    assert told.endswith("; it keeps its token there: HOME must name a folder that can be written")
+
+
+def test_a_folder_that_cannot_be_written_is_told_with_its_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", "/mnt/fixed")
+    told = entrance._not_started(OSError(errno.EROFS, "Read-only file system", "/mnt/fixed/ray"))
+    assert told.endswith("; its own files lie in /mnt/fixed/ray: RAY_TMPDIR says in which folder")
+
+
+def test_too_few_open_files_are_told_and_not_taken_for_a_busy_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    late = RuntimeError("Timed out waiting for file gcs_server_port")
+    monkeypatch.setattr(entrance, "_MANY_FILES", 1 << 40)
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    assert entrance._not_started(late).startswith(f"it may have {soft} files open at once, and needs some thousands: ")
+    monkeypatch.setattr(entrance, "_MANY_FILES", 0)
+    assert "the machine may be busy" in entrance._not_started(late)
+
+
+def test_a_disk_without_room_for_rays_own_files_is_told_before_it_starts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    entrance._check_room(1)
+    with pytest.raises(SpecError, match=rf"files lie in {tmp_path}, whose disk has \d+ MB free of the \d+ that"):
+        entrance._check_room(1 << 60)
 
 
 @pytest.mark.parametrize("setting", ["RAY_TMPDIR", "TMPDIR"])
