@@ -26,7 +26,6 @@ from emoray.report.tables import level_name, of_ceiling, of_human
 from emoray.report.words import (
     UNKNOWN,
     condition,
-    count,
     counted,
     earlier,
     headline,
@@ -643,8 +642,8 @@ def _detector() -> str:
         for what, of in figures
     ]
     return (
-        f"flagged by a detector of ours; on {found.answers} labelled answers that were held out (looked at "
-        f"{count(found.looks, 'time')}; 95 % intervals by Wilson), {' and '.join(said)}"
+        f"flagged by a detector of ours; on {found.answers} labelled answers that were held out ({found.held_out}; "
+        f"95 % intervals by Wilson), {' and '.join(said)}"
     )
 
 
