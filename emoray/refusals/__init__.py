@@ -33,7 +33,7 @@ _HERE = Path(__file__).parent
 # job's folder anew under the actors that run in it.
 _WEIGHTS = (_HERE / "linear.npz").read_bytes()
 _CHUNK = 256  # texts at a time: what they become stays in a core's cache
-PATTERNS = 1.0  # what the patterns' verdict counts, in scores
+PATTERNS = 2.2  # what the patterns' verdict counts, in scores
 LABELS = {"refusal": patterns.is_refusal, "role_break": patterns.breaks_role}  # in the order of `flags`
 PARTS = ("sentence", "whole")
 _DIGITS = 6  # of a score: what machines differ in stands behind them
