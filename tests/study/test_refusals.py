@@ -47,7 +47,7 @@ def test_there_are_many_texts_to_learn_from_and_hardly_one_repeats_a_labelled_an
         learned.setdefault(one.lang, []).append(pieces(one.text))
     assert len(learned) == 15
     assert len({one.text for one in families()}) == len(families()) >= 3000
-    assert sum(repeats(pieces(one.text), learned[one.lang]) for one in labelled()) <= 2
+    assert sum(repeats(pieces(one.text), learned[one.lang]) for one in labelled()) <= 3
 
 
 def test_answers_of_the_shipped_corpus_that_were_not_learned_from_are_in_the_role() -> None:
