@@ -27,6 +27,8 @@ from emoray.refusals.characters import Flags
 from emoray.refusals.sentences import ORDERS, Column, weighed_pairs
 from emoray.study.circumplex import Array
 
+Counts = npt.NDArray[np.int64]
+
 DETECTOR = "4"  # stands in every row; rows that were flagged by another are flagged anew by a report
 _HERE = Path(__file__).parent
 # Read with the module, and not where an actor first needs it: when another node of this machine joins, Ray unpacks a
@@ -86,7 +88,7 @@ class Part:
     scale: float
     scale_grams: float
 
-    def scores(self, seen: Flags, others: Flags, grams: Array, lengths: Array) -> Array:
+    def scores(self, seen: Flags, others: Flags, grams: Counts, lengths: Counts) -> Array:
         """(any,): `grams` are the sums of the weights of all n-grams, `lengths` the characters."""
         flagged = seen @ self.notions + others @ self.others + weighed_pairs(seen, self.pairs)
         return np.asarray(flagged * self.scale + grams * self.scale_grams / np.sqrt(lengths), dtype=np.float64)
@@ -143,7 +145,7 @@ def _found(texts: Sequence[str | None], scored: Array, name: str) -> Flags:
     return np.logical_and(found, [bool(text) for text in texts])
 
 
-def _grams(column: Column) -> npt.NDArray[np.int64]:
+def _grams(column: Column) -> Counts:
     """(sentences, labels, parts): the sums of the weights of the n-grams that begin in each sentence."""
     sums = np.zeros((len(column.codes), len(LABELS) * len(PARTS)), dtype=np.int16)
     for order, hashes in zip(ORDERS, column.hashes, strict=True):

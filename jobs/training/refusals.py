@@ -94,7 +94,8 @@ class Weights:
     bias: float
 
     def scores(self, seen: Features) -> Array:
-        return _most(seen.sentences @ self.sentences, seen)[0] + seen.wholes @ self.wholes + self.bias
+        most, _ = _most(seen.sentences @ self.sentences, seen)
+        return np.asarray(most + seen.wholes @ self.wholes + self.bias, dtype=np.float64)
 
 
 def labelled() -> list[Text]:
