@@ -54,7 +54,7 @@ mutants: $(VENV)/.installed-mutation
 schema: $(VENV)/.installed
 	$(BIN)/emoray plan --schema > jobs/spec.schema.json
 
-# the linear half of the detector of refusals anew: half a minute
+# the detector of refusals anew, with what a cross-validation says of it: about a minute
 refusals: $(VENV)/.installed
 	PYTHONPATH=jobs $(BIN)/python -m training.refusals
 

@@ -1,9 +1,9 @@
 """Which answers decline the task, and which leave the role: `flags` of a whole column of answers.
 
-A linear model (`linear.npz`, made by `jobs/training/refusals.py`) weighs the n-grams of characters at an answer's
-beginning and end, and the notions that it speaks of (`notions.py`): it goes through a column by array arithmetic,
-flags what is plainly a refusal, and lets pass what is plainly none. What lies between is looked at by patterns
-(`patterns.py`) too.
+A model (`linear.npz`, made by `jobs/training/refusals.py`) weighs each sentence of an answer (its n-grams of
+characters, the notions that it speaks of, where it stands: `sentences.py`), and the answer as a whole; what counts is
+the sentence that says it most plainly. It goes through a column by array arithmetic. Where its score is close below
+the line, patterns (`patterns.py`) are asked too.
 `figures.json` holds how all of them together did on labelled answers that none was made from.
 
 The sums are of whole numbers, so that no flag depends on which answers stand beside.
@@ -14,33 +14,31 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from emoray.refusals import notions, patterns
-from emoray.refusals.characters import SPREAD, Codes, Flags, Row, rolled
+from emoray.refusals import patterns
+from emoray.refusals.characters import Flags
+from emoray.refusals.sentences import ORDERS, Column, weighed_pairs
 from emoray.study.circumplex import Array
 
-DETECTOR = "3"  # stands in every row; rows that were flagged by another are flagged anew by a report
+Counts = npt.NDArray[np.int64]
+
+DETECTOR = "4"  # stands in every row; rows that were flagged by another are flagged anew by a report
 _HERE = Path(__file__).parent
 # Read with the module, and not where an actor first needs it: when another node of this machine joins, Ray unpacks a
 # job's folder anew under the actors that run in it.
-_LINEAR = (_HERE / "linear.npz").read_bytes()
-_HEAD, _TAIL = 320, 200  # characters: who declines says so at once, or in the end
-_ORDERS = (2, 3, 4, 5)
+_WEIGHTS = (_HERE / "linear.npz").read_bytes()
 _CHUNK = 256  # texts at a time: what they become stays in a core's cache
-_BITS = 17  # of a hash
-PATTERNS = 3.0  # what the patterns' verdict counts, in scores
-_NOTHING = r"[\s*#`_~|>\"“”„«»「」『』()\[\]{}]+"
-
-Bytes = npt.NDArray[np.int8]
+PATTERNS = 2.2  # what the patterns' verdict counts, in scores
+LABELS = {"refusal": patterns.is_refusal, "role_break": patterns.breaks_role}  # in the order of `flags`
+PARTS = ("sentence", "whole")
+_DIGITS = 6  # of a score: what machines differ in stands behind them
 
 
 @dataclass(frozen=True)
@@ -74,20 +72,34 @@ class Figures:
 class Judged:
     """What `figures.json` says."""
 
-    answers: int  # labelled, and held out
-    looks: int  # at these figures, this one among them
+    held_out: str  # how the answers were kept from the detector
+    answers: int  # labelled
     refusals: Figures
     role_breaks: Figures
 
 
 @dataclass(frozen=True)
-class Linear:
-    """A linear model: whole numbers per hashed n-gram and per notion, what one of them is, and what is added."""
+class Part:
+    """What one label's model sees in sentences, or in wholes: whole numbers, and what one of them is."""
 
-    weights: Bytes  # (2^_BITS,)
-    notions: npt.NDArray[np.int16]  # (`notions.names`,)
+    notions: Array  # (notions,)
+    pairs: Array  # (notions, notions): above the diagonal
+    others: Array  # (features of `around` or `whole`,)
     scale: float
-    scale_notions: float
+    scale_grams: float
+
+    def scores(self, seen: Flags, others: Flags, grams: Counts, lengths: Counts) -> Array:
+        """(any,): `grams` are the sums of the weights of all n-grams, `lengths` the characters."""
+        flagged = seen @ self.notions + others @ self.others + weighed_pairs(seen, self.pairs)
+        return np.asarray(flagged * self.scale + grams * self.scale_grams / np.sqrt(lengths), dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Model:
+    """Of one label."""
+
+    sentence: Part
+    whole: Part
     bias: float
     sure: float  # from this score on it is one
 
@@ -100,21 +112,47 @@ def flags(texts: Sequence[str | None]) -> tuple[Flags, Flags]:
     return np.concatenate([nothing, *refused]), np.concatenate([nothing, *left])
 
 
+def scores(column: Column) -> Array:
+    """(answers, labels): above 0 the model leans to yes."""
+    around, whole, sums = column.around(), column.whole(), _grams(column)
+    sums_of_all = np.add.reduceat(sums, column.first, axis=0)
+    lengths, lengths_of_all = column.lengths, np.add.reduceat(column.lengths, column.first)
+    found = []
+    for label, model in enumerate(_models()):
+        said = model.sentence.scores(column.notions, around, sums[:, label, 0], lengths)
+        of_all = model.whole.scores(column.notions_of_all, whole, sums_of_all[:, label, 1], lengths_of_all)
+        found.append(np.round(most(said, column) + of_all + model.bias, _DIGITS))
+    return np.stack(found, axis=1)
+
+
+def most(said: Array, column: Column) -> Array:
+    """(answers,): of the scores of its sentences, log Σ exp: little more than the highest one."""
+    high = np.maximum.reduceat(said, column.first)
+    return np.asarray(high + np.log(np.add.reduceat(np.exp(said - high[column.answers]), column.first)))
+
+
 def _flags(texts: Sequence[str | None]) -> tuple[Flags, Flags]:
-    grams, seen = Grams.of(texts), notions.seen(texts)
-    models = (("refusal", patterns.is_refusal), ("role_break", patterns.breaks_role))
-    refused, left = (_found(texts, _model(name), grams, seen, by_patterns) for name, by_patterns in models)
+    found = scores(Column.of(texts))
+    refused, left = (_found(texts, found[:, label], name) for label, name in enumerate(LABELS))
     return refused, left
 
 
-def _found(
-    texts: Sequence[str | None], model: Linear, grams: Grams, seen: Flags, by_patterns: Callable[[str], bool]
-) -> Flags:
-    scores = grams.scores(model, seen)
-    found = scores >= model.sure
-    for place in np.flatnonzero(~found & (scores + PATTERNS >= model.sure)).tolist():
-        found[place] = by_patterns(texts[place] or "")
+def _found(texts: Sequence[str | None], scored: Array, name: str) -> Flags:
+    sure = _models()[list(LABELS).index(name)].sure
+    found = scored >= sure
+    for place in np.flatnonzero(~found & (scored + PATTERNS >= sure)).tolist():
+        found[place] = LABELS[name](texts[place] or "")
     return np.logical_and(found, [bool(text) for text in texts])
+
+
+def _grams(column: Column) -> Counts:
+    """(sentences, labels, parts): the sums of the weights of the n-grams that begin in each sentence."""
+    sums = np.zeros((len(column.codes), len(LABELS) * len(PARTS)), dtype=np.int16)
+    for order, hashes in zip(ORDERS, column.hashes, strict=True):
+        sums[: len(column.codes) - order + 1] += _packed()[hashes].view(np.int8).reshape(-1, sums.shape[1])
+    sums[column.gaps] = 0
+    of_sentences = np.add.reduceat(sums, column.starts, axis=0, dtype=np.int64)
+    return of_sentences.reshape(-1, len(LABELS), len(PARTS))
 
 
 def load() -> None:
@@ -145,59 +183,33 @@ def _wilson(found: int, of: int) -> tuple[float, float]:
 def judged() -> Judged:
     """How well both are found, on labelled answers that were held out."""
     said = json.loads((_HERE / "figures.json").read_text(encoding="utf-8"))
-    return Judged(said["answers"], said["looks"], Figures(**said["refusals"]), Figures(**said["role_breaks"]))
-
-
-@dataclass(frozen=True)
-class Grams:
-    """The hashed n-grams of a column of texts, order after order."""
-
-    hashes: tuple[Codes, ...]  # one per order: of the n-gram at each character of all texts in a row
-    starts: npt.NDArray[np.int64]  # (texts,)
-    lengths: npt.NDArray[np.int64]  # (texts,)
-
-    @classmethod
-    def of(cls, texts: Sequence[str | None]) -> Grams:
-        plain = _plain(texts)
-        short = [f" {_ends(text.strip())} " for text in plain.to_pylist()]
-        row = Row.of(short)
-        return cls(_hashed(row.codes), row.starts, row.lengths)
-
-    @property
-    def counts(self) -> Array:
-        """(texts,): how many n-grams each has."""
-        return sum((np.maximum(self.lengths - order + 1, 0) for order in _ORDERS), np.zeros(len(self.lengths)))
-
-    def scores(self, model: Linear, seen: Flags) -> Array:
-        """(texts,): above 0 the model leans to yes; `seen` is what notions saw in the same texts."""
-        total = np.zeros(len(self.lengths), dtype=np.int32)
-        for order, hashes in zip(_ORDERS, self.hashes, strict=True):
-            upto = np.zeros(len(hashes) + 1, dtype=np.int32)  # may wrap around: its differences are exact all the same
-            np.cumsum(model.weights[hashes], dtype=np.int32, out=upto[1:])
-            ends = self.starts + np.maximum(self.lengths - order + 1, 0)
-            total += upto[np.minimum(ends, len(hashes))] - upto[np.minimum(self.starts, len(hashes))]
-        spoken = (seen * model.notions.astype(np.int32)).sum(axis=1)
-        by_grams = total * model.scale / np.sqrt(np.maximum(self.counts, 1.0))
-        return np.asarray(by_grams + spoken * model.scale_notions + model.bias, dtype=np.float64)
-
-
-def _plain(texts: Sequence[str | None]) -> pa.Array:
-    """Small letters, plain quotation marks and blanks."""
-    column = pc.utf8_lower(pc.utf8_normalize(pc.fill_null(pa.array(texts, pa.string()), ""), form="NFKC"))
-    return pc.replace_substring_regex(pc.replace_substring(column, "’", "'"), _NOTHING, " ")
-
-
-def _ends(text: str) -> str:
-    return text if len(text) <= _HEAD + _TAIL else f"{text[:_HEAD]} {text[-_TAIL:]}"
-
-
-def _hashed(codes: Codes) -> tuple[Codes, ...]:
-    hashes = ((order, found) for order, found in rolled(codes, max(_ORDERS)) if order in _ORDERS)
-    return tuple((found + np.uint32(order)) * SPREAD >> np.uint32(32 - _BITS) for order, found in hashes)
+    return Judged(said["held_out"], said["answers"], Figures(**said["refusals"]), Figures(**said["role_breaks"]))
 
 
 @cache
-def _model(name: str) -> Linear:
-    """Unpacked where a text is first looked at."""
-    with np.load(io.BytesIO(_LINEAR)) as kept:
-        return Linear(kept[name], kept[f"{name}_notions"], *kept[f"{name}_scales"].tolist())
+def _models() -> tuple[Model, ...]:
+    """One per label; unpacked where a text is first looked at."""
+    with np.load(io.BytesIO(_WEIGHTS)) as kept:
+        return tuple(_model(name, dict(kept)) for name in LABELS)
+
+
+def _model(name: str, kept: dict[str, npt.NDArray[np.generic]]) -> Model:
+    sentence, whole = (_part(kept[f"{name}_{part}"], kept[f"{name}_{part}_scales"], kept) for part in PARTS)
+    bias, sure = kept[f"{name}_line"].astype(np.float64).tolist()
+    return Model(sentence, whole, bias, sure)
+
+
+def _part(
+    weights: npt.NDArray[np.generic], scales: npt.NDArray[np.generic], kept: dict[str, npt.NDArray[np.generic]]
+) -> Part:
+    whole, count = weights.astype(np.float64), int(kept["notions"])
+    pairs = np.zeros((count, count))
+    pairs[np.triu_indices(count, 1)] = whole[count : count * (count + 1) // 2]
+    return Part(whole[:count], pairs, whole[count * (count + 1) // 2 :], *scales.astype(np.float64).tolist())
+
+
+@cache
+def _packed() -> npt.NDArray[np.uint32]:
+    """(2^BITS,): a byte per label and part, so one look finds all of them."""
+    with np.load(io.BytesIO(_WEIGHTS)) as kept:
+        return np.ascontiguousarray(kept["grams"]).view(np.uint32).reshape(-1)

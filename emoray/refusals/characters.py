@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -37,3 +38,11 @@ def rolled(codes: Codes, longest: int) -> Iterator[tuple[int, Codes]]:
         if length > 1:
             running = running[:-1] * BASE + codes[length - 1 :]
         yield length, running
+
+
+@cache
+def table(characters: str) -> Flags:
+    """(2^16,): whether a character, by its code, is one of these; higher codes are to be cut to the last."""
+    found = np.zeros(0x10000, dtype=np.bool_)
+    found[[ord(one) for one in characters]] = True
+    return found

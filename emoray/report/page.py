@@ -22,7 +22,6 @@ from emoray.report import colours, contrast_section, figures, sections
 from emoray.report.phrasing import (
     UNKNOWN,
     condition,
-    count,
     counted,
     earlier,
     headline,
@@ -644,8 +643,8 @@ def _detector() -> str:
         for what, of in figures
     ]
     return (
-        f"flagged by a detector of ours; on {found.answers} labelled answers that were held out (looked at "
-        f"{count(found.looks, 'time')}; 95 % intervals by Wilson), {' and '.join(said)}"
+        f"flagged by a detector of ours; on {found.answers} labelled answers that were held out ({found.held_out}; "
+        f"95 % intervals by Wilson), {' and '.join(said)}"
     )
 
 

@@ -1,12 +1,14 @@
-"""The linear half of the detector of refusals: `make refusals` writes `emoray/refusals/linear.npz`.
+"""The detector of refusals: `make refusals` writes `emoray/refusals/linear.npz` and `figures.json`.
 
-It learns from labelled answers (`tests/study/answers_labelled`: the first set and the developing half of the second
-one), from texts of our own (`refusal_texts.yaml`), and from openers of the shipped corpus, none of which declines
-anything. Of the second set half of the families are held out, by a hash: a family is a kind of text in all languages,
-so no translation of what was learned is held out. Thresholds come from a cross-validation over families within what
-is learned from. `--judge` (`PYTHONPATH=jobs python -m training.refusals --judge`) then looks at the held-out half, and
-writes what it finds into `emoray/refusals/figures.json`, with the number of looks; who tunes after such a look writes
-new texts for the next one.
+It learns from labelled answers (`tests/study/answers_labelled`, its second set among them), from texts of our own
+(`refusal_texts.yaml` and the folder of that name), and from half of the lines of the shipped corpus, none of which
+declines anything. A family is a kind of text in all languages; a cross-validation over families, in which no family is
+on both sides, finds from which score on a flag is sure enough, and `figures.json` says what it found of the labelled
+answers.
+
+`python -m training.refusals --judge FOLDER` (with `PYTHONPATH=jobs`) says how the shipped detector does on other
+labelled answers, by kind and language, with Wilson's intervals; `--write` puts that into `figures.json`, which the
+report cites. Who tunes after such a look writes new answers for the next one.
 
 Nothing is drawn at random: the same texts give the same file on any machine with the same numpy and scipy, to a last
 bit or two.
@@ -18,6 +20,7 @@ import argparse
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -30,23 +33,23 @@ import yaml
 from scipy.optimize import minimize
 
 from emoray import refusals
-from emoray.refusals import Grams, notions, patterns
+from emoray.refusals import LABELS, Figures, notions
+from emoray.refusals.sentences import BITS, Column, pairs
 
 Array = npt.NDArray[np.float64]
+Places = npt.NDArray[np.int64]
 
 _ROOT = Path(__file__).parents[2]
 _LABELLED = _ROOT / "tests" / "study" / "answers_labelled"
 _OURS = Path(__file__).with_name("refusal_texts.yaml")
+_FAMILIES = Path(__file__).with_name("refusal_texts")
 _CORPUS = _ROOT / "emoray" / "embedded" / "corpus"
 _HOME = _ROOT / "emoray" / "refusals"
 _KINDS = {"refuses": (True, False), "machine": (True, True), "answers": (False, True), "persons": (False, False)}
-_SALT = 39  # of those tried, the one that halves all kinds best; chosen before any detector saw the texts
 _FOLDS = 5
-_GRAMS, _NOTIONS = 6.0, 0.3  # what an n-gram and a notion count beside each other
-_STEPS = 120
-_PRECISION = 0.985  # of what is flagged, in cross-validation
-_LOOKS = 1  # at the held-out half, before this one
-_PATTERNS = {"refusal": patterns.is_refusal, "role_break": patterns.breaks_role}
+_GRAMS, _FLAGS = 6.0, 0.3  # what an n-gram and a notion count beside each other
+_STEPS = 80
+_PRECISION = 0.98  # of what is flagged among labelled answers, in cross-validation
 
 
 @dataclass(frozen=True)
@@ -61,136 +64,271 @@ class Text:
     def fold(self) -> int:
         return hashlib.md5(self.family.encode()).digest()[1] % _FOLDS if self.family else -1
 
+    @property
+    def kind(self) -> str:
+        return next(kind for kind, labels in _KINDS.items() if labels == (self.refusal, self.role_break))
 
-def held_out(family: str) -> bool:
-    """About half of the families, fixed; none that is `known` from texts that were there before."""
-    return not family.startswith("known") and hashlib.sha256(f"{_SALT}{family}".encode()).digest()[0] % 2 == 1
+
+@dataclass(frozen=True)
+class Features:
+    """What the model sees of some answers; a row per sentence, and one per answer."""
+
+    sentences: sparse.csr_matrix
+    wholes: sparse.csr_matrix
+    first: Places  # (answers,): the first sentence of each
+    answers: Places  # (sentences,): whose each is
+
+    def of(self, some: npt.NDArray[np.bool_]) -> Features:
+        """Of those answers alone."""
+        mine = some[self.answers]
+        answers = (np.cumsum(some) - 1)[self.answers[mine]]
+        return Features(
+            self.sentences[mine], self.wholes[some], np.searchsorted(answers, np.arange(some.sum())), answers
+        )
 
 
-def labelled(*, held: bool) -> list[Text]:
-    """The held-out half of the second set, or all the rest."""
+@dataclass(frozen=True)
+class Weights:
+    sentences: Array
+    wholes: Array
+    bias: float
+
+    def scores(self, seen: Features) -> Array:
+        most, _ = _most(seen.sentences @ self.sentences, seen)
+        return np.asarray(most + seen.wholes @ self.wholes + self.bias, dtype=np.float64)
+
+
+def labelled() -> list[Text]:
+    """Both sets, with families."""
     second = [_text(one, one["family"]) for one in _all(_LABELLED / "second")]
-    first = [_text(one, f"first-{one['id'].partition('-')[2]}") for one in _all(_LABELLED)]
-    return [one for one in second if held_out(one.family)] if held else [
-        *first, *(one for one in second if not held_out(one.family))
-    ]  # fmt: skip
+    return [*(_text(one, f"first-{one['id'].partition('-')[2]}") for one in _all(_LABELLED)), *second]
 
 
 def ours() -> list[Text]:
-    written = [
+    """Texts for learning alone."""
+    plain = [
         Text(text, *_KINDS[kind], lang=lang)
         for lang, of in _yaml(_OURS).items()
         for kind, texts in of.items()
         for text in texts
     ]
-    openers = [line for file in sorted(_CORPUS.glob("*.yaml")) for line in _yaml(file).get("openers", [])[:20]]
-    bare = [re.sub(r"\(([^|)]*)\|[^)]*\)", r"\1", line) for line in openers]
-    return [*written, *(Text(line, refusal=False, role_break=False, lang="en") for line in bare)]
+    return [*plain, *families(), *corpus(learned=True)]
 
 
-def features(texts: list[Text]) -> sparse.csr_matrix:
-    """(texts, n-grams and notions): counts over the square root of how many there are, and what is there."""
-    said = [one.text for one in texts]
-    grams = Grams.of(said)
-    counts = sparse.diags_array(_GRAMS / np.sqrt(np.maximum(grams.counts, 1.0))) @ _counts(grams)
-    return sparse.csr_matrix(sparse.hstack([counts, notions.seen(said) * _NOTIONS]))
+def corpus(*, learned: bool) -> list[Text]:
+    """Lines of the shipped corpus, and answers of three lines each, none of which declines; half is for learning."""
+    lines, answers = [], []
+    for file in sorted(_CORPUS.glob("*.yaml")):
+        openers, closers, about = (_half(part, learned=learned) for part in _parts(_yaml(file)))
+        lines += [*openers, *closers, *about]
+        answers += [" ".join(three) for three in zip(openers, about, closers, strict=False)]
+    return [Text(line, refusal=False, role_break=False, lang="en") for line in (*lines, *answers)]
 
 
-def fit(known: sparse.csr_matrix, true: Array) -> tuple[Array, float]:
-    """Logistic regression with a ridge: the weight of each feature, and what is added."""
-    turned, sign = known.T.tocsr(), 2.0 * true - 1.0
+def families() -> list[Text]:
+    """The folder of our own texts: language, kind, family."""
+    return [
+        Text(text, *_KINDS[kind], family=f"ours-{kind}-{family}", lang=file.stem)
+        for file in sorted(_FAMILIES.glob("*.yaml"))
+        for kind, of in _yaml(file).items()
+        for family, texts in of.items()
+        for text in texts
+    ]
+
+
+def features(texts: list[Text]) -> Features:
+    column = Column.of([one.text for one in texts])
+    grams = _counts(column)
+    of_all = _sums(column.answers, len(texts)) @ grams
+    lengths = np.add.reduceat(column.lengths, column.first)
+    sentences = (_over_root(grams, column.lengths), column.notions, pairs(column.notions), column.around())
+    seen = column.notions_of_all
+    wholes = (_over_root(of_all, lengths), seen, pairs(seen), column.whole())
+    return Features(_stacked(sentences), _stacked(wholes), column.first, column.answers)
+
+
+def fit(seen: Features, true: Array) -> Weights:
+    """Logistic regression with a ridge, on the answer as a whole and the sentence that says it most plainly."""
+    turned, turned_of_all = seen.sentences.T.tocsr(), seen.wholes.T.tocsr()
+    sign, many = 2.0 * true - 1.0, seen.sentences.shape[1]
 
     def loss(at: Array) -> tuple[float, Array]:
-        margin = sign * (known @ at[:-1] + at[-1])
-        slope = -sign / (1.0 + np.exp(margin))
+        high, shares = _most(seen.sentences @ at[:many], seen)
+        margin = sign * (high + seen.wholes @ at[many:-1] + at[-1])
+        slope = -sign / (1.0 + np.exp(np.minimum(margin, 500.0)))
         cost = np.logaddexp(0.0, -margin).sum() + 0.5 * at[:-1] @ at[:-1]
-        return cost, np.append(turned @ slope + at[:-1], slope.sum())
+        inner = np.concatenate([turned @ (shares * slope[seen.answers]), turned_of_all @ slope]) + at[:-1]
+        return cost, np.append(inner, slope.sum())
 
-    found = minimize(loss, np.zeros(known.shape[1] + 1), jac=True, method="L-BFGS-B", options={"maxiter": _STEPS}).x
-    return found[:-1], float(found[-1])
+    start = np.zeros(many + seen.wholes.shape[1] + 1)
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": _STEPS}).x
+    return Weights(found[:many], found[many:-1], float(found[-1]))
 
 
-def out_of_fold(known: sparse.csr_matrix, true: Array, folds: npt.NDArray[np.int64]) -> Array:
-    """The scores of the labelled texts, each by a model that has not seen its family; NaN of others."""
+def out_of_fold(seen: Features, true: Array, folds: Places) -> Array:
+    """The scores of the texts that have a family, each by a model that has not seen it; NaN of others."""
     scores = np.full(len(true), np.nan)
     for fold in range(_FOLDS):
-        weights, bias = fit(known[folds != fold], true[folds != fold])
-        scores[folds == fold] = known[folds == fold] @ weights + bias
+        known = folds != fold
+        scores[~known] = fit(seen.of(known), true[known]).scores(seen.of(~known))
     return scores
 
 
 def sure_from(scores: Array, true: Array) -> float:
     """The least score from which on enough of what is flagged is true."""
-    order = np.argsort(-scores)
+    order = np.argsort(-scores, kind="stable")
     precise = np.cumsum(true[order]) / np.arange(1, len(order) + 1) >= _PRECISION
     return float(scores[order[np.flatnonzero(precise)[-1]]])
 
 
-def train() -> dict[str, Any]:
-    texts = [*labelled(held=False), *ours()]
-    known, folds = features(texts), np.array([one.fold for one in texts])
-    used = np.unique(known.indices)
-    kept: dict[str, Any] = {}
-    for name, found in _PATTERNS.items():
+def train() -> tuple[dict[str, Any], dict[str, Any]]:
+    """What `linear.npz` and `figures.json` hold."""
+    texts = [*labelled(), *ours()]
+    seen, folds = features(texts), np.array([one.fold for one in texts])
+    judged = np.arange(len(texts)) < len(labelled())
+    kept: dict[str, Any] = {"notions": np.int64(len(notions.names()))}
+    figures: dict[str, Any] = {"held_out": "by families, in a cross-validation", "answers": int(judged.sum())}
+    grams = []
+    for name, by_patterns in LABELS.items():
         true = np.array([getattr(one, name) for one in texts], dtype=np.float64)
-        by_patterns = np.array([found(one.text) for one in texts])
-        scores = out_of_fold(known[:, used], true, folds) + refusals.PATTERNS * by_patterns
-        sure = sure_from(scores[folds >= 0], true[folds >= 0])
-        weights = np.zeros(known.shape[1])
-        weights[used], bias = fit(known[:, used], true)
-        kept |= _kept(name, weights, bias, sure)
-        _tell(name, scores, true, sure, texts)
-    return kept
+        found = refusals.PATTERNS * np.array([by_patterns(one.text) for one in texts])
+        scores = out_of_fold(seen, true, folds) + found
+        sure = sure_from(scores[judged], true[judged])
+        weights, more = _kept(name, fit(seen, true), sure)
+        kept |= more
+        grams += weights
+        figures[f"{name}s"] = _figures(true[judged] > 0, scores[judged] >= sure)
+        _tell(name, scores >= sure, true > 0, texts)
+    return kept | {"grams": np.stack(grams, axis=1)}, figures
 
 
-def judge() -> dict[str, Any]:
-    """How the whole detector does on the held-out half."""
-    texts = labelled(held=True)
+def judge(folder: Path) -> dict[str, Any]:
+    """How the shipped detector does on a folder of labelled answers."""
+    texts = [_text(one, "") for one in _all(folder)]
     found = refusals.flags([one.text for one in texts])
-    names = {"refusals": "refusal", "role_breaks": "role_break"}
-    figures = {
-        name: _figures(np.array([getattr(one, label) for one in texts]), flagged)
-        for (name, label), flagged in zip(names.items(), found, strict=True)
+    said = {f"{name}s": _by_group(name, flagged, texts) for name, flagged in zip(LABELS, found, strict=True)}
+    return {"answers": len(texts), "groups": said}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--judge", metavar="FOLDER", type=Path, help="say how the shipped detector does on these")
+    parser.add_argument("--write", action="store_true", help="with --judge: write that into figures.json")
+    given = parser.parse_args(arguments)
+    if given.write and not given.judge:
+        parser.error("--write goes with --judge FOLDER")
+    if given.judge and not any(given.judge.glob("*.yaml")):
+        parser.error(f"--judge: no labelled answers (*.yaml) are in {given.judge}")
+    if given.judge:
+        found = judge(given.judge)
+        print("\n".join(table(found)))
+        if given.write:
+            _write({"held_out": given.judge.name, "answers": found["answers"]} | _overall(found))
+        return
+    kept, figures = train()
+    np.savez_compressed(_HOME / "linear.npz", **kept)
+    _write(figures)
+
+
+def table(found: dict[str, Any]) -> Iterable[str]:
+    """Lines for a person: all, then by kind and by language."""
+    yield f"{found['answers']} answers; precision and recall with 95 % intervals by Wilson"
+    for name, groups in found["groups"].items():
+        for group, counts in groups.items():
+            yield f"{name:12} {group:16} {_line(Figures(**counts))}"
+
+
+def _line(found: Figures) -> str:
+    precision = _share(found.precision, found.precision_interval) if found.flagged else "none flagged"
+    recall = _share(found.recall, found.recall_interval) if found.of else "none true"
+    return f"{found.of:5} true {found.flagged:5} flagged {found.both:5} both   precision {precision}   recall {recall}"
+
+
+def _share(share: float, within: tuple[float, float]) -> str:
+    return f"{share:.3f} [{within[0]:.3f}, {within[1]:.3f}]"
+
+
+def _by_group(name: str, flagged: npt.NDArray[np.bool_], texts: list[Text]) -> dict[str, dict[str, int]]:
+    true = np.array([getattr(one, name) for one in texts])
+    groups = {"all": np.ones(len(texts), dtype=np.bool_)}
+    groups |= {f"kind {kind}": np.array([one.kind == kind for one in texts]) for kind in _KINDS}
+    groups |= {
+        f"lang {lang}": np.array([one.lang == lang for one in texts]) for lang in sorted({x.lang for x in texts})
     }
-    return {"answers": len(texts), "looks": _LOOKS + 1, **figures}
+    return {group: _figures(true[among], flagged[among]) for group, among in groups.items()}
 
 
-def _counts(grams: Grams) -> sparse.csr_matrix:
-    rows, columns = [], []
-    for order, hashes in zip(refusals._ORDERS, grams.hashes, strict=True):
-        for row, (start, length) in enumerate(zip(grams.starts, grams.lengths, strict=True)):
-            columns.append(hashes[start : start + max(length - order + 1, 0)].astype(np.int64))
-            rows.append(np.full(len(columns[-1]), row))
-    at = (np.concatenate(rows), np.concatenate(columns))
-    return sparse.csr_matrix((np.ones(len(at[0])), at), shape=(len(grams.lengths), 1 << refusals._BITS))
+def _overall(found: dict[str, Any]) -> dict[str, Any]:
+    return {name: groups["all"] for name, groups in found["groups"].items()}
 
 
-def _kept(name: str, weights: Array, bias: float, sure: float) -> dict[str, Any]:
+def _write(figures: dict[str, Any]) -> None:
+    (_HOME / "figures.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+
+
+def _most(said: Array, seen: Features) -> tuple[Array, Array]:
+    """(answers,) log Σ exp of the scores of sentences, and (sentences,) what share of it each has."""
+    high = np.maximum.reduceat(said, seen.first)
+    parts = np.exp(said - high[seen.answers])
+    whole = np.add.reduceat(parts, seen.first)
+    return high + np.log(whole), parts / whole[seen.answers]
+
+
+def _counts(column: Column) -> sparse.csr_matrix:
+    """(sentences, hashes): how often n-grams begin in each."""
+    whose = np.repeat(np.arange(len(column.starts)), column.lengths)
+    counted = np.ones(len(whose))
+    counted[column.gaps] = 0.0
+    there = [slice(len(hashes)) for hashes in column.hashes]
+    at = (np.concatenate([whose[one] for one in there]), np.concatenate(column.hashes).astype(np.int64))
+    counts = np.concatenate([counted[one] for one in there])
+    return sparse.csr_matrix((counts, at), shape=(len(column.starts), 1 << BITS))
+
+
+def _sums(answers: Places, count: int) -> sparse.csr_matrix:
+    """(answers, sentences): what adds up the rows of an answer's sentences."""
+    at = (answers, np.arange(len(answers)))
+    return sparse.csr_matrix((np.ones(len(answers)), at), shape=(count, len(answers)))
+
+
+def _over_root(counts: sparse.csr_matrix, lengths: Places) -> sparse.csr_matrix:
+    return sparse.diags_array(1.0 / np.sqrt(lengths)) @ counts
+
+
+def _stacked(parts: tuple[Any, ...]) -> sparse.csr_matrix:
+    """N-grams and flags beside each other."""
+    return sparse.csr_matrix(
+        sparse.hstack([parts[0] * _GRAMS, *(sparse.csr_matrix(one * _FLAGS) for one in parts[1:])])
+    )
+
+
+def _kept(name: str, found: Weights, sure: float) -> tuple[list[npt.NDArray[np.int8]], dict[str, Any]]:
     """Whole numbers, and what one of them is."""
-    grams, seen = weights[: 1 << refusals._BITS] * _GRAMS, weights[1 << refusals._BITS :] * _NOTIONS
-    scale, scale_seen = float(np.abs(grams).max() / 127), float(np.abs(seen).max() / 32767)
-    return {
-        name: np.round(grams / scale).astype(np.int8),
-        f"{name}_notions": np.round(seen / scale_seen).astype(np.int16),
-        f"{name}_scales": np.array([scale, scale_seen, bias, sure]),
-    }
+    kept: dict[str, Any] = {f"{name}_line": np.array([found.bias, sure])}
+    grams = []
+    for part, weights in zip(refusals.PARTS, (found.sentences, found.wholes), strict=True):
+        of_grams, of_flags = weights[: 1 << BITS] * _GRAMS, weights[1 << BITS :] * _FLAGS
+        scale_grams, scale = float(np.abs(of_grams).max() / 127), float(np.abs(of_flags).max() / 32767)
+        grams.append(np.round(of_grams / scale_grams).astype(np.int8))
+        kept[f"{name}_{part}"] = np.round(of_flags / scale).astype(np.int16)
+        kept[f"{name}_{part}_scales"] = np.array([scale, scale_grams])
+    return grams, kept
 
 
 def _figures(true: npt.NDArray[np.bool_], flagged: npt.NDArray[np.bool_]) -> dict[str, int]:
     return {"of": int(true.sum()), "flagged": int(flagged.sum()), "both": int((true & flagged).sum())}
 
 
-def _tell(name: str, scores: Array, true: Array, sure: float, texts: list[Text]) -> None:
-    """What the cross-validation found, of both sets."""
-    for of in ("first", "", "second"):
-        among = np.array(
-            [one.fold >= 0 and (not of or one.family.startswith("first") == (of == "first")) for one in texts]
-        )
-        flagged, both = (scores >= sure) & among, true * (scores >= sure) * among
-        print(
-            f"{name}, {of or 'both'}: {int(flagged.sum())} of {int(among.sum())} out of fold, precision "
-            f"{both.sum() / max(flagged.sum(), 1):.3f}, recall {both.sum() / true[among].sum():.3f}"
-        )
+def _tell(name: str, flagged: npt.NDArray[np.bool_], true: npt.NDArray[np.bool_], texts: list[Text]) -> None:
+    """What the cross-validation found, of each set."""
+    for of in ("first", "second", "ours"):
+        among = np.array([_set(one) == of for one in texts])
+        print(f"{name:10} {of:6} {_line(Figures(**_figures(true[among], flagged[among])))}", flush=True)
+
+
+def _set(one: Text) -> str:
+    start = one.family.partition("-")[0]
+    return start if start in ("first", "ours", "") else "second"
 
 
 def _text(one: dict[str, Any], family: str) -> Text:
@@ -202,19 +340,19 @@ def _all(folder: Path) -> list[dict[str, Any]]:
     return [one for file in sorted(folder.glob("*.yaml")) for one in _yaml(file)]
 
 
+def _parts(of: dict[str, Any]) -> tuple[list[str], list[str], list[str]]:
+    """Lines that begin an answer, lines that end one, and lines on a topic."""
+    about = [line for topic in of.get("about", {}).values() for line in topic]
+    return of.get("openers", []), of.get("closers", []), about
+
+
+def _half(lines: list[str], *, learned: bool) -> list[str]:
+    """Every other line, in the first wording where it has several."""
+    return [re.sub(r"\(([^|)]*)\|[^)]*\)", r"\1", line) for line in lines[0 if learned else 1 :: 2]]
+
+
 def _yaml(file: Path) -> Any:
     return yaml.load(file.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--judge", action="store_true", help="look at the held-out half and write down what it says")
-    if parser.parse_args().judge:
-        found = judge()
-        (_HOME / "figures.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        print(json.dumps(found))
-    else:
-        np.savez_compressed(_HOME / "linear.npz", **train())
 
 
 if __name__ == "__main__":

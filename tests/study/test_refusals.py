@@ -1,32 +1,31 @@
-"""The detector of refusals and role breaks against answers that somebody labelled before the detector was made.
+"""The detector of refusals and role breaks against answers that somebody labelled.
 
-Of the second set of labelled answers half of the families, by a hash, are held out: nothing was learned from them, and
-nobody looked at the detector's errors there. `figures.json` says how often its figures have been looked at.
+It learned from all of them; `figures.json` says what it found of each family before it had learned from it.
 """
 
 from __future__ import annotations
 
 import re
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
-from training.refusals import Text, held_out, judge, labelled, ours
+from training.refusals import Text, corpus, families, judge, labelled, main, table
 
-from emoray.refusals import DETECTOR, breaks_role, flags, is_refusal, judged, notions
+from emoray.refusals import DETECTOR, Figures, breaks_role, flags, is_refusal, judged, notions
+from emoray.refusals.sentences import Column
 from emoray.run_folder import columns
 
-
-@cache
-def unseen() -> list[Text]:
-    return labelled(held=True)
+FOLDER = Path(__file__).with_name("answers_labelled")
 
 
-def test_what_is_said_of_the_detector_is_what_it_does_on_answers_that_nobody_looked_at() -> None:
-    said, found = judged(), judge()
-    assert found["answers"] == said.answers == len(unseen()) >= 400
-    assert (found["refusals"], found["role_breaks"]) == (vars(said.refusals), vars(said.role_breaks))
-    assert said.looks <= 2
+def test_what_is_said_of_the_detector_is_of_all_labelled_answers_and_of_families_that_were_held_out() -> None:
+    said = judged()
+    assert "families" in said.held_out
+    assert said.answers == len(labelled()) == 2581
+    assert said.refusals.of == sum(one.refusal for one in labelled())
+    assert said.role_breaks.of == sum(one.role_break for one in labelled())
 
 
 def test_what_is_flagged_is_hardly_ever_an_answer_in_the_role() -> None:
@@ -34,23 +33,65 @@ def test_what_is_flagged_is_hardly_ever_an_answer_in_the_role() -> None:
     assert judged().role_breaks.precision >= 0.97
 
 
-def test_no_family_that_is_held_out_is_learned_from() -> None:
-    learned = {one.family for one in labelled(held=False)}
-    assert not learned & {one.family for one in unseen()}
-    assert [held_out(family) for family in ("known-a-refusal-meta-short", "a-near-ai")] == [
-        False,
-        held_out("a-near-ai"),
-    ]
+def test_a_family_is_learned_from_or_held_out_as_a_whole() -> None:
+    folds: dict[str, set[int]] = {}
+    for one in (*labelled(), *families()):
+        folds.setdefault(one.family, set()).add(one.fold)
+    assert {len(of) for of in folds.values()} == {1}
+    assert set.union(*folds.values()) == set(range(5))
 
 
-def test_no_answer_that_is_held_out_nearly_repeats_one_that_is_learned_from() -> None:
+def test_there_are_many_texts_to_learn_from_and_hardly_one_repeats_a_labelled_answer() -> None:
     learned: dict[str, list[set[str]]] = {}
-    for one in (*labelled(held=False), *ours()):
+    for one in families():
         learned.setdefault(one.lang, []).append(pieces(one.text))
-    for one in unseen():
-        own = pieces(one.text)
-        alike = (other for other in learned[one.lang] if 0.5 <= len(own) / len(other) <= 2.0)
-        assert all(2 * len(own & other) < len(own | other) for other in alike), one.text
+    assert len(learned) == 15
+    assert len({one.text for one in families()}) == len(families()) >= 3000
+    assert sum(repeats(pieces(one.text), learned[one.lang]) for one in labelled()) <= 3
+
+
+def test_answers_of_the_shipped_corpus_that_were_not_learned_from_are_in_the_role() -> None:
+    texts = [one.text for one in corpus(learned=False)]
+    assert len(texts) >= 500
+    for found in flags(texts):
+        assert found.sum() <= 0.01 * len(texts)
+
+
+def test_a_folder_of_labelled_answers_is_judged_by_kind_and_language() -> None:
+    found = judge(FOLDER / "second")
+    assert found["answers"] == 1588
+    for name, true in (("refusals", "refusal"), ("role_breaks", "role_break")):
+        groups = found["groups"][name]
+        assert groups["all"]["of"] == sum(getattr(one, true) for one in second())
+        assert groups["all"]["of"] == sum(of["of"] for group, of in groups.items() if group.startswith("lang "))
+        assert groups["all"]["of"] == sum(of["of"] for group, of in groups.items() if group.startswith("kind "))
+    lines = list(table(found))
+    assert len(lines) == 1 + 2 * (1 + 4 + 15)
+    assert "precision" in lines[1]
+
+
+def test_the_command_that_judges_a_folder_says_where_it_found_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["--judge", str(tmp_path)])
+    assert left.value.code == 2
+    assert f"no labelled answers (*.yaml) are in {tmp_path}" in capsys.readouterr().err
+
+
+def test_wilsons_interval_is_the_published_one() -> None:
+    low, high = Figures(of=20, flagged=10, both=8).recall_interval  # 8 of 20: Newcombe (1998) has .219, .613
+    assert (low, high) == pytest.approx((0.2188, 0.6134), abs=1e-4)
+
+
+@cache
+def second() -> list[Text]:
+    return [one for one in labelled() if not one.family.startswith("first")]
+
+
+def repeats(own: set[str], others: list[set[str]]) -> bool:
+    alike = (other for other in others if 0.5 <= len(own) / len(other) <= 2.0)
+    return any(2 * len(own & other) >= len(own | other) for other in alike)
 
 
 def pieces(text: str) -> set[str]:
@@ -61,7 +102,7 @@ def pieces(text: str) -> set[str]:
 
 
 def test_no_flag_depends_on_which_answers_stand_beside() -> None:
-    texts: list[str | None] = [one.text for one in unseen()[:120]]
+    texts: list[str | None] = [one.text for one in second()[:120]]
     together = flags([*texts, None, ""])
     for some in (slice(0, 7), slice(7, 8), slice(50, 120)):
         for whole, part in zip(together, flags(texts[some]), strict=True):
@@ -70,7 +111,7 @@ def test_no_flag_depends_on_which_answers_stand_beside() -> None:
 
 
 def test_a_column_is_flagged_as_its_answers_are() -> None:
-    texts = [one.text for one in unseen()[:40]]
+    texts = [one.text for one in second()[:40]]
     found = columns.flagged([*texts, None], [False] * (len(texts) + 1))
     assert found["refused"] == [*map(is_refusal, texts), None]
     assert found["role_break"] == [*map(breaks_role, texts), None]
@@ -88,8 +129,23 @@ def test_a_notion_is_the_same_one_in_every_language() -> None:
         "抱歉。",
         "申し訳ありません。",
     ]
-    found = notions.seen([*said, "Hello.", "“I'm sorry”, she said to the whole of the room."])
+    found = Column.of([*said, "Hello.", "“I'm sorry”, she said to the whole of the room."]).notions_of_all
     assert found[:, notions.names().index("sorry")].tolist() == [True] * len(said) + [False, False]
+
+
+def test_thoughts_markup_and_quotations_are_not_what_an_answer_says() -> None:
+    texts = [
+        "<think>I can't.</think>\nFine, **I** sing.",
+        "He said: “I can't help with that.” I cried.",
+        "“All of it.”",
+    ]
+    said = ["".join(map(chr, Column.of([text]).codes)).split() for text in texts]
+    assert said == [["fine,", "i", "sing."], ["he", "said:", '"', "i", "cried."], ["all", "of", "it."]]
+
+
+def test_an_answer_is_cut_into_its_sentences() -> None:
+    column = Column.of(["No. I won't!\nAsk me… again", "", "一つ。二つ？", "..."])
+    assert (column.last - column.first + 1).tolist() == [4, 1, 2, 1]
 
 
 def test_an_empty_column_has_no_flags() -> None:
