@@ -73,6 +73,18 @@ class Directory:
         with telling("read", self.where(relative)):
             return self._read(relative, READS)
 
+    def _read(self, relative: str, reads: int) -> bytes | None:
+        try:
+            with self.fs.open_input_stream(self.path(relative), compression=None) as stream:
+                data: bytes = b"" if self._is_empty(relative) else stream.read()
+        except FileNotFoundError:
+            return None
+        except OSError:
+            if reads == 1:
+                raise
+            return self._read(relative, reads - 1)
+        return data
+
     def _is_empty(self, relative: str) -> bool:
         """Of an object store: S3 refuses to read from an empty object."""
         return not is_local(self.fs) and self.fs.get_file_info(self.path(relative)).size == 0

@@ -85,18 +85,6 @@ class RunFolder(Directory):
         read = [(reader, f"rows/{self._folder('reader', reader)}") for reader in self.readers()]
         return answered + [self.rows(reader, model) for reader, path in read for model in self._names(path, "model")]
 
-    def _read(self, relative: str, reads: int) -> bytes | None:
-        try:
-            with self.fs.open_input_stream(self.path(relative), compression=None) as stream:
-                data: bytes = b"" if self._is_empty(relative) else stream.read()
-        except FileNotFoundError:
-            return None
-        except OSError:
-            if reads == 1:
-                raise
-            return self._read(relative, reads - 1)
-        return data
-
     def _names(self, relative: str, what: str) -> list[str]:
         begins = self._beginnings()[what]
         found = [folder.removeprefix(begins) for folder in self._folders(relative) if folder.startswith(begins)]

@@ -44,7 +44,7 @@ def test_the_third_set_repeats_no_id_and_no_text_and_nothing_is_learned_from_it(
         assert len({one[name] for one in third}) == len(third) == 714
     assert {tuple(one) for one in third} == {("id", "lang", "family", "text", "refusal", "role_break")}
     assert min(kinds[kind] for kind in ((True, True), (True, False), (False, True), (False, False))) >= 80
-    learned = {one.text for one in [*training(held=False), *training(held=True), *ours()]}
+    learned = {one.text for one in [*training(), *ours()]}
     assert sum(one["text"] in learned for one in third) <= 7  # stock sentences, the same to the word
 
 
