@@ -14,8 +14,8 @@ from pyarrow import fs as pafs
 from emoray.run_folder.atomic_write import is_local, make_folder, put
 from emoray.run_folder.errors import Deleted, deleted, telling
 from emoray.run_folder.locations import opened, shown_uri
-from emoray.run_folder.partition import READS
 
+READS = 3  # of a small file, before it cannot be read
 BALLAST = ".ballast-"
 _BALLAST_BYTES = 16 << 20  # room for some thousand answers
 

@@ -29,7 +29,6 @@ from emoray.run_folder.generations import Files
 from emoray.run_folder.parquet import BATCH, VERSION, WHOLE_READ, fitted, keys_of, opened_file, picked
 
 log = logging.getLogger(__name__)
-READS = 3  # of a small file, before it cannot be read
 _LISTINGS = 20  # how often a reader looks again while a writer merges files under its eyes
 _DECIDING = ("key", "outcome", "read_error")  # the columns that say which row counts
 
