@@ -28,9 +28,9 @@ from entry import lasting
 from submission.following import DIED, LOST, Ending, Jobs, connect, show, stem
 from submission.parcel import Parcel, parcel, pins
 
+from emoray.errors import UserError
 from emoray.exit_codes import INTERRUPTED, OK, WRONG
 from emoray.spec.accounts import budget
-from emoray.spec.base import SpecError
 from emoray.spec.document import Spec
 from emoray.spec.load import load
 from emoray.spec.models import Hosted
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
         return _submit(arguments)
-    except SpecError as wrong:
+    except UserError as wrong:
         print(f"submit: {wrong}", file=sys.stderr)
         return WRONG
     except LOST:
@@ -60,13 +60,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _submit(arguments: argparse.Namespace) -> int:
     if not lasting(arguments.out):
-        raise SpecError(
+        raise UserError(
             f"--out {arguments.out} would be another place on every node; give s3://… or an absolute path on a disk "
             "that all nodes share"
         )
     for flag, texts in (("--out", [arguments.out]), ("--set", arguments.set)):
         if any(map(_SECRET.search, texts)):
-            raise SpecError(
+            raise UserError(
                 f"{flag} has a secret in it, which whoever may list jobs could read; "
                 "leave it out, and give it to the nodes in their environment (cluster/README.md)"
             )
@@ -96,7 +96,7 @@ def _joined_or_started(jobs: Jobs, what: Parcel, arguments: argparse.Namespace) 
                 id = jobs.start(entrypoint, _runtime_env(folder, arguments.install))
         except RuntimeError as wrong:
             if (found := jobs.running()) is None:
-                raise SpecError(f"the head refuses the job: {str(wrong).splitlines()[0]}") from None
+                raise UserError(f"the head refuses the job: {str(wrong).splitlines()[0]}") from None
         else:
             print(f"submit: job {id}: {entrypoint}", file=sys.stderr)
             return id

@@ -58,13 +58,13 @@ def asked(text: str = SPEC, model: str = "a") -> list[Prompt]:
 
 def say(folder: RunFolder, some: Sequence[Prompt], outcome: Outcome = ANSWER) -> None:
     """Everyone says the same."""
-    with Journal(folder.answers(some[0].cell.model.name), "actor", schema=columns.SAID) as journal:
+    with Journal(folder.answers(some[0].cell.model.name), "actor", schema=columns.ANSWERS) as journal:
         journal.append(said(some, outcome)).result(60)
 
 
 def said(some: Sequence[Prompt], outcome: Outcome = ANSWER) -> pa.Table:
     replies = [Reply(prompt.key, outcome, BEGAN, 0.1) for prompt in some]
-    return columns.said(columns.asked(some), replies, host="scripted", revision=None, engine=None)
+    return columns.with_answers(columns.asked(some), replies, host="scripted", revision=None, engine=None)
 
 
 def feel(
@@ -84,6 +84,6 @@ def feel(
     labels = own.labels if own else LABELS
     sure = np.eye(len(labels), dtype=np.float32)[labels.index(label)]
     reading = Reading(sure, cost_usd=cost_usd, error=error, labels=own.labels if own else None)
-    felt = columns.felt(said(some), [reading] * len(some), reader=reader, revision=None)
+    felt = columns.with_readings(said(some), [reading] * len(some), reader=reader, revision=None)
     with Journal(folder.rows(reader, some[0].cell.model.name), "actor", schema=columns.SCORED) as journal:
         journal.append(columns.scored(felt, own or study().label_map, "zero")).result(60)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from emoray.hosts.hosted_api import HostedApi
-from emoray.rate_limits.local import LocalGovernor
+from emoray.rate_limits.local import LocalLimiter
 from emoray.run_folder import census, columns
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.journal import Journal
@@ -35,11 +35,11 @@ def spend(run: str, url: str) -> None:
     assert isinstance(entry, Hosted)
     owed = list(census.owed(prompts(spec.experiment.grid("a")), part.settled()))
     asked, places = columns.asked(owed), {prompt.key: place for place, prompt in enumerate(owed)}
-    with Journal(part, "actor", schema=columns.SAID, every_s=0.4) as journal:
+    with Journal(part, "actor", schema=columns.ANSWERS, every_s=0.4) as journal:
         tab = PartTab(lambda: (part, journal.writer))
-        host = HostedApi(entry, spec.spec.accounts["fake"], spec.spec.retry, LocalGovernor(), tab=tab)
+        host = HostedApi(entry, spec.spec.accounts["fake"], spec.spec.retry, LocalLimiter(), tab=tab)
         for reply in host.generate(columns.asks(asked)):
-            said = columns.said(asked.take([places[reply.key]]), [reply], host="h", revision=None, engine=None)
+            said = columns.with_answers(asked.take([places[reply.key]]), [reply], host="h", revision=None, engine=None)
             journal.append(said)
         host.close()
 

@@ -23,9 +23,9 @@ from emoray.stream.address import waits_for_ray
 
 if TYPE_CHECKING:  # Ray takes seconds to import: what is wrong, and what is waited for, is said before
     from emoray.stream.cluster import Capacity
-    from emoray.stream.driver import Conductor
+    from emoray.stream.driver import RunDriver
     from emoray.stream.lane import Lane, LaneEnd
-    from emoray.stream.lane_state import Tally
+    from emoray.stream.lane_state import LaneCounts
 from emoray.commands.described import described_as, described_with, warn_of_lost, warn_of_older
 from emoray.commands.held import check_held, guarded, is_gone, leased, lost_ray
 from emoray.commands.interruption import Interruption
@@ -46,7 +46,7 @@ def run(
 ) -> int:
     """Asks what is owed, reads, scores and reports; returns the exit code. `command` resumes the run.
 
-    SpecError or StoreError before anything is written, where the folder or the cluster cannot hold the run.
+    UserError or StoreError before anything is written, where the folder or the cluster cannot hold the run.
     """
     folder = RunFolder(uri, begun=True)
     described = partial(described_as, folder, study, extend=extend)
@@ -57,12 +57,12 @@ def run(
     check_budgets(study.spec)
     progress = Progress()
     capacity = _connected(progress, address, verbose=verbose)
-    from emoray.stream.driver import Conductor
+    from emoray.stream.driver import RunDriver
 
     if extend:
         folder.set_aside_broken_manifest()
-    conductor = partial(Conductor, study, folder, capacity, limit=limit)
-    return _attempt(folder, study, described, command, conductor, progress)
+    driver = partial(RunDriver, study, folder, capacity, limit=limit)
+    return _attempt(folder, study, described, command, driver, progress)
 
 
 def score(
@@ -91,10 +91,10 @@ def score(
     check_budgets(readers)
     progress = Progress()
     capacity = _connected(progress, address, verbose=verbose)
-    from emoray.stream.driver import Conductor
+    from emoray.stream.driver import RunDriver
 
-    conductor = partial(Conductor, study, folder, capacity, asks=False)
-    return _attempt(folder, study, described, command, conductor, progress)
+    driver = partial(RunDriver, study, folder, capacity, asks=False)
+    return _attempt(folder, study, described, command, driver, progress)
 
 
 def _connected(progress: Progress, address: str | None, *, verbose: bool) -> Capacity:
@@ -114,7 +114,7 @@ def _attempt(
     study: Study,
     described: Callable[[], dict[str, Any]],
     command: str,
-    conductor_of: Callable[..., Conductor],
+    conductor_of: Callable[..., RunDriver],
     progress: Progress | None = None,
 ) -> int:
     """One attempt, under the folder's lease; `described` reads the manifest that it is written into."""
@@ -123,30 +123,30 @@ def _attempt(
     attempt = manifest.attempt(shlex.split(command))
     ends: list[LaneEnd] = []
     with Interruption(command) as interruption:
-        conductor = conductor_of(attempt["id"])
+        driver = conductor_of(attempt["id"])
         with leased(folder) as lease:
             whole = described()  # once more: a run that ended meanwhile has written to it
             if _take_in(folder, whole):
-                conductor = conductor_of(attempt["id"])  # what was spent before is more than the first one knew
+                driver = conductor_of(attempt["id"])  # what was spent before is more than the first one knew
             try:
                 lost = partial(lost_ray, folder, whole, attempt, lease, command)
                 with kept_record(folder, whole, attempt, lease), vigil(lost, OWED):
-                    open_account(conductor, whole, attempt)
+                    open_account(driver, whole, attempt)
                     folder.write_manifest(whole)
                     sampled = SampledBy(study, folder, whole, attempt, lease)
                     with guarded(folder, lease):
-                        ends += _conduct(conductor, folder, lease, interruption, sampled, progress or Progress())
+                        ends += _conduct(driver, folder, lease, interruption, sampled, progress or Progress())
                     check_held(lease, folder)
                     _take_in(folder, whole)
-                    left = {lane.model: lane.left() for lane in conductor.lanes}
-                    costs = costs_of(attempt, {lane.model: lane.spent() for lane in conductor.lanes}, conductor.lanes)
+                    left = {lane.model: lane.left() for lane in driver.lanes}
+                    costs = costs_of(attempt, {lane.model: lane.spent() for lane in driver.lanes}, driver.lanes)
                     attempt["lanes"] = [lane_record(end) | costs[end.model] for end in ends]
                     folder.write_manifest(whole)
                     print(report(folder))
-                    attempt["end"] = end_of(conductor, sum(left.values()))
+                    attempt["end"] = end_of(driver, sum(left.values()))
             except StoreError as wrong:  # a disk that filled up while it was written to: what is there is kept
-                return say_cut_off(wrong, ends, stopped=conductor.stopping or lease.lost.is_set(), command=command)
-        return say_end(conductor, ends, left, folder, study, command)
+                return say_cut_off(wrong, ends, stopped=driver.stopping or lease.lost.is_set(), command=command)
+        return say_end(driver, ends, left, folder, study, command)
     return INTERRUPTED
 
 
@@ -165,7 +165,7 @@ def _take_in(folder: RunFolder, whole: Mapping[str, Any]) -> bool:
 
 
 def _conduct(
-    conductor: Conductor,
+    driver: RunDriver,
     folder: RunFolder,
     lease: Lease,
     interruption: Interruption,
@@ -185,18 +185,18 @@ def _conduct(
                 progress.say(warning)
 
     def watch(lanes: Sequence[Lane]) -> None:
-        if interruption.asked and not conductor.stopping:
-            conductor.stop("interrupted")
+        if interruption.asked and not driver.stopping:
+            driver.stop("interrupted")
             print("\nstopping: what is in flight is still received; once more to stop at once", file=sys.stderr)
         hear(lanes)
         progress.show({lane.model: _standing(lane) for lane in lanes})
-        if lease.lost.is_set() and not conductor.stopping:
-            conductor.stop("the folder was deleted" if is_gone(folder) else "the lease of the folder was lost")
+        if lease.lost.is_set() and not driver.stopping:
+            driver.stop("the folder was deleted" if is_gone(folder) else "the lease of the folder was lost")
 
     with interruption.left_to_watch():
-        ends = conductor.run(watch)
-    hear(conductor.lanes)
-    progress.show({lane.model: _standing(lane) for lane in conductor.lanes}, last=True)
+        ends = driver.run(watch)
+    hear(driver.lanes)
+    progress.show({lane.model: _standing(lane) for lane in driver.lanes}, last=True)
     return ends
 
 
@@ -215,7 +215,7 @@ def _standing(lane: Lane) -> Standing:
     )
 
 
-def _note(lane: Lane, tally: Tally) -> tuple[str, str]:
+def _note(lane: Lane, tally: LaneCounts) -> tuple[str, str]:
     """What stands in the lane's line, and what is said once where no line is drawn over."""
     if why := tally.down or tally.stopping:
         return why, ""

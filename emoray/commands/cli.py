@@ -19,10 +19,10 @@ from emoray import __version__
 from emoray.commands import compact, plan, rehearse, report, run, sample, score, status, validate
 from emoray.commands.options import shortened
 from emoray.commands.terminal import printed
+from emoray.errors import UserError
 from emoray.exit_codes import INTERRUPTED, OK, WRONG
 from emoray.hints import did_you_mean
 from emoray.run_folder.errors import StoreError
-from emoray.spec.base import SpecError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,7 +42,7 @@ def _main(argv: Sequence[str] | None) -> int:
         _check_words(sys.argv[1:] if argv is None else argv)
         _stand_somewhere()
         return int(arguments.command(arguments))
-    except (SpecError, StoreError) as wrong:
+    except (UserError, StoreError) as wrong:
         print(f"emoray: {wrong}", file=sys.stderr)
         return WRONG
     except KeyboardInterrupt:
@@ -71,20 +71,20 @@ class _Command(argparse.ArgumentParser):
 
 
 def _check_words(words: Sequence[str]) -> None:
-    """SpecError for what is no text: a run writes its command and its places down."""
+    """UserError for what is no text: a run writes its command and its places down."""
     for word in words:
         try:
             word.encode()
         except UnicodeEncodeError:
-            raise SpecError(f"the argument {word!r} is not UTF-8 text; give the file or folder another name") from None
+            raise UserError(f"the argument {word!r} is not UTF-8 text; give the file or folder another name") from None
 
 
 def _stand_somewhere() -> None:
-    """SpecError where the folder that this was started in has been deleted; Ray cannot work from nowhere."""
+    """UserError where the folder that this was started in has been deleted; Ray cannot work from nowhere."""
     try:
         Path.cwd()
     except OSError as wrong:
-        raise SpecError(
+        raise UserError(
             f"the folder that this was started in cannot be reached any more ({wrong.strerror}); change to another"
         ) from None
 

@@ -6,11 +6,11 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from emoray.errors import UserError
 from emoray.run_folder import manifest, recovery
 from emoray.run_folder.errors import BrokenManifest
 from emoray.run_folder.folder import RunFolder
-from emoray.run_folder.subset import Belonging
-from emoray.spec.base import SpecError
+from emoray.run_folder.subset import AskedSubset
 from emoray.spec.models import Vllm
 from emoray.spec.readers import ReaderEntry, reads_as
 from emoray.spec.study import Study
@@ -41,7 +41,7 @@ def warn_of_older(folder: RunFolder, study: Study) -> None:
 
 
 def described_as(folder: RunFolder, study: Study, *, extend: bool) -> dict[str, Any]:
-    """The manifest of a run of this study; SpecError where the folder holds what does not go with it."""
+    """The manifest of a run of this study; UserError where the folder holds what does not go with it."""
     kept = _readable(folder) if extend else folder.manifest()
     if kept is None:
         return _first(folder, study, extend=extend)
@@ -59,11 +59,11 @@ def described_as(folder: RunFolder, study: Study, *, extend: bool) -> dict[str, 
 
 
 def _first(folder: RunFolder, study: Study, *, extend: bool) -> dict[str, Any]:
-    """The manifest where there is none; SpecError where there are answers of which then nobody knows what they are."""
+    """The manifest where there is none; UserError where there are answers of which then nobody knows what they are."""
     if not recovery.has_answers(folder):
         return manifest.fresh(study) | {"extended": extend}
     if not extend:
-        raise SpecError(
+        raise UserError(
             f"{folder.shown} holds answers and no run.json, so nobody knows to what they are answers; put its run.json "
             "back, choose another folder with --out, or add --extend to take those that this spec asks for"
         )
@@ -79,7 +79,7 @@ def _readable(folder: RunFolder) -> dict[str, Any] | None:
 
 
 def described_with(folder: RunFolder, reader: ReaderEntry) -> dict[str, Any]:
-    """The manifest that also knows a reader which the spec does not have; SpecError where another has its name."""
+    """The manifest that also knows a reader which the spec does not have; UserError where another has its name."""
     kept = folder.manifest() or {}
     known = manifest.readers(kept)
     _check_reader(known, reader)
@@ -92,7 +92,7 @@ def described_with(folder: RunFolder, reader: ReaderEntry) -> dict[str, Any]:
 def _check_reader(known: Mapping[str, ReaderEntry], reader: ReaderEntry) -> None:
     """One name is one reader: readings under it must not be of two."""
     if reads_as(known.get(reader.name, reader)) != reads_as(reader):
-        raise SpecError(f"the run has another reader called {reader.name!r} already; give this one a name of its own")
+        raise UserError(f"the run has another reader called {reader.name!r} already; give this one a name of its own")
 
 
 def _dumped(readers: Iterable[ReaderEntry]) -> list[dict[str, Any]]:
@@ -104,9 +104,9 @@ def _check_same(study: Study, folder: RunFolder, kept: Mapping[str, Any], *, ext
     manifest.study(kept, folder.shown)
     if kept["digest"] == study.spec.digest or extend:
         return
-    strangers = Belonging(folder, study).strangers()
+    strangers = AskedSubset(folder, study).strangers()
     if strangers:
-        raise SpecError(
+        raise UserError(
             f"{folder.shown} holds {strangers:,} answers that this spec does not ask for; "
             "choose another folder with --out, or add --extend to keep both in this one"
         )

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from emoray.commands.options import LONGEST_PATH, READER, absolute, asked_by, shortened
+from emoray.errors import UserError
 from emoray.spec.accounts import Account
-from emoray.spec.base import SpecError
 from emoray.spec.document import Spec
 from emoray.spec.load import with_reader
 from emoray.spec.models import Hosted
@@ -31,14 +31,14 @@ def named_reader(
     known = {entry.name: entry for entry in [*later, *(spec.readers if spec else [])]}
     reader = unicodedata.normalize("NFC", reader)
     if not reader.strip() or len(reader) > LONGEST_PATH:
-        raise SpecError(f"{shortened(reader)} is no reader; give one of the spec by name, {READER}")
+        raise UserError(f"{shortened(reader)} is no reader; give one of the spec by name, {READER}")
     own = GoEmotionsReader(kind="goemotions", name=_safe(reader), model=_model(reader))
     if reader not in known and reader != "embedded" and (why := unusable(own.model, here=here)):
-        raise SpecError(f"the reader {why}")
+        raise UserError(f"the reader {why}")
     entry, accounts = known.get(reader, own), spec.accounts if spec else {}
     for asked in asked_by(entry):
         if isinstance(asked, Hosted) and asked.account not in accounts:
-            raise SpecError(f"reader {reader!r} needs the account {asked.account!r}; give the YAML file that has both")
+            raise UserError(f"reader {reader!r} needs the account {asked.account!r}; give the YAML file that has both")
     return entry, accounts
 
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias
 
-from emoray.spec.base import SpecError
+from emoray.errors import UserError
 from emoray.spec.document import Spec
 from emoray.spec.models import ModelEntry
 from emoray.spec.readers import JudgeReader, ReaderEntry
@@ -24,9 +24,9 @@ def asked_by(reader: ReaderEntry) -> list[ModelEntry]:
 
 def check_writable(file: Path) -> None:
     if file.is_dir():
-        raise SpecError(f"{file}: is a folder; give a file in it")
+        raise UserError(f"{file}: is a folder; give a file in it")
     if not file.absolute().parent.is_dir():
-        raise SpecError(f"{file}: the folder for it is not there")
+        raise UserError(f"{file}: the folder for it is not there")
 
 
 READER = "a hub id, a folder, or a YAML file with a reader's entry"
@@ -99,7 +99,7 @@ def absolute(place: str) -> str:
         return place
     path = Path(place).expanduser().absolute()
     if path.is_file():
-        raise SpecError(f"{place}: is a file, not a folder")
+        raise UserError(f"{place}: is a file, not a folder")
     return str(path)
 
 

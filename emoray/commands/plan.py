@@ -14,6 +14,7 @@ from emoray.commands.estimate import MOST_UNASKED, Estimate, Size, estimate, est
 from emoray.commands.options import Commands, command, folder_of, warn_of_code, with_grid
 from emoray.commands.progress import Progress, duration
 from emoray.commands.terminal import hush
+from emoray.errors import UserError
 from emoray.exit_codes import OK
 from emoray.hosts.model_files import chat_template, generation_config
 from emoray.hosts.reasoning import unsettled
@@ -23,11 +24,10 @@ from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.recovery import has_answers
 from emoray.scheduling import resources
 from emoray.scheduling.demand import demand
-from emoray.scheduling.packing import Rooms, seated
+from emoray.scheduling.packing import FreeResources, seated
 from emoray.scheduling.refusal import refusal
 from emoray.scheduling.resources import Actor, Bundle, Node
 from emoray.spec.accounts import Account
-from emoray.spec.base import SpecError
 from emoray.spec.document import json_schema
 from emoray.spec.load import load
 from emoray.spec.models import Hosted, Local, ModelEntry, Vllm
@@ -195,7 +195,7 @@ _ASKS = f"; beyond {MOST_UNASKED:,} `run` asks for --yes, or for --limit"
 def plan(study: Study, uri: str, *, address: str | None = None) -> Plan:
     """The plan of a study for a run folder, which need not exist.
 
-    With an address (or RAY_ADDRESS) the cluster there is asked whether it has what every lane takes: SpecError where
+    With an address (or RAY_ADDRESS) the cluster there is asked whether it has what every lane takes: UserError where
     it has not.
     """
     check_budgets(study.spec)
@@ -332,7 +332,7 @@ def _with_own(
     try:
         return drawn(asked, own(config) | overridden), _OWN
     except BadDefaults as wrong:
-        raise SpecError(f"model {entry.name!r}: {wrong}; leave sampling_defaults out") from None
+        raise UserError(f"model {entry.name!r}: {wrong}; leave sampling_defaults out") from None
 
 
 def _overridden(entry: Vllm) -> dict[str, float | None]:
@@ -341,13 +341,13 @@ def _overridden(entry: Vllm) -> dict[str, float | None]:
     try:
         return own(given) if isinstance(given, dict) else {}
     except BadDefaults as wrong:
-        raise SpecError(f"model {entry.name!r}: engine_kwargs: {wrong}") from None
+        raise UserError(f"model {entry.name!r}: engine_kwargs: {wrong}") from None
 
 
 def _placement(study: Study, entry: ModelEntry, nodes: Sequence[Node]) -> str:
     """`engine: 4 H100 GPUs on gpu-1; paper: 0.5 CPUs on cpu-2`, were the cluster empty."""
     needs = demand(entry, study.spec.readers, nodes)
-    grant = seated(needs, Rooms(nodes))
+    grant = seated(needs, FreeResources(nodes))
     if grant is None:
         return f"waits until the cluster has grown to {needs}"
     crews = {"engine" if entry.host == "vllm" else "asks": grant.speakers, **grant.readers}
@@ -435,7 +435,7 @@ def _call(arguments: argparse.Namespace) -> int:
         print(json.dumps(json_schema(), indent=2))
         return OK
     if not arguments.spec:
-        raise SpecError("plan needs a spec, such as jobs/quickstart.yaml (or --schema)")
+        raise UserError("plan needs a spec, such as jobs/quickstart.yaml (or --schema)")
     study = load(arguments.spec, arguments.set)
     warn_of_code(study.spec.asked)
     if arguments.address or os.environ.get("RAY_ADDRESS"):

@@ -17,7 +17,7 @@ from emoray.spec.study import Study
 from emoray.study.sampling import drawn
 
 if TYPE_CHECKING:  # Ray takes seconds to import: what is wrong, and what is waited for, is said before
-    from emoray.stream.driver import Conductor
+    from emoray.stream.driver import RunDriver
     from emoray.stream.lane import Lane, LaneEnd
 
 
@@ -48,17 +48,17 @@ class SampledBy:
         return {**asdict(asked), "defaults": "provider"} if tally.speakers and isinstance(lane.entry, Hosted) else None
 
 
-def open_account(conductor: Conductor, whole: dict[str, Any], attempt: dict[str, Any]) -> None:
+def open_account(driver: RunDriver, whole: dict[str, Any], attempt: dict[str, Any]) -> None:
     """Notes what there is as an attempt begins, and what one before it did and cost that could not say so: of the
     models that both ask. Of any other the next that asks it tells, before it adds to it.
     """
-    attempt["settled_before"] = conductor.settled_before()
-    attempt["spent_before"] = spent = {lane.model: lane.spent() for lane in conductor.lanes}
+    attempt["settled_before"] = driver.settled_before()
+    attempt["spent_before"] = spent = {lane.model: lane.spent() for lane in driver.lanes}
     for silent in [one for one in whole["attempts"][:-1] if "spent_before" in one]:
         told = {lane["model"] for lane in silent.get("lanes", ())}
         before = silent.get("settled_before", {})
         new = {model: max(0, n - before.get(model, 0)) for model, n in attempt["settled_before"].items()}
-        costs = costs_of(silent, spent, [lane for lane in conductor.lanes if lane.model not in told])
+        costs = costs_of(silent, spent, [lane for lane in driver.lanes if lane.model not in told])
         if lanes := [{"model": model, "answered": new[model], **costs[model], "error": None} for model in costs]:
             silent["lanes"] = [*silent.get("lanes", ()), *lanes]
 
@@ -106,9 +106,9 @@ def _died(folder: RunFolder) -> dict[str, str]:
     return {"end": "died: it was killed, or could no longer write to the folder", **last}
 
 
-def end_of(conductor: Conductor, left: int) -> str:
+def end_of(driver: RunDriver, left: int) -> str:
     """How an attempt ended that came to its end."""
-    how = "stopped: it was interrupted" if conductor.stopping else "finished"
+    how = "stopped: it was interrupted" if driver.stopping else "finished"
     return f"{how}; {left:,} cells are still owed" if left else how
 
 

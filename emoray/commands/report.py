@@ -13,17 +13,17 @@ from typing import Any
 
 from emoray.commands.options import Commands, absolute, command
 from emoray.commands.sample import human_labels
+from emoray.errors import UserError
 from emoray.exit_codes import OK
 from emoray.hints import did_you_mean
 from emoray.readers.scorecard import human_text
 from emoray.run_folder import manifest, recovery
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.lease import at_work
-from emoray.run_folder.subset import Belonging, as_asked
+from emoray.run_folder.subset import AskedSubset, as_asked
 from emoray.run_folder.tabs import NOBODY, lost_by_model
-from emoray.spec.base import SpecError
 from emoray.spec.explored import explored
-from emoray.spec.label_maps import chosen_label_map, moved
+from emoray.spec.label_maps import chosen_label_map, relocated
 from emoray.spec.readers import ReaderEntry, own_map
 from emoray.study.goemotions import LabelMap
 from emoray.study.scoring import NeutralRule, RefusalRule
@@ -45,7 +45,7 @@ def report(
     Another label map or rule than the run's scores its stored readings anew; a map is MAP for the 28 labels, or
     READER=MAP for a reader's own. `ceilings` are files of `emoray validate --save`, `human` one of human labels,
     `contrasts` exploratory ones, as `spec.explored` takes them.
-    SpecError, with nothing written, where they do not fit.
+    UserError, with nothing written, where they do not fit.
     """
     from emoray.report import Unusable, chosen, terminal_lines, terminal_table, write_report
 
@@ -56,7 +56,7 @@ def report(
     validated = [human_text(path, list(placed.values()), labels) for path in ceilings]
     target, lost = RunFolder(out) if out else folder, _lost(folder, kept or {})
     source, left_out = as_asked(folder, study), ""
-    if isinstance(source, Belonging):
+    if isinstance(source, AskedSubset):
         left_out = f"\nleft out: {source.strangers():,} answers in the folder that the spec does not ask for"
     settings = chosen(
         kept or {},
@@ -78,7 +78,7 @@ def report(
             lost_usd=lost,
         )
     except Unusable as wrong:
-        raise SpecError(f"{human}: {wrong}" if human else str(wrong)) from None
+        raise UserError(f"{human}: {wrong}" if human else str(wrong)) from None
     told = "".join(
         f"\nup to ${usd:,.2f} was spent on answers of {model} that nobody has" for model, usd in lost.items()
     )
@@ -119,10 +119,10 @@ def _placed(
         if not of_reader or Path(one).is_file():
             labels = chosen_label_map(one, Path())
         elif name in placed:
-            placed[name] = moved(placed[name], path)
+            placed[name] = relocated(placed[name], path)
         else:
             hint = did_you_mean(name, placed)
-            raise SpecError(f"label_map: the run has no reader {name!r} for {path}; it has {', '.join(placed)}{hint}")
+            raise UserError(f"label_map: the run has no reader {name!r} for {path}; it has {', '.join(placed)}{hint}")
     return labels, placed
 
 

@@ -8,9 +8,9 @@ import sys
 
 from emoray.commands.options import Commands, at_least_one, command, folder_of, warn_of_code, with_grid
 from emoray.commands.terminal import hush
+from emoray.errors import UserError
 from emoray.run_folder.locations import without_secrets
 from emoray.spec.accounts import budget
-from emoray.spec.base import SpecError
 from emoray.spec.load import load
 from emoray.spec.study import Study
 
@@ -47,7 +47,7 @@ def _call(arguments: argparse.Namespace) -> int:
 
 
 def _ask_about_size(study: Study, folder: str) -> None:
-    """Of a run that is very large: somebody at a terminal is asked, and SpecError tells everybody else of --yes."""
+    """Of a run that is very large: somebody at a terminal is asked, and UserError tells everybody else of --yes."""
     from emoray.commands.estimate import MOST_UNASKED
 
     if len(study.experiment) <= MOST_UNASKED:
@@ -61,10 +61,10 @@ def _ask_about_size(study: Study, folder: str) -> None:
     told = f"{study.spec.name} would ask {size.text()}"
     hint = f"more than {MOST_UNASKED:,} want --yes, or --limit N for the first N of each model"
     if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
-        raise SpecError(f"{told}; {hint}")
+        raise UserError(f"{told}; {hint}")
     print(f"{told}\nask them all? [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise SpecError(f"nothing was asked; {hint}")
+        raise UserError(f"nothing was asked; {hint}")
 
 
 def _again(arguments: argparse.Namespace) -> str:

@@ -26,13 +26,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from emoray.commands.options import Commands, absolute, at_least_one, check_writable, command, whole_number
+from emoray.errors import UserError
 from emoray.exit_codes import OK
 from emoray.hints import did_you_mean
 from emoray.run_folder import columns, manifest, recovery
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.locations import without_secrets
-from emoray.run_folder.subset import Belonging, Rows, as_asked
-from emoray.spec.base import SpecError
+from emoray.run_folder.subset import AskedSubset, Rows, as_asked
 from emoray.study.circumplex import Affect
 from emoray.study.conditions import Condition
 from emoray.study.goemotions import LabelMap, plain_label
@@ -56,7 +56,7 @@ class Drawn:
 
 
 def slice_of(
-    folder: RunFolder | Belonging,
+    folder: RunFolder | AskedSubset,
     cells: int,
     seed: int,
     condition: Condition | None = None,
@@ -65,7 +65,7 @@ def slice_of(
     """So many answers, drawn alike from every model and state, in an order that tells neither.
 
     Of one condition where it is given, since a mean is corrected by answers that it is a mean of; under `drop` no
-    answer that refuses. The same seed draws the same slice of the same answers. SpecError where there is nothing to
+    answer that refuses. The same seed draws the same slice of the same answers. UserError where there is nothing to
     draw.
     """
     strata: dict[tuple[str, float], list[Drawn]] = {}
@@ -76,7 +76,7 @@ def slice_of(
     turns = zip_longest(*_shuffled(strata, seed))
     found = [drawn for turn in turns for drawn in turn if drawn is not None][:cells]
     if not found:
-        raise SpecError(f"{folder.shown}: holds no answers yet, so there is nothing to label")
+        raise UserError(f"{folder.shown}: holds no answers yet, so there is nothing to label")
     return sorted(found)
 
 
@@ -93,30 +93,30 @@ def human_labels(path: str | Path, label_map: LabelMap) -> dict[str, Label]:
     """A labelled slice by key: CSV with the columns key and label, or key, valence and arousal (-1 … 1).
 
     None stands for a label without a direction; a line that nobody filled in is left out. Several lines with one key
-    are several raters, by name where there is a column `rater`. SpecError where a line cannot be used.
+    are several raters, by name where there is a column `rater`. UserError where a line cannot be used.
     """
     try:
         with Path(path).open(encoding="utf-8-sig", newline="") as file:
             table = csv.DictReader(file, skipinitialspace=True)
             columns, lines = list(table.fieldnames or ()), list(table)
     except UnicodeDecodeError:
-        raise SpecError(f"{path}: cannot be read as CSV: it is not UTF-8 text; save it as CSV in UTF-8") from None
+        raise UserError(f"{path}: cannot be read as CSV: it is not UTF-8 text; save it as CSV in UTF-8") from None
     except (OSError, ValueError, csv.Error) as wrong:
-        raise SpecError(f"{path}: cannot be read as CSV: {getattr(wrong, 'strerror', None) or wrong}") from None
+        raise UserError(f"{path}: cannot be read as CSV: {getattr(wrong, 'strerror', None) or wrong}") from None
     _check_columns(path, columns)
     places = {place.label: place.affect for place in label_map.places}
     found: dict[str, tuple[Rating, ...]] = {}
     for number, line in enumerate(lines, start=2):
         where, key, rater = f"{path}: line {number}", *((line.get(name) or "").strip() for name in ("key", "rater"))
         if not key:
-            raise SpecError(f"{where} has no key")
+            raise UserError(f"{where} has no key")
         if not _filled(line):
             continue
         if rater and any(one.rater == rater for one in found.get(key, ())):
-            raise SpecError(f"{where} has a key that {rater!r} labelled before")
+            raise UserError(f"{where} has a key that {rater!r} labelled before")
         found[key] = (*found.get(key, ()), Rating(rater, _place(where, line, places)))
     if not found:
-        raise SpecError(f"{path}: holds no labels; fill in label, or valence and arousal")
+        raise UserError(f"{path}: holds no labels; fill in label, or valence and arousal")
     return {key: _label(said) for key, said in found.items()}
 
 
@@ -125,7 +125,7 @@ def _label(said: tuple[Rating, ...]) -> Label:
 
 
 def _check_columns(path: str | Path, there: Sequence[str]) -> None:
-    """SpecError that names the columns which a table has, and those which it lacks."""
+    """UserError that names the columns which a table has, and those which it lacks."""
     missing = [] if "key" in there else ["key"]
     if "label" not in there and not {"valence", "arousal"} <= set(there):
         missing.append("label (or valence and arousal)")
@@ -138,7 +138,7 @@ def _check_columns(path: str | Path, there: Sequence[str]) -> None:
     if len(there) == 1 and re.search(r"[;\t|]", names):
         hint = "separate columns by commas"
     shown = textwrap.shorten(names, 200, placeholder=" …")
-    raise SpecError(f"{path}: its columns are {shown}, and it lacks {' and '.join(missing)}; {hint}")
+    raise UserError(f"{path}: its columns are {shown}, and it lacks {' and '.join(missing)}; {hint}")
 
 
 def _wanted(table: pa.Table, condition: Condition | None, refusals: RefusalRule) -> pa.Table:
@@ -189,18 +189,18 @@ def _filled(line: Mapping[str, str | None]) -> bool:
 def _place(where: str, line: Mapping[str, str | None], places: Mapping[str, Affect | None]) -> Affect | None:
     label, numbers = line.get("label") or "", [(line.get(name) or "").strip() for name in ("valence", "arousal")]
     if label.strip() and any(numbers):
-        raise SpecError(f"{where} has both a label and a valence or arousal; keep one of them")
+        raise UserError(f"{where} has both a label and a valence or arousal; keep one of them")
     if label.strip():
         if plain_label(label) not in places:
             hint = did_you_mean(plain_label(label), places)
-            raise SpecError(f"{where} has the label {label.strip()!r}, which the label map does not place{hint}")
+            raise UserError(f"{where} has the label {label.strip()!r}, which the label map does not place{hint}")
         return places[plain_label(label)]
     try:
         affect = Affect(*(float(number or "nan") for number in numbers))
     except ValueError:
         affect = Affect(math.nan, math.nan)
     if not (abs(affect.valence) <= 1 and abs(affect.arousal) <= 1):
-        raise SpecError(f"{where} needs a label, or valence and arousal between -1 and 1")
+        raise UserError(f"{where} needs a label, or valence and arousal between -1 and 1")
     return affect
 
 
@@ -219,7 +219,7 @@ def _call(arguments: argparse.Namespace) -> int:
     out, folder = Path(arguments.out), RunFolder(absolute(arguments.run))
     study = manifest.study(recovery.kept(folder), folder.shown)
     if out.exists():
-        raise SpecError(f"{out}: is there already, and may hold labels; choose another file")
+        raise UserError(f"{out}: is there already, and may hold labels; choose another file")
     check_writable(out)
     drawn = slice_of(as_asked(folder, study), arguments.cells, arguments.seed, study.headline, study.spec.refusals)
     out.write_text(as_csv(drawn), encoding="utf-8", newline="")

@@ -17,7 +17,7 @@ from emoray.run_folder.batch_log import Standing, standings
 from emoray.run_folder.folder import LANES, RunFolder
 from emoray.run_folder.lease import at_work
 from emoray.run_folder.recovery import kept
-from emoray.run_folder.subset import Belonging, as_asked, failure_texts, unread, unread_texts
+from emoray.run_folder.subset import AskedSubset, as_asked, failure_texts, unread, unread_texts
 
 _log = logging.getLogger(__name__)
 _ASKS = frozenset({None, "asks"})  # how a lane stands that asks; where nobody has said so, it may
@@ -87,7 +87,7 @@ class Status:
 
 
 def status(folder: RunFolder, *, now: datetime | None = None) -> Status:
-    """The status of a run folder; SpecError where it is none."""
+    """The status of a run folder; UserError where it is none."""
     whole = kept(folder)
     study = manifest.study(whole, folder.shown)
     attempts = list((whole or {}).get("attempts", []))
@@ -122,7 +122,7 @@ def _standing(folder: RunFolder) -> dict[str, str]:
 class _Look:
     """What all models of a run have in common, at one moment."""
 
-    folder: RunFolder | Belonging  # as the spec asks
+    folder: RunFolder | AskedSubset  # as the spec asks
     cells: int  # of each model
     last: dict[str, Any]  # attempt
     now: datetime

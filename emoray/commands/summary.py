@@ -17,7 +17,7 @@ from emoray.study.outcomes import FailureKind
 from emoray.study.scoring import UNREADABLE
 
 if TYPE_CHECKING:  # Ray takes seconds to import: what is wrong, and what is waited for, is said before
-    from emoray.stream.driver import Conductor
+    from emoray.stream.driver import RunDriver
     from emoray.stream.lane import LaneEnd
 
 
@@ -32,7 +32,7 @@ def say_cut_off(wrong: StoreError, ends: Sequence[LaneEnd], *, stopped: bool, co
 
 
 def say_end(
-    conductor: Conductor,
+    driver: RunDriver,
     ends: Sequence[LaneEnd],
     left: Mapping[str, int],
     folder: RunFolder,
@@ -43,7 +43,7 @@ def say_end(
     for end in ends:
         if end.error:
             print(f"{end.model}: {end.error}", file=sys.stderr)
-        elif end.tally.stopping and not conductor.stopping:
+        elif end.tally.stopping and not driver.stopping:
             print(f"{end.model}: asked no more: {end.tally.stopping}", file=sys.stderr)
     for model, cells in left.items():
         if cells:
@@ -57,7 +57,7 @@ def say_end(
     if not any(left.values()) and not any(end.error for end in ends):
         return OK
     print(f"resume with: {command}", file=sys.stderr)
-    return INTERRUPTED if conductor.stopping else OWED
+    return INTERRUPTED if driver.stopping else OWED
 
 
 def _not_read(folder: RunFolder, study: Study, model: str) -> Iterator[str]:

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emoray.commands.options import READER, Commands, at_least_one, command
+from emoray.errors import UserError
 from emoray.exit_codes import OK
 from emoray.readers import scorecard, validation_table
 from emoray.spec.accounts import Account, Retry
-from emoray.spec.base import SpecError
 from emoray.spec.label_maps import chosen_label_map
 from emoray.spec.models import Hosted
 from emoray.spec.readers import JudgeReader, ReaderEntry, label_map_of
@@ -58,7 +58,7 @@ def _call(arguments: argparse.Namespace) -> int:
             reader, entry, labelled, label_map, fit_on=fit_on, fit_name=arguments.calibrate or ""
         )
     except (ReaderDown, HostDown) as wrong:
-        raise SpecError(str(wrong)) from None
+        raise UserError(str(wrong)) from None
     if arguments.save:
         kept = scorecard.saved(found, entry, reader.revision, Path(arguments.data).name, label_map)
         Path(arguments.save).write_text(kept, encoding="utf-8")
@@ -75,7 +75,7 @@ def _validate_rated(arguments: argparse.Namespace) -> int:
 
     for option in ("calibrate", "save"):
         if getattr(arguments, option):
-            raise SpecError(
+            raise UserError(
                 f"--{option} goes with labelled comments, and {arguments.data} holds ratings of valence and arousal"
             )
     people = rated.rated(arguments.data).first(arguments.limit)
@@ -87,7 +87,7 @@ def _validate_rated(arguments: argparse.Namespace) -> int:
         reader = _started(entry, accounts, people.texts)
         found = rated.compare(reader, people, label_map_of(entry, own_map))
     except (ReaderDown, HostDown) as wrong:
-        raise SpecError(str(wrong)) from None
+        raise UserError(str(wrong)) from None
     print(json.dumps(found.as_json(), indent=2) if arguments.json else rated.whole_table(arguments.reader, found))
     return OK
 
@@ -100,13 +100,13 @@ def _started(entry: ReaderEntry, accounts: Mapping[str, Account], texts: Sequenc
         return reader_of(entry)
     from emoray.commands.estimate import CHARS_PER_TOKEN, estimate_judge
     from emoray.hosts.hosted_api import HostedApi
-    from emoray.rate_limits.local import LocalGovernor
+    from emoray.rate_limits.local import LocalLimiter
     from emoray.rate_limits.protocol import Limits
     from emoray.readers.judge import Judge, asked_of
 
     account, asked = accounts[entry.model.account], asked_of(entry)
     assert isinstance(asked, Hosted)
-    judge = Judge(entry, HostedApi(asked, account, Retry(), LocalGovernor(Limits.of(account))))
+    judge = Judge(entry, HostedApi(asked, account, Retry(), LocalLimiter(Limits.of(account))))
     mean = sum(map(len, texts)) / len(texts) / CHARS_PER_TOKEN
     cost = estimate_judge(entry, len(texts), answer_tokens=mean)
     print(f"{entry.model.id} judges {len(texts):,} comments: {cost.money()}", file=sys.stderr)

@@ -17,7 +17,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from emoray.hosts.batch_record import BatchBook
 from emoray.hosts.protocol import HostDown
 from emoray.hosts.tab import Tab
-from emoray.rate_limits.protocol import Governor
+from emoray.rate_limits.protocol import RateLimiter
 from emoray.spec.accounts import Account, Retry
 
 _PORTS = {"http": 80, "https": 443}
@@ -118,14 +118,14 @@ def _is_for(entry: str, host: str, port: int) -> bool:
 
 
 @dataclass(frozen=True)
-class Means:
+class ProviderAccess:
     """What a hosted model's speakers need beside its entry; can be sent to any actor, and holds no key."""
 
     account: Account
     retry: Retry
-    governor: Governor
-    run: str  # the run's name towards governors, the same whenever it is resumed
+    limiter: RateLimiter
+    run: str  # the run's name towards limiters, the same whenever it is resumed
     batches: BatchBook
-    purse: Governor | None = None  # money alone, for batches, which have no rate: the same that `governor` asks
+    budget: RateLimiter | None = None  # money alone, for batches, which have no rate: the same that `limiter` asks
     had_answers: Callable[[], bool] = lambda: False  # the lane, from whichever actor; set where that is known
     tab: Tab | None = None  # of the actor; set where that is known

@@ -28,7 +28,7 @@ import httpx2
 import openai
 
 from emoray.backoff import Backoff
-from emoray.hosts.batch_budget import Purse
+from emoray.hosts.batch_budget import BatchBudget
 from emoray.hosts.batch_record import BatchBook, NotedBatch
 from emoray.hosts.batch_round import LONGEST_POLL_S, NONE_THERE, Refused, Round, Setting, endpoint_of
 from emoray.hosts.batch_told import Stage, Told, ToldFile, file_of, told_of
@@ -39,7 +39,7 @@ from emoray.hosts.openai_protocol import parsed_outcome, shown
 from emoray.hosts.protocol import Ask, HostDown, Reply
 from emoray.hosts.reasoning import tags_of
 from emoray.hosts.request_loop import Guess
-from emoray.rate_limits.protocol import Governor
+from emoray.rate_limits.protocol import RateLimiter
 from emoray.spec.accounts import Account, Retry
 from emoray.spec.models import Hosted
 from emoray.spec.prices import price_of, unpriced
@@ -75,7 +75,7 @@ class BatchApi:
         retry: Retry,
         book: BatchBook,
         *,
-        purse: Governor | None = None,  # limits money only: a batch has no rate
+        budget: RateLimiter | None = None,  # limits money only: a batch has no rate
         run: str = "run",
         most_lines: int = MOST_LINES,
         most_bytes: int = MOST_BYTES,
@@ -99,7 +99,7 @@ class BatchApi:
             account=account,
             retry=retry,
             book=book,
-            purse=Purse(purse, f"{run}/{uuid.uuid4().hex}"),
+            budget=BatchBudget(budget, f"{run}/{uuid.uuid4().hex}"),
             guess=Guess(price),
             parse=partial(parsed_outcome, price=price, tags=tags_of(entry.reasoning_tags), key=secret),
             secret=secret,

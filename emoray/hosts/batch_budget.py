@@ -1,4 +1,4 @@
-"""What the batches of one host reserve and spend, told to a governor of money."""
+"""What the batches of one host reserve and spend, told to a limiter of money."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import threading
 
 from emoray.hosts.batch_record import NotedBatch
 from emoray.hosts.protocol import BudgetSpent
-from emoray.rate_limits.protocol import Governor, Lease, Ledger, News, Want
+from emoray.rate_limits.protocol import Feedback, Grant, RateLimiter, Request, Usage
 
 
-class Purse:
+class BatchBudget:
     """Totals by the token of a batch; safe from several threads."""
 
-    def __init__(self, governor: Governor | None, holder: str) -> None:
-        self._governor, self._holder = governor, holder
+    def __init__(self, limiter: RateLimiter | None, holder: str) -> None:
+        self._limiter, self._holder = limiter, holder
         self._reserved: dict[str, float] = {}
         self._settled: set[str] = set()  # several calls may wait for the same batch
         self._spent_usd = 0.0
@@ -23,7 +23,7 @@ class Purse:
     def reserve(self, batch: NotedBatch) -> None:
         """Sets aside the most that a batch may cost; BudgetSpent where the budget does not have it."""
         with self._lock:
-            lease = self._tell(Want(1, usd_each=batch.usd))
+            lease = self._tell(Request(1, usd_each=batch.usd))
             if not lease.granted:
                 much = f"a batch of {len(batch.keys)} cells may cost {batch.usd:.2f} USD, more than the budget has left"
                 raise BudgetSpent(lease.stop or f"{much}; raise budget_usd, or --max-cost, to go on")
@@ -34,7 +34,7 @@ class Purse:
         with self._lock:
             if token not in self._settled:
                 self._reserved[token] = usd
-                self._tell(Want(0))
+                self._tell(Request(0))
 
     def settle(self, token: str, usd: float) -> None:
         with self._lock:
@@ -49,12 +49,12 @@ class Purse:
 
     def _spend(self, usd: float) -> None:
         self._spent_usd += usd
-        self._tell(Want(0))
+        self._tell(Request(0))
 
-    def _tell(self, want: Want) -> Lease:
-        if self._governor is None:
-            return Lease(want.requests)
+    def _tell(self, want: Request) -> Grant:
+        if self._limiter is None:
+            return Grant(want.requests)
         held, reserved = len(self._reserved), sum(self._reserved.values())
         # finished=1: who has no rate needs no slow start
-        ledger = Ledger(held, reserved, self._spent_usd, finished=1)
-        return asyncio.run(self._governor.lease(self._holder, ledger, want, News()))
+        ledger = Usage(held, reserved, self._spent_usd, finished=1)
+        return asyncio.run(self._limiter.lease(self._holder, ledger, want, Feedback()))

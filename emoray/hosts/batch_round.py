@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from math import inf
 from typing import Protocol
 
-from emoray.hosts.batch_budget import Purse
+from emoray.hosts.batch_budget import BatchBudget
 from emoray.hosts.batch_lines import Parse, Result, Results, is_file, read
 from emoray.hosts.batch_record import BatchBook, NotedBatch
 from emoray.hosts.batch_told import Stage, Told, ToldFile, Wrong
@@ -127,7 +127,7 @@ class Setting:
     account: Account
     retry: Retry
     book: BatchBook
-    purse: Purse
+    budget: BatchBudget
     guess: Guess
     parse: Parse  # of the body of a response
     secret: str  # the key; empty where there is none to hide
@@ -221,7 +221,7 @@ class Round:
                 if found is not None and found.ended:
                     yield from self._fetched_again(found, self._owed)
                 elif found is not None:
-                    self._at.purse.hold(found.token, found.usd)
+                    self._at.budget.hold(found.token, found.usd)
                     self._under_way.append(_UnderWay(found, fresh=False))
             except (Refused, HostDown) as wrong:
                 self._elsewhere.update(batch.keys)
@@ -248,7 +248,7 @@ class Round:
         for reply in self._brought_again(told, batch):
             if reply.key in owed and not isinstance(reply.outcome, Failure):
                 del owed[reply.key]
-                self._at.purse.spend(reply.outcome.cost_usd or 0.0)  # no row says so yet
+                self._at.budget.spend(reply.outcome.cost_usd or 0.0)  # no row says so yet
                 yield reply
 
     def _brought_again(self, told: Told, batch: NotedBatch) -> list[Reply]:
@@ -304,7 +304,7 @@ class Round:
         keys = tuple(ask.key for ask in file.asks)
         noted_at = self._at.clock().isoformat(timespec="seconds")
         batch = NotedBatch(uuid.uuid4().hex, self._at.entry.name, keys, noted_at, usd=usd)
-        self._at.purse.reserve(batch)
+        self._at.budget.reserve(batch)
         try:
             file.id = file.id or self._desk.uploaded(
                 b"".join(self._line(ask) for ask in file.asks),
@@ -315,7 +315,7 @@ class Round:
             made = replace(named, id=self._desk.made(named).id)
         except Refused as wrong:
             if not wrong.in_doubt:
-                self._at.purse.settle(batch.token, 0.0)
+                self._at.budget.settle(batch.token, 0.0)
                 self._at.book.forget(batch)
             raise
         self._at.book.note(made)
@@ -473,7 +473,7 @@ class Round:
     def _ended(self, way: _UnderWay, told: Told) -> Iterator[Reply]:
         replies, aside = self._at.brought[str(way.batch.id)]
         self._under_way.remove(way)
-        self._at.purse.settle(way.batch.token, sum(reply.outcome.cost_usd or 0.0 for reply in replies))
+        self._at.budget.settle(way.batch.token, sum(reply.outcome.cost_usd or 0.0 for reply in replies))
         good = self._sifted(way, told)
         yield from self._handed(reply for reply in replies if reply.key not in good)
         self._at.book.note(replace(way.batch, ended=True, waits_for=None, aside=aside))
@@ -540,7 +540,7 @@ class Round:
 
     def _drop(self, batch: NotedBatch) -> None:
         """Nothing of it was asked."""
-        self._at.purse.settle(batch.token, 0.0)
+        self._at.budget.settle(batch.token, 0.0)
         self._at.book.forget(batch)
 
     def _file_of(self, batch: NotedBatch) -> _File:

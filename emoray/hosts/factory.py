@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from datetime import date
 
-from emoray.hosts.access import Means
+from emoray.hosts.access import ProviderAccess
 from emoray.hosts.protocol import Host, HostDown
 from emoray.spec.models import Embedded, Hosted, Local, ModelEntry, Rehearsed, Scripted, Vllm
 
 
 def host_of(
-    entry: ModelEntry, means: Means | None = None, day: date | None = None, *, across_nodes: bool = False
+    entry: ModelEntry, access: ProviderAccess | None = None, day: date | None = None, *, across_nodes: bool = False
 ) -> Host:
     """The host of a model entry; imports come late, so that nobody needs a library he does not use.
 
@@ -38,14 +38,14 @@ def host_of(
             from emoray.hosts.vllm import VllmHost
 
             return VllmHost(entry, across_nodes=across_nodes, day=day)
-        case Hosted(host="hosted_api") if means:
+        case Hosted(host="hosted_api") if access:
             from emoray.hosts.hosted_api import HostedApi
 
-            limits = means.account, means.retry, means.governor
-            return HostedApi(entry, *limits, run=means.run, had_answers=means.had_answers, tab=means.tab)
-        case Hosted(host="batch_api") if means:
+            limits = access.account, access.retry, access.limiter
+            return HostedApi(entry, *limits, run=access.run, had_answers=access.had_answers, tab=access.tab)
+        case Hosted(host="batch_api") if access:
             from emoray.hosts.batch_api import BatchApi
 
-            return BatchApi(entry, means.account, means.retry, means.batches, purse=means.purse, run=means.run)
+            return BatchApi(entry, access.account, access.retry, access.batches, budget=access.budget, run=access.run)
         case _:
             raise HostDown(f"model {entry.name!r}: host {entry.host!r} is not there yet")

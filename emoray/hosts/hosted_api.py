@@ -36,10 +36,10 @@ from emoray.hosts.permits import Permits
 from emoray.hosts.protocol import Ask, HostDown, Reply
 from emoray.hosts.reasoning import tags_of
 from emoray.hosts.refusals import is_stream, told_to_wait_s
-from emoray.hosts.request_loop import Asking, Guess, Tried, spare_the_collector
+from emoray.hosts.request_loop import Guess, RequestLoop, Tried, spare_the_collector
 from emoray.hosts.tab import Tab
 from emoray.rate_limits.headers import heard, until_reset_s
-from emoray.rate_limits.protocol import Governor
+from emoray.rate_limits.protocol import RateLimiter
 from emoray.rate_limits.waits import retry_after_s, their_now
 from emoray.spec.accounts import Account, Retry
 from emoray.spec.models import Hosted
@@ -78,14 +78,14 @@ class HostedApi:
         entry: Hosted,
         account: Account,
         retry: Retry,
-        governor: Governor,
+        limiter: RateLimiter,
         *,
         run: str = "run",
         seed: int = 0,
         had_answers: Callable[[], bool] = lambda: False,
         tab: Tab | None = None,
     ) -> None:
-        """HostDown without a key, or for a budget without a price. `run` is its name to governors; `seed`: jitter;
+        """HostDown without a key, or for a budget without a price. `run` is its name to limiters; `seed`: jitter;
         `had_answers`: whether the lane had any, from whichever actor; `tab`: where money is written down before it may
         be spent.
         """
@@ -105,9 +105,9 @@ class HostedApi:
         self._client = client_of(
             account, self._key, openai.AsyncOpenAI, openai.AsyncAzureOpenAI, timeout=None, http_client=transport
         )
-        self._permits = Permits(governor, f"{run}/{uuid.uuid4().hex}", entry.id)
+        self._permits = Permits(limiter, f"{run}/{uuid.uuid4().hex}", entry.id)
         self._listened_at = 0.0
-        self._asking = Asking(
+        self._asking = RequestLoop(
             self._attempt,
             self._permits,
             in_flight=entry.in_flight,

@@ -1,4 +1,4 @@
-"""A host's side of the governor: one coroutine leases permits in batches, the requests take them one by one."""
+"""A host's side of the limiter: one coroutine leases permits in batches, the requests take them one by one."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import NamedTuple
 
-from emoray.rate_limits.protocol import SPEAK_S, Governor, Heard, Ledger, News, Want
+from emoray.rate_limits.protocol import SPEAK_S, Feedback, LimitHeaders, RateLimiter, Request, Usage
 
-_SHORTEST_TURN_S = 0.04  # so a host calls the governor at most 25 times a second
+_SHORTEST_TURN_S = 0.04  # so a host calls the limiter at most 25 times a second
 
 _LEAVE_S = 2.0
 
@@ -24,18 +24,18 @@ class Permit(NamedTuple):
 
 
 class NoMorePermits(Exception):
-    """The budget would be passed: the governor's sentence."""
+    """The budget would be passed: the limiter's sentence."""
 
 
 class Permits:
     """Permits of one holder for one model. All methods belong to one event loop."""
 
-    def __init__(self, governor: Governor, holder: str, model: str) -> None:
-        self._governor = governor
+    def __init__(self, limiter: RateLimiter, holder: str, model: str) -> None:
+        self._limiter = limiter
         self._holder = holder
         self._model = model
-        self._ledger = self._told = Ledger()  # `_told` is what the governor knows of it
-        self._news = News()
+        self._ledger = self._told = Usage()  # `_told` is what the limiter knows of it
+        self._news = Feedback()
         self._heard_at = 0.0  # by the loop's clock (s), as is the next
         self._pause_ends = float("-inf")  # that a 429 asked for
         self._waiting: deque[tuple[asyncio.Future[Permit], float]] = deque()  # with the US dollars it may cost
@@ -93,7 +93,7 @@ class Permits:
         self._news = replace(self._news, throttled=self._news.throttled + 1)
         self._needed.set()
 
-    def heard(self, heard: Heard | None) -> None:
+    def heard(self, heard: LimitHeaders | None) -> None:
         """The provider said how its limits stand."""
         if heard is not None:
             self._news, self._heard_at = replace(self._news, heard=heard), _now()
@@ -114,17 +114,17 @@ class Permits:
             self._give_back(self._free)
             self._free = deque()
         self._needed.clear()
-        if self._ledger.held or self._waiting or self._news != News() or self._ledger != self._told:
+        if self._ledger.held or self._waiting or self._news != Feedback() or self._ledger != self._told:
             await asyncio.sleep(max(_SHORTEST_TURN_S, await self._lease()))
 
     async def _lease(self) -> float:
         """Ask once; returns seconds until it makes sense to ask again."""
         ahead = 0 if self._short or self._ended is not None else max(0, 2 * self._taken - len(self._free))
-        news, self._news, self._taken = self._aged(), News(), 0
+        news, self._news, self._taken = self._aged(), Feedback(), 0
         wanted = len(self._waiting) + ahead
-        want = Want(wanted, self._tokens_each, self._largest_usd, self._model)
+        want = Request(wanted, self._tokens_each, self._largest_usd, self._model)
         self._told = self._ledger
-        lease = await self._governor.lease(self._holder, self._ledger, want, news)
+        lease = await self._limiter.lease(self._holder, self._ledger, want, news)
         if lease.stop is not None:
             self.end(NoMorePermits(lease.stop))
             return 0.0
@@ -141,7 +141,7 @@ class Permits:
         self._needed.set()
         return lease.wait_s
 
-    def _aged(self) -> News:
+    def _aged(self) -> Feedback:
         """The news as of now: a pause is counted from when it was heard, not from when it is told on."""
         news = self._news
         if news.heard is not None:
@@ -162,7 +162,7 @@ class Permits:
                 granted.set_result(self._free.popleft())
 
     def _give_back(self, unused: Collection[Permit]) -> None:
-        """Permits that nobody took, or could take; the next lease tells the governor."""
+        """Permits that nobody took, or could take; the next lease tells the limiter."""
         held = self._ledger.held - len(unused)
         self._ledger = replace(
             self._ledger,
@@ -182,12 +182,12 @@ class Permits:
         self._needed.set()  # nobody waits for what this one holds
 
     async def leave(self) -> None:
-        """Tells the governor at last how it all ended: nothing is in flight any more, so others need not wait."""
+        """Tells the limiter at last how it all ended: nothing is in flight any more, so others need not wait."""
         self._give_back(self._free)
         self._free = deque()
         with contextlib.suppress(Exception):  # it may be gone, and notices a silence, too
             async with asyncio.timeout(_LEAVE_S):
-                await self._governor.lease(self._holder, self._ledger, Want(0, model=self._model), self._aged())
+                await self._limiter.lease(self._holder, self._ledger, Request(0, model=self._model), self._aged())
 
 
 def _now() -> float:

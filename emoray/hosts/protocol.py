@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
+from emoray.errors import EmorayError
 from emoray.study.outcomes import Reply
 from emoray.study.prompts import Ask
 
@@ -75,7 +76,7 @@ class Stoppable(Protocol):
         ...
 
 
-class HostDown(Exception):
+class HostDown(EmorayError):
     """The host cannot go on, and no ask can help: the message is one sentence with the cause and a hint."""
 
 

@@ -66,7 +66,7 @@ class Tried:
         return isinstance(outcome, Failure) and (outcome.kind in _REFUSED or self.generated)
 
 
-class Asking:
+class RequestLoop:
     """Asks up to `in_flight` at once, from any number of threads."""
 
     def __init__(

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from emoray.rate_limits.learned import Model
-from emoray.rate_limits.protocol import SILENCE_S, SPEAK_S, Lease, Ledger, Limits, News, Told, Want
+from emoray.rate_limits.protocol import SILENCE_S, SPEAK_S, Feedback, Grant, Limits, Request, Snapshot, Usage
 from emoray.rate_limits.token_bucket import Rates, Turns, least, per_s
 
 GONE_S = 3600.0  # who is silent for so long is forgotten, but for its money
@@ -15,15 +15,15 @@ FIRST_IN_FLIGHT = 8  # until the first answer of a model without known rates: it
 _SHORTEST_WAIT_S, _LONGEST_WAIT_S = 0.01, 5.0
 _LATE_S = 1.0  # a holder that comes back later than it was told by so much has lost its turn
 _PLACES = object()  # among those in flight
-_NOTHING = Want(0)
+_NOTHING = Request(0)
 
 
 @dataclass(slots=True)
 class _Holder:
-    ledger: Ledger
+    ledger: Usage
     seen_at: float
     model: str
-    lacks: Want = _NOTHING  # what it wanted and did not get,
+    lacks: Request = _NOTHING  # what it wanted and did not get,
     waits_for: object = None  # for want of these rates, or of a place
     back_by: float = float("-inf")  # until then it is waited for
 
@@ -61,9 +61,9 @@ class Bucket:
         for name in mine:
             self._drop(name)
 
-    def told(self, now: float) -> Told:
+    def told(self, now: float) -> Snapshot:
         """What `remember` wants, should this bucket be lost. Requests only where their number in a day is limited."""
-        return Told(
+        return Snapshot(
             self._before_usd | {name: _at_most_usd(holder.ledger) for name, holder in self._holders.items()},
             {
                 (name, slot): told
@@ -73,7 +73,7 @@ class Bucket:
             },
         )
 
-    def remember(self, told: Told, now: float) -> None:
+    def remember(self, told: Snapshot, now: float) -> None:
         """What an earlier bucket of this account knew."""
         for name, usd in told.spent_usd.items():
             if name in self._holders:
@@ -82,25 +82,25 @@ class Bucket:
         for (name, slot), (age_s, requests) in told.taken.items():
             self._model(name).day.remember(slot, age_s, requests, now)
 
-    def lease(self, holder: str, ledger: Ledger, want: Want, news: News, now: float) -> Lease:
+    def lease(self, holder: str, ledger: Usage, want: Request, news: Feedback, now: float) -> Grant:
         """Permits for up to `want.requests`, and when to ask for the rest."""
         model = self._model(want.model)
         self._refill(now, model)
         mine = self._book(holder, ledger, want.model, now)
         model.learn(news, self.limits, now)
         if want.requests <= 0:
-            return self._leased(mine, Lease(0, SPEAK_S), None, _NOTHING, now)
+            return self._leased(mine, Grant(0, SPEAK_S), None, _NOTHING, now)
         if now < model.paused_until:
-            return self._leased(mine, Lease(0, _bounded(model.paused_until - now)), None, _NOTHING, now)
+            return self._leased(mine, Grant(0, _bounded(model.paused_until - now)), None, _NOTHING, now)
         by_money = self._fit_money(want.usd_each)
         if by_money <= 0 and self._in_flight(self._of(None), now) == 0:  # else reserved money may come back
-            return self._leased(mine, Lease(0, stop=self._stop_sentence()), None, _NOTHING, now)
+            return self._leased(mine, Grant(0, stop=self._stop_sentence()), None, _NOTHING, now)
         affordable = replace(want, requests=int(min(want.requests, by_money)))
         granted, waits_for, lacks = self._fit(holder, affordable, now)
         if granted:
             self._take(holder, granted, want, now)
         rest = replace(want, requests=want.requests - granted)
-        return self._leased(mine, Lease(granted, self._wait_s(rest, now)), waits_for, lacks, now)
+        return self._leased(mine, Grant(granted, self._wait_s(rest, now)), waits_for, lacks, now)
 
     def status(self, now: float, model: str | None = None) -> dict[str, float]:
         """For people: the present rates per minute (absent: no limit), and what is in flight and spent.
@@ -131,7 +131,7 @@ class Bucket:
 
     # ── what may be granted ────────────────────────────────────────────────────────────────────────────────────────
 
-    def _fit(self, holder: str, want: Want, now: float) -> tuple[int, object, Want]:
+    def _fit(self, holder: str, want: Request, now: float) -> tuple[int, object, Request]:
         """(how many, what this holder waits for then, how many it lacks there)."""
         model, mine = self._models[want.model], self._holders[holder]
         waiting = {name: h for name, h in self._holders.items() if name != holder and now <= h.back_by}
@@ -197,7 +197,7 @@ class Bucket:
             f"({self.spent_usd:.4f} USD are spent); raise budget_usd, or --max-cost, to go on"
         )
 
-    def _wait_s(self, rest: Want, now: float) -> float:
+    def _wait_s(self, rest: Request, now: float) -> float:
         model = self._models[rest.model]
         if rest.requests == 0:
             return 0.0
@@ -224,7 +224,7 @@ class Bucket:
         self.limits = Limits.tightest([self._stated[run][0] for run in (latest, *at_work.intersection(earlier))])
 
     def _forget(self, now: float) -> None:
-        """Those long gone, so that a governor that stands for months stays small."""
+        """Those long gone, so that a limiter that stands for months stays small."""
         for name, holder in list(self._holders.items()):
             if now - holder.seen_at > GONE_S:
                 self._before_usd[name] = _at_most_usd(holder.ledger)
@@ -247,7 +247,7 @@ class Bucket:
         for model in models:
             model.refill(self.limits, now)
 
-    def _book(self, holder: str, ledger: Ledger, name: str, now: float) -> _Holder:
+    def _book(self, holder: str, ledger: Usage, name: str, now: float) -> _Holder:
         known = self._holders.setdefault(holder, _Holder(ledger, now, name))
         self._before_usd.pop(holder, None)
         requests_back = float(ledger.requests_back - known.ledger.requests_back)
@@ -259,7 +259,7 @@ class Bucket:
         known.ledger, known.seen_at, known.model = ledger, now, name
         return known
 
-    def _take(self, holder: str, granted: int, want: Want, now: float) -> None:
+    def _take(self, holder: str, granted: int, want: Request, now: float) -> None:
         self._rates.take(holder, granted, want.tokens_each)
         self._models[want.model].take(holder, granted, want.tokens_each, now)
         mine = self._holders[holder]
@@ -270,7 +270,7 @@ class Bucket:
         )
 
     @staticmethod
-    def _leased(mine: _Holder, lease: Lease, waits_for: object, lacks: Want, now: float) -> Lease:
+    def _leased(mine: _Holder, lease: Grant, waits_for: object, lacks: Request, now: float) -> Grant:
         mine.waits_for, mine.lacks = waits_for, lacks
         mine.back_by = float("-inf") if waits_for is None else now + lease.wait_s + _LATE_S
         return lease
@@ -280,7 +280,7 @@ class Bucket:
         return sum(h.ledger.held for h in holders if now - h.seen_at <= SILENCE_S)
 
 
-def _at_most_usd(ledger: Ledger) -> float:
+def _at_most_usd(ledger: Usage) -> float:
     """What it may have spent, should nothing more be heard of it."""
     return ledger.spent_usd + ledger.reserved_usd
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from emoray.rate_limits.protocol import Heard
+from emoray.rate_limits.protocol import LimitHeaders
 from emoray.rate_limits.waits import number, their_now, wait_s
 
 _DAY_S = 86_400.0
 
 
-def heard(headers: Mapping[str, str], now: datetime | None = None) -> Heard | None:
+def heard(headers: Mapping[str, str], now: datetime | None = None) -> LimitHeaders | None:
     """What `x-ratelimit-*` headers say; None where there are none."""
     limit_requests, requests_left = _told(headers, "requests")
     limit_tokens, tokens_left = _told(headers, "tokens")
@@ -23,8 +23,8 @@ def heard(headers: Mapping[str, str], now: datetime | None = None) -> Heard | No
     elif limit_requests is None:  # Cerebras
         limit_requests, requests_left = (number(headers.get(f"x-ratelimit-{of}-requests-day")) for of in _OF)
         reset_s = None if limit_requests is None else _DAY_S
-    says = Heard(limit_requests, requests_left, reset_s, limit_tokens, tokens_left)
-    return None if says == Heard() else says
+    says = LimitHeaders(limit_requests, requests_left, reset_s, limit_tokens, tokens_left)
+    return None if says == LimitHeaders() else says
 
 
 def until_reset_s(headers: Mapping[str, str], now: datetime, told_s: float | None) -> float | None:

@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass, replace
 
 from emoray.rate_limits.daily_count import Day
-from emoray.rate_limits.protocol import Heard, Limits, News
+from emoray.rate_limits.protocol import Feedback, LimitHeaders, Limits
 from emoray.rate_limits.token_bucket import Rates, least, per_s
 
 _CUT, _LEAST_EASE = 0.8, 0.1
@@ -120,7 +120,7 @@ class Model:
     def __init__(self, life: str) -> None:
         self.rates, self.day, self.ease = Rates(), Day(life), _Ease()
         self.paused_until = float("-inf")
-        self._heard = Heard()
+        self._heard = LimitHeaders()
         self._found = _Found()
 
     def refill(self, stated: Limits, now: float) -> None:
@@ -143,7 +143,7 @@ class Model:
         self.day.take(n, now)
         self.ease.took(n, now)
 
-    def learn(self, news: News, stated: Limits, now: float) -> None:
+    def learn(self, news: Feedback, stated: Limits, now: float) -> None:
         if news.heard is not None:
             self._listen(news.heard)
             self.refill(stated, now)
@@ -159,7 +159,7 @@ class Model:
             least(stated.tokens_per_minute, self._heard.limit_tokens, share=stated.share),
         )
 
-    def _listen(self, says: Heard) -> None:
+    def _listen(self, says: LimitHeaders) -> None:
         was = self._heard
         self._heard = replace(
             says,
@@ -169,14 +169,14 @@ class Model:
             reset_requests_s=max(was.reset_requests_s or 0.0, says.reset_requests_s or 0.0),
         )
 
-    def _cap(self, says: Heard, age_s: float) -> None:
+    def _cap(self, says: LimitHeaders, age_s: float) -> None:
         """Others may use the account: never count on more than the provider said was left, and what came since."""
         if says.remaining_requests is not None and not self._heard.daily:
             self.rates.requests.cap(says.remaining_requests, age_s)
         if says.remaining_tokens is not None:
             self.rates.tokens.cap(says.remaining_tokens, age_s)
 
-    def _throttle(self, news: News, stated: Limits, now: float) -> None:
+    def _throttle(self, news: Feedback, stated: Limits, now: float) -> None:
         self.paused_until = max(self.paused_until, now + (news.retry_after_s or 0.0))
         requests, tokens = self._known(stated)
         known = requests is not None or tokens is not None

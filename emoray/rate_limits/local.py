@@ -1,4 +1,4 @@
-"""The governor of one process, and two governors as one."""
+"""The limiter of one process, and two limiters as one."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from emoray.rate_limits.account_bucket import Bucket
-from emoray.rate_limits.protocol import Governor, Lease, Ledger, Limits, News, Want
+from emoray.rate_limits.protocol import Feedback, Grant, Limits, RateLimiter, Request, Usage
 
 
-class LocalGovernor:
-    """A governor for the hosts of one process; from any thread and event loop."""
+class LocalLimiter:
+    """A limiter for the hosts of one process; from any thread and event loop."""
 
     def __init__(self, limits: Limits | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self.bucket = Bucket(limits or Limits())
         self._clock = clock
         self._lock = threading.Lock()
 
-    async def lease(self, holder: str, ledger: Ledger, want: Want, news: News) -> Lease:
+    async def lease(self, holder: str, ledger: Usage, want: Request, news: Feedback) -> Grant:
         with self._lock:
             return self.bucket.lease(holder, ledger, want, news, self._clock())
 
 
-class Both:
-    """An account's governor and a run's purse: what is granted, both have granted."""
+class CombinedLimiter:
+    """An account's limiter and a run's purse: what is granted, both have granted."""
 
-    def __init__(self, account: Governor, purse: Governor) -> None:
+    def __init__(self, account: RateLimiter, purse: RateLimiter) -> None:
         self._account = account
         self._purse = purse
 
-    async def lease(self, holder: str, ledger: Ledger, want: Want, news: News) -> Lease:
+    async def lease(self, holder: str, ledger: Usage, want: Request, news: Feedback) -> Grant:
         # the purse first: what it reserves too much, the next ledger corrects; a rate once taken is gone
-        money = await self._purse.lease(holder, ledger, want, News())
+        money = await self._purse.lease(holder, ledger, want, Feedback())
         if money.stop is not None:
             return money
         paid = replace(want, requests=min(want.requests, money.granted))

@@ -2,7 +2,7 @@
 
 A holder (an actor with requests to send) asks for permits in batches and says at the same time how it stands. What
 it says of itself are totals, never differences, so that a lost, repeated or late message does no harm, and a
-governor that was started anew knows within one message per holder what it must know.
+limiter that was started anew knows within one message per holder what it must know.
 
 What a spec states holds for the account, while its run asks or until another states something: of several runs'
 limits the tightest. What headers and 429s teach holds for the model that was asked: providers limit each by itself. A
@@ -18,7 +18,7 @@ those who wait for the same.
     models     what headers and 429s teach of one model
     day        the requests of the last 24 hours
     bucket     all limits of an account; `now` is an argument, nothing sleeps
-    local      the governor of one process; `emoray.stream.limiter_actor` has the one for a cluster
+    local      the limiter of one process; `emoray.stream.limiter_actor` has the one for a cluster
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Want:
+class Request:
     """How many requests a holder could send now."""
 
     requests: int
@@ -76,7 +76,7 @@ class Want:
 
 
 @dataclass(frozen=True, slots=True)
-class Ledger:
+class Usage:
     """How a holder stands: totals since it began."""
 
     held: int = 0  # permits that are not finished: unused, or in flight
@@ -88,7 +88,7 @@ class Ledger:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class LimitHeaders:
     """What the headers of a response say of the limits; None: nothing."""
 
     limit_requests: float | None = None
@@ -104,39 +104,39 @@ class Heard:
 
 
 @dataclass(frozen=True, slots=True)
-class News:
+class Feedback:
     """What a holder heard from the provider since it last spoke."""
 
     throttled: int = 0  # answers 429
     retry_after_s: float | None = None  # the longest that one of them asked for
-    heard: Heard | None = None  # the latest,
+    heard: LimitHeaders | None = None  # the latest,
     heard_age_s: float = 0.0  # so long ago
 
 
 @dataclass(frozen=True, slots=True)
-class Lease:
+class Grant:
     granted: int  # requests that may be sent at once
     wait_s: float = 0.0  # when to ask again for the rest
     stop: str | None = None  # the budget would be passed: one sentence; nothing will be granted any more
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Snapshot:
     """What no holder knows, should a bucket be lost. Totals by name: it may be told by many and more than once."""
 
     spent_usd: Mapping[str, float] = field(default_factory=dict)  # by run, or holder
     taken: Mapping[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
     """The requests of the last 24 hours: (model, slot) -> (seconds since the slot began, requests)."""
 
-    def aged(self, seconds: float) -> Told:
+    def aged(self, seconds: float) -> Snapshot:
         """The same, told so much later."""
         return replace(self, taken={slot: (age_s + seconds, n) for slot, (age_s, n) in self.taken.items()})
 
 
-class Governor(Protocol):
+class RateLimiter(Protocol):
     """What a host knows of the limits."""
 
-    async def lease(self, holder: str, ledger: Ledger, want: Want, news: News) -> Lease:
+    async def lease(self, holder: str, ledger: Usage, want: Request, news: Feedback) -> Grant:
         """Permits for up to `want.requests` requests; a holder has one call open at a time.
 
         While it holds permits it calls at least every `SPEAK_S` seconds, if only with a want of 0.

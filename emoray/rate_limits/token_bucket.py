@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from emoray.rate_limits.protocol import Want
+from emoray.rate_limits.protocol import Request
 
 HEADROOM = 0.99  # of a stated rate: what arrives late in one window of the provider's counts in its next
 BURST_S = 0.5  # seconds' worth of the rate that may be asked at once: with HEADROOM still < 100 % of any minute
@@ -99,14 +99,14 @@ class Rates:
             allowance.refill(now)
             allowance.set(per_s, 1.0)
 
-    def fit(self, want: Want, first: Want) -> float:
+    def fit(self, want: Request, first: Request) -> float:
         """How many may be taken now; `first`: what somebody lacks whose turn it is, and finds."""
         return min(
             self.requests.fit(1.0, leaving=self.requests.claim(1.0, first.requests)),
             self.tokens.fit(want.tokens_each, leaving=self.tokens.claim(first.tokens_each, first.requests)),
         )
 
-    def wait_s(self, want: Want) -> float:
+    def wait_s(self, want: Request) -> float:
         return max(self.requests.wait_s(1.0, want.requests), self.tokens.wait_s(want.tokens_each, want.requests))
 
     def take(self, holder: str, n: int, tokens_each: float) -> None:

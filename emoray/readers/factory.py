@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 
-from emoray.hosts.access import Means
+from emoray.hosts.access import ProviderAccess
 from emoray.hosts.factory import host_of
 from emoray.readers.protocol import Reader
 from emoray.spec.accounts import Retry
@@ -12,9 +12,9 @@ from emoray.spec.readers import GoEmotionsReader, JudgeReader, ReaderEntry, Regr
 
 
 def reader_of(
-    entry: ReaderEntry, means: Means | None = None, day: date | None = None, *, across_nodes: bool = False
+    entry: ReaderEntry, access: ProviderAccess | None = None, day: date | None = None, *, across_nodes: bool = False
 ) -> Reader:
-    """The reader of an entry; `means` are those of a hosted judge, `day` is today to a judge's chat template."""
+    """The reader of an entry; `access` are those of a hosted judge, `day` is today to a judge's chat template."""
     match entry:
         case GoEmotionsReader():
             from emoray.readers.goemotions import GoEmotions
@@ -29,8 +29,8 @@ def reader_of(
 
             return Judge(
                 entry,
-                host_of(asked_of(entry), means, day, across_nodes=across_nodes),
-                means.retry if means else Retry(),
+                host_of(asked_of(entry), access, day, across_nodes=across_nodes),
+                access.retry if access else Retry(),
             )
         case ScriptedReader():
             from emoray.readers.scripted import ScriptedReading

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
+from emoray.errors import EmorayError
 from emoray.study.scoring import Reading
 
 __all__ = ["Reader", "ReaderDown", "Reading", "SlowReader", "TellingReader"]
@@ -47,5 +48,5 @@ class TellingReader(Reader, Protocol):
         ...
 
 
-class ReaderDown(Exception):
+class ReaderDown(EmorayError):
     """The reader cannot go on, and no text can help: the message is one sentence with the cause and a hint."""

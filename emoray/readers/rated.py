@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from emoray.analysis.concordance import Bounded, Concordance, concordance, one_against_the_others
+from emoray.errors import UserError
 from emoray.readers.protocol import Reader, Reading
-from emoray.spec.base import SpecError
 from emoray.study.circumplex import Array
 from emoray.study.goemotions import LabelMap
 from emoray.study.scoring import expectation
@@ -85,7 +85,7 @@ def is_rated(path: str | Path) -> bool:
 def rated(path: str | Path) -> Rated:
     """The texts of a CSV with the columns id, V, A and text, rated from 1 to 5; lines of one id are of one text.
 
-    Other columns (split, D) are not looked at; where there is no id, each text is its own. SpecError for a line that
+    Other columns (split, D) are not looked at; where there is no id, each text is its own. UserError for a line that
     cannot be used.
     """
     with Path(path).open(encoding="utf-8-sig", newline="") as file:
@@ -97,7 +97,7 @@ def rated(path: str | Path) -> Rated:
     for number, line in enumerate(lines, start=2):
         text = (line.get("text") or "").strip()
         if not text:
-            raise SpecError(f"{path}: line {number} has no text")
+            raise UserError(f"{path}: line {number} has no text")
         name = (line.get("id") or "").strip() or text
         if name not in places:
             places[name] = len(texts)
@@ -105,20 +105,20 @@ def rated(path: str | Path) -> Rated:
         ratings.append([_rating(f"{path}: line {number}", line, column) for column in ("v", "a")])
         of.append(places[name])
     if not texts:
-        raise SpecError(f"{path}: holds no rated texts")
+        raise UserError(f"{path}: holds no rated texts")
     return Rated(tuple(texts), np.array(ratings), np.array(of, dtype=np.int64))
 
 
 def compare(reader: Reader, people: Rated, own_map: LabelMap) -> Against:
     """What people's ratings say of a reader; of a classifier, by the probability-weighted place of its labels.
 
-    SpecError where it can read nothing.
+    UserError where it can read nothing.
     """
     readings: list[Reading] = []
     for start in range(0, len(people.texts), _CHUNK):
         readings += reader.read(people.texts[start : start + _CHUNK])
     if all(one.error is not None for one in readings):
-        raise SpecError(f"reader {reader.name!r} could not read a text: {readings[0].error}")
+        raise UserError(f"reader {reader.name!r} could not read a text: {readings[0].error}")
     places = np.array([_place(one, own_map) for one in readings])
     unread = np.array([one.error is not None for one in readings])
     undirected = np.isnan(places).any(axis=1) & ~unread
@@ -169,7 +169,7 @@ def _rating(where: str, line: dict[str, str], column: str) -> float:
     except ValueError:
         value = math.nan
     if not _LEAST <= value <= _MOST:
-        raise SpecError(f"{where} needs a rating from 1 to 5 under {column.upper()}, got {line.get(column)!r}")
+        raise UserError(f"{where} needs a rating from 1 to 5 under {column.upper()}, got {line.get(column)!r}")
     return (value - _MIDDLE) / (_MOST - _MIDDLE)
 
 

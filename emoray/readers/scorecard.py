@@ -13,8 +13,8 @@ import numpy as np
 
 from emoray import __version__
 from emoray.analysis.calibration import HumanReads
+from emoray.errors import UserError
 from emoray.readers.validation import Validation
-from emoray.spec.base import SpecError
 from emoray.spec.readers import GoEmotionsReader, ReaderEntry, reads_as
 from emoray.study.circumplex import Array
 from emoray.study.goemotions import LABELS, LabelMap
@@ -40,25 +40,25 @@ def human_text(
 ) -> tuple[tuple[str, ...], HumanReads]:
     """A saved file: the names of the run's readers that it is about, and what they made of human text.
 
-    SpecError where it is no such file, of none of the readers, or made with another label map than the report's.
+    UserError where it is no such file, of none of the readers, or made with another label map than the report's.
     """
     try:
         kept = json.loads(Path(path).read_text(encoding="utf-8"))
         whose, places, reads = _Whose(**kept["reader"]), kept["label_map"]["places"], _reads_of(kept["reads"])
         known = kept["format"] == FORMAT
     except OSError as wrong:
-        raise SpecError(f"{path}: cannot be read ({wrong.strerror}); `emoray validate … --save` writes one") from None
+        raise UserError(f"{path}: cannot be read ({wrong.strerror}); `emoray validate … --save` writes one") from None
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
         known = False
     if not known:
-        raise SpecError(f"{path}: is no file that `emoray validate … --save` of this emoray wrote")
+        raise UserError(f"{path}: is no file that `emoray validate … --save` of this emoray wrote")
     other = {entry.name: _differences(whose, entry) for entry in readers}
     names = tuple(name for name, settings in other.items() if not settings)
     if not names:
         there = " and ".join(f"{name} ({', '.join(settings)})" for name, settings in other.items())
-        raise SpecError(f"{path}: is about the reader {whose.name!r}, from which those of this run differ: {there}")
+        raise UserError(f"{path}: is about the reader {whose.name!r}, from which those of this run differ: {there}")
     if places != {place.label: place.affect and asdict(place.affect) for place in label_map.places}:
-        raise SpecError(
+        raise UserError(
             f"{path}: was made with the label map {kept['label_map'].get('name')!r}, and this report places labels by "
             f"{label_map.name!r}; validate once more with --label-map"
         )

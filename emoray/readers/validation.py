@@ -25,8 +25,8 @@ from emoray.analysis.classification import (
     quality,
     quality_of_places,
 )
+from emoray.errors import UserError
 from emoray.readers.protocol import Reader, Reading
-from emoray.spec.base import SpecError
 from emoray.spec.readers import ReaderEntry, label_map_of
 from emoray.study.circumplex import Array, around_the_circle, directions
 from emoray.study.goemotions import LABELS, LabelMap
@@ -101,22 +101,22 @@ class Validation:
 def single_labelled(path: str | Path) -> Labelled:
     """The single-label comments of a GoEmotions TSV: text, comma-separated label numbers, id; no header.
 
-    SpecError where the file is none. A text that holds a quote is quoted, as csv does it.
+    UserError where the file is none. A text that holds a quote is quoted, as csv does it.
     """
     try:
         with Path(path).open(encoding="utf-8-sig", newline="") as file:
             rows = [(row[0], row[1].split(",")) for row in csv.reader(file, delimiter="\t") if row]
         pairs = [(text, int(labels[0])) for text, labels in rows if len(labels) == 1]
     except OSError as wrong:
-        raise SpecError(
+        raise UserError(
             f"{path}: cannot be read ({wrong.strerror}); give a TSV of GoEmotions, such as test.tsv"
         ) from None
     except (ValueError, IndexError, csv.Error):
-        raise SpecError(
+        raise UserError(
             f"{path}: is no GoEmotions TSV; each line is text, label numbers, id, with tabs between"
         ) from None
     if not pairs or not all(0 <= label < len(LABELS) for _, label in pairs):
-        raise SpecError(f"{path}: holds no single-label comments with labels 0 … {len(LABELS) - 1}")
+        raise UserError(f"{path}: holds no single-label comments with labels 0 … {len(LABELS) - 1}")
     return Labelled(tuple(text for text, _ in pairs), tuple(label for _, label in pairs))
 
 
@@ -131,17 +131,17 @@ def examine(
 ) -> Validation:
     """All figures of a reader on labelled comments. A temperature is fitted on `fit_on`, or on half of the comments.
 
-    SpecError where it cannot read a single comment, or where a temperature is wanted and it has none or would be judged
+    UserError where it cannot read a single comment, or where a temperature is wanted and it has none or would be judged
     on what it was fitted to.
     """
     own_map = label_map_of(entry, label_map)
     if fit_on == labelled:
-        raise SpecError(
+        raise UserError(
             f"--calibrate {fit_name} and --data hold the same comments: a temperature is judged on others than it was "
             "fitted to"
         )
     if fit_on is not None and not _knows_the_labels(own_map, label_map):
-        raise SpecError(
+        raise UserError(
             f"--calibrate needs a reader with the 28 GoEmotions labels, and {reader.name!r} has others or none"
         )
     true, readings, unread, cost = read(reader, labelled)
@@ -158,14 +158,14 @@ def examine(
 def read(reader: Reader, labelled: Labelled) -> tuple[npt.NDArray[np.int64], list[Reading], int, float]:
     """(true labels, readings, unread, US dollars): what the reader found, and how much it could not read.
 
-    SpecError where it could read nothing.
+    UserError where it could read nothing.
     """
     found: list[Reading] = []
     for start in range(0, len(labelled.texts), _CHUNK):
         found += reader.read(labelled.texts[start : start + _CHUNK])
     there = [place for place, reading in enumerate(found) if reading.error is None]
     if not there:
-        raise SpecError(f"reader {reader.name!r} could not read a comment: {found[0].error}")
+        raise UserError(f"reader {reader.name!r} could not read a comment: {found[0].error}")
     true = np.array([labelled.labels[place] for place in there], dtype=np.int64)
     cost = sum(reading.cost_usd or 0.0 for reading in found)
     return true, [found[place] for place in there], len(found) - len(there), cost

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
-from emoray.rehearsal.behaviour import BatchManners, Body, Counters, Manners
+from emoray.rehearsal.behaviour import BatchBehaviour, Behaviour, Body, Counters
 from emoray.rehearsal.faults import Fault
 
 _OVER = frozenset({"completed", "failed", "cancelled", "expired"})
@@ -35,7 +35,7 @@ class _Batch:
 class Answering(Protocol):
     """What the batch endpoint needs of the provider that it belongs to."""
 
-    manners: Manners
+    behaviour: Behaviour
     counters: Counters
 
     def refused(self, request: web.Request) -> web.Response | None:
@@ -55,8 +55,8 @@ class Batches:
         self._seen = Counter[str]()  # how often each thing was asked for
 
     @property
-    def _manners(self) -> BatchManners:
-        return self._provider.manners.batches
+    def _manners(self) -> BatchBehaviour:
+        return self._provider.behaviour.batches
 
     def routes(self, app: web.Application) -> None:
         if not self._manners.endpoints:
@@ -159,10 +159,10 @@ class Batches:
             batch.since += 1
         elif batch.full:
             batch.status = "failed"
-        elif batch.polls >= self._provider.manners.batch_polls + self._manners.finalizing_polls:
+        elif batch.polls >= self._provider.behaviour.batch_polls + self._manners.finalizing_polls:
             await self._finish(batch)
         else:
-            through = batch.polls >= self._provider.manners.batch_polls
+            through = batch.polls >= self._provider.behaviour.batch_polls
             batch.status = "finalizing" if through else "in_progress"
         return web.json_response(self._shown(batch))
 
@@ -187,7 +187,7 @@ class Batches:
         key = str(line["custom_id"])
         counters = self._provider.counters
         counters.asked[key] += 1
-        fault = self._provider.manners.plan.fault(counters.requests, key, counters.asked[key])
+        fault = self._provider.behaviour.plan.fault(counters.requests, key, counters.asked[key])
         status, body = await self._provider.line(line["body"], key, fault)
         if fault is not None:
             counters.faults[fault] += 1

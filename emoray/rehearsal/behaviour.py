@@ -18,7 +18,7 @@ def _as_it_is(said: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class BatchManners:
+class BatchBehaviour:
     """How the batch endpoint behaves, where it does not do as OpenAI's does on a good day."""
 
     words: Mapping[str, str] = field(default_factory=dict)  # its own spelling of a status
@@ -41,7 +41,7 @@ class BatchManners:
 
 
 @dataclass(frozen=True)
-class Manners:
+class Behaviour:
     """How the provider behaves."""
 
     plan: Plan = field(default_factory=Plan)
@@ -57,7 +57,7 @@ class Manners:
     models: tuple[str, ...] = ()  # none: every id is known
     api_key: str | None = None  # any other is refused
     batch_polls: int = 2  # a batch is done when it was asked for so often
-    batches: BatchManners = field(default_factory=BatchManners)
+    batches: BatchBehaviour = field(default_factory=BatchBehaviour)
 
 
 @dataclass

@@ -32,7 +32,7 @@ class Process:
     works: bool  # it asks or reads: not one of those that only watch
 
 
-class Hunter:
+class ProcessKiller:
     """Finds and kills the processes of the job that a `run` command began; touches no other job's."""
 
     def __init__(self, address: str, workers: int = 0) -> None:
@@ -125,11 +125,11 @@ class Hunter:
     def _reaper(self, node: str) -> Any:
         if node not in self._reapers:
             there = NodeAffinitySchedulingStrategy(node, soft=False)
-            self._reapers[node] = ray.remote(_Reaper).options(num_cpus=0, scheduling_strategy=there).remote()
+            self._reapers[node] = ray.remote(NodeAgent).options(num_cpus=0, scheduling_strategy=there).remote()
         return self._reapers[node]
 
 
-class _Reaper:
+class NodeAgent:
     """Kills on one node (Linux), and knows when that stood still: it is as nice as the actors that are killed."""
 
     def __init__(self) -> None:

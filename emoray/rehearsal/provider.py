@@ -25,7 +25,7 @@ from aiohttp import web
 from emoray.hosts.openai_protocol import KEY_HEADER, REHEARSAL
 from emoray.hosts.protocol import Ask, Host
 from emoray.rehearsal.batch_endpoint import Batches
-from emoray.rehearsal.behaviour import Body, Counters, Limit, Manners, Speaker
+from emoray.rehearsal.behaviour import Behaviour, Body, Counters, Limit, Speaker
 from emoray.rehearsal.faults import Fault, Plan, storm
 from emoray.rehearsal.responses import (
     HTML,
@@ -58,24 +58,24 @@ class Provider:
     """The server; `start` and `stop` (or `with`) run it in a thread of its own."""
 
     def __init__(
-        self, manners: Manners | None = None, speaker: Speaker | None = None, *, host: str = "127.0.0.1"
+        self, behaviour: Behaviour | None = None, speaker: Speaker | None = None, *, host: str = "127.0.0.1"
     ) -> None:
         """`host` is the address it listens on: loopback, unless a cluster's other nodes must reach it."""
-        self.manners = manners or Manners()
+        self.behaviour = behaviour or Behaviour()
         self.counters = Counters()
         self.base_url = ""
         self._host = host
         self._speak = speaker or self._scripted
         self._limits = {
-            of: Limit(per_minute, self.manners.burst_s)
+            of: Limit(per_minute, self.behaviour.burst_s)
             for of, per_minute in (
-                ("requests", self.manners.requests_per_minute),
-                ("tokens", self.manners.tokens_per_minute),
+                ("requests", self.behaviour.requests_per_minute),
+                ("tokens", self.behaviour.tokens_per_minute),
             )
             if per_minute is not None
         }
         self._recent: deque[bytes] = deque(maxlen=16)
-        self._slots = asyncio.Semaphore(self.manners.slots) if self.manners.slots else contextlib.nullcontext()
+        self._slots = asyncio.Semaphore(self.behaviour.slots) if self.behaviour.slots else contextlib.nullcontext()
         self._began = time.monotonic()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -156,14 +156,14 @@ class Provider:
         refused = self.refused(request) or self._unknown_model(body)
         if refused is not None:
             return refused
-        fault = self.manners.plan.fault(self.counters.requests, key, self.counters.asked[key])
+        fault = self.behaviour.plan.fault(self.counters.requests, key, self.counters.asked[key])
         text = await self._speak(body)
         busy = self._over_limit(body, text)
         if busy is not None:
             return busy
         async with self._slots:
-            if self.manners.latency_s:
-                await asyncio.sleep(self.manners.latency_s)
+            if self.behaviour.latency_s:
+                await asyncio.sleep(self.behaviour.latency_s)
         if fault is not None:
             self.counters.faults[fault] += 1
             return await self._misbehave(fault, request, body, key, text)
@@ -171,18 +171,18 @@ class Provider:
 
     def refused(self, request: web.Request) -> web.Response | None:
         """401 where another key was sent than this server wants."""
-        wanted = self.manners.api_key
+        wanted = self.behaviour.api_key
         sent = request.headers.get("Authorization", "").removeprefix("Bearer ") or request.headers.get("api-key")
         return error(401, "Incorrect API key provided.", "invalid_api_key") if wanted not in (None, sent) else None
 
     def _unknown_model(self, body: Body) -> web.Response | None:
-        if self.manners.models and body.get("model") not in self.manners.models:
+        if self.behaviour.models and body.get("model") not in self.behaviour.models:
             return no_such_model(body)
         return None
 
     def _over_limit(self, body: Body, text: str) -> web.Response | None:
         now = time.monotonic() - self._began
-        said = most_tokens(body) if self.manners.counts_reserved else None
+        said = most_tokens(body) if self.behaviour.counts_reserved else None
         used = tokens_of(json.dumps(body["messages"])) + (said or tokens_of(text))
         costs = {"requests": 1.0, "tokens": float(used)}
         short = [of for of, limit in self._limits.items() if not limit.admits(costs[of], now)]
@@ -206,12 +206,12 @@ class Provider:
         return web.Response(body=body, content_type="application/json", headers=self.limit_headers())
 
     def limit_headers(self) -> dict[str, str]:
-        if not self.manners.tells_limits:
+        if not self.behaviour.tells_limits:
             return {}
         return {name: text for of, limit in self._limits.items() for name, text in limit.headers(of).items()}
 
     async def _models(self, request: web.Request) -> web.Response:
-        ids = self.manners.models or ("rehearsal",)
+        ids = self.behaviour.models or ("rehearsal",)
         models = [{"id": id, "object": "model", "created": 0, "owned_by": "emoray"} for id in ids]
         return self.refused(request) or web.json_response({"object": "list", "data": models})
 
@@ -219,7 +219,7 @@ class Provider:
         return web.json_response(self.counters.as_json())
 
     async def _scripted(self, body: Body) -> str:
-        draw = self.manners.plan.draw("line", f"{body.get('seed')} {body['messages']}")
+        draw = self.behaviour.plan.draw("line", f"{body.get('seed')} {body['messages']}")
         return LINES[int(draw * len(LINES))]
 
     # ── the faults ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -232,7 +232,7 @@ class Provider:
             case Fault.HANG:
                 await asyncio.sleep(3600.0)
             case Fault.SLOW_FIRST_BYTE:
-                await asyncio.sleep(self.manners.slow_s)
+                await asyncio.sleep(self.behaviour.slow_s)
             case Fault.RESET:
                 return await reset(request, json.dumps(good).encode())
             case Fault.CUT_JSON:
@@ -244,7 +244,7 @@ class Provider:
         error = self._error_of(fault, body)
         if error is not None:
             return error
-        spoil(good, fault, self.manners.plan.draw("refusal", key))
+        spoil(good, fault, self.behaviour.plan.draw("refusal", key))
         if fault in UNUSABLE:
             return self._ok(json.dumps(good).encode())
         return self._answer(key, good)
@@ -260,13 +260,13 @@ class Provider:
             return 500, {"error": {"message": "internal error", "type": "server_error", "param": None, "code": None}}
         good = completion(body, await self._speak(body), key)
         if fault is not None:
-            spoil(good, fault, self.manners.plan.draw("refusal", key))
+            spoil(good, fault, self.behaviour.plan.draw("refusal", key))
         self.counters.answered[key] += fault not in UNUSABLE | _NO_LINE
         self.counters.bill(key, good)
         return 200, good
 
     def _error_of(self, fault: Fault, body: Body) -> web.Response | None:
-        after = self.manners.retry_after_s
+        after = self.behaviour.retry_after_s
         match fault:
             case Fault.BUSY:
                 return busy("Rate limit reached.", after, self.limit_headers())
@@ -340,7 +340,7 @@ def main(argv: list[str] | None = None) -> None:
     chances = storm(flags.storm) if flags.storm else {}
     for name, _, chance in (entry.partition("=") for entry in flags.fault):
         chances[Fault(name)] = float(chance)
-    manners = Manners(
+    behaviour = Behaviour(
         Plan(flags.seed, chances),
         latency_s=flags.latency,
         slots=flags.slots,
@@ -351,7 +351,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     speaker = _embedded() if flags.embedded else None
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_serve_and_tell(Provider(manners, speaker), flags.port, until_eof=flags.until_eof))
+        asyncio.run(_serve_and_tell(Provider(behaviour, speaker), flags.port, until_eof=flags.until_eof))
 
 
 def _embedded() -> Speaker:

@@ -21,25 +21,25 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
+from emoray.errors import UserError
 from emoray.exit_codes import OK, WRONG
 from emoray.hints import did_you_mean
 from emoray.home import environment, module
 from emoray.hosts import rehearsed as rehearsed_host
 from emoray.rehearsal import audit
 from emoray.rehearsal.audit import Audit, Event, Heard, Kept, Kill
-from emoray.rehearsal.behaviour import Counters, Manners
+from emoray.rehearsal.behaviour import Behaviour, Counters
 from emoray.rehearsal.faults import Fault, Plan, storm
 from emoray.rehearsal.heartbeat import Stall
 from emoray.rehearsal.kill_schedule import Due, Target, schedule
 from emoray.rehearsal.local_cluster import Nodes
 from emoray.rehearsal.provider import Provider
 from emoray.rehearsal.spec import ENGINES, accounts_of, rehearsed
-from emoray.run_folder.census import Settled
+from emoray.run_folder.census import KeySet
 from emoray.run_folder.columns import ANSWERED
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.tabs import lost_by_model
 from emoray.spec.accounts import Account
-from emoray.spec.base import SpecError
 from emoray.spec.document import Spec
 from emoray.spec.models import Hosted, Rehearsed
 from emoray.spec.prices import price_of
@@ -71,7 +71,7 @@ class Options:
 
 
 def options(run: str, *, kill: str, faults: str, **others: Any) -> Options:
-    """Options from the words of a command line; SpecError says which of them is none."""
+    """Options from the words of a command line; UserError says which of them is none."""
     targets = [_chosen("--kill", word, Target) for word in kill.split(",") if word.strip()]
     return Options(run, kill=targets, faults=_faults(faults), **others)
 
@@ -85,7 +85,7 @@ def _faults(text: str) -> dict[Fault, float]:
         except ValueError:
             chance = -1.0
         if not 0 <= chance <= 1:
-            raise SpecError(f"--faults {name}={share}: a fault needs its share, from 0 to 1, such as busy=0.05")
+            raise UserError(f"--faults {name}={share}: a fault needs its share, from 0 to 1, such as busy=0.05")
         chances |= storm(chance) if name == "storm" else {_chosen("--faults", name, Fault): chance}
     return chances
 
@@ -94,7 +94,7 @@ def _chosen(flag: str, word: str, of: type[_E]) -> _E:
     try:
         return of(word.strip())
     except ValueError:
-        raise SpecError(
+        raise UserError(
             f"{flag}: {word.strip()!r} is none of {', '.join(of)}{did_you_mean(word.strip(), of)}"
         ) from None
 
@@ -102,7 +102,7 @@ def _chosen(flag: str, word: str, of: type[_E]) -> _E:
 def rehearse(study: Study, folder: Path, options: Options, say: Callable[[str], None]) -> Audit:
     """The ledger; `folder` is the spec's own, `say` is told what happens."""
     if (there := RunFolder(options.run)).exists():
-        raise SpecError(f"{there.shown} is there already; a rehearsal wants a new folder, give one with --out")
+        raise UserError(f"{there.shown} is there already; a rehearsal wants a new folder, give one with --out")
     with ExitStack() as stack:
         accounts = accounts_of(study.spec, options.faster)
         providers = {name: stack.enter_context(_provider(options, accounts.get(name))) for name in (*accounts, ENGINES)}
@@ -134,16 +134,16 @@ class Log(Counter[str]):
 @contextmanager
 def _provider(options: Options, account: Account | None) -> Iterator[Provider]:
     """One per account, so that each has its own limits; engines meet no faults but death."""
-    manners = Manners(Plan(options.seed), latency_s=options.latency_s)
+    behaviour = Behaviour(Plan(options.seed), latency_s=options.latency_s)
     if account is not None:
-        manners = Manners(
+        behaviour = Behaviour(
             Plan(options.seed, options.faults),
             latency_s=options.latency_s,
             slots=options.slots,
             requests_per_minute=account.requests_per_minute,
             tokens_per_minute=account.tokens_per_minute,
         )
-    provider = Provider(manners, host=options.listen)
+    provider = Provider(behaviour, host=options.listen)
     provider.counters = Counters(asked=Log(), answered=Log())
     with provider:
         yield provider
@@ -176,9 +176,9 @@ class _Stage:
     def joined(self) -> Iterator[None]:
         """Joins the cluster, to find and kill what runs there."""
         os.environ.update(self._nodes.environment if self._nodes else {})
-        from emoray.rehearsal.process_killer import Hunter
+        from emoray.rehearsal.process_killer import ProcessKiller
 
-        self._hunter = Hunter(self._address, self._nodes.workers if self._nodes else 0)
+        self._hunter = ProcessKiller(self._address, self._nodes.workers if self._nodes else 0)
         numbers = (signal.SIGINT, signal.SIGTERM)  # Ray has put its own handler there, which would let the run live
         before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
         try:
@@ -273,9 +273,9 @@ class _Stage:
                 begun = self._hunter.actors(driver.pid)
                 found = [[one for one in begun if one.works]] if begun else []
             case Target.ACTOR | Target.ENGINE:
-                found = self._hunter.actors(driver.pid, "Speaker")
+                found = self._hunter.actors(driver.pid, "GenerateActor")
             case Target.READER:
-                found = self._hunter.actors(driver.pid, "Listener")
+                found = self._hunter.actors(driver.pid, "ReadActor")
             case Target.NODE:
                 busy = {one.node for one in self._hunter.actors(driver.pid)}
                 found = sorted(busy & set(self._hunter.workers()))
@@ -303,8 +303,8 @@ class _Stage:
         keys = sorted(asked)
         return len(keys) - int(self._durable().has(keys).sum()) if keys else 0
 
-    def _durable(self) -> Settled:
-        return Settled().union(*(self._folder.answers(name).settled() for name in self._grid))
+    def _durable(self) -> KeySet:
+        return KeySet().union(*(self._folder.answers(name).settled() for name in self._grid))
 
     # ── counting ───────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -38,7 +38,7 @@ from emoray.report import colours
 from emoray.report.colours import CEILING, FAINT, INK, MUTED, PAPER
 from emoray.report.phrasing import number, ordinal, with_interval
 from emoray.report.summary import Design, ModelSummary, State, Summary
-from emoray.report.timeline import Night
+from emoray.report.timeline import Timeline
 from emoray.study import russell
 from emoray.study.circumplex import Affect, Array
 from emoray.study.goemotions import LabelMap
@@ -134,7 +134,7 @@ def agreement(summary: Summary) -> Iterator[Page]:
         yield Page(figure, note)
 
 
-def timelines(nights: Sequence[Night]) -> Iterator[Page]:
+def timelines(nights: Sequence[Timeline]) -> Iterator[Page]:
     """A page of `timeline` for every so many models, all on one scale of time."""
     pages = [nights[start : start + MOST_NIGHTS] for start in range(0, len(nights), MOST_NIGHTS)]
     for place, some in enumerate(pages[:MOST_PAGES]):
@@ -144,7 +144,7 @@ def timelines(nights: Sequence[Night]) -> Iterator[Page]:
         yield Page(figure, note)
 
 
-def timeline(nights: Sequence[Night], *, of: Sequence[Night] = ()) -> Figure:
+def timeline(nights: Sequence[Timeline], *, of: Sequence[Timeline] = ()) -> Figure:
     """A line per model: its answers over time, relative to its own busiest bin; failures hang below.
 
     `of` are all the models that share its scale of time.

@@ -183,7 +183,7 @@ class Felt:
 
 def said(model: str, source: Rows, closely: Closely = Closely()) -> Said:
     """One pass over a model's answers and failures."""
-    found = Said(_count_outcomes(columns.SAID.empty_table()), _count_failed(columns.SAID.empty_table()))
+    found = Said(_count_outcomes(columns.ANSWERS.empty_table()), _count_failed(columns.ANSWERS.empty_table()))
     for kept in _batches(source, _SAID):
         found.earlier += _earlier(kept)
         whole = columns.flagged_anew(kept)

@@ -50,7 +50,7 @@ from emoray.report.tables import (
     said_pair,
     said_refusals,
 )
-from emoray.report.timeline import Night
+from emoray.report.timeline import Timeline
 
 _VERDICTS = {"yes": "yes", "no": "no", "open": "open", "unknown": "–"}
 _SEEN_BY = {"canaries": "canaries", "cells": "all cells"}
@@ -274,7 +274,7 @@ def _change(found: Change) -> tuple[str, ...]:
     return (f"{found.rounds:,}", percent(found.alike), percent(found.contrast), hours(found.at), p_value(found.p_holm))
 
 
-def _voices(night: Night) -> list[dict[str, Any]]:
+def _voices(night: Timeline) -> list[dict[str, Any]]:
     """Only where a provider said anything."""
     return [
         {

@@ -49,7 +49,7 @@ from emoray.report.maps import ByMap, by_maps
 from emoray.report.order import Ranked, ranked
 from emoray.report.people import Raters, labelled_of, raters_of
 from emoray.report.read_run import Closely, Example, Felt, Said, Source, felt, said, under
-from emoray.report.timeline import Night, Watched, night, one_family, round_width
+from emoray.report.timeline import Timeline, Watched, one_family, round_width, timeline
 from emoray.run_folder.columns import ANSWERED, OtherLabels
 from emoray.study import families, prompts
 from emoray.study.circumplex import Array
@@ -246,7 +246,7 @@ class Summary:
     raters: Raters | None = None  # None where nobody read what another had read
     beside: tuple[Beside, ...] = ()
     kinships: tuple[Kinship, ...] = ()
-    nights: tuple[Night, ...] = ()  # a model each, by name
+    nights: tuple[Timeline, ...] = ()  # a model each, by name
     watched: tuple[Watched, ...] = ()  # in the order of the models
     left_out: Mapping[str, str] = field(default_factory=dict)  # reader -> why its readings cannot be placed
     failure_texts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # model -> kind -> one of them
@@ -266,7 +266,7 @@ class Summary:
     @property
     def lasted(self) -> bool:
         """Whether any model was asked for so long that its answers make a timeline."""
-        return any(len(night.answers) > 1 for night in self.nights)
+        return any(len(timeline.answers) > 1 for timeline in self.nights)
 
     def of_reader(self, reader: str) -> tuple[ModelSummary, ...]:
         return tuple(one for one in self.models if one.reader == reader)
@@ -344,7 +344,7 @@ def summarize(source: Source, settings: Settings) -> Summary:
     order = [(one.reader, one.model) for one in found]
     tallies = {who: tallies[who] for who in order}
     nights, watched = one_family(
-        [night(model, one.heard, _rng(settings, model)) for model, one in sorted(heard.items())],
+        [timeline(model, one.heard, _rng(settings, model)) for model, one in sorted(heard.items())],
         [read[who].rounds.watched(who[1], who[0], _rng(settings, "/".join(who))) for who in order],
     )
     comparisons = tuple(_comparisons(tallies, _by_template(ruled, closely.headline), settings.level))

@@ -45,7 +45,7 @@ class Voice:
 
 
 @dataclass(frozen=True)
-class Night:
+class Timeline:
     """When one model was asked."""
 
     model: str
@@ -57,7 +57,7 @@ class Night:
     voices: tuple[Voice, ...]  # by their first answer
     canary_texts: Change | None  # None without enough rounds of canaries
 
-    def apart(self, other: Night) -> bool:
+    def apart(self, other: Timeline) -> bool:
         """Whether the two were asked at different times altogether; a model that was not asked was at no time."""
         asked = all(any(one.answers) or any(one.failures) for one in (self, other))
         return asked and (self.ended < other.began or other.ended < self.began)
@@ -178,7 +178,7 @@ def seconds(table: pa.Table) -> Array:
     return np.asarray(table["asked_at"].cast(pa.int64()).to_numpy() / 1e6, dtype=np.float64)
 
 
-def night(model: str, heard: Heard, rng: np.random.Generator) -> Night:
+def timeline(model: str, heard: Heard, rng: np.random.Generator) -> Timeline:
     """What was heard, for the report."""
     first = min((second for second, _ in heard.seconds), default=0)
     last = max((second for second, _ in heard.seconds), default=0)
@@ -187,7 +187,7 @@ def night(model: str, heard: Heard, rng: np.random.Generator) -> Night:
     for (second, good), n in heard.seconds.items():
         bins[int((second - first) // bin_s), int(good)] += n
     voices = sorted(heard.voices.items(), key=lambda one: one[1][1])
-    return Night(
+    return Timeline(
         model=model,
         began=_moment(first),
         ended=_moment(last),
@@ -199,7 +199,9 @@ def night(model: str, heard: Heard, rng: np.random.Generator) -> Night:
     )
 
 
-def one_family(nights: Sequence[Night], watched: Sequence[Watched]) -> tuple[tuple[Night, ...], tuple[Watched, ...]]:
+def one_family(
+    nights: Sequence[Timeline], watched: Sequence[Watched]
+) -> tuple[tuple[Timeline, ...], tuple[Watched, ...]]:
     """The same, with every p corrected for all the tests of drift: whoever looks at one looks at all."""
     drifts = [found for one in watched for _, found in one.drifts]
     texts = [one.canary_texts for one in nights if one.canary_texts]

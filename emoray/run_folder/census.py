@@ -43,26 +43,26 @@ _Asked = TypeVar("_Asked", bound=Keyed)
 
 
 @dataclass(frozen=True, eq=False)
-class Settled:
+class KeySet:
     """A set of keys: sorted by (high, low), each once. Two flat arrays, so Ray shares them without copying."""
 
     high: Words = field(default_factory=_NO_WORDS.copy)  # the first 16 hex digits of each key
     low: Words = field(default_factory=_NO_WORDS.copy)  # the last 16
 
     @classmethod
-    def of(cls, keys: Sequence[str] | npt.NDArray[Any] | pa.Array) -> Settled:
+    def of(cls, keys: Sequence[str] | npt.NDArray[Any] | pa.Array) -> KeySet:
         """The set of these keys, in any order and with repeats; ValueError for what is no key."""
-        return cls.of_words(*words(keys))
+        return cls.of_words(*split_keys(keys))
 
     @classmethod
-    def of_words(cls, high: Words, low: Words) -> Settled:
+    def of_words(cls, high: Words, low: Words) -> KeySet:
         order = _sorted(high, low)
         high, low = high[order], low[order]
         new = _starts(high, low)
         return cls(high, low) if new.all() else cls(high[new], low[new])
 
     @classmethod
-    def of_parts(cls, parts: Sequence[tuple[Words, Words]]) -> Settled:
+    def of_parts(cls, parts: Sequence[tuple[Words, Words]]) -> KeySet:
         """The set of all (high, low) words; each key once, however often it comes."""
         high = np.concatenate([_NO_WORDS, *(high for high, _ in parts)])
         low = np.concatenate([_NO_WORDS, *(low for _, low in parts)])
@@ -70,7 +70,7 @@ class Settled:
 
     def has(self, keys: Sequence[str] | npt.NDArray[Any] | pa.Array) -> Mask:
         """Which of these keys are in the set, in their order."""
-        return self.has_words(*words(keys))
+        return self.has_words(*split_keys(keys))
 
     def has_words(self, high: Words, low: Words) -> Mask:
         found = np.zeros(len(high), dtype=np.bool_)
@@ -86,8 +86,8 @@ class Settled:
             at, open_ = at[~hit] + 1, open_[~hit]
         return found
 
-    def union(self, *others: Settled) -> Settled:
-        return Settled.of_parts([(one.high, one.low) for one in (self, *others)])
+    def union(self, *others: KeySet) -> KeySet:
+        return KeySet.of_parts([(one.high, one.low) for one in (self, *others)])
 
     def keys(self) -> list[str]:
         """As hex digits, sorted."""
@@ -101,7 +101,7 @@ class Settled:
         return int(self.high.nbytes + self.low.nbytes)
 
 
-def owed(asked: Iterable[_Asked], settled: Settled, *, chunk: int = 8192) -> Iterator[_Asked]:
+def owed(asked: Iterable[_Asked], settled: KeySet, *, chunk: int = 8192) -> Iterator[_Asked]:
     """What of the asked is not settled, in its order; holds one chunk at a time."""
     stream = iter(asked)
     while some := list(itertools.islice(stream, chunk)):
@@ -109,7 +109,7 @@ def owed(asked: Iterable[_Asked], settled: Settled, *, chunk: int = 8192) -> Ite
         yield from (one for one, is_done in zip(some, done, strict=True) if not is_done)
 
 
-def owed_rows(table: pa.Table, settled: Settled) -> pa.Table:
+def owed_rows(table: pa.Table, settled: KeySet) -> pa.Table:
     """The rows of a table whose key is not settled, in their order."""
     done = settled.has(table["key"])
     return table if not done.any() else table.filter(pa.array(~done))
@@ -199,7 +199,7 @@ class Keys:
         """Of the columns of a file. ValueError when there is not one `when` per row, or a key is none."""
         kinds: dict[str, int] = {columns.ANSWERED: 0}
         spent = [Spent()]
-        parts = [(words(batch["key"]), _codes(batch, kinds)) for batch in _tallied(batches, spent)]
+        parts = [(split_keys(batch["key"]), _codes(batch, kinds)) for batch in _tallied(batches, spent)]
         high = np.concatenate([_NO_WORDS, *(pair[0] for pair, _ in parts)])
         low = np.concatenate([_NO_WORDS, *(pair[1] for pair, _ in parts)])
         outcome = np.concatenate([_NO_CODES, *(codes for _, codes in parts)])
@@ -255,7 +255,7 @@ class Census:
         spare = int(self.good.sum()) - int(self.good[self.chosen].sum())
         return self.spent + Spent(spare=spare)
 
-    def without(self, seen: Settled) -> Census:
+    def without(self, seen: KeySet) -> Census:
         """Of the keys that are not in this set."""
         if not len(seen):
             return self
@@ -273,7 +273,7 @@ class Census:
                 yield name, places[some] - self.starts[i], ranks[some]
 
 
-def words(keys: Sequence[str] | npt.NDArray[Any] | pa.Array) -> tuple[Words, Words]:
+def split_keys(keys: Sequence[str] | npt.NDArray[Any] | pa.Array) -> tuple[Words, Words]:
     """The high and low words of keys; ValueError for what is not 32 hex digits."""
     try:
         digits = _digits(keys)

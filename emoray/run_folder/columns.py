@@ -112,8 +112,8 @@ _SCORED = pa.schema(
         ("scored_by", pa.string()),  # one spec, one value: rows scored before it was changed keep the older
     ]
 )
-SAID = pa.schema([*ASKED, *_SAID])  # a row under RUN/answers
-SCORED = pa.schema([*SAID, *_FELT, *_SCORED])  # a row under RUN/rows
+ANSWERS = pa.schema([*ASKED, *_SAID])  # a row under RUN/answers
+SCORED = pa.schema([*ANSWERS, *_FELT, *_SCORED])  # a row under RUN/rows
 _OF_REPLIES = ("attempts", "latency_s", "asked_at", "chat_template_sha")
 _OF_ANSWERS: dict[str, Callable[[Answer], object]] = {  # null for a failure
     "answer": lambda answer: answer.text,
@@ -197,7 +197,9 @@ def drawn(table: pa.Table, defaults: Mapping[str, float | None]) -> pa.Table:
     return table
 
 
-def said(table: pa.Table, replies: Sequence[Reply], *, host: str, revision: str | None, engine: str | None) -> pa.Table:
+def with_answers(
+    table: pa.Table, replies: Sequence[Reply], *, host: str, revision: str | None, engine: str | None
+) -> pa.Table:
     """ASKED rows and the reply of each, in the same order: + SAID."""
     if [reply.key for reply in replies] != table["key"].to_pylist():
         raise ValueError("replies and rows do not belong together")
@@ -269,7 +271,7 @@ def flagged_anew(table: pa.Table) -> pa.Table:
     declined = flags(pc.ends_with(table["flagged_by"], _PROVIDER))
     for name, values in flagged(table["answer"].to_pylist(), declined.tolist()).items():
         table = table.set_column(
-            table.schema.get_field_index(name), SAID.field(name), pa.array(values, SAID.field(name).type)
+            table.schema.get_field_index(name), ANSWERS.field(name), pa.array(values, ANSWERS.field(name).type)
         )
     return table
 
@@ -280,7 +282,9 @@ def known_usd(usd: object) -> float | None:
     return float(usd) if there and not isinstance(usd, bool) else None  # type: ignore[arg-type]
 
 
-def felt(table: pa.Table, readings: Sequence[Reading | None], *, reader: str, revision: str | None) -> pa.Table:
+def with_readings(
+    table: pa.Table, readings: Sequence[Reading | None], *, reader: str, revision: str | None
+) -> pa.Table:
     """SAID rows and what a reader read in each (None where there was nothing to read): + FELT."""
     try:
         return _gain(table, _felt(readings, reader, revision))
@@ -378,8 +382,8 @@ def felt_affects(table: pa.Table) -> Array | None:
 def was_read(table: pa.Table) -> npt.NDArray[np.bool_]:
     """(rows,): whether a reader found anything, labels or an affect."""
     there = np.asarray(table["probabilities"].is_valid().to_numpy(), dtype=np.bool_)
-    felt = felt_affects(table)
-    return there if felt is None else np.asarray(there | ~np.isnan(felt).any(axis=1), dtype=np.bool_)
+    with_readings = felt_affects(table)
+    return there if with_readings is None else np.asarray(there | ~np.isnan(with_readings).any(axis=1), dtype=np.bool_)
 
 
 def probabilities(table: pa.Table, labels: Sequence[str] = LABELS) -> npt.NDArray[np.float32]:

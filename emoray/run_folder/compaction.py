@@ -2,9 +2,9 @@
 
 Safe to kill at any moment. The new file names those it replaces, and its rows are counted before it does; it is
 written whole before the first of them is deleted, and from the moment it exists they do not count. A compaction that
-died before that has done nothing; one that died after it is finished by the next (or by `Part.repair`). Rows that do
-not count are left out, but what they cost is kept in the new file's metadata. What was paid for all of them is noted
-beside it (`emoray.run_folder.tabs`), should it ever be lost.
+died before that has done nothing; one that died after it is finished by the next (or by `Partition.repair`). Rows
+that do not count are left out, but what they cost is kept in the new file's metadata. What was paid for all of them is
+noted beside it (`emoray.run_folder.tabs`), should it ever be lost.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ import pyarrow as pa
 from emoray.child_process import die_with
 from emoray.home import environment, module
 from emoray.run_folder.census import Census, Places, Spent
-from emoray.run_folder.errors import Gone, StoreError, Torn, telling
+from emoray.run_folder.errors import CorruptFile, FileVanished, StoreError, telling
 from emoray.run_folder.file_names import Name, Note
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.parquet import writer
-from emoray.run_folder.partition import Part
+from emoray.run_folder.partition import Partition
 from emoray.run_folder.tabs import note_paid
 
 _MEMORY_MB = 256
@@ -57,7 +57,7 @@ class Compaction:
 
 
 def compact(
-    part: Part,
+    part: Partition,
     *,
     clock: Callable[[], float] = time.time,
     memory_mb: int = _MEMORY_MB,
@@ -74,16 +74,16 @@ def compact(
         step("repaired")
         try:
             return _compact(part, clock, memory_mb, step)
-        except Gone:  # merged meanwhile by its writer
+        except FileVanished:  # merged meanwhile by its writer
             continue
-        except Torn as torn:  # corrupt deep inside, where a repair does not look
+        except CorruptFile as torn:  # corrupt deep inside, where a repair does not look
             if spent := part.spent().get(torn.name):
                 note_paid(part, torn.name, spent)
             part.set_aside(torn)
     raise StoreError(f"the files of {part.where('')} changed while they were compacted: end the run that writes them")
 
 
-def compact_apart(parts: Sequence[Part]) -> None:
+def compact_apart(parts: Sequence[Partition]) -> None:
     """`compact`, in a process of its own where there is much: its memory goes with it, and it dies with this process.
 
     So no compaction outlives the lease it was begun under. StoreError as of `compact`.
@@ -119,7 +119,7 @@ def _compact_for(parent: int) -> int:
     return 0
 
 
-def _compact(part: Part, clock: Callable[[], float], memory_mb: int, step: Callable[[str], None]) -> Compaction:
+def _compact(part: Partition, clock: Callable[[], float], memory_mb: int, step: Callable[[str], None]) -> Compaction:
     census = part.census(spent=True)
     rows = len(census.chosen)
     left_out = len(census.high) - rows
@@ -148,7 +148,9 @@ def _name(census: Census, clock: Callable[[], float]) -> Name:
     return Name(max(int(clock() * 1e6), last + 1), secrets.token_hex(4), -1)
 
 
-def _fill(sink: IO[bytes], part: Part, census: Census, replaces: tuple[str, ...], budget: int, scratch: Path) -> None:
+def _fill(
+    sink: IO[bytes], part: Partition, census: Census, replaces: tuple[str, ...], budget: int, scratch: Path
+) -> None:
     """Every row that counts; only then is it said what they replace."""
     kept, count = Spent(), 0
     with writer(sink, part.schema) as out:
@@ -163,7 +165,7 @@ def _fill(sink: IO[bytes], part: Part, census: Census, replaces: tuple[str, ...]
         out.add_key_value_metadata(note.metadata())
 
 
-def _check(part: Part, name: str) -> None:
+def _check(part: Partition, name: str) -> None:
     """That what replaces everything is there; Torn when it is not whole."""
     info = next((info for info in part.infos() if info.base_name == name), None)
     if info is None:
@@ -230,7 +232,7 @@ def _by_rank(table: pa.Table) -> pa.Table:
 
 
 @contextmanager
-def _scratch(part: Part) -> Iterator[Path]:
+def _scratch(part: Partition) -> Iterator[Path]:
     """A folder for what does not fit into memory: hidden in the part on a local disk, else the system's."""
     beside = part.path("") if part.folder.fs.type_name == "local" else None
     with telling("make room in", part.where("")):

@@ -8,16 +8,18 @@ from contextlib import contextmanager
 
 import pyarrow as pa
 
+from emoray.errors import EmorayError
 
-class StoreError(Exception):
+
+class StoreError(EmorayError):
     """One sentence: what is wrong, where, and what to do."""
 
 
-class Denied(StoreError):
+class NoSpaceOrPermission(StoreError):
     """No space or no permission: trying again helps nobody before somebody has changed that."""
 
 
-class Deleted(Denied):
+class Deleted(NoSpaceOrPermission):
     """The run folder is not there any more, and nobody makes it anew but a run that begins."""
 
 
@@ -25,11 +27,11 @@ class BrokenManifest(StoreError):
     """A run.json that says nothing: empty, cut, or no object."""
 
 
-class Gone(Exception):
+class FileVanished(Exception):
     """A file that was listed was merged meanwhile, or could not be read for a moment. Look again."""
 
 
-class Torn(Exception):
+class CorruptFile(Exception):
     """A file that is no whole file of ours: cut, empty, corrupt or foreign."""
 
     def __init__(self, name: str, why: str) -> None:
@@ -49,13 +51,15 @@ def telling(doing: str, where: str) -> Iterator[None]:
 def _complaint(doing: str, where: str, wrong: BaseException) -> StoreError:
     match getattr(wrong, "errno", None):
         case errno.ENOSPC | errno.EDQUOT:
-            return Denied(
+            return NoSpaceOrPermission(
                 f"there is no space left to {doing} {where}: free some and run the same command again, "
                 "everything written so far is kept"
             )
         case errno.EACCES | errno.EPERM | errno.EROFS:
             why = reason_of(wrong)
-            return Denied(f"no permission to {doing} {where}: change it, or choose another run folder ({why})")
+            return NoSpaceOrPermission(
+                f"no permission to {doing} {where}: change it, or choose another run folder ({why})"
+            )
         case _:
             return StoreError(f"cannot {doing} {where}: {reason_of(wrong)}")
 

@@ -16,7 +16,7 @@ from emoray.run_folder.atomic_write import HALF_WRITTEN, put
 from emoray.run_folder.directory import BALLAST, Directory
 from emoray.run_folder.errors import BrokenManifest, StoreError, telling
 from emoray.run_folder.file_names import SET_ASIDE
-from emoray.run_folder.partition import Part
+from emoray.run_folder.partition import Partition
 
 LANES = "lanes.json"
 _BEGINNINGS = {"model": "model_folder=m-", "reader": "reader_folder=r-"}  # of the folders of a model, of a reader
@@ -65,11 +65,11 @@ class RunFolder(Directory):
                 if info.is_file and _is_left(info, before_ns):
                     self.delete(f"{place}/{info.base_name}" if place else info.base_name)
 
-    def answers(self, model: str) -> Part:
-        return Part(self, f"answers/{self._folder('model', model)}", columns.SAID)
+    def answers(self, model: str) -> Partition:
+        return Partition(self, f"answers/{self._folder('model', model)}", columns.ANSWERS)
 
-    def rows(self, reader: str, model: str) -> Part:
-        return Part(self, f"rows/{self._folder('reader', reader)}/{self._folder('model', model)}", columns.SCORED)
+    def rows(self, reader: str, model: str) -> Partition:
+        return Partition(self, f"rows/{self._folder('reader', reader)}/{self._folder('model', model)}", columns.SCORED)
 
     def models(self, within: str = "answers") -> list[str]:
         """The models that have answers here (or a folder in another place like that of answers), sorted."""
@@ -79,7 +79,7 @@ class RunFolder(Directory):
         """The readers that have rows here (or a folder in another place like that of rows), sorted."""
         return self._names(within, "reader")
 
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[Partition]:
         """Every part that is there: the answers of each model, then the rows of each reader and model."""
         answered = [self.answers(model) for model in self.models()]
         read = [(reader, f"rows/{self._folder('reader', reader)}") for reader in self.readers()]

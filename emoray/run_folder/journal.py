@@ -29,10 +29,10 @@ import pyarrow.parquet as pq
 from pyarrow import fs as pafs
 
 from emoray.backoff import Backoff
-from emoray.run_folder.errors import Denied, Gone, StoreError
+from emoray.run_folder.errors import FileVanished, NoSpaceOrPermission, StoreError
 from emoray.run_folder.file_names import Name, Note
 from emoray.run_folder.parquet import encoded, writer
-from emoray.run_folder.partition import Part
+from emoray.run_folder.partition import Partition
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ class Journal:
 
     def __init__(
         self,
-        part: Part,
+        part: Partition,
         writer: str,
         *,
         schema: pa.Schema,
@@ -298,7 +298,7 @@ def insist(
         try:
             write()
         except StoreError as wrong:
-            if isinstance(wrong, Denied) or attempt == tries:
+            if isinstance(wrong, NoSpaceOrPermission) or attempt == tries:
                 raise
             wait_s = _INSISTING.wait_s(attempt, draw())
             log.warning("%s (tried again in %.1f s)", wrong, wait_s)
@@ -317,7 +317,7 @@ def pause_s(write_s: float, every_s: float) -> float:
     return min(every_s, max(_GATHER_S, _SHARE * write_s))
 
 
-def merge(part: Part, names: list[Name], *, step: Callable[[str], None] = lambda _: None) -> _Written:
+def merge(part: Partition, names: list[Name], *, step: Callable[[str], None] = lambda _: None) -> _Written:
     """Files of one writer become one file of the next level: written whole first, then the small ones deleted."""
     merged = Name(names[0].stamp, names[0].writer, names[0].level + 1)
     sizes: list[int] = []
@@ -334,7 +334,7 @@ def merge(part: Part, names: list[Name], *, step: Callable[[str], None] = lambda
     return _Written(merged, sizes[-1])
 
 
-def _pour(part: Part, names: list[Name], sink: IO[bytes]) -> None:
+def _pour(part: Partition, names: list[Name], sink: IO[bytes]) -> None:
     """All rows of all files in their order, and in the note what they were."""
     blocks: list[tuple[int, int]] = []
     out: pq.ParquetWriter | None = None
@@ -347,11 +347,11 @@ def _pour(part: Part, names: list[Name], sink: IO[bytes]) -> None:
     out.close()
 
 
-def _whole(part: Part, name: Name, blocks: list[tuple[int, int]]) -> pa.Table:
+def _whole(part: Partition, name: Name, blocks: list[tuple[int, int]]) -> pa.Table:
     """A file's rows; its blocks are added to `blocks`."""
     info: Any = part.folder.fs.get_file_info(part.path(str(name)))
     if info.type != pafs.FileType.File:
-        raise Gone(str(name))
+        raise FileVanished(str(name))
     file = part.open(info)
     with part.reading(info), file:
         table = file.read().replace_schema_metadata(None)

@@ -81,7 +81,7 @@ class Claim:
         return not self.ended and (now < self.expires or runs)
 
 
-class Taken(StoreError):
+class LeaseHeld(StoreError):
     """Somebody else holds the lease, or has held it meanwhile."""
 
 
@@ -137,7 +137,7 @@ class Lease:
             self._stand()
             self._write(held=True)
         except StoreError as wrong:
-            if isinstance(wrong, Taken) or self._clock() >= self._mine.expires:
+            if isinstance(wrong, LeaseHeld) or self._clock() >= self._mine.expires:
                 self.lost.set()
             raise
 
@@ -190,11 +190,11 @@ class Lease:
             others = self._others()
             stronger = [one for one in others if one.held or one.token < self._mine.token]
             if stronger:
-                raise Taken(self._taken(max(stronger, key=lambda one: one.held)))
+                raise LeaseHeld(self._taken(max(stronger, key=lambda one: one.held)))
             if not others:
                 return
             self._pause(self._settle_s)
-        raise Taken(self._taken(others[0]))
+        raise LeaseHeld(self._taken(others[0]))
 
     def _stand(self) -> None:
         """Taken when the claim is gone (whoever takes over clears it away), or somebody else's comes first.
@@ -204,9 +204,9 @@ class Lease:
         others = [one for one in self._others() if one.held]
         gone = not any(claim.token == self._mine.token for claim in _claims(self._folder))
         if others and (gone or others[0].token < self._mine.token):
-            raise Taken(self._taken(others[0]))
+            raise LeaseHeld(self._taken(others[0]))
         if gone:
-            raise Taken(f"the lease on {self._folder.where('')} was lost: another run came and went meanwhile")
+            raise LeaseHeld(f"the lease on {self._folder.where('')} was lost: another run came and went meanwhile")
 
     def _others(self) -> list[Claim]:
         """The claims of others that may live."""

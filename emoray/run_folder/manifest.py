@@ -19,8 +19,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, FiniteFloat, NonNegativeInt, ValidationError
 
 from emoray import __version__
+from emoray.errors import UserError
 from emoray.run_folder import json_file
-from emoray.spec.base import SpecError
 from emoray.spec.document import Spec
 from emoray.spec.readers import ReaderEntry, readers_of
 from emoray.spec.study import Study
@@ -105,14 +105,14 @@ def described(study: Study) -> dict[str, Any]:
 
 
 def study(manifest: Mapping[str, Any] | None, where: str) -> Study:
-    """The study that a folder is a run of; SpecError where it has no manifest, one of another format, or one in which
+    """The study that a folder is a run of; UserError where it has no manifest, one of another format, or one in which
     something is missing or odd.
     """
     if manifest is None:
-        raise SpecError(f"{where}: is no run folder (it has no run.json); give the folder that `emoray run` wrote")
+        raise UserError(f"{where}: is no run folder (it has no run.json); give the folder that `emoray run` wrote")
     if manifest.get("format") != FORMAT:
         found = _short(repr(manifest.get("format")))
-        raise SpecError(f"{where}: run.json has format {found}, this emoray reads {FORMAT}")
+        raise UserError(f"{where}: run.json has format {found}, this emoray reads {FORMAT}")
     try:
         _Kept.model_validate(manifest, strict=True)
         spec, labels = Spec.model_validate(manifest["spec"]), manifest["label_map"]
@@ -120,7 +120,7 @@ def study(manifest: Mapping[str, Any] | None, where: str) -> Study:
         label_map = label_map_from(labels["labels"], name=labels["name"], mark=labels["mark"], source=labels["source"])
         return _marked(Study(spec, label_map=label_map), manifest["marks"])
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as wrong:
-        raise SpecError(  # of another version, or edited by hand
+        raise UserError(  # of another version, or edited by hand
             f"{where}: run.json cannot be used by emoray {__version__} ({_short(_reason(wrong))}); put back a good "
             "copy, or use the emoray that wrote it"
         ) from None

@@ -21,9 +21,9 @@ import pyarrow.parquet as pq
 
 from emoray.run_folder import columns
 from emoray.run_folder.atomic_write import HALF_WRITTEN, SPOOLED, STALE_NS, is_local, put
-from emoray.run_folder.census import MONEY, Census, Keys, Places, Settled, Spent, Words, words
+from emoray.run_folder.census import MONEY, Census, Keys, KeySet, Places, Spent, Words, split_keys
 from emoray.run_folder.directory import Directory
-from emoray.run_folder.errors import Gone, StoreError, Torn, reason_of, telling
+from emoray.run_folder.errors import CorruptFile, FileVanished, StoreError, reason_of, telling
 from emoray.run_folder.file_names import SET_ASIDE, TABS, Name, could_count, in_time
 from emoray.run_folder.generations import Files
 from emoray.run_folder.parquet import BATCH, VERSION, WHOLE_READ, fitted, keys_of, opened_file, picked
@@ -53,7 +53,7 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Part:
+class Partition:
     """One partition: a folder of files that together hold at most one *result* per key."""
 
     folder: Directory
@@ -64,13 +64,13 @@ class Part:
         """The names of the files that could count, in the order of time."""
         return [info.base_name for info in self.infos() if info.base_name.startswith(prefix)]
 
-    def settled(self) -> Settled:
+    def settled(self) -> KeySet:
         """The keys that have an answer (under rows/: one that was read). 16 bytes per key."""
         read: dict[str, tuple[Words, Words] | None] = {}
         for _ in range(_LISTINGS):
-            with suppress(Gone):
+            with suppress(FileVanished):
                 found = self._each(read, lambda keys: (keys.high[keys.good], keys.low[keys.good]))
-                return Settled.of_parts([words for words in found.values() if words is not None])
+                return KeySet.of_parts([split_keys for split_keys in found.values() if split_keys is not None])
         raise StoreError(self._restless())
 
     def tables(self, columns: Sequence[str] | None = None, batch_rows: int = BATCH) -> Iterator[pa.Table]:
@@ -80,7 +80,7 @@ class Part:
         writer: its rows come from the merged one, none twice.
         """
         bad: set[str] = set()
-        seen = Settled()
+        seen = KeySet()
         in_vain = 0
         while in_vain < _LISTINGS:
             census = self.census(frozenset(bad)).without(seen)
@@ -89,15 +89,15 @@ class Part:
                 for table, ranks in self.rows_of(census, columns, batch_rows):
                     yield table
                     told[ranks] = True
-            except Gone:
+            except FileVanished:
                 in_vain = 0 if told.any() else in_vain + 1
-            except Torn as torn:
+            except CorruptFile as torn:
                 _warn(self, torn)
                 bad.add(torn.name)
             else:
                 return
             chosen = census.chosen[told]
-            seen = seen.union(Settled.of_words(census.high[chosen], census.low[chosen]))
+            seen = seen.union(KeySet.of_words(census.high[chosen], census.low[chosen]))
         raise StoreError(self._restless())
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
@@ -107,7 +107,7 @@ class Part:
         tables = list(self.tables(with_key))
         whole = pa.concat_tables(tables) if tables else self._schema_of(with_key).empty_table()
         del tables
-        high, low = words(whole["key"])
+        high, low = split_keys(whole["key"])
         if not _is_sorted(high, low):
             whole = whole.take(np.lexsort((low, high)))
         return whole.select(names)
@@ -142,7 +142,7 @@ class Part:
         """The files that count, without their rows: what these cost, and what each file is, or was made of."""
         read: dict[str, Keys | None] = {}
         for _ in range(_LISTINGS):
-            with suppress(Gone):
+            with suppress(FileVanished):
                 found, _torn, _replaced = _counting(self._each(read, Keys.bare, spent=True))
                 return found
         raise StoreError(self._restless())
@@ -162,7 +162,7 @@ class Part:
             self.sweep(now_ns - STALE_NS)
         return census.torn
 
-    def set_aside(self, torn: Torn) -> None:
+    def set_aside(self, torn: CorruptFile) -> None:
         """Move a file away so that it no longer counts; its cells are owed again."""
         where = self.folder.where(self._aside(torn.name))
         log.warning("%s is set aside as %s, its cells are owed again: %s", self.where(torn.name), where, torn)
@@ -172,7 +172,7 @@ class Part:
         """Which row of which file counts for each key, as of now."""
         read: dict[str, Keys | None] = {}
         for _ in range(_LISTINGS):
-            with suppress(Gone):
+            with suppress(FileVanished):
                 return _counted(self._each(read, lambda keys: keys, exclude, spent=spent))
         raise StoreError(self._restless())
 
@@ -220,12 +220,12 @@ class Part:
         try:
             yield
         except FileNotFoundError:
-            raise Gone(info.base_name) from None
+            raise FileVanished(info.base_name) from None
         except MemoryError:
             raise
         except (ValueError, OSError, pa.ArrowException) as wrong:
             self._read_again(info)
-            raise Gone(info.base_name) from wrong
+            raise FileVanished(info.base_name) from wrong
 
     def write(self, name: str, fill: Callable[[IO[bytes]], object]) -> None:
         """A file, whole or not at all, durable on return."""
@@ -268,7 +268,7 @@ class Part:
         def remember(name: str) -> None:
             try:
                 read[name] = of(self._keys(infos[name], spent=spent))
-            except Torn as torn:
+            except CorruptFile as torn:
                 _warn(self, torn)
                 read[name] = None
 
@@ -285,7 +285,7 @@ class Part:
         infos = {info.base_name: info for info in self.infos()}
         for name, places, ranks in census.by_file():
             if name not in infos:
-                raise Gone(name)
+                raise FileVanished(name)
             file = self.open(infos[name])
             with self.reading(infos[name]), file:
                 for table, some in picked(file, places, schema, batch_rows):
@@ -307,7 +307,7 @@ class Part:
                         while chunk := stream.read(WHOLE_READ):
                             copy.write(chunk)
                 except FileNotFoundError:
-                    raise Gone(info.base_name) from None
+                    raise FileVanished(info.base_name) from None
             copy.seek(0)
             try:
                 with opened_file(copy) as file:
@@ -315,7 +315,7 @@ class Part:
                     for batch in file.iter_batches(batch_size=BATCH):
                         fitted(pa.Table.from_batches([batch]), self.schema)
             except (ValueError, OSError, pa.ArrowException) as wrong:
-                raise Torn(info.base_name, reason_of(wrong)) from None
+                raise CorruptFile(info.base_name, reason_of(wrong)) from None
 
     def _schema_of(self, columns: Sequence[str]) -> pa.Schema:
         return pa.schema([self.schema.field(name) for name in columns])
@@ -385,7 +385,7 @@ def _is_sorted(high: Words, low: Words) -> bool:
     return bool(((high[1:] > high[:-1]) | ((high[1:] == high[:-1]) & (low[1:] >= low[:-1]))).all())
 
 
-def _warn(part: Part, torn: Torn) -> None:
+def _warn(part: Partition, torn: CorruptFile) -> None:
     """Once: a command looks into a part several times."""
     sentence = f"{part.where(torn.name)} is skipped, its cells are owed again: {torn}"
     if sentence not in _SAID:

@@ -26,8 +26,8 @@ def probe(folder: RunFolder, *, need_mb: float = 256) -> None:
         )
 
 
-def leave_mark(folder: RunFolder, *, held: bool = True) -> str:
-    """Write something that every node must then see (`missing_mark`); its name. `folder.delete` removes it.
+def write_probe(folder: RunFolder, *, held: bool = True) -> str:
+    """Write something that every node must then see (`check_probe`); its name. `folder.delete` removes it.
 
     `held`: by who holds the lease, so that the next who does may remove it at once.
     """
@@ -36,7 +36,7 @@ def leave_mark(folder: RunFolder, *, held: bool = True) -> str:
     return mark
 
 
-def missing_mark(folder: RunFolder, mark: str, *, node: str) -> str | None:
+def check_probe(folder: RunFolder, mark: str, *, node: str) -> str | None:
     """None when this node sees the mark and can write beside it; else a sentence for the user."""
     try:
         if folder.read_bytes(mark) is None:

@@ -9,9 +9,9 @@ from typing import Any
 
 import pyarrow.compute as pc
 
+from emoray.errors import UserError
 from emoray.run_folder import manifest
 from emoray.run_folder.folder import RunFolder
-from emoray.spec.base import SpecError
 from emoray.spec.study import Study
 
 _WRITER = re.compile(r"\d{8}T\d{6}\.\d{6}-(?P<stamp>\d{8}T\d{6})_(?P<unique>[0-9a-f]{6})_")  # of a journal's file
@@ -24,10 +24,10 @@ def has_answers(folder: RunFolder) -> bool:
 
 
 def kept(folder: RunFolder) -> dict[str, Any] | None:
-    """The manifest; None in no run folder. SpecError where there are answers, and so there was one."""
+    """The manifest; None in no run folder. UserError where there are answers, and so there was one."""
     found = folder.manifest()
     if found is None and has_answers(folder):
-        raise SpecError(
+        raise UserError(
             f"{folder.shown} holds answers and no run.json, which says to what they are answers; put it back, or run "
             "their spec once more with --extend, which makes a new one"
         )

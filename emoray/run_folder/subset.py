@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from emoray.run_folder import columns
-from emoray.run_folder.census import Settled
+from emoray.run_folder.census import KeySet
 from emoray.run_folder.folder import RunFolder
-from emoray.run_folder.partition import Counts, Part
+from emoray.run_folder.partition import Counts, Partition
 from emoray.spec.study import Study
 from emoray.study.experiment import Grid
 from emoray.study.prompts import prompts
@@ -28,9 +28,9 @@ class Rows(Protocol):
     def counts(self) -> Counts: ...
 
 
-def as_asked(folder: RunFolder, study: Study) -> RunFolder | Belonging:
+def as_asked(folder: RunFolder, study: Study) -> RunFolder | AskedSubset:
     """What in a folder its study asks for: all of it, unless the folder was shared with another spec's answers."""
-    return Belonging(folder, study) if (folder.manifest() or {}).get("extended") else folder
+    return AskedSubset(folder, study) if (folder.manifest() or {}).get("extended") else folder
 
 
 def unread(part: Rows) -> dict[str, int]:
@@ -66,7 +66,7 @@ def failure_texts(part: Rows) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-class Belonging:
+class AskedSubset:
     """The models of a study and the rows of its grid; reads like the folder itself."""
 
     def __init__(self, folder: RunFolder, study: Study) -> None:
@@ -97,20 +97,20 @@ class Belonging:
         count = 0
         for model in self._folder.models():
             answered = self._folder.answers(model).settled()
-            grid = self._grid.get(model, Settled())
+            grid = self._grid.get(model, KeySet())
             count += len(grid.union(answered)) - len(grid)
         return count
 
 
-def _keys(grid: Grid) -> Settled:
+def _keys(grid: Grid) -> KeySet:
     """The keys of all cells: 16 bytes each, and about 6 s of rendering per million."""
     starts = range(0, len(grid), _CHUNK)
-    parts = [Settled.of([prompt.key for prompt in prompts(grid, start, start + _CHUNK)]) for start in starts]
-    return Settled().union(*parts)
+    parts = [KeySet.of([prompt.key for prompt in prompts(grid, start, start + _CHUNK)]) for start in starts]
+    return KeySet().union(*parts)
 
 
 class _Rows:
-    def __init__(self, part: Part, grid: Settled) -> None:
+    def __init__(self, part: Partition, grid: KeySet) -> None:
         self._part, self._grid = part, grid
 
     def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:

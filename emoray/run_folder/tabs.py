@@ -59,7 +59,7 @@ from emoray.run_folder.file_names import ENDING, TABS, Name
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.generations import Files
 from emoray.run_folder.journal import in_name, insist
-from emoray.run_folder.partition import Part
+from emoray.run_folder.partition import Partition
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ _TRIES = 9  # with the waits between them about a minute, as a journal has it
 class PartTab:
     """The tab of one actor beside the part that it writes to; see `Tab`."""
 
-    def __init__(self, beside: Callable[[], tuple[Part, str]]) -> None:
+    def __init__(self, beside: Callable[[], tuple[Partition, str]]) -> None:
         """`beside`: the part, and the writer as the files of its journal name it; called at the first request."""
         self._beside = beside
         self._spent_usd = self._open_usd = 0.0  # of requests that are over; of those under way, at most
@@ -115,7 +115,7 @@ class PartTab:
 class _OnDisk:
     """A file that is written in place."""
 
-    def __init__(self, part: Part, path: str) -> None:
+    def __init__(self, part: Partition, path: str) -> None:
         self._part, self._path = part, path
         self._file: int | None = None
         self._synced_at = 0.0
@@ -157,7 +157,7 @@ def _synced(file: int) -> None:
 class _InStore:
     """An object that is put anew."""
 
-    def __init__(self, part: Part, path: str) -> None:
+    def __init__(self, part: Partition, path: str) -> None:
         self._part, self._path = part, path
         self._usd, self._open_usd, self._turn = 0.0, 0.0, 0
         self._kept_usd = 0.0  # what is there, or will be
@@ -246,7 +246,7 @@ class _Lost:
         return json.dumps({"lost_usd": self.usd, "less": less.packed(), **at})
 
 
-def lost_usd(part: Part, attempt: str = "", *, but: str | None = None) -> float:
+def lost_usd(part: Partition, attempt: str = "", *, but: str | None = None) -> float:
     """US dollars at most for requests whose answers nobody has; of actors that are at work, for what is under way.
 
     `attempt`: of the actors of one attempt alone; `but`: of all others. Reads only.
@@ -260,7 +260,7 @@ def lost_usd(part: Part, attempt: str = "", *, but: str | None = None) -> float:
     )
 
 
-def torn_usd(part: Part) -> float:
+def torn_usd(part: Partition) -> float:
     """US dollars paid for rows that are lost with their files, and that no tab tells. Reads only."""
     return sum(_of_lost_files(part).values())
 
@@ -287,7 +287,7 @@ def lost_by_model(folder: RunFolder, attempt: str = "", *, but: str | None = Non
     return found
 
 
-def book(part: Part, ended: str = "") -> None:
+def book(part: Partition, ended: str = "") -> None:
     """Turns the tabs of a part into what each has lost, before its rows forget who wrote them.
 
     For whoever holds the lease, when no actor of the attempt `ended` asks any more; empty: of none that there was.
@@ -302,14 +302,14 @@ def book(part: Part, ended: str = "") -> None:
             part.folder.delete(f"{_place(part)}/{name}")
 
 
-def book_lost(part: Part, whose: str, usd: float) -> None:
+def book_lost(part: Partition, whose: str, usd: float) -> None:
     """Books what was sent at once and in no actor's name, as a batch is; a second time changes nothing."""
     if usd > _DUST_USD:
         lost = _Lost(_Kept(_Named(whose, 1), usd), usd, ())
         part.folder.write_text(f"{_place(part)}/{lost.kept.named}", lost.booked())
 
 
-def note_paid(part: Part, name: str, spent: Spent, instead_of: Collection[str] = ()) -> None:
+def note_paid(part: Partition, name: str, spent: Spent, instead_of: Collection[str] = ()) -> None:
     """Notes of a file what was paid for its rows, where no tab tells that any more; for who holds the lease.
 
     `instead_of`: the files that it has taken the place of, of which nobody asks that now.
@@ -321,7 +321,7 @@ def note_paid(part: Part, name: str, spent: Spent, instead_of: Collection[str] =
         part.folder.delete(f"{_place(part)}/{old}")
 
 
-def _of_lost_files(part: Part) -> dict[str, float]:
+def _of_lost_files(part: Partition) -> dict[str, float]:
     """What was paid for the rows of each file that is neither here nor in another that has taken its place."""
     told = _paid(part)  # first: what is compacted meanwhile is in another file, which is seen then
     if not told:
@@ -343,12 +343,12 @@ def _files_of(name: str) -> Files:
     return Files.written(found.writer, [found.stamp])
 
 
-def _paid(part: Part) -> dict[str, float]:
+def _paid(part: Partition) -> dict[str, float]:
     """What was paid for the rows of files, by their names."""
     return dict(_each_paid(part))
 
 
-def _each_paid(part: Part) -> Iterator[tuple[str, float]]:
+def _each_paid(part: Partition) -> Iterator[tuple[str, float]]:
     for info in part.folder.infos(_place(part)):
         if found := _PAID.fullmatch(info.base_name):
             raw = part.folder.read_bytes(f"{_place(part)}/{info.base_name}")
@@ -359,7 +359,7 @@ def _each_paid(part: Part) -> Iterator[tuple[str, float]]:
                 log.warning(_NO_TAB, part.folder.where(f"{_place(part)}/{info.base_name}"))
 
 
-def _lost(part: Part) -> Iterator[_Lost]:
+def _lost(part: Partition) -> Iterator[_Lost]:
     if not any(_names(part)):
         return
     rows, compacted = _by_writer(part)  # first: what is written meanwhile counts as under way, and not as nothing
@@ -367,7 +367,7 @@ def _lost(part: Part) -> Iterator[_Lost]:
         yield _taken_off(part, kept, rows.get(kept.named.writer, ()), compacted)
 
 
-def _taken_off(part: Part, kept: _Kept, rows: Sequence[Keys], compacted: Mapping[str, Any]) -> _Lost:
+def _taken_off(part: Partition, kept: _Kept, rows: Sequence[Keys], compacted: Mapping[str, Any]) -> _Lost:
     if not kept.booked and kept.named.writer in compacted:  # a backup: it was booked before, and nothing was lost
         return _Lost(kept, 0.0, ())
     new = [one for one in rows if not kept.less.has(one.files)]
@@ -375,7 +375,7 @@ def _taken_off(part: Part, kept: _Kept, rows: Sequence[Keys], compacted: Mapping
     return _Lost(kept, usd if usd > _DUST_USD else 0.0, new)
 
 
-def _by_writer(part: Part) -> tuple[dict[str, list[Keys]], Mapping[str, Any]]:
+def _by_writer(part: Partition) -> tuple[dict[str, list[Keys]], Mapping[str, Any]]:
     """The files of each writer, without their rows; and the writers of which a compaction has rows."""
     found, files = defaultdict[str, list[Keys]](list), part.files_alone()
     for name, one in files.items():
@@ -383,16 +383,16 @@ def _by_writer(part: Part) -> tuple[dict[str, list[Keys]], Mapping[str, Any]]:
     return found, Files.union(one.taken for one in files.values()).stamps
 
 
-def paid_usd(part: Part, spent: Spent) -> float:
+def paid_usd(part: Partition, spent: Spent) -> float:
     """What was paid for the rows of a part: for answers, or for what judges read in them."""
     return spent.read_cost_usd if "read_cost_usd" in part.schema.names else spent.cost_usd
 
 
-def _part(folder: RunFolder, model: str, reader: str | None) -> Part:
+def _part(folder: RunFolder, model: str, reader: str | None) -> Partition:
     return folder.answers(model) if reader is None else folder.rows(reader, model)
 
 
-def _names(part: Part) -> list[_Named]:
+def _names(part: Partition) -> list[_Named]:
     """One for each writer: the last of its turns."""
     turns = defaultdict[str, dict[int, str]](dict)
     for info in part.folder.infos(_place(part)):
@@ -405,7 +405,7 @@ def _names(part: Part) -> list[_Named]:
     ]
 
 
-def _all_kept(part: Part) -> Iterator[_Kept]:
+def _all_kept(part: Partition) -> Iterator[_Kept]:
     for named, raw, tab in _raw(part):
         kept = _read(named, raw)
         if kept is None:
@@ -417,7 +417,7 @@ def _all_kept(part: Part) -> Iterator[_Kept]:
 _NO_TAB = "%s is no tab of this emoray and does not count"
 
 
-def _raw(part: Part) -> list[tuple[_Named, bytes, bytes]]:
+def _raw(part: Partition) -> list[tuple[_Named, bytes, bytes]]:
     """What each says, and beside what was booked the tab of an actor that asks on, or came back (else nothing).
     StoreError where they are booked faster than they can be read.
     """
@@ -429,7 +429,7 @@ def _raw(part: Part) -> list[tuple[_Named, bytes, bytes]]:
     raise StoreError(f"the files of {part.folder.where(_place(part))}/ changed while they were read: try again")
 
 
-def _said(part: Part, name: str) -> bytes | None:
+def _said(part: Partition, name: str) -> bytes | None:
     return part.folder.read_bytes(f"{_place(part)}/{name}") if name else b""
 
 
@@ -464,5 +464,5 @@ def _line(usd: float, turn: int) -> str:
     return json.dumps({"usd": usd, "turn": turn}).ljust(_BYTES - 1) + "\n"
 
 
-def _place(part: Part) -> str:
+def _place(part: Partition) -> str:
     return f"{TABS}/{part.relative}"

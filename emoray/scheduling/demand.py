@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from emoray.hosts.weights import has_weights
-from emoray.scheduling.packing import Rooms
-from emoray.scheduling.resources import Actor, Bundle, Crew, Demand, Grant, Load, Node
+from emoray.scheduling.packing import FreeResources
+from emoray.scheduling.resources import Actor, Allocation, Bundle, Demand, Load, Node, PoolSize
 from emoray.spec.models import Embedded, Local, ModelEntry, Vllm
 from emoray.spec.readers import JudgeReader, ReaderEntry
 
@@ -20,7 +20,7 @@ def engine(entry: Vllm, nodes: Sequence[Node] = ()) -> tuple[Bundle, ...]:
     if gpus == 1:
         return (Bundle(entry.cpus, entry.gpu_memory_utilization, entry.accelerator, entry.resources),)
     whole = Bundle(entry.cpus, float(gpus), entry.accelerator, entry.resources)
-    if entry.pipeline_parallel_size == 1 or not nodes or any(Rooms([node]).place([whole]) for node in nodes):
+    if entry.pipeline_parallel_size == 1 or not nodes or any(FreeResources([node]).place([whole]) for node in nodes):
         return (whole,)
     stage = Bundle(0.0, float(entry.tensor_parallel_size), entry.accelerator)
     return (replace(stage, cpus=entry.cpus, others=entry.resources), *[stage] * (entry.pipeline_parallel_size - 1))
@@ -33,11 +33,11 @@ def replicas(entry: Vllm) -> tuple[int, int]:
     return entry.replicas[0], entry.replicas[1]
 
 
-def speakers(entry: ModelEntry, nodes: Sequence[Node] = ()) -> Crew:
+def speakers(entry: ModelEntry, nodes: Sequence[Node] = ()) -> PoolSize:
     """The actors that ask a model."""
     match entry:
         case Vllm():
-            return Crew(engine(entry, nodes), *replicas(entry))
+            return PoolSize(engine(entry, nodes), *replicas(entry))
         case Embedded() | Local():
             one = Bundle(entry.cpus, entry.gpus, others=entry.resources)
         case _ if entry.host in ("hosted_api", "batch_api"):
@@ -45,15 +45,15 @@ def speakers(entry: ModelEntry, nodes: Sequence[Node] = ()) -> Crew:
         case _:
             one = Bundle(getattr(entry, "cpus", 0.1), others=entry.resources)
     actors = 1 if entry.host == "batch_api" else entry.actors
-    return Crew((one,), actors, actors)
+    return PoolSize((one,), actors, actors)
 
 
-def listeners(entry: ReaderEntry, nodes: Sequence[Node] = ()) -> Crew:
+def listeners(entry: ReaderEntry, nodes: Sequence[Node] = ()) -> PoolSize:
     """The actors of a reader; a fraction of a GPU lies beside an engine, or on a GPU of its own."""
     if isinstance(entry, JudgeReader):  # a speaker that listens, and no more of them than it takes
         judge = speakers(entry.model, nodes)
         return replace(judge, most=judge.least)
-    return Crew((Bundle(entry.cpus, entry.gpus, others=entry.resources),), entry.actors, entry.actors)
+    return PoolSize((Bundle(entry.cpus, entry.gpus, others=entry.resources),), entry.actors, entry.actors)
 
 
 def demand(entry: ModelEntry | None, readers: Sequence[ReaderEntry], nodes: Sequence[Node] = ()) -> Demand:
@@ -63,7 +63,7 @@ def demand(entry: ModelEntry | None, readers: Sequence[ReaderEntry], nodes: Sequ
     )
 
 
-def loads(entry: ModelEntry | None, readers: Sequence[ReaderEntry], grant: Grant) -> list[Load]:
+def loads(entry: ModelEntry | None, readers: Sequence[ReaderEntry], grant: Allocation) -> list[Load]:
     """What a lane on these seats will load: the weights of its model, and of judges that run here."""
     crews: list[tuple[ModelEntry | None, Sequence[Actor]]] = [(entry, grant.speakers)]
     crews += [(reader.model, grant.readers[reader.name]) for reader in readers if isinstance(reader, JudgeReader)]

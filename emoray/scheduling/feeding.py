@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from emoray.scheduling import demand
-from emoray.scheduling.resources import Crew, Node
+from emoray.scheduling.resources import Node, PoolSize
 from emoray.spec.models import Embedded, Hosted, Local, ModelEntry, Rehearsed, Scripted, Vllm
 from emoray.spec.readers import JudgeReader, ReaderEntry
 
@@ -21,7 +21,7 @@ _LISTENER_CALLS = 32  # two are being read; the others wait to be read together,
 class Pool:
     """The actors of a kind, and how they are fed."""
 
-    crew: Crew
+    crew: PoolSize
     block_rows: int  # rows that travel together
     calls: int  # blocks that one actor works on at once
 

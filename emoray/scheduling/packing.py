@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from emoray.scheduling.resources import SLACK, Actor, Bundle, Crew, Demand, Grant, Node, Seat
+from emoray.scheduling.resources import SLACK, Actor, Allocation, Assignment, Bundle, Demand, Node, PoolSize
 
 
-class Rooms:
+class FreeResources:
     """What is free on each node; bundles are seated there, and free their room again with it."""
 
     def __init__(self, nodes: Sequence[Node]) -> None:
-        self._rooms = [_Room(node) for node in nodes]
+        self._rooms = [_FreeNode(node) for node in nodes]
 
-    def place(self, bundles: Sequence[Bundle]) -> tuple[Seat, ...] | None:
+    def place(self, bundles: Sequence[Bundle]) -> tuple[Assignment, ...] | None:
         """Seats for all bundles at once, in their order; None (and nothing is taken) where they do not fit.
 
         The largest are placed first. What takes a GPU goes where the fewest are left; what takes none is spread,
@@ -26,16 +26,16 @@ class Rooms:
         """
         return self._placed(bundles, spread=True) or self._placed(bundles, spread=False)
 
-    def take(self, seat: Seat) -> bool:
+    def take(self, seat: Assignment) -> bool:
         """Notes a seat that is taken already; False where its node has gone."""
         room = next((room for room in self._rooms if room.node.name == seat.node), None)
         if room is not None:
             room.take(seat)
         return room is not None
 
-    def _placed(self, bundles: Sequence[Bundle], *, spread: bool) -> tuple[Seat, ...] | None:
+    def _placed(self, bundles: Sequence[Bundle], *, spread: bool) -> tuple[Assignment, ...] | None:
         before = [room.copy() for room in self._rooms]
-        seats: dict[int, Seat] = {}
+        seats: dict[int, Assignment] = {}
         for place in sorted(range(len(bundles)), key=lambda place: _size(bundles[place]), reverse=True):
             bundle = bundles[place]
             roomy = spread and not bundle.gpus
@@ -48,15 +48,15 @@ class Rooms:
         return tuple(seats[place] for place in range(len(bundles)))
 
 
-class _Room:
+class _FreeNode:
     """What is free on one node; Ray fills its GPUs one by one, so they are counted one by one."""
 
     def __init__(self, node: Node) -> None:
         self.node = node
         self._cpus, self._gpus, self._others = node.cpus, [1.0] * int(node.gpus), dict(node.others)
 
-    def copy(self) -> _Room:
-        same = _Room(self.node)
+    def copy(self) -> _FreeNode:
+        same = _FreeNode(self.node)
         same._cpus, same._gpus, same._others = self._cpus, list(self._gpus), dict(self._others)
         return same
 
@@ -64,18 +64,18 @@ class _Room:
         """Sorts rooms: the fullest first, or (`roomy`) the one with the most CPUs and the fewest GPUs."""
         return (-self._cpus, sum(self._gpus)) if roomy else (sum(self._gpus), self._cpus)
 
-    def place(self, bundle: Bundle) -> Seat | None:
+    def place(self, bundle: Bundle) -> Assignment | None:
         """Takes a seat for the bundle; None where it does not fit."""
         right = not bundle.gpus or bundle.accelerator in (None, self.node.accelerator)
         gpus = self._fullest(bundle.gpus) if right else None
         short = any(amount > self._others.get(name, 0.0) + SLACK for name, amount in bundle.others.items())
         if gpus is None or short or bundle.cpus > self._cpus + SLACK:
             return None
-        seat = Seat(bundle, self.node.name, gpus)
+        seat = Assignment(bundle, self.node.name, gpus)
         self.take(seat)
         return seat
 
-    def take(self, seat: Seat) -> None:
+    def take(self, seat: Assignment) -> None:
         self._cpus -= seat.bundle.cpus
         for gpu in seat.gpus:
             self._gpus[gpu] -= min(seat.bundle.gpus, 1.0)
@@ -90,24 +90,24 @@ class _Room:
         return tuple(chosen) if len(chosen) == many else None
 
 
-def seated(demand: Demand, rooms: Rooms) -> Grant | None:
+def seated(demand: Demand, rooms: FreeResources) -> Allocation | None:
     """Seats for the least that a lane can run with; None where they are not all there."""
     seats = rooms.place(demand.bundles())
     if seats is None:
         return None
     left = iter(seats)
     speaking = _actors(demand.speakers, left) if demand.speakers else ()
-    return Grant(speaking, len(speaking), {name: _actors(crew, left) for name, crew in demand.readers.items()})
+    return Allocation(speaking, len(speaking), {name: _actors(crew, left) for name, crew in demand.readers.items()})
 
 
 def fits(bundles: Sequence[Bundle], nodes: Sequence[Node]) -> bool:
     """Whether the nodes hold all bundles at once."""
-    return Rooms(nodes).place(bundles) is not None
+    return FreeResources(nodes).place(bundles) is not None
 
 
 def _size(bundle: Bundle) -> tuple[float, float, float]:
     return bundle.gpus, sum(bundle.others.values()), bundle.cpus
 
 
-def _actors(crew: Crew, seats: Iterator[Seat]) -> tuple[Actor, ...]:
+def _actors(crew: PoolSize, seats: Iterator[Assignment]) -> tuple[Actor, ...]:
     return tuple(tuple(next(seats) for _ in crew.each) for _ in range(crew.least))

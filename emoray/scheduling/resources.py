@@ -35,7 +35,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Crew:
+class PoolSize:
     """The actors of one kind: `least` of them must be there, up to `most` are of use."""
 
     each: tuple[Bundle, ...]  # one, or one per stage of an engine that no node holds
@@ -47,8 +47,8 @@ class Crew:
 class Demand:
     """What a lane takes: all of it at once, or nothing."""
 
-    speakers: Crew | None  # None: there is nothing to ask
-    readers: Mapping[str, Crew]
+    speakers: PoolSize | None  # None: there is nothing to ask
+    readers: Mapping[str, PoolSize]
 
     def bundles(self) -> list[Bundle]:
         """Of the least that the lane can run with."""
@@ -60,7 +60,7 @@ class Demand:
 
 
 @dataclass(frozen=True)
-class Seat:
+class Assignment:
     """A bundle on its node, and on which of the node's GPUs."""
 
     bundle: Bundle
@@ -68,11 +68,11 @@ class Seat:
     gpus: tuple[int, ...] = ()
 
 
-Actor = tuple[Seat, ...]
+Actor = tuple[Assignment, ...]
 
 
 @dataclass(frozen=True)
-class Grant:
+class Allocation:
     """The seats of a lane that may run."""
 
     speakers: tuple[Actor, ...]

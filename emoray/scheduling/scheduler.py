@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from emoray.scheduling.packing import Rooms, fits, seated
-from emoray.scheduling.resources import Bundle, Demand, Grant, Node, Seat
+from emoray.scheduling.packing import FreeResources, fits, seated
+from emoray.scheduling.resources import Allocation, Assignment, Bundle, Demand, Node
 
 PATIENCE_S = 300.0
 _GROWING_S = 3600.0  # a cloud that is short of GPUs has them in minutes or hours, or never
@@ -22,7 +22,7 @@ _UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 @dataclass(frozen=True)
-class Request:
+class LaneRequest:
     """A lane that wants to run."""
 
     name: str
@@ -35,12 +35,12 @@ class Request:
 class _Standing:
     """What the scheduler knows of one lane."""
 
-    request: Request
+    request: LaneRequest
     demand: Demand
     waits_since: tuple[int, float] | None = None  # its first turn in vain, and when that was
     started: int | None = None  # in which turn
-    speakers: list[Seat] = field(default_factory=list)
-    readers: list[Seat] = field(default_factory=list)
+    speakers: list[Assignment] = field(default_factory=list)
+    readers: list[Assignment] = field(default_factory=list)
     ended: bool = False
     late: bool = False
 
@@ -70,7 +70,7 @@ class _Standing:
 class Scheduler:
     """Called turn by turn with what the cluster has now; says who starts, and keeps the books of who holds what."""
 
-    def __init__(self, requests: Iterable[Request], patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, requests: Iterable[LaneRequest], patience_s: float = PATIENCE_S) -> None:
         self._lanes = {request.name: _Standing(request, request.demand(())) for request in requests}
         self._patience_s, self._turn = patience_s, 0
         self._nodes: Sequence[Node] = ()
@@ -78,7 +78,7 @@ class Scheduler:
         self._shares_first = False
         self._idle_since: float | None = None  # nothing runs
 
-    def turn(self, nodes: Sequence[Node], now: float) -> dict[str, Grant]:
+    def turn(self, nodes: Sequence[Node], now: float) -> dict[str, Allocation]:
         """The lanes that start now, each with its seats."""
         self._turn += 1
         self._nodes = nodes
@@ -86,7 +86,7 @@ class Scheduler:
             lane.demand = lane.request.demand(nodes) if lane.waiting else lane.demand
         rooms = self._free(nodes)
         self._shares_first = self._shares_leave_room()
-        grants: dict[str, Grant] = {}
+        grants: dict[str, Allocation] = {}
         for lane in self._order():
             grant = seated(lane.demand, rooms) if self._may(lane, lane.demand.bundles(), now) else None
             if grant is None:
@@ -138,9 +138,9 @@ class Scheduler:
         short = next((lane.demand.bundles() for lane in self._order() if not self._holds(lane.demand)), [])
         return [*(bundle for lane in self._lanes.values() for bundle in lane.held), *short] if short else []
 
-    def likely(self, name: str) -> Grant | None:
+    def likely(self, name: str) -> Allocation | None:
         """Where a lane would sit if nobody else were there."""
-        return seated(self._lanes[name].demand, Rooms(self._nodes))
+        return seated(self._lanes[name].demand, FreeResources(self._nodes))
 
     def standing(self) -> dict[str, str]:
         """Of every lane, in words: who asks where, who reads, who waits for what."""
@@ -165,9 +165,9 @@ class Scheduler:
         heavy = [lane.demand.bundles() for lane in self._order() if not (lane.light or lane.shares)]
         return all(fits([*bundles, *shares], self._nodes) for bundles in heavy if fits(bundles, self._nodes))
 
-    def _free(self, nodes: Sequence[Node]) -> Rooms:
+    def _free(self, nodes: Sequence[Node]) -> FreeResources:
         """What nobody holds. Seats on a node that has gone move elsewhere first; where none is free, room is kept."""
-        rooms, lost = Rooms(nodes), list[tuple[_Standing, list[Seat], int]]()
+        rooms, lost = FreeResources(nodes), list[tuple[_Standing, list[Assignment], int]]()
         for lane in self._lanes.values():
             for seats in (lane.speakers, lane.readers):
                 lost += [(lane, seats, place) for place, seat in enumerate(seats) if not rooms.take(seat)]
@@ -206,12 +206,12 @@ class Scheduler:
         beside = [bundle for one in stay for bundle in one.held]
         return not fits([*head.demand.bundles(), *takes, *beside], self._nodes)
 
-    def _start(self, lane: _Standing, grant: Grant) -> None:
+    def _start(self, lane: _Standing, grant: Allocation) -> None:
         lane.started = self._turn
         lane.speakers = [seat for actor in grant.speakers for seat in actor]
         lane.readers = [seat for crew in grant.readers.values() for actor in crew for seat in actor]
 
-    def _grown(self, lane: _Standing, grant: Grant, rooms: Rooms, now: float) -> Grant:
+    def _grown(self, lane: _Standing, grant: Allocation, rooms: FreeResources, now: float) -> Allocation:
         """With as many more speakers as are of use and fit; where nobody waits it may grow later with the cluster."""
         crew = lane.demand.speakers
         if crew is None or crew.most == crew.least:

@@ -18,8 +18,10 @@ from pydantic import (
     JsonValue,
 )
 
+from emoray.errors import UserError
 
-class SpecError(ValueError):
+
+class SpecError(UserError):
     """The user's spec or flag is wrong; each line of the message is one sentence that says where and what to do."""
 
 

@@ -39,7 +39,7 @@ def is_file(path: Path) -> bool:
         return False
 
 
-def moved(reader: ReaderEntry, name: str) -> GoEmotionsReader:
+def relocated(reader: ReaderEntry, name: str) -> GoEmotionsReader:
     """A reader with labels of its own where a user's file places them; SpecError where it has none, or others."""
     if not isinstance(reader, GoEmotionsReader) or not reader.places:
         raise SpecError(

@@ -1,4 +1,4 @@
-"""How the speakers of a hosted model reach their provider: the account, its governor, and what was spent before."""
+"""How the speakers of a hosted model reach their provider: the account, its limiter, and what was spent before."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
+from emoray.errors import UserError
 from emoray.hosts import hub
-from emoray.hosts.access import Means, key_in
-from emoray.rate_limits.local import Both
-from emoray.rate_limits.protocol import Governor
+from emoray.hosts.access import ProviderAccess, key_in
+from emoray.rate_limits.local import CombinedLimiter
+from emoray.rate_limits.protocol import RateLimiter
 from emoray.run_folder import manifest, tabs
 from emoray.run_folder.batch_log import FolderBook
 from emoray.run_folder.folder import RunFolder
-from emoray.run_folder.partition import Part
-from emoray.spec.base import SpecError
+from emoray.run_folder.partition import Partition
 from emoray.spec.document import Spec
 from emoray.spec.models import Hosted, Local, ModelEntry, Vllm
 from emoray.spec.prices import unpriced
@@ -26,11 +26,11 @@ _NOBODYS = "?"  # the account of what no spec knows any more: it counts for the 
 
 
 def check_keys(spec: Spec) -> None:
-    """SpecError where the environment lacks a key that the models need, or holds one that cannot be sent; or where the
+    """UserError where the environment lacks a key that the models need, or holds one that cannot be sent; or where the
     spec itself holds one, which would be kept in run.json.
     """
     for sentence in (*told_keys(spec), *missing_keys(spec)):
-        raise SpecError(sentence)
+        raise UserError(sentence)
 
 
 def told_keys(spec: Spec) -> Iterator[str]:
@@ -64,9 +64,9 @@ def _is_key_name(name: str) -> bool:
 
 
 def check_ids(spec: Spec, *, here: bool) -> None:
-    """SpecError where an id cannot name a model; folders must be there where all runs on this machine (`here`)."""
+    """UserError where an id cannot name a model; folders must be there where all runs on this machine (`here`)."""
     for sentence in unusable_ids(spec, here=here):
-        raise SpecError(sentence)
+        raise UserError(sentence)
 
 
 def unusable_ids(spec: Spec, *, here: bool) -> Iterator[str]:
@@ -107,33 +107,33 @@ def missing_keys(spec: Spec) -> Iterator[str]:
 
 
 def check_budgets(spec: Spec) -> None:
-    """SpecError where money is limited and a price is not known: it would count as nothing."""
+    """UserError where money is limited and a price is not known: it would count as nothing."""
     for entry in spec.asked:
         if isinstance(entry, Hosted):
             for budget in (spec.budget_usd, spec.accounts[entry.account].budget_usd):
                 if sentence := unpriced(entry, budget):
-                    raise SpecError(sentence)
+                    raise UserError(sentence)
 
 
-def means_of(spec: Spec, entry: ModelEntry, folder: RunFolder) -> Means | None:
-    """The means of a hosted model or judge; None for any other. Tells the governors the limits as the spec has them."""
+def access_of(spec: Spec, entry: ModelEntry, folder: RunFolder) -> ProviderAccess | None:
+    """The access of a hosted model or judge; None for any other. Tells the limiters the limits as the spec has them."""
     if not isinstance(entry, Hosted):
         return None
-    from emoray.stream.limiter_actor import account_governor, purse  # late: what is checked before needs no Ray
+    from emoray.stream.limiter_actor import account_limiter, run_budget  # late: what is checked before needs no Ray
 
     account, run = spec.accounts[entry.account], hashlib.blake2b(folder.uri.encode(), digest_size=8).hexdigest()
     capped = spec.budget_usd is not None or account.budget_usd is not None
     spent = _spent(spec, folder) if capped else defaultdict[str, float](float)
-    governor: Governor = account_governor(account, run)
-    money: Governor | None = None
+    limiter: RateLimiter = account_limiter(account, run)
+    money: RateLimiter | None = None
     if spec.budget_usd is not None:
-        money = purse(run, spec.budget_usd, sum(spent.values()))
+        money = run_budget(run, spec.budget_usd, sum(spent.values()))
     if account.budget_usd is not None:
-        own = purse(run, account.budget_usd, spent[entry.account], account=entry.account)
-        money = own if money is None else Both(own, money)
+        own = run_budget(run, account.budget_usd, spent[entry.account], account=entry.account)
+        money = own if money is None else CombinedLimiter(own, money)
     if money is not None:
-        governor = Both(governor, money)
-    return Means(account, spec.retry, governor, run, FolderBook(folder), money)
+        limiter = CombinedLimiter(limiter, money)
+    return ProviderAccess(account, spec.retry, limiter, run, FolderBook(folder), money)
 
 
 def _spent(spec: Spec, folder: RunFolder) -> defaultdict[str, float]:
@@ -162,7 +162,7 @@ def _payments(spec: Spec, folder: RunFolder) -> Iterator[tuple[str, float]]:
             yield account, usd
 
 
-def _paid(part: Part) -> float:
+def _paid(part: Partition) -> float:
     """US dollars, by its rows."""
     return sum(tabs.paid_usd(part, spent) for spent in part.spent().values())
 

@@ -13,16 +13,16 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import ray
 
-from emoray.hosts.access import Means
+from emoray.hosts.access import ProviderAccess
 from emoray.run_folder import columns
 from emoray.run_folder.census import owed_rows
 from emoray.run_folder.errors import StoreError
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.manifest import day as day_of
-from emoray.run_folder.partition import Part
-from emoray.run_folder.probe import missing_mark
+from emoray.run_folder.partition import Partition
+from emoray.run_folder.probe import check_probe
 from emoray.run_folder.tabs import PartTab
-from emoray.stream.lane_state import Tally, Verdict
+from emoray.stream.lane_state import LaneCounts, Verdict
 
 COMMIT_S = 0.4  # the most a commit waits: with a slow disk's own time, an answer is durable within a second
 
@@ -34,7 +34,7 @@ class Work(NamedTuple):
     model: str
     attempt: str  # which `run` command this is; part of every file name it writes
     ledger: Any
-    means: Means | None = None  # of a hosted model
+    access: ProviderAccess | None = None  # of a hosted model
     mark: str = ""  # what the driver left in the run folder, for every node to see
     umask: int = 0o077  # of the driver: the rights of what is written are not those of Ray's processes
 
@@ -51,10 +51,12 @@ def actor_id() -> str:
     return str(ray.get_runtime_context().get_actor_id())
 
 
-def means_of_actor(work: Work, answers: Callable[[Tally], int], tab: PartTab) -> Means | None:
+def access_of_actor(work: Work, answers: Callable[[LaneCounts], int], tab: PartTab) -> ProviderAccess | None:
     """Those of the lane, with what its ledger knows of answers, and the tab of this actor."""
     ledger = work.ledger
-    return work.means and replace(work.means, had_answers=lambda: answers(ray.get(ledger.tally.remote())) > 0, tab=tab)
+    return work.access and replace(
+        work.access, had_answers=lambda: answers(ray.get(ledger.tally.remote())) > 0, tab=tab
+    )
 
 
 def day_of_run(work: Work) -> date | None:
@@ -67,7 +69,7 @@ def check_node(work: Work) -> None:
     became durable here would be lost with it.
     """
     node = f"{socket.gethostname()} ({ray.util.get_node_ip_address()})"
-    if sentence := missing_mark(RunFolder(work.run), work.mark, node=node):
+    if sentence := check_probe(RunFolder(work.run), work.mark, node=node):
         raise StoreError(sentence)
 
 
@@ -77,7 +79,7 @@ def block_name(block: pa.Table) -> str:
     return name
 
 
-def still_owed(block: pa.Table, verdict: Verdict, part: Part) -> pa.Table:
+def still_owed(block: pa.Table, verdict: Verdict, part: Partition) -> pa.Table:
     """The block, less what is durable already where Ray runs it again (a killed actor, a lost node)."""
     match verdict:
         case Verdict.BEGIN:

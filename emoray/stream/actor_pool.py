@@ -16,14 +16,14 @@ from ray.data import ActorPoolStrategy
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 from emoray.scheduling.feeding import Pool
-from emoray.scheduling.resources import Actor, Bundle, Seat
+from emoray.scheduling.resources import Actor, Assignment, Bundle
 from emoray.stream import cluster
 from emoray.stream.cluster import resources
 
 _NODE = "ray.io/node-id"  # a label that every node has
 
 
-class Staff:
+class ActorPool:
     """The actors of one pool, for one Ray Data execution."""
 
     def __init__(self, pool: Pool, actors: Sequence[Actor], most: int) -> None:
@@ -63,13 +63,13 @@ class Staff:
 
     def _next(self) -> dict[str, Any]:
         """Called by Ray Data for each actor that it starts."""
-        seats = self._seats.pop(0) if self._seats else tuple(Seat(bundle, "") for bundle in self._each)
+        seats = self._seats.pop(0) if self._seats else tuple(Assignment(bundle, "") for bundle in self._each)
         if self._spread:
             return self._grouped(_one_by_one(seats))
         there = seats[0].node and NodeAffinitySchedulingStrategy(seats[0].node, soft=True, _spill_on_unavailable=True)
         return {"scheduling_strategy": there or "DEFAULT"}
 
-    def _grouped(self, seats: Sequence[Seat]) -> dict[str, Any]:
+    def _grouped(self, seats: Sequence[Assignment]) -> dict[str, Any]:
         """The engine is a program of its own that joins the cluster; on a node of several it must be told which."""
         group = ray.util.placement_group(
             [resources(seat.bundle) for seat in seats],
@@ -83,10 +83,10 @@ class Staff:
         }
 
 
-def _one_by_one(stages: Sequence[Seat]) -> list[Seat]:
+def _one_by_one(stages: Sequence[Assignment]) -> list[Assignment]:
     """As vLLM wants them: a bundle per GPU. What else a stage takes is in its first."""
     return [
-        Seat(replace(bundle, gpus=1.0) if first else Bundle(0.0, 1.0, bundle.accelerator), node)
+        Assignment(replace(bundle, gpus=1.0) if first else Bundle(0.0, 1.0, bundle.accelerator), node)
         for bundle, node in ((stage.bundle, stage.node) for stage in stages)
         for first in [True, *[False] * (round(bundle.gpus) - 1)]
     ]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
-class Turnstile:
+class AdmissionGate:
     """Lets blocks in one after the other, each once those inside have too few open asks to keep the host full.
 
     So the oldest block is answered first and the others wait for the disk meanwhile, at no loss to the host. A block

@@ -20,14 +20,14 @@ from ray.exceptions import RayError
 from ray.experimental.internal_kv import _internal_kv_get
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from emoray.errors import UserError
 from emoray.run_folder import spill
 from emoray.run_folder.errors import StoreError
 from emoray.run_folder.folder import RunFolder
-from emoray.run_folder.probe import leave_mark, missing_mark, probe
+from emoray.run_folder.probe import check_probe, probe, write_probe
 from emoray.run_folder.spill import TakenIn
 from emoray.scheduling.refusal import refusal
 from emoray.scheduling.resources import Bundle, Node
-from emoray.spec.base import SpecError
 from emoray.spec.document import Spec
 from emoray.spec.models import ModelEntry
 from emoray.stream.cause import sentence
@@ -42,13 +42,13 @@ Capacity = Callable[[], Sequence[Node]]  # what the cluster has now
 
 
 def check(spec: Spec, model: ModelEntry | None, nodes: Sequence[Node]) -> None:
-    """SpecError where a lane can never run: Ray itself would wait for it for ever, silently.
+    """UserError where a lane can never run: Ray itself would wait for it for ever, silently.
 
     A cluster that grows may have tomorrow what it has not today: there a lane waits, and `status` says for what.
     """
     sentence = refusal(model, spec.readers, nodes)
     if sentence and not grows():
-        raise SpecError(sentence)
+        raise UserError(sentence)
 
 
 def check_folder(folder: RunFolder) -> None:
@@ -57,7 +57,7 @@ def check_folder(folder: RunFolder) -> None:
     nodes = _alive()
     if len(nodes) == 1:
         return
-    mark = leave_mark(folder, held=False)
+    mark = write_probe(folder, held=False)
     try:
         look = ray.remote(_look)
         looks = [
@@ -110,7 +110,7 @@ def _taken(there: Any) -> TakenIn:
 
 
 def _look(folder: RunFolder, mark: str, node: str) -> str | None:
-    return missing_mark(folder, mark, node=node)
+    return check_probe(folder, mark, node=node)
 
 
 def _on(node: Mapping[str, Any]) -> NodeAffinitySchedulingStrategy:
@@ -124,7 +124,7 @@ def _name(node: Mapping[str, Any]) -> str:
 def connect(address: str | None = None, *, verbose: bool = False) -> Capacity:
     """Joins the cluster at an address (or in RAY_ADDRESS), or starts one on this machine; returns how to look at it.
 
-    SpecError where there is none, it cannot be started, or its nodes import another emoray.
+    UserError where there is none, it cannot be started, or its nodes import another emoray.
     """
     level = logging.INFO if verbose else logging.CRITICAL  # what goes wrong is said by the lane that it ends
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

@@ -15,8 +15,8 @@ from ray.data.datasource import Datasource, ReadTask
 
 from emoray.run_folder import columns
 from emoray.run_folder.census import owed, owed_rows
-from emoray.run_folder.errors import Gone, Torn
-from emoray.run_folder.partition import Part
+from emoray.run_folder.errors import CorruptFile, FileVanished
+from emoray.run_folder.partition import Partition
 from emoray.study.experiment import Grid
 from emoray.study.prompts import prompts
 
@@ -63,7 +63,7 @@ class GridSource(Datasource):  # type: ignore[misc]
 class AnswersSource(Datasource):  # type: ignore[misc]
     """SAID rows whose keys a reader has not read yet."""
 
-    def __init__(self, part: Part, read: Any, ledger: Any, block_rows: int) -> None:
+    def __init__(self, part: Partition, read: Any, ledger: Any, block_rows: int) -> None:
         """`read` is an object reference to the keys that were read."""
         self._part, self._read = part, read
         self._ledger, self._block_rows = ledger, block_rows
@@ -88,7 +88,7 @@ class AnswersSource(Datasource):  # type: ignore[misc]
     def block_bytes(self) -> float:
         """Of a block, as the first answers are; 0 where none can be read."""
         for info in self._part.infos():
-            with suppress(Gone, Torn):
+            with suppress(FileVanished, CorruptFile):
                 file = self._part.open(info)
                 with self._part.reading(info), file:
                     for batch in file.iter_batches(batch_size=self._block_rows):

@@ -20,7 +20,7 @@ from emoray.run_folder.folder import LANES, RunFolder
 from emoray.scheduling.demand import loads
 from emoray.scheduling.refusal import refusal
 from emoray.scheduling.resources import Load
-from emoray.scheduling.scheduler import Request, Scheduler, seconds_until
+from emoray.scheduling.scheduler import LaneRequest, Scheduler, seconds_until
 from emoray.spec.study import Study
 from emoray.stream import cluster
 from emoray.stream.cluster import Capacity, current_umask
@@ -31,7 +31,7 @@ _LOOK_S = 0.5
 Watch = Callable[[Sequence[Lane]], None]  # called about twice a second with the lanes that have not ended
 
 
-class Conductor:
+class RunDriver:
     """Starts each lane when the scheduler has seats for it, and tells it what became of them."""
 
     def __init__(
@@ -44,7 +44,7 @@ class Conductor:
         limit: int | None = None,
         asks: bool = True,
     ) -> None:
-        """SpecError where a lane can never run; `asks=False` is for readers that catch up."""
+        """UserError where a lane can never run; `asks=False` is for readers that catch up."""
         self.lanes = [Lane(study, entry, run, attempt, limit=limit, asks=asks) for entry in study.spec.models]
         for lane in self.lanes:
             if refusal(lane.asked, study.spec.readers, capacity()):
@@ -150,8 +150,8 @@ def _fetched(umask: int, load: Load) -> int:
     return fetch(load.id, load.revision)
 
 
-def _request(lane: Lane) -> Request:
+def _request(lane: Lane) -> LaneRequest:
     """What the scheduler has to know of a lane; its deadline is counted from now."""
     entry = lane.entry
     seconds = seconds_until(entry.deadline, datetime.now()) if entry.deadline else None
-    return Request(lane.model, lane.demand, entry.priority, None if seconds is None else time.monotonic() + seconds)
+    return LaneRequest(lane.model, lane.demand, entry.priority, None if seconds is None else time.monotonic() + seconds)

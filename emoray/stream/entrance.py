@@ -29,9 +29,9 @@ from ray.job_config import JobConfig
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from emoray import __version__
+from emoray.errors import UserError
 from emoray.exit_codes import WRONG
 from emoray.home import PATH
-from emoray.spec.base import SpecError
 from emoray.stream import left_behind
 from emoray.stream.cause import sentence
 
@@ -58,7 +58,7 @@ _ROOM = 64 << 20  # bytes for its sockets and logs: without, its workers end wit
 def enter(address: str | None, **options: Any) -> None:
     """Joins the cluster at an address (or in RAY_ADDRESS), or starts one; `options` are those of `ray.init`.
 
-    SpecError where that cannot be, or where a node imports another emoray than this process.
+    UserError where that cannot be, or where a node imports another emoray than this process.
     """
     named = "--address " if address else "RAY_ADDRESS="
     where = address or os.environ.get("RAY_ADDRESS") or LOCAL
@@ -180,7 +180,7 @@ def _start(options: Mapping[str, Any]) -> None:
         started = ray.init(address=LOCAL, include_dashboard=False, job_config=_Ours(), **options)
     except Exception as wrong:  # of many types, and some of none
         _log.info("Ray did not start", exc_info=True)
-        raise SpecError(f"Ray cannot be started on this machine: {_not_started(wrong)}") from None
+        raise UserError(f"Ray cannot be started on this machine: {_not_started(wrong)}") from None
     _kept_open.append(left_behind.watch(started.address_info["session_dir"]))
 
 
@@ -194,12 +194,12 @@ def _own_folder() -> tuple[str, str]:
 
 
 def _check_room(least: int = _ROOM) -> None:
-    """SpecError where Ray's own files would fill a disk."""
+    """UserError where Ray's own files would fill a disk."""
     folder, setting = _own_folder()
     place = next((path for path in (Path(folder, "ray"), Path(folder)) if path.is_dir()), None)
     if place is None or (disk := shutil.disk_usage(place)).total == 0 or disk.free >= least:
         return
-    raise SpecError(
+    raise UserError(
         f"Ray cannot be started on this machine: its own files lie in {place}, whose disk has "
         f"{disk.free >> 20} MB free of the {least >> 20} that they need; make room, or name another folder in {setting}"
     )
@@ -246,16 +246,16 @@ def _is_at_home(wrong: OSError) -> bool:
 def _bootstrap(where: str, named: str) -> str | None:
     """HOST:PORT of a head that listens; None where RAY_ADDRESS says that one is to be started."""
     if "://" in where:
-        raise SpecError(
+        raise UserError(
             f"{named} is a URL; a run joins the cluster on one of its machines, at HOST:PORT of its head (such as "
             "10.0.0.1:6379), or is submitted from elsewhere with jobs/submit.py"
         )
     if where != "auto" and not ((found := _ADDRESS.fullmatch(where)) and 0 < int(found["port"]) < 1 << 16):
-        raise SpecError(f"{named} is no address of a cluster; give HOST:PORT of its head, such as 10.0.0.1:6379")
+        raise UserError(f"{named} is no address of a cluster; give HOST:PORT of its head, such as 10.0.0.1:6379")
     try:
         at: str | None = services.canonicalize_bootstrap_address(where)
     except (ConnectionError, ValueError):
-        raise SpecError(
+        raise UserError(
             f"{named}: no Ray cluster runs on this machine; start one with `ray start --head`, or leave the address out"
         ) from None
     if at is not None:
@@ -264,7 +264,7 @@ def _bootstrap(where: str, named: str) -> str | None:
 
 
 def _listens(at: str, named: str) -> None:
-    """SpecError where nobody listens, or somebody who is not Ray."""
+    """UserError where nobody listens, or somebody who is not Ray."""
     host, port = host_and_port(at)
     deadline = time.monotonic() + _PATIENCE_S
     while True:
@@ -272,10 +272,10 @@ def _listens(at: str, named: str) -> None:
             with socket.create_connection((host, port), _TRY_S) as there:
                 return _speaks(there, named)
         except (socket.gaierror, UnicodeError) as wrong:
-            raise SpecError(f"{named}: no machine has the name {host} here ({wrong})") from None
+            raise UserError(f"{named}: no machine has the name {host} here ({wrong})") from None
         except OSError as wrong:
             if time.monotonic() >= deadline:
-                raise SpecError(
+                raise UserError(
                     f"{named}: no Ray cluster answers there ({wrong.strerror or wrong}); is its head up (`ray start "
                     f"--head --port={port}`), and is this the address that it told?"
                 ) from None
@@ -290,7 +290,7 @@ def host_and_port(at: str) -> tuple[str, int]:
 
 
 def _speaks(there: socket.socket, named: str) -> None:
-    """SpecError where what listens does not begin as Ray's servers do."""
+    """UserError where what listens does not begin as Ray's servers do."""
     if os.environ.get("RAY_USE_TLS", "0") != "0":
         return
     there.settimeout(_WORD_S)
@@ -300,7 +300,7 @@ def _speaks(there: socket.socket, named: str) -> None:
     except OSError:
         first = b""
     if len(first) < 9 or first[3] != _SETTINGS:
-        raise SpecError(
+        raise UserError(
             f"{named}: what listens there is no Ray head; give the port that `ray start --head` told (6379), not that "
             "of a dashboard or of another program"
         )
@@ -312,15 +312,15 @@ def _join(at: str, options: Mapping[str, Any]) -> None:
         ray.init(address=at, job_config=_Ours(), **options)
     except Exception as wrong:  # of many types, and some of none
         _log.info("the cluster was not joined", exc_info=True)
-        raise SpecError(f"the cluster at {at} cannot be joined: {_not_joined(wrong)}") from None
+        raise UserError(f"the cluster at {at} cannot be joined: {_not_joined(wrong)}") from None
 
 
 def _wait_for_node(at: str) -> None:
-    """SpecError where this machine is none of the cluster's: a driver needs a node beside it."""
+    """UserError where this machine is none of the cluster's: a driver needs a node beside it."""
     deadline = time.monotonic() + _PATIENCE_S
     while not services.find_node_ids():
         if time.monotonic() >= deadline:
-            raise SpecError(
+            raise UserError(
                 f"the cluster at {at} has no node on this machine, and a run needs one beside it: start it on a node, "
                 f"make this machine one (`ray start --address={at}`), or submit the run with jobs/submit.py"
             )
@@ -346,7 +346,7 @@ def _not_joined(wrong: Exception) -> str:
 
 
 def check_nodes() -> None:
-    """SpecError where a node imports another emoray than this process, or none."""
+    """UserError where a node imports another emoray than this process, or none."""
     nodes = [node for node in ray.nodes() if node["Alive"]]
     look = ray.remote(_look())
     looks = {
@@ -357,10 +357,10 @@ def check_nodes() -> None:
     }
     there, late = ray.wait(list(looks), num_returns=len(looks), timeout=_LOOK_S)
     for one in late:
-        raise SpecError(f"node {looks[one]} did not start a process within {_LOOK_S / 60:g} minutes; it may be busy")
+        raise UserError(f"node {looks[one]} did not start a process within {_LOOK_S / 60:g} minutes; it may be busy")
     for one in there:
         if found := _found(one):
-            raise SpecError(
+            raise UserError(
                 f"node {looks[one]} imports {found}, and this run is emoray {__version__}: install the same one there"
             )
 

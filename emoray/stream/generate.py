@@ -28,17 +28,17 @@ from emoray.spec.models import ModelEntry
 from emoray.stream.actor_context import (
     COMMIT_S,
     Work,
+    access_of_actor,
     actor_id,
     block_name,
     check_node,
     counts_of,
     day_of_run,
     is_across_nodes,
-    means_of_actor,
     still_owed,
     writer_name,
 )
-from emoray.stream.admission import Turn, Turnstile
+from emoray.stream.admission import AdmissionGate, Turn
 from emoray.stream.lane_state import Verdict
 from emoray.stream.refuge import LaneRefuge
 
@@ -47,17 +47,17 @@ _GATHER_S = 0.05  # replies that come within this time become one table
 _RELEASE_S = 2.0  # what is durable of a block goes on together so often: each table costs Ray milliseconds
 
 
-class Speaker:
+class GenerateActor:
     """Asks one model. ASKED blocks in; SAID tables out, as the replies become durable."""
 
     def __init__(self, entry: ModelEntry, work: Work) -> None:
         self._work = work
         self._host = self._started(entry)
-        self._turnstile = Turnstile()
+        self._turnstile = AdmissionGate()
         self._part = RunFolder(work.run, begun=True).answers(work.model)
         stop = self._host.stop if isinstance(self._host, Stoppable) else lambda _: None
         refuge = LaneRefuge(self._part, work.attempt, work.ledger, stop)
-        self._journal = Journal(self._part, writer_name(work), schema=columns.SAID, every_s=COMMIT_S, refuge=refuge)
+        self._journal = Journal(self._part, writer_name(work), schema=columns.ANSWERS, every_s=COMMIT_S, refuge=refuge)
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
         """What cannot go on ends its lane without an exception: Ray would tear down what is still in flight."""
@@ -78,8 +78,8 @@ class Speaker:
         try:
             check_node(self._work)
             tab = PartTab(lambda: (self._part, self._journal.writer))
-            means = means_of_actor(self._work, lambda lane: lane.answered, tab)
-            host = host_of(entry, means, day_of_run(self._work), across_nodes=is_across_nodes())
+            access = access_of_actor(self._work, lambda lane: lane.answered, tab)
+            host = host_of(entry, access, day_of_run(self._work), across_nodes=is_across_nodes())
         except (HostDown, StoreError) as wrong:
             if not ray.get(ledger.cannot_start.remote(str(wrong))):
                 os._exit(1)  # Ray starts it again, where it may do better
@@ -122,7 +122,7 @@ class Speaker:
         try:
             for replies in _gathered(host, columns.asks(owed), answered):
                 some = drawn.take([places[reply.key] for reply in replies])
-                table = columns.said(some, replies, host=host.name, revision=host.revision, engine=host.engine)
+                table = columns.with_answers(some, replies, host=host.name, revision=host.revision, engine=host.engine)
                 said.put(_Kept(self._journal.append(table), table))
             said.put(None)
         except BaseException as wrong:  # handed to the thread that waits for it

@@ -21,27 +21,27 @@ from emoray.run_folder import columns, manifest
 from emoray.run_folder.compaction import compact_apart
 from emoray.run_folder.errors import StoreError
 from emoray.run_folder.folder import RunFolder
-from emoray.run_folder.partition import Part
-from emoray.run_folder.probe import leave_mark
+from emoray.run_folder.partition import Partition
+from emoray.run_folder.probe import write_probe
 from emoray.run_folder.tabs import book, judges_with_tabs, lost_usd
 from emoray.scheduling import feeding
 from emoray.scheduling.demand import demand
 from emoray.scheduling.feeding import Pool
-from emoray.scheduling.resources import Demand, Grant, Node
+from emoray.scheduling.resources import Allocation, Demand, Node
 from emoray.spec.models import Embedded, Local, ModelEntry, Vllm
 from emoray.spec.readers import GoEmotionsReader, JudgeReader, ReaderEntry, RegressorReader, label_map_of
 from emoray.spec.study import Study
 from emoray.stream import cluster, settled_keys
-from emoray.stream.accounts import means_of
+from emoray.stream.accounts import access_of
 from emoray.stream.actor_context import Work
-from emoray.stream.actor_pool import Staff
+from emoray.stream.actor_pool import ActorPool
 from emoray.stream.cause import sentence as _sentence
 from emoray.stream.consume import drain
 from emoray.stream.datasources import AnswersSource, GridSource
-from emoray.stream.generate import Speaker
-from emoray.stream.lane_state import Tally, open_ledger
-from emoray.stream.read import Listener
-from emoray.stream.settled_keys import Known, known
+from emoray.stream.generate import GenerateActor
+from emoray.stream.lane_state import LaneCounts, open_lane_state
+from emoray.stream.read import ReadActor
+from emoray.stream.settled_keys import SettledRef, known
 from emoray.study.prompts import prompts
 from emoray.study.scoring import Rules
 
@@ -49,7 +49,7 @@ _log = logging.getLogger(__name__)
 _PASSES = 3  # over what is owed: more than one only where Ray lost blocks, or gave up
 _READ_ROWS = 512
 _SLICE = 50_000  # cells that one task goes through: Ray may start a process for each, which takes seconds
-_NOTHING = Grant((), 0, {})
+_NOTHING = Allocation((), 0, {})
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class LaneEnd:
     """How a lane ended; `error` is one sentence where it could not go on."""
 
     model: str
-    tally: Tally
+    tally: LaneCounts
     error: str | None = None
 
 
@@ -72,16 +72,16 @@ class Lane:
         self.settled_before = 0
         self.standing = ""  # what it does or waits for, where the scheduler has said so
         self._asks, self._speaks, self._grant = asks, asks, _NOTHING
-        self._speaking: Staff | None = None
-        self._staffs: list[Staff] = []
+        self._speaking: ActorPool | None = None
+        self._staffs: list[ActorPool] = []
         self._closed = False
-        self.ledger = open_ledger()
+        self.ledger = open_lane_state()
         self._study, self._run = study, run
         self._grid = study.experiment.grid(entry.name)
         self.cells = len(self._grid) if limit is None else min(limit, len(self._grid))
         self._answers = run.answers(entry.name)
-        means = means_of(study.spec, entry, run) if asks else None
-        self._work = Work(run.uri, entry.name, attempt, self.ledger, means, umask=cluster.current_umask())
+        access = access_of(study.spec, entry, run) if asks else None
+        self._work = Work(run.uri, entry.name, attempt, self.ledger, access, umask=cluster.current_umask())
 
     @property
     def asked(self) -> ModelEntry | None:
@@ -92,12 +92,12 @@ class Lane:
         """What it takes to run on these nodes."""
         return demand(self.asked, self._study.spec.readers, nodes)
 
-    def run(self, grant: Grant) -> LaneEnd:
+    def run(self, grant: Allocation) -> LaneEnd:
         """On the seats that it was granted."""
         self._grant = grant
         error = None
         try:
-            self._work = self._work._replace(mark=leave_mark(self._run))
+            self._work = self._work._replace(mark=write_probe(self._run))
             if grant.speakers:
                 self._ask()
             if not self.tally().full:
@@ -114,7 +114,7 @@ class Lane:
         tally = self.tally()
         return LaneEnd(self.model, tally, f"{tally.down}{tally.unwritten}" if tally.down else error)
 
-    def waits_for(self, tally: Tally) -> str:
+    def waits_for(self, tally: LaneCounts) -> str:
         """What is being waited for, as long as nothing has come of it; "" afterwards."""
         if self.standing not in ("asks", "reads") or tally.speakers or tally.settled or tally.read:
             return ""
@@ -128,8 +128,8 @@ class Lane:
         names = [f"reader {name}" if name else self.model for name in heavy]
         return f"loading weights of {', '.join(names)}" if names else ""
 
-    def tally(self) -> Tally:
-        tally: Tally = ray.get(self.ledger.tally.remote())
+    def tally(self) -> LaneCounts:
+        tally: LaneCounts = ray.get(self.ledger.tally.remote())
         return tally
 
     def stop(self, why: str) -> None:
@@ -151,7 +151,7 @@ class Lane:
             self._speaking.leave()
         return done
 
-    def _owes(self, answered: Known) -> int:
+    def _owes(self, answered: SettledRef) -> int:
         """How many cells have no answer yet."""
         return settled_keys.owed(self._grid, self.cells, answered)
 
@@ -189,14 +189,14 @@ class Lane:
         return max(self._owes(answered), unread) if self._asks else unread
 
     @property
-    def _judged(self) -> list[Part]:
+    def _judged(self) -> list[Partition]:
         """What costs money to read: of all judges that the run ever had, whoever reads now."""
         known = manifest.readers(self._run.manifest()) | {reader.name: reader for reader in self._study.spec.readers}
         judges = {name for name, reader in known.items() if isinstance(reader, JudgeReader)}
         unknown = {*self._run.readers(), *judges_with_tabs(self._run)} - known.keys()
         return [self._run.rows(name, self.model) for name in sorted(judges | unknown)]
 
-    def _read_by(self, reader: ReaderEntry) -> Known:
+    def _read_by(self, reader: ReaderEntry) -> SettledRef:
         return known(self._run.rows(reader.name, self.model))
 
     def _catch_up(self) -> None:
@@ -225,27 +225,27 @@ class Lane:
             if now.stopping or now.down or (whole and now.settled - before.settled >= now.owed - before.owed):
                 return
 
-    def _stream(self, answered: Known) -> Dataset:
+    def _stream(self, answered: SettledRef) -> Dataset:
         source = GridSource(self._grid, self.cells, answered.settled, self.ledger, self._pool.block_rows)
         asked = _read(source, 1 + self.cells // _SLICE)
-        speaking = Staff(self._pool, self._grant.speakers, self._grant.most)
+        speaking = ActorPool(self._pool, self._grant.speakers, self._grant.most)
         self._leave()
         self._speaking, self._staffs = speaking, [speaking]
-        said = _staffed(asked, Speaker, (self.entry, self._work), speaking)
+        said = _staffed(asked, GenerateActor, (self.entry, self._work), speaking)
         return self._heard(said, self._study.spec.readers, careful=False)
 
     def _heard(self, said: Dataset, readers: Sequence[ReaderEntry], *, careful: bool) -> Dataset:
         """With the readings of each; a judge is always careful."""
         for reader in readers:
-            means = means_of(self._study.spec, reader.model, self._run) if isinstance(reader, JudgeReader) else None
+            access = access_of(self._study.spec, reader.model, self._run) if isinstance(reader, JudgeReader) else None
             label_map = label_map_of(reader, self._study.label_map)
             rules = Rules(self._study.spec.neutral, self._study.spec.refusals)
-            arguments = (reader, self._work._replace(means=means), label_map, rules)
+            arguments = (reader, self._work._replace(access=access), label_map, rules)
             seats = self._grant.readers[reader.name]
-            listening = Staff(feeding.listeners(reader), seats, len(seats))
+            listening = ActorPool(feeding.listeners(reader), seats, len(seats))
             self._staffs.append(listening)
             options = {"careful": careful or isinstance(reader, JudgeReader)}
-            said = _staffed(said, Listener, arguments, listening, options)
+            said = _staffed(said, ReadActor, arguments, listening, options)
         return said
 
     def _leave(self) -> None:
@@ -305,7 +305,7 @@ def _read(source: Any, tasks: int) -> Dataset:
 
 
 def _staffed(
-    dataset: Dataset, actor: type, arguments: tuple[Any, ...], staff: Staff, options: dict[str, Any] | None = None
+    dataset: Dataset, actor: type, arguments: tuple[Any, ...], staff: ActorPool, options: dict[str, Any] | None = None
 ) -> Dataset:
     """The dataset through a pool of actors.
 

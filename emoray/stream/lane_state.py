@@ -15,7 +15,7 @@ _STARTS = 5
 
 
 class Verdict(Enum):
-    """What a Speaker or a Listener shall do with a block."""
+    """What a GenerateActor or a ReadActor shall do with a block."""
 
     BEGIN = "begin"
     RESUME = "resume"  # the block was begun before: do only what is not durable yet
@@ -23,7 +23,7 @@ class Verdict(Enum):
 
 
 @dataclass
-class Tally:
+class LaneCounts:
     """Counts since the lane began."""
 
     owed: int = 0  # cells that were found to be owed
@@ -75,8 +75,8 @@ class _Block:
     failed: Counter[str] = field(default_factory=Counter)
 
 
-class LaneLedger:
-    """The state behind the actor; see `open_ledger`.
+class LaneState:
+    """The state behind the actor; see `open_lane_state`.
 
     What Ray runs twice, for a killed actor or a lost node, counts once: or `asked_out` would never come true, and a
     lane would hold its engines' GPUs until all is read.
@@ -93,7 +93,7 @@ class LaneLedger:
         self._starts: defaultdict[str, Counter[str]] = defaultdict(Counter)  # by reader; "": the speakers
         self._loading: defaultdict[str, set[str]] = defaultdict(set)  # actors, by reader; "": the speakers
         self._last_failure = ""
-        self._tally = Tally()
+        self._tally = LaneCounts()
 
     def another_pass(self) -> None:
         """The grid is gone through from its start; what is still owed will be found again."""
@@ -104,7 +104,7 @@ class LaneLedger:
             of_one_pass.clear()
 
     def begin(self, block: str, cells: int) -> Verdict:
-        """A Speaker takes up the block of so many cells that starts with this key."""
+        """A GenerateActor takes up the block of so many cells that starts with this key."""
         if self._tally.stopping or self._tally.down:
             return Verdict.STOP
         known = self._begun.get(block) == self._pass
@@ -124,7 +124,7 @@ class LaneLedger:
             self._count(block, one.cells - owed - one.answered, {})
 
     def begin_reading(self, reader: str, block: str) -> Verdict:
-        """A Listener takes up the block that starts with this key."""
+        """A ReadActor takes up the block that starts with this key."""
         return self._begin(f"{reader} {block}") if self.reads_on() else Verdict.STOP
 
     def reads_on(self) -> bool:
@@ -215,7 +215,7 @@ class LaneLedger:
         self._tally.lost += rows
         self._tally.lost_usd += usd
 
-    def tally(self) -> Tally:
+    def tally(self) -> LaneCounts:
         self._tally.loading = [reader for reader, actors in self._loading.items() if actors]
         return self._tally
 
@@ -234,8 +234,8 @@ class LaneLedger:
         return verdict
 
 
-def open_ledger(starts: int = _STARTS) -> Any:
-    """A fresh LaneLedger, on the driver's own node: it must live exactly as long as the driver."""
+def open_lane_state(starts: int = _STARTS) -> Any:
+    """A fresh LaneState, on the driver's own node: it must live exactly as long as the driver."""
     here = ray.get_runtime_context().get_node_id()
     affinity = NodeAffinitySchedulingStrategy(here, soft=False)
-    return ray.remote(LaneLedger).options(num_cpus=0, scheduling_strategy=affinity).remote(starts)
+    return ray.remote(LaneState).options(num_cpus=0, scheduling_strategy=affinity).remote(starts)

@@ -29,12 +29,12 @@ from emoray.spec.readers import JudgeReader, ReaderEntry
 from emoray.stream.actor_context import (
     COMMIT_S,
     Work,
+    access_of_actor,
     actor_id,
     block_name,
     check_node,
     day_of_run,
     is_across_nodes,
-    means_of_actor,
     still_owed,
     wait_for,
     writer_name,
@@ -48,7 +48,7 @@ _SEATS = 2  # threads inside a reader: one computes, the other tokenizes
 _TOGETHER = 2048  # rows that a reader gets at once, where so many wait: more would only idle a GPU at the start
 
 
-class Listener:
+class ReadActor:
     """Reads with one reader. SAID blocks in; the scored rows become durable; the same SAID blocks out."""
 
     def __init__(self, entry: ReaderEntry, work: Work, label_map: LabelMap, rules: Rules, *, careful: bool) -> None:
@@ -57,14 +57,14 @@ class Listener:
         """
         self._work, self._label_map, self._rules, self._careful = work, label_map, rules, careful
         self._reader = self._started(entry)
-        self._together = _Together()
+        self._together = _ReadBatcher()
         self._part = RunFolder(work.run, begun=True).rows(entry.name, work.model)
         paid = isinstance(entry, JudgeReader)  # any other reads again for nothing
         refuge = LaneRefuge(self._part, work.attempt, work.ledger) if paid else None
         self._journal = Journal(self._part, writer_name(work), schema=columns.SCORED, every_s=COMMIT_S, refuge=refuge)
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        """What cannot go on ends its lane without an exception, as with a Speaker."""
+        """What cannot go on ends its lane without an exception, as with a GenerateActor."""
         if block.num_rows == 0 or self._reader is None:
             return block
         try:
@@ -86,8 +86,8 @@ class Listener:
         try:
             check_node(self._work)
             tab = PartTab(lambda: (self._part, self._journal.writer))
-            means = means_of_actor(self._work, lambda lane: lane.read.get(entry.name, 0), tab)
-            reader = reader_of(entry, means, day_of_run(self._work), across_nodes=is_across_nodes())
+            access = access_of_actor(self._work, lambda lane: lane.read.get(entry.name, 0), tab)
+            reader = reader_of(entry, access, day_of_run(self._work), across_nodes=is_across_nodes())
         except (HostDown, ReaderDown, StoreError) as wrong:
             ray.get(ledger.down.remote(str(wrong)))
             return None
@@ -114,11 +114,11 @@ class Listener:
         return self._keep(reader, block, _heard(reader, block["answer"].to_pylist()))
 
     def _keep(self, reader: Reader, block: pa.Table, readings: Sequence[Reading | None]) -> Future[None]:
-        felt = columns.felt(block, readings, reader=reader.name, revision=reader.revision)
+        felt = columns.with_readings(block, readings, reader=reader.name, revision=reader.revision)
         return self._journal.append(columns.scored(felt, self._label_map, *self._rules))
 
 
-class _Together:
+class _ReadBatcher:
     """Reads blocks that wait as one: a reader sorts what it gets by length, so the more it gets the better."""
 
     def __init__(self) -> None:

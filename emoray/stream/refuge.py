@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from emoray.run_folder.errors import StoreError
 from emoray.run_folder.folder import RunFolder
-from emoray.run_folder.partition import Part
+from emoray.run_folder.partition import Partition
 from emoray.run_folder.spill import Spill
 
 _PRICES = ("read_cost_usd", "cost_usd")  # of a reading; of an answer
@@ -20,7 +20,9 @@ _PRICES = ("read_cost_usd", "cost_usd")  # of a reading; of an answer
 class LaneRefuge:
     """A `Refuge` that ends its lane: nothing more is asked, and what is in flight is still received."""
 
-    def __init__(self, part: Part, attempt: str, ledger: Any, stop: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self, part: Partition, attempt: str, ledger: Any, stop: Callable[[str], None] = lambda _: None
+    ) -> None:
         """`stop` holds back what has been handed to the host and was not sent yet."""
         self._part, self._spill = part, Spill(RunFolder(part.folder.uri), attempt)
         self._ledger, self._stop = ledger, stop

@@ -12,44 +12,44 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from emoray.run_folder import census, tabs
-from emoray.run_folder.census import Settled, Spent
+from emoray.run_folder.census import KeySet, Spent
 from emoray.run_folder.errors import StoreError
-from emoray.run_folder.partition import Part
+from emoray.run_folder.partition import Partition
 from emoray.stream.cause import sentence
 from emoray.study.experiment import Grid
 from emoray.study.prompts import prompts
 
 
 @dataclass(frozen=True)
-class Known:
+class SettledRef:
     """The settled keys of a part: how many, and where they are."""
 
     count: int
     settled: Any  # an object reference
 
 
-def known(part: Part) -> Known:
+def known(part: Partition) -> SettledRef:
     settled, count = _settle.remote(part)
-    return Known(_got(count), settled)
+    return SettledRef(_got(count), settled)
 
 
-def owed(grid: Grid, cells: int, known: Known) -> int:
+def owed(grid: Grid, cells: int, known: SettledRef) -> int:
     """How many of the first cells of a grid are not settled."""
     return int(_got(_count_owed.remote(grid, cells, known.settled)))
 
 
-def spent(part: Part) -> Spent:
+def spent(part: Partition) -> Spent:
     """What the rows of a part cost, also those that do not count."""
     found: Spent = _got(_sum_spent.remote(part))
     return found
 
 
-def torn_usd(part: Part) -> float:
+def torn_usd(part: Partition) -> float:
     """US dollars that rows cost which were lost with their files."""
     return float(_got(_sum_torn.remote(part)))
 
 
-def unread(answered: Known, read: Known) -> int:
+def unread(answered: SettledRef, read: SettledRef) -> int:
     """How many answers a reader has not read."""
     return int(_got(_count_unread.remote(answered.settled, read.settled)))
 
@@ -64,20 +64,20 @@ def _got(result: Any) -> Any:
         raise StoreError(f"a process of Ray's ended while it counted what is there: {sentence(wrong)}") from wrong
 
 
-def _settled(part: Part) -> tuple[Settled, int]:
+def _settled(part: Partition) -> tuple[KeySet, int]:
     settled = part.settled()
     return settled, len(settled)
 
 
-def _owed(grid: Grid, cells: int, settled: Settled) -> int:
+def _owed(grid: Grid, cells: int, settled: KeySet) -> int:
     return sum(1 for _ in census.owed(prompts(grid, 0, cells), settled))
 
 
-def _spent(part: Part) -> Spent:
+def _spent(part: Partition) -> Spent:
     return sum(part.spent().values(), Spent())
 
 
-def _unread(answered: Settled, read: Settled) -> int:
+def _unread(answered: KeySet, read: KeySet) -> int:
     return int((~read.has_words(answered.high, answered.low)).sum())
 
 

@@ -28,7 +28,7 @@ from typing import Any
 
 from emoray.hosts.hosted_api import HostedApi
 from emoray.hosts.protocol import Ask
-from emoray.rate_limits.local import LocalGovernor
+from emoray.rate_limits.local import LocalLimiter
 from emoray.spec.accounts import Account, Retry
 from emoray.spec.models import Hosted
 
@@ -142,7 +142,7 @@ def asks(n: int) -> Iterator[Ask]:
 
 
 def _ours(base_url: str, requests: int) -> tuple[float, float]:
-    host = HostedApi(ENTRY, Account(base_url=base_url), Retry(), LocalGovernor())
+    host = HostedApi(ENTRY, Account(base_url=base_url), Retry(), LocalLimiter())
     answers = sum(1 for _ in host.generate(asks(IN_FLIGHT)))  # connections are open now
     cpu, began = time.process_time(), time.perf_counter()
     answers = sum(1 for _ in host.generate(asks(requests)))
@@ -294,24 +294,24 @@ def _job(base_url: str, limit: Limit, topology: Topology, seconds: float, addres
 
 
 def _run_job(base_url: str, address: str, actors: int, seconds: float, stated: dict[str, object]) -> None:
-    """A driver of its own: the actors of one job, which share the account's governor with every other job."""
+    """A driver of its own: the actors of one job, which share the account's limiter with every other job."""
     import ray
 
-    from emoray.stream.limiter_actor import account_governor
+    from emoray.stream.limiter_actor import account_limiter
 
     ray.init(address=address, log_to_driver=False, configure_logging=False, namespace=f"job-{os.getpid()}")
     account = Account.model_validate({"base_url": base_url, **stated})
-    governor = account_governor(account, ENTRY.account)
+    limiter = account_limiter(account, ENTRY.account)
     asker = ray.remote(num_cpus=0.1)(_Asker)
-    handles = [asker.remote(account, governor) for _ in range(actors)]
+    handles = [asker.remote(account, limiter) for _ in range(actors)]
     ray.get([handle.ask.remote(seconds) for handle in handles])
 
 
 class _Asker:
     """What an API actor of a lane does, without the rows."""
 
-    def __init__(self, account: Account, governor: Any) -> None:
-        self._host = HostedApi(ENTRY, account, Retry(), governor, run=ENTRY.account)
+    def __init__(self, account: Account, limiter: Any) -> None:
+        self._host = HostedApi(ENTRY, account, Retry(), limiter, run=ENTRY.account)
 
     def ask(self, seconds: float) -> int:
         return sum(1 for _ in self._host.generate(_until(time.monotonic() + seconds)))

@@ -14,7 +14,7 @@ import textwrap
 import time
 from pathlib import Path
 
-from emoray.rehearsal.behaviour import Manners
+from emoray.rehearsal.behaviour import Behaviour
 from emoray.rehearsal.provider import Provider
 
 _PATIENCE_S = 180.0
@@ -72,7 +72,7 @@ def run(rows: int = 400, kill_after: int = 250, latency_s: float = 0.05) -> dict
 
 
 def _ray(rows: int, kill_after: int, latency_s: float, block: int) -> float:
-    with Provider(Manners(latency_s=latency_s)) as provider, tempfile.TemporaryDirectory() as place:
+    with Provider(Behaviour(latency_s=latency_s)) as provider, tempfile.TemporaryDirectory() as place:
         script = Path(place) / "job.py"
         script.write_text(textwrap.dedent(_RAY))
         return _repeated(
@@ -81,7 +81,7 @@ def _ray(rows: int, kill_after: int, latency_s: float, block: int) -> float:
 
 
 def _emoray(rows: int, kill_after: int, latency_s: float) -> float:
-    with Provider(Manners(latency_s=latency_s)) as provider, tempfile.TemporaryDirectory() as place:
+    with Provider(Behaviour(latency_s=latency_s)) as provider, tempfile.TemporaryDirectory() as place:
         spec = Path(place) / "spec.yaml"
         spec.write_text(_SPEC.format(url=provider.base_url, repetitions=-(-rows // 100)))
         command = [sys.executable, "-m", "emoray", "run", str(spec), "--out", f"{place}/run"]

@@ -16,16 +16,16 @@ from dataclasses import dataclass
 from benchmarks import report as report_benchmark
 from benchmarks import stream as stream_benchmark
 from emoray.hosts.permits import _SHORTEST_TURN_S
-from emoray.rate_limits.protocol import Ledger, Limits, News, Want
+from emoray.rate_limits.protocol import Feedback, Limits, Request, Usage
 from emoray.report import into, write_report
 from emoray.run_folder import journal
-from emoray.run_folder.census import Settled, owed
+from emoray.run_folder.census import KeySet, owed
 from emoray.run_folder.compaction import compact
 from emoray.run_folder.folder import RunFolder
-from emoray.run_folder.partition import Part
+from emoray.run_folder.partition import Partition
 from emoray.stream import cluster
 from emoray.stream.actor_context import COMMIT_S
-from emoray.stream.limiter_actor import SharedGovernor
+from emoray.stream.limiter_actor import SharedLimiter
 from emoray.study.prompts import prompts
 
 SIZES = (10**4, 10**6, 10**8, 10**9)
@@ -82,7 +82,7 @@ def _rooms(per_cell: dict[str, float], lease_s: float) -> list[Room]:
         Room("the stream, one model", "hours", times("stream_s", 1 / 3600), 8.0),
         Room("the driver beyond its start", "MB", times("driver_bytes", 1e-6), 4000.0),
         Room(
-            "governor: calls if asked in one night", "per s", lambda cells: _calls_per_s(cells / _NIGHT_S), 1 / lease_s
+            "limiter: calls if asked in one night", "per s", lambda cells: _calls_per_s(cells / _NIGHT_S), 1 / lease_s
         ),
         Room("the report", "s", times("report_s"), 3600.0),
     ]
@@ -114,7 +114,7 @@ def _on_disk(folder: RunFolder, rows: int) -> dict[str, float]:
     return {name: amount / count for name, amount in (sizes | times).items()}
 
 
-def _look_up(parts: list[Part]) -> None:
+def _look_up(parts: list[Partition]) -> None:
     """Reads the keys of what is settled, as a run does that goes on, and finds each of them."""
     for part in parts:
         settled = part.settled()
@@ -131,13 +131,13 @@ def _report(folder: RunFolder) -> None:
     write_report(folder, into(f"{folder.uri}/report"))
 
 
-def _bytes(parts: list[Part]) -> float:
+def _bytes(parts: list[Partition]) -> float:
     return float(sum(info.size for part in parts for info in part.infos()))
 
 
 def _of_the_grid(rows: int) -> dict[str, float]:
     grid = stream_benchmark.scripted(rows).experiment.grid("a")
-    return {"grid_s": seconds(lambda: sum(1 for _ in owed(prompts(grid), Settled()))) / len(grid)}
+    return {"grid_s": seconds(lambda: sum(1 for _ in owed(prompts(grid), KeySet()))) / len(grid)}
 
 
 def _of_the_stream(few: int, many: int) -> dict[str, float]:
@@ -151,12 +151,12 @@ def _of_the_stream(few: int, many: int) -> dict[str, float]:
 
 
 def _lease_s(calls: int = 2_000, at_once: int = 32) -> float:
-    """A lease from the governor as an actor, where many hosts ask at once."""
-    governor = SharedGovernor("growth", "growth", Limits(requests_per_minute=6e6)).restate()
+    """A lease from the limiter as an actor, where many hosts ask at once."""
+    limiter = SharedLimiter("growth", "growth", Limits(requests_per_minute=6e6)).restate()
 
     async def host(name: int) -> None:
         for _ in range(calls // at_once):
-            await governor.lease(f"growth/{name}", Ledger(), Want(1), News())
+            await limiter.lease(f"growth/{name}", Usage(), Request(1), Feedback())
 
     async def all_of_them() -> None:
         await asyncio.gather(*(host(name) for name in range(at_once)))
@@ -180,7 +180,7 @@ def _journal(cells: float) -> tuple[float, float]:
 
 
 def _calls_per_s(cells_per_s: float) -> float:
-    """A host asks the governor at most once a turn, and not at all where nothing is asked."""
+    """A host asks the limiter at most once a turn, and not at all where nothing is asked."""
     return min(cells_per_s, _ACTORS / _SHORTEST_TURN_S)
 
 

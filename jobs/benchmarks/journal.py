@@ -36,7 +36,7 @@ def _rate(tables: list[pa.Table], write: Callable[[list[pa.Table], str], None]) 
 
 def _by_journal(tables: list[pa.Table], place: str) -> None:
     part = RunFolder(place).answers("m")
-    with Journal(part, "actor", schema=columns.SAID) as journal:
+    with Journal(part, "actor", schema=columns.ANSWERS) as journal:
         for durable in [journal.append(table) for table in tables]:
             durable.result()
 
@@ -56,5 +56,5 @@ def _table(number: int, length: int, text: str) -> pa.Table:
         "answer": [f"{row} {text}" for row in range(length)],
         "outcome": [columns.ANSWERED] * length,
     }
-    arrays = [pa.array(given.get(field.name, [None] * length), field.type) for field in columns.SAID]
-    return pa.table(arrays, schema=columns.SAID)
+    arrays = [pa.array(given.get(field.name, [None] * length), field.type) for field in columns.ANSWERS]
+    return pa.table(arrays, schema=columns.ANSWERS)

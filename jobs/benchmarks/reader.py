@@ -48,7 +48,7 @@ from emoray.scheduling.resources import Node
 from emoray.spec.load import parse
 from emoray.spec.study import Study
 from emoray.stream import cluster
-from emoray.stream.driver import Conductor
+from emoray.stream.driver import RunDriver
 from emoray.study.goemotions import LABELS
 
 _WORDS = 30_000  # of the vocabulary
@@ -178,7 +178,7 @@ def _answers(texts: list[str], place: str) -> tuple[RunFolder, list[str]]:
     folder = RunFolder(f"{place}/run-of-{len(texts)}")
     folder.create()
     folder.write_manifest(manifest.fresh(said))
-    Conductor(said, folder, _capacity, "asks", limit=len(texts)).run(lambda _: None)
+    RunDriver(said, folder, _capacity, "asks", limit=len(texts)).run(lambda _: None)
     return folder, folder.answers("a").read()["answer"].to_pylist()
 
 
@@ -187,7 +187,7 @@ def _lane(bare: _Bare, texts: list[str], folder: RunFolder, runtime: str) -> flo
     reader = f"r{len(folder.readers())}"
     settings = f"cpus: {bare.cpus}, gpus: {bare.gpus}, runtime: {runtime}"
     read = _study(f"{{kind: goemotions, name: {reader}, model: {bare.model}, {settings}}}", texts)
-    conductor = Conductor(read, folder, _capacity, reader, limit=len(texts), asks=False)
+    conductor = RunDriver(read, folder, _capacity, reader, limit=len(texts), asks=False)
     running = threading.Thread(target=conductor.run, args=[lambda _: None])
     running.start()
     tally = conductor.lanes[0].tally
@@ -197,7 +197,7 @@ def _lane(bare: _Bare, texts: list[str], folder: RunFolder, runtime: str) -> flo
     running.join()
     if (found := tally().read.get(reader, 0)) != len(texts):
         raise RuntimeError(f"the lane read {found} of {len(texts)} rows")
-    listeners = [actor for actor in state.actors().values() if "Listener" in actor["ActorClassName"]]
+    listeners = [actor for actor in state.actors().values() if "ReadActor" in actor["ActorClassName"]]
     ready_ms: float = max(actor["StartTime"] for actor in listeners)  # since 1970; the latest is this lane's
     return len(texts) / (ended - ready_ms / 1000)
 

@@ -30,7 +30,7 @@ from emoray.run_folder.census import hexes
 from emoray.run_folder.file_names import Name
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.parquet import writer
-from emoray.run_folder.partition import Part
+from emoray.run_folder.partition import Partition
 from emoray.study import prompts
 from emoray.study.circumplex import around_the_circle
 from emoray.study.experiment import Experiment, Model, State
@@ -62,7 +62,7 @@ def build(folder: RunFolder, rows: int) -> None:
         for number in range(-(-each // _FILE_ROWS)):
             table = _varied(pattern, min(_FILE_ROWS, each - number * _FILE_ROWS), rng)
             answers, felt = folder.answers(f"model-{model}"), folder.rows("reader", f"model-{model}")
-            _write(answers, number, table.select(columns.SAID.names))
+            _write(answers, number, table.select(columns.ANSWERS.names))
             _write(felt, number, table)
 
 
@@ -97,9 +97,9 @@ def _pattern(name: str) -> pa.Table:
     asked = list(prompts.prompts(experiment.grid(name)))
     then = datetime(2025, 1, 1, tzinfo=UTC)
     replies = [Reply(prompt.key, Answer(prompt.cell.question.text * 6), then, latency_s=0.5) for prompt in asked]
-    said = columns.said(columns.asked(asked), replies, host="scripted", revision="r", engine="e")
+    said = columns.with_answers(columns.asked(asked), replies, host="scripted", revision="r", engine="e")
     flat = np.full(len(LABELS), 1 / len(LABELS), dtype=np.float32)
-    felt = columns.felt(said, [Reading(flat)] * len(asked), reader="reader", revision="r")
+    felt = columns.with_readings(said, [Reading(flat)] * len(asked), reader="reader", revision="r")
     return columns.scored(felt, label_map(), "zero")
 
 
@@ -135,7 +135,7 @@ def _vocabulary() -> list[str]:
     return sorted({word for path in corpus.glob("*.yaml") for word in re.findall(r"[a-z']+", path.read_text())})
 
 
-def _write(part: Part, number: int, table: pa.Table) -> None:
+def _write(part: Partition, number: int, table: pa.Table) -> None:
     def fill(sink: object) -> None:
         with writer(sink, table.schema) as file:  # type: ignore[arg-type]
             file.write_table(table, row_group_size=8192)

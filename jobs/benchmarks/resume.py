@@ -24,7 +24,7 @@ from emoray.run_folder.census import hexes
 from emoray.run_folder.file_names import Name
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.parquet import writer
-from emoray.run_folder.partition import Part
+from emoray.run_folder.partition import Partition
 
 _MODEL = "benchmark"
 _FILE_ROWS = 100_000  # about what sixty merged files of an actor hold
@@ -46,12 +46,12 @@ def run(rows: int = 10_000_000) -> dict[str, float]:
     return figures
 
 
-def build(part: Part, rows: int) -> None:
+def build(part: Partition, rows: int) -> None:
     """A part of so many answers, in files of 100,000."""
     filler = _filler(min(rows, _FILE_ROWS))
     for number in range(-(-rows // _FILE_ROWS)):
         count = min(_FILE_ROWS, rows - number * _FILE_ROWS)
-        table = filler.slice(0, count).set_column(0, columns.SAID.field("key"), pa.array(_keys(number, count)))
+        table = filler.slice(0, count).set_column(0, columns.ANSWERS.field("key"), pa.array(_keys(number, count)))
         part.write(str(Name(number + 1, "benchmark", 1)), lambda sink, table=table: _write(sink, table))  # type: ignore[misc]
 
 
@@ -96,7 +96,7 @@ def _filler(count: int) -> pa.Table:
     texts = [f"I would say this feels like the sea in winter, number {i}." for i in range(997)]
     values: dict[str, object] = {"outcome": columns.ANSWERED, "prompt": "You are a person who feels. " * 20}
     arrays = []
-    for field in columns.SAID:
+    for field in columns.ANSWERS:
         if field.name == "answer":
             arrays.append(pa.array([texts[i % len(texts)] for i in range(count)]))
         elif pa.types.is_string(field.type):
@@ -107,7 +107,7 @@ def _filler(count: int) -> pa.Table:
                 if _is_number(field.type)
                 else pa.nulls(count, field.type)
             )
-    return pa.Table.from_arrays(arrays, schema=columns.SAID)
+    return pa.Table.from_arrays(arrays, schema=columns.ANSWERS)
 
 
 def _is_number(kind: pa.DataType) -> bool:

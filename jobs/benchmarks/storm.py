@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks import api
 from emoray.hosts.hosted_api import HostedApi
 from emoray.hosts.protocol import Reply
-from emoray.rate_limits.local import LocalGovernor
+from emoray.rate_limits.local import LocalLimiter
 from emoray.spec.accounts import Account, Retry
 from emoray.study.outcomes import Answer
 
@@ -73,7 +73,7 @@ def _ending(reply: Reply) -> str:
 
 def _weathered(requests: int, share: float, timeout_s: float) -> _Weathered:
     with api.server("--latency", str(api.LATENCY_S), "--storm", str(share)) as base_url:
-        host = HostedApi(api.ENTRY, Account(base_url=base_url), Retry(timeout_s=timeout_s), LocalGovernor())
+        host = HostedApi(api.ENTRY, Account(base_url=base_url), Retry(timeout_s=timeout_s), LocalLimiter())
         cpu, began = time.process_time(), time.perf_counter()
         replies = list(host.generate(api.asks(requests)))
         took_s, cpu_s = time.perf_counter() - began, time.process_time() - cpu

@@ -30,12 +30,12 @@ from emoray.hosts.scripted import ScriptedHost
 from emoray.rehearsal.local_cluster import Nodes
 from emoray.run_folder import columns, manifest
 from emoray.run_folder.folder import RunFolder
-from emoray.run_folder.partition import Part
+from emoray.run_folder.partition import Partition
 from emoray.spec.load import parse
 from emoray.spec.models import Scripted
 from emoray.spec.study import Study
 from emoray.stream import cluster
-from emoray.stream.driver import Conductor
+from emoray.stream.driver import RunDriver
 from emoray.study.prompts import prompts
 
 _CUT = 0.2  # of the answers at either end
@@ -88,7 +88,7 @@ def _run(study: Study, folder: str) -> float:
     run.write_manifest(manifest.fresh(study))
     capacity = cluster.connect()
     began = time.perf_counter()
-    ends = Conductor(study, run, capacity, "bench").run(lambda _: None)
+    ends = RunDriver(study, run, capacity, "bench").run(lambda _: None)
     seconds = time.perf_counter() - began
     if ends[0].error or ends[0].tally.answered != study.experiment.cells_per_model:
         raise RuntimeError(f"the stream lost rows: {ends[0]}")
@@ -144,7 +144,7 @@ def _alone(study: Study) -> float:
     return time.perf_counter() - began
 
 
-def _answered(part: Part) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _answered(part: Partition) -> np.ndarray[Any, np.dtype[np.float64]]:
     """When the answers came, sorted, in seconds."""
     table = pa.concat_tables(part.tables(["asked_at", "latency_s"]))
     when: Any = table["asked_at"].cast(pa.int64()).to_numpy() / 1e6 + table["latency_s"].to_numpy()

@@ -34,7 +34,7 @@ from emoray.spec.load import parse
 from emoray.spec.models import Vllm
 from emoray.spec.study import Study
 from emoray.stream import cluster
-from emoray.stream.driver import Conductor
+from emoray.stream.driver import RunDriver
 from emoray.study.prompts import Prompt, prompts
 from tests.hosts.vllm_tiny import TINY, llama_without_weights, tiny_llama
 
@@ -178,7 +178,7 @@ def _lane(study: Study, folder: str) -> float:
     run.create()
     run.write_manifest(manifest.fresh(study))
     capacity = cluster.connect()
-    (end,) = Conductor(study, run, capacity, "bench").run(lambda _: None)
+    (end,) = RunDriver(study, run, capacity, "bench").run(lambda _: None)
     if end.error:
         raise RuntimeError(end.error)
     table = run.answers("a").read()

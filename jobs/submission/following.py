@@ -17,8 +17,8 @@ import requests
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
+from emoray.errors import UserError
 from emoray.exit_codes import INTERRUPTED, OK, OWED, WRONG
-from emoray.spec.base import SpecError
 
 DIED = 1  # beside the exit codes of a run
 _LOOK_S = 1.0
@@ -136,16 +136,16 @@ class Jobs:
 
 
 def connect(address: str | None) -> JobSubmissionClient:
-    """SpecError where no head answers, or it wants another token."""
+    """UserError where no head answers, or it wants another token."""
     try:
         return _Client(address)
     except AuthenticationError:
-        raise SpecError(
+        raise UserError(
             "the head asks for a token and was given none, or another: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or "
             "~/.ray/auth_token to the token that the cluster was started with"
         ) from None
     except (ConnectionError, ValueError, requests.exceptions.RequestException):
-        raise SpecError(
+        raise UserError(
             f"no Ray head answers at {address or 'RAY_API_SERVER_ADDRESS'}: give the address of its dashboard with "
             "--address, such as http://127.0.0.1:8265 at the end of an ssh tunnel"
         ) from None

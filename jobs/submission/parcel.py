@@ -18,7 +18,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from emoray.spec.base import SpecError
+from emoray.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 _ENTRIES = ("entry.py", "run.py", "score.py", "report.py")
@@ -41,7 +41,7 @@ class Parcel:
 
 
 def parcel(spec: Path, changes: Sequence[str] = ()) -> Parcel:
-    """Of a spec that can be loaded, with its `--set` changes; SpecError where it names what cannot travel."""
+    """Of a spec that can be loaded, with its `--set` changes; UserError where it names what cannot travel."""
     place = _place(spec.absolute())
     settings = [yaml.safe_load(spec.read_text(encoding="utf-8"))]
     settings += [yaml.safe_load(change.partition("=")[2]) for change in changes]
@@ -103,7 +103,7 @@ def _inside(spec: Path, folder: str, text: str) -> str:
     """The place of a file that the spec names from its own folder."""
     place = posixpath.normpath(posixpath.join(folder, text))
     if posixpath.isabs(place) or place.startswith("../"):
-        raise SpecError(
+        raise UserError(
             f"{spec}: names the file {text}, which lies outside of what travels to the cluster; "
             "put it beside the spec, and name it from there"
         )
@@ -113,7 +113,7 @@ def _inside(spec: Path, folder: str, text: str) -> str:
 def _refuse_folder(spec: Path, where: str, text: str) -> None:
     """A model's folder does not travel (it may have gigabytes); an absolute path may be on a disk that all share."""
     if where in ("id", "model") and text != "embedded" and not Path(text).is_absolute() and Path(text).is_dir():
-        raise SpecError(
+        raise UserError(
             f"{spec}: {where} is {text}, a folder of this machine, which does not travel to the cluster; "
             "give its absolute path on a disk that all nodes share, or a hub id"
         )

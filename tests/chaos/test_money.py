@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from emoray.commands.status import status
-from emoray.rehearsal.behaviour import Manners
+from emoray.rehearsal.behaviour import Behaviour
 from emoray.rehearsal.provider import Provider
 from emoray.run_folder.folder import RunFolder
 from tests.buckets import bucket
@@ -53,7 +53,7 @@ def test_rows_and_what_is_booked_as_lost_are_what_the_provider_charged(
     with ExitStack() as stack:
         folder = RunFolder(stack.enter_context(bucket("secret")) % "run" if on_s3 else str(tmp_path / "run"))
         speaks = Held(0)
-        provider = stack.enter_context(Provider(Manners(latency_s=0.3), speaks))
+        provider = stack.enter_context(Provider(Behaviour(latency_s=0.3), speaks))
         spec.write_text(SPEC.format(url=provider.base_url))
         killed_and_resumed(folder, spec, provider, speaks, kills, join)
         charged = len(provider.counters.billed) * EACH_USD
@@ -104,7 +104,7 @@ def test_a_disk_that_fills_up_under_a_paid_run_costs_no_answer_and_no_cent(
     join: Start, tmp_path: Path, tell: Tell
 ) -> None:
     spec = tmp_path / "spec.yaml"
-    with small_disk(tmp_path / "disk", "300m") as disk, Provider(Manners(latency_s=0.3), Held(math.inf)) as provider:
+    with small_disk(tmp_path / "disk", "300m") as disk, Provider(Behaviour(latency_s=0.3), Held(math.inf)) as provider:
         folder, billed = RunFolder(str(disk / "run")), provider.counters.billed
         spec.write_text(SPEC.format(url=provider.base_url))
         command = [*EMORAY, "run", str(spec), "--out", folder.uri]

@@ -11,7 +11,7 @@ import pytest
 import submit
 from submission.parcel import parcel, pins
 
-from emoray.spec.base import SpecError
+from emoray.errors import UserError
 from emoray.spec.load import load
 from tests.programs import ROOT
 
@@ -78,7 +78,7 @@ def test_a_file_that_cannot_travel_is_refused(place: str, tmp_path: Path) -> Non
     named = place.format(absolute=tmp_path / "mine.yaml")
     (folder / "spec.yaml").write_text(SPEC.replace("maps/mine.yaml", named))
 
-    with pytest.raises(SpecError, match="lies outside of what travels to the cluster"):
+    with pytest.raises(UserError, match="lies outside of what travels to the cluster"):
         parcel(folder / "spec.yaml")
 
 
@@ -88,7 +88,7 @@ def test_a_model_in_a_folder_of_this_machine_is_refused(tmp_path: Path, monkeypa
     spec = tmp_path / "spec.yaml"
     spec.write_text("name: t\nmodels: [{name: a, host: transformers, id: weights}]\n")
 
-    with pytest.raises(SpecError, match="a folder of this machine, which does not travel"):
+    with pytest.raises(UserError, match="a folder of this machine, which does not travel"):
         parcel(spec)
 
 

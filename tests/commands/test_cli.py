@@ -21,10 +21,10 @@ from emoray.commands import cli
 from emoray.commands.cli import main
 from emoray.commands.named_reader import named_reader
 from emoray.commands.run import _again
+from emoray.errors import UserError
 from emoray.report import figures
 from emoray.run_folder import manifest
 from emoray.run_folder.folder import RunFolder
-from emoray.spec.base import SpecError
 from emoray.spec.models import Hosted
 from emoray.spec.readers import JudgeReader, ScriptedReader
 from emoray.study.goemotions import LABELS, label_map_from
@@ -716,7 +716,7 @@ def test_a_reader_that_came_later_is_found_by_its_name(read: Path) -> None:
 
 def test_a_judge_whose_account_nobody_knows_needs_its_file() -> None:
     model = Hosted(host="hosted_api", name="m", id="x", account="o")
-    with pytest.raises(SpecError, match="reader 'j' needs the account 'o'; give the YAML file that has both"):
+    with pytest.raises(UserError, match="reader 'j' needs the account 'o'; give the YAML file that has both"):
         named_reader("j", runs.study().spec, [JudgeReader(kind="judge", name="j", model=model)])
 
 

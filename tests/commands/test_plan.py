@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from emoray.commands import plan
+from emoray.errors import UserError
 from emoray.scheduling.resources import Node
-from emoray.spec.base import SpecError
 from emoray.spec.load import load
 from emoray.stream import cluster
 from tests import runs
@@ -223,7 +223,7 @@ def test_a_judge_of_the_family_it_judges_is_flagged(tmp_path: Path) -> None:
 def test_a_budget_needs_the_judges_price_too(tmp_path: Path) -> None:
     unpriced = JUDGED.replace(", usd_per_million: {input: 10, output: 100}", "").replace("gpt-4o-mini", "who/knows")
     known = unpriced.replace("- {name: mystery, host: hosted_api, id: somebody/knows, account: o}\n", "")
-    with pytest.raises(SpecError, match="the price of 'who/knows' is unknown, so a budget of 5 USD cannot be kept"):
+    with pytest.raises(UserError, match="the price of 'who/knows' is unknown, so a budget of 5 USD cannot be kept"):
         plan.plan(runs.study(known + "budget_usd: 5\n"), str(tmp_path / "run"))
 
 
@@ -325,6 +325,6 @@ def test_a_generation_config_that_nothing_can_be_drawn_by_is_said_before_anythin
     text = own_model(tmp_path)
     (tmp_path / "generation_config.json").write_text('{"top_p": 7}')
     with pytest.raises(
-        SpecError, match=r"^model 'own': its generation_config has top_p 7, .*; leave sampling_defaults"
+        UserError, match=r"^model 'own': its generation_config has top_p 7, .*; leave sampling_defaults"
     ):
         plan.plan(runs.study(text), str(tmp_path / "run"))

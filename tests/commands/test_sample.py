@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from emoray.commands.sample import COLUMNS, as_csv, human_labels, slice_of
+from emoray.errors import UserError
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.subset import as_asked
-from emoray.spec.base import SpecError
 from emoray.study.circumplex import Affect
 from emoray.study.conditions import Condition
 from emoray.study.goemotions import LABELS, label_map
@@ -84,7 +84,7 @@ def test_neither_failures_nor_canaries_are_to_be_labelled(tmp_path: Path) -> Non
 
 
 def test_without_answers_there_is_nothing_to_label(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match="holds no answers yet, so there is nothing to label"):
+    with pytest.raises(UserError, match="holds no answers yet, so there is nothing to label"):
         slice_of(runs.begun(tmp_path), 10, seed=0)
 
 
@@ -181,7 +181,7 @@ def test_several_lines_of_one_answer_are_several_raters(tmp_path: Path) -> None:
 def test_human_labels_that_cannot_be_used_get_a_sentence(tmp_path: Path, text: str, sentence: str) -> None:
     path = tmp_path / "human.csv"
     path.write_text(text)
-    with pytest.raises(SpecError) as told:
+    with pytest.raises(UserError) as told:
         human_labels(path, label_map())
     assert str(told.value) == f"{path}: {sentence}"
 
@@ -189,5 +189,5 @@ def test_human_labels_that_cannot_be_used_get_a_sentence(tmp_path: Path, text: s
 @pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
 def test_labels_in_another_encoding_get_a_sentence(tmp_path: Path, encoding: str) -> None:
     (tmp_path / "human.csv").write_text("key,label\nk1,é\n", encoding=encoding)
-    with pytest.raises(SpecError, match=r"human\.csv: cannot be read as CSV: it is not UTF-8 text; save it"):
+    with pytest.raises(UserError, match=r"human\.csv: cannot be read as CSV: it is not UTF-8 text; save it"):
         human_labels(tmp_path / "human.csv", label_map())

@@ -13,12 +13,12 @@ import pytest
 
 from emoray.commands.report import _lost
 from emoray.commands.status import ModelStatus, status
+from emoray.errors import UserError
 from emoray.hosts.batch_record import NotedBatch
 from emoray.run_folder.batch_log import FolderBook
 from emoray.run_folder.errors import StoreError
 from emoray.run_folder.folder import LANES, RunFolder
 from emoray.run_folder.lease import Lease
-from emoray.spec.base import SpecError
 from emoray.study.outcomes import Failure, FailureKind
 from tests import runs
 
@@ -327,7 +327,7 @@ def test_for_programs_it_is_json(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match="is no run folder"):
+    with pytest.raises(UserError, match="is no run folder"):
         status(RunFolder(str(tmp_path)))
 
 

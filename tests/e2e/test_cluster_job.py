@@ -14,15 +14,15 @@ from pathlib import Path
 import pytest
 
 from emoray.rehearsal.audit import Audit, Event, Heard, Kept, Kill, audit
-from emoray.rehearsal.behaviour import Counters, Manners
+from emoray.rehearsal.behaviour import Behaviour, Counters
 from emoray.rehearsal.heartbeat import Heartbeat
 from emoray.rehearsal.local_cluster import Nodes, Place
 from emoray.rehearsal.provider import Provider
 from emoray.rehearsal.rehearse import Log
-from emoray.run_folder.census import Settled
+from emoray.run_folder.census import KeySet
 from emoray.run_folder.columns import ANSWERED
 from emoray.run_folder.folder import RunFolder
-from emoray.run_folder.partition import Part
+from emoray.run_folder.partition import Partition
 from tests.conftest import Tell
 from tests.e2e.networks import networks
 from tests.programs import ROOT, Held, Start, until
@@ -70,7 +70,7 @@ def providers(places: Sequence[Place], speaks: Sequence[Held]) -> Iterator[list[
     """One behind the account, one that gives the local engines their texts; both count."""
     with ExitStack() as stack:
         host = places[0].ip if places else "127.0.0.1"
-        found = [Provider(Manners(latency_s=0.4), held, host=host) for held in speaks]
+        found = [Provider(Behaviour(latency_s=0.4), held, host=host) for held in speaks]
         for provider in found:
             provider.counters = Counters(asked=Log(), answered=Log())
             stack.enter_context(provider)
@@ -142,14 +142,14 @@ def reach(nodes: Nodes) -> dict[str, str]:
 
 def busy(nodes: Nodes) -> int:
     """A worker node on which a model is asked."""
-    return next(number for number in (1, 2) if any("Speaker" in line for line in nodes.commands(number)))
+    return next(number for number in (1, 2) if any("GenerateActor" in line for line in nodes.commands(number)))
 
 
 def over(target: str, began: float, providers: Sequence[Provider], folder: RunFolder) -> Kill:
     """A kill whose victims are dead by now. In flight were the cells that were asked and are not durable."""
     ended = time.monotonic()
     asked = sorted({key for when, key in heard(providers).asked if when <= ended})
-    durable = Settled().union(*(folder.answers(model).settled() for model in MODELS))
+    durable = KeySet().union(*(folder.answers(model).settled() for model in MODELS))
     return Kill(target, began, ended, len(asked) - int(durable.has(asked).sum()))
 
 
@@ -176,7 +176,7 @@ def ledger_of(providers: Sequence[Provider], kills: Sequence[Kill], folder: RunF
     return audit(heard(providers), kills, kept, [heartbeat.stalls])
 
 
-def answers(parts: Sequence[Part]) -> Counter[str]:
+def answers(parts: Sequence[Partition]) -> Counter[str]:
     """How often each cell has an answer."""
     rows = [row for part in parts for row in part.read(["key", "outcome"]).to_pylist()]
     return Counter(row["key"] for row in rows if row["outcome"] == ANSWERED)

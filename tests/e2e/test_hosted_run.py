@@ -20,7 +20,7 @@ import pytest
 
 from emoray.commands.cli import main
 from emoray.commands.status import status
-from emoray.rehearsal.behaviour import BatchManners, Manners
+from emoray.rehearsal.behaviour import BatchBehaviour, Behaviour
 from emoray.rehearsal.faults import Fault, Plan
 from emoray.rehearsal.provider import Provider
 from emoray.run_folder import columns
@@ -122,7 +122,7 @@ def test_a_key_with_a_line_break_at_its_end_works(
     tmp_path: Path,
 ) -> None:
     monkeypatch.setenv(LINE_KEY_ENV, f"{KEY}\n")
-    with Provider(Manners(api_key=KEY)) as server:
+    with Provider(Behaviour(api_key=KEY)) as server:
         path = spec(server.base_url, key_env=LINE_KEY_ENV)
         assert here("run", str(path), "--out", str(tmp_path / "run")) == 0
 
@@ -191,8 +191,8 @@ def test_a_batch_that_is_completed_before_its_answers_are_there_is_waited_for_an
         finally:
             given.set()
 
-    manners = Manners(batch_polls=1, batches=BatchManners(says=withhold))
-    with Provider(manners) as server, ThreadPoolExecutor(1) as thread:
+    behaviour = Behaviour(batch_polls=1, batches=BatchBehaviour(says=withhold))
+    with Provider(behaviour) as server, ThreadPoolExecutor(1) as thread:
         said = thread.submit(told_meanwhile)
         try:
             code = keyed_here("run", str(spec(server.base_url, host="batch_api")), "--out", folder.uri)
@@ -238,7 +238,7 @@ def five(two_cpus: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fi
     place = tmp_path_factory.mktemp("five")
     path, folder = place / "spec.yaml", RunFolder(str(place / "run"))
     with ExitStack() as stack:
-        servers = {name: Provider(Manners(Plan(1, chances))) for name, chances in FAULTS.items()}
+        servers = {name: Provider(Behaviour(Plan(1, chances))) for name, chances in FAULTS.items()}
         urls = {name: stack.enter_context(server).base_url for name, server in servers.items()}
         accounts = ", ".join(f'{name}: {{base_url: "{url}", key_env: {KEY_ENV}}}' for name, url in urls.items())
         models = ", ".join(

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from emoray.rehearsal.behaviour import Manners
+from emoray.rehearsal.behaviour import Behaviour
 from emoray.rehearsal.local_cluster import Nodes
 from emoray.rehearsal.provider import Provider
 from emoray.run_folder.folder import RunFolder
@@ -151,7 +151,7 @@ def test_the_exit_code_of_the_run_comes_back_and_no_key_stands_anywhere(
     nodes: Nodes, reach: dict[str, str], start: Start, tmp_path: Path
 ) -> None:
     folder = RunFolder(str(tmp_path / "run"))
-    with Provider(Manners(api_key=SECRET)) as provider:
+    with Provider(Behaviour(api_key=SECRET)) as provider:
         spec = hosted(tmp_path, provider.base_url, KEY)
         job = start([*SUBMIT, str(spec), "--out", folder.uri, "--resubmit", "2"], **reach)
 

@@ -23,7 +23,7 @@ from pathlib import Path
 import pytest
 
 from emoray.commands.status import status
-from emoray.rehearsal.behaviour import Manners
+from emoray.rehearsal.behaviour import Behaviour
 from emoray.rehearsal.faults import Fault, Plan
 from emoray.rehearsal.provider import Provider
 from emoray.run_folder import columns
@@ -74,7 +74,7 @@ def served(command: list[str], health: str, log: Path, **env: str) -> Iterator[N
 
 @pytest.fixture
 def provider() -> Iterator[Provider]:
-    with Provider(Manners()) as provider:
+    with Provider(Behaviour()) as provider:
         yield provider
 
 
@@ -108,7 +108,7 @@ def test_a_run_through_the_litellm_proxy_is_answered(litellm: str, tmp_path: Pat
 def test_what_is_refused_behind_the_litellm_proxy_ends_the_lane_with_its_words(
     litellm: str, provider: Provider, tmp_path: Path
 ) -> None:
-    provider.manners = Manners(Plan(schedule=[(1, None, Fault.BAD_REQUEST)]))
+    provider.behaviour = Behaviour(Plan(schedule=[(1, None, Fault.BAD_REQUEST)]))
     done = run(litellm, tmp_path / "run", "front", repetitions=20)
     assert done.returncode == 3
     assert "refused the first 20 asks of model 'a' alike" in done.stderr

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from emoray.rehearsal.behaviour import Manners
+from emoray.rehearsal.behaviour import Behaviour
 from emoray.rehearsal.provider import Provider
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.tabs import lost_usd
@@ -51,7 +51,7 @@ def provider() -> Any:
             await asyncio.sleep(0.01)
         return "I would rather not say." if place % 9 == 0 and place <= CELLS else GOOD
 
-    with Provider(Manners(), speak) as server:
+    with Provider(Behaviour(), speak) as server:
         server.asked, server.goes_on = asked, goes_on  # type: ignore[attr-defined]
         yield server
 

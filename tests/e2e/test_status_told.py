@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from emoray.rehearsal.behaviour import Manners
+from emoray.rehearsal.behaviour import Behaviour
 from emoray.rehearsal.provider import Provider
 from emoray.run_folder.folder import LANES, RunFolder
 from tests.programs import EMORAY, Start, until
@@ -111,7 +111,7 @@ def test_status_of_a_live_a_dead_a_resumed_and_a_reading_run_says_what_is_so(joi
         assert 60 * answers / (longest.total_seconds() + 1.0) <= found["per_minute"] <= 60 * answers / least_s
         return found
 
-    with Provider(Manners(), speak) as provider:
+    with Provider(Behaviour(), speak) as provider:
         (tmp_path / "spec.yaml").write_text(SPEC.format(url=provider.base_url))
         command = [*EMORAY, "run", str(tmp_path / "spec.yaml"), "--out", folder.uri]
 

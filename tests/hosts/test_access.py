@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from emoray.errors import UserError
 from emoray.hosts.access import key_in, proxy_of
 from emoray.hosts.hosted_api import HostedApi
 from emoray.hosts.protocol import HostDown
-from emoray.rate_limits.local import LocalGovernor
+from emoray.rate_limits.local import LocalLimiter
 from emoray.rehearsal.responses import completion
 from emoray.spec.accounts import Account
-from emoray.spec.base import SpecError
 from emoray.spec.load import parse
 from emoray.stream.accounts import check_keys
 from tests.hosts.raw import responses, writing
@@ -48,7 +48,7 @@ def test_a_run_with_a_key_that_cannot_be_sent_is_refused_before_it_begins(
 ) -> None:
     monkeypatch.setenv("LAB_KEY", text)
     with pytest.raises(
-        SpecError, match=r"accounts\.lab\.key_env names the environment variable LAB_KEY, which"
+        UserError, match=r"accounts\.lab\.key_env names the environment variable LAB_KEY, which"
     ) as said:
         check_keys(parse(HOSTED).spec)
     assert "canary" not in str(said.value)
@@ -61,7 +61,7 @@ def test_a_run_with_a_key_that_cannot_be_sent_is_refused_before_it_begins(
 def test_a_key_among_settings_of_others_is_refused_for_it_would_be_kept(settings: str) -> None:
     keyless = HOSTED.replace(", key_env: LAB_KEY", "")
     asks_with = keyless.replace("id: x}", f"id: x, extra_body: {settings % json.dumps('sk-canary')}}}")
-    with pytest.raises(SpecError, match=r"model 'a': extra_body holds a key \(") as said:
+    with pytest.raises(UserError, match=r"model 'a': extra_body holds a key \(") as said:
         check_keys(parse(asks_with).spec)
     assert "canary" not in str(said.value)
 
@@ -76,7 +76,7 @@ def test_what_is_no_key_is_sent(innocent: str) -> None:
 
 def test_a_key_of_blanks_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAB_KEY", " \n")
-    with pytest.raises(SpecError, match="LAB_KEY, which is not set"):
+    with pytest.raises(UserError, match="LAB_KEY, which is not set"):
         check_keys(parse(HOSTED).spec)
 
 
@@ -84,12 +84,12 @@ def test_a_key_of_blanks_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     "url", ["http://[::1", "https://", "http://host:99999/v1", "http://a b/v1", "http://h\u0007/v1"]
 )
 def test_a_base_url_that_is_no_address_is_refused_in_a_sentence(url: str) -> None:
-    with pytest.raises(SpecError, match=r"accounts\.lab\.base_url: .*is no address"):
+    with pytest.raises(UserError, match=r"accounts\.lab\.base_url: .*is no address"):
         parse(HOSTED.replace('"http://10.1.2.3:8000/v1"', json.dumps(url)))
 
 
 def test_a_base_url_with_the_endpoint_is_refused_in_a_sentence() -> None:
-    with pytest.raises(SpecError, match="which is added to it"):
+    with pytest.raises(UserError, match="which is added to it"):
         parse(HOSTED.replace(":8000/v1", ":8000/v1/chat/completions"))
 
 
@@ -149,7 +149,7 @@ def test_a_proxy_that_cannot_be_used_is_refused_by_the_name_of_its_variable(
 ) -> None:
     monkeypatch.setenv(variable, proxy)
     with pytest.raises(HostDown, match=f"{variable.upper()} names a proxy {said}|{variable.upper()} .*{said}") as wrong:
-        HostedApi(entry(), Account(base_url="http://10.1.2.3/v1"), patient(), LocalGovernor())
+        HostedApi(entry(), Account(base_url="http://10.1.2.3/v1"), patient(), LocalLimiter())
     assert "canary" not in str(wrong.value)
 
 
@@ -165,7 +165,7 @@ def test_a_provider_is_asked_through_the_proxy_with_the_name_and_password_of_its
 
     with serving(forwards) as url:
         monkeypatch.setenv("ALL_PROXY", url.replace("http://", "http://me:secret@"))
-        host = HostedApi(entry(), Account(base_url="http://provider.invalid/v1"), patient(), LocalGovernor())
+        host = HostedApi(entry(), Account(base_url="http://provider.invalid/v1"), patient(), LocalLimiter())
         assert kinds(list(host.generate(asks(2)))) == {"answer": 2}
         host.close()
     assert {address for address, _ in seen} == {"http://provider.invalid/v1/chat/completions"}
@@ -177,7 +177,7 @@ def test_a_proxy_that_wants_a_login_before_it_leads_on_ends_the_lane_with_a_sent
 ) -> None:
     with writing(lambda _: responses(b"407 Proxy Authentication Required", b"")) as (url, requests):
         monkeypatch.setenv("HTTPS_PROXY", url)
-        host = HostedApi(entry(), Account(base_url="https://provider.invalid/v1"), patient(), LocalGovernor())
+        host = HostedApi(entry(), Account(base_url="https://provider.invalid/v1"), patient(), LocalLimiter())
         replies, stopped = until_down(host, asks(1))
         host.close()
     assert "the proxy before https://provider.invalid/v1 wants a login (407: Proxy Authentication" in str(stopped)

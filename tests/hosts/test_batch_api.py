@@ -24,9 +24,9 @@ from emoray.hosts.batch_record import NotedBatch
 from emoray.hosts.batch_round import is_full
 from emoray.hosts.protocol import Ask, BudgetSpent, HostDown, Reply
 from emoray.hosts.request_loop import Guess
-from emoray.rate_limits.local import LocalGovernor
+from emoray.rate_limits.local import LocalLimiter
 from emoray.rate_limits.protocol import Limits
-from emoray.rehearsal.behaviour import BatchManners, Manners
+from emoray.rehearsal.behaviour import BatchBehaviour, Behaviour
 from emoray.rehearsal.faults import Fault, Plan, storm
 from emoray.rehearsal.provider import Provider
 from emoray.run_folder.batch_log import FolderBook
@@ -111,7 +111,7 @@ def test_a_file_is_never_longer_than_the_provider_takes(start: Start, tmp_path: 
 
 
 def test_the_id_is_written_down_before_anybody_waits(start: Start, tmp_path: Path) -> None:
-    with Provider(Manners(batch_polls=10**9)) as provider:
+    with Provider(Behaviour(batch_polls=10**9)) as provider:
         host = start(provider, poll_s=60.0)
         polled: list[list[NotedBatch]] = []
         retrieve = host._client.batches.retrieve
@@ -128,7 +128,7 @@ def test_the_id_is_written_down_before_anybody_waits(start: Start, tmp_path: Pat
 
 
 def test_whoever_comes_after_a_dead_submitter_waits_for_its_batches_and_pays_nothing_twice(start: Start) -> None:
-    with Provider(Manners(batch_polls=3)) as provider:
+    with Provider(Behaviour(batch_polls=3)) as provider:
         first = start(provider, poll_s=60.0)
         first._closed.set()  # dies after its first poll
         with pytest.raises(HostDown, match="picks them up"):
@@ -141,7 +141,7 @@ def test_whoever_comes_after_a_dead_submitter_waits_for_its_batches_and_pays_not
 def test_a_batch_made_by_a_submitter_that_died_before_it_could_note_the_id_is_found(
     start: Start, tmp_path: Path
 ) -> None:
-    with Provider(Manners(batch_polls=3)) as provider:
+    with Provider(Behaviour(batch_polls=3)) as provider:
         first = start(provider, poll_s=60.0)
         first._closed.set()
         with pytest.raises(HostDown, match="picks them up"):
@@ -175,7 +175,7 @@ def test_a_batch_of_another_model_is_nobodys_business(start: Start) -> None:
 
 
 def test_failed_lines_are_typed_and_asked_anew_by_the_next_run(start: Start) -> None:
-    with Provider(Manners(Plan(3, storm(0.5)))) as provider:
+    with Provider(Behaviour(Plan(3, storm(0.5)))) as provider:
         replies = list(start(provider).generate(asks(200)))
         failed = [reply.key for reply in replies if isinstance(reply.outcome, Failure)]
         assert len(replies) == 200
@@ -201,12 +201,12 @@ def test_failed_lines_are_typed_and_asked_anew_by_the_next_run(start: Start) -> 
     ],
 )
 def test_each_failed_line_has_its_kind(start: Start, fault: Fault, kind: FailureKind) -> None:
-    with Provider(Manners(Plan(schedule=[(1, None, fault)]))) as provider:
+    with Provider(Behaviour(Plan(schedule=[(1, None, fault)]))) as provider:
         assert kinds(list(start(provider).generate(asks(2)))) == {kind.value: 2}
 
 
 def test_a_refused_key_stops_the_lane_with_one_sentence_after_typed_failures(start: Start) -> None:
-    with Provider(Manners(api_key="another")) as provider:
+    with Provider(Behaviour(api_key="another")) as provider:
         replies, stopped = until_down(start(provider), asks(3))
     assert "LAB_KEY" in str(stopped)
     assert kinds(replies) == {"auth": 3}
@@ -219,14 +219,14 @@ def test_a_server_that_is_not_there_leaves_typed_failures(start: Start) -> None:
 
 
 def test_no_batch_is_sent_that_might_pass_the_budget(start: Start, tmp_path: Path) -> None:
-    purse = LocalGovernor(Limits(budget_usd=0.004))
+    budget = LocalLimiter(Limits(budget_usd=0.004))
     with Provider() as provider:
-        replies, stopped = until_down(start(provider, purse=purse, most_lines=10), asks(200))
+        replies, stopped = until_down(start(provider, budget=budget, most_lines=10), asks(200))
     assert isinstance(stopped, BudgetSpent)
     spent = sum(reply.outcome.cost_usd or 0.0 for reply in replies)
     assert 0 < spent <= 0.004
     assert len(replies) == sum(len(batch.keys) for batch in book(tmp_path)) == provider.counters.requests
-    assert purse.bucket.spent_usd == pytest.approx(spent)
+    assert budget.bucket.spent_usd == pytest.approx(spent)
 
 
 def test_a_batch_whose_making_was_not_confirmed_is_not_made_again(start: Start) -> None:
@@ -263,18 +263,18 @@ def test_what_the_open_batches_of_a_dead_submitter_may_cost_is_set_aside_by_whoe
 ) -> None:
     most = Guess(price_of(ENTRY)).of(asks(1)[0])[1]
     budget = Limits(budget_usd=10.5 * most)
-    with Provider(Manners(batch_polls=10**9)) as provider:
-        first = start(provider, purse=LocalGovernor(budget))
+    with Provider(Behaviour(batch_polls=10**9)) as provider:
+        first = start(provider, budget=LocalLimiter(budget))
         first._closed.set()
         until_down(first, asks(10))
-        second = start(provider, purse=LocalGovernor(budget))
+        second = start(provider, budget=LocalLimiter(budget))
         second._closed.set()
         until_down(second, asks(20))
     assert sum(len(batch.keys) for batch in book(tmp_path)) == 10
 
 
 def test_a_cell_that_two_batches_ask_has_one_reply(start: Start, tmp_path: Path) -> None:
-    with Provider(Manners(batch_polls=3)) as provider:
+    with Provider(Behaviour(batch_polls=3)) as provider:
         for some in (asks(10), asks(15)):
             first = start(provider, poll_s=60.0)
             first._closed.set()
@@ -289,16 +289,16 @@ def test_a_cell_that_two_batches_ask_has_one_reply(start: Start, tmp_path: Path)
 
 
 def test_a_batch_that_two_calls_wait_for_is_paid_once(start: Start) -> None:
-    purse = LocalGovernor(Limits(budget_usd=1.0))
-    with Provider(Manners(batch_polls=2)) as provider:
+    budget = LocalLimiter(Limits(budget_usd=1.0))
+    with Provider(Behaviour(batch_polls=2)) as provider:
         first = start(provider)
         first._closed.set()
         until_down(first, asks(10))
-        host = start(provider, purse=purse)
+        host = start(provider, budget=budget)
         with ThreadPoolExecutor(2) as pool:
             halves = list(pool.map(lambda owed: list(host.generate(owed)), (asks(10)[:5], asks(10)[5:])))
     spent = sum(reply.outcome.cost_usd or 0.0 for half in halves for reply in half)
-    assert purse.bucket.spent_usd == pytest.approx(spent)
+    assert budget.bucket.spent_usd == pytest.approx(spent)
 
 
 def test_lines_say_what_the_cells_say(start: Start) -> None:
@@ -329,8 +329,8 @@ def test_the_key_is_in_no_file_no_log_and_no_repr(
         return content + f"Your key is {CANARY}.\n".encode()
 
     caplog.set_level(logging.DEBUG)
-    manners = BatchManners(lines=indiscreet, spoils=nobodys)
-    with Provider(Manners(api_key=CANARY, batches=manners)) as provider:
+    behaviour = BatchBehaviour(lines=indiscreet, spoils=nobodys)
+    with Provider(Behaviour(api_key=CANARY, batches=behaviour)) as provider:
         host = start(provider)
         replies = list(host.generate(asks(3)))
         with pytest.raises(TypeError) as refused:
@@ -360,8 +360,8 @@ def test_nothing_of_an_answer_is_rewritten_whatever_the_key(start: Start, monkey
 # ── results that are odd, late or partly there ─────────────────────────────────────────────────────────────────────
 
 
-def batches(**manners: Any) -> Manners:
-    return Manners(batches=BatchManners(**manners))
+def batches(**behaviour: Any) -> Behaviour:
+    return Behaviour(batches=BatchBehaviour(**behaviour))
 
 
 def once_each(provider: Provider) -> bool:
@@ -393,7 +393,7 @@ def test_what_an_odd_line_may_have_cost_is_booked(start: Start) -> None:
 
 
 @pytest.mark.parametrize(
-    "manners",
+    "behaviour",
     [
         pytest.param({"late_polls": 12}, id="its files are not named yet"),
         pytest.param({"late_contents": 12}, id="their content is not there yet"),
@@ -401,8 +401,8 @@ def test_what_an_odd_line_may_have_cost_is_booked(start: Start) -> None:
         pytest.param({"unknown_polls": 2}, id="it is not known yet"),
     ],
 )
-def test_answers_that_come_late_are_waited_for_and_never_asked_again(start: Start, manners: dict[str, int]) -> None:
-    with Provider(batches(**manners)) as provider:
+def test_answers_that_come_late_are_waited_for_and_never_asked_again(start: Start, behaviour: dict[str, int]) -> None:
+    with Provider(batches(**behaviour)) as provider:
         replies = list(start(provider).generate(asks(5)))
     assert kinds(replies) == {"answer": 5}
     assert once_each(provider)
@@ -527,8 +527,8 @@ def test_of_a_batch_that_ended_early_is_booked_what_was_perhaps_answered(
     def early(batch: dict[str, Any]) -> dict[str, Any]:
         return batch | {"status": status, "request_counts": counts} if batch["status"] == "completed" else batch
 
-    manners = batches(says=early, spoils=lambda whole: b"\n".join(whole.split(b"\n")[:3]))
-    with Provider(manners) as provider:
+    behaviour = batches(says=early, spoils=lambda whole: b"\n".join(whole.split(b"\n")[:3]))
+    with Provider(behaviour) as provider:
         replies = list(start(provider).generate(asks(8)))
     missing = [reply.outcome for reply in replies if isinstance(reply.outcome, Failure)]
     assert len(missing) == 5
@@ -598,7 +598,7 @@ def test_the_next_run_waits_for_the_same_answers(start: Start, tmp_path: Path) -
 def test_a_batch_whose_lines_all_fail_alike_ends_the_lane_with_the_providers_own_text(
     start: Start, fault: Fault, says: str
 ) -> None:
-    with Provider(Manners(Plan(schedule=[(1, None, fault)]))) as provider:
+    with Provider(Behaviour(Plan(schedule=[(1, None, fault)]))) as provider:
         replies, stopped = until_down(start(provider), asks(20))
     assert len(replies) == 20
     assert says in str(stopped)
@@ -620,7 +620,7 @@ def test_a_completed_batch_whose_lines_all_failed_has_no_answers_to_wait_for(sta
         return batch | {"request_counts": {"total": 3, "completed": 0, "failed": 3 if done else 0}}
 
     fault = Plan(schedule=[(1, None, Fault.UNAVAILABLE)])
-    with Provider(Manners(fault, batches=BatchManners(says=honest))) as provider:
+    with Provider(Behaviour(fault, batches=BatchBehaviour(says=honest))) as provider:
         assert kinds(list(start(provider).generate(asks(3)))) == {"overloaded": 3}
 
 
@@ -660,7 +660,7 @@ def test_files_that_fit_one_by_one_wait_for_one_another(start: Start, tmp_path: 
 
 
 def test_a_small_file_waits_for_the_accounts_other_batches(start: Start, tmp_path: Path) -> None:
-    with Provider(Manners(batch_polls=3, batches=BatchManners(most_enqueued=20))) as provider:
+    with Provider(Behaviour(batch_polls=3, batches=BatchBehaviour(most_enqueued=20))) as provider:
         other = start(provider, entry=ENTRY.model_copy(update={"name": "other"}), poll_s=60.0)
         other._closed.set()
         until_down(other, asks(20))  # it is under way when its submitter dies
@@ -695,9 +695,9 @@ def test_a_queue_without_room_for_one_line_ends_the_lane_in_a_sentence(start: St
 
 def test_a_batch_that_was_refused_reserves_no_money(start: Start) -> None:
     most = Guess(price_of(ENTRY)).of(asks(1)[0])[1]
-    purse = LocalGovernor(Limits(budget_usd=41 * most))
+    budget = LocalLimiter(Limits(budget_usd=41 * most))
     with Provider(batches(most_enqueued=7)) as provider:
-        assert kinds(list(start(provider, purse=purse).generate(asks(40)))) == {"answer": 40}
+        assert kinds(list(start(provider, budget=budget).generate(asks(40)))) == {"answer": 40}
 
 
 @pytest.mark.parametrize("strict", [False, True], ids=["it says so", "it refuses a batch of it"])
@@ -762,9 +762,9 @@ def test_fields_that_are_odd_do_no_harm(start: Start, odd: dict[str, Any]) -> No
 # ── answers that are lost, and places that are none ────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("manners", [{}, {"echoes": True, "one_page": False}], ids=["a list", "one page for ever"])
-def test_a_batch_whose_answer_was_lost_is_found_in_the_list(start: Start, manners: dict[str, bool]) -> None:
-    with Provider(batches(lost_creates=2, **manners)) as provider:
+@pytest.mark.parametrize("behaviour", [{}, {"echoes": True, "one_page": False}], ids=["a list", "one page for ever"])
+def test_a_batch_whose_answer_was_lost_is_found_in_the_list(start: Start, behaviour: dict[str, bool]) -> None:
+    with Provider(batches(lost_creates=2, **behaviour)) as provider:
         host = start(provider)
         assert kinds(list(host.generate(asks(5)))) == {"answer": 5}
     assert once_each(provider)
@@ -931,7 +931,7 @@ def test_what_nobody_foresaw_ends_the_lane_in_a_sentence_with_its_type_and_place
 
 @pytest.mark.parametrize("fault", [Fault.SURROGATE, Fault.ODD_USAGE, Fault.THINK])
 def test_an_odd_answer_of_a_batch_is_read_as_any_other(start: Start, fault: Fault) -> None:
-    with Provider(Manners(Plan(schedule=[(1, None, fault)]))) as provider:
+    with Provider(Behaviour(Plan(schedule=[(1, None, fault)]))) as provider:
         (reply,) = start(provider).generate(asks(1))
     answer = reply.outcome
     assert isinstance(answer, Answer)

@@ -22,7 +22,7 @@ from emoray.hosts.hosted_api import HostedApi
 from emoray.hosts.protocol import Ask, Host, Reply
 from emoray.hosts.scripted import ScriptedHost
 from emoray.hosts.transformers import TransformersHost
-from emoray.rate_limits.local import LocalGovernor
+from emoray.rate_limits.local import LocalLimiter
 from emoray.rehearsal.provider import Provider
 from emoray.run_folder.batch_log import FolderBook
 from emoray.run_folder.folder import RunFolder
@@ -214,7 +214,7 @@ def hosted(kind: str, account: Account, folder: RunFolder, settings: dict[str, A
     entry = Hosted(host=kind, id="m", account="a", **settings)  # type: ignore[arg-type]
     if kind == "batch_api":
         return BatchApi(entry, account, Retry(), FolderBook(folder), poll_s=0.001)
-    return HostedApi(entry, account, Retry(first_wait_s=0.01, longest_wait_s=0.02), LocalGovernor())
+    return HostedApi(entry, account, Retry(first_wait_s=0.01, longest_wait_s=0.02), LocalLimiter())
 
 
 @pytest.mark.parametrize("speech", SPEECHES)

@@ -24,9 +24,9 @@ from emoray.hosts.permits import Permits
 from emoray.hosts.protocol import Ask, BudgetSpent, HostDown, Reply
 from emoray.hosts.refusals import told_to_wait_s
 from emoray.hosts.request_loop import _YOUNG, Guess, Tried
-from emoray.rate_limits.local import LocalGovernor
-from emoray.rate_limits.protocol import Lease, Ledger, Limits, News, Want
-from emoray.rehearsal.behaviour import Manners
+from emoray.rate_limits.local import LocalLimiter
+from emoray.rate_limits.protocol import Feedback, Grant, Limits, Request, Usage
+from emoray.rehearsal.behaviour import Behaviour
 from emoray.rehearsal.faults import STORM, Fault, Plan, storm
 from emoray.rehearsal.provider import Provider
 from emoray.rehearsal.responses import completion
@@ -57,22 +57,22 @@ def patient(fault: Fault | None = None, attempts: int = 8) -> Retry:
 
 @pytest.fixture
 def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
-    """A provider with these manners, and a host that asks it."""
+    """A provider that behaves so, and a host that asks it."""
     monkeypatch.setenv("LAB_KEY", CANARY)
     opened: list[HostedApi | Provider] = []
 
     def started(
-        manners: Manners | None = None,
+        behaviour: Behaviour | None = None,
         *,
         limits: Limits | None = None,
         retry: Retry | None = None,
         speaker: Any = None,
         **settings: Any,
     ) -> tuple[HostedApi, Provider]:
-        provider = Provider(manners or Manners(), speaker).start()
+        provider = Provider(behaviour or Behaviour(), speaker).start()
         account = Account(base_url=provider.base_url, key_env="LAB_KEY")
         patience = retry or patient()
-        host = HostedApi(entry(**settings), account, patience, LocalGovernor(limits), run="test")
+        host = HostedApi(entry(**settings), account, patience, LocalLimiter(limits), run="test")
         opened.extend((host, provider))
         return host, provider
 
@@ -164,7 +164,7 @@ def test_hundreds_of_asks_leave_the_collector_of_garbage_nothing_to_look_for(sta
 
 
 def test_several_threads_may_ask_at_once_and_stay_together_within_the_limit(start: Start) -> None:
-    host, provider = start(Manners(latency_s=0.02), in_flight=20)
+    host, provider = start(Behaviour(latency_s=0.02), in_flight=20)
     everything = asks(400)
     found: list[list[Reply]] = [[], [], [], []]
 
@@ -200,7 +200,7 @@ def test_a_slow_answer_holds_nobody_else(start: Start) -> None:
 def test_a_storm_of_all_faults_ends_every_cell_once_as_an_answer_or_a_typed_failure(start: Start) -> None:
     # nothing hangs here: an answer after our patience has ended would be answered twice, and rightly
     chances: dict[Fault, float] = {fault: chance for fault, chance in storm(0.3).items() if fault is not Fault.HANG}
-    host, provider = start(Manners(Plan(7, chances), slow_s=0.1))
+    host, provider = start(Behaviour(Plan(7, chances), slow_s=0.1))
     replies = list(host.generate(asks(600)))
     assert Counter(reply.key for reply in replies) == Counter(ask.key for ask in asks(600))
     assert kinds(replies)["answer"] > 500
@@ -215,10 +215,10 @@ def test_a_storm_of_all_faults_ends_every_cell_once_as_an_answer_or_a_typed_fail
 
 def test_a_storm_that_ends_leaves_cells_that_the_next_run_settles(start: Start) -> None:
     menu = [fault for fault in (*LASTING, *FINAL) if fault is not Fault.HANG]
-    host, provider = start(Manners(Plan(7, dict.fromkeys(menu, 1 / len(menu)))), retry=patient(attempts=2))
+    host, provider = start(Behaviour(Plan(7, dict.fromkeys(menu, 1 / len(menu)))), retry=patient(attempts=2))
     failed = {reply.key for reply in host.generate(asks(60)) if isinstance(reply.outcome, Failure)}
     assert failed
-    provider.manners = Manners()
+    provider.behaviour = Behaviour()
     again = list(host.generate([ask for ask in asks(60) if ask.key in failed]))
     assert {reply.key for reply in again} == failed
     assert kinds(again) == {"answer": len(failed)}
@@ -267,8 +267,8 @@ def test_the_tests_below_know_the_whole_menu() -> None:
 
 @pytest.mark.parametrize(("fault", "kind"), LASTING.items())
 def test_what_may_pass_is_asked_again_as_often_as_the_spec_says(start: Start, fault: Fault, kind: FailureKind) -> None:
-    manners = Manners(Plan(schedule=[(1, None, fault)]), retry_after_s=0.01)
-    host, provider = start(manners, retry=patient(fault, attempts=3))
+    behaviour = Behaviour(Plan(schedule=[(1, None, fault)]), retry_after_s=0.01)
+    host, provider = start(behaviour, retry=patient(fault, attempts=3))
     reply = only(list(host.generate(asks(1))))
     assert isinstance(reply.outcome, Failure)
     assert reply.outcome.kind is kind
@@ -283,8 +283,8 @@ def test_what_passed_leaves_an_answer_and_the_number_of_attempts(start: Start, f
         host._timeout_s = 600.0 if provider.counters.requests >= 2 else host._timeout_s
         return "Yes."
 
-    manners = Manners(Plan(schedule=[(1, 2, fault)]), retry_after_s=0.01)
-    host, provider = start(manners, retry=patient(fault), speaker=waited_for)
+    behaviour = Behaviour(Plan(schedule=[(1, 2, fault)]), retry_after_s=0.01)
+    host, provider = start(behaviour, retry=patient(fault), speaker=waited_for)
     reply = only(list(host.generate(asks(1))))
     assert isinstance(reply.outcome, Answer)
     assert reply.attempts == 3
@@ -292,7 +292,7 @@ def test_what_passed_leaves_an_answer_and_the_number_of_attempts(start: Start, f
 
 @pytest.mark.parametrize(("fault", "kind"), FINAL.items())
 def test_what_is_refused_is_asked_again_less_often(start: Start, fault: Fault, kind: FailureKind) -> None:
-    host, provider = start(Manners(Plan(schedule=[(1, 2, Fault.UNAVAILABLE), (3, None, fault)])))
+    host, provider = start(Behaviour(Plan(schedule=[(1, 2, Fault.UNAVAILABLE), (3, None, fault)])))
     reply = only(list(host.generate(asks(1))))
     assert isinstance(reply.outcome, Failure)
     assert reply.outcome.kind is kind
@@ -301,7 +301,7 @@ def test_what_is_refused_is_asked_again_less_often(start: Start, fault: Fault, k
 
 def test_an_answer_costs_what_the_attempts_before_it_cost_too(start: Start) -> None:
     plan = Plan(schedule=[(1, 1, Fault.EMPTY), (2, 2, Fault.UNAVAILABLE), (3, 3, Fault.FILTERED)])
-    alone, thrice = (only(list(start(Manners(plan))[0].generate(asks(1)))).outcome for plan in (Plan(), plan))
+    alone, thrice = (only(list(start(Behaviour(plan))[0].generate(asks(1)))).outcome for plan in (Plan(), plan))
     assert isinstance(alone, Answer)
     assert isinstance(thrice, Answer)
     assert alone.cost_usd is not None
@@ -312,7 +312,7 @@ def test_an_answer_costs_what_the_attempts_before_it_cost_too(start: Start) -> N
 def test_what_is_hopeless_stops_the_lane_with_one_sentence_after_the_replies_of_all_that_was_under_way(
     start: Start, fault: Fault, kind: FailureKind
 ) -> None:
-    host, provider = start(Manners(Plan(schedule=[(31, None, fault)]), latency_s=0.01), in_flight=10)
+    host, provider = start(Behaviour(Plan(schedule=[(31, None, fault)]), latency_s=0.01), in_flight=10)
     replies, stopped = until_down(host, asks(2000))
     assert "\n" not in str(stopped)
     assert provider.base_url in str(stopped)
@@ -322,7 +322,7 @@ def test_what_is_hopeless_stops_the_lane_with_one_sentence_after_the_replies_of_
 
 
 def test_a_lane_that_has_stopped_asks_no_more(start: Start) -> None:
-    host, provider = start(Manners(Plan(schedule=[(1, None, Fault.AUTH)])))
+    host, provider = start(Behaviour(Plan(schedule=[(1, None, Fault.AUTH)])))
     until_down(host, asks(1))
     assert until_down(host, asks(5))[0] == []
     assert provider.counters.requests == 1
@@ -330,7 +330,7 @@ def test_a_lane_that_has_stopped_asks_no_more(start: Start) -> None:
 
 @pytest.mark.parametrize("fault", sorted(ANSWERED))
 def test_an_odd_answer_is_an_answer(start: Start, fault: Fault) -> None:
-    host, _ = start(Manners(Plan(schedule=[(1, None, fault)]), slow_s=0.05))
+    host, _ = start(Behaviour(Plan(schedule=[(1, None, fault)]), slow_s=0.05))
     answer = only(list(host.generate(asks(1)))).outcome
     assert isinstance(answer, Answer)
     assert answer.finish_reason == ("length" if fault is Fault.LENGTH else "stop")
@@ -343,7 +343,7 @@ def test_an_odd_answer_is_an_answer(start: Start, fault: Fault) -> None:
 
 
 def test_a_success_that_carries_an_error_is_not_paid_for(start: Start) -> None:
-    host, provider = start(Manners(Plan(schedule=[(1, None, Fault.ERROR_200)])), retry=patient(attempts=3))
+    host, provider = start(Behaviour(Plan(schedule=[(1, None, Fault.ERROR_200)])), retry=patient(attempts=3))
     reply = only(list(host.generate(asks(1))))
     assert (reply.outcome.cost_usd, reply.attempts, provider.counters.requests) == (None, 3, 3)
 
@@ -363,7 +363,7 @@ def test_a_success_that_carries_what_is_hopeless_ends_the_lane(error: dict[str, 
         return web.json_response({"error": error})
 
     with serving(answer) as url:
-        host = HostedApi(entry(in_flight=1), Account(base_url=f"{url}/v1"), Retry(), LocalGovernor())
+        host = HostedApi(entry(in_flight=1), Account(base_url=f"{url}/v1"), Retry(), LocalLimiter())
         with pytest.raises(HostDown, match=sentence):
             list(host.generate(asks(50)))
         host.close()
@@ -391,7 +391,7 @@ def test_a_server_that_is_not_there_is_a_connection_failure_and_costs_nothing(st
 
 @pytest.mark.parametrize("fault", [Fault.HANG, Fault.RESET, Fault.CUT_JSON])
 def test_what_was_perhaps_billed_is_written_down_at_the_most_it_may_have_cost(start: Start, fault: Fault) -> None:
-    host, _ = start(Manners(Plan(schedule=[(1, None, fault)])), retry=patient(fault, attempts=2))
+    host, _ = start(Behaviour(Plan(schedule=[(1, None, fault)])), retry=patient(fault, attempts=2))
     most = Guess(price_of(entry())).of(asks(1)[0])[1]
     assert only(list(host.generate(asks(1)))).outcome.cost_usd == pytest.approx(2 * most)
 
@@ -406,7 +406,7 @@ def test_an_answer_without_usage_is_written_down_at_the_most_it_may_have_cost() 
 
 def test_a_request_is_sent_only_when_what_it_may_cost_was_set_aside_for_it() -> None:
     async def taken() -> list[float]:
-        permits = Permits(LocalGovernor(Limits(budget_usd=1.0)), "run/1", "gpt-4o")
+        permits = Permits(LocalLimiter(Limits(budget_usd=1.0)), "run/1", "gpt-4o")
         keeping = asyncio.create_task(permits.keep())
         for _ in range(60):  # cheap ones, for which permits are leased ahead
             permit = await permits.take(10.0, 0.001)
@@ -420,14 +420,14 @@ def test_a_request_is_sent_only_when_what_it_may_cost_was_set_aside_for_it() -> 
 
 
 def test_a_permit_whose_taker_was_cancelled_as_it_came_goes_back() -> None:
-    told: list[Ledger] = []
+    told: list[Usage] = []
 
     async def closed() -> None:
         class Granting:
-            async def lease(self, _: str, ledger: Ledger, want: Want, __: News) -> Lease:
+            async def lease(self, _: str, ledger: Usage, want: Request, __: Feedback) -> Grant:
                 told.append(ledger)
                 asyncio.get_running_loop().call_soon(taking.cancel)
-                return Lease(want.requests)
+                return Grant(want.requests)
 
         permits = Permits(Granting(), "run/1", "gpt-4o")
         taking = asyncio.create_task(permits.take(10.0, 0.1))
@@ -471,24 +471,24 @@ def test_a_429_that_says_to_come_back_tomorrow_ends_the_lane_and_says_so() -> No
         return web.json_response({"error": {"message": "day"}}, status=429, headers={"retry-after": "82800"})
 
     with serving(answer) as url:
-        host = HostedApi(entry(), Account(base_url=f"{url}/v1"), Retry(), LocalGovernor())
+        host = HostedApi(entry(), Account(base_url=f"{url}/v1"), Retry(), LocalLimiter())
         replies, stopped = until_down(host, asks(1))
         host.close()
     assert kinds(replies) == {"quota_exhausted": 1}
     assert "come back in 23.0 h" in str(stopped)
 
 
-def test_the_governor_hears_of_429s_headers_tokens_and_money(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_limiter_hears_of_429s_headers_tokens_and_money(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAB_KEY", CANARY)
-    calls: list[tuple[str, Ledger, Want, News]] = []
+    calls: list[tuple[str, Usage, Request, Feedback]] = []
 
     class Recording:
-        async def lease(self, holder: str, ledger: Ledger, want: Want, news: News) -> Lease:
+        async def lease(self, holder: str, ledger: Usage, want: Request, news: Feedback) -> Grant:
             calls.append((holder, ledger, want, news))
-            return Lease(want.requests)
+            return Grant(want.requests)
 
-    manners = Manners(Plan(schedule=[(1, 1, Fault.BUSY)]), retry_after_s=1800.0, requests_per_minute=6000)
-    with Provider(manners) as provider:
+    behaviour = Behaviour(Plan(schedule=[(1, 1, Fault.BUSY)]), retry_after_s=1800.0, requests_per_minute=6000)
+    with Provider(behaviour) as provider:
         account = Account(base_url=provider.base_url, key_env="LAB_KEY")
         host = HostedApi(entry(), account, Retry(attempts=1), Recording(), run="night-7")
         list(host.generate(asks(60)))
@@ -517,12 +517,12 @@ def test_asking_stops_before_the_budget_is_passed_and_keeps_everything(start: St
 def test_a_budget_without_a_price_is_refused_at_once() -> None:
     unpriced = Hosted(host="hosted_api", name="odd", id="somebody/else", account="lab")
     with pytest.raises(HostDown, match="usd_per_million"):
-        HostedApi(unpriced, Account(budget_usd=5.0), Retry(), LocalGovernor())
+        HostedApi(unpriced, Account(budget_usd=5.0), Retry(), LocalLimiter())
 
 
-@pytest.mark.campaign  # by the clock, which a server and a governor on a busy machine do not see alike
+@pytest.mark.campaign  # by the clock, which a server and a limiter on a busy machine do not see alike
 def test_no_more_requests_are_sent_than_the_account_allows(start: Start) -> None:
-    host, provider = start(Manners(requests_per_minute=1200), limits=Limits(requests_per_minute=1200), in_flight=50)
+    host, provider = start(Behaviour(requests_per_minute=1200), limits=Limits(requests_per_minute=1200), in_flight=50)
     replies = list(host.generate(asks(40)))
     assert kinds(replies) == {"answer": 40}
     assert provider.counters.statuses[429] == 0
@@ -546,7 +546,7 @@ def test_a_caller_that_leaves_early_stops_what_was_not_sent_yet(start: Start) ->
 
 
 def test_closing_ends_those_who_wait(start: Start) -> None:
-    host, _ = start(Manners(Plan(schedule=[(1, None, Fault.HANG)])))
+    host, _ = start(Behaviour(Plan(schedule=[(1, None, Fault.HANG)])))
     ended: list[BaseException] = []
 
     def ask() -> None:
@@ -715,7 +715,7 @@ def test_a_model_that_gemini_has_retired_ends_the_lane_with_its_sentence() -> No
         return web.json_response([{"error": GEMINI[404]}], status=404)
 
     with serving(answer) as url:
-        host = HostedApi(entry(), Account(base_url=f"{url}/v1"), Retry(), LocalGovernor())
+        host = HostedApi(entry(), Account(base_url=f"{url}/v1"), Retry(), LocalLimiter())
         _, stopped = until_down(host, asks(3))
         host.close()
     assert "has no model 'gpt-4o'" in str(stopped)
@@ -733,7 +733,7 @@ def test_reasoning_that_left_no_room_for_an_answer_is_not_paid_for_again_and_aga
     empty = outcome_of(said({"content": ""}, finish="length"), None)
     assert isinstance(empty, Failure)
     assert "max_tokens" in empty.detail
-    host, provider = start(Manners(Plan(schedule=[(1, None, Fault.EMPTY)])))
+    host, provider = start(Behaviour(Plan(schedule=[(1, None, Fault.EMPTY)])))
     list(host.generate(asks(1)))
     assert provider.counters.requests == patient().refused_attempts
 
@@ -744,7 +744,7 @@ def test_reasoning_that_left_no_room_for_an_answer_is_not_paid_for_again_and_aga
 def test_a_key_that_is_not_there_is_said_by_the_name_of_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LAB_KEY", raising=False)
     with pytest.raises(HostDown, match="LAB_KEY"):
-        HostedApi(entry(), Account(key_env="LAB_KEY"), Retry(), LocalGovernor())
+        HostedApi(entry(), Account(key_env="LAB_KEY"), Retry(), LocalLimiter())
 
 
 def test_the_key_is_sent_and_appears_nowhere_else(
@@ -756,8 +756,8 @@ def test_the_key_is_sent_and_appears_nowhere_else(
     caplog.set_level(logging.DEBUG)
     produced: list[object] = []
     for fault in Fault:
-        manners = Manners(Plan(schedule=[(2, None, fault)]), api_key=CANARY, slow_s=0.05)
-        host, provider = start(manners, retry=patient(fault, attempts=2), speaker=indiscreet)
+        behaviour = Behaviour(Plan(schedule=[(2, None, fault)]), api_key=CANARY, slow_s=0.05)
+        host, provider = start(behaviour, retry=patient(fault, attempts=2), speaker=indiscreet)
         try:
             produced.extend(host.generate(asks(4)))
         except HostDown as wrong:
@@ -777,7 +777,7 @@ def test_the_key_is_sent_and_appears_nowhere_else(
 def test_a_server_that_refuses_the_key_and_repeats_it_does_not_make_us_tell_it(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    host, _ = start(Manners(api_key="another"))
+    host, _ = start(Behaviour(api_key="another"))
     with pytest.raises(HostDown, match="LAB_KEY") as stopped:
         list(host.generate(asks(1)))
     assert CANARY not in "".join(traceback.format_exception(stopped.value))
@@ -801,7 +801,7 @@ class Listening(Provider):
 def test_requests_without_the_sdk_say_what_its_first_one_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAB_KEY", CANARY)
     with Listening() as provider:
-        host = HostedApi(entry(), Account(base_url=provider.base_url, key_env="LAB_KEY"), Retry(), LocalGovernor())
+        host = HostedApi(entry(), Account(base_url=provider.base_url, key_env="LAB_KEY"), Retry(), LocalLimiter())
         list(host.generate(asks(1)))
         list(host.generate(asks(2)[1:]))
         host.close()
@@ -820,7 +820,7 @@ def test_only_a_rehearsals_server_is_told_which_cell_is_asked() -> None:
         return web.json_response(completion(await request.json(), "Yes.", ""))
 
     with serving(answer) as url:
-        host = HostedApi(entry(), Account(base_url=f"{url}/v1"), Retry(), LocalGovernor())
+        host = HostedApi(entry(), Account(base_url=f"{url}/v1"), Retry(), LocalLimiter())
         assert kinds(list(host.generate(asks(1)))) == {"answer": 1}  # through the SDK
         assert kinds(list(host.generate(asks(1)))) == {"answer": 1}
         host.close()
@@ -834,9 +834,9 @@ def test_a_short_key_changes_nothing_of_what_is_said(key: str, monkeypatch: pyte
     async def joyful(_: dict[str, Any]) -> str:
         return "I feel joy and anger, x EMPTY."
 
-    with Provider(Manners(api_key=key), joyful) as provider:
+    with Provider(Behaviour(api_key=key), joyful) as provider:
         account = Account(base_url=provider.base_url, key_env="LAB_KEY")
-        host = HostedApi(entry(), account, Retry(), LocalGovernor())
+        host = HostedApi(entry(), account, Retry(), LocalLimiter())
         answer = only(list(host.generate(asks(1)))).outcome
         host.close()
     assert isinstance(answer, Answer)
@@ -856,7 +856,7 @@ def test_an_azure_account_is_asked_at_its_deployment_with_its_own_header(monkeyp
 
     with serving(answer) as url:
         account = Account(kind="azure", base_url=url, key_env="LAB_KEY", api_version="2024-10-21")
-        host = HostedApi(entry(), account, Retry(), LocalGovernor())
+        host = HostedApi(entry(), account, Retry(), LocalLimiter())
         assert kinds(list(host.generate(asks(1)))) == {"answer": 1}
         assert kinds(list(host.generate(asks(1)))) == {"answer": 1}
         host.close()
@@ -870,7 +870,7 @@ def test_a_compressed_answer_is_read() -> None:
         return response
 
     with serving(answer) as url:
-        host = HostedApi(entry(), Account(base_url=f"{url}/v1"), Retry(), LocalGovernor())
+        host = HostedApi(entry(), Account(base_url=f"{url}/v1"), Retry(), LocalLimiter())
         assert kinds(list(host.generate(asks(1)))) == {"answer": 1}
         assert kinds(list(host.generate(asks(1)))) == {"answer": 1}
         host.close()

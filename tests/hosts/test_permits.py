@@ -1,4 +1,4 @@
-"""What a lane's permits tell the governor, and in which order its asks are sent; by a clock that is set by hand."""
+"""What a lane's permits tell the limiter, and in which order its asks are sent; by a clock that is set by hand."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pytest
 from emoray.hosts.permits import Permits
 from emoray.hosts.places import FIRST
 from emoray.hosts.protocol import Ask
-from emoray.hosts.request_loop import Asking, Guess, Tried
-from emoray.rate_limits.local import LocalGovernor
-from emoray.rate_limits.protocol import Heard, Lease, Ledger, News, Want
+from emoray.hosts.request_loop import Guess, RequestLoop, Tried
+from emoray.rate_limits.local import LocalLimiter
+from emoray.rate_limits.protocol import Feedback, Grant, LimitHeaders, Request, Usage
 from emoray.spec.accounts import Retry
 from emoray.study.outcomes import Answer, Failure, FailureKind
 from tests.hosts.test_hosted_api import asks
@@ -42,30 +42,30 @@ class Skipping(asyncio.SelectorEventLoop):
 
 class Recording:
     def __init__(self) -> None:
-        self.news: list[News] = []
+        self.news: list[Feedback] = []
 
-    async def lease(self, _holder: str, _ledger: Ledger, want: Want, news: News) -> Lease:
+    async def lease(self, _holder: str, _ledger: Usage, want: Request, news: Feedback) -> Grant:
         self.news.append(news)
-        return Lease(want.requests)
+        return Grant(want.requests)
 
 
-def told(*steps: tuple[float, float | None], after_s: float) -> News:
-    """What the governor hears `after_s` of 429s at these times (s), each with the seconds that it told."""
+def told(*steps: tuple[float, float | None], after_s: float) -> Feedback:
+    """What the limiter hears `after_s` of 429s at these times (s), each with the seconds that it told."""
 
     async def refused(loop: Skipping) -> None:
-        permits.heard(Heard(limit_requests=60))
+        permits.heard(LimitHeaders(limit_requests=60))
         for at, retry_after_s in steps:
             loop.now = at
             permits.throttled(retry_after_s)
         loop.now += after_s
         await permits.leave()
 
-    governor = Recording()
-    permits = Permits(governor, "run/1", "m")
+    limiter = Recording()
+    permits = Permits(limiter, "run/1", "m")
     loop = Skipping()
     loop.run_until_complete(refused(loop))
     loop.close()
-    return governor.news[0]
+    return limiter.news[0]
 
 
 @pytest.mark.parametrize(
@@ -109,9 +109,9 @@ def test_a_lane_refused_at_every_first_try_has_answers_soon_and_waits_no_longer_
         pass
 
     monkeypatch.setattr(asyncio, "new_event_loop", lambda: loop)
-    asking = Asking(
+    asking = RequestLoop(
         attempt,
-        Permits(LocalGovernor(clock=lambda: loop.now), "run/1", "m"),
+        Permits(LocalLimiter(clock=lambda: loop.now), "run/1", "m"),
         in_flight=256,
         retry=Retry(attempts=8, first_wait_s=0.05, longest_wait_s=1.0),
         guess=Guess(None),

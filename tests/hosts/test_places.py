@@ -11,8 +11,8 @@ from aiohttp import web
 
 from emoray.hosts.hosted_api import HostedApi
 from emoray.hosts.places import FIRST, Places
-from emoray.rate_limits.local import LocalGovernor
-from emoray.rehearsal.behaviour import Manners
+from emoray.rate_limits.local import LocalLimiter
+from emoray.rehearsal.behaviour import Behaviour
 from emoray.rehearsal.faults import Fault, Plan
 from emoray.rehearsal.provider import Provider
 from emoray.rehearsal.responses import completion
@@ -24,9 +24,9 @@ TIMEOUT_S = 90.0
 
 @contextmanager
 def lanes(provider: Provider, *, timeout_s: float, actors: int = 1, in_flight: int = 256) -> Iterator[list[HostedApi]]:
-    account, governor = Account(base_url=provider.base_url), LocalGovernor()
+    account, limiter = Account(base_url=provider.base_url), LocalLimiter()
     retry = Retry(attempts=20, timeout_s=timeout_s, first_wait_s=0.05, longest_wait_s=1.0)
-    hosts = [HostedApi(entry(in_flight=in_flight), account, retry, governor) for _ in range(actors)]
+    hosts = [HostedApi(entry(in_flight=in_flight), account, retry, limiter) for _ in range(actors)]
     yield hosts
     for host in hosts:
         host.close()
@@ -46,7 +46,7 @@ def test_a_server_with_few_slots_is_asked_no_more_than_twice_as_often_as_need_be
     slots: int, latency_s: float, n: int, timeout_s: float
 ) -> None:
     with (
-        Provider(Manners(slots=slots, latency_s=latency_s)) as provider,
+        Provider(Behaviour(slots=slots, latency_s=latency_s)) as provider,
         lanes(provider, timeout_s=timeout_s) as (host,),
     ):
         assert kinds(list(host.generate(asks(n)))) == {"answer": n}
@@ -77,7 +77,7 @@ def test_a_server_that_refuses_what_it_has_no_slot_for_is_asked_no_more_than_twi
 
     with serving(answer) as url:
         retry = Retry(attempts=8, first_wait_s=0.5)
-        host = HostedApi(entry(in_flight=256), Account(base_url=f"{url}/v1"), retry, LocalGovernor())
+        host = HostedApi(entry(in_flight=256), Account(base_url=f"{url}/v1"), retry, LocalLimiter())
         replies = list(host.generate(asks(n)))
         host.close()
     assert kinds(replies) == {"answer": n}
@@ -87,7 +87,7 @@ def test_a_server_that_refuses_what_it_has_no_slot_for_is_asked_no_more_than_twi
 @pytest.mark.campaign
 def test_a_server_that_hangs_for_a_while_gets_few_at_once_then_and_as_many_as_before_when_it_is_back() -> None:
     plan = Plan(schedule=[(101, 170, Fault.HANG)])
-    with Provider(Manners(plan)) as provider, lanes(provider, timeout_s=0.5, in_flight=64) as (host,):
+    with Provider(Behaviour(plan)) as provider, lanes(provider, timeout_s=0.5, in_flight=64) as (host,):
         assert kinds(list(host.generate(asks(400)))) == {"answer": 400}
         assert 400 + 70 <= provider.counters.requests <= 2 * 400
         provider.counters.peak_in_flight = 0

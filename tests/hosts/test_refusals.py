@@ -21,7 +21,7 @@ from emoray.hosts.openai_protocol import outcome_of, refusal_of
 from emoray.hosts.protocol import HostDown
 from emoray.hosts.refusals import told_to_wait_s
 from emoray.rate_limits.headers import heard, until_reset_s
-from emoray.rate_limits.local import LocalGovernor
+from emoray.rate_limits.local import LocalLimiter
 from emoray.rate_limits.waits import retry_after_s, their_now, wait_s
 from emoray.rehearsal.responses import completion
 from emoray.spec.accounts import Account, Retry
@@ -56,8 +56,8 @@ def lane(
     **settings: Any,
 ) -> Iterator[HostedApi]:
     with serving(says if not isinstance(says, Scripted) else says.answer) as url:
-        account, governor = Account(base_url=f"{url}/v1"), LocalGovernor()
-        host = HostedApi(entry(**settings), account, retry or patient(), governor, had_answers=had_answers)
+        account, limiter = Account(base_url=f"{url}/v1"), LocalLimiter()
+        host = HostedApi(entry(**settings), account, retry or patient(), limiter, had_answers=had_answers)
         yield host
         host.close()
 
@@ -771,7 +771,7 @@ def test_a_key_from_a_file_is_sent_without_the_line_break_at_its_end(monkeypatch
     monkeypatch.setenv("LAB_KEY", " sk-canary-1\r\n")
     says = Scripted()
     with serving(says.answer) as url:
-        host = HostedApi(entry(), Account(base_url=f"{url}/v1", key_env="LAB_KEY"), patient(), LocalGovernor())
+        host = HostedApi(entry(), Account(base_url=f"{url}/v1", key_env="LAB_KEY"), patient(), LocalLimiter())
         list(host.generate(asks(1)))
         list(host.generate(asks(2)[1:]))
         host.close()
@@ -786,7 +786,7 @@ def test_a_key_that_no_header_can_carry_is_refused_by_the_name_of_its_variable(
         key = key.replace("\x00", "\x7f")  # no environment holds a zero
     monkeypatch.setenv("LAB_KEY", key)
     with pytest.raises(HostDown, match="LAB_KEY") as wrong:
-        HostedApi(entry(), Account(key_env="LAB_KEY"), patient(), LocalGovernor())
+        HostedApi(entry(), Account(key_env="LAB_KEY"), patient(), LocalLimiter())
     assert "canary" not in str(wrong.value)
 
 
@@ -808,15 +808,15 @@ def test_an_exception_that_nobody_foresees_ends_the_lane_with_its_type_and_place
 
 def test_a_permit_comes_back_whatever_happens_to_its_ask(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_ORG_ID", "org\n-canary")
-    governor, says = LocalGovernor(), Scripted()
+    limiter, says = LocalLimiter(), Scripted()
     with serving(says.answer) as url:
         account = Account(base_url=f"{url}/v1")
         for _ in range(3):  # eight permits are all there are before the first answer
-            broken = HostedApi(entry(), account, patient(), governor, run="broken")
+            broken = HostedApi(entry(), account, patient(), limiter, run="broken")
             until_down(broken, asks(20))
             broken.close()
         monkeypatch.delenv("OPENAI_ORG_ID")
-        sound = HostedApi(entry(), account, patient(), governor, run="sound")
+        sound = HostedApi(entry(), account, patient(), limiter, run="sound")
         assert kinds(list(sound.generate(asks(20)))) == {"answer": 20}
         sound.close()
 
@@ -839,7 +839,7 @@ def test_a_body_that_is_not_as_long_as_announced_is_asked_again(off_by: int) -> 
     body = json.dumps(completion({"model": "m", "messages": []}, "Yes.", "")).encode()
     replies = iter([len(body) + off_by, *[len(body)] * 50])
     with raw_server(lambda: (body, next(replies))) as (url, count):
-        host = HostedApi(entry(), Account(base_url=f"{url}/v1"), patient(), LocalGovernor())
+        host = HostedApi(entry(), Account(base_url=f"{url}/v1"), patient(), LocalLimiter())
         assert kinds(list(host.generate(asks(5)))) == {"answer": 5}
         host.close()
     assert count() >= 6

@@ -22,10 +22,10 @@ import psutil
 import pytest
 from transformers import AutoTokenizer
 
+from emoray.errors import UserError
 from emoray.hosts.chat_template import ChatTemplate
 from emoray.hosts.protocol import Ask, HostDown, Reply
 from emoray.readers.judge import Judge, asked_of
-from emoray.spec.base import SpecError
 from emoray.spec.load import parse, with_reader
 from emoray.spec.models import Local, Vllm
 from emoray.spec.readers import JudgeReader
@@ -434,7 +434,7 @@ def test_what_has_a_field_of_its_own_is_refused_among_the_engines_settings(given
     """Past the field, other weights would have the same keys, and other GPUs the same seat."""
     entry = {"name": "a", "host": "vllm", "id": "some/model", "engine_kwargs": {given: "4"}}
 
-    with pytest.raises(SpecError) as told:
+    with pytest.raises(UserError) as told:
         parse(json.dumps({"name": "t", "models": [entry]}))
 
     assert str(told.value) == (
@@ -453,7 +453,7 @@ def test_a_judges_chat_template_is_read_from_its_file_as_a_models_is(tmp_path: P
 
     asked = [*spec.asked, alone.asked[-1]]
     assert [entry.chat_template for entry in asked if isinstance(entry, Vllm)] == ["{{ messages[0]['content'] }}"] * 3
-    with pytest.raises(SpecError, match=r"readers\[0\].model.chat_template is 'no.jinja', which is neither"):
+    with pytest.raises(UserError, match=r"readers\[0\].model.chat_template is 'no.jinja', which is neither"):
         parse(both.replace('"own.jinja"}}', '"no.jinja"}}'), folder=tmp_path)
 
 

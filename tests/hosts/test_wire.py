@@ -22,7 +22,7 @@ from emoray.hosts.belief import ALIKE
 from emoray.hosts.bodies import Garbled
 from emoray.hosts.hosted_api import HostedApi
 from emoray.hosts.protocol import HostDown, Reply
-from emoray.rate_limits.local import LocalGovernor
+from emoray.rate_limits.local import LocalLimiter
 from emoray.spec.accounts import Account, Retry
 from emoray.study.outcomes import Answer, Failure, Outcome
 from tests.hosts.raw import GOOD, listening, responses, writing
@@ -36,7 +36,7 @@ PATIENCE = Retry(attempts=8, refused_attempts=3, timeout_s=600.0, first_wait_s=0
 
 def told(url: str, n: int = 1, *, first: int = 0, retry: Retry = PATIENCE, **settings: Any) -> list[Reply]:
     """What a lane gets for some asks; HostDown where it ends."""
-    host = HostedApi(entry(**settings), account(url), retry, LocalGovernor())
+    host = HostedApi(entry(**settings), account(url), retry, LocalLimiter())
     try:
         return list(host.generate(asks(n + first)[first:]))
     finally:

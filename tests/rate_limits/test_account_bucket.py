@@ -7,20 +7,20 @@ import asyncio
 import pytest
 
 from emoray.rate_limits.account_bucket import FIRST_IN_FLIGHT, GONE_S, Bucket
-from emoray.rate_limits.local import Both, LocalGovernor
-from emoray.rate_limits.protocol import SILENCE_S, SPEAK_S, Heard, Lease, Ledger, Limits, News, Want
+from emoray.rate_limits.local import CombinedLimiter, LocalLimiter
+from emoray.rate_limits.protocol import SILENCE_S, SPEAK_S, Feedback, Grant, LimitHeaders, Limits, Request, Usage
 from emoray.rate_limits.token_bucket import HEADROOM
 from emoray.spec.accounts import Account
 
-QUIET = News()
-KNOWN = Ledger(finished=1)  # a holder that has had an answer
+QUIET = Feedback()
+KNOWN = Usage(finished=1)  # a holder that has had an answer
 
 
 def ask(
-    bucket: Bucket, requests: int, now: float, holder: str = "run/1", ledger: Ledger = KNOWN, news: News = QUIET,
+    bucket: Bucket, requests: int, now: float, holder: str = "run/1", ledger: Usage = KNOWN, news: Feedback = QUIET,
     **want: object,
-) -> Lease:  # fmt: skip
-    return bucket.lease(holder, ledger, Want(requests, **want), news, now)  # type: ignore[arg-type]
+) -> Grant:  # fmt: skip
+    return bucket.lease(holder, ledger, Request(requests, **want), news, now)  # type: ignore[arg-type]
 
 
 # ── what is stated ──
@@ -42,12 +42,12 @@ def test_of_several_limits_each_is_the_least_that_is_stated() -> None:
 
 
 def test_who_wants_nothing_says_something_before_it_is_taken_for_dead() -> None:
-    assert ask(Bucket(Limits()), 0, 0.0) == Lease(0, SPEAK_S)
+    assert ask(Bucket(Limits()), 0, 0.0) == Grant(0, SPEAK_S)
     assert SPEAK_S < SILENCE_S
 
 
 def test_who_got_all_it_wanted_may_ask_at_once() -> None:
-    assert ask(Bucket(Limits(requests_per_minute=600)), 4, 0.0) == Lease(4, 0.0)
+    assert ask(Bucket(Limits(requests_per_minute=600)), 4, 0.0) == Grant(4, 0.0)
 
 
 def test_who_got_less_asks_again_when_a_tenth_of_a_seconds_worth_is_there() -> None:
@@ -60,29 +60,29 @@ def test_who_got_less_asks_again_when_a_tenth_of_a_seconds_worth_is_there() -> N
 
 def test_a_model_waits_as_long_as_the_slower_of_its_rates_and_the_accounts() -> None:
     bucket = Bucket(Limits(requests_per_minute=60))
-    told = News(heard=Heard(limit_requests=30))
+    told = Feedback(heard=LimitHeaders(limit_requests=30))
     assert ask(bucket, 1, 0.0, model="m", news=told).granted == 1
     assert ask(bucket, 1, 0.5, model="m").wait_s == pytest.approx((1 - 0.5 * 0.495) / 0.495)
 
 
 def test_who_waits_for_a_place_looks_twenty_times_a_second() -> None:
     bucket = Bucket(Limits(concurrency=2))
-    assert ask(bucket, 3, 0.0) == Lease(2, 0.05)
+    assert ask(bucket, 3, 0.0) == Grant(2, 0.05)
 
 
 def test_a_pause_is_waited_out_in_steps_of_five_seconds_at_most() -> None:
     bucket = Bucket(Limits())
-    assert ask(bucket, 1, 0.0, news=News(1, retry_after_s=7.0)) == Lease(0, 5.0)
-    assert ask(bucket, 1, 5.0) == Lease(0, 2.0)
-    assert ask(bucket, 1, 6.999) == Lease(0, 0.01)
+    assert ask(bucket, 1, 0.0, news=Feedback(1, retry_after_s=7.0)) == Grant(0, 5.0)
+    assert ask(bucket, 1, 5.0) == Grant(0, 2.0)
+    assert ask(bucket, 1, 6.999) == Grant(0, 0.01)
     assert ask(bucket, 1, 7.0).granted == 1
 
 
 def test_when_the_day_is_used_up_one_looks_every_five_seconds() -> None:
     bucket = Bucket(Limits(requests_per_day=3))
-    assert ask(bucket, 5, 0.0) == Lease(3, 5.0)
-    told = News(heard=Heard(limit_requests=2, reset_requests_s=43_200))
-    assert ask(Bucket(Limits()), 5, 0.0, news=told) == Lease(2, 5.0)
+    assert ask(bucket, 5, 0.0) == Grant(3, 5.0)
+    told = Feedback(heard=LimitHeaders(limit_requests=2, reset_requests_s=43_200))
+    assert ask(Bucket(Limits()), 5, 0.0, news=told) == Grant(2, 5.0)
 
 
 # ── places ──
@@ -94,7 +94,7 @@ def test_of_an_accounts_places_a_share_is_left_to_colleagues_and_one_is_always_o
 
 
 def test_the_first_few_are_of_a_model_and_where_one_of_its_rates_is_known_there_are_as_many_as_it_allows() -> None:
-    new = Ledger()
+    new = Usage()
     assert ask(Bucket(Limits()), 99, 0.0, ledger=new).granted == FIRST_IN_FLIGHT
     assert ask(Bucket(Limits(requests_per_minute=60_000)), 99, 0.0, ledger=new).granted == 99
     assert ask(Bucket(Limits(tokens_per_minute=60_000)), 99, 0.0, ledger=new, tokens_each=1.0).granted == 99
@@ -108,7 +108,7 @@ def test_places_are_shared_alike_and_what_one_does_not_want_is_the_others() -> N
     assert ask(bucket, 99, 0.0, "run/1").granted == 10
     for name in ("run/2", "run/3"):
         assert ask(bucket, 99, 0.0, name).granted == 0
-    assert ask(bucket, 99, 0.1, "run/1", Ledger(held=4, finished=7)).granted == 0  # the two others lack three each
+    assert ask(bucket, 99, 0.1, "run/1", Usage(held=4, finished=7)).granted == 0  # the two others lack three each
     assert ask(bucket, 1, 0.1, "run/2").granted == 1
     assert ask(bucket, 99, 0.1, "run/3").granted == 5  # of the nine others, half; four are held by the first
 
@@ -126,7 +126,7 @@ def test_who_is_silent_holds_its_places_for_a_while() -> None:
 def test_what_costs_nothing_is_granted_until_the_budget_is_spent() -> None:
     for spent, granted in ((0.99, 5), (1.0, 0)):
         bucket = Bucket(Limits(budget_usd=1.0))
-        found = ask(bucket, 5, 0.0, ledger=Ledger(finished=1, spent_usd=spent))
+        found = ask(bucket, 5, 0.0, ledger=Usage(finished=1, spent_usd=spent))
         assert (found.granted, found.stop is None) == (granted, granted > 0)
 
 
@@ -137,7 +137,7 @@ def test_as_many_are_granted_as_the_budget_pays_and_not_one_less_for_a_rounding_
 
 def test_when_the_budget_is_spent_it_is_said_with_what_was_spent() -> None:
     bucket = Bucket(Limits(budget_usd=2.5))
-    assert ask(bucket, 1, 0.0, ledger=Ledger(spent_usd=2.45, finished=1), usd_each=0.1) == Lease(
+    assert ask(bucket, 1, 0.0, ledger=Usage(spent_usd=2.45, finished=1), usd_each=0.1) == Grant(
         0,
         stop="the budget of 2.5 USD would be passed by the next request (2.4500 USD are spent); "
         "raise budget_usd, or --max-cost, to go on",
@@ -155,8 +155,8 @@ def test_nothing_is_stopped_while_another_holders_reserved_money_may_come_back()
 def test_a_run_that_begins_anew_is_believed_what_it_spent_once_its_holders_are_silent() -> None:
     for now, spent in ((SILENCE_S, 0.5), (SILENCE_S + 0.1, 0.3)):
         bucket = Bucket(Limits(budget_usd=1.0))
-        ask(bucket, 0, 0.0, "run/1", Ledger(spent_usd=0.4))
-        ask(bucket, 0, 0.0, "other/1", Ledger(spent_usd=0.1))
+        ask(bucket, 0, 0.0, "run/1", Usage(spent_usd=0.4))
+        ask(bucket, 0, 0.0, "other/1", Usage(spent_usd=0.1))
         bucket.began("run", 0.2, now)
         assert bucket.spent_usd == pytest.approx(spent)
 
@@ -164,8 +164,8 @@ def test_a_run_that_begins_anew_is_believed_what_it_spent_once_its_holders_are_s
 def test_a_run_that_begins_anew_forgets_what_its_own_lost_holders_spent_and_no_other_runs() -> None:
     bucket = Bucket(Limits())
     lost = Bucket(Limits())
-    ask(lost, 0, 0.0, "run/1", Ledger(spent_usd=0.4))
-    ask(lost, 0, 0.0, "other/1", Ledger(spent_usd=0.1))
+    ask(lost, 0, 0.0, "run/1", Usage(spent_usd=0.4))
+    ask(lost, 0, 0.0, "other/1", Usage(spent_usd=0.1))
     bucket.remember(lost.told(0.0), 0.0)
     bucket.began("run", 0.2, 0.0)
     assert bucket.told(0.0).spent_usd == {"other/1": 0.1, "run": 0.2}
@@ -177,7 +177,7 @@ def test_a_run_that_begins_anew_forgets_what_its_own_lost_holders_spent_and_no_o
 @pytest.mark.parametrize(("now", "known"), [(GONE_S, 1), (GONE_S + 1.0, 0)])
 def test_who_was_silent_for_an_hour_is_forgotten_when_a_spec_is_stated(now: float, known: int) -> None:
     bucket = Bucket(Limits(), run="run")
-    ask(bucket, 0, 0.0, "run/1", Ledger(held=2, reserved_usd=0.25, spent_usd=0.5))
+    ask(bucket, 0, 0.0, "run/1", Usage(held=2, reserved_usd=0.25, spent_usd=0.5))
     bucket.restate(Limits(), now, "other")
     assert len(bucket._holders) == known
     assert bucket.told(now).spent_usd == {"run/1": 0.75}  # nobody knows how much of what it had reserved was spent
@@ -208,9 +208,9 @@ def test_who_was_forgotten_comes_back_as_a_new_one() -> None:
 
 def test_the_status_of_an_account_is_of_all_its_models_and_of_the_rates_the_tightest() -> None:
     bucket = Bucket(Limits(requests_per_minute=600, tokens_per_minute=6000))
-    tight = News(throttled=1, retry_after_s=3.0, heard=Heard(limit_requests=60, limit_tokens=60_000))
-    ask(bucket, 0, 0.0, "run/1", Ledger(held=2, spent_usd=0.5), model="tight", news=tight)
-    ask(bucket, 0, 0.0, "run/2", Ledger(held=3, spent_usd=0.25), model="wide")
+    tight = Feedback(throttled=1, retry_after_s=3.0, heard=LimitHeaders(limit_requests=60, limit_tokens=60_000))
+    ask(bucket, 0, 0.0, "run/1", Usage(held=2, spent_usd=0.5), model="tight", news=tight)
+    ask(bucket, 0, 0.0, "run/2", Usage(held=3, spent_usd=0.25), model="wide")
     ease = bucket.status(0.0, "tight")["ease"]
     assert ease < 1.0
     assert bucket.status(1.0) == pytest.approx(
@@ -239,54 +239,54 @@ def test_an_account_without_limits_shows_none() -> None:
     assert Bucket(Limits()).status(0.0) == {"ease": 1.0, "in_flight": 0.0, "paused_s": 0.0, "spent_usd": 0.0}
 
 
-# ── the governor of a process ──
+# ── the limiter of a process ──
 
 
-def test_a_governor_of_one_process_asks_its_clock() -> None:
+def test_a_limiter_of_one_process_asks_its_clock() -> None:
     now = [100.0]
-    governor = LocalGovernor(Limits(requests_per_minute=600), clock=lambda: now[0])
-    want = Want(100)
-    assert asyncio.run(governor.lease("run/1", KNOWN, want, QUIET)).granted == 4
+    limiter = LocalLimiter(Limits(requests_per_minute=600), clock=lambda: now[0])
+    want = Request(100)
+    assert asyncio.run(limiter.lease("run/1", KNOWN, want, QUIET)).granted == 4
     now[0] = 100.2
-    assert asyncio.run(governor.lease("run/1", KNOWN, want, QUIET)).granted == 2
-    assert asyncio.run(LocalGovernor().lease("run/1", KNOWN, want, QUIET)) == Lease(100)
+    assert asyncio.run(limiter.lease("run/1", KNOWN, want, QUIET)).granted == 2
+    assert asyncio.run(LocalLimiter().lease("run/1", KNOWN, want, QUIET)) == Grant(100)
 
 
 class Recorded:
-    """A governor that answers what it is told to, and remembers what it was asked."""
+    """A limiter that answers what it is told to, and remembers what it was asked."""
 
-    def __init__(self, answer: Lease) -> None:
+    def __init__(self, answer: Grant) -> None:
         self.answer = answer
-        self.asked: list[tuple[str, Ledger, Want, News]] = []
+        self.asked: list[tuple[str, Usage, Request, Feedback]] = []
 
-    async def lease(self, holder: str, ledger: Ledger, want: Want, news: News) -> Lease:
+    async def lease(self, holder: str, ledger: Usage, want: Request, news: Feedback) -> Grant:
         self.asked.append((holder, ledger, want, news))
         return self.answer
 
 
-def both(permits: Lease, money: Lease, want: Want, news: News = QUIET) -> tuple[Lease, Recorded, Recorded]:
+def both(permits: Grant, money: Grant, want: Request, news: Feedback = QUIET) -> tuple[Grant, Recorded, Recorded]:
     account, purse = Recorded(permits), Recorded(money)
-    return asyncio.run(Both(account, purse).lease("run/1", KNOWN, want, news)), account, purse
+    return asyncio.run(CombinedLimiter(account, purse).lease("run/1", KNOWN, want, news)), account, purse
 
 
 def test_what_the_purse_grants_is_asked_of_the_account_which_alone_hears_the_news() -> None:
-    news, want = News(throttled=1), Want(9, 10.0, 0.1, "m")
-    found, account, purse = both(Lease(3, 0.5), Lease(5, 0.25), want, news)
+    news, want = Feedback(throttled=1), Request(9, 10.0, 0.1, "m")
+    found, account, purse = both(Grant(3, 0.5), Grant(5, 0.25), want, news)
     assert purse.asked == [("run/1", KNOWN, want, QUIET)]
-    assert account.asked == [("run/1", KNOWN, Want(5, 10.0, 0.1, "m"), news)]
-    assert found == Lease(3, 0.25)  # for the rest the purse is asked first
+    assert account.asked == [("run/1", KNOWN, Request(5, 10.0, 0.1, "m"), news)]
+    assert found == Grant(3, 0.25)  # for the rest the purse is asked first
 
 
 def test_where_the_purse_grants_all_the_account_says_when_to_come_back() -> None:
-    found, account, _ = both(Lease(3, 0.5), Lease(9, 0.25), Want(9))
-    assert (found, account.asked[0][2]) == (Lease(3, 0.5), Want(9))
+    found, account, _ = both(Grant(3, 0.5), Grant(9, 0.25), Request(9))
+    assert (found, account.asked[0][2]) == (Grant(3, 0.5), Request(9))
 
 
 def test_a_purse_that_is_empty_stops_before_the_account_is_asked() -> None:
-    found, account, _ = both(Lease(3), Lease(0, stop="empty"), Want(9))
-    assert (found, account.asked) == (Lease(0, stop="empty"), [])
+    found, account, _ = both(Grant(3), Grant(0, stop="empty"), Request(9))
+    assert (found, account.asked) == (Grant(0, stop="empty"), [])
 
 
 def test_what_the_account_stops_is_stopped_whatever_the_purse_has() -> None:
-    found, _, _ = both(Lease(0, 1.0, "over"), Lease(5, 0.25), Want(9))
-    assert found == Lease(0, 1.0, "over")
+    found, _, _ = both(Grant(0, 1.0, "over"), Grant(5, 0.25), Request(9))
+    assert found == Grant(0, 1.0, "over")

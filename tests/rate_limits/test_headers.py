@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from emoray.rate_limits.headers import heard
-from emoray.rate_limits.protocol import Heard
+from emoray.rate_limits.protocol import LimitHeaders
 from emoray.rate_limits.waits import wait_s
 
 
@@ -21,17 +21,17 @@ def test_each_header_is_read_into_its_place() -> None:
             "x-ratelimit-remaining-tokens": "29000",
             "x-ratelimit-reset-tokens": "6s",
         }
-    ) == Heard(500.0, 499.0, 0.12, 30_000.0, 29_000.0)
+    ) == LimitHeaders(500.0, 499.0, 0.12, 30_000.0, 29_000.0)
 
 
 def test_what_a_header_does_not_say_is_not_known() -> None:
-    assert heard({"x-ratelimit-remaining-tokens": "7"}) == Heard(remaining_tokens=7.0)
+    assert heard({"x-ratelimit-remaining-tokens": "7"}) == LimitHeaders(remaining_tokens=7.0)
 
 
 def test_what_is_left_of_a_limit_of_zero_is_of_no_limit() -> None:
     zero = {"x-ratelimit-limit-tokens": "0", "x-ratelimit-remaining-tokens": "0"}
     assert heard(zero) is None
-    assert heard(zero | {"x-ratelimit-limit-requests": "5"}) == Heard(limit_requests=5.0)
+    assert heard(zero | {"x-ratelimit-limit-requests": "5"}) == LimitHeaders(limit_requests=5.0)
 
 
 @pytest.mark.parametrize(

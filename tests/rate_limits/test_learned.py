@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from emoray.rate_limits.learned import Model, _Ease, _Found
-from emoray.rate_limits.protocol import Heard, Limits, News
+from emoray.rate_limits.protocol import Feedback, LimitHeaders, Limits
 from emoray.rate_limits.token_bucket import HEADROOM
 
 
@@ -171,36 +171,36 @@ def test_it_grows_by_a_fiftieth_a_second_and_is_forgotten_at_four_times_the_rate
 # ── headers ──
 
 
-def told(model: Model, heard: Heard, now: float = 0.0, stated: Limits | None = None, age_s: float = 0.0) -> None:
+def told(model: Model, heard: LimitHeaders, now: float = 0.0, stated: Limits | None = None, age_s: float = 0.0) -> None:
     model.refill(stated or Limits(), now)
-    model.learn(News(heard=heard, heard_age_s=age_s), stated or Limits(), now)
+    model.learn(Feedback(heard=heard, heard_age_s=age_s), stated or Limits(), now)
 
 
 def test_what_one_answer_does_not_tell_an_earlier_one_did() -> None:
     model = Model("life")
-    told(model, Heard(limit_requests=600.0, limit_tokens=60_000.0))
-    told(model, Heard())
+    told(model, LimitHeaders(limit_requests=600.0, limit_tokens=60_000.0))
+    told(model, LimitHeaders())
     assert (model.rates.requests.per_s, model.rates.tokens.per_s) == pytest.approx((10 * HEADROOM, 1000 * HEADROOM))
-    told(model, Heard(limit_requests=60.0))
+    told(model, LimitHeaders(limit_requests=60.0))
     assert (model.rates.requests.per_s, model.rates.tokens.per_s) == pytest.approx((1 * HEADROOM, 1000 * HEADROOM))
 
 
 def test_a_share_of_what_headers_tell_is_left_to_colleagues() -> None:
     model = Model("life")
-    told(model, Heard(limit_requests=600.0, limit_tokens=60_000.0), stated=Limits(share=0.5))
+    told(model, LimitHeaders(limit_requests=600.0, limit_tokens=60_000.0), stated=Limits(share=0.5))
     assert (model.rates.requests.per_s, model.rates.tokens.per_s) == pytest.approx((5 * HEADROOM, 500 * HEADROOM))
 
 
 def test_of_what_is_stated_and_what_is_heard_the_less_holds() -> None:
     model = Model("life")
-    told(model, Heard(limit_requests=600.0, limit_tokens=600.0), stated=Limits(60.0, 6000.0))
+    told(model, LimitHeaders(limit_requests=600.0, limit_tokens=600.0), stated=Limits(60.0, 6000.0))
     assert (model.rates.requests.per_s, model.rates.tokens.per_s) == pytest.approx((HEADROOM, 10 * HEADROOM))
 
 
 def test_a_limit_that_was_seen_to_be_a_days_stays_one_and_is_no_rate() -> None:
     model = Model("life")
-    told(model, Heard(limit_requests=200.0, remaining_requests=0.0, reset_requests_s=121.0))
-    told(model, Heard(limit_requests=200.0, remaining_requests=0.0, reset_requests_s=3.0))  # the end of the day
+    told(model, LimitHeaders(limit_requests=200.0, remaining_requests=0.0, reset_requests_s=121.0))
+    told(model, LimitHeaders(limit_requests=200.0, remaining_requests=0.0, reset_requests_s=3.0))  # the end of the day
     assert (model.per_day, model.rates.requests.per_s) == (200.0, None)
     model.rates.turns.come("a", [])
     model.take("a", 30, 0.0, 0.0)
@@ -212,7 +212,7 @@ def test_a_limit_that_was_seen_to_be_a_days_stays_one_and_is_no_rate() -> None:
 @pytest.mark.parametrize("reset_s", [None, 0.5, 120.0])
 def test_a_limit_that_is_reset_within_two_minutes_is_a_minutes(reset_s: float | None) -> None:
     model = Model("life")
-    told(model, Heard(limit_requests=600.0, reset_requests_s=reset_s))
+    told(model, LimitHeaders(limit_requests=600.0, reset_requests_s=reset_s))
     assert model.per_day is None
     assert model.left_today(0.5) == float("inf")
     assert model.rates.requests.per_s == pytest.approx(10 * HEADROOM)
@@ -220,9 +220,9 @@ def test_a_limit_that_is_reset_within_two_minutes_is_a_minutes(reset_s: float | 
 
 def test_what_a_header_says_is_left_caps_what_is_there_by_its_age() -> None:
     model = Model("life")
-    told(model, Heard(limit_requests=600.0, remaining_requests=1.0, limit_tokens=6000.0, remaining_tokens=7.0))
+    told(model, LimitHeaders(limit_requests=600.0, remaining_requests=1.0, limit_tokens=6000.0, remaining_tokens=7.0))
     assert (model.rates.requests.level, model.rates.tokens.level) == pytest.approx((1.0, 7.0))
-    told(model, Heard(remaining_requests=0.0, remaining_tokens=0.0), now=10.0, age_s=0.1)
+    told(model, LimitHeaders(remaining_requests=0.0, remaining_tokens=0.0), now=10.0, age_s=0.1)
     assert (model.rates.requests.level, model.rates.tokens.level) == pytest.approx((0.99, 9.9))
 
 
@@ -232,11 +232,11 @@ def test_what_a_header_says_is_left_caps_what_is_there_by_its_age() -> None:
 def test_the_longest_pause_that_a_429_asks_for_holds() -> None:
     model = Model("life")
     model.refill(Limits(), 0.0)
-    model.learn(News(throttled=1), Limits(), 5.0)
+    model.learn(Feedback(throttled=1), Limits(), 5.0)
     assert model.paused_until == 5.0
-    model.learn(News(throttled=1, retry_after_s=20.0), Limits(), 5.0)
-    model.learn(News(throttled=1, retry_after_s=2.0), Limits(), 6.0)
-    model.learn(News(retry_after_s=99.0), Limits(), 6.0)  # none was refused
+    model.learn(Feedback(throttled=1, retry_after_s=20.0), Limits(), 5.0)
+    model.learn(Feedback(throttled=1, retry_after_s=2.0), Limits(), 6.0)
+    model.learn(Feedback(retry_after_s=99.0), Limits(), 6.0)  # none was refused
     assert model.paused_until == 25.0
 
 
@@ -250,18 +250,18 @@ def taken(model: Model, per_s: int, seconds: int, stated: Limits) -> None:
 def test_where_nothing_tells_a_rate_a_429_does_at_once() -> None:
     model, stated = Model("life"), Limits()
     taken(model, 100, 10, stated)
-    model.learn(News(throttled=1), stated, 10.0)
+    model.learn(Feedback(throttled=1), stated, 10.0)
     assert model.rates.requests.per_s == pytest.approx(80.0, rel=0.05)
-    model.learn(News(throttled=1), stated, 10.5)  # the same event
+    model.learn(Feedback(throttled=1), stated, 10.5)  # the same event
     assert model.rates.requests.per_s == pytest.approx(80.0, rel=0.05)
 
 
 def test_where_tokens_are_all_that_is_stated_only_an_event_that_is_no_accident_teaches_a_rate_of_requests() -> None:
     model, stated = Model("life"), Limits(tokens_per_minute=600_000)
     taken(model, 100, 10, stated)
-    model.learn(News(throttled=1), stated, 10.0)
+    model.learn(Feedback(throttled=1), stated, 10.0)
     assert model.rates.requests.per_s is None
-    model.learn(News(throttled=1), stated, 12.0)
+    model.learn(Feedback(throttled=1), stated, 12.0)
     assert model.rates.requests.per_s == pytest.approx(80.0, rel=0.25)
     assert model.rates.tokens.per_s == pytest.approx(10_000 * HEADROOM * model.ease.factor)
 
@@ -270,7 +270,7 @@ def test_where_requests_are_stated_429s_only_ease_that_rate() -> None:
     model, stated = Model("life"), Limits(requests_per_minute=6000)
     taken(model, 100, 10, stated)
     for at in (10.0, 12.0):
-        model.learn(News(throttled=1), stated, at)
+        model.learn(Feedback(throttled=1), stated, at)
     assert model._found.per_s is None
     assert model.rates.requests.per_s == pytest.approx(100 * HEADROOM * model.ease.factor)
     assert model.ease.factor < 0.85

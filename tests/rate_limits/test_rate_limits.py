@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from emoray.rate_limits.account_bucket import FIRST_IN_FLIGHT, GONE_S, Bucket
 from emoray.rate_limits.headers import heard
-from emoray.rate_limits.local import Both, LocalGovernor
-from emoray.rate_limits.protocol import SILENCE_S, Heard, Lease, Ledger, Limits, News, Want
+from emoray.rate_limits.local import CombinedLimiter, LocalLimiter
+from emoray.rate_limits.protocol import SILENCE_S, Feedback, Grant, LimitHeaders, Limits, Request, Usage
 from emoray.rate_limits.token_bucket import BURST_S, HEADROOM
 
-QUIET = News()
-NOTHING = Want(0)
-THIRST = Want(1000)
+QUIET = Feedback()
+NOTHING = Request(0)
+THIRST = Request(1000)
 
 
 @dataclass
@@ -28,11 +28,11 @@ class Holder:
 
     bucket: Bucket
     name: str = "run/one"
-    ledger: Ledger = field(default_factory=Ledger)
+    ledger: Usage = field(default_factory=Usage)
     grants: list[tuple[float, int]] = field(default_factory=list)
     model: str = ""
 
-    def ask(self, want: Want, now: float, news: News = QUIET) -> Lease:
+    def ask(self, want: Request, now: float, news: Feedback = QUIET) -> Grant:
         want = replace(want, model=self.model)
         lease = self.bucket.lease(self.name, self.ledger, want, news, now)
         self.ledger = replace(
@@ -53,7 +53,7 @@ class Holder:
             reserved_usd=self.ledger.reserved_usd - reserved,
         )
 
-    def drink(self, seconds: float, start: float = 0.0, want: Want = THIRST) -> int:
+    def drink(self, seconds: float, start: float = 0.0, want: Request = THIRST) -> int:
         """Ask as told to for so long, finishing everything at once; how many were granted."""
         now, total = start, 0
         while now < start + seconds:
@@ -87,7 +87,7 @@ def test_no_window_ever_grants_more_requests_than_burst_plus_rate_times_seconds(
     grants: list[tuple[float, int]] = [(0.0, 0)]
     for name, wanted, pause, throttled in steps:
         now += pause
-        lease = holders[name].ask(Want(wanted), now, News(throttled, 0.1 if throttled else None))
+        lease = holders[name].ask(Request(wanted), now, Feedback(throttled, 0.1 if throttled else None))
         grants.append((now, lease.granted))
     per_s = per_minute / 60
     assert worst_window(grants, per_s * HEADROOM) <= max(1.0, per_s * BURST_S) + 1e-3
@@ -103,7 +103,7 @@ def test_no_window_ever_grants_more_tokens_than_burst_plus_rate_times_seconds(
     grants: list[tuple[float, int]] = [(0.0, 0)]
     for name, wanted, pause, _ in steps:
         now += pause
-        grants.append((now, holders[name].ask(Want(wanted, each), now).granted))
+        grants.append((now, holders[name].ask(Request(wanted, each), now).granted))
     tokens = [(at, int(n * each)) for at, n in grants]
     per_s = per_minute / 60
     assert worst_window(tokens, per_s * HEADROOM) <= max(each, per_s * BURST_S) + len(steps) + 1
@@ -116,13 +116,13 @@ def test_no_window_ever_grants_more_than_burst_plus_rate_times_seconds_of_the_ac
 ) -> None:
     bucket, now = Bucket(Limits(requests_per_minute=stated)), 0.0
     models = {"a": "x", "b": "x", "c": "y"}
-    limits = {model: Heard(limit_requests=limit) for model, limit in zip("xy", told, strict=True)}
+    limits = {model: LimitHeaders(limit_requests=limit) for model, limit in zip("xy", told, strict=True)}
     holders = {name: Holder(bucket, name, model=model) for name, model in models.items()}
     for holder in holders.values():
-        holder.ask(NOTHING, 0.0, News(heard=limits[holder.model]))
+        holder.ask(NOTHING, 0.0, Feedback(heard=limits[holder.model]))
     for name, wanted, pause, throttled in steps:
         now += pause
-        holders[name].ask(Want(wanted), now, News(throttled, heard=limits[models[name]]))
+        holders[name].ask(Request(wanted), now, Feedback(throttled, heard=limits[models[name]]))
     for model, per_minute in (("x", min(stated, told[0])), ("y", min(stated, told[1])), (None, stated)):
         grants = [at for holder in holders.values() if model in (None, holder.model) for at in holder.grants]
         per_s = per_minute / 60
@@ -144,7 +144,7 @@ def test_two_holders_share_one_limit() -> None:
     total = 0
     for tick in range(600):
         for holder in (one, two):
-            total += holder.ask(Want(50), tick / 10).granted
+            total += holder.ask(Request(50), tick / 10).granted
     assert total <= 600
 
 
@@ -156,44 +156,44 @@ def test_a_share_leaves_the_rest_for_colleagues() -> None:
 
 def test_a_request_larger_than_the_burst_is_granted_when_the_level_is_full_and_paid_off_afterwards() -> None:
     holder = Holder(Bucket(Limits(tokens_per_minute=600)))  # 10 a second, 5 at once
-    assert holder.ask(Want(1, 100.0), 0.0).granted == 1
-    assert holder.ask(Want(1, 100.0), 5.0).granted == 0
-    assert holder.ask(Want(1, 100.0), 11.0).granted == 1
+    assert holder.ask(Request(1, 100.0), 0.0).granted == 1
+    assert holder.ask(Request(1, 100.0), 5.0).granted == 0
+    assert holder.ask(Request(1, 100.0), 11.0).granted == 1
 
 
 def test_estimated_tokens_are_corrected_to_real_ones() -> None:
     holder = Holder(Bucket(Limits(tokens_per_minute=60_000)))  # 495 at once
-    assert holder.ask(Want(10, 100.0), 0.0).granted == 4
+    assert holder.ask(Request(10, 100.0), 0.0).granted == 4
     holder.finish(4, tokens_back=4 * 90.0)
-    assert holder.ask(Want(10, 100.0), 0.0).granted == 4
+    assert holder.ask(Request(10, 100.0), 0.0).granted == 4
     holder.finish(4, tokens_back=4 * -100.0)
-    assert holder.ask(Want(1, 100.0), 0.5).granted == 0
+    assert holder.ask(Request(1, 100.0), 0.5).granted == 0
 
 
 def test_never_more_are_in_flight_than_the_account_allows() -> None:
     bucket = Bucket(Limits(concurrency=10))
     one, two = Holder(bucket, "a/1"), Holder(bucket, "a/2")
-    assert one.ask(Want(8), 0.0).granted == 8
-    assert two.ask(Want(8), 0.0).granted == 2
+    assert one.ask(Request(8), 0.0).granted == 8
+    assert two.ask(Request(8), 0.0).granted == 2
     one.finish(5)
     one.ask(NOTHING, 1.0)
-    assert two.ask(Want(8), 1.0).granted == 5
+    assert two.ask(Request(8), 1.0).granted == 5
 
 
 def test_what_a_dead_holder_held_is_free_again_and_what_it_reserved_counts_as_spent() -> None:
     bucket = Bucket(Limits(concurrency=10, budget_usd=10.0))
     dead, alive = Holder(bucket, "a/dead"), Holder(bucket, "a/alive")
-    assert dead.ask(Want(10, usd_each=0.6), 0.0).granted == 10
-    assert alive.ask(Want(10, usd_each=0.5), SILENCE_S / 2).granted == 0
-    assert alive.ask(Want(10, usd_each=0.5), SILENCE_S + 1).granted == 8  # 10.00 - 6.00 = 8 × 0.50
+    assert dead.ask(Request(10, usd_each=0.6), 0.0).granted == 10
+    assert alive.ask(Request(10, usd_each=0.5), SILENCE_S / 2).granted == 0
+    assert alive.ask(Request(10, usd_each=0.5), SILENCE_S + 1).granted == 8  # 10.00 - 6.00 = 8 × 0.50
     dead.finish(10, usd=1.0, reserved=6.0)  # it was only slow
     dead.ask(NOTHING, SILENCE_S + 2)
-    assert alive.ask(Want(100, usd_each=0.5), SILENCE_S + 2).granted == 2
+    assert alive.ask(Request(100, usd_each=0.5), SILENCE_S + 2).granted == 2
 
 
 def test_a_holder_may_be_killed_and_born_again_under_another_name_without_losing_the_rate() -> None:
     bucket = Bucket(Limits(requests_per_minute=600))
-    grants = [(float(life), Holder(bucket, f"a/{life}").ask(Want(100), float(life)).granted) for life in range(20)]
+    grants = [(float(life), Holder(bucket, f"a/{life}").ask(Request(100), float(life)).granted) for life in range(20)]
     assert worst_window(grants, 10 * HEADROOM) <= 10 * BURST_S
 
 
@@ -205,28 +205,28 @@ def test_at_most_so_many_requests_in_any_day() -> None:
 
 
 def test_permits_that_were_returned_unused_are_no_part_of_the_day() -> None:
-    holder = Holder(Bucket(Limits(requests_per_day=100)), ledger=Ledger(finished=1))
+    holder = Holder(Bucket(Limits(requests_per_day=100)), ledger=Usage(finished=1))
     for minute in range(20):
-        granted = holder.ask(Want(10), 60.0 * minute).granted
+        granted = holder.ask(Request(10), 60.0 * minute).granted
         assert granted == 10
         holder.ledger = replace(holder.ledger, held=0, requests_back=holder.ledger.requests_back + granted)
 
 
 def test_a_message_that_comes_late_changes_nothing_of_the_day() -> None:
-    holder = Holder(Bucket(Limits(requests_per_day=20)), ledger=Ledger(finished=1))
-    assert holder.ask(Want(10), 0.0).granted == 10
+    holder = Holder(Bucket(Limits(requests_per_day=20)), ledger=Usage(finished=1))
+    assert holder.ask(Request(10), 0.0).granted == 10
     early = holder.ledger
     holder.ledger = replace(early, held=0, requests_back=10)
-    assert holder.ask(Want(10), 1.0).granted == 10
+    assert holder.ask(Request(10), 1.0).granted == 10
     holder.bucket.lease(holder.name, early, NOTHING, QUIET, 2.0)
-    assert holder.ask(Want(100), 3.0).granted == 10
+    assert holder.ask(Request(100), 3.0).granted == 10
 
 
 def test_permits_that_are_returned_later_are_taken_from_the_latest() -> None:
     bucket = Bucket(Limits(requests_per_day=100))
-    holder = Holder(bucket, ledger=Ledger(finished=1))
-    holder.ask(Want(10), 0.0)
-    holder.ask(Want(5), 1000.0)
+    holder = Holder(bucket, ledger=Usage(finished=1))
+    holder.ask(Request(10), 0.0)
+    holder.ask(Request(5), 1000.0)
     holder.ledger = replace(holder.ledger, held=3, requests_back=12)
     holder.ask(NOTHING, 2000.0)
     assert bucket.taken_today(2000.0) == 3
@@ -234,31 +234,31 @@ def test_permits_that_are_returned_later_are_taken_from_the_latest() -> None:
 
 
 def test_of_a_days_requests_too_a_share_is_left_for_colleagues() -> None:
-    assert Holder(Bucket(Limits(requests_per_day=40, share=0.5)), ledger=Ledger(finished=1)).drink(60.0) == 20
+    assert Holder(Bucket(Limits(requests_per_day=40, share=0.5)), ledger=Usage(finished=1)).drink(60.0) == 20
 
 
 def test_a_days_limit_that_headers_tell_of_one_model_is_that_ones() -> None:
     bucket = Bucket(Limits(share=0.5))
-    day = News(heard=Heard(limit_requests=40, reset_requests_s=43_200))
-    few, many = (Holder(bucket, f"run/{model}", Ledger(finished=1), model=model) for model in ("few", "many"))
+    day = Feedback(heard=LimitHeaders(limit_requests=40, reset_requests_s=43_200))
+    few, many = (Holder(bucket, f"run/{model}", Usage(finished=1), model=model) for model in ("few", "many"))
     assert few.ask(THIRST, 0.0, day).granted == 20
     assert many.ask(THIRST, 0.0).granted == 1000
     assert few.ask(THIRST, 80_000.0).granted == 0
 
 
-def test_the_requests_of_a_day_outlive_their_governor_whoever_tells_them_and_however_often() -> None:
+def test_the_requests_of_a_day_outlive_their_limiter_whoever_tells_them_and_however_often() -> None:
     day = Limits(requests_per_day=100)
     lost = Bucket(day, life="lost")
-    one, two = (Holder(lost, f"run/{model}", Ledger(finished=1), model=model) for model in ("one", "two"))
-    one.ask(Want(30), 0.0)
+    one, two = (Holder(lost, f"run/{model}", Usage(finished=1), model=model) for model in ("one", "two"))
+    one.ask(Request(30), 0.0)
     early = lost.told(60.0)
-    two.ask(Want(30), 4000.0)
+    two.ask(Request(30), 4000.0)
     late = lost.told(4060.0)
     reborn = Bucket(day, life="reborn")  # another machine: its clock shows something else
     for told in (late, early.aged(4000.0), late):
         reborn.remember(told, 500.0)
     assert reborn.taken_today(500.0) == 60
-    three = Holder(reborn, "run/3", Ledger(finished=1), model="one")
+    three = Holder(reborn, "run/3", Usage(finished=1), model="one")
     assert three.ask(THIRST, 500.0).granted == 40
     reborn.remember(reborn.told(500.0), 500.0)
     reborn.remember(late.aged(10.0), 510.0)
@@ -272,7 +272,7 @@ def test_the_requests_of_a_day_outlive_their_governor_whoever_tells_them_and_how
 
 def test_what_was_long_under_way_makes_the_requests_of_a_day_no_younger() -> None:
     lost, reborn = Bucket(Limits(requests_per_day=100), life="lost"), Bucket(Limits(), life="reborn")
-    Holder(lost, ledger=Ledger(finished=1)).ask(Want(30), 0.0)
+    Holder(lost, ledger=Usage(finished=1)).ask(Request(30), 0.0)
     told = lost.told(0.0)
     reborn.remember(told, 50.0)
     reborn.remember(told.aged(50.0), 50.0)
@@ -281,10 +281,10 @@ def test_what_was_long_under_way_makes_the_requests_of_a_day_no_younger() -> Non
     assert reborn.taken_today(86_400.0 + 300.0) == 0
 
 
-def test_of_what_it_counted_itself_a_governor_knows_best() -> None:
+def test_of_what_it_counted_itself_a_limiter_knows_best() -> None:
     bucket = Bucket(Limits(requests_per_day=100), life="mine")
-    holder = Holder(bucket, ledger=Ledger(finished=1))
-    holder.ask(Want(10), 0.0)
+    holder = Holder(bucket, ledger=Usage(finished=1))
+    holder.ask(Request(10), 0.0)
     told = bucket.told(0.0)
     holder.ledger = replace(holder.ledger, held=0, requests_back=10)
     holder.ask(NOTHING, 1.0)
@@ -294,10 +294,10 @@ def test_of_what_it_counted_itself_a_governor_knows_best() -> None:
 
 def test_requests_are_told_only_where_a_days_number_is_limited() -> None:
     without, told = Bucket(Limits(requests_per_minute=600)), Bucket(Limits())
-    Holder(without, ledger=Ledger(finished=1)).ask(Want(5), 0.0)
+    Holder(without, ledger=Usage(finished=1)).ask(Request(5), 0.0)
     assert not without.told(0.0).taken
-    day = News(heard=Heard(limit_requests=20, reset_requests_s=43_200))
-    Holder(told, ledger=Ledger(finished=1), model="m").ask(Want(5), 0.0, day)
+    day = Feedback(heard=LimitHeaders(limit_requests=20, reset_requests_s=43_200))
+    Holder(told, ledger=Usage(finished=1), model="m").ask(Request(5), 0.0, day)
     assert [requests for _, requests in told.told(0.0).taken.values()] == [5]
     reborn = Bucket(Limits(), life="reborn")  # no header told it yet
     reborn.remember(told.told(0.0), 0.0)
@@ -312,22 +312,22 @@ def crowd(
     latency_s: float = 1.0,
     seconds: float = 60.0,
     models: Sequence[str] = ("",),
-    told: Mapping[str, Heard] = {},
+    told: Mapping[str, LimitHeaders] = {},
 ) -> list[list[tuple[float, int]]]:
     """What holders, who always want more and ask when they are told to, are granted: (time, requests) of each.
 
     `models` are theirs in turn, `told` what the headers of each tell.
     """
     bucket = Bucket(limits)
-    holders = [Holder(bucket, f"run/{i}", Ledger(finished=1), model=models[i % len(models)]) for i in range(len(each))]
+    holders = [Holder(bucket, f"run/{i}", Usage(finished=1), model=models[i % len(models)]) for i in range(len(each))]
     under_way: list[list[tuple[float, int]]] = [[] for _ in each]
     turns = [(0.01 * i, i) for i in range(len(each))]
     while turns[0][0] < seconds:
         now, i = heapq.heappop(turns)
         holders[i].finish(sum(n for end, n in under_way[i] if end <= now))
         under_way[i] = [(end, n) for end, n in under_way[i] if end > now]
-        news = News(heard=told.get(holders[i].model))
-        lease = holders[i].ask(Want(wanted - holders[i].ledger.held, each[i]), now, news)
+        news = Feedback(heard=told.get(holders[i].model))
+        lease = holders[i].ask(Request(wanted - holders[i].ledger.held, each[i]), now, news)
         under_way[i].append((now + latency_s, lease.granted))
         heapq.heappush(turns, (now + max(0.04, lease.wait_s), i))
     return [[(at, n) for at, n in holder.grants if n] for holder in holders]
@@ -358,8 +358,8 @@ def per_minute(grants: list[tuple[float, int]], after: float = 10.0, seconds: fl
     return sum(n for at, n in grants if at >= after) / (seconds - after) * 60
 
 
-def limit(requests: float) -> Heard:
-    return Heard(limit_requests=requests)
+def limit(requests: float) -> LimitHeaders:
+    return LimitHeaders(limit_requests=requests)
 
 
 @settings(deadline=None, max_examples=8)
@@ -400,11 +400,11 @@ def test_a_model_with_a_low_limit_gets_all_of_it_however_many_want_more_of_the_a
 
 def test_one_that_could_use_little_for_long_does_not_keep_out_the_others_when_it_can_use_more() -> None:
     bucket = Bucket(Limits(requests_per_minute=6000))
-    slow, fast = (Holder(bucket, f"run/{model}", Ledger(finished=1), model=model) for model in ("slow", "fast"))
+    slow, fast = (Holder(bucket, f"run/{model}", Usage(finished=1), model=model) for model in ("slow", "fast"))
     for tick in range(2400):
         now = tick * 0.05
-        slow.ask(Want(100), now, News(heard=limit(60 if now < 60 else 6000)))
-        fast.ask(Want(100), now)
+        slow.ask(Request(100), now, Feedback(heard=limit(60 if now < 60 else 6000)))
+        fast.ask(Request(100), now)
     of_slow, of_fast = (sum(n for at, n in of.grants if 60 <= at < 65) for of in (slow, fast))
     assert of_slow + of_fast == pytest.approx(5 * 99, abs=50)
     assert min(of_slow, of_fast) >= 0.35 * 5 * 99
@@ -414,7 +414,7 @@ def test_who_waits_for_one_permit_of_the_account_holds_no_more_back_than_one() -
     bucket = Bucket(Limits(requests_per_minute=6000))
     fast, slow = (Holder(bucket, f"run/{model}", model=model) for model in ("fast", "slow"))
     assert fast.ask(THIRST, 0.0).granted == 49  # half a second's
-    assert slow.ask(THIRST, 0.0, News(heard=limit(60))).granted == 0
+    assert slow.ask(THIRST, 0.0, Feedback(heard=limit(60))).granted == 0
     assert fast.ask(THIRST, 0.5).granted == 48
 
 
@@ -422,7 +422,7 @@ def test_who_waits_for_one_place_holds_no_more_of_them_back() -> None:
     bucket = Bucket(Limits(concurrency=20))
     fast, slow = (Holder(bucket, f"run/{model}", model=model) for model in ("fast", "slow"))
     assert fast.ask(THIRST, 0.0).granted == 20
-    assert slow.ask(THIRST, 0.0, News(heard=limit(60))).granted == 0
+    assert slow.ask(THIRST, 0.0, Feedback(heard=limit(60))).granted == 0
     fast.finish(15)
     assert fast.ask(THIRST, 0.1).granted == 14
 
@@ -447,7 +447,7 @@ def test_429s_and_pauses_of_one_model_leave_another_as_it_was() -> None:
     bucket = Bucket(Limits(requests_per_minute=6000))
     hit, well = Holder(bucket, "run/1", model="hit"), Holder(bucket, "run/2", model="well")
     for second in range(20):
-        hit.ask(Want(10), float(second), News(5, retry_after_s=100.0))
+        hit.ask(Request(10), float(second), Feedback(5, retry_after_s=100.0))
         hit.finish(hit.ledger.held)
     assert well.drink(60.0, start=20.0) >= 0.98 * 6000
     assert bucket.status(80.0, "well")["ease"] == 1.0
@@ -458,10 +458,10 @@ def test_429s_and_pauses_of_one_model_leave_another_as_it_was() -> None:
 def test_what_headers_say_is_left_of_one_model_binds_that_one_and_comes_back_with_time() -> None:
     bucket = Bucket(Limits(requests_per_minute=6000))
     one, other = Holder(bucket, "run/1", model="one"), Holder(bucket, "run/2", model="other")
-    assert one.ask(Want(40), 0.0, News(heard=Heard(remaining_requests=3))).granted == 3
-    assert other.ask(Want(40), 0.0).granted == 40
-    later = News(heard=Heard(remaining_requests=0), heard_age_s=0.1)
-    assert one.ask(Want(40), 1.0, later).granted == 9  # 99 a second
+    assert one.ask(Request(40), 0.0, Feedback(heard=LimitHeaders(remaining_requests=3))).granted == 3
+    assert other.ask(Request(40), 0.0).granted == 40
+    later = Feedback(heard=LimitHeaders(remaining_requests=0), heard_age_s=0.1)
+    assert one.ask(Request(40), 1.0, later).granted == 9  # 99 a second
 
 
 @pytest.mark.parametrize("places", [1, 3, 8])
@@ -533,19 +533,19 @@ def test_a_changed_spec_of_a_run_replaces_what_it_stated_before() -> None:
 def test_who_is_long_gone_is_forgotten_but_for_the_money_that_is_or_may_be_spent() -> None:
     bucket = Bucket(Limits(budget_usd=10.0), run="a")
     for n in range(50):
-        Holder(bucket, f"a/{n}", Ledger(held=1, reserved_usd=0.05, spent_usd=0.1)).ask(NOTHING, float(n))
+        Holder(bucket, f"a/{n}", Usage(held=1, reserved_usd=0.05, spent_usd=0.1)).ask(NOTHING, float(n))
     bucket.restate(Limits(budget_usd=10.0), GONE_S + 25.0, "a")
     assert len(bucket._holders) == 25
-    late = Holder(bucket, "a/0", Ledger(spent_usd=0.2, finished=1))  # it lives after all, and speaks for itself
-    assert late.ask(Want(1000, usd_each=0.1), GONE_S + 26.0).granted == int((10.0 - 0.2 - 49 * 0.15) / 0.1)
+    late = Holder(bucket, "a/0", Usage(spent_usd=0.2, finished=1))  # it lives after all, and speaks for itself
+    assert late.ask(Request(1000, usd_each=0.1), GONE_S + 26.0).granted == int((10.0 - 0.2 - 49 * 0.15) / 0.1)
 
 
 def test_a_429_pauses_as_long_as_the_provider_says_cuts_the_rate_at_once_and_restores_it_slowly() -> None:
     holder = Holder(Bucket(Limits(requests_per_minute=6000)))
     holder.drink(10.0)
-    assert holder.ask(Want(10), 10.0, News(10, retry_after_s=2.5)).granted == 0
-    assert holder.ask(Want(10), 12.4).granted == 0
-    assert holder.ask(Want(10), 12.6).granted > 0
+    assert holder.ask(Request(10), 10.0, Feedback(10, retry_after_s=2.5)).granted == 0
+    assert holder.ask(Request(10), 12.4).granted == 0
+    assert holder.ask(Request(10), 12.6).granted > 0
     soon = holder.drink(2.0, start=12.6)
     late = holder.drink(2.0, start=60.0)
     assert soon < 0.95 * late
@@ -560,9 +560,9 @@ def test_a_burst_of_429s_is_one_event_and_costs_twice_the_part_that_was_refused_
     at_once, by_and_by = Bucket(Limits(requests_per_minute=stated)), Bucket(Limits(requests_per_minute=stated))
     for bucket in (at_once, by_and_by):
         Holder(bucket).drink(10.0)
-    Holder(at_once, "run/2").ask(Want(1), 10.0, News(refused))
+    Holder(at_once, "run/2").ask(Request(1), 10.0, Feedback(refused))
     for n in range(refused):
-        Holder(by_and_by, f"run/{n}").ask(Want(1), 10.0 + n / 1000, News(1))
+        Holder(by_and_by, f"run/{n}").ask(Request(1), 10.0 + n / 1000, Feedback(1))
     assert at_once.status(10.0)["ease"] == pytest.approx(ease, abs=0.01)
     assert by_and_by.status(10.0 + refused / 1000)["ease"] == pytest.approx(ease, abs=0.01)
 
@@ -573,7 +573,7 @@ def test_a_second_burst_soon_after_shows_a_lower_limit_and_costs_a_fifth_and_one
     eases = []
     for at in (10.0, 25.0, 95.0):
         holder.drink(10.0, start=at - 10.0)
-        holder.ask(Want(1), at, News(3))
+        holder.ask(Request(1), at, Feedback(3))
         eases.append(bucket.status(at)["ease"])
     assert eases == pytest.approx([0.94, 0.8, 0.94], abs=0.01)
 
@@ -585,11 +585,11 @@ def asked_of_a_provider(
 
     `unlucky` is the part of the requests that is refused whatever the limit.
     """
-    holder, chance = Holder(Bucket(Limits(requests_per_minute=stated)), ledger=Ledger(finished=1)), random.Random(7)
+    holder, chance = Holder(Bucket(Limits(requests_per_minute=stated)), ledger=Usage(finished=1)), random.Random(7)
     per_s = true / 60
     level, now, throttled, admitted, refused = per_s, 0.0, 0, 0, 0
     while now < seconds:
-        lease = holder.ask(Want(100_000), now, News(throttled) if throttled else QUIET)
+        lease = holder.ask(Request(100_000), now, Feedback(throttled) if throttled else QUIET)
         holder.finish(lease.granted)
         throttled = sum(chance.random() < unlucky for _ in range(lease.granted))
         throttled = max(throttled, lease.granted - int(level))
@@ -622,14 +622,14 @@ def test_however_many_429s_come_a_tenth_of_the_rate_remains() -> None:
     bucket = Bucket(Limits(requests_per_minute=6000))
     holder = Holder(bucket)
     for second in range(200):
-        holder.ask(Want(1), float(2 * second), News(1))
+        holder.ask(Request(1), float(2 * second), Feedback(1))
     assert bucket.status(400.0)["requests_per_minute"] >= 590
 
 
 def test_a_limit_that_429s_show_is_left_slowly_and_forgotten_after_a_quiet_while() -> None:
     bucket = Bucket(Limits(requests_per_minute=6000))
     for second in range(20):
-        Holder(bucket).ask(Want(1), float(second), News(1))
+        Holder(bucket).ask(Request(1), float(second), Feedback(1))
     assert bucket.status(29.0)["ease"] == pytest.approx(0.125, abs=0.01)
     assert bucket.status(100.0)["ease"] == 1.0
 
@@ -638,31 +638,31 @@ def test_where_no_rate_is_stated_the_first_429_teaches_one() -> None:
     bucket = Bucket(Limits())
     holder = Holder(bucket)
     for tick in range(100):  # 100 a second for five seconds and more
-        holder.ask(Want(10), tick / 10)
+        holder.ask(Request(10), tick / 10)
         holder.finish(10)
-    holder.ask(NOTHING, 10.0, News(1))
+    holder.ask(NOTHING, 10.0, Feedback(1))
     assert bucket.status(10.0)["requests_per_minute"] == pytest.approx(0.8 * 6000, rel=0.1)
     assert "requests_per_minute" not in bucket.status(10_000.0)
 
 
 def test_until_the_first_answer_only_a_few_are_in_flight_where_no_rate_is_stated() -> None:
     holder = Holder(Bucket(Limits()))
-    assert holder.ask(Want(256), 0.0).granted == FIRST_IN_FLIGHT
+    assert holder.ask(Request(256), 0.0).granted == FIRST_IN_FLIGHT
     holder.finish(1)
-    assert holder.ask(Want(256), 0.1).granted == 256
-    assert Holder(holder.bucket, "run/2", model="another").ask(Want(256), 0.2).granted == FIRST_IN_FLIGHT
+    assert holder.ask(Request(256), 0.1).granted == 256
+    assert Holder(holder.bucket, "run/2", model="another").ask(Request(256), 0.2).granted == FIRST_IN_FLIGHT
 
 
 def test_headers_correct_a_spec_that_promises_too_much_and_never_raise_one_that_promises_little() -> None:
     for stated, told, real in ((6000.0, 600.0, 600.0), (600.0, 6000.0, 600.0)):
         bucket = Bucket(Limits(requests_per_minute=stated))
-        Holder(bucket).ask(Want(1), 0.0, News(heard=Heard(limit_requests=told)))
+        Holder(bucket).ask(Request(1), 0.0, Feedback(heard=LimitHeaders(limit_requests=told)))
         assert bucket.status(0.0)["requests_per_minute"] == pytest.approx(real * HEADROOM)
 
 
 def test_headers_alone_are_enough_to_know_the_limits() -> None:
     bucket = Bucket(Limits(share=0.5))
-    Holder(bucket).ask(Want(1), 0.0, News(heard=Heard(limit_requests=600, limit_tokens=90_000)))
+    Holder(bucket).ask(Request(1), 0.0, Feedback(heard=LimitHeaders(limit_requests=600, limit_tokens=90_000)))
     status = bucket.status(0.0)
     assert status["requests_per_minute"] == pytest.approx(300 * HEADROOM)
     assert status["tokens_per_minute"] == pytest.approx(45_000 * HEADROOM)
@@ -671,27 +671,31 @@ def test_headers_alone_are_enough_to_know_the_limits() -> None:
 def test_a_reset_of_more_than_two_minutes_shows_that_a_limit_is_a_days() -> None:
     bucket = Bucket(Limits())
     holder = Holder(bucket)
-    holder.ask(Want(1), 0.0, News(heard=Heard(limit_requests=200, remaining_requests=100, reset_requests_s=43_200)))
+    holder.ask(
+        Request(1),
+        0.0,
+        Feedback(heard=LimitHeaders(limit_requests=200, remaining_requests=100, reset_requests_s=43_200)),
+    )
     assert "requests_per_minute" not in bucket.status(0.0)
     holder.finish(1)
-    assert holder.ask(Want(1000), 1.0).granted <= 200
+    assert holder.ask(Request(1000), 1.0).granted <= 200
 
 
 def test_never_more_is_counted_on_than_the_provider_says_is_left() -> None:
     holder = Holder(Bucket(Limits(requests_per_minute=6000)))
-    assert holder.ask(Want(40), 0.0, News(heard=Heard(remaining_requests=3))).granted == 3
+    assert holder.ask(Request(40), 0.0, Feedback(heard=LimitHeaders(remaining_requests=3))).granted == 3
 
 
 def test_asking_stops_before_the_budget_is_passed_and_not_while_reserved_money_may_come_back() -> None:
     holder = Holder(Bucket(Limits(budget_usd=1.0)))
-    assert holder.ask(Want(100, usd_each=0.3), 0.0).granted == 3
-    waiting = holder.ask(Want(1, usd_each=0.3), 0.1)
+    assert holder.ask(Request(100, usd_each=0.3), 0.0).granted == 3
+    waiting = holder.ask(Request(1, usd_each=0.3), 0.1)
     assert waiting.granted == 0
     assert waiting.stop is None
     holder.finish(3, usd=0.3, reserved=0.9)
-    assert holder.ask(Want(100, usd_each=0.3), 0.2).granted == 2
+    assert holder.ask(Request(100, usd_each=0.3), 0.2).granted == 2
     holder.finish(2, usd=0.55, reserved=0.6)
-    stopped = holder.ask(Want(1, usd_each=0.3), 0.3)
+    stopped = holder.ask(Request(1, usd_each=0.3), 0.3)
     assert stopped.granted == 0
     assert stopped.stop is not None
     assert "budget of 1 USD" in stopped.stop
@@ -707,7 +711,7 @@ def test_whatever_requests_really_cost_the_budget_is_never_passed(
     holders = [Holder(bucket, "a/1"), Holder(bucket, "a/2")]
     for now, (wanted, part, first) in enumerate(steps):
         holder = holders[first]
-        lease = holder.ask(Want(wanted, usd_each=0.1), float(now))
+        lease = holder.ask(Request(wanted, usd_each=0.1), float(now))
         if lease.granted:
             holder.finish(lease.granted, usd=lease.granted * 0.1 * part, reserved=lease.granted * 0.1)
     assert sum(holder.ledger.spent_usd for holder in holders) <= 2.0 + 1e-9
@@ -715,8 +719,8 @@ def test_whatever_requests_really_cost_the_budget_is_never_passed(
 
 def test_what_a_run_spent_before_counts_and_is_not_counted_twice() -> None:
     bucket = Bucket(Limits(budget_usd=1.0))
-    Holder(bucket, "run/1", Ledger(spent_usd=0.4)).ask(NOTHING, 0.0)
-    Holder(bucket, "other/1", Ledger(spent_usd=0.1)).ask(NOTHING, 0.0)
+    Holder(bucket, "run/1", Usage(spent_usd=0.4)).ask(NOTHING, 0.0)
+    Holder(bucket, "other/1", Usage(spent_usd=0.1)).ask(NOTHING, 0.0)
     bucket.began("run", 0.4, now=SILENCE_S + 1)  # restarted: its own journal says so
     assert bucket.spent_usd == pytest.approx(0.5)
 
@@ -724,26 +728,26 @@ def test_what_a_run_spent_before_counts_and_is_not_counted_twice() -> None:
 def test_a_second_lane_of_a_run_does_not_count_again_what_the_first_one_says() -> None:
     bucket = Bucket(Limits(budget_usd=1.0))
     bucket.began("run", 0.2, now=0.0)
-    first = Holder(bucket, "run/1", Ledger(spent_usd=0.3))
+    first = Holder(bucket, "run/1", Usage(spent_usd=0.3))
     first.ask(NOTHING, 1.0)
     bucket.began("run", 0.45, now=2.0)  # the journal already has half of what the first lane spent
     first.ask(NOTHING, 3.0)
     assert bucket.spent_usd == pytest.approx(0.5)
 
 
-def test_a_governor_born_again_knows_what_its_holders_spent_after_one_message_each() -> None:
+def test_a_limiter_born_again_knows_what_its_holders_spent_after_one_message_each() -> None:
     reborn = Bucket(Limits(requests_per_minute=600, budget_usd=1.0))
-    holder = Holder(reborn, "run/1", Ledger(held=3, spent_usd=0.7, finished=100, tokens_back=1e6, requests_back=50))
+    holder = Holder(reborn, "run/1", Usage(held=3, spent_usd=0.7, finished=100, tokens_back=1e6, requests_back=50))
     holder.ask(NOTHING, 0.0)
     assert reborn.spent_usd == 0.7
     assert reborn.status(0.0)["in_flight"] == 3
-    assert holder.ask(Want(1000), 0.0).granted <= 5  # old corrections fill nothing
+    assert holder.ask(Request(1000), 0.0).granted <= 5  # old corrections fill nothing
 
 
-def test_what_is_remembered_of_a_lost_governor_counts_once_whoever_tells_it_and_however_often() -> None:
+def test_what_is_remembered_of_a_lost_limiter_counts_once_whoever_tells_it_and_however_often() -> None:
     lost = Bucket(Limits(budget_usd=10.0))
     lost.began("run", 1.0, now=0.0)
-    ended, alive = Holder(lost, "run/ended", Ledger(spent_usd=2.0)), Holder(lost, "run/1", Ledger(spent_usd=0.5))
+    ended, alive = Holder(lost, "run/ended", Usage(spent_usd=2.0)), Holder(lost, "run/1", Usage(spent_usd=0.5))
     ended.ask(NOTHING, 1.0)
     early = lost.told(1.0)
     alive.ask(NOTHING, 2.0)
@@ -761,7 +765,7 @@ def test_what_is_remembered_of_a_lost_governor_counts_once_whoever_tells_it_and_
 
 def test_a_repeated_message_does_no_harm() -> None:
     bucket = Bucket(Limits(tokens_per_minute=60_000, budget_usd=1.0))
-    ledger = Ledger(held=2, spent_usd=0.1, tokens_back=50.0, finished=5)
+    ledger = Usage(held=2, spent_usd=0.1, tokens_back=50.0, finished=5)
     for now in (0.0, 0.0, 0.0):
         bucket.lease("run/1", ledger, NOTHING, QUIET, now)
     assert bucket.spent_usd == 0.1
@@ -769,12 +773,12 @@ def test_a_repeated_message_does_no_harm() -> None:
 
 
 def test_a_run_has_a_purse_over_all_its_accounts() -> None:
-    purse = LocalGovernor(Limits(budget_usd=1.0))
-    accounts = [Both(LocalGovernor(Limits(requests_per_minute=6000)), purse) for _ in range(2)]
-    ledger = Ledger(finished=1)
+    purse = LocalLimiter(Limits(budget_usd=1.0))
+    accounts = [CombinedLimiter(LocalLimiter(Limits(requests_per_minute=6000)), purse) for _ in range(2)]
+    ledger = Usage(finished=1)
 
     async def spend() -> list[int]:
-        want = Want(4, usd_each=0.2)
+        want = Request(4, usd_each=0.2)
         return [(await account.lease(f"run/{i}", ledger, want, QUIET)).granted for i, account in enumerate(accounts)]
 
     assert asyncio.run(spend()) == [4, 1]
@@ -792,9 +796,9 @@ def test_resets_are_read_as_openai_and_azure_write_them(text: str, seconds: floa
 
 def test_a_server_that_tells_a_limit_of_zero_tells_none() -> None:
     says = heard({"x-ratelimit-limit-requests": "0", "x-ratelimit-limit-tokens": "0"})
-    holder = Holder(Bucket(Limits()), ledger=Ledger(finished=1))
-    assert holder.ask(Want(5, 10.0), 0.0, News(heard=says)).granted == 5
-    assert holder.ask(Want(5, 10.0), 0.1).granted == 5
+    holder = Holder(Bucket(Limits()), ledger=Usage(finished=1))
+    assert holder.ask(Request(5, 10.0), 0.0, Feedback(heard=says)).granted == 5
+    assert holder.ask(Request(5, 10.0), 0.1).granted == 5
 
 
 def test_headers_without_limits_say_nothing() -> None:

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emoray.rate_limits.protocol import Want
+from emoray.rate_limits.protocol import Request
 from emoray.rate_limits.token_bucket import HEADROOM, Allowance, Rates, Turns, least, per_s
 
-NOBODY = Want(0)
+NOBODY = Request(0)
 
 
 def allowance(rate: float | None = 10.0, *, taken: float = 0.0) -> Allowance:
@@ -241,25 +241,25 @@ def rates(requests: float | None, tokens: float | None) -> Rates:
 
 
 def test_both_rates_bind() -> None:
-    assert rates(10.0, None).fit(Want(99, 10.0), NOBODY) == 5.0
-    assert rates(None, 60.0).fit(Want(99, 10.0), NOBODY) == 3.0
-    assert rates(10.0, 60.0).fit(Want(99, 10.0), NOBODY) == 3.0
-    assert rates(None, None).fit(Want(99, 10.0), NOBODY) == float("inf")
+    assert rates(10.0, None).fit(Request(99, 10.0), NOBODY) == 5.0
+    assert rates(None, 60.0).fit(Request(99, 10.0), NOBODY) == 3.0
+    assert rates(10.0, 60.0).fit(Request(99, 10.0), NOBODY) == 3.0
+    assert rates(None, None).fit(Request(99, 10.0), NOBODY) == float("inf")
 
 
 def test_of_both_rates_as_much_is_left_as_the_first_in_turn_lacks() -> None:
-    assert rates(10.0, None).fit(Want(99), Want(1)) == 4.0
-    assert rates(10.0, None).fit(Want(99), Want(99)) == 2.0  # it finds half of the five
-    assert rates(None, 60.0).fit(Want(99, 5.0), Want(1, 20.0)) == 2.0
-    assert rates(None, 60.0).fit(Want(99, 5.0), Want(0, 20.0)) == 6.0
+    assert rates(10.0, None).fit(Request(99), Request(1)) == 4.0
+    assert rates(10.0, None).fit(Request(99), Request(99)) == 2.0  # it finds half of the five
+    assert rates(None, 60.0).fit(Request(99, 5.0), Request(1, 20.0)) == 2.0
+    assert rates(None, 60.0).fit(Request(99, 5.0), Request(0, 20.0)) == 6.0
 
 
 def test_the_slower_of_both_rates_says_how_long_to_wait() -> None:
     some = rates(10.0, 100.0)
     some.take("a", 5, 10.0)
-    assert some.wait_s(Want(1, 10.0)) == pytest.approx(0.1)
-    assert some.wait_s(Want(1, 30.0)) == pytest.approx(0.3)
-    assert some.wait_s(Want(1, 1.0)) == pytest.approx(0.1)
+    assert some.wait_s(Request(1, 10.0)) == pytest.approx(0.1)
+    assert some.wait_s(Request(1, 30.0)) == pytest.approx(0.3)
+    assert some.wait_s(Request(1, 1.0)) == pytest.approx(0.1)
 
 
 def test_what_is_taken_is_gone_from_both_and_what_is_given_back_is_there_again() -> None:

@@ -13,17 +13,17 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from emoray.errors import UserError
 from emoray.hosts.hosted_api import HostedApi
 from emoray.hosts.openai_protocol import request_body
 from emoray.hosts.protocol import Ask, HostDown, Reply
 from emoray.hosts.scripted import ScriptedHost
-from emoray.rate_limits.local import LocalGovernor
+from emoray.rate_limits.local import LocalLimiter
 from emoray.readers.judge import Judge, asked_of, parsed, rubric
 from emoray.readers.protocol import ReaderDown, SlowReader, TellingReader
 from emoray.rehearsal.responses import completion
 from emoray.run_folder import columns
 from emoray.spec.accounts import Account, Retry
-from emoray.spec.base import SpecError
 from emoray.spec.load import parse
 from emoray.spec.models import Hosted, Scripted
 from emoray.spec.readers import JudgeReader
@@ -121,7 +121,9 @@ def test_what_is_no_reading_is_an_error_and_never_a_zero(said_by_it: str, reason
     (reading,) = some.read(["hm"])
     assert (reading.affect, reading.confidence, reading.cost_usd) == (None, None, 0.02)
     assert reading.error == f"unparsed: the judge's reply {reason}: {said_by_it}"
-    table = columns.scored(columns.felt(said(ANSWER), [reading] * 12, reader="j", revision=None), label_map(), "zero")
+    table = columns.scored(
+        columns.with_readings(said(ANSWER), [reading] * 12, reader="j", revision=None), label_map(), "zero"
+    )
     row = table.to_pylist()[0]
     assert row["read_error"] == reading.error
     assert row["cosine"] is row["read_valence"] is row["expected_cosine"] is None
@@ -328,7 +330,7 @@ PATIENT = Retry(attempts=3, first_wait_s=0.01, longest_wait_s=0.05)
 def hosted(judging: JudgeReader, url: str) -> HostedApi:
     model = asked_of(judging)
     assert isinstance(model, Hosted)
-    return HostedApi(model, Account(base_url=f"{url}/v1"), PATIENT, LocalGovernor())
+    return HostedApi(model, Account(base_url=f"{url}/v1"), PATIENT, LocalLimiter())
 
 
 def hosted_judge() -> JudgeReader:
@@ -343,7 +345,7 @@ def test_a_spec_refuses_a_judge_that_cannot_judge() -> None:
         "host: hosted_api, id: x, account: p": "readers[0].model.account is 'p', which accounts does not define",
         "id: x": "readers[0].model needs host: one of embedded, transformers, vllm, hosted_api",
     }.items():
-        with pytest.raises(SpecError) as told:
+        with pytest.raises(UserError) as told:
             parse(base % model)
         assert sentence in str(told.value)
 

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from emoray.errors import UserError
 from emoray.readers.encoder import batches
 from emoray.readers.goemotions import GoEmotions
 from emoray.readers.protocol import ReaderDown
 from emoray.run_folder import columns
-from emoray.spec.base import SpecError
 from emoray.spec.load import parse
 from emoray.spec.readers import GoEmotionsReader, label_map_of
 from emoray.study.goemotions import LABELS, label_map
@@ -123,7 +123,7 @@ def test_other_labels_are_read_under_their_own_names(ekman: str) -> None:
 def test_their_rows_are_scored_by_their_own_map_and_by_no_other(ekman: str) -> None:
     chosen = entry(ekman, label_map=PLACES)
     readings = GoEmotions(chosen).read(["Oh no!"] * 12)
-    felt = columns.felt(said(ANSWER), readings, reader="r", revision=None)
+    felt = columns.with_readings(said(ANSWER), readings, reader="r", revision=None)
     own = label_map_of(chosen, label_map())
     table = columns.scored(felt, own, "zero")
     row = table.to_pylist()[0]
@@ -133,7 +133,7 @@ def test_their_rows_are_scored_by_their_own_map_and_by_no_other(ekman: str) -> N
     assert (row["read_valence"], row["read_arousal"]) == ((place.valence, place.arousal) if place else (None, None))
     with pytest.raises(ValueError, match=r"read with other labels \(joy, sadness, .*give the reader's own map"):
         columns.scored(felt, label_map(), "zero")
-    goemotions = columns.felt(said(ANSWER), _cached_readings(ekman), reader="r", revision=None)
+    goemotions = columns.with_readings(said(ANSWER), _cached_readings(ekman), reader="r", revision=None)
     assert columns.scored(goemotions, own, "zero").equals(table)
 
 
@@ -142,7 +142,7 @@ def _cached_readings(ekman: str) -> Any:
 
 
 def test_goemotions_rows_are_not_scored_by_another_sets_map(softmax: str, ekman: str) -> None:
-    felt = columns.felt(said(ANSWER), _cached(softmax).read(["hm"] * 12), reader="r", revision=None)
+    felt = columns.with_readings(said(ANSWER), _cached(softmax).read(["hm"] * 12), reader="r", revision=None)
     with pytest.raises(ValueError, match=r"read with other labels \(GoEmotions\)"):
         columns.scored(felt, label_map_of(entry(ekman, label_map=PLACES), label_map()), "zero")
 
@@ -168,14 +168,14 @@ def test_a_spec_holds_the_map_itself_wherever_the_file_was(tmp_path: Path) -> No
     chosen = parse(text, folder=tmp_path).spec.readers[0]
     assert isinstance(chosen, GoEmotionsReader)
     assert chosen.places == PLACES
-    with pytest.raises(SpecError, match=r"readers\[0\].label_map is 'ekman.yaml', which is no file"):
+    with pytest.raises(UserError, match=r"readers\[0\].label_map is 'ekman.yaml', which is no file"):
         parse(text, folder=tmp_path / "elsewhere")
 
 
 def test_a_map_that_cannot_be_used_is_told_when_the_spec_is_read(tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text("joy: {term: jolly}")
     text = "name: t\nmodels: [{name: a, host: scripted}]\nreaders: [{kind: goemotions, name: r, label_map: bad.yaml}]"
-    with pytest.raises(SpecError, match="joy names 'jolly', which is none of Russell's 28 terms"):
+    with pytest.raises(UserError, match="joy names 'jolly', which is none of Russell's 28 terms"):
         parse(text, folder=tmp_path)
 
 

@@ -13,10 +13,10 @@ from scipy import stats
 
 from emoray.analysis.concordance import concordance, one_against_the_others
 from emoray.commands.cli import main
+from emoray.errors import UserError
 from emoray.exit_codes import WRONG
 from emoray.readers.protocol import Reading
 from emoray.readers.rated import compare, is_rated, rated, whole_table
-from emoray.spec.base import SpecError
 from emoray.study.circumplex import Affect
 from emoray.study.goemotions import DIRECT
 
@@ -71,7 +71,7 @@ def test_emobanks_columns_are_read_on_the_circles_scale(tmp_path: Path) -> None:
 )
 def test_ratings_that_cannot_be_used_get_a_sentence(tmp_path: Path, text: str, sentence: str) -> None:
     file = written(tmp_path, text)
-    with pytest.raises(SpecError) as told:
+    with pytest.raises(UserError) as told:
         rated(file)
     assert str(told.value) == f"{file}: {sentence}"
 
@@ -123,7 +123,7 @@ def test_what_has_no_direction_counts_as_the_middle_and_nothing_read_is_no_measu
     data = rated(written(tmp_path, EMOBANK))
     found = compare(Says(Reading(None), at(0.5, 0.5)), data, DIRECT)
     assert (found.undirected, found.axes[0].reader.texts) == (1, 2)
-    with pytest.raises(SpecError, match="reader 'va' could not read a text: no"):
+    with pytest.raises(UserError, match="reader 'va' could not read a text: no"):
         compare(Says(Reading(None, error="no"), Reading(None, error="no")), data, DIRECT)
 
 

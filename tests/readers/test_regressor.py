@@ -10,10 +10,10 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from emoray.errors import UserError
 from emoray.readers.protocol import ReaderDown, Reading
 from emoray.readers.regressor import Regressor
 from emoray.run_folder import columns
-from emoray.spec.base import SpecError
 from emoray.spec.load import parse
 from emoray.spec.readers import RegressorReader
 from emoray.study.circumplex import Affect, cosine
@@ -70,7 +70,7 @@ def test_an_empty_range_is_refused_by_the_spec() -> None:
     text = (
         "name: t\nmodels: [{name: a, host: scripted}]\nreaders: [{kind: regressor, name: r, model: m, range: [1, 1]}]"
     )
-    with pytest.raises(SpecError, match=r"readers\[0\].range: must be \[lowest, highest\], got \[1.0, 1.0\]"):
+    with pytest.raises(UserError, match=r"readers\[0\].range: must be \[lowest, highest\], got \[1.0, 1.0\]"):
         parse(text)
 
 
@@ -83,7 +83,9 @@ def test_a_model_that_says_no_number_gives_an_error(tmp_path: Path) -> None:
 
 def test_its_rows_are_scored_without_a_map(tmp_path: Path) -> None:
     readings = [Reading(None, affect=Affect(0.5, -0.25)), Reading(None, affect=Affect(0.0, 0.0))] * 6
-    table = columns.scored(columns.felt(said(ANSWER), readings, reader="r", revision=None), label_map(), "zero")
+    table = columns.scored(
+        columns.with_readings(said(ANSWER), readings, reader="r", revision=None), label_map(), "zero"
+    )
     for number, row in enumerate(table.to_pylist()):
         felt = (0.5, -0.25) if number % 2 == 0 else (0.0, 0.0)
         assert (row["felt_valence"], row["felt_arousal"]) == felt

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from emoray.analysis.classification import Quality, quality
+from emoray.errors import UserError
 from emoray.readers.protocol import Reading
 from emoray.readers.validation import Labelled, examine, single_labelled
 from emoray.readers.validation_table import table
-from emoray.spec.base import SpecError
 from emoray.spec.readers import GoEmotionsReader
 from emoray.study.goemotions import LABELS, NEUTRAL, label_map
 
@@ -49,7 +49,7 @@ def written(path: Path, text: str | bytes) -> Path:
 
 
 def complaint(path: Path) -> str:
-    with pytest.raises(SpecError) as told:
+    with pytest.raises(UserError) as told:
         single_labelled(path)
     return str(told.value)
 
@@ -102,7 +102,7 @@ def test_where_no_comment_can_be_read_there_is_no_measurement() -> None:
         def read(self, texts: Sequence[str]) -> list[Reading]:
             return [Reading(None, error="too strange") for _ in texts]
 
-    with pytest.raises(SpecError, match="reader 'names' could not read a comment: too strange"):
+    with pytest.raises(UserError, match="reader 'names' could not read a comment: too strange"):
         examine(Mute(), ENTRY, Labelled(("hello",), (17,)), label_map())
 
 

@@ -25,11 +25,11 @@ from emoray.analysis.calibration import Probabilities, on_human_text
 from emoray.analysis.classification import Indices
 from emoray.commands.cli import main
 from emoray.embedded import reader_path
+from emoray.errors import UserError
 from emoray.readers.protocol import Reading
 from emoray.readers.scorecard import human_text, saved
 from emoray.readers.validation import Labelled, Validation, examine, judged, judged_by_place
 from emoray.readers.validation_table import whole_table
-from emoray.spec.base import SpecError
 from emoray.spec.models import SamplingSpec, Scripted
 from emoray.spec.readers import GoEmotionsReader, JudgeReader, ReaderEntry, RegressorReader
 from emoray.study.circumplex import Affect
@@ -206,13 +206,13 @@ def test_what_a_judge_could_not_say_is_counted_and_left_out() -> None:
 
 def test_a_temperature_of_a_reader_without_labels_is_refused() -> None:
     with pytest.raises(
-        SpecError, match="--calibrate needs a reader with the 28 GoEmotions labels, and 'mine' has others or none"
+        UserError, match="--calibrate needs a reader with the 28 GoEmotions labels, and 'mine' has others or none"
     ):
         examine(Reads(), JUDGE, two_comments(), label_map(), fit_on=two_comments().first(1))
 
 
 def test_a_temperature_is_not_judged_on_what_it_was_fitted_to() -> None:
-    with pytest.raises(SpecError, match=r"--calibrate same\.tsv and --data hold the same comments"):
+    with pytest.raises(UserError, match=r"--calibrate same\.tsv and --data hold the same comments"):
         examine(Reads(), CLASSIFIER, two_comments(), label_map(), fit_on=two_comments(), fit_name="same.tsv")
 
 
@@ -261,7 +261,7 @@ def test_a_judges_file_is_the_judges(tmp_path: Path) -> None:
 
 
 def told(file: Path, readers: list[ReaderEntry] | None = None, name: str = "russell") -> str:
-    with pytest.raises(SpecError) as wrong:
+    with pytest.raises(UserError) as wrong:
         human_text(file, readers or [CLASSIFIER], label_map(name))
     assert str(wrong.value).startswith(f"{file}: ")
     return str(wrong.value).removeprefix(f"{file}: ")

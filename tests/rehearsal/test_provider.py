@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emoray.hosts.scripted import ScriptedHost
-from emoray.rehearsal.behaviour import Manners
+from emoray.rehearsal.behaviour import Behaviour
 from emoray.rehearsal.faults import HOPELESS, STORM, Fault, Plan, storm
 from emoray.rehearsal.provider import Provider, _turns, speaker_of
 from emoray.spec.models import Scripted
@@ -46,8 +46,8 @@ def post(provider: Provider, key: str = "a", body: dict[str, Any] = BODY, **head
 
 
 @contextmanager
-def showing(fault: Fault, **manners: Any) -> Iterator[Provider]:
-    with Provider(Manners(Plan(schedule=[(1, None, fault)]), **manners)) as provider:
+def showing(fault: Fault, **behaviour: Any) -> Iterator[Provider]:
+    with Provider(Behaviour(Plan(schedule=[(1, None, fault)]), **behaviour)) as provider:
         yield provider
 
 
@@ -64,7 +64,7 @@ def test_what_was_sent_before_its_sender_died_is_counted_before_anything_later(c
         await _turns()
         return len(provider.counters.asked)
 
-    with Provider(Manners(latency_s=3600)) as provider:
+    with Provider(Behaviour(latency_s=3600)) as provider:
         assert provider._loop is not None
         address = urlsplit(provider.base_url)
         senders = [socket.create_connection((address.hostname, address.port)) for _ in range(30 if connected else 0)]
@@ -174,7 +174,7 @@ def test_each_odd_answer_is_odd_in_its_way(fault: Fault, spoiled: Any) -> None:
 
 
 def test_a_duplicate_is_an_earlier_body_once_more() -> None:
-    with Provider(Manners(Plan(schedule=[(2, None, Fault.DUPLICATE)]))) as provider:
+    with Provider(Behaviour(Plan(schedule=[(2, None, Fault.DUPLICATE)]))) as provider:
         first = post(provider, "a", {**BODY, "seed": 1})[2]
         assert post(provider, "b", {**BODY, "seed": 2})[2] == first
 
@@ -186,7 +186,7 @@ def test_refusals_come_in_several_voices() -> None:
 
 
 def test_faults_come_by_schedule() -> None:
-    with Provider(Manners(Plan(schedule=[(3, 4, Fault.UNAVAILABLE), (6, None, Fault.AUTH)]))) as provider:
+    with Provider(Behaviour(Plan(schedule=[(3, 4, Fault.UNAVAILABLE), (6, None, Fault.AUTH)]))) as provider:
         assert [post(provider)[0] for _ in range(7)] == [200, 200, 503, 503, 200, 401, 401]
 
 
@@ -207,7 +207,7 @@ def test_a_storm_has_every_fault_that_leaves_hope() -> None:
 
 
 def test_a_limit_admits_so_many_says_so_in_headers_and_tells_the_rest_to_wait() -> None:
-    slowly = Manners(requests_per_minute=1, burst_s=300.0)  # another one after a minute
+    slowly = Behaviour(requests_per_minute=1, burst_s=300.0)  # another one after a minute
     with Provider(slowly) as provider, ThreadPoolExecutor(20) as crowd:
         replies = list(crowd.map(lambda i: post(provider, str(i)), range(20)))
     statuses = Counter(status for status, _, _ in replies)
@@ -218,7 +218,7 @@ def test_a_limit_admits_so_many_says_so_in_headers_and_tells_the_rest_to_wait() 
 
 
 def test_a_limit_of_tokens_counts_prompt_and_answer() -> None:
-    with Provider(Manners(tokens_per_minute=0.06, burst_s=60_000.0)) as provider:
+    with Provider(Behaviour(tokens_per_minute=0.06, burst_s=60_000.0)) as provider:
         statuses = [post(provider, str(i))[0] for i in range(4)]
     assert statuses[0] == 200
     assert statuses[-1] == 429
@@ -227,7 +227,7 @@ def test_a_limit_of_tokens_counts_prompt_and_answer() -> None:
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
 def test_a_limit_of_tokens_may_count_what_a_request_reserves(name: str) -> None:
     body = {key: value for key, value in BODY.items() if key != "max_tokens"} | {name: 1000}
-    with Provider(Manners(tokens_per_minute=1.5, burst_s=60_000.0, counts_reserved=True)) as provider:
+    with Provider(Behaviour(tokens_per_minute=1.5, burst_s=60_000.0, counts_reserved=True)) as provider:
         assert [post(provider, body=body)[0] for _ in range(2)] == [200, 429]
 
 
@@ -238,13 +238,13 @@ def test_it_may_answer_with_what_a_host_says() -> None:
 
 
 def test_another_key_than_the_servers_is_refused() -> None:
-    with Provider(Manners(api_key="right")) as provider:
+    with Provider(Behaviour(api_key="right")) as provider:
         assert post(provider, Authorization="Bearer wrong")[0] == 401
         assert post(provider, Authorization="Bearer right")[0] == 200
 
 
 def test_an_unknown_model_is_refused() -> None:
-    with Provider(Manners(models=("known",))) as provider:
+    with Provider(Behaviour(models=("known",))) as provider:
         assert post(provider)[0] == 404
         assert post(provider, body={**BODY, "model": "known"})[0] == 200
 

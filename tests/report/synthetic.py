@@ -98,7 +98,7 @@ def _questions(count: int) -> tuple[Question, ...]:
 
 def _said(asked: list[Prompt], refusals: float, failures: float, rng: np.random.Generator) -> pa.Table:
     replies = [_reply(prompt, refusals, failures, rng) for prompt in asked]
-    return columns.said(columns.asked(asked), replies, host="transformers", revision="r1", engine="test")
+    return columns.with_answers(columns.asked(asked), replies, host="transformers", revision="r1", engine="test")
 
 
 def _reply(prompt: Prompt, refusals: float, failures: float, rng: np.random.Generator) -> Reply:
@@ -126,7 +126,7 @@ def _felt(said: pa.Table, reader: str, skill: float, rng: np.random.Generator) -
         _reading(state, skill, rng) if outcome == columns.ANSWERED else None
         for outcome, state in zip(outcomes, states, strict=True)
     ]
-    return columns.scored(columns.felt(said, readings, reader=reader, revision="v1"), RUSSELL, "zero")
+    return columns.scored(columns.with_readings(said, readings, reader=reader, revision="v1"), RUSSELL, "zero")
 
 
 def _reading(state: float, skill: float, rng: np.random.Generator) -> Reading:

@@ -16,7 +16,7 @@ from emoray.report import Settings, figures, sections
 from emoray.report.page import page
 from emoray.report.phrasing import UNKNOWN, time_sentence
 from emoray.report.summary import Summary, summarize
-from emoray.report.timeline import Night, Voice
+from emoray.report.timeline import Timeline, Voice
 from emoray.study import paper
 from tests.report.synthetic import RUSSELL, Run, run
 
@@ -227,14 +227,14 @@ def test_the_disputed_angles_are_named(shown: str) -> None:
     assert "28 terms; disputed: frustrated 141° or 141.1°, depressed 211° or 210°, droopy 256.7° or 256.6°" in text
 
 
-def _night(model: str, began: int, ended: int, *prints: str) -> Night:
+def _night(model: str, began: int, ended: int, *prints: str) -> Timeline:
     """From hour to hour; fingerprints follow one another, twenty answers each."""
     first, last = (f"2026-11-23T{hour:02d}:00:00+00:00" for hour in (began, ended))
     voices = [
         Voice("gpt", name, 20, *(f"2026-11-23T{began:02d}:{10 * place + minute:02d}:00+00:00" for minute in (0, 9)))
         for place, name in enumerate(prints)
     ]
-    return Night(model, first, last, 60.0, (1,), (0,), tuple(voices), None)
+    return Timeline(model, first, last, 60.0, (1,), (0,), tuple(voices), None)
 
 
 def test_models_that_were_asked_at_different_hours_are_said_to_be(small: Run) -> None:

@@ -224,7 +224,7 @@ def judged(two: Run, place: Affect | None, reader: str = "a-judge") -> Run:
         None if outcome != columns.ANSWERED else Reading(None, affect=place, error=None if place else "it said nothing")
         for outcome in said["outcome"].to_pylist()
     ]
-    table = columns.scored(columns.felt(said, readings, reader=reader, revision=None), RUSSELL, "zero")
+    table = columns.scored(columns.with_readings(said, readings, reader=reader, revision=None), RUSSELL, "zero")
     late = {"name": reader, "kind": "judge", "model": {"id": "some-judge"}}
     settings = two.settings | {"more_readers": [*JUDGED["more_readers"], late]}
     return Run(two.said, {(reader, "steady"): table, (reader, "blank"): table.slice(0, 0)} | two.felt, settings)

@@ -138,7 +138,7 @@ def test_a_model_that_refuses_everything_scores_nothing_where_remorse_was_asked_
     source = run({"mute": 0.5}, states=12, questions=3, refusals=1.0, failures=0.0)
     remorse = np.eye(28, dtype=np.float32)[LABELS.index("remorse")]
     said = source.said["mute"]
-    felt = columns.felt(said, [Reading(remorse)] * len(said), reader="embedded", revision=None)
+    felt = columns.with_readings(said, [Reading(remorse)] * len(said), reader="embedded", revision=None)
     found = {
         rule: report(
             Run(source.said, {("embedded", "mute"): columns.scored(felt, RUSSELL, "zero")}), refusals=rule

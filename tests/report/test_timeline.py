@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from emoray.analysis.paired import holm_of_groups
 from emoray.readers.protocol import Reading
-from emoray.report.timeline import Heard, Night, Rounds, Watched, night, one_family, round_width
+from emoray.report.timeline import Heard, Rounds, Timeline, Watched, one_family, round_width, timeline
 from emoray.run_folder import columns
 from emoray.study.circumplex import cosine
 from emoray.study.experiment import Canaries, Experiment, Model
@@ -45,15 +45,15 @@ def said(say: Say) -> pa.Table:
         Reply(prompt.key, say(place, prompt), BEGAN + timedelta(seconds=EVERY_S * place), latency_s=0.5)
         for place, prompt in enumerate(asked)
     ]
-    return columns.said(columns.asked(asked), replies, host="hosted_api", revision=None, engine=None)
+    return columns.with_answers(columns.asked(asked), replies, host="hosted_api", revision=None, engine=None)
 
 
-def the_night(say: Say) -> Night:
+def the_night(say: Say) -> Timeline:
     heard = Heard()
     table = said(say)
     for start in range(0, len(table), 100):
         heard.add(table.slice(start, 100).combine_chunks())
-    return night("m", heard, np.random.default_rng(0))
+    return timeline("m", heard, np.random.default_rng(0))
 
 
 def the_scores(label: Callable[[int, Prompt], str]) -> Watched:
@@ -61,7 +61,7 @@ def the_scores(label: Callable[[int, Prompt], str]) -> Watched:
     asked = prompts(watched().grid("m"))
     readings = [Reading(_one_hot(label(place, prompt))) for place, prompt in enumerate(asked)]
     rounds = Rounds(round_width(MANIFEST))
-    felt = columns.felt(table, readings, reader="r", revision=None)
+    felt = columns.with_readings(table, readings, reader="r", revision=None)
     rounds.add(columns.scored(felt, label_map(), "zero"))
     return rounds.watched("m", "r", np.random.default_rng(0))
 
@@ -162,11 +162,11 @@ def test_models_whose_nights_do_not_overlap_stand_apart() -> None:
     for one, hours in zip(heard, ((0, 2), (1, 3), (4, 5)), strict=True):
         one.seconds.update({(3600 * hour, True): 7 for hour in hours})
     rng = np.random.default_rng(0)
-    early, middle, late = (night(name, one, rng) for name, one in zip("abc", heard, strict=True))
+    early, middle, late = (timeline(name, one, rng) for name, one in zip("abc", heard, strict=True))
     assert not early.apart(middle)
     assert early.apart(late)
     assert late.apart(middle)
-    assert not late.apart(night("d", Heard(), rng))
+    assert not late.apart(timeline("d", Heard(), rng))
 
 
 def cut_short(seed: int, last: int, *, repetitions: int = 4, count: int = 25) -> Rounds:
@@ -195,7 +195,7 @@ def test_a_quiet_night_whose_last_round_was_cut_short_raises_no_more_alarms_than
 
 def test_all_tests_of_drift_are_one_family() -> None:
     quiet = [cut_short(seed, last=4).watched(f"m{seed}", "r", np.random.default_rng(seed)) for seed in range(9)]
-    nights, found = one_family([night("m", Heard(), np.random.default_rng(0))], quiet)
+    nights, found = one_family([timeline("m", Heard(), np.random.default_rng(0))], quiet)
     drifts = [drift for one in found for _, drift in one.drifts]
     pairs = [(one.per_hour_p_pair, one.step_p_pair) for one in drifts]
     assert [(one.per_hour_p_holm, one.step_p_holm) for one in drifts] == holm_of_groups(pairs)
@@ -224,4 +224,4 @@ def test_answers_that_only_depend_on_the_prompt_do_not_drift() -> None:
 def test_a_run_without_canaries_and_with_one_repetition_has_no_test_of_drift() -> None:
     rounds = Rounds(round_width({}))
     assert rounds.watched("m", "r", np.random.default_rng(0)) == Watched("m", "r", None, None)
-    assert night("m", Heard(), np.random.default_rng(0)).canary_texts is None
+    assert timeline("m", Heard(), np.random.default_rng(0)).canary_texts is None

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emoray.run_folder.census import Census, Keys, Settled, Spent, hexes, owed_rows, words
+from emoray.run_folder.census import Census, Keys, KeySet, Spent, hexes, owed_rows, split_keys
 from emoray.run_folder.file_names import Note
 
 SCHEMA = pa.schema(
@@ -173,7 +173,7 @@ def test_each_file_is_told_which_of_its_rows_count_and_where_they_go(files: dict
 def test_without_what_was_seen_the_rest_counts_as_before(files: dict[str, list[Row]], seen: set[int]) -> None:
     found, rows = census(files), [row for some in files.values() for row in some]
     seen_keys = [Row(n).key for n in seen]
-    left = found.without(Settled.of(seen_keys))
+    left = found.without(KeySet.of(seen_keys))
     assert left.chosen.tolist() == [place for place in counting(rows) if rows[place].key not in seen_keys]
     assert (left.names, left.spent) == (found.names, found.spent)
 
@@ -225,16 +225,16 @@ def test_of_what_a_compaction_left_out_what_is_no_amount_is_not_known() -> None:
 
 def test_words_and_digits_are_the_same_keys() -> None:
     texts = ["00000000000000010000000000000002", "ffffffffffffffff0123456789abcdef"]
-    high, low = words(texts)
+    high, low = split_keys(texts)
     assert (high.tolist(), low.tolist()) == ([1, 2**64 - 1], [2, 0x0123456789ABCDEF])
     assert hexes(high, low) == texts
-    assert Settled.of(texts).nbytes == 2 * 16
+    assert KeySet.of(texts).nbytes == 2 * 16
 
 
 def test_a_table_of_which_nothing_is_settled_is_handed_on_as_it_is() -> None:
     table = pa.table({"key": [Row(1).key, Row(2).key]})
-    assert owed_rows(table, Settled.of([Row(3).key])) is table
-    assert owed_rows(table, Settled.of([Row(1).key, Row(2).key])).num_rows == 0
+    assert owed_rows(table, KeySet.of([Row(3).key])) is table
+    assert owed_rows(table, KeySet.of([Row(1).key, Row(2).key])).num_rows == 0
 
 
 @pytest.mark.parametrize(
@@ -248,4 +248,4 @@ def test_a_table_of_which_nothing_is_settled_is_handed_on_as_it_is() -> None:
 )
 def test_what_is_no_key_is_refused_and_said(keys: list[str] | pa.Array, why: str) -> None:
     with pytest.raises(ValueError, match=rf"^a key is 32 hex digits, and not every one of these is: {why}$"):
-        words(keys)
+        split_keys(keys)

@@ -35,7 +35,7 @@ from tests.study.grids import cell, experiment
 DESIGNED = {  # what people's own notebooks and queries name: none of these may be renamed; more may stand beside them
     "ASKED": "key model template state_deg intensity valence arousal state_term question_id question repetition seed "
     "temperature max_tokens prompt prompt_sha",
-    "SAID": "outcome answer refused finish_reason error attempts prompt_tokens completion_tokens cost_usd latency_s "
+    "ANSWERS": "outcome answer refused finish_reason error attempts prompt_tokens completion_tokens cost_usd latency_s "
     "asked_at host model_revision",
     "FELT": "reader reader_revision label probability probabilities truncated",
     "SCORED": "read_valence read_arousal cosine angle_error_deg expected_valence expected_arousal expected_cosine",
@@ -57,7 +57,7 @@ def replies(table: pa.Table, *outcomes: Outcome) -> list[Reply]:
 
 def said(*outcomes: Outcome) -> pa.Table:
     table = columns.asked(asked_prompts())
-    return columns.said(table, replies(table, *outcomes), host="scripted", revision="r1", engine="e 1.0")
+    return columns.with_answers(table, replies(table, *outcomes), host="scripted", revision="r1", engine="e 1.0")
 
 
 def one_hot(label: str) -> Reading:
@@ -71,13 +71,13 @@ FAILURE = Failure(FailureKind.CONTENT_FILTERED, "the provider's filter", 0.002, 
 def scored(*readings: Reading | None) -> pa.Table:
     table = said(ANSWER)
     felt = [readings[i % len(readings)] for i in range(table.num_rows)]
-    return columns.scored(columns.felt(table, felt, reader="r", revision="1"), label_map(), "zero")
+    return columns.scored(columns.with_readings(table, felt, reader="r", revision="1"), label_map(), "zero")
 
 
 def test_every_designed_column_is_there_in_its_order() -> None:
     for part, schema in (
         ("ASKED", columns.ASKED),
-        ("ASKED SAID", columns.SAID),
+        ("ASKED SAID", columns.ANSWERS),
         ("ASKED SAID FELT SCORED", columns.SCORED),
     ):
         wanted = [name for section in part.split() for name in DESIGNED[section].split()]
@@ -85,14 +85,14 @@ def test_every_designed_column_is_there_in_its_order() -> None:
 
 
 def test_a_row_only_gains_columns() -> None:
-    assert columns.SAID.names[: len(columns.ASKED)] == columns.ASKED.names
-    assert columns.SCORED.names[: len(columns.SAID)] == columns.SAID.names
+    assert columns.ANSWERS.names[: len(columns.ASKED)] == columns.ASKED.names
+    assert columns.SCORED.names[: len(columns.ANSWERS)] == columns.ANSWERS.names
     assert len(set(columns.SCORED.names)) == len(columns.SCORED.names)
 
 
 def test_tables_have_exactly_their_schemas() -> None:
     assert columns.asked(asked_prompts()).schema.equals(columns.ASKED)
-    assert said(ANSWER, FAILURE).schema.equals(columns.SAID)
+    assert said(ANSWER, FAILURE).schema.equals(columns.ANSWERS)
     assert scored(one_hot("joy"), None).schema.equals(columns.SCORED)
 
 
@@ -193,8 +193,10 @@ def test_a_failure_can_have_cost_money() -> None:
 
 
 def test_what_was_not_said_has_no_reading_and_no_score() -> None:
-    table = columns.scored(columns.felt(said(FAILURE), [None] * 12, reader="r", revision=None), label_map(), "zero")
-    felt_and_scored = [n for n in columns.SCORED.names if n not in columns.SAID.names and n != "reader"]
+    table = columns.scored(
+        columns.with_readings(said(FAILURE), [None] * 12, reader="r", revision=None), label_map(), "zero"
+    )
+    felt_and_scored = [n for n in columns.SCORED.names if n not in columns.ANSWERS.names and n != "reader"]
     assert (table.num_rows, "cosine" in felt_and_scored) == (12, True)
     for row in table.to_pylist():
         assert row["reader"] == "r"
@@ -214,7 +216,7 @@ def test_a_reading_stands_in_its_row_with_its_top_label() -> None:
 
 
 def test_a_neutral_reading_has_no_place_and_scores_as_the_rule_says() -> None:
-    felt = columns.felt(said(ANSWER), [one_hot("neutral")] * 12, reader="r", revision=None)
+    felt = columns.with_readings(said(ANSWER), [one_hot("neutral")] * 12, reader="r", revision=None)
     zero, drop = (columns.scored(felt, label_map(), rule).to_pylist()[0] for rule in ("zero", "drop"))
     assert (zero["cosine"], drop["cosine"]) == (0.0, None)
     assert (zero["expected_cosine"], drop["expected_cosine"]) == (0.0, None)
@@ -282,7 +284,9 @@ def test_a_reading_is_placed_by_the_rows_own_labels_in_whatever_order_the_map_na
     angles = {"joy": 7.0, "anger": 99.0, "self_pity": 188.0}
     chances = {"joy": 0.6, "anger": 0.3, "self_pity": 0.1}
     row = np.array([chances[label.lower().replace("-", "_")] for label in stored], dtype=np.float32)
-    felt = columns.felt(said(ANSWER), [Reading(row, labels=tuple(stored)), None] * 6, reader="r", revision=None)
+    felt = columns.with_readings(
+        said(ANSWER), [Reading(row, labels=tuple(stored)), None] * 6, reader="r", revision=None
+    )
     map_of_theirs = own_map({label: {"angle": angles[label.lower()]} for label in placed})
     table = columns.scored(felt, map_of_theirs, "zero").to_pylist()
     expected = sum(chances[label] * np.cos(np.radians(angles[label])) for label in angles)
@@ -296,7 +300,7 @@ def test_a_reading_is_placed_by_the_rows_own_labels_in_whatever_order_the_map_na
 def test_rows_of_one_part_may_have_been_read_in_several_orders() -> None:
     orders = [("joy", "anger"), ("anger", "joy")]
     readings = [Reading(np.array([0.75, 0.25], dtype=np.float32), labels=labels) for labels in orders]
-    felt = columns.felt(said(ANSWER), readings * 6, reader="r", revision=None)
+    felt = columns.with_readings(said(ANSWER), readings * 6, reader="r", revision=None)
     for table in (felt, felt.slice(1, 5), pa.concat_tables([felt.slice(0, 5), felt.slice(5)])):
         read = columns.probabilities(table, ("joy", "anger"))
         assert len(read) == table.num_rows >= 5
@@ -307,7 +311,7 @@ def test_rows_of_one_part_may_have_been_read_in_several_orders() -> None:
 @pytest.mark.parametrize("labels", [("joy", "anger"), ("joy", "anger", "fear", "hope"), ("joy", "anger", "hope")])
 def test_labels_without_a_place_or_places_without_a_label_are_refused_by_type(labels: tuple[str, ...]) -> None:
     reading = Reading(np.full(len(labels), 0.5, dtype=np.float32), labels=labels)
-    felt = columns.felt(said(ANSWER), [reading] * 12, reader="r", revision=None)
+    felt = columns.with_readings(said(ANSWER), [reading] * 12, reader="r", revision=None)
     with pytest.raises(columns.OtherLabels, match=rf"read with other labels \({', '.join(labels)}\) than the map's"):
         columns.scored(felt, own_map({label: {"angle": 5} for label in ("joy", "anger", "fear")}), "zero")
 
@@ -324,8 +328,8 @@ def test_probabilities_come_back_as_they_went_in_also_from_slices_and_chunks() -
 
 
 def test_no_rows_are_still_a_table() -> None:
-    empty = columns.said(columns.asked([]), [], host="h", revision=None, engine=None)
-    table = columns.scored(columns.felt(empty, [], reader="r", revision=None), label_map(), "zero")
+    empty = columns.with_answers(columns.asked([]), [], host="h", revision=None, engine=None)
+    table = columns.scored(columns.with_readings(empty, [], reader="r", revision=None), label_map(), "zero")
     assert table.schema.equals(columns.SCORED)
     assert table.num_rows == 0
     assert columns.asks(columns.asked([])) == []
@@ -342,13 +346,13 @@ def test_replies_that_do_not_belong_to_the_rows_are_refused(wrong: str) -> None:
         "stranger": [replace(given[0], key="0" * 32), *given[1:]],
     }[wrong]
     with pytest.raises(ValueError, match="replies and rows do not belong together"):
-        columns.said(table, changed, host="h", revision=None, engine=None)
+        columns.with_answers(table, changed, host="h", revision=None, engine=None)
 
 
 @pytest.mark.parametrize("readings", [11, 13])
 def test_readings_that_do_not_belong_to_the_rows_are_refused(readings: int) -> None:
     with pytest.raises(ValueError, match=r"rows|length"):
-        columns.felt(said(ANSWER), [one_hot("joy")] * readings, reader="r", revision=None)
+        columns.with_readings(said(ANSWER), [one_hot("joy")] * readings, reader="r", revision=None)
 
 
 PIECES = [
@@ -381,7 +385,7 @@ UNFIT = {  # of which Arrow says so, each in its way
 def test_what_cannot_become_a_row_is_a_typed_failure_of_its_own_cell(unfit: Outcome) -> None:
     found = said(ANSWER, unfit, FAILURE)
     whole = said(ANSWER, FAILURE, FAILURE)
-    assert found.schema.equals(columns.SAID)
+    assert found.schema.equals(columns.ANSWERS)
     for place, (row, other) in enumerate(zip(found.to_pylist(), whole.to_pylist(), strict=True)):
         if place % 3 != 1:
             assert row == other
@@ -400,7 +404,7 @@ def test_the_cost_of_what_cannot_become_a_row_is_none_where_it_is_no_number() ->
 def test_a_cost_that_is_no_amount_is_not_known(odd: float) -> None:
     table = said(Answer("The sea.", cost_usd=odd), Failure(FailureKind.OVERLOADED, "503", cost_usd=odd), ANSWER)
     assert table["cost_usd"].to_pylist()[:3] == [None, None, ANSWER.cost_usd]
-    felt = columns.felt(table, [Reading(None, cost_usd=odd)] * table.num_rows, reader="r", revision=None)
+    felt = columns.with_readings(table, [Reading(None, cost_usd=odd)] * table.num_rows, reader="r", revision=None)
     assert felt["read_cost_usd"].null_count == table.num_rows
 
 
@@ -415,8 +419,8 @@ def test_a_cost_that_is_no_amount_is_not_known(odd: float) -> None:
 )
 def test_what_cannot_become_columns_of_a_reading_is_an_error_of_its_own_row(unfit: Reading) -> None:
     table = said(ANSWER)
-    found = columns.felt(table, [unfit, *[one_hot("joy")] * (table.num_rows - 1)], reader="r", revision=None)
-    whole = columns.felt(table, [None, *[one_hot("joy")] * (table.num_rows - 1)], reader="r", revision=None)
+    found = columns.with_readings(table, [unfit, *[one_hot("joy")] * (table.num_rows - 1)], reader="r", revision=None)
+    whole = columns.with_readings(table, [None, *[one_hot("joy")] * (table.num_rows - 1)], reader="r", revision=None)
     assert found.slice(1).equals(whole.slice(1))
     row = found.to_pylist()[0]
     assert "cannot become a row" in row["read_error"]
@@ -444,4 +448,4 @@ def test_folders_from_before_a_column_are_read_beside_new_ones(tmp_path: Path) -
     assert len(frame) == new.num_rows
     assert set(frame["answer"]) == {"The sea."}
     compact(part)
-    assert part.read().schema.names == [*columns.SAID.names]
+    assert part.read().schema.names == [*columns.ANSWERS.names]

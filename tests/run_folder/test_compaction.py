@@ -26,7 +26,7 @@ from emoray.run_folder.file_names import Name
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.journal import merge
 from emoray.run_folder.parquet import encoded
-from emoray.run_folder.partition import Part
+from emoray.run_folder.partition import Partition
 from tests.programs import ROOT
 
 SMALL = pa.schema([("key", pa.string()), ("outcome", pa.string()), ("answer", pa.string()), ("cost_usd", pa.float64())])
@@ -47,28 +47,28 @@ def table(*said: Row) -> pa.Table:
     return pa.table(columns, schema=SMALL)
 
 
-def put(part: Part, stamp: int, *said: Row, writer: str = "w") -> Name:
+def put(part: Partition, stamp: int, *said: Row, writer: str = "w") -> Name:
     name = Name(stamp, writer, 0)
     part.write(str(name), lambda sink: sink.write(encoded(table(*said))))
     return name
 
 
-def answers(part: Part) -> dict[int, str | None]:
+def answers(part: Partition) -> dict[int, str | None]:
     read = part.read(["key", "answer"])
     pairs = zip(read["key"].to_pylist(), read["answer"].to_pylist(), strict=True)
     return {int(text, 16): answer for text, answer in pairs}
 
 
-def part_at(path: Path) -> Part:
-    return Part(RunFolder(str(path)), "answers/model_folder=m-m", SMALL)
+def part_at(path: Path) -> Partition:
+    return Partition(RunFolder(str(path)), "answers/model_folder=m-m", SMALL)
 
 
 @pytest.fixture
-def part(tmp_path: Path) -> Part:
+def part(tmp_path: Path) -> Partition:
     return part_at(tmp_path / "run")
 
 
-def test_many_small_files_become_one_that_is_sorted_and_holds_each_key_once(part: Part) -> None:
+def test_many_small_files_become_one_that_is_sorted_and_holds_each_key_once(part: Partition) -> None:
     for stamp in range(20):
         put(part, stamp, (100 - stamp, f"{stamp}"), (50, f"{stamp}"), (51, None))
     before = answers(part)
@@ -80,7 +80,7 @@ def test_many_small_files_become_one_that_is_sorted_and_holds_each_key_once(part
     assert raw == [key(n) for n in sorted(before)]
 
 
-def test_compacting_twice_does_nothing_the_second_time(part: Part) -> None:
+def test_compacting_twice_does_nothing_the_second_time(part: Partition) -> None:
     put(part, 1, (1, "a"), (1, "b"))
     compact(part)
     files = part.files()
@@ -88,12 +88,12 @@ def test_compacting_twice_does_nothing_the_second_time(part: Part) -> None:
     assert part.files() == files
 
 
-def test_an_empty_part_is_compacted_into_nothing(part: Part) -> None:
+def test_an_empty_part_is_compacted_into_nothing(part: Partition) -> None:
     assert compact(part).rows == 0
     assert part.files() == []
 
 
-def test_what_a_compaction_leaves_out_is_still_counted_as_spent(part: Part) -> None:
+def test_what_a_compaction_leaves_out_is_still_counted_as_spent(part: Partition) -> None:
     for stamp in range(3):
         put(part, 10 * stamp, (1, "a"), (2, None))
         put(part, 10 * stamp + 1, (1, "b"), (stamp + 5, None))
@@ -104,7 +104,7 @@ def test_what_a_compaction_leaves_out_is_still_counted_as_spent(part: Part) -> N
 
 
 @pytest.mark.parametrize("taken_after", ["appending", "merging", "compacting", "compacting again"])
-def test_a_backup_that_brings_older_generations_back_counts_nothing_twice(part: Part, taken_after: str) -> None:
+def test_a_backup_that_brings_older_generations_back_counts_nothing_twice(part: Partition, taken_after: str) -> None:
     backup: list[tuple[Path, bytes]] = []
 
     def back_up(now: str) -> None:
@@ -134,7 +134,7 @@ def test_a_backup_that_brings_older_generations_back_counts_nothing_twice(part: 
     assert part.counts().cost_usd == 10 * 0.25
 
 
-def test_what_a_backup_has_and_no_compaction_has_seen_counts(part: Part) -> None:
+def test_what_a_backup_has_and_no_compaction_has_seen_counts(part: Partition) -> None:
     """A file that was lost before, and one of a writer whose others were taken."""
     lost = put(part, 1, (1, "a"))
     data = Path(part.path(str(lost))).read_bytes()
@@ -146,7 +146,7 @@ def test_what_a_backup_has_and_no_compaction_has_seen_counts(part: Part) -> None
     assert part.counts().cost_usd == 0.5
 
 
-def test_an_answer_that_was_compacted_stays_the_first_whatever_the_clocks_say(part: Part) -> None:
+def test_an_answer_that_was_compacted_stays_the_first_whatever_the_clocks_say(part: Partition) -> None:
     put(part, 1000, (1, "first"), (2, None))
     compact(part)
     put(part, 5, (1, "from a clock that lags"), (2, None))
@@ -155,7 +155,7 @@ def test_an_answer_that_was_compacted_stays_the_first_whatever_the_clocks_say(pa
     assert answers(part) == {1: "first", 2: None}
 
 
-def test_what_does_not_fit_into_memory_is_sorted_on_disk(part: Part, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_does_not_fit_into_memory_is_sorted_on_disk(part: Partition, monkeypatch: pytest.MonkeyPatch) -> None:
     for stamp in range(8):
         put(part, stamp, *((7919 * (1000 * stamp + n) % 8009, f"{stamp}") for n in range(1000)))
     before = part.read()
@@ -175,7 +175,7 @@ def test_what_does_not_fit_into_memory_is_sorted_on_disk(part: Part, monkeypatch
     assert pq.ParquetFile(part.path(part.files()[0])).metadata.num_rows == len(before)
 
 
-def test_a_file_that_came_while_compacting_is_not_lost(part: Part) -> None:
+def test_a_file_that_came_while_compacting_is_not_lost(part: Partition) -> None:
     put(part, 1, (1, "a"))
     put(part, 2, (2, "b"))
 
@@ -188,7 +188,7 @@ def test_a_file_that_came_while_compacting_is_not_lost(part: Part) -> None:
     assert len(part.files()) == 2
 
 
-def test_a_writer_that_merges_while_we_compact_makes_us_look_again(part: Part) -> None:
+def test_a_writer_that_merges_while_we_compact_makes_us_look_again(part: Partition) -> None:
     names = [put(part, stamp, (stamp, "a")) for stamp in range(4)]
 
     def meanwhile(step: str) -> None:
@@ -201,7 +201,7 @@ def test_a_writer_that_merges_while_we_compact_makes_us_look_again(part: Part) -
 
 
 @pytest.mark.parametrize("begun", ["repaired", "planned"])
-def test_a_merge_that_ends_beside_a_compaction_doubles_nothing(part: Part, begun: str) -> None:
+def test_a_merge_that_ends_beside_a_compaction_doubles_nothing(part: Partition, begun: str) -> None:
     """It has written its file, and was about to delete what it merged."""
     names = [put(part, stamp, (stamp, "a"), (9, "b")) for stamp in range(4)]
     put(part, 9, (4, "c"))
@@ -224,7 +224,7 @@ def stop(_: str) -> None:
     raise Killed
 
 
-def test_a_merge_of_what_came_after_a_compaction_counts(part: Part) -> None:
+def test_a_merge_of_what_came_after_a_compaction_counts(part: Partition) -> None:
     put(part, 1, (1, "a"))
     compact(part)
     merge(part, [put(part, stamp, (stamp, "b")) for stamp in (2, 3)])
@@ -232,7 +232,7 @@ def test_a_merge_of_what_came_after_a_compaction_counts(part: Part) -> None:
 
 
 def test_a_byte_that_flips_in_a_file_that_was_compacted_long_ago_is_found_and_its_cells_are_owed_again(
-    part: Part, caplog: pytest.LogCaptureFixture
+    part: Partition, caplog: pytest.LogCaptureFixture
 ) -> None:
     for n in range(2):
         put(part, n, (n, f"answer number {n}"))
@@ -248,24 +248,24 @@ def test_a_byte_that_flips_in_a_file_that_was_compacted_long_ago_is_found_and_it
     assert Path(part.folder.path(f"torn/{part.relative}/{name}")).exists()
 
 
-def test_a_compaction_that_read_too_little_replaces_nothing(part: Part, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compaction_that_read_too_little_replaces_nothing(part: Partition, monkeypatch: pytest.MonkeyPatch) -> None:
     for n in range(3):
         put(part, n, (n, "a"))
     before, files = answers(part), part.files()
-    rows_of = Part.rows_of
+    rows_of = Partition.rows_of
 
     def forgetful(*arguments: Any) -> Iterator[tuple[pa.Table, Any]]:
         for some, ranks in rows_of(*arguments):
             yield some[1:], ranks[1:]
 
     with monkeypatch.context() as patch:
-        patch.setattr(Part, "rows_of", forgetful)
+        patch.setattr(Partition, "rows_of", forgetful)
         with pytest.raises(StoreError, match="gave 2 rows of 3: its small files are kept"):
             compact(part)
     assert (answers(part), part.files()) == (before, files)
 
 
-def test_a_folder_that_never_rests_is_a_sentence(part: Part) -> None:
+def test_a_folder_that_never_rests_is_a_sentence(part: Partition) -> None:
     names = [put(part, stamp, (stamp, "a")) for stamp in range(2)]
 
     def meanwhile(step: str) -> None:
@@ -375,7 +375,7 @@ class Killed(BaseException):
     """Ends whatever runs, at a step's boundary."""
 
 
-def merge_all(part: Part, names: list[Name], step: Callable[[str], None]) -> None:
+def merge_all(part: Partition, names: list[Name], step: Callable[[str], None]) -> None:
     merge(part, names, step=step)
 
 
@@ -383,7 +383,7 @@ def merge_all(part: Part, names: list[Name], step: Callable[[str], None]) -> Non
 class World:
     """A part, and beside it all that was ever committed, in the order in which it was."""
 
-    part: Part
+    part: Partition
     committed: list[Row] = field(default_factory=list)
     backups: list[dict[str, bytes]] = field(default_factory=list)
     now: int = 1_000_000
@@ -501,7 +501,7 @@ print("done")
 """
 
 
-def killed(part: Part, when: str, after: int) -> bool:
+def killed(part: Partition, when: str, after: int) -> bool:
     """Whether a real process that compacts was killed at its n-th step or system call, and not done before."""
     command = [sys.executable, "-c", SUICIDE.format(here=__name__), part.folder.uri, when, str(after)]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
@@ -511,7 +511,7 @@ def killed(part: Part, when: str, after: int) -> bool:
 
 @pytest.mark.parametrize(("when", "deaths"), [("step", range(20)), ("call", range(20))])
 def test_a_compaction_killed_anywhere_loses_nothing_and_the_next_one_goes_on(
-    part: Part, when: str, deaths: range
+    part: Partition, when: str, deaths: range
 ) -> None:
     expected: dict[int, str | None] = {}
     for after in deaths:

@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emoray.run_folder import atomic_write, partition
-from emoray.run_folder.errors import Denied, Gone, StoreError
+from emoray.run_folder.errors import FileVanished, NoSpaceOrPermission, StoreError
 from emoray.run_folder.file_names import Name
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.journal import Journal, merge, pause_s
-from emoray.run_folder.partition import Part
+from emoray.run_folder.partition import Partition
 from tests.programs import ROOT
 
 SMALL = pa.schema([("key", pa.string()), ("outcome", pa.string()), ("answer", pa.string())])
@@ -35,23 +35,23 @@ def table(*numbers: int, answer: str = "a") -> pa.Table:
     return pa.Table.from_arrays([pa.array(column, pa.string()) for column in columns], schema=SMALL)
 
 
-def part_at(path: Path) -> Part:
-    return Part(RunFolder(str(path)), "answers/model_folder=m-m", SMALL)
+def part_at(path: Path) -> Partition:
+    return Partition(RunFolder(str(path)), "answers/model_folder=m-m", SMALL)
 
 
 @pytest.fixture
-def part(tmp_path: Path) -> Part:
+def part(tmp_path: Path) -> Partition:
     return part_at(tmp_path / "run")
 
 
-def test_what_a_future_says_is_done_is_on_disk(part: Part) -> None:
+def test_what_a_future_says_is_done_is_on_disk(part: Partition) -> None:
     with Journal(part, "actor", schema=SMALL) as journal:
         for n in range(5):
             journal.append(table(n)).result(SOON_S)
             assert len(part.settled()) == n + 1
 
 
-def test_rows_that_come_together_go_into_one_file(part: Part) -> None:
+def test_rows_that_come_together_go_into_one_file(part: Partition) -> None:
     with Journal(part, "actor", schema=SMALL) as journal:
         journal.append(table(0)).result(SOON_S)
         dones = [journal.append(table(n)) for n in range(1, 200)]
@@ -61,7 +61,7 @@ def test_rows_that_come_together_go_into_one_file(part: Part) -> None:
     assert len(part.settled()) == 200
 
 
-def test_a_great_heap_is_written_in_portions(part: Part) -> None:
+def test_a_great_heap_is_written_in_portions(part: Partition) -> None:
     with Journal(part, "actor", schema=SMALL) as journal:
         for some in [table(*range(50_000 * n, 50_000 * (n + 1))) for n in range(6)]:
             journal.append(some)
@@ -70,7 +70,7 @@ def test_a_great_heap_is_written_in_portions(part: Part) -> None:
     assert len(part.files()) >= 3
 
 
-def test_closing_commits_what_is_left(part: Part) -> None:
+def test_closing_commits_what_is_left(part: Partition) -> None:
     journal = Journal(part, "actor", schema=SMALL, every_s=3600)
     dones = [journal.append(table(n)) for n in range(3)]
     journal.close()
@@ -81,7 +81,7 @@ def test_closing_commits_what_is_left(part: Part) -> None:
         journal.append(table(9))
 
 
-def test_many_threads_may_append_at_once(part: Part) -> None:
+def test_many_threads_may_append_at_once(part: Partition) -> None:
     with Journal(part, "actor", schema=SMALL) as journal:
         threads = [
             threading.Thread(target=lambda i=i: [journal.append(table(100 * i + n)) for n in range(50)])
@@ -95,14 +95,14 @@ def test_many_threads_may_append_at_once(part: Part) -> None:
     assert part.counts().spare == 0
 
 
-def test_a_caller_that_gives_up_waiting_stops_nobody(part: Part) -> None:
+def test_a_caller_that_gives_up_waiting_stops_nobody(part: Partition) -> None:
     with Journal(part, "actor", schema=SMALL) as journal:
         assert not journal.append(table(1)).cancel()
         journal.append(table(2)).result(SOON_S)
     assert len(part.settled()) == 2
 
 
-def test_columns_that_a_part_does_not_know_are_refused_and_missing_ones_too(part: Part) -> None:
+def test_columns_that_a_part_does_not_know_are_refused_and_missing_ones_too(part: Partition) -> None:
     wider = pa.schema([*SMALL, ("mood", pa.string())])
     with pytest.raises(ValueError, match="mood"):
         Journal(part, "actor", schema=wider)
@@ -110,7 +110,7 @@ def test_columns_that_a_part_does_not_know_are_refused_and_missing_ones_too(part
         journal.append(table(1).drop_columns(["answer"]))
 
 
-def test_the_writers_name_may_be_anything(part: Part) -> None:
+def test_the_writers_name_may_be_anything(part: Partition) -> None:
     with Journal(part, "../org/m:7b süß " * 20, schema=SMALL) as journal:
         journal.append(table(1)).result(SOON_S)
     assert len(part.settled()) == 1
@@ -124,7 +124,7 @@ def test_a_journal_never_rests_longer_than_it_was_told_and_longer_where_writing_
     assert pause_s(write_s, every_s) <= pause_s(write_s + 1, every_s)
 
 
-def test_the_writer_merges_its_small_files_as_it_goes(part: Part) -> None:
+def test_the_writer_merges_its_small_files_as_it_goes(part: Partition) -> None:
     with Journal(part, "actor", schema=SMALL, merge_files=4) as journal:
         for n in range(70):
             journal.append(table(n, n // 2, answer=str(n))).result(SOON_S)
@@ -133,7 +133,7 @@ def test_the_writer_merges_its_small_files_as_it_goes(part: Part) -> None:
     assert part.counts().spare == 70
 
 
-def test_merging_a_file_that_a_compaction_took_is_no_error(part: Part) -> None:
+def test_merging_a_file_that_a_compaction_took_is_no_error(part: Partition) -> None:
     with Journal(part, "actor", schema=SMALL, merge_files=3) as journal:
         for n in range(2):
             journal.append(table(n)).result(SOON_S)
@@ -143,13 +143,13 @@ def test_merging_a_file_that_a_compaction_took_is_no_error(part: Part) -> None:
     assert len(part.settled()) == 7
 
 
-def test_merging_what_is_gone_writes_nothing(part: Part) -> None:
-    with pytest.raises(Gone):
+def test_merging_what_is_gone_writes_nothing(part: Partition) -> None:
+    with pytest.raises(FileVanished):
         merge(part, [Name(1, "w", 0)])
     assert part.files() == []
 
 
-def test_a_clock_that_jumps_back_loses_nothing_and_doubles_nothing(part: Part) -> None:
+def test_a_clock_that_jumps_back_loses_nothing_and_doubles_nothing(part: Partition) -> None:
     times = iter([5000.0, 1000.0, 0.0, 4999.0])
     for answer in ("first", "second"):
         with Journal(part, "actor", schema=SMALL, clock=lambda: next(times)) as journal:
@@ -179,7 +179,7 @@ class Failing:
 
 @pytest.mark.parametrize("number", [None, errno.EIO, errno.ESTALE])
 def test_a_store_that_fails_for_a_moment_loses_no_answer(
-    part: Part, monkeypatch: pytest.MonkeyPatch, number: int | None
+    part: Partition, monkeypatch: pytest.MonkeyPatch, number: int | None
 ) -> None:
     waits: list[float] = []
     Failing(monkeypatch, 5, number)
@@ -190,7 +190,7 @@ def test_a_store_that_fails_for_a_moment_loses_no_answer(
     assert (len(part.settled()), len(part.files())) == (3, 2)
 
 
-def test_a_write_whose_success_was_not_heard_of_is_there_once(part: Part, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_whose_success_was_not_heard_of_is_there_once(part: Partition, monkeypatch: pytest.MonkeyPatch) -> None:
     put, left = atomic_write.put, [2]
 
     def deaf(*arguments: Any) -> None:
@@ -207,7 +207,7 @@ def test_a_write_whose_success_was_not_heard_of_is_there_once(part: Part, monkey
 
 @pytest.mark.parametrize("draw", [0.0, 0.999])
 def test_a_store_that_goes_on_failing_is_told_after_about_a_minute(
-    part: Part, monkeypatch: pytest.MonkeyPatch, draw: float
+    part: Partition, monkeypatch: pytest.MonkeyPatch, draw: float
 ) -> None:
     waits: list[float] = []
     failing = Failing(monkeypatch, float("inf"))
@@ -222,13 +222,13 @@ def test_a_store_that_goes_on_failing_is_told_after_about_a_minute(
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS])
 def test_a_disk_that_is_full_or_forbidden_is_told_at_once(
-    part: Part, monkeypatch: pytest.MonkeyPatch, number: int
+    part: Partition, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     waits: list[float] = []
     Failing(monkeypatch, 1, number)
     with Journal(part, "actor", schema=SMALL, pause=waits.append) as journal:
         wrong = journal.append(table(1)).exception(SOON_S)
-    assert isinstance(wrong, Denied)
+    assert isinstance(wrong, NoSpaceOrPermission)
     assert waits == []
 
 
@@ -304,7 +304,7 @@ def killed(path: Path, start: int, after: int) -> list[int]:
     return told
 
 
-def test_no_answer_that_was_said_to_be_durable_is_lost_when_its_writer_is_killed(part: Part) -> None:
+def test_no_answer_that_was_said_to_be_durable_is_lost_when_its_writer_is_killed(part: Partition) -> None:
     draw, told = random.Random(7), set[int]()
     for start in (0, 1000, 2000):
         told |= set(killed(Path(part.folder.uri), start, draw.randint(5, 120)))

@@ -17,7 +17,7 @@ import pytest
 from emoray.run_folder import lease as leases
 from emoray.run_folder.errors import StoreError
 from emoray.run_folder.folder import RunFolder
-from emoray.run_folder.lease import Claim, Lease, Taken, holder
+from emoray.run_folder.lease import Claim, Lease, LeaseHeld, holder
 from tests.programs import ROOT, until
 
 
@@ -125,7 +125,7 @@ def test_a_run_that_ended_well_leaves_the_folder_to_the_next(folder: RunFolder, 
 
 def test_the_loser_leaves_no_claim_behind(folder: RunFolder, clock: Clock) -> None:
     with lease(folder, clock):
-        with pytest.raises(Taken, match=rf"is being written by process {os.getpid()} "):
+        with pytest.raises(LeaseHeld, match=rf"is being written by process {os.getpid()} "):
             lease(folder, clock).take()
         assert len(list((Path(folder.uri) / "_lease").iterdir())) == 1
 
@@ -136,7 +136,7 @@ def test_a_lease_that_is_renewed_lives_on(folder: RunFolder, clock: Clock) -> No
     for _ in range(10):
         clock.now += 100
         mine.renew()
-        with pytest.raises(Taken, match=rf"is being written by process {os.getpid()} "):
+        with pytest.raises(LeaseHeld, match=rf"is being written by process {os.getpid()} "):
             lease(folder, clock).take()
     assert holder(folder, clock.now) == mine._mine
 
@@ -184,7 +184,7 @@ def test_who_slept_too_long_while_another_came_and_went_must_stop_too(folder: Ru
     clock.now += 121
     with lease(folder, clock):
         pass
-    with pytest.raises(Taken) as told:
+    with pytest.raises(LeaseHeld) as told:
         sleeper.renew()
     assert str(told.value) == f"the lease on {folder.where('')} was lost: another run came and went meanwhile"
 
@@ -204,7 +204,7 @@ def test_a_process_of_this_machine_that_runs_holds_its_lease_whatever_the_clock_
     mine.take()
     for jump in (-100_000, 200_000):  # somebody sets the clock; a laptop sleeps
         clock.now += jump
-        with pytest.raises(Taken, match=rf"is being written by process {os.getpid()} "):
+        with pytest.raises(LeaseHeld, match=rf"is being written by process {os.getpid()} "):
             lease(folder, clock).take()
         assert holder(folder, clock.now) == mine._mine
     mine.renew()
@@ -217,7 +217,7 @@ def test_a_holder_elsewhere_whose_clock_jumped_back_keeps_its_lease_while_it_bea
 ) -> None:
     late = replace(elsewhere(clock), expires=clock.now + 120 + jump)
     leave(folder, late)
-    with pytest.raises(Taken, match="process 4242 on node-7"):
+    with pytest.raises(LeaseHeld, match="process 4242 on node-7"):
         lease(folder, clock, lambda seconds: leave(folder, replace(late, expires=late.expires + seconds))).take()
     assert list((Path(folder.uri) / "_lease").iterdir()) == [Path(folder.uri) / f"_lease/{late.token}.json"]
 
@@ -288,7 +288,7 @@ def test_of_two_that_come_at_once_the_smaller_token_waits_for_the_other_to_withd
 
 def test_of_two_that_come_at_once_the_larger_token_withdraws(folder: RunFolder, clock: Clock) -> None:
     leave(folder, elsewhere(clock, token="0", held=False))
-    with pytest.raises(Taken, match="process 4242 on node-7"):
+    with pytest.raises(LeaseHeld, match="process 4242 on node-7"):
         lease(folder, clock).take()
     assert [path.name for path in (Path(folder.uri) / "_lease").iterdir()] == ["0.json"]
 
@@ -382,7 +382,7 @@ def test_an_odd_lease_is_named_with_what_to_delete_and_stops_nobody_who_has_one(
 
 def test_nobody_is_told_to_wait_until_2036(folder: RunFolder, clock: Clock) -> None:
     leave(folder, replace(elsewhere(clock), expires=clock.now + 12 * 365.25 * 86_400))
-    with pytest.raises(Taken) as told:
+    with pytest.raises(LeaseHeld) as told:
         lease(folder, clock).take()
     assert f"if it is dead, delete {folder.uri}/_lease/ffff.json, which would expire at 2035-" in str(told.value)
 
@@ -454,7 +454,7 @@ def test_a_contender_that_neither_holds_nor_withdraws_is_believed_in_the_end(fol
     looks: list[float] = []
     mine = lease(folder, clock, looks.append)
     mine._mine = replace(mine._mine, token="0000")
-    with pytest.raises(Taken, match="process 4242 on node-7"):
+    with pytest.raises(LeaseHeld, match="process 4242 on node-7"):
         mine.take()
     assert looks == [0.2] * 40
     assert [path.name for path in (Path(folder.uri) / "_lease").iterdir()] == ["ffff.json"]
@@ -463,7 +463,7 @@ def test_a_contender_that_neither_holds_nor_withdraws_is_believed_in_the_end(fol
 def test_of_several_that_stand_in_the_way_the_one_that_holds_is_named(folder: RunFolder, clock: Clock) -> None:
     leave(folder, replace(elsewhere(clock, token="0", held=False), host="node-8"))
     leave(folder, elsewhere(clock, token="1"))
-    with pytest.raises(Taken, match="process 4242 on node-7"):
+    with pytest.raises(LeaseHeld, match="process 4242 on node-7"):
         lease(folder, clock).take()
 
 
@@ -658,7 +658,7 @@ class Renewed(Lease):
     def renew(self) -> None:
         self.renewed += 1
         wrong = self._wrong.pop(0) if self._wrong else None
-        if isinstance(wrong, Taken):
+        if isinstance(wrong, LeaseHeld):
             self.lost.set()
         if wrong is not None:
             raise wrong
@@ -682,7 +682,7 @@ def test_a_heart_beats_four_times_in_a_lease_and_goes_on_though_a_store_fails(
 
 def test_a_heart_stops_when_its_lease_is_lost(folder: RunFolder, clock: Clock) -> None:
     running = Renewed(folder, ttl_s=120, clock=clock, pause=lambda _: None)
-    beats = running.beats(5, None, Taken("gone"))
+    beats = running.beats(5, None, LeaseHeld("gone"))
     with running:
         assert running._heart is not None
         running._heart.join()

@@ -10,8 +10,8 @@ import pytest
 
 from emoray import __version__
 from emoray.commands.described import warn_of_older
+from emoray.errors import UserError
 from emoray.run_folder import manifest
-from emoray.spec.base import SpecError
 from emoray.spec.load import parse
 from emoray.spec.study import Study
 from emoray.study.goemotions import LABELS
@@ -41,7 +41,7 @@ def written(**changes: Any) -> dict[str, Any]:
 
 
 def complaint(found: dict[str, Any] | None) -> str:
-    with pytest.raises(SpecError) as told:
+    with pytest.raises(UserError) as told:
         manifest.study(found, "/runs/x")
     assert "\n" not in str(told.value)
     return str(told.value)

@@ -24,9 +24,9 @@ import pytest
 from emoray.commands import attempt
 from emoray.commands.compact import compact_all
 from emoray.commands.status import ModelStatus, status
-from emoray.rehearsal.behaviour import Manners
+from emoray.rehearsal.behaviour import Behaviour
 from emoray.rehearsal.provider import Provider
-from emoray.run_folder.census import Settled
+from emoray.run_folder.census import KeySet
 from emoray.run_folder.folder import RunFolder
 from tests.programs import Here
 
@@ -157,7 +157,7 @@ def test_it_is_resumed_caught_up_on_by_a_later_reader_and_reported(
         asked["judged" if said.startswith("{") else "answered"] += 1
         return said
 
-    with Provider(Manners(batch_polls=1), speak) as provider, monkeypatch.context() as patch:
+    with Provider(Behaviour(batch_polls=1), speak) as provider, monkeypatch.context() as patch:
         spec.write_text(spec.read_text().replace("http://127.0.0.1:9/emoray/v1", provider.base_url))
         patch.setattr(attempt, "report", lambda folder: f"no report of {folder.uri} yet")
         assert here("run", str(spec), "--out", folder.uri) == 0
@@ -196,7 +196,7 @@ def told_usd(folder: RunFolder) -> float:
     return sum(model.cost_usd + model.read_cost_usd for model in status(folder).models)
 
 
-def charged_usd(provider: Provider, folder: RunFolder, before: Settled) -> float:
+def charged_usd(provider: Provider, folder: RunFolder, before: KeySet) -> float:
     """At a dollar per million of tokens asked and a hundred of those said; of those in a batch it is ten."""
     rows = folder.answers("overnight").read(["key", "completion_tokens"]).to_pylist()
     in_batches: int = sum(row["completion_tokens"] for row in rows if not before.has([row["key"]])[0])

@@ -25,15 +25,15 @@ from hypothesis import strategies as st
 
 from emoray.run_folder import atomic_write, columns
 from emoray.run_folder.compaction import compact
-from emoray.run_folder.errors import Deleted, Gone, StoreError
+from emoray.run_folder.errors import Deleted, FileVanished, StoreError
 from emoray.run_folder.file_names import Name, Note
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.journal import Journal, merge
 from emoray.run_folder.lease import Lease, holder
 from emoray.run_folder.locations import without_secrets
 from emoray.run_folder.parquet import encoded
-from emoray.run_folder.partition import Part
-from emoray.run_folder.probe import leave_mark, missing_mark, probe
+from emoray.run_folder.partition import Partition
+from emoray.run_folder.probe import check_probe, probe, write_probe
 from tests.buckets import bucket
 from tests.programs import Start, until
 from tests.slow import relay
@@ -67,13 +67,13 @@ def table(*said: tuple[int, str | None]) -> pa.Table:
     return pa.table(columns, schema=SMALL)
 
 
-def put(part: Part, stamp: int, *said: tuple[int, str | None], writer: str = "w") -> str:
+def put(part: Partition, stamp: int, *said: tuple[int, str | None], writer: str = "w") -> str:
     name = str(Name(stamp, writer, 0))
     part.write(name, lambda sink: sink.write(encoded(table(*said))))
     return name
 
 
-def answers(part: Part) -> dict[int, str | None]:
+def answers(part: Partition) -> dict[int, str | None]:
     read = part.read(["key", "answer"])
     pairs = zip(read["key"].to_pylist(), read["answer"].to_pylist(), strict=True)
     return {int(text, 16): answer for text, answer in pairs}
@@ -85,8 +85,8 @@ def folder(tmp_path: Path) -> RunFolder:
 
 
 @pytest.fixture
-def part(folder: RunFolder) -> Part:
-    return Part(folder, "answers/model_folder=m-m", SMALL)
+def part(folder: RunFolder) -> Partition:
+    return Partition(folder, "answers/model_folder=m-m", SMALL)
 
 
 # ---- the folder
@@ -148,8 +148,8 @@ def test_any_name_of_a_model_is_safe_as_a_folder_name(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["org/model:7b", "..", ".", "a=b", "100%", "süß 🤖", "con*?"])
 def test_models_and_readers_are_listed_by_their_real_names(folder: RunFolder, name: str) -> None:
-    put(Part(folder, folder.rows(name, name).relative, SMALL), 1, (1, "a"))
-    put(Part(folder, folder.answers(name).relative, SMALL), 1, (1, "a"))
+    put(Partition(folder, folder.rows(name, name).relative, SMALL), 1, (1, "a"))
+    put(Partition(folder, folder.answers(name).relative, SMALL), 1, (1, "a"))
     assert folder.models() == folder.readers() == [name]
 
 
@@ -167,7 +167,7 @@ def test_a_uri_that_names_no_place_is_a_sentence(uri: str) -> None:
 
 def test_every_part_of_a_run_is_found(folder: RunFolder) -> None:
     for one in (folder.answers("a/b"), folder.rows("r:1", "a/b"), folder.rows("r:2", "a/b")):
-        put(Part(folder, one.relative, SMALL), 1, (1, "x"))
+        put(Partition(folder, one.relative, SMALL), 1, (1, "x"))
     parts = folder.parts()
     assert parts == [folder.answers("a/b"), folder.rows("r:1", "a/b"), folder.rows("r:2", "a/b")]
 
@@ -205,21 +205,21 @@ def test_a_command_that_is_kept_or_shown_has_no_secret_in_its_uri(uri: str, told
     assert without_secrets(uri) == told
 
 
-def test_a_run_folder_travels_to_other_processes(part: Part) -> None:
+def test_a_run_folder_travels_to_other_processes(part: Partition) -> None:
     put(part, 1, (1, "a"))
     assert answers(pickle.loads(pickle.dumps(part))) == {1: "a"}
 
 
-def test_a_file_uri_and_its_path_are_the_same_folder(folder: RunFolder, part: Part) -> None:
+def test_a_file_uri_and_its_path_are_the_same_folder(folder: RunFolder, part: Partition) -> None:
     put(part, 1, (1, "a"))
     same = RunFolder(f"file://{folder.uri}")
-    assert answers(Part(same, part.relative, SMALL)) == {1: "a"}
+    assert answers(Partition(same, part.relative, SMALL)) == {1: "a"}
 
 
 # ---- one row per key
 
 
-def test_the_first_durable_answer_wins_and_an_answer_wins_over_a_failure(part: Part) -> None:
+def test_the_first_durable_answer_wins_and_an_answer_wins_over_a_failure(part: Partition) -> None:
     put(part, 1, (1, None), (2, None))
     put(part, 3, (1, "late"), (3, "later"), writer="a")
     put(part, 2, (1, "early"), (1, "again"), writer="b")
@@ -228,14 +228,14 @@ def test_the_first_durable_answer_wins_and_an_answer_wins_over_a_failure(part: P
     assert part.settled().keys() == [key(1), key(3)]
 
 
-def test_of_failures_the_last_one_is_told(part: Part) -> None:
+def test_of_failures_the_last_one_is_told(part: Partition) -> None:
     put(part, 1, (1, None))
     last = table((1, None)).set_column(1, "outcome", pa.array(["auth"]))
     part.write(str(Name(2, "w", 0)), lambda sink: sink.write(encoded(last)))
     assert part.counts().failed == {"auth": 1}
 
 
-def test_counts_tell_answers_failures_spare_copies_and_all_the_money(part: Part) -> None:
+def test_counts_tell_answers_failures_spare_copies_and_all_the_money(part: Partition) -> None:
     put(part, 1, (1, "a"), (2, None), (3, "c"))
     put(part, 2, (1, "again"), (2, None), (4, None))
     counts = part.counts()
@@ -248,7 +248,7 @@ def test_counts_tell_answers_failures_spare_copies_and_all_the_money(part: Part)
 
 def test_an_answer_that_no_reader_could_read_is_owed_to_the_reader(folder: RunFolder) -> None:
     schema = pa.schema([*SMALL, ("read_error", pa.string())])
-    read = Part(folder, "rows/reader_folder=r-r/model_folder=m-m", schema)
+    read = Partition(folder, "rows/reader_folder=r-r/model_folder=m-m", schema)
     for stamp, errors in ((1, ["no JSON", None]), (2, [None, None])):
         said = table((1, f"a{stamp}"), (2, f"b{stamp}")).append_column("read_error", pa.array(errors, pa.string()))
         read.write(str(Name(stamp, "w", 0)), lambda sink, said=said: sink.write(encoded(said)))  # type: ignore[misc]
@@ -258,7 +258,7 @@ def test_an_answer_that_no_reader_could_read_is_owed_to_the_reader(folder: RunFo
     assert answers(read) == {1: "a2", 2: "b1"}
 
 
-def test_tables_come_in_batches_and_hold_each_key_once(part: Part) -> None:
+def test_tables_come_in_batches_and_hold_each_key_once(part: Partition) -> None:
     for stamp in range(10):
         put(part, stamp, *((n, f"{stamp}") for n in range(stamp, stamp + 5)))
     tables = list(part.tables(["key"], batch_rows=4))
@@ -267,19 +267,19 @@ def test_tables_come_in_batches_and_hold_each_key_once(part: Part) -> None:
     assert max(map(len, tables)) <= 8
 
 
-def test_only_the_columns_asked_for_are_read(part: Part) -> None:
+def test_only_the_columns_asked_for_are_read(part: Partition) -> None:
     put(part, 1, (2, "b"), (1, "a"))
     assert part.read(["answer"]).to_pydict() == {"answer": ["a", "b"]}
     assert part.read(["cost_usd", "key"]).column_names == ["cost_usd", "key"]
 
 
-def test_a_column_that_an_older_file_lacks_is_null(folder: RunFolder, part: Part) -> None:
+def test_a_column_that_an_older_file_lacks_is_null(folder: RunFolder, part: Partition) -> None:
     put(part, 1, (1, "a"))
-    wider = Part(folder, part.relative, pa.schema([*SMALL, ("reasoning", pa.string())]))
+    wider = Partition(folder, part.relative, pa.schema([*SMALL, ("reasoning", pa.string())]))
     assert wider.read(["key", "reasoning"]).to_pydict() == {"key": [key(1)], "reasoning": [None]}
 
 
-def test_a_file_that_replaces_others_silences_them_at_once(part: Part) -> None:
+def test_a_file_that_replaces_others_silences_them_at_once(part: Partition) -> None:
     old = put(part, 1, (1, "a"), (2, None))
     note = Note(replaces=(old,))
     part.write(str(Name(5, "0abc", -1)), lambda sink: sink.write(encoded(table((1, "a"), (2, None)), note)))
@@ -288,7 +288,7 @@ def test_a_file_that_replaces_others_silences_them_at_once(part: Part) -> None:
     assert part.files() == [str(Name(5, "0abc", -1))]
 
 
-def test_a_reader_loses_nothing_when_files_are_merged_under_its_eyes(part: Part) -> None:
+def test_a_reader_loses_nothing_when_files_are_merged_under_its_eyes(part: Partition) -> None:
     names = [Name.of(put(part, stamp, (stamp, "a"), (stamp + 1, "b"))) for stamp in range(10)]
     reading = part.tables(batch_rows=1)
     seen = next(reading)["key"].to_pylist()
@@ -299,7 +299,7 @@ def test_a_reader_loses_nothing_when_files_are_merged_under_its_eyes(part: Part)
     assert sorted(seen) == [key(n) for n in range(11)]
 
 
-def test_a_reader_goes_on_however_often_files_are_merged_under_its_eyes(part: Part) -> None:
+def test_a_reader_goes_on_however_often_files_are_merged_under_its_eyes(part: Partition) -> None:
     names = [Name.of(put(part, stamp, (stamp, "a"))) for stamp in range(101)]
     seen: list[str] = []
     for some in part.tables(batch_rows=1):
@@ -309,25 +309,25 @@ def test_a_reader_goes_on_however_often_files_are_merged_under_its_eyes(part: Pa
     assert seen == [key(n) for n in range(101)]
 
 
-@pytest.mark.parametrize("read", [Part.settled, Part.census])
+@pytest.mark.parametrize("read", [Partition.settled, Partition.census])
 def test_the_keys_of_a_file_are_read_once_however_often_another_is_gone(
-    part: Part, read: Callable[[Part], object], monkeypatch: pytest.MonkeyPatch
+    part: Partition, read: Callable[[Partition], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     newest = [put(part, stamp, (stamp, "a")) for stamp in range(5)][-1]
-    reads, keys_of = Counter[str](), Part._keys
+    reads, keys_of = Counter[str](), Partition._keys
 
-    def restless(part: Part, info: Any, *, spent: bool) -> Any:
+    def restless(part: Partition, info: Any, *, spent: bool) -> Any:
         reads[info.base_name] += 1
         if info.base_name == newest and reads[newest] < 15:
-            raise Gone(newest)
+            raise FileVanished(newest)
         return keys_of(part, info, spent=spent)
 
-    monkeypatch.setattr(Part, "_keys", restless)
+    monkeypatch.setattr(Partition, "_keys", restless)
     read(part)
     assert sorted(reads.values()) == [1, 1, 1, 1, 15]
 
 
-def test_plain_parquet_readers_see_the_answers_and_no_scraps(folder: RunFolder, part: Part) -> None:
+def test_plain_parquet_readers_see_the_answers_and_no_scraps(folder: RunFolder, part: Partition) -> None:
     put(part, 1, (1, "a"))
     (Path(part.path("")) / ".half.parquet.tmp-1").write_bytes(b"half")
     (Path(part.path("")) / "_note.parquet").write_bytes(b"half")
@@ -366,7 +366,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("kind", BROKEN)
 def test_a_torn_file_is_set_aside_and_its_cells_are_owed_again(
-    folder: RunFolder, part: Part, kind: str, caplog: pytest.LogCaptureFixture
+    folder: RunFolder, part: Partition, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     put(part, 1, (1, "a"))
     name = str(Name(2, "w", 0))
@@ -392,7 +392,7 @@ def test_no_cut_and_no_flipped_byte_ever_crashes_a_reader_or_invents_an_answer(d
         whole[data.draw(st.integers(0, len(whole) - 1))] ^= data.draw(st.integers(1, 255))
     scratch = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path("/tmp")
     root = scratch / f"emoray-test-{os.getpid()}"
-    part = Part(RunFolder(str(root)), "answers/model_folder=m-m", SMALL)
+    part = Partition(RunFolder(str(root)), "answers/model_folder=m-m", SMALL)
     try:
         part.write(str(Name(1, "w", 0)), lambda sink: sink.write(bytes(whole)))
         logging.disable(logging.WARNING)
@@ -406,7 +406,7 @@ def test_no_cut_and_no_flipped_byte_ever_crashes_a_reader_or_invents_an_answer(d
         shutil.rmtree(root)
 
 
-def test_a_corrupt_answer_deep_inside_is_found_by_its_checksum(part: Part) -> None:
+def test_a_corrupt_answer_deep_inside_is_found_by_its_checksum(part: Partition) -> None:
     put(part, 1, (1, "a"))
     name = put(part, 2, (1, "copy"), (7, "seventy-seven times"))
     path = Path(part.path(name))
@@ -421,7 +421,7 @@ def test_a_corrupt_answer_deep_inside_is_found_by_its_checksum(part: Part) -> No
 
 @pytest.mark.parametrize("version", ["0", "3", "next"])
 def test_a_file_of_another_schema_version_is_refused_and_never_guessed_at(
-    part: Part, version: str, monkeypatch: pytest.MonkeyPatch
+    part: Partition, version: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(columns, "SCHEMA_VERSION", version)
@@ -431,8 +431,8 @@ def test_a_file_of_another_schema_version_is_refused_and_never_guessed_at(
             read()
 
 
-def test_a_folder_half_deleted_owes_what_is_gone_and_keeps_the_rest(folder: RunFolder, part: Part) -> None:
-    other = Part(folder, "answers/model_folder=m-other", SMALL)
+def test_a_folder_half_deleted_owes_what_is_gone_and_keeps_the_rest(folder: RunFolder, part: Partition) -> None:
+    other = Partition(folder, "answers/model_folder=m-other", SMALL)
     for one in (part, other):
         put(one, 1, (1, "a"))
         put(one, 2, (2, "b"))
@@ -444,7 +444,7 @@ def test_a_folder_half_deleted_owes_what_is_gone_and_keeps_the_rest(folder: RunF
     assert answers(other) == {3: "c"}
 
 
-def test_temporary_files_of_the_dead_are_swept_and_those_of_the_living_are_not(part: Part) -> None:
+def test_temporary_files_of_the_dead_are_swept_and_those_of_the_living_are_not(part: Partition) -> None:
     put(part, 1, (1, "a"))
     old, new = (Path(part.path(f".x.parquet.tmp-{n}")) for n in range(2))
     for path, mtime in ((old, 1_000), (new, 10_000)):
@@ -454,7 +454,7 @@ def test_temporary_files_of_the_dead_are_swept_and_those_of_the_living_are_not(p
     assert (old.exists(), new.exists()) == (False, True)
 
 
-def test_a_file_that_somebody_renamed_still_counts(part: Part) -> None:
+def test_a_file_that_somebody_renamed_still_counts(part: Partition) -> None:
     path = Path(part.path(put(part, 1, (1, "a"))))
     path.rename(path.with_name("copied by hand.parquet"))
     put(part, 2, (2, "b"))
@@ -463,7 +463,7 @@ def test_a_file_that_somebody_renamed_still_counts(part: Part) -> None:
     assert compact(part).rows == 2
 
 
-def test_a_disk_that_fails_is_no_torn_file_and_nothing_is_owed_for_it(part: Part) -> None:
+def test_a_disk_that_fails_is_no_torn_file_and_nothing_is_owed_for_it(part: Partition) -> None:
     put(part, 1, (1, "a"))
     broken = Path(part.path(str(Name(2, "w", 0))))
     broken.symlink_to("/proc/self/mem")  # reading its first byte is an I/O error
@@ -496,15 +496,15 @@ def test_a_small_file_is_read_again_before_it_cannot_be_read(
 
 
 @pytest.mark.parametrize("blip", ["error", "cut"])
-@pytest.mark.parametrize("read", [Part.settled, Part.read, Part.counts, Part.repair, compact])
+@pytest.mark.parametrize("read", [Partition.settled, Partition.read, Partition.counts, Partition.repair, compact])
 def test_a_read_that_fails_once_moves_nothing_and_nothing_is_owed_for_it(
-    part: Part, read: Callable[[Part], object], blip: str, monkeypatch: pytest.MonkeyPatch
+    part: Partition, read: Callable[[Partition], object], blip: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(part, 1, *((n, "a") for n in range(30)))
     compact(part)
-    files, failures, source = part.files(), [1], Part._source
+    files, failures, source = part.files(), [1], Partition._source
 
-    def failing(part: Part, info: Any) -> Any:
+    def failing(part: Partition, info: Any) -> Any:
         if not failures:
             return source(part, info)
         failures.clear()
@@ -512,7 +512,7 @@ def test_a_read_that_fails_once_moves_nothing_and_nothing_is_owed_for_it(
             raise OSError("connection reset")
         return pa.BufferReader(source(part, info).read()[:-50])
 
-    monkeypatch.setattr(Part, "_source", failing)
+    monkeypatch.setattr(Partition, "_source", failing)
     read(part)
     assert not failures
     assert part.files() == files
@@ -520,15 +520,15 @@ def test_a_read_that_fails_once_moves_nothing_and_nothing_is_owed_for_it(
 
 
 def test_a_store_that_fails_again_and_again_is_a_sentence_and_no_torn_file(
-    part: Part, monkeypatch: pytest.MonkeyPatch
+    part: Partition, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(part, 1, (1, "a"))
     files = part.files()
 
-    def failing(part: Part, info: Any) -> Any:
+    def failing(part: Partition, info: Any) -> Any:
         raise OSError("connection reset")
 
-    monkeypatch.setattr(Part, "_source", failing)
+    monkeypatch.setattr(Partition, "_source", failing)
     for read in (part.settled, part.read, part.counts, part.repair):
         with pytest.raises(StoreError, match="changed or failed 20 times while they were read"):
             read()
@@ -605,7 +605,7 @@ def test_a_full_disk_is_found_before_anything_is_asked(small_disk: Path) -> None
 
 def test_a_read_only_folder_is_found_before_anything_is_asked_and_can_still_be_read(small_disk: Path) -> None:
     folder = RunFolder(str(small_disk / "run"))
-    part = Part(folder, "answers/model_folder=m-m", SMALL)
+    part = Partition(folder, "answers/model_folder=m-m", SMALL)
     put(part, 1, (1, "a"))
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     with pytest.raises(StoreError, match=r"no permission to write .*choose another run folder"):
@@ -644,10 +644,10 @@ def test_a_file_where_the_folder_should_be_is_a_sentence(tmp_path: Path) -> None
 
 def test_a_node_that_sees_another_folder_is_named(folder: RunFolder, tmp_path: Path) -> None:
     folder.create()
-    mark = leave_mark(folder)
-    assert missing_mark(folder, mark, node="n1") is None
+    mark = write_probe(folder)
+    assert check_probe(folder, mark, node="n1") is None
     elsewhere = RunFolder(str(tmp_path / "elsewhere"))
-    complaint = missing_mark(elsewhere, mark, node="n2")
+    complaint = check_probe(elsewhere, mark, node="n2")
     assert complaint is not None
     assert complaint.startswith("node n2 does not see")
     folder.delete(mark)
@@ -667,7 +667,7 @@ def test_a_run_lives_on_an_object_store(s3: str) -> None:
     folder = RunFolder(s3 % "life")
     probe(folder)
     folder.write_manifest({"a": 1})
-    part = Part(folder, folder.answers("org/m:7b").relative, SMALL)
+    part = Partition(folder, folder.answers("org/m:7b").relative, SMALL)
     with Journal(part, "actor", schema=SMALL, merge_files=4) as journal:
         for n in range(10):
             journal.append(table((n, "a"), (n // 2, "b"))).result(60)
@@ -681,7 +681,7 @@ def test_a_run_lives_on_an_object_store(s3: str) -> None:
 
 
 def test_a_torn_object_is_set_aside_too(s3: str) -> None:
-    part = Part(RunFolder(s3 % "torn"), "answers/model_folder=m-m", SMALL)
+    part = Partition(RunFolder(s3 % "torn"), "answers/model_folder=m-m", SMALL)
     put(part, 1, (1, "a"))
     name = str(Name(2, "w", 0))
     part.write(name, lambda sink: sink.write(whole_bytes()[:-30]))
@@ -692,7 +692,7 @@ def test_a_torn_object_is_set_aside_too(s3: str) -> None:
 
 
 def test_objects_merged_under_a_readers_eyes_lose_nothing(s3: str) -> None:
-    part = Part(RunFolder(s3 % "eyes"), "answers/model_folder=m-m", SMALL)
+    part = Partition(RunFolder(s3 % "eyes"), "answers/model_folder=m-m", SMALL)
     names = [Name.of(put(part, stamp, (stamp, "a"))) for stamp in range(5)]
     reading = part.tables(batch_rows=1)
     seen = next(reading)["key"].to_pylist()
@@ -702,7 +702,7 @@ def test_objects_merged_under_a_readers_eyes_lose_nothing(s3: str) -> None:
 
 
 def test_large_objects_are_read_by_ranges(s3: str) -> None:
-    part = Part(RunFolder(s3 % "large"), "answers/model_folder=m-m", SMALL)
+    part = Partition(RunFolder(s3 % "large"), "answers/model_folder=m-m", SMALL)
     said = table(*((n, os.urandom(600).hex()) for n in range(20_000)))
     part.write(str(Name(1, "w", 0)), lambda sink: sink.write(encoded(said)))
     assert part.counts().size_bytes > 8 << 20

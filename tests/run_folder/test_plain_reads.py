@@ -20,7 +20,7 @@ from emoray.run_folder.compaction import compact
 from emoray.run_folder.errors import StoreError
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.journal import Journal
-from emoray.run_folder.partition import Part
+from emoray.run_folder.partition import Partition
 from tests.report.synthetic import Run, run
 
 MODELS = (
@@ -51,7 +51,7 @@ def ended(made: Run, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     return folder
 
 
-def write(part: Part, table: pa.Table) -> None:
+def write(part: Partition, table: pa.Table) -> None:
     with Journal(part, "actor", schema=table.schema) as journal:
         for some in (table.slice(0, 1), table.slice(1)):
             journal.append(some)
@@ -185,7 +185,7 @@ def test_spark_would_read_nothing_of_folders_that_are_no_partitions_and_a_number
 def old(tmp_path: Path, made: Run) -> RunFolder:
     """As emoray once called its folders."""
     folder = RunFolder(str(tmp_path / "old"))
-    write(Part(folder, "answers/model=a%2Fb", columns.SAID), made.said["a/b"].slice(0, 2))
+    write(Partition(folder, "answers/model=a%2Fb", columns.ANSWERS), made.said["a/b"].slice(0, 2))
     return folder
 
 
@@ -220,13 +220,13 @@ def test_others_read_an_old_folder_by_its_columns_where_they_look_for_no_partiti
 def test_an_old_folder_that_was_first_seen_empty_is_known_once_it_is_there(tmp_path: Path, made: Run) -> None:
     folder = RunFolder(str(tmp_path / "copied later"))
     assert folder.models() == []
-    write(Part(folder, "rows/reader=7/model=4", columns.SCORED), made.felt["7", "4"])
+    write(Partition(folder, "rows/reader=7/model=4", columns.SCORED), made.felt["7", "4"])
     assert folder.rows("7", "4").relative == "rows/reader=7/model=4"
     assert folder.answers("4").relative == "answers/model=4"
 
 
 def test_a_folder_of_two_versions_is_refused_and_not_half_read(old: RunFolder, made: Run) -> None:
-    write(Part(old, "answers/model_folder=m-4", columns.SAID), made.said["4"])
+    write(Partition(old, "answers/model_folder=m-4", columns.ANSWERS), made.said["4"])
     with pytest.raises(StoreError, match=r"holds folders of two versions of emoray.*keep either here"):
         old.models()
     with pytest.raises(StoreError, match="two versions"):

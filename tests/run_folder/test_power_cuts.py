@@ -15,14 +15,14 @@ import pytest
 
 from emoray.commands.status import status
 from emoray.run_folder import lease as leases
-from emoray.run_folder.columns import SAID
+from emoray.run_folder.columns import ANSWERS
 from emoray.run_folder.compaction import compact
 from emoray.run_folder.file_names import Name
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.journal import Journal
 from emoray.run_folder.lease import Lease, holder
 from emoray.run_folder.parquet import encoded
-from emoray.run_folder.partition import Part
+from emoray.run_folder.partition import Partition
 from emoray.run_folder.tabs import PartTab, book, lost_usd
 from emoray.study.prompts import Prompt
 from tests import runs
@@ -41,14 +41,14 @@ def _quiet(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.ERROR)  # of each state that is torn there is a warning
 
 
-def keys(part: Part) -> list[str]:
+def keys(part: Partition) -> list[str]:
     found: list[str] = part.read(["key"])["key"].to_pylist()
     return found
 
 
-def asks(part: Part, recording: Recording, some: Sequence[Prompt], writer: str = "actor") -> None:
+def asks(part: Partition, recording: Recording, some: Sequence[Prompt], writer: str = "actor") -> None:
     """As an actor does: each answer is promised when its future is done, and three files are merged into one."""
-    with Journal(part, writer, schema=SAID, merge_files=3) as journal:
+    with Journal(part, writer, schema=ANSWERS, merge_files=3) as journal:
         for prompt in some:
             journal.append(runs.said([prompt])).result(60)
             recording.promise(prompt.key)
@@ -83,7 +83,7 @@ def a_torn_file_is_set_aside(folder: RunFolder, recording: Recording) -> None:
 def money_is_spent_and_booked(folder: RunFolder, recording: Recording) -> None:
     """The answer of the last request never comes; twice the run is resumed, which books and compacts."""
     part = runs.begun(Path(folder.uri)).answers("a")
-    with Journal(part, "actor", schema=SAID) as journal:
+    with Journal(part, "actor", schema=ANSWERS) as journal:
         asyncio.run(_pays(PartTab(lambda: (part, journal.writer)), journal, recording))
     for _resumed in range(2):
         book(part)
@@ -147,11 +147,11 @@ def all_money_that_was_spent_is_told_once(folder: RunFolder, promised: Sequence[
         assert _told(part) == pytest.approx(told)
 
 
-def _told(part: Part) -> float:
+def _told(part: Partition) -> float:
     return part.counts().cost_usd + lost_usd(part)
 
 
-def _money(part: Part) -> float:
+def _money(part: Partition) -> float:
     counts = part.counts()
     assert counts.spare == 0
     return counts.cost_usd
@@ -249,16 +249,16 @@ def test_a_program_that_forgets_an_fsync_is_found_out(
 def test_a_compaction_that_deletes_before_it_has_written_is_found_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = Part.write
+    write = Partition.write
 
-    def hasty(part: Part, name: str, fill: Callable[[IO[bytes]], object]) -> None:
+    def hasty(part: Partition, name: str, fill: Callable[[IO[bytes]], object]) -> None:
         data = _filled(fill)
         if name.startswith("compact-"):
             for old in part.files():
                 part.delete(old)
         write(part, name, lambda sink: sink.write(data))
 
-    monkeypatch.setattr(Part, "write", hasty)
+    monkeypatch.setattr(Partition, "write", hasty)
     holds = every_promised_answer_is_there_once
     assert next(violations(runs_with_compactions, holds, tmp_path / "disk", monkeypatch), None)
 

@@ -11,13 +11,13 @@ from emoray.commands.cli import main
 from emoray.commands.described import described_as
 from emoray.commands.report import report
 from emoray.commands.status import status
+from emoray.errors import UserError
 from emoray.run_folder import recovery
-from emoray.run_folder.columns import SAID, asked, said
+from emoray.run_folder.columns import ANSWERS, asked, with_answers
 from emoray.run_folder.compaction import compact
 from emoray.run_folder.errors import BrokenManifest
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.journal import Journal
-from emoray.spec.base import SpecError
 from emoray.study.outcomes import Reply
 from tests import runs
 
@@ -29,8 +29,8 @@ def folder(tmp_path: Path) -> RunFolder:
     """Of which run.json is lost; its answers were asked on 2026-01-02."""
     folder = runs.begun(tmp_path / "run")
     replies = [Reply(prompt.key, runs.ANSWER, runs.BEGAN, 0.1) for prompt in runs.asked()]
-    with Journal(folder.answers("a"), f"{ATTEMPT}-actor", schema=SAID) as journal:
-        table = said(asked(runs.asked()), replies, host="scripted", revision=None, engine=None)
+    with Journal(folder.answers("a"), f"{ATTEMPT}-actor", schema=ANSWERS) as journal:
+        table = with_answers(asked(runs.asked()), replies, host="scripted", revision=None, engine=None)
         journal.append(table).result(60)
     Path(folder.path("run.json")).unlink()
     return folder
@@ -53,9 +53,9 @@ def test_whoever_reads_such_a_folder_is_told_what_to_do(
 ) -> None:
     monkeypatch.chdir(folder.path())
     assert main([command[0], folder.uri, *command[1:]]) == 2
-    said = capsys.readouterr().err
-    assert f"{folder.uri} holds answers and no run.json" in said
-    assert "--extend" in said
+    with_answers = capsys.readouterr().err
+    assert f"{folder.uri} holds answers and no run.json" in with_answers
+    assert "--extend" in with_answers
 
 
 def test_a_run_refuses_such_a_folder_and_touches_nothing(
@@ -79,10 +79,10 @@ def test_a_broken_manifest_is_refused_too_and_its_advice_mixes_no_experiments(
         ["report", folder.uri],
     ):
         assert main(command) == 2
-        said = capsys.readouterr().err
-        assert "run.json is broken" in said
-        assert "--extend" in said
-        assert "delete" not in said
+        with_answers = capsys.readouterr().err
+        assert "run.json is broken" in with_answers
+        assert "--extend" in with_answers
+        assert "delete" not in with_answers
 
 
 def test_with_extend_the_spec_and_the_answers_make_a_manifest(folder: RunFolder) -> None:
@@ -125,7 +125,7 @@ def test_a_manifest_that_can_be_read_is_not_set_aside(tmp_path: Path) -> None:
     folder.write_text("run.json", json.dumps([1]))
     with pytest.raises(BrokenManifest):
         folder.manifest()
-    with pytest.raises(SpecError):
+    with pytest.raises(UserError):
         recovery.kept(RunFolder(runs_without(folder)))
 
 

@@ -16,7 +16,7 @@ from emoray.run_folder import directory, spill
 from emoray.run_folder.errors import Deleted, StoreError
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.journal import Journal, PutAside
-from emoray.run_folder.partition import Part
+from emoray.run_folder.partition import Partition
 from emoray.run_folder.spill import Spill, TakenIn, take_in
 from tests import runs
 from tests.disks import fill, small_disk
@@ -45,7 +45,7 @@ def aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 class Kept:
     """A refuge that remembers what it was told."""
 
-    part: Part
+    part: Partition
     spill: Spill
     room: bool = False
     troubles: list[str] = field(default_factory=list)
@@ -65,7 +65,7 @@ class Kept:
 
 
 def refuge(folder: RunFolder, *, room: bool = False) -> Kept:
-    return Kept(Part(folder, "answers/model_folder=m-m", SMALL), Spill(folder, "attempt-1"), room)
+    return Kept(Partition(folder, "answers/model_folder=m-m", SMALL), Spill(folder, "attempt-1"), room)
 
 
 def begun(path: Path) -> RunFolder:
@@ -124,7 +124,7 @@ def test_what_was_put_aside_is_found_by_a_run_that_was_moved_meanwhile(disk: Pat
     assert take_in(begun(disk / "run"), ["attempt-0"]).files == 0  # another run, under the name that it had
     moved = RunFolder(str(disk / "moved"))
     assert take_in(moved, ["attempt-1"]).files == 1
-    assert len(Part(moved, kept.part.relative, SMALL).settled()) == 2
+    assert len(Partition(moved, kept.part.relative, SMALL).settled()) == 2
 
 
 def test_two_nodes_that_share_a_place_take_each_file_in_once_and_neither_stumbles(tmp_path: Path, aside: Path) -> None:

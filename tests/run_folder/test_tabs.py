@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 
 from emoray.hosts.protocol import HostDown
-from emoray.rehearsal.behaviour import Manners
+from emoray.rehearsal.behaviour import Behaviour
 from emoray.rehearsal.provider import Provider
 from emoray.run_folder import tabs
 from emoray.run_folder.atomic_write import STALE_NS
-from emoray.run_folder.columns import SAID
+from emoray.run_folder.columns import ANSWERS
 from emoray.run_folder.compaction import compact
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.journal import Journal
-from emoray.run_folder.partition import Part
+from emoray.run_folder.partition import Partition
 from emoray.run_folder.tabs import PartTab, book, lost, lost_by_model, lost_usd
 from emoray.study.outcomes import Answer
 from tests import runs, spends
@@ -30,19 +30,19 @@ FOLDERS = ["mock:///run-{0}", "{0}/run"]  # one where files can only be put whol
 
 
 @pytest.fixture(params=FOLDERS, ids=["put", "in place"])
-def part(request: pytest.FixtureRequest, tmp_path: Path) -> Part:
+def part(request: pytest.FixtureRequest, tmp_path: Path) -> Partition:
     return RunFolder(request.param.format(tmp_path)).answers("a")
 
 
-def says(part: Part, *costs: float) -> str:
+def says(part: Partition, *costs: float) -> str:
     """A journal writes answers that cost so much; its name."""
-    with Journal(part, "actor", schema=SAID) as journal:
+    with Journal(part, "actor", schema=ANSWERS) as journal:
         for prompt, usd in zip(runs.asked(), costs, strict=False):
             journal.append(runs.said([prompt], Answer("The sea.", "stop", 10, 5, usd))).result(60)
         return journal.writer
 
 
-def pays(part: Part, writer: str, *requests: tuple[float, float | None]) -> None:
+def pays(part: Partition, writer: str, *requests: tuple[float, float | None]) -> None:
     """One actor's requests, one after the other: what each costs at most, and what it did; None: it never ended."""
 
     async def pay() -> None:
@@ -55,37 +55,37 @@ def pays(part: Part, writer: str, *requests: tuple[float, float | None]) -> None
     asyncio.run(pay())
 
 
-def files(part: Part) -> list[str]:
+def files(part: Partition) -> list[str]:
     """Of actors."""
     return [name for name in beside(part) if not name.endswith(".parquet.json")]
 
 
-def beside(part: Part) -> list[str]:
+def beside(part: Partition) -> list[str]:
     return [info.base_name for info in part.folder.infos(f"tabs/{part.relative}")]
 
 
-def test_what_rows_tell_is_not_lost(part: Part) -> None:
+def test_what_rows_tell_is_not_lost(part: Partition) -> None:
     pays(part, says(part, 0.1, 0.2), (0.5, 0.1), (0.5, 0.2))
     assert lost_usd(part) == 0.0
 
 
-def test_an_answer_that_did_not_come_counts_at_the_most_that_it_may_have_cost(part: Part) -> None:
+def test_an_answer_that_did_not_come_counts_at_the_most_that_it_may_have_cost(part: Partition) -> None:
     pays(part, says(part, 0.1), (0.5, 0.1), (0.5, None))
     assert 0.5 <= lost_usd(part) <= 1.0  # where it cannot be written in place, as much again ahead
     assert part.folder.fs.type_name != "local" or lost_usd(part) == pytest.approx(0.5)
 
 
-def test_an_answer_that_came_and_was_not_kept_counts_at_what_it_cost(part: Part) -> None:
+def test_an_answer_that_came_and_was_not_kept_counts_at_what_it_cost(part: Partition) -> None:
     pays(part, says(part, 0.1), (0.5, 0.1), (0.5, 0.25))
     assert lost_usd(part) == pytest.approx(0.25)
 
 
-def test_a_request_that_was_refused_costs_nothing(part: Part) -> None:
+def test_a_request_that_was_refused_costs_nothing(part: Partition) -> None:
     pays(part, says(part), (0.5, 0.0), (0.5, 0.0))
     assert lost_usd(part) == 0.0
 
 
-def test_who_died_before_the_first_row_is_found_as_well(part: Part) -> None:
+def test_who_died_before_the_first_row_is_found_as_well(part: Partition) -> None:
     pays(part, "actor_1", (0.5, None))
     folder = RunFolder(part.folder.uri)
     judged = folder.rows("j", "b b")
@@ -102,7 +102,7 @@ ATTEMPTS: tuple[Any, ...] = (
 )
 
 
-def test_a_backup_brings_no_money_of_an_actor_of_which_nothing_was_kept_and_nothing_lost(part: Part) -> None:
+def test_a_backup_brings_no_money_of_an_actor_of_which_nothing_was_kept_and_nothing_lost(part: Partition) -> None:
     pays(part, "actor_1", (0.5, None))
     before = backup(part)
     put_back(part, dict.fromkeys(before, b'{"usd": 0.0}'))  # it was refused after all, and cost nothing
@@ -111,22 +111,22 @@ def test_a_backup_brings_no_money_of_an_actor_of_which_nothing_was_kept_and_noth
     assert lost_usd(part) == 0.0
 
 
-def test_what_is_left_of_a_booking_that_was_broken_off_is_swept(part: Part) -> None:
+def test_what_is_left_of_a_booking_that_was_broken_off_is_swept(part: Partition) -> None:
     pays(part, "actor_1", (0.5, None))
     part.folder.write_text(f"tabs/{part.relative}/.actor_1.booked-1.json.tmp-0123", "{")
     part.repair(now_ns=time.time_ns() + 2 * STALE_NS)
     assert files(part) == ["actor_1.json"]
 
 
-def test_what_an_attempt_lost_is_told_apart(part: Part) -> None:
+def test_what_an_attempt_lost_is_told_apart(part: Partition) -> None:
     for attempt, *requests in ATTEMPTS:
-        with Journal(part, f"{attempt}-0123456789ab", schema=SAID) as journal:
+        with Journal(part, f"{attempt}-0123456789ab", schema=ANSWERS) as journal:
             pays(part, journal.writer, *requests)
     assert lost_usd(part, "20260102T000000-bbbbbb") == pytest.approx(0.25)
     assert lost_usd(part, "20260101T000000-aaaaaa") + 0.25 == pytest.approx(lost_usd(part))
 
 
-def test_booked_money_stays_when_rows_no_longer_tell_who_wrote_them(part: Part) -> None:
+def test_booked_money_stays_when_rows_no_longer_tell_who_wrote_them(part: Partition) -> None:
     pays(part, says(part, 0.1), (0.5, 0.1), (0.5, 0.25))
     pays(part, says(part, 0.1), (0.5, 0.1))
     for _ in range(2):  # a second time changes nothing
@@ -138,7 +138,7 @@ def test_booked_money_stays_when_rows_no_longer_tell_who_wrote_them(part: Part) 
     assert part.counts().cost_usd == pytest.approx(0.2)
 
 
-def taken_out(part: Part, *names: str) -> dict[str, bytes]:
+def taken_out(part: Partition, *names: str) -> dict[str, bytes]:
     """Files of a part, out of the run folder: put aside on another disk, or in a backup and lost since."""
     found = {f"{part.relative}/{name}": part.folder.read_bytes(f"{part.relative}/{name}") for name in names}
     for path in found:
@@ -146,23 +146,23 @@ def taken_out(part: Part, *names: str) -> dict[str, bytes]:
     return {path: data for path, data in found.items() if data is not None}
 
 
-def backup(part: Part) -> dict[str, bytes]:
+def backup(part: Partition) -> dict[str, bytes]:
     """All files of a part, and its tabs."""
     places = [part.relative, f"tabs/{part.relative}"]
     paths = [f"{place}/{info.base_name}" for place in places for info in part.folder.infos(place) if info.is_file]
     return {path: part.folder.read_bytes(path) or b"" for path in paths}
 
 
-def put_back(part: Part, files: dict[str, bytes]) -> None:
+def put_back(part: Partition, files: dict[str, bytes]) -> None:
     for path, data in files.items():
         part.folder.write_bytes(path, data)
 
 
-def told_usd(part: Part) -> float:
+def told_usd(part: Partition) -> float:
     return part.counts().cost_usd + lost_usd(part)
 
 
-def test_rows_that_come_back_after_their_tab_was_booked_are_money_once(part: Part) -> None:
+def test_rows_that_come_back_after_their_tab_was_booked_are_money_once(part: Partition) -> None:
     writer = says(part, 0.1, 0.2, 0.4)
     pays(part, writer, (0.5, 0.1), (0.5, 0.2), (0.5, 0.4), (0.5, 0.25))  # of the last nobody has the answer
     away = [taken_out(part, name) for name in part.files()[-2:]]  # a row each
@@ -176,7 +176,7 @@ def test_rows_that_come_back_after_their_tab_was_booked_are_money_once(part: Par
     assert len(files(part)) == 1
 
 
-def test_a_backup_that_is_put_back_over_a_compaction_brings_no_money_twice(part: Part) -> None:
+def test_a_backup_that_is_put_back_over_a_compaction_brings_no_money_twice(part: Partition) -> None:
     pays(part, says(part, 0.1), (0.5, 0.1), (0.5, 0.25))  # a quarter is lost
     pays(part, says(part, 0.2), (0.5, 0.2))
     spilled = says(part, 0.4)
@@ -201,7 +201,7 @@ def test_a_backup_that_is_put_back_over_a_compaction_brings_no_money_twice(part:
     assert lost_usd(part) == pytest.approx(0.25)
 
 
-def test_money_of_a_compacted_file_that_is_torn_or_gone_is_lost_until_it_comes_back(part: Part) -> None:
+def test_money_of_a_compacted_file_that_is_torn_or_gone_is_lost_until_it_comes_back(part: Partition) -> None:
     pays(part, says(part, 0.1, 0.2), (0.5, 0.1), (0.5, 0.2), (0.5, 0.25))  # of the last nobody has the answer
     for gone in range(3):
         book(part)
@@ -219,7 +219,7 @@ def test_money_of_a_compacted_file_that_is_torn_or_gone_is_lost_until_it_comes_b
         assert [part.counts().cost_usd, lost_usd(part)] == pytest.approx([0.3, 0.25])
 
 
-def test_what_is_asked_again_for_a_compacted_file_that_was_lost_is_paid_for_twice_and_told_so(part: Part) -> None:
+def test_what_is_asked_again_for_a_compacted_file_that_was_lost_is_paid_for_twice_and_told_so(part: Partition) -> None:
     pays(part, says(part, 0.1, 0.2), (0.5, 0.1), (0.5, 0.2))
     book(part)
     compact(part)
@@ -237,7 +237,7 @@ def test_what_is_asked_again_for_a_compacted_file_that_was_lost_is_paid_for_twic
     assert len(beside(part)) == 1  # of the file that there is
 
 
-def test_money_of_a_file_that_turns_out_torn_as_it_is_compacted_is_lost(part: Part) -> None:
+def test_money_of_a_file_that_turns_out_torn_as_it_is_compacted_is_lost(part: Partition) -> None:
     pays(part, says(part, 0.1), (0.5, 0.1))
     pays(part, says(part, 0.2), (0.5, 0.2))
     name = part.files()[0]
@@ -252,7 +252,7 @@ def test_money_of_a_file_that_turns_out_torn_as_it_is_compacted_is_lost(part: Pa
     assert [part.counts().cost_usd, lost_usd(part)] == pytest.approx([0.2, 0.1])
 
 
-def test_who_asks_on_after_its_tab_was_booked_is_booked_again(part: Part) -> None:
+def test_who_asks_on_after_its_tab_was_booked_is_booked_again(part: Partition) -> None:
     """As the actors of a run do whose lease was taken over while it slept."""
     writer = says(part, 0.1)
 
@@ -277,9 +277,9 @@ def test_who_asks_on_after_its_tab_was_booked_is_booked_again(part: Part) -> Non
     assert told_usd(part) == pytest.approx(1.85)
 
 
-def test_rows_that_an_actor_writes_after_its_tab_was_booked_are_no_loss(part: Part) -> None:
+def test_rows_that_an_actor_writes_after_its_tab_was_booked_are_no_loss(part: Partition) -> None:
     ended = "20260102T000000-bbbbbb"
-    with Journal(part, "actor", schema=SAID) as journal:
+    with Journal(part, "actor", schema=ANSWERS) as journal:
         first, second = runs.asked()[:2]
 
         async def pay(tab: PartTab, prompt: Any, usd: float) -> None:
@@ -322,7 +322,7 @@ def test_rows_that_an_actor_writes_after_its_tab_was_booked_are_no_loss(part: Pa
     ],
 )
 def test_a_file_that_tells_no_amount_does_not_count_and_is_said(
-    text: str, part: Part, caplog: pytest.LogCaptureFixture
+    text: str, part: Partition, caplog: pytest.LogCaptureFixture
 ) -> None:
     pays(part, "actor_1", (0.5, 0.25))
     part.folder.write_text(f"tabs/{part.relative}/odd.json", text)
@@ -334,7 +334,7 @@ def test_a_file_that_tells_no_amount_does_not_count_and_is_said(
 
 @pytest.mark.parametrize("text", ["", "[]", '{"paid_usd": NaN}', '{"paid_usd": -1}', '{"usd": 5}', "[" * 100_000])
 def test_a_note_that_tells_no_amount_does_not_count_and_is_said(
-    text: str, part: Part, caplog: pytest.LogCaptureFixture
+    text: str, part: Partition, caplog: pytest.LogCaptureFixture
 ) -> None:
     name = "compact-20260101T000000.000000-0123456789abcdef.parquet.json"
     part.folder.write_text(f"tabs/{part.relative}/{name}", text)
@@ -373,7 +373,7 @@ def test_rows_and_what_is_lost_are_what_the_provider_charged_to_the_cent_after_k
     kills: int, start: Start, tmp_path: Path
 ) -> None:
     folder, speaks = RunFolder(str(tmp_path / "run")), Held(0)
-    with Provider(Manners(latency_s=0.2), speaks) as provider:
+    with Provider(Behaviour(latency_s=0.2), speaks) as provider:
         counters = provider.counters
         command = [sys.executable, "-m", "tests.spends", folder.uri, provider.base_url]
         for kill in range(1, kills + 1):

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emoray.scheduling.demand import demand, engine, loads
-from emoray.scheduling.packing import Rooms, fits, seated
+from emoray.scheduling.packing import FreeResources, fits, seated
 from emoray.scheduling.refusal import refusal
-from emoray.scheduling.resources import Bundle, Crew, Load, Node, Seat
+from emoray.scheduling.resources import Assignment, Bundle, Load, Node, PoolSize
 from emoray.spec.models import Hosted, Vllm
 from emoray.spec.readers import GoEmotionsReader, JudgeReader
 
@@ -102,7 +102,7 @@ def test_seats_that_were_granted_can_be_taken_again_in_any_order_and_leave_what_
     shares: list[float], random: Random
 ) -> None:
     nodes = [Node(8, 2, name="a"), Node(8, 3, name="b")]
-    rooms, again = Rooms(nodes), Rooms(nodes)
+    rooms, again = FreeResources(nodes), FreeResources(nodes)
     granted = [seat for share in shares for seat in rooms.place([Bundle(0.5, share)]) or ()]
     random.shuffle(granted)
 
@@ -112,30 +112,30 @@ def test_seats_that_were_granted_can_be_taken_again_in_any_order_and_leave_what_
 
 
 def test_a_seat_on_a_node_that_has_gone_cannot_be_taken_again() -> None:
-    assert not Rooms([H100]).take(Seat(Bundle(1, 1), "gone", (0,)))
+    assert not FreeResources([H100]).take(Assignment(Bundle(1, 1), "gone", (0,)))
 
 
 def test_engines_are_packed_and_what_needs_no_gpu_is_spread() -> None:
     nodes = [Node(8, 4, name="a"), Node(8, 4, name="b"), Node(8, name="c")]
-    rooms = Rooms(nodes)
+    rooms = FreeResources(nodes)
 
     first, second = rooms.place([Bundle(1, 2)]), rooms.place([Bundle(1, 2)])
 
-    assert (first, second) == ((Seat(Bundle(1, 2), "a", (0, 1)),), (Seat(Bundle(1, 2), "a", (2, 3)),))
+    assert (first, second) == ((Assignment(Bundle(1, 2), "a", (0, 1)),), (Assignment(Bundle(1, 2), "a", (2, 3)),))
     assert [seat.node for seat in rooms.place([Bundle(2), Bundle(2), Bundle(2)]) or ()] == ["c", "b", "a"]
 
 
 def test_a_judge_of_its_own_engine_is_placed_like_one() -> None:
     judge = JudgeReader(kind="judge", name="j", model=entry(tensor_parallel_size=2, replicas=[1, 3]))
 
-    assert demand(entry(), [judge], [H100]).readers["j"] == Crew((Bundle(1, 2),), 1, 1)
+    assert demand(entry(), [judge], [H100]).readers["j"] == PoolSize((Bundle(1, 2),), 1, 1)
     assert "need 2 CPUs and 2.9 GPUs" in (refusal(entry(), [judge], [Node(8, 2)]) or "")
 
 
 def test_a_lane_loads_the_weights_of_its_model_and_of_its_judge_each_where_it_sits() -> None:
     judge = JudgeReader(kind="judge", name="j", model=entry(id="some/judge", revision="v2"))
     large = entry(tensor_parallel_size=8, replicas=2)
-    rooms = Rooms([Node(32, 8, name="a"), Node(32, 8, name="b"), Node(32, 1, name="c")])
+    rooms = FreeResources([Node(32, 8, name="a"), Node(32, 8, name="b"), Node(32, 1, name="c")])
 
     grant = seated(demand(large, [reader(), judge]), rooms)
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emoray.scheduling.packing import Rooms
-from emoray.scheduling.resources import Bundle, Crew, Demand, Grant, Node
-from emoray.scheduling.scheduler import Request, Scheduler, seconds_until
+from emoray.scheduling.packing import FreeResources
+from emoray.scheduling.resources import Allocation, Bundle, Demand, Node, PoolSize
+from emoray.scheduling.scheduler import LaneRequest, Scheduler, seconds_until
 
 ONE_NODE = [Node(32, 8, name="n")]
 HEAD = [Node(4, 0, name="head")]
@@ -29,9 +29,9 @@ def lane(
     most: int = 1,
     priority: int = 0,
     deadline: float | None = None,
-) -> Request:
-    needs = Demand(Crew((Bundle(1.0 if gpus else 0.1, gpus),), 1, most), {"r": Crew((Bundle(0.1, reads_on),))})
-    return Request(name, lambda _: needs, priority, deadline)
+) -> LaneRequest:
+    needs = Demand(PoolSize((Bundle(1.0 if gpus else 0.1, gpus),), 1, most), {"r": PoolSize((Bundle(0.1, reads_on),))})
+    return LaneRequest(name, lambda _: needs, priority, deadline)
 
 
 def started(scheduler: Scheduler, now: float, nodes: Sequence[Node] = ONE_NODE) -> list[str]:
@@ -129,8 +129,8 @@ def test_lanes_that_share_gpus_keep_their_seats_and_leave_a_free_node_to_who_nee
 
 def test_what_a_dead_nodes_actors_cannot_use_is_not_kept_for_them() -> None:
     nodes = [Node(8, 4, name="x"), Node(8, 4, name="y"), Node(8, 1, name="small")]
-    both = Demand(Crew((Bundle(1, 4),), 2, 2), {})
-    scheduler = Scheduler([Request("both", lambda _: both), lane("little", 1), lane("next", 1)])
+    both = Demand(PoolSize((Bundle(1, 4),), 2, 2), {})
+    scheduler = Scheduler([LaneRequest("both", lambda _: both), lane("little", 1), lane("next", 1)])
     assert started(scheduler, 0, nodes) == ["both", "little"]
     scheduler.end("little")
 
@@ -258,7 +258,7 @@ def test_every_lane_that_fits_runs_in_the_end_and_no_gpu_is_given_twice(
         lane(str(place), gpus, reads_on=share, priority=priority)
         for place, (gpus, share, priority, _) in enumerate(lanes)
     ]
-    scheduler, running, ran = Scheduler(requests, patience_s=3), dict[str, int](), dict[str, Grant]()
+    scheduler, running, ran = Scheduler(requests, patience_s=3), dict[str, int](), dict[str, Allocation]()
     for now in range(sum(lasts for *_, lasts in lanes) + 1):
         for name, ends in list(running.items()):
             if ends <= now:
@@ -279,7 +279,7 @@ def test_every_lane_that_fits_runs_in_the_end_and_no_gpu_is_given_twice(
 
 
 def test_rooms_are_not_changed_by_what_does_not_fit() -> None:
-    rooms = Rooms(ONE_NODE)
+    rooms = FreeResources(ONE_NODE)
 
     assert rooms.place([Bundle(1, 4), Bundle(1, 5)]) is None
     assert rooms.place([Bundle(1, 8)]) is not None

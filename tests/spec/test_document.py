@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from emoray.run_folder import manifest
 from emoray.scheduling.demand import demand
-from emoray.scheduling.packing import Rooms, seated
+from emoray.scheduling.packing import FreeResources, seated
 from emoray.scheduling.refusal import refusal
 from emoray.scheduling.resources import Node
 from emoray.spec.base import SpecError
@@ -1494,7 +1494,7 @@ def lanes(spec: Spec, *gpus: int) -> tuple[list[str], bool]:
     nodes = [Node(cpus=16, gpus=n) for n in gpus]
     entries = sorted((m for m in spec.models if isinstance(m, Vllm)), key=lambda m: -m.tensor_parallel_size)
     never = [entry.name for entry in entries if refusal(entry, spec.readers, nodes)]
-    rooms = Rooms(nodes)
+    rooms = FreeResources(nodes)
     seats = [seated(demand(m, spec.readers, nodes), rooms) for m in entries if m.name not in never]
     return never, None not in seats
 

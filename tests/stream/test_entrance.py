@@ -17,7 +17,7 @@ from pathlib import Path
 import grpc  # type: ignore[import-untyped]
 import pytest
 
-from emoray.spec.base import SpecError
+from emoray.errors import UserError
 from emoray.stream import entrance
 from tests.programs import deaf, free_port
 
@@ -36,7 +36,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def refused(where: str) -> str:
-    with pytest.raises(SpecError) as caught:
+    with pytest.raises(UserError) as caught:
         entrance._bootstrap(where, f"--address {where}")
     said = str(caught.value)
     assert said.startswith(f"--address {where}")
@@ -187,7 +187,7 @@ def test_a_node_with_another_version_is_named_with_what_it_imports(
     two_cpus: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(entrance, "__version__", "9.9")
-    with pytest.raises(SpecError, match=r"node \S+ \([\d.]+\) imports emoray [\d.]+ from .*/emoray/__init__.py, and "
+    with pytest.raises(UserError, match=r"node \S+ \([\d.]+\) imports emoray [\d.]+ from .*/emoray/__init__.py, and "
                                         r"this run is emoray 9\.9: install the same one there"):  # fmt: skip
         entrance.check_nodes()
 
@@ -229,7 +229,7 @@ def test_a_disk_without_room_for_rays_own_files_is_told_before_it_starts(
 ) -> None:
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     entrance._check_room(1)
-    with pytest.raises(SpecError, match=rf"files lie in {tmp_path}, whose disk has \d+ MB free of the \d+ that"):
+    with pytest.raises(UserError, match=rf"files lie in {tmp_path}, whose disk has \d+ MB free of the \d+ that"):
         entrance._check_room(1 << 60)
 
 

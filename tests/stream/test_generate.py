@@ -23,15 +23,15 @@ from emoray.run_folder import columns, directory
 from emoray.run_folder.errors import StoreError
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.journal import Journal
-from emoray.run_folder.probe import leave_mark
+from emoray.run_folder.probe import write_probe
 from emoray.run_folder.spill import take_in
 from emoray.spec.models import Local
 from emoray.stream import generate
 from emoray.stream.actor_context import Work, check_node, day_of_run, still_owed
-from emoray.stream.admission import Turnstile
-from emoray.stream.generate import Speaker
-from emoray.stream.lane_state import LaneLedger, Verdict
-from emoray.stream.read import _SEATS, Listener, _Together
+from emoray.stream.admission import AdmissionGate
+from emoray.stream.generate import GenerateActor
+from emoray.stream.lane_state import LaneState, Verdict
+from emoray.stream.read import _SEATS, ReadActor, _ReadBatcher
 from emoray.stream.refuge import LaneRefuge
 from emoray.study.outcomes import Answer
 from tests import runs, tiny_models
@@ -45,7 +45,7 @@ def until(there: Callable[[], bool]) -> None:
 
 
 def test_a_block_goes_in_as_soon_as_those_inside_no_longer_keep_the_host_full() -> None:
-    turnstile, inside = Turnstile(), threading.Event()
+    turnstile, inside = AdmissionGate(), threading.Event()
 
     def third() -> None:
         with turnstile.turn(4, 4):
@@ -62,7 +62,7 @@ def test_a_block_goes_in_as_soon_as_those_inside_no_longer_keep_the_host_full() 
 
 
 def test_blocks_go_in_in_their_order() -> None:
-    turnstile, order = Turnstile(), list[int]()
+    turnstile, order = AdmissionGate(), list[int]()
 
     def go(number: int) -> None:
         with turnstile.turn(0, 1):  # one at a time
@@ -80,7 +80,7 @@ def test_blocks_go_in_in_their_order() -> None:
 
 
 def test_a_block_gives_back_its_room_when_it_owes_less_than_it_has_and_when_it_is_given_up() -> None:
-    turnstile = Turnstile()
+    turnstile = AdmissionGate()
     with turnstile.turn(4, 4) as turn:
         turn.asks(2)
         assert turnstile._open == 2
@@ -93,7 +93,7 @@ def block(rows: int) -> pa.Table:
 
 
 def test_blocks_that_wait_for_the_reader_are_read_as_one() -> None:
-    together, sizes, go = _Together(), list[int](), threading.Event()
+    together, sizes, go = _ReadBatcher(), list[int](), threading.Event()
 
     def read(table: pa.Table) -> Future[None]:
         sizes.append(table.num_rows)
@@ -120,7 +120,7 @@ def test_what_a_reader_raises_reaches_everybody_whose_block_it_had() -> None:
         raise ValueError("cannot read")
 
     with pytest.raises(ValueError, match="cannot read"):
-        _Together().read(block(3), read)
+        _ReadBatcher().read(block(3), read)
 
 
 class OneIsSlow:
@@ -142,13 +142,13 @@ class OneIsSlow:
 
     @staticmethod
     def _reply(ask: Ask) -> Reply:
-        return Reply(ask.key, Answer("said", "stop", 1, 1), datetime.now(UTC), 0.0)
+        return Reply(ask.key, Answer("with_answers", "stop", 1, 1), datetime.now(UTC), 0.0)
 
 
-def speaker_in(folder: RunFolder, ledger: LaneLedger) -> Speaker:
+def speaker_in(folder: RunFolder, ledger: LaneState) -> GenerateActor:
     """Outside Ray, and so without what it starts there."""
-    speaker = Speaker.__new__(Speaker)
-    speaker._journal = Journal(folder.answers("a"), "w", schema=columns.SAID)
+    speaker = GenerateActor.__new__(GenerateActor)
+    speaker._journal = Journal(folder.answers("a"), "w", schema=columns.ANSWERS)
     speaker._work = Work(folder.uri, "a", "t", SimpleNamespace(said=SimpleNamespace(remote=ledger.said)))
     return speaker
 
@@ -157,8 +157,8 @@ def test_what_is_said_while_nobody_takes_it_on_becomes_durable(tmp_path: Path, m
     """Ray holds up an actor whose rows wait to be read."""
     monkeypatch.setattr(generate, "_RELEASE_S", 0.01)
     folder, host = RunFolder(str(tmp_path)), OneIsSlow()
-    with Turnstile().turn(host.in_flight, 6) as turn:
-        speaking = speaker_in(folder, LaneLedger())._speak(host, columns.asked(runs.asked()[:6]), "block", turn)
+    with AdmissionGate().turn(host.in_flight, 6) as turn:
+        speaking = speaker_in(folder, LaneState())._speak(host, columns.asked(runs.asked()[:6]), "block", turn)
         some = next(speaking).num_rows
         host.go.set()
         until(lambda: len(folder.answers("a").settled()) == 6)
@@ -167,8 +167,8 @@ def test_what_is_said_while_nobody_takes_it_on_becomes_durable(tmp_path: Path, m
 
 def test_a_slow_answer_does_not_hold_back_those_that_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generate, "_RELEASE_S", 0.01)
-    folder, host, ledger = RunFolder(str(tmp_path)), OneIsSlow(), LaneLedger()
-    with Turnstile().turn(host.in_flight, 6) as turn:
+    folder, host, ledger = RunFolder(str(tmp_path)), OneIsSlow(), LaneState()
+    with AdmissionGate().turn(host.in_flight, 6) as turn:
         speaking = speaker_in(folder, ledger)._speak(host, columns.asked(runs.asked()[:6]), "block", turn)
         first = next(speaking)
         while first.num_rows < 5:
@@ -179,9 +179,9 @@ def test_a_slow_answer_does_not_hold_back_those_that_are_there(tmp_path: Path, m
     assert ledger.tally().answered == 6
 
 
-def told(ledger: LaneLedger) -> SimpleNamespace:
+def told(ledger: LaneState) -> SimpleNamespace:
     """A ledger as an actor sees it, outside Ray."""
-    names = ("said", "full", "put_aside", "lost", "down")
+    names = ("with_answers", "full", "put_aside", "lost", "down")
     return SimpleNamespace(**{name: SimpleNamespace(remote=getattr(ledger, name)) for name in names})
 
 
@@ -192,8 +192,8 @@ def test_what_is_in_flight_when_a_disk_fills_up_is_received_and_kept(
     monkeypatch.setattr(generate, "_RELEASE_S", 0.01)
     monkeypatch.setattr(directory, "_BALLAST_BYTES", 300_000)
     monkeypatch.setenv("EMORAY_SPILL_DIR", str(tmp_path / "aside"))
-    host, ledger = OneIsSlow(), LaneLedger()
-    with small_disk(tmp_path / "disk", "1m") as disk, Turnstile().turn(host.in_flight, 6) as turn:
+    host, ledger = OneIsSlow(), LaneState()
+    with small_disk(tmp_path / "disk", "1m") as disk, AdmissionGate().turn(host.in_flight, 6) as turn:
         folder = RunFolder(str(disk / "run"), begun=True)
         folder.create()
         folder.write_manifest({})
@@ -204,7 +204,7 @@ def test_what_is_in_flight_when_a_disk_fills_up_is_received_and_kept(
         speaker._work = speaker._work._replace(ledger=told(ledger))
         part = folder.answers("a")
         refuge = LaneRefuge(part, "t", told(ledger))
-        speaker._journal = Journal(part, "w", schema=columns.SAID, refuge=refuge)
+        speaker._journal = Journal(part, "w", schema=columns.ANSWERS, refuge=refuge)
         speaking = speaker._speak(host, columns.asked(runs.asked()[:6]), "block", turn)
         found = threading.Thread(target=lambda: handed_on.extend(speaking))
         handed_on: list[pa.Table] = []
@@ -235,8 +235,8 @@ class EndsAfterAll(OneIsSlow):
 
 
 def test_what_was_said_before_a_host_went_down_is_durable_before_its_lane_ends(tmp_path: Path) -> None:
-    folder, ledger, host = RunFolder(str(tmp_path)), LaneLedger(), EndsAfterAll()
-    with Turnstile().turn(host.in_flight, 6) as turn:
+    folder, ledger, host = RunFolder(str(tmp_path)), LaneState(), EndsAfterAll()
+    with AdmissionGate().turn(host.in_flight, 6) as turn:
         speaking = speaker_in(folder, ledger)._speak(host, columns.asked(runs.asked()[:6]), "block", turn)
         assert sum(table.num_rows for table in islice(speaking, 1)) == 6
         assert len(folder.answers("a").settled()) == 6
@@ -250,13 +250,13 @@ class OneIsOdd(OneIsSlow):
     @staticmethod
     def _reply(ask: Ask) -> Reply:
         odd = Answer("half an emoji \ud83d", "stop", 2**70, 1, 0.25)
-        return Reply(ask.key, odd if ask.key == runs.asked()[2].key else Answer("said"), datetime.now(UTC), 0.0)
+        return Reply(ask.key, odd if ask.key == runs.asked()[2].key else Answer("with_answers"), datetime.now(UTC), 0.0)
 
 
 def test_a_reply_that_cannot_become_a_row_is_one_failure_and_its_neighbours_are_kept(tmp_path: Path) -> None:
-    folder, host, ledger = RunFolder(str(tmp_path)), OneIsOdd(), LaneLedger()
+    folder, host, ledger = RunFolder(str(tmp_path)), OneIsOdd(), LaneState()
     host.go.set()
-    with Turnstile().turn(host.in_flight, 6) as turn:
+    with AdmissionGate().turn(host.in_flight, 6) as turn:
         said = pa.concat_tables(speaker_in(folder, ledger)._speak(host, columns.asked(runs.asked()[:6]), "block", turn))
     assert sorted(said["outcome"].to_pylist()) == [*["answer"] * 5, "malformed"]
     counts = folder.answers("a").counts()
@@ -279,8 +279,8 @@ def test_a_fault_of_a_reader_that_nobody_foresaw_ends_its_lane_in_a_sentence(
 ) -> None:
     """Outside Ray, where what a call returns is there at once."""
     monkeypatch.setattr(ray, "get", lambda said: said)
-    ledger, listener = LaneLedger(), Listener.__new__(Listener)
-    listener._reader, listener._careful, listener._together = Odd(), False, _Together()
+    ledger, listener = LaneState(), ReadActor.__new__(ReadActor)
+    listener._reader, listener._careful, listener._together = Odd(), False, _ReadBatcher()
     listener._work = Work(str(tmp_path), "a", "t", SimpleNamespace(down=SimpleNamespace(remote=ledger.down)))
     answers = pa.table({"key": ["0" * 32], "answer": ["hello"]})
 
@@ -308,7 +308,7 @@ def test_of_a_block_that_is_run_again_only_what_has_no_reading_is_read_again(tmp
 
 def test_an_actor_on_a_node_that_does_not_see_the_folder_as_the_driver_does_says_so(tmp_path: Path) -> None:
     shared, own = RunFolder(str(tmp_path / "shared")), RunFolder(str(tmp_path / "own"))
-    mark = leave_mark(shared)
+    mark = write_probe(shared)
 
     check_node(Work(shared.uri, "a", "attempt", None, mark=mark))
     with pytest.raises(StoreError, match=r"does not see .*/own/ as the driver does"):

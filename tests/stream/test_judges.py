@@ -11,16 +11,16 @@ import pytest
 
 from emoray.commands import attempt
 from emoray.commands.record import open_account
-from emoray.rehearsal.behaviour import Manners
+from emoray.errors import UserError
+from emoray.rehearsal.behaviour import Behaviour
 from emoray.rehearsal.provider import Provider
 from emoray.run_folder import columns, manifest
 from emoray.run_folder.folder import RunFolder
-from emoray.spec.base import SpecError
 from emoray.spec.load import parse
 from emoray.spec.models import Scripted
 from emoray.spec.readers import JudgeReader
 from emoray.stream import accounts, cluster
-from emoray.stream.driver import Conductor
+from emoray.stream.driver import RunDriver
 from tests import runs
 from tests.stream.conftest import Run
 
@@ -67,7 +67,7 @@ def test_a_judge_reads_the_same_answers_as_a_reader_and_one_that_comes_later_is_
     assert found["agreement"]["readers"] == ["r", "j", "late"]
 
     other = JudgeReader(kind="judge", name="late", rubric="other", model=late.model)
-    with pytest.raises(SpecError, match="the run has another reader called 'late' already"):
+    with pytest.raises(UserError, match="the run has another reader called 'late' already"):
         attempt.score(folder.uri, other, command="again")
 
 
@@ -81,7 +81,7 @@ def test_a_judge_stops_where_the_budget_would_be_passed_and_a_reply_that_cannot_
         texts.append(body["messages"][-1]["content"])
         return "I cannot say." if texts[-1] == texts[0] and not recovered.is_set() else GOOD
 
-    with Provider(Manners(), speak) as provider:
+    with Provider(Behaviour(), speak) as provider:
         assert run(parse(hosted(provider.base_url, 0.3))) == 3
 
         counts = folder.rows("j", "a").counts()
@@ -158,7 +158,7 @@ def test_what_a_killed_attempt_cost_is_told_by_who_comes_next_also_with_other_re
         """An attempt at it; what the killed one is known to have cost by then."""
         begun = manifest.attempt(["emoray", "run"])
         whole["attempts"].append(begun)
-        open_account(Conductor(parse(study), folder, cluster.nodes, begun["id"]), whole, begun)
+        open_account(RunDriver(parse(study), folder, cluster.nodes, begun["id"]), whole, begun)
         lanes = whole["attempts"][0]["lanes"]
         return {lane["model"]: (lane["read_cost_usd"], lane["read_lost_usd"], lane["answered"]) for lane in lanes}
 

@@ -9,18 +9,18 @@ import psutil
 import pytest
 
 from emoray.hosts.rehearsed import MODULE
-from emoray.rehearsal.behaviour import Manners
+from emoray.rehearsal.behaviour import Behaviour
 from emoray.rehearsal.provider import Provider
 from emoray.run_folder.folder import RunFolder
 from emoray.stream import lane
-from emoray.stream.lane_state import LaneLedger, Verdict, open_ledger
+from emoray.stream.lane_state import LaneState, Verdict, open_lane_state
 from tests.stream.conftest import Run, study
 
 SAID = {"answered": 1, "failed": {}}
 
 
 def test_a_speaker_that_dies_again_and_again_before_a_cell_is_settled_ends_its_lane() -> None:
-    ledger = LaneLedger()
+    ledger = LaneState()
 
     assert [ledger.starting("a") for _ in range(6)] == [True] * 5 + [False]
 
@@ -29,7 +29,7 @@ def test_a_speaker_that_dies_again_and_again_before_a_cell_is_settled_ends_its_l
 
 
 def test_a_speaker_may_die_as_often_as_it_likes_while_cells_are_settled() -> None:
-    ledger = LaneLedger()
+    ledger = LaneState()
 
     for _ in range(50):
         assert ledger.starting("a")
@@ -37,7 +37,7 @@ def test_a_speaker_may_die_as_often_as_it_likes_while_cells_are_settled() -> Non
 
 
 def test_a_replica_that_cannot_start_again_is_tried_again_and_one_that_never_could_ends_the_lane() -> None:
-    never, once = LaneLedger(), LaneLedger()
+    never, once = LaneState(), LaneState()
     once.ready()
 
     assert never.cannot_start("no such model")
@@ -50,7 +50,7 @@ def test_a_replica_that_cannot_start_again_is_tried_again_and_one_that_never_cou
 
 
 def test_a_reader_that_dies_at_every_start_ends_its_lane_and_the_others_readers_go_on() -> None:
-    ledger = LaneLedger()
+    ledger = LaneState()
     for _ in range(5):
         assert ledger.starting("a", "judge")
         ledger.said("first", SAID)  # what is answered meanwhile does not help it
@@ -63,7 +63,7 @@ def test_a_reader_that_dies_at_every_start_ends_its_lane_and_the_others_readers_
 
 
 def test_an_actor_loads_from_when_it_has_a_process_until_it_is_ready() -> None:
-    ledger = LaneLedger()
+    ledger = LaneState()
     assert not ledger.tally().started
 
     for actor, reader in [("a", ""), ("b", ""), ("c", "judge"), ("a", "")]:
@@ -80,7 +80,7 @@ def test_an_actor_loads_from_when_it_has_a_process_until_it_is_ready() -> None:
 
 
 def test_what_a_model_or_a_reader_says_of_itself_at_its_start_is_kept_once() -> None:
-    ledger = LaneLedger()
+    ledger = LaneState()
     for actor in "ab":
         ledger.ready(actor, "", {"top_k": 0}, ["it may think"])
         ledger.ready(actor, "judge", None, ["it may think"])
@@ -88,7 +88,7 @@ def test_what_a_model_or_a_reader_says_of_itself_at_its_start_is_kept_once() -> 
 
 
 def test_a_lane_that_is_stopped_has_asked_all_as_soon_as_what_was_begun_is_settled() -> None:
-    ledger = LaneLedger()
+    ledger = LaneState()
     ledger.found(0, 8)
     ledger.begin("first", 2)
     ledger.begin("first", 2)  # Ray runs it again
@@ -108,7 +108,7 @@ def told(answered: int, **failed: int) -> dict[str, Any]:
 
 def test_what_a_killed_speaker_had_written_and_not_told_counts_once_it_is_found() -> None:
     """Or its lane would hold the engines' GPUs until all is read."""
-    ledger = LaneLedger()
+    ledger = LaneState()
     ledger.another_pass()
     ledger.found(0, 8)
     ledger.searched(0, 1)
@@ -126,7 +126,7 @@ def test_what_a_killed_speaker_had_written_and_not_told_counts_once_it_is_found(
 
 
 def test_a_block_whose_cells_all_have_an_answer_counts_nothing_when_ray_makes_it_anew() -> None:
-    ledger = LaneLedger()
+    ledger = LaneState()
     ledger.begin("block", 2)
     ledger.said("block", told(2))
 
@@ -137,7 +137,7 @@ def test_a_block_whose_cells_all_have_an_answer_counts_nothing_when_ray_makes_it
 
 
 def test_a_slice_of_the_grid_that_a_lost_node_had_gone_through_counts_once() -> None:
-    ledger = LaneLedger()
+    ledger = LaneState()
     for slice_, owed in [(0, 64), (0, 128), (512, 64), (0, 64), (0, 128)]:
         ledger.found(slice_, owed)
 
@@ -146,7 +146,7 @@ def test_a_slice_of_the_grid_that_a_lost_node_had_gone_through_counts_once() -> 
 
 def test_in_another_pass_a_lane_has_asked_all_when_what_was_left_is_settled() -> None:
     """Ray gave up the first."""
-    ledger = LaneLedger()
+    ledger = LaneState()
     for left in (8, 3):
         ledger.another_pass()
         assert not ledger.tally().asked_out  # nobody has looked yet
@@ -162,7 +162,7 @@ def test_in_another_pass_a_lane_has_asked_all_when_what_was_left_is_settled() ->
 
 
 def test_a_block_that_a_reader_had_begun_is_resumed_and_after_the_end_none_is() -> None:
-    ledger = LaneLedger()
+    ledger = LaneState()
     ledger.begin("key", 2)
     assert [ledger.begin_reading("r", "key") for _ in range(2)] == [Verdict.BEGIN, Verdict.RESUME]
     assert ledger.begin_reading("other", "key") is Verdict.BEGIN
@@ -179,7 +179,7 @@ def test_a_block_that_a_reader_had_begun_is_resumed_and_after_the_end_none_is() 
 def test_an_engine_that_dies_at_every_start_ends_its_lane_with_a_sentence_and_the_others_go_on(
     run: Run, folder: RunFolder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lane, "open_ledger", partial(open_ledger, starts=2))  # each is a process that loads Ray
+    monkeypatch.setattr(lane, "open_lane_state", partial(open_lane_state, starts=2))  # each is a process that loads Ray
     killed: list[int] = []
 
     async def speak(body: dict[str, Any]) -> str:
@@ -189,7 +189,7 @@ def test_an_engine_that_dies_at_every_start_ends_its_lane_with_a_sentence_and_th
             engine.kill()
         return "Nobody hears this."
 
-    with Provider(Manners(), speak) as provider:
+    with Provider(Behaviour(), speak) as provider:
         lanes = (
             f"- {{name: dies, host: rehearsed, id: x, base_url: {provider.base_url}}}\n- {{name: a, host: scripted}}"
         )

@@ -11,11 +11,11 @@ import pytest
 from emoray.commands import attempt
 from emoray.commands.described import described_as
 from emoray.commands.status import status
+from emoray.errors import UserError
 from emoray.run_folder import columns, manifest
 from emoray.run_folder.folder import RunFolder
-from emoray.spec.base import SpecError
 from emoray.stream import cluster
-from emoray.stream.driver import Conductor
+from emoray.stream.driver import RunDriver
 from emoray.study.prompts import prompts
 from tests import tiny_models
 from tests.stream.conftest import Run, Settled, study
@@ -125,7 +125,7 @@ def test_a_limit_asks_only_the_first_cells(run: Run, folder: RunFolder) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "said"),
+    ("model", "with_answers"),
     [
         (
             "- {name: big, host: vllm, id: some/model, tensor_parallel_size: 4}",
@@ -140,7 +140,7 @@ def test_a_limit_asks_only_the_first_cells(run: Run, folder: RunFolder) -> None:
 def test_what_the_cluster_cannot_hold_is_refused_at_once_and_nothing_is_written(
     run: Run, tmp_path: Path, model: str, said: str
 ) -> None:
-    with pytest.raises(SpecError, match=said):
+    with pytest.raises(UserError, match=said):
         run(study(model), out=tmp_path / "none")
 
     assert not (tmp_path / "none").exists()
@@ -152,7 +152,7 @@ def test_a_spec_that_leaves_answers_aside_must_say_so(
     folder = settled(study(ONE, repetitions=2))
     changed = study(ONE, more="sampling: {temperature: 0.3}")
 
-    with pytest.raises(SpecError, match="holds 12 answers that this spec does not ask for"):
+    with pytest.raises(UserError, match="holds 12 answers that this spec does not ask for"):
         run(changed)
 
     assert run(changed, extend=True, reports=True) == 0
@@ -177,11 +177,11 @@ def test_an_attempt_that_ended_while_this_one_was_starting_is_kept(settled: Sett
     asked = study(ONE, repetitions=2)
     folder = settled(asked)
 
-    def joined_late(number: str) -> Conductor:
+    def joined_late(number: str) -> RunDriver:
         kept = folder.manifest() or {}
         other = kept["attempts"][0] | {"id": "other"}
         folder.write_manifest(kept | {"attempts": [*kept["attempts"], other]})
-        return Conductor(asked, folder, cluster.nodes, number)
+        return RunDriver(asked, folder, cluster.nodes, number)
 
     assert (
         attempt._attempt(folder, asked, partial(described_as, folder, asked, extend=False), "again", joined_late) == 0

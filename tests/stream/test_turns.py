@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from emoray.rehearsal.behaviour import Manners
+from emoray.rehearsal.behaviour import Behaviour
 from emoray.rehearsal.local_cluster import Nodes
 from emoray.rehearsal.provider import Provider
 from emoray.run_folder.folder import LANES, RunFolder
@@ -72,7 +72,7 @@ def test_two_models_take_turns_an_api_runs_meanwhile_and_who_has_asked_all_holds
             await come_true(lambda: asked["second"] > 0)
         return f"I am {model}."
 
-    with Provider(Manners(), speak) as provider:
+    with Provider(Behaviour(), speak) as provider:
         slot = "resources: {slot: 1}"
         models = [f"first, in_flight: 4, {slot}", f"second, {slot}", "api"]  # the first's answers travel one by one
         assert run(parse(spec(provider.base_url, *models, repetitions=2, reader=JUDGE))) == 0
@@ -155,7 +155,7 @@ def test_a_lane_that_waits_starts_on_a_node_that_joins_and_one_whose_node_leaves
         await come_true(lambda: body["model"] == "second" or asked["first"] <= 8 or moved.is_set())
         return "Well."
 
-    with Provider(Manners(), speak) as provider:
+    with Provider(Behaviour(), speak) as provider:
         slot = f"resources: {{{slots.name}: 1}}, in_flight: 4"
         run = begin(spec(provider.base_url, f"first, {slot}", f"second, {slot}", repetitions=4))
         until(lambda: "held by first" in standing(folder).get("second", ""), run)
