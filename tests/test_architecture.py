@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "emoray"
 
-ALONE = {"errors", "hints", "printable", "home", "exit_codes", "child_process", "processes", "backoff"}  # small, and know nobody
+ALONE = {"errors", "hints", "printable", "home", "exit_codes", "child_process", "processes", "backoff"}  # know nobody
 ROOMS: dict[str, set[str]] = {
     **{name: set[str]() for name in ALONE},
     "study": set(),  # the science knows nobody
