@@ -56,15 +56,16 @@ def here(two_cpus: str) -> Here:
     """A command of ours in this process, which has joined the cluster of this worker, and its exit code.
 
     For runs that nobody kills: a program of its own imports for five seconds of a core before it runs. It writes no
-    report, which takes another one or two, and which whoever looks at it has `emoray report` write.
+    report, which takes another one or two, unless one is wanted.
     """
 
-    def call(name: str, *words: str) -> int:
+    def call(name: str, *words: str, report: bool = False) -> int:
         from emoray.commands import attempt
         from emoray.commands.cli import main
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(attempt, "report", lambda folder: f"no report of {folder.uri}")
+            if not report:
+                patch.setattr(attempt, "report", lambda folder: f"no report of {folder.uri}")
             return main([name, "--verbose", *words])  # without it, it would take this process's stderr for itself
 
     return call

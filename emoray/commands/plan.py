@@ -201,11 +201,13 @@ def plan(study: Study, uri: str, *, address: str | None = None) -> Plan:
     check_budgets(study.spec)
     address = address or os.environ.get("RAY_ADDRESS")
 
-    from emoray.stream import cluster  # Ray takes seconds to import
+    nodes: Sequence[Node] = ()
+    if address:
+        from emoray.stream import cluster  # Ray takes seconds to import
 
-    nodes = cluster.connect(address)() if address else []
-    for model in study.spec.models if address else ():
-        cluster.check(study.spec, model, nodes)
+        nodes = cluster.connect(address)()
+        for model in study.spec.models:
+            cluster.check(study.spec, model, nodes)
     folder, e = RunFolder(uri), study.experiment
     if folder.manifest() is not None:
         manifest.study(folder.manifest(), folder.shown)

@@ -7,8 +7,8 @@ the next run finds it, waits for it, or fetches what it brought. What a batch fa
     batch_round   one call: what is submitted, waited for, sent again, handed on
     batch_told    what a provider says of a batch and a file, in whatever dialect
     batch_lines   the lines of its result files
-    batch_book    what is written down
-    batch_purse   what is reserved and spent
+    batch_record    what is written down
+    batch_budget   what is reserved and spent
 """
 
 from __future__ import annotations

@@ -25,15 +25,15 @@ class LocalLimiter:
 
 
 class CombinedLimiter:
-    """An account's limiter and a run's purse: what is granted, both have granted."""
+    """An account's limiter and a run's budget: what is granted, both have granted."""
 
-    def __init__(self, account: RateLimiter, purse: RateLimiter) -> None:
+    def __init__(self, account: RateLimiter, budget: RateLimiter) -> None:
         self._account = account
-        self._purse = purse
+        self._budget = budget
 
     async def lease(self, holder: str, ledger: Usage, want: Request, news: Feedback) -> Grant:
-        # the purse first: what it reserves too much, the next ledger corrects; a rate once taken is gone
-        money = await self._purse.lease(holder, ledger, want, Feedback())
+        # the budget first: what it reserves too much, the next ledger corrects; a rate once taken is gone
+        money = await self._budget.lease(holder, ledger, want, Feedback())
         if money.stop is not None:
             return money
         paid = replace(want, requests=min(want.requests, money.granted))

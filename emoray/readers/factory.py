@@ -14,7 +14,7 @@ from emoray.spec.readers import GoEmotionsReader, JudgeReader, ReaderEntry, Regr
 def reader_of(
     entry: ReaderEntry, access: ProviderAccess | None = None, day: date | None = None, *, across_nodes: bool = False
 ) -> Reader:
-    """The reader of an entry; `access` are those of a hosted judge, `day` is today to a judge's chat template."""
+    """The reader of an entry; `access` is that of a hosted judge, `day` is today to a judge's chat template."""
     match entry:
         case GoEmotionsReader():
             from emoray.readers.goemotions import GoEmotions

@@ -3,7 +3,7 @@
     python -m emoray.rehearsal.provider --port 0 --rpm 600 --storm 0.3
 
 prints one JSON line with its `base_url`, and counts every request by key (header `X-Emoray-Key`, which a host sends to
-an address like this alone). `GET /emoray/counters` tells the counts; in a process, `with Provider(Manners(…)) as …:`.
+an address like this alone). `GET /emoray/counters` tells the counts; in a process, `with Provider(Behaviour(…)) as …:`.
 """
 
 from __future__ import annotations

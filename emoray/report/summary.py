@@ -266,7 +266,7 @@ class Summary:
     @property
     def lasted(self) -> bool:
         """Whether any model was asked for so long that its answers make a timeline."""
-        return any(len(timeline.answers) > 1 for timeline in self.nights)
+        return any(len(night.answers) > 1 for night in self.nights)
 
     def of_reader(self, reader: str) -> tuple[ModelSummary, ...]:
         return tuple(one for one in self.models if one.reader == reader)

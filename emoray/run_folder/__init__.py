@@ -22,6 +22,6 @@ Three rules hold everything together:
   the first durable answer, the last failure. Files sort by the time they were begun, merged ones remember the
   times of their parts, compacted ones come first: who won once wins for ever.
 
-Reading never writes. What cannot be read is skipped with a warning, and its cells are owed again; `Part.repair`
+Reading never writes. What cannot be read is skipped with a warning, and its cells are owed again; `Partition.repair`
 sets it aside.
 """

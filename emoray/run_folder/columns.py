@@ -1,6 +1,6 @@
 """The columns, and the only place where dataclasses become Arrow and back.
 
-A row is born with what is ASKED and only gains: what was SAID, what was FELT (read), what was SCORED. Nulls mean
+A row is born with what is ASKED and only gains: what was ANSWERED, what was READ in it, what was SCORED. Nulls mean
 "no value": a failure has no answer and no score. Stages outside this file see whole tables.
 """
 
@@ -200,7 +200,7 @@ def drawn(table: pa.Table, defaults: Mapping[str, float | None]) -> pa.Table:
 def with_answers(
     table: pa.Table, replies: Sequence[Reply], *, host: str, revision: str | None, engine: str | None
 ) -> pa.Table:
-    """ASKED rows and the reply of each, in the same order: + SAID."""
+    """ASKED rows and the reply of each, in the same order: with what was answered."""
     if [reply.key for reply in replies] != table["key"].to_pylist():
         raise ValueError("replies and rows do not belong together")
     same = {"host": host, "model_revision": revision, "engine": engine}
@@ -285,7 +285,7 @@ def known_usd(usd: object) -> float | None:
 def with_readings(
     table: pa.Table, readings: Sequence[Reading | None], *, reader: str, revision: str | None
 ) -> pa.Table:
-    """SAID rows and what a reader read in each (None where there was nothing to read): + FELT."""
+    """Answers and what a reader read in each (None where there was nothing to read): with what was read."""
     try:
         return _gain(table, _felt(readings, reader, revision))
     except _UNFIT:
@@ -323,7 +323,7 @@ def _felt(readings: Sequence[Reading | None], reader: str, revision: str | None)
 
 
 def scored(table: pa.Table, label_map: LabelMap, neutral: NeutralRule, refusals: RefusalRule = "zero") -> pa.Table:
-    """FELT rows with the scores under a label map (the reader's) and rules, in place of any older ones: + SCORED.
+    """Rows that were read, with the scores under a label map (the reader's) and rules, in place of any older ones.
 
     OtherLabels where the map is not of the labels that were read.
     """
@@ -382,8 +382,8 @@ def felt_affects(table: pa.Table) -> Array | None:
 def was_read(table: pa.Table) -> npt.NDArray[np.bool_]:
     """(rows,): whether a reader found anything, labels or an affect."""
     there = np.asarray(table["probabilities"].is_valid().to_numpy(), dtype=np.bool_)
-    with_readings = felt_affects(table)
-    return there if with_readings is None else np.asarray(there | ~np.isnan(with_readings).any(axis=1), dtype=np.bool_)
+    felt = felt_affects(table)
+    return there if felt is None else np.asarray(there | ~np.isnan(felt).any(axis=1), dtype=np.bool_)
 
 
 def probabilities(table: pa.Table, labels: Sequence[str] = LABELS) -> npt.NDArray[np.float32]:

@@ -166,7 +166,7 @@ def _fill(
 
 
 def _check(part: Partition, name: str) -> None:
-    """That what replaces everything is there; Torn when it is not whole."""
+    """That what replaces everything is there; CorruptFile when it is not whole."""
     info = next((info for info in part.infos() if info.base_name == name), None)
     if info is None:
         raise StoreError(f"{part.where(name)} is not there after it was written: the small files beside it are kept")

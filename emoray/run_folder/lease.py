@@ -114,7 +114,7 @@ class Lease:
         self.lost = threading.Event()
 
     def take(self) -> None:
-        """Taken, with who holds it, since when and until when; takes a while where somebody elsewhere may have died.
+        """LeaseHeld, with who holds it, since when, until when; takes a while where somebody elsewhere may have died.
 
         StoreError for a claim of which nobody can tell until when it holds.
         """
@@ -132,7 +132,7 @@ class Lease:
             raise
 
     def renew(self) -> None:
-        """For another `ttl_s`. Taken when the lease is lost; StoreError when the store cannot be reached."""
+        """For another `ttl_s`. LeaseHeld when the lease is lost; StoreError when the store cannot be reached."""
         try:
             self._stand()
             self._write(held=True)
@@ -197,7 +197,7 @@ class Lease:
         raise LeaseHeld(self._taken(others[0]))
 
     def _stand(self) -> None:
-        """Taken when the claim is gone (whoever takes over clears it away), or somebody else's comes first.
+        """LeaseHeld when the claim is gone (whoever takes over clears it away), or somebody else's comes first.
 
         Two can hold when a store showed neither the other in time: then the smaller token stays.
         """

@@ -70,7 +70,7 @@ class Partition:
         for _ in range(_LISTINGS):
             with suppress(FileVanished):
                 found = self._each(read, lambda keys: (keys.high[keys.good], keys.low[keys.good]))
-                return KeySet.of_parts([split_keys for split_keys in found.values() if split_keys is not None])
+                return KeySet.of_parts([halves for halves in found.values() if halves is not None])
         raise StoreError(self._restless())
 
     def tables(self, columns: Sequence[str] | None = None, batch_rows: int = BATCH) -> Iterator[pa.Table]:
@@ -179,7 +179,7 @@ class Partition:
     def rows_of(
         self, census: Census, columns: Sequence[str] | None = None, batch_rows: int = BATCH
     ) -> Iterator[tuple[pa.Table, Places]]:
-        """The rows that count, with the rank of each in the order of keys. Raises Gone or Torn when a file is."""
+        """The rows that count, with the rank of each in the order of keys. FileVanished or CorruptFile when a file is."""
         schema = self._schema_of(self.schema.names if columns is None else columns)
         tables: list[pa.Table] = []
         ranks: list[Places] = []
@@ -200,7 +200,7 @@ class Partition:
         return sorted(found, key=in_time)
 
     def open(self, info: Any) -> pq.ParquetFile:
-        """A file of ours; Gone, Torn, or StoreError for one of another schema version."""
+        """A file of ours; FileVanished, CorruptFile, or StoreError for one of another schema version."""
         with self.reading(info):
             file = opened_file(self._source(info))
         if (found := file.metadata.metadata[VERSION].decode(errors="replace")) not in columns.KNOWN_VERSIONS:
@@ -261,7 +261,7 @@ class Partition:
     ) -> dict[str, _Found | None]:
         """What `of` says of the keys of each file, in the order of time; None of a torn one.
 
-        `read` remembers it: who is told that a file is Gone calls again, and reads what is new.
+        `read` remembers it: who is told that a file is gone calls again, and reads what is new.
         """
         infos = {info.base_name: info for info in self.infos() if info.base_name not in exclude}
 
@@ -299,7 +299,7 @@ class Partition:
             return pa.BufferReader(stream.read_buffer())
 
     def _read_again(self, info: Any) -> None:
-        """Gone or Torn when the file is; StoreError when the disk or the network fails."""
+        """FileVanished or CorruptFile when the file is; StoreError when the disk or the network fails."""
         with tempfile.SpooledTemporaryFile(max_size=SPOOLED) as copy:
             with telling("read", self.where(info.base_name)):
                 try:

@@ -61,7 +61,7 @@ class GridSource(Datasource):  # type: ignore[misc]
 
 
 class AnswersSource(Datasource):  # type: ignore[misc]
-    """SAID rows whose keys a reader has not read yet."""
+    """Answers whose keys a reader has not read yet."""
 
     def __init__(self, part: Partition, read: Any, ledger: Any, block_rows: int) -> None:
         """`read` is an object reference to the keys that were read."""

@@ -48,7 +48,7 @@ _RELEASE_S = 2.0  # what is durable of a block goes on together so often: each t
 
 
 class GenerateActor:
-    """Asks one model. ASKED blocks in; SAID tables out, as the replies become durable."""
+    """Asks one model. Blocks of asks in; tables of answers out, as the replies become durable."""
 
     def __init__(self, entry: ModelEntry, work: Work) -> None:
         self._work = work

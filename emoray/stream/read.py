@@ -49,7 +49,7 @@ _TOGETHER = 2048  # rows that a reader gets at once, where so many wait: more wo
 
 
 class ReadActor:
-    """Reads with one reader. SAID blocks in; the scored rows become durable; the same SAID blocks out."""
+    """Reads with one reader. Answers in; the scored rows become durable; the same answers out."""
 
     def __init__(self, entry: ReaderEntry, work: Work, label_map: LabelMap, rules: Rules, *, careful: bool) -> None:
         """`careful` of what it begins, for blocks that cost money or can wait: an answer that has just been received is

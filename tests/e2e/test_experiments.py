@@ -29,7 +29,7 @@ def test_a_small_experiment_ends_in_its_sentences_and_more_can_be_looked_at_afte
     here: Here, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = RunFolder(str(tmp_path / "run"))
-    assert here("run", WORDS, *SMALL, "--out", folder.uri) == 0
+    assert here("run", WORDS, *SMALL, "--out", folder.uri, report=True) == 0
     told = [one["sentence"] for one in summary(folder)["contrasts"]]
     said = capsys.readouterr().out
     assert len(told) == len(load(WORDS).contrasts) == 4
@@ -53,7 +53,7 @@ def test_every_shipped_experiment_ends_in_its_sentences(
     path: Path, here: Here, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = RunFolder(str(tmp_path / "run"))
-    assert here("run", str(path), "--out", folder.uri) == 0
+    assert here("run", str(path), "--out", folder.uri, report=True) == 0
     told, said = [one["sentence"] for one in summary(folder)["contrasts"]], capsys.readouterr().out
     assert len(told) == len(load(path).contrasts)
     assert all(sentence in said for sentence in told)

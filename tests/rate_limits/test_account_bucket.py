@@ -265,28 +265,28 @@ class Recorded:
 
 
 def both(permits: Grant, money: Grant, want: Request, news: Feedback = QUIET) -> tuple[Grant, Recorded, Recorded]:
-    account, purse = Recorded(permits), Recorded(money)
-    return asyncio.run(CombinedLimiter(account, purse).lease("run/1", KNOWN, want, news)), account, purse
+    account, budget = Recorded(permits), Recorded(money)
+    return asyncio.run(CombinedLimiter(account, budget).lease("run/1", KNOWN, want, news)), account, budget
 
 
-def test_what_the_purse_grants_is_asked_of_the_account_which_alone_hears_the_news() -> None:
+def test_what_the_budget_grants_is_asked_of_the_account_which_alone_hears_the_news() -> None:
     news, want = Feedback(throttled=1), Request(9, 10.0, 0.1, "m")
-    found, account, purse = both(Grant(3, 0.5), Grant(5, 0.25), want, news)
-    assert purse.asked == [("run/1", KNOWN, want, QUIET)]
+    found, account, budget = both(Grant(3, 0.5), Grant(5, 0.25), want, news)
+    assert budget.asked == [("run/1", KNOWN, want, QUIET)]
     assert account.asked == [("run/1", KNOWN, Request(5, 10.0, 0.1, "m"), news)]
-    assert found == Grant(3, 0.25)  # for the rest the purse is asked first
+    assert found == Grant(3, 0.25)  # for the rest the budget is asked first
 
 
-def test_where_the_purse_grants_all_the_account_says_when_to_come_back() -> None:
+def test_where_the_budget_grants_all_the_account_says_when_to_come_back() -> None:
     found, account, _ = both(Grant(3, 0.5), Grant(9, 0.25), Request(9))
     assert (found, account.asked[0][2]) == (Grant(3, 0.5), Request(9))
 
 
-def test_a_purse_that_is_empty_stops_before_the_account_is_asked() -> None:
+def test_a_budget_that_is_empty_stops_before_the_account_is_asked() -> None:
     found, account, _ = both(Grant(3), Grant(0, stop="empty"), Request(9))
     assert (found, account.asked) == (Grant(0, stop="empty"), [])
 
 
-def test_what_the_account_stops_is_stopped_whatever_the_purse_has() -> None:
+def test_what_the_account_stops_is_stopped_whatever_the_budget_has() -> None:
     found, _, _ = both(Grant(0, 1.0, "over"), Grant(5, 0.25), Request(9))
     assert found == Grant(0, 1.0, "over")

@@ -772,9 +772,9 @@ def test_a_repeated_message_does_no_harm() -> None:
     assert bucket.status(0.0)["in_flight"] == 2
 
 
-def test_a_run_has_a_purse_over_all_its_accounts() -> None:
-    purse = LocalLimiter(Limits(budget_usd=1.0))
-    accounts = [CombinedLimiter(LocalLimiter(Limits(requests_per_minute=6000)), purse) for _ in range(2)]
+def test_a_run_has_a_budget_over_all_its_accounts() -> None:
+    budget = LocalLimiter(Limits(budget_usd=1.0))
+    accounts = [CombinedLimiter(LocalLimiter(Limits(requests_per_minute=6000)), budget) for _ in range(2)]
     ledger = Usage(finished=1)
 
     async def spend() -> list[int]:

@@ -1,4 +1,4 @@
-"""A run folder in memory whose rows went through `rows.py`: seeded, with failures, refusals and neutral readings."""
+"""A run folder in memory whose rows went through `columns.py`: seeded, with failures, refusals and neutral readings."""
 
 from __future__ import annotations
 

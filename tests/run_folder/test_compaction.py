@@ -355,7 +355,7 @@ def test_the_other_process_dies_with_this_one(tmp_path: Path) -> None:
     for stamp in range(5):
         put(part, stamp, (stamp, "a"))
     before = answers(part)
-    holds = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(__file__).parents[1])])}
+    holds = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
     parent = subprocess.Popen([sys.executable, "-c", PARENT, part.folder.uri], env=holds)
     while not (children := descendants(parent.pid)):
         assert parent.poll() is None

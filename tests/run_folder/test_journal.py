@@ -164,7 +164,7 @@ def test_a_clock_that_jumps_back_loses_nothing_and_doubles_nothing(part: Partiti
 
 
 class Failing:
-    """In place of `store.put`: the first so many writes fail."""
+    """In place of `partition.put`: the first so many writes fail."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, times: float, number: int | None = None) -> None:
         self.times, self._number, self._put = times, number, atomic_write.put

@@ -53,9 +53,9 @@ def test_whoever_reads_such_a_folder_is_told_what_to_do(
 ) -> None:
     monkeypatch.chdir(folder.path())
     assert main([command[0], folder.uri, *command[1:]]) == 2
-    with_answers = capsys.readouterr().err
-    assert f"{folder.uri} holds answers and no run.json" in with_answers
-    assert "--extend" in with_answers
+    said = capsys.readouterr().err
+    assert f"{folder.uri} holds answers and no run.json" in said
+    assert "--extend" in said
 
 
 def test_a_run_refuses_such_a_folder_and_touches_nothing(
@@ -79,10 +79,10 @@ def test_a_broken_manifest_is_refused_too_and_its_advice_mixes_no_experiments(
         ["report", folder.uri],
     ):
         assert main(command) == 2
-        with_answers = capsys.readouterr().err
-        assert "run.json is broken" in with_answers
-        assert "--extend" in with_answers
-        assert "delete" not in with_answers
+        said = capsys.readouterr().err
+        assert "run.json is broken" in said
+        assert "--extend" in said
+        assert "delete" not in said
 
 
 def test_with_extend_the_spec_and_the_answers_make_a_manifest(folder: RunFolder) -> None:

@@ -22,9 +22,9 @@ from ray.cluster_utils import Cluster
 from ray.util import placement_group_table
 from emoray.stream import cluster
 from emoray.scheduling.feeding import Pool
-from emoray.scheduling.resources import Bundle, Crew, Demand
-from emoray.scheduling.packing import Rooms, seated
-from emoray.stream.actor_pool import Staff
+from emoray.scheduling.resources import Bundle, Demand, PoolSize
+from emoray.scheduling.packing import FreeResources, seated
+from emoray.stream.actor_pool import ActorPool
 
 class Says:
     # who begins waits until all have begun: so all are busy until the pool has grown, however slow the machine
@@ -43,8 +43,8 @@ class Says:
         return {name: [value] for name, value in here.items()}
 
 def told(pool, most):
-    grant = seated(Demand(pool.crew, {}), Rooms(cluster.nodes()))
-    staff = Staff(pool, grant.speakers, most)
+    grant = seated(Demand(pool.crew, {}), FreeResources(cluster.nodes()))
+    staff = ActorPool(pool, grant.speakers, most)
     asked = ray.data.range(20, override_num_blocks=20)
     arguments = staff.arguments() | {"fn_constructor_args": (most, tempfile.mkdtemp(dir=sys.argv[1]))}
     said = asked.map_batches_internal(Says, batch_size=None, **arguments)
@@ -63,8 +63,8 @@ ray.init(address=machines.address, log_to_driver=False, logging_level=40)
 while ray.cluster_resources().get("GPU") != 6:
     time.sleep(0.05)
 cluster.connect()
-grown = told(Pool(Crew((Bundle(0.5, 1),), 1, 3), 1, 1), most=3)
-spread = told(Pool(Crew((Bundle(0.5, 2), Bundle(0, 2))), 1, 1), most=1)
+grown = told(Pool(PoolSize((Bundle(0.5, 1),), 1, 3), 1, 1), most=3)
+spread = told(Pool(PoolSize((Bundle(0.5, 2), Bundle(0, 2))), 1, 1), most=1)
 while ray.available_resources().get("GPU") != 6:
     time.sleep(0.05)
 first, second, third, fourth = json.loads(spread[0]["stages"])

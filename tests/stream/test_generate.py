@@ -142,7 +142,7 @@ class OneIsSlow:
 
     @staticmethod
     def _reply(ask: Ask) -> Reply:
-        return Reply(ask.key, Answer("with_answers", "stop", 1, 1), datetime.now(UTC), 0.0)
+        return Reply(ask.key, Answer("said", "stop", 1, 1), datetime.now(UTC), 0.0)
 
 
 def speaker_in(folder: RunFolder, ledger: LaneState) -> GenerateActor:
@@ -181,7 +181,7 @@ def test_a_slow_answer_does_not_hold_back_those_that_are_there(tmp_path: Path, m
 
 def told(ledger: LaneState) -> SimpleNamespace:
     """A ledger as an actor sees it, outside Ray."""
-    names = ("with_answers", "full", "put_aside", "lost", "down")
+    names = ("said", "full", "put_aside", "lost", "down")
     return SimpleNamespace(**{name: SimpleNamespace(remote=getattr(ledger, name)) for name in names})
 
 
@@ -250,7 +250,7 @@ class OneIsOdd(OneIsSlow):
     @staticmethod
     def _reply(ask: Ask) -> Reply:
         odd = Answer("half an emoji \ud83d", "stop", 2**70, 1, 0.25)
-        return Reply(ask.key, odd if ask.key == runs.asked()[2].key else Answer("with_answers"), datetime.now(UTC), 0.0)
+        return Reply(ask.key, odd if ask.key == runs.asked()[2].key else Answer("said"), datetime.now(UTC), 0.0)
 
 
 def test_a_reply_that_cannot_become_a_row_is_one_failure_and_its_neighbours_are_kept(tmp_path: Path) -> None:

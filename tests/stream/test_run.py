@@ -125,7 +125,7 @@ def test_a_limit_asks_only_the_first_cells(run: Run, folder: RunFolder) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "with_answers"),
+    ("model", "said"),
     [
         (
             "- {name: big, host: vllm, id: some/model, tensor_parallel_size: 4}",
