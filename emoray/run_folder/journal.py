@@ -290,7 +290,7 @@ def _kept(refuge: Refuge, name: str, data: bytes, table: pa.Table) -> str:
 def insist(
     write: Callable[[], object], *, pause: Callable[[float], object], draw: Callable[[], float], tries: int = _TRIES
 ) -> None:
-    """Writes again and again where the store fails, for about a minute; StoreError then, at once for want of space or rights.
+    """Writes again where the store fails, for about a minute; StoreError then, at once for want of space or rights.
 
     `pause` (seconds) and `draw` (chance in [0, 1)) are of the waits between tries.
     """

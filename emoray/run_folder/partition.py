@@ -179,7 +179,7 @@ class Partition:
     def rows_of(
         self, census: Census, columns: Sequence[str] | None = None, batch_rows: int = BATCH
     ) -> Iterator[tuple[pa.Table, Places]]:
-        """The rows that count, with the rank of each in the order of keys. FileVanished or CorruptFile when a file is."""
+        """The rows that count, with the rank of each in the order of keys; FileVanished or CorruptFile if a file is."""
         schema = self._schema_of(self.schema.names if columns is None else columns)
         tables: list[pa.Table] = []
         ranks: list[Places] = []
