@@ -28,11 +28,11 @@ def lowered(config: Any, max_tokens: int | None = None) -> list[str]:
     written, used = (min(_told(config, move), default=0) for move in (_as_written, turned))
     if used >= written:
         return []
-    wanted = f", and max_tokens {max_tokens} is more than that" if (max_tokens or 0) >= used else ""
+    wanted = f", and max_tokens {max_tokens} is more than that" if (max_tokens or 0) > used else ""
     return [
-        f"its config.json tells {written} tokens, of which host transformers uses {used} for prompt and answer together, "
-        f"as scaled positions read a longer text otherwise{wanted}; an answer ends there whatever max_tokens is, and "
-        "host: vllm goes further"
+        f"its config.json tells {written} tokens, of which host transformers uses {used} for prompt and answer "
+        f"together, as scaled positions read a longer text otherwise{wanted}; an answer ends there whatever "
+        "max_tokens is, and host: vllm goes further"
     ]
 
 

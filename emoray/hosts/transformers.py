@@ -45,7 +45,7 @@ class TransformersHost:
         torch.set_num_threads(max(1, math.ceil(entry.cpus)))
         self.in_flight = entry.batch_size
         self.engine = f"transformers {transformers.__version__}"
-        self._tokenizer, self._model, self.revision = load(entry)
+        self._tokenizer, self._model, self.revision, left_over = load(entry)
         self._device = self._model.device
         self._template = _template(entry, self._tokenizer, day)
         self._ends = _ends(self._tokenizer, self._model, self._template)
@@ -61,7 +61,7 @@ class TransformersHost:
         self._company = self._tried(entry)
         self.notes = [
             *unsettled(entry, self._template.text), *self._template.notes, *_notes(self._company), *unheard,
-            *lowered(self._model.config),
+            *lowered(self._model.config), *left_over,
         ]  # fmt: skip
 
     def generate(self, asks: Iterable[Ask]) -> Iterator[Reply]:
