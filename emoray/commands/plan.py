@@ -7,6 +7,7 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -16,7 +17,8 @@ from emoray.commands.progress import Progress, duration
 from emoray.commands.terminal import hush
 from emoray.errors import UserError
 from emoray.exit_codes import OK
-from emoray.hosts.model_files import chat_template, generation_config
+from emoray.hosts.context import as_config, lowered
+from emoray.hosts.model_files import chat_template, config_file, generation_config
 from emoray.hosts.reasoning import unsettled
 from emoray.run_folder import manifest
 from emoray.run_folder.census import owed
@@ -289,7 +291,8 @@ def _model(study: Study, folder: RunFolder, entry: ModelEntry, *, exact: bool = 
     sampling, note = _sampling(entry, grid.model.sampling)
     told = ModelPlan(
         entry.name, entry.host, len(grid), len(grid) - left, needs, None, None,
-        sampling=sampling, sampling_note=note, notes=_unsettled(entry), answer_tokens=tokens,
+        sampling=sampling, sampling_note=note, answer_tokens=tokens,
+        notes=(*_unsettled(entry), *_lowered(entry, grid.model.sampling)),
     )  # fmt: skip
     if not isinstance(entry, Hosted):
         return told
@@ -304,6 +307,13 @@ def _unsettled(entry: ModelEntry) -> tuple[str, ...]:
         return ()
     more = generation_config(entry) if entry.sampling_defaults == "model" else None
     return *unsettled(entry, chat_template(entry)), *left_out(more or {})
+
+
+def _lowered(entry: ModelEntry, asked: Sampling) -> list[str]:
+    """Of a model that transformers holds, where its files are on this machine."""
+    with suppress(TypeError, ValueError, OverflowError):  # of a broken file the host tells, which cannot load it
+        return lowered(as_config(config_file(entry)), asked.max_tokens) if isinstance(entry, Local) else []
+    return []
 
 
 _UNKNOWN = "; and what the model's generation_config says, which is not known on this machine"

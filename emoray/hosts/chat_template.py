@@ -70,18 +70,20 @@ class ChatTemplate:
         self.sha = None if self._bare else hashlib.sha256(self._identity().encode()).hexdigest()[:16]
 
     def tokens(self, chat: list[dict[str, str]]) -> list[int]:
-        """The prompt, up to where the model's turn begins; BadChat where not all of the chat comes out."""
+        """The prompt, up to where the model's turn begins; BadChat where not all of the chat comes out, or no tokenizer
+        can read it.
+        """
         if self._bare:
-            return self._alone(_joined(chat))
-        shaped = self._shaped(chat)
+            return self._read(self._alone, _joined(chat))
         try:
+            shaped = self._shaped(chat)
             if self._by_code:
                 return self._begun_once(self._tokens_by_code(shaped))
             text = self._prompt(shaped)
         except Exception as wrong:  # a template is a program: it refuses a chat by whatever it raises
             raise BadChat(f"the chat template refuses this chat: {_line(wrong)}") from wrong
         _check_told(chat, text)
-        return self._begun_once(self._ids(text))
+        return self._begun_once(self._read(self._ids, text))
 
     def ends(self) -> list[int]:
         """The tokens that end a turn: known ones that this vocabulary has, and what stands behind an answer."""
@@ -230,6 +232,14 @@ class ChatTemplate:
 
     def _ids(self, text: str) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _read(self, reads: Callable[[str], list[int]], text: str) -> list[int]:
+        try:
+            return reads(text)
+        except BaseException as wrong:  # somebody's code: one text is no reason to ask no other
+            if not isinstance(wrong, Exception) and type(wrong).__name__ != "PanicException":  # Rust's is no Exception
+                raise
+            raise BadChat(f"the tokenizer cannot read this chat: {_line(wrong)}") from wrong
 
     def _alone(self, text: str) -> list[int]:
         """A bare text. Some tokenizers write an end behind it, after which a model has nothing to say."""

@@ -45,13 +45,24 @@ _OF_OTHER_TASKS = re.compile(  # heads that encoders were trained with before th
     r"(^|\.)(cls|lm_head|lm_loss|pred_layer|qa_outputs|contact_head|vocab_\w+|\w*pooler|sop_classifier|decoder|v_head"
     r"|seq_relationship|mlm\w*|nsp\w*|(\w+_)?predictions?|generator_\w+|discriminator_\w+)\.|loss|criterion|class_weight"
 )
+_SIDE_HEAD = re.compile(  # of a model that was trained for several tasks
+    r"(?!pre_)(\w+_)?(scores?|classifiers?|classification|critic|reward|rank(er|ing)?|regress(ion|or)|qa_outputs)(_\w+)?\."
+)
 _JUDGES = re.compile(r"For(Sequence|Token|Image)Classification|ForQuestionAnswering|RewardModel|ForMultipleChoice")
+
+
+_OTHER_HEAD = (
+    "it is a head for another task, and nobody can tell whether the model was trained for this one: take a model that "
+    "was, or the head out of a copy of the weights"
+)
+_OTHER_CONFIG = "take the config.json that belongs to it, for this one describes another architecture or fewer layers"
 
 
 class Loaded(NamedTuple):
     tokenizer: Any
     model: Any
     revision: str | None  # what was loaded, as resolved: of an adapter and of its base
+    notes: Sequence[str] = ()  # sentences that whoever runs it should read
 
 
 class _Source(NamedTuple):
@@ -94,12 +105,14 @@ def _loaded(entry: Local) -> Loaded:
     if why := broken_settings(*own):
         raise _Unfit(why)
     if adapter is None:
-        return Loaded(_tokenizer(entry, own), _on_device(entry, _weights(entry, own)), own.revision)
+        model, notes = _weights(entry, own)
+        return Loaded(_tokenizer(entry, own), _on_device(entry, model), own.revision, notes)
     peft = _peft(adapter)
     base = _base(own, adapter)
-    model = _merged(peft, _weights(entry, base), own)
+    model, notes = _weights(entry, base)
+    merged = _on_device(entry, _merged(peft, model, own))
     written = own if _has_tokenizer(own) else base
-    return Loaded(_tokenizer(entry, written), _on_device(entry, model), f"{own.revision or 'adapter'} on {base}")
+    return Loaded(_tokenizer(entry, written), merged, f"{own.revision or 'adapter'} on {base}", notes)
 
 
 def _tokenizer(entry: Local, source: _Source) -> Any:
@@ -109,7 +122,8 @@ def _tokenizer(entry: Local, source: _Source) -> Any:
     return tokenizer
 
 
-def _weights(entry: Local, source: _Source) -> Any:
+def _weights(entry: Local, source: _Source) -> tuple[Any, list[str]]:
+    """The model, and what whoever runs it should read."""
     with _without_adapter(source.id) as folder:
         code = {"revision": source.revision, "trust_remote_code": entry.trust_remote_code}
         config = AutoConfig.from_pretrained(folder, **code)
@@ -123,7 +137,8 @@ def _weights(entry: Local, source: _Source) -> Any:
         )
     if why := misfit(model, info):
         raise _Unfit(why)
-    return model
+    heads = [name for name in sorted(info["unexpected_keys"]) if _is_beside_own_head(name, model)]
+    return model, [f"its checkpoint has a head for another task ({_named(heads)}), which is left out"] if heads else []
 
 
 def _kind(config: Any) -> Any:
@@ -159,9 +174,9 @@ def misfit(model: Any, info: Mapping[str, Any]) -> str | None:
         why = f", for its names begin with {prefix!r}; save it without" if prefix else "; take a complete checkpoint"
         return f"the checkpoint has no weights for {_named(missing)} of {kind}{why}"
     if homeless := [] if quantised else _homeless(strange, model):
+        heads = all(_is_side_head(name, model) for name in homeless)
         return (
-            f"{kind} has no place for {_named(homeless)} of the checkpoint; "
-            "take the config.json that belongs to it, for this one describes another architecture or fewer layers"
+            f"{kind} has no place for {_named(homeless)} of the checkpoint; {_OTHER_HEAD if heads else _OTHER_CONFIG}"
         )
     return None
 
@@ -177,8 +192,9 @@ def _prefix(missing: Collection[str], strange: Sequence[str]) -> str | None:
 
 
 def _homeless(strange: Sequence[str], model: Any) -> list[str]:
-    """Weights that would stand inside the model if it were another. Those of a tower of its own, such as one that
-    sees, or of a head for another task, change nothing that is said.
+    """Weights that would stand inside the model if it were another, or that may be the head it was trained by. Those
+    of a tower of its own, such as one that sees, change nothing that is said; nor does a head for another task beside
+    a head to speak by that is in the checkpoint, or one of those an encoder had before it became a classifier.
     """
     parts = dict(_parts(model))
     stacks = tuple(f"{name}." for name, part in parts.items() if isinstance(part, torch.nn.ModuleList))
@@ -197,15 +213,36 @@ def _homeless(strange: Sequence[str], model: Any) -> list[str]:
     return [
         name
         for name in strange
-        if not _NO_LOSS.search(name) and inside(name) and not _predicts_further(name, model.config)
+        if not _NO_LOSS.search(name)
+        and inside(name)
+        and not _predicts_further(name, model.config)
+        and not _is_beside_own_head(name, model)
     ]
+
+
+def _is_side_head(name: str, model: Any) -> bool:
+    """Whether it is a head for another task by its name, and no part of one that the model has."""
+    own = name.removeprefix(f"{model.base_model_prefix}.")
+    return bool(_SIDE_HEAD.match(own)) and own.partition(".")[0] not in dict(_parts(model))
+
+
+def _is_beside_own_head(name: str, model: Any) -> bool:
+    """Whether it is one beside the head that a model speaks by, which is in the checkpoint where no other stands in
+    for it: with tied weights a reward model, which has none, has all that a speaker has.
+    """
+    tied = model.config.get_text_config().tie_word_embeddings or model.config.tie_word_embeddings
+    speaks = model.get_output_embeddings() is not None and not _JUDGES.search(type(model).__name__)
+    return bool(speaks and not tied and _is_side_head(name, model))
 
 
 def _method(config: Any) -> str | None:
     """How a config says that its weights are quantised."""
     told = getattr(config, "quantization_config", None)
-    found = told.get("quant_method") if isinstance(told, Mapping) else getattr(told, "quant_method", None)
-    return str(getattr(found, "value", found)) if told else None
+    known = told if isinstance(told, Mapping) else vars(told) if told else {}
+    if not known or all(known.get(f"load_in_{bits}bit") is False for bits in (4, 8)):  # bitsandbytes, and not used
+        return None
+    found = known.get("quant_method")
+    return str(getattr(found, "value", found))
 
 
 def _parts(model: Any) -> Iterator[tuple[str, Any]]:

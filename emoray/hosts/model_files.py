@@ -21,6 +21,12 @@ def generation_config(entry: Local | Vllm) -> dict[str, Any] | None:
     return _json(found) if found else None
 
 
+def config_file(entry: Local | Vllm) -> dict[str, Any]:
+    """Its config.json; {} where this machine does not know it."""
+    found = _file(entry.id, entry.revision, "config.json")
+    return _json(found) if found else {}
+
+
 def chat_template(entry: Local | Vllm) -> str:
     """All that is there of the model's chat templates, or the spec's own; "" where this machine knows of none."""
     if isinstance(entry, Vllm) and entry.chat_template:

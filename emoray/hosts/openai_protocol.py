@@ -20,6 +20,7 @@ from emoray.hosts.refusals import (
     is_fine,
     message_in,
     refusal_kind,
+    remedy,
     status_in,
 )
 from emoray.spec.accounts import Price
@@ -180,14 +181,15 @@ def _without_secret(answer: Answer, key: str) -> Outcome:
 
 def _refused(error: dict[str, Any], key: str) -> Failure:
     """An error that came with status 200: what the code in it says. What a provider calls an error it does not bill."""
-    detail = f"{status_in(error) or 200}: {shown(message_in(error) or error, key)}"
+    detail = f"{status_in(error) or 200}: {shown(message_in(error) or error, key)}{remedy(error)}"
     return Failure(refusal_kind(200, error), detail, refused=True)
 
 
 def refusal_of(status: int, body: bytes, key: str = "") -> Failure:
     """What a response with another status than 200 says; `key` is not in what we say of it."""
     error = error_in(body)
-    return Failure(refusal_kind(status, error), f"{status}: {shown(message_in(error) or body, key)}", refused=True)
+    detail = f"{status}: {shown(message_in(error) or body, key)}{remedy(error)}"
+    return Failure(refusal_kind(status, error), detail, refused=True)
 
 
 def cost_usd(price: Price | None, prompt_tokens: int | None, completion_tokens: int | None) -> float | None:

@@ -311,10 +311,20 @@ def unsettled(entry: Local | Vllm, template: str) -> list[str]:
     ]
 
 
-def no_answer(thought: str | None, *, cut: bool, word: str | None, cost_usd: float | None = None) -> Failure:
-    """The failure of a reply whose text is empty, with what to change where something can be."""
+def no_answer(
+    thought: str | None, *, cut: bool, word: str | None, cost_usd: float | None = None, full: int | None = None
+) -> Failure:
+    """The failure of a reply whose text is empty, with what to change where something can be.
+
+    `full` are the tokens that the model can hold, where prompt and reply reached them.
+    """
     told = f" (finish_reason {word})" if word else ""
-    if cut:
+    if cut and full is not None:
+        detail = (
+            f"the reply has no text{told}; the {full} tokens that are read together with the prompt ended before the "
+            "reasoning did, and a higher max_tokens gives no more: let it think less"
+        )
+    elif cut:
         detail = f"the reply has no text{told}; all of max_tokens went into reasoning: raise it"
     elif ending_of(word) is Ending.TOOL:
         detail = f"the reply has no text{told}: the model called a tool instead, and it was given none"

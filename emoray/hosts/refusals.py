@@ -100,8 +100,10 @@ _FLAGGED = frozenset(
 """Fields that stand only where an ask was flagged (OpenRouter, Azure, Gemini, Databricks)."""
 _TOO_LONG_PARAMS = frozenset({"input_tokens", "input_text"})  # how vLLM says it
 _A_DAYS = re.compile(r"1/(?:d|mo|w)(?:/|$)")  # Google's unit of a quota
-_NAMED = re.compile(r"\blitellm\.(\w{1,60}): ")
+_NAMED = re.compile(r"\s*litellm\.(\w{1,60}): ")
 """The exceptions that LiteLLM's proxy writes before a message; its code then is no more than the status."""
+_ASKS_TOO_MUCH = re.compile(r"max_(?:completion_|new_|output_)?tokens\W.{0,60}\btoo (?:large|big|high|many)", re.DOTALL)
+_SAYS_LENGTH = (400, 413, 422)  # with another status the words are of something else: a pace, a crash
 _STATUS_WORDS = (  # of a status in words, where a reply has none in numbers
     (429, r"ratelimit|toomanyrequests|throttl|resourceexhausted"),
     (408, r"timeout|timedout|deadlineexceeded"),
@@ -202,9 +204,18 @@ def refusal_kind(status: int, error: Any) -> FailureKind:
         return by_code
     if status == _DENIED and not _has_code(error):
         return FailureKind.CONTENT_FILTERED
-    kind = _of_status(status if status >= 300 else status_in(error) or 500)
+    told = status if status >= 300 else status_in(error)
     text = message_in(error).lower() if _leaves_it_to_words(error) else ""
-    return next((told for told, words in _ONLY_SAID if words in text), kind)
+    return next((kind for kind, words in _ONLY_SAID if words in text and _can_say(told, kind)), _of_status(told or 500))
+
+
+def remedy(error: Any) -> str:
+    """What to change, as the end of a sentence, where not the prompt is too long but the answer that is allowed."""
+    return "; lower max_tokens" if _ASKS_TOO_MUCH.search(message_in(error)) else ""
+
+
+def _can_say(status: int | None, kind: FailureKind) -> bool:
+    return kind is not FailureKind.CONTEXT_LENGTH or status is None or status in _SAYS_LENGTH
 
 
 def _has_code(error: dict[str, Any]) -> bool:
@@ -421,7 +432,7 @@ def _by_code(error: dict[str, Any], status: int) -> FailureKind | None:
     """Where a server is in trouble by its status, a code may name the part of it that is."""
     told = list(_told(error))
     codes = [_plain(value) for name, value in told if name in _CODED and len(value.split()) <= _MOST_WORDS]
-    codes += map(_plain, _NAMED.findall(message_in(error)))
+    codes += map(_plain, _named(message_in(error)))
     if status >= _IN_TROUBLE:
         codes = [code for code in codes if not _A_PARTS_TROUBLE.search(code)]
     if any(name in _FLAGGED for name, _ in told):
@@ -436,6 +447,14 @@ def _by_code(error: dict[str, Any], status: int) -> FailureKind | None:
     if any(_BY_CODE.get(code) is FailureKind.AUTH for code in codes):
         return FailureKind.AUTH
     return next((kind for kind, words in _OF_A_403 if status == _FORBIDDEN and any(map(words.search, codes))), None)
+
+
+def _named(message: str) -> Iterator[str]:
+    """The names before a message: what stands further on may be an echo of what was asked."""
+    at = 0
+    while found := _NAMED.match(message, at):
+        yield found[1]
+        at = found.end()
 
 
 def _told(value: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, str]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from emoray.hosts.weights import file_of, json_of
 
 _SAYS, _READS = "lm_head.weight", ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight")
+_TOWERS = re.compile(r"vision|visual|image|audio|speech|encoder|talker|(^|[._])mtp|draft")  # no part that speaks
 _ROWS = 64  # that are compared
 
 
@@ -22,19 +24,37 @@ def untied(model: str, revision: str | None) -> str | None:
         return None
     with suppress(Exception), ExitStack() as opened:  # whoever loads a broken file meets the same, and tells
         stored = dict(_stored(Path(model), opened))
-        says = next((name for name in stored if name.endswith(_SAYS)), None)
-        reads = next((name for name in stored if name.endswith(_READS)), None)
-        if says and reads and not _alike(stored[says], stored[reads]):
-            return (
-                f"its config.json ties {says} to {reads}, and their weights differ: vLLM takes the latter alone; "
-                "set tie_word_embeddings: false there, or take host: transformers"
-            )
+        for says, reads in _pairs(sorted(stored)):
+            if not _alike(stored[says], stored[reads]):
+                return (
+                    f"its config.json ties {says} to {reads}, and their weights differ: vLLM takes the latter alone; "
+                    "set tie_word_embeddings: false there, or take host: transformers"
+                )
     return None
 
 
+def _pairs(names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Each head of what speaks with what reads in the same part: nearest to it under the same prefix."""
+    heads = [name for name in names if name.endswith(_SAYS) and not _TOWERS.search(name)]
+    reads = [name for name in names if name.endswith(_READS) and not _TOWERS.search(name)]
+    for head in heads:
+        others = tuple(part for one in heads if (part := _part(one)).startswith(_part(head)) and one != head)
+        inside = [name for name in reads if name.startswith(_part(head)) and not name.startswith(others)]
+        found = inside or (reads if len(heads) == len(reads) == 1 else [])
+        if found:
+            yield head, min(found, key=lambda name: name.count("."))
+
+
+def _part(head: str) -> str:
+    """`thinker.` of `thinker.lm_head.weight`."""
+    return head.removesuffix(_SAYS)
+
+
 def _ties(config: dict[str, Any]) -> bool:
+    """What speaks decides, where its own part of the config tells."""
     inner = config.get("text_config")
-    return bool(config.get("tie_word_embeddings") or (isinstance(inner, dict) and inner.get("tie_word_embeddings")))
+    told = inner if isinstance(inner, dict) and "tie_word_embeddings" in inner else config
+    return bool(told.get("tie_word_embeddings"))
 
 
 def _stored(folder: Path, opened: ExitStack) -> Iterator[tuple[str, Any]]:

@@ -24,7 +24,7 @@ from transformers import (
 from emoray.hosts.chat_template import BadChat, ChatTemplate
 from emoray.hosts.checkpoint import load, reason_of
 from emoray.hosts.company import STEPS, Company, Thought, looks_ahead, tried
-from emoray.hosts.context import longest
+from emoray.hosts.context import longest, lowered
 from emoray.hosts.protocol import Ask, HostDown, Reply
 from emoray.hosts.reasoning import Wording, no_answer, tags_of, unsettled
 from emoray.spec.models import Local
@@ -45,7 +45,7 @@ class TransformersHost:
         torch.set_num_threads(max(1, math.ceil(entry.cpus)))
         self.in_flight = entry.batch_size
         self.engine = f"transformers {transformers.__version__}"
-        self._tokenizer, self._model, self.revision = load(entry)
+        self._tokenizer, self._model, self.revision, left_over = load(entry)
         self._device = self._model.device
         self._template = _template(entry, self._tokenizer, day)
         self._ends = _ends(self._tokenizer, self._model, self._template)
@@ -60,7 +60,8 @@ class TransformersHost:
         self._one_at_a_time = threading.Lock()
         self._company = self._tried(entry)
         self.notes = [
-            *unsettled(entry, self._template.text), *self._template.notes, *_notes(self._company), *unheard
+            *unsettled(entry, self._template.text), *self._template.notes, *_notes(self._company), *unheard,
+            *lowered(self._model.config), *left_over,
         ]  # fmt: skip
 
     def generate(self, asks: Iterable[Ask]) -> Iterator[Reply]:
@@ -182,7 +183,8 @@ class TransformersHost:
         reasoning, text = self._tags.split(self._wording.text(said[:end]).strip(), self._wording.opened(prompt))
         word = "length" if end is None else "stop"
         if not text:
-            return no_answer(reasoning, cut=end is None, word=word)
+            full = len(prompt) + len(said) >= self._longest
+            return no_answer(reasoning, cut=end is None, word=word, full=self._longest if full else None)
         tokens = len(said) if end is None else end + 1
         return Answer(text, word, len(prompt), tokens, reasoning=reasoning, finish_reason_raw=word)
 

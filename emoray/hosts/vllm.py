@@ -158,9 +158,10 @@ class VllmHost:
             return Failure(FailureKind.ENGINE, detail, finish_reason_raw=word)
         written = self._text(said.token_ids[:-1] if ending is Ending.STOP else said.token_ids)
         reasoning, text = self._split(written, out.prompt_token_ids)
-        if not text.strip():
-            return no_answer(reasoning, cut=ending is Ending.LENGTH, word=word)
         tokens = (len(out.prompt_token_ids), len(said.token_ids))
+        if not text.strip():
+            full = self._longest if sum(tokens) >= self._longest else None
+            return no_answer(reasoning, cut=ending is Ending.LENGTH, word=word, full=full)
         return Answer(text.strip(), ending.value, *tokens, reasoning=reasoning, finish_reason_raw=word)
 
     def _split(self, written: str, prompt: Sequence[int]) -> tuple[str | None, str]:

@@ -21,7 +21,7 @@ def output_labels(id2label: Mapping[int, str], told: Mapping[str, Any]) -> dict[
     """The label of each output, from 0 on; `told` is config.json as it is written.
 
     `id2label` counts, as for transformers; where it only numbers them, label2id does. Unclear where the two contradict
-    each other, a label stands twice, or there is another number of outputs.
+    each other, a label stands twice, or there is another number of outputs; where only label2id has names, also by it.
     """
     named = {int(number): str(label) for number, label in id2label.items()}
     if sorted(named) != list(range(len(named))):
@@ -33,11 +33,22 @@ def output_labels(id2label: Mapping[int, str], told: Mapping[str, Any]) -> dict[
     if set(other) == set(named) and not _only_numbered(other):
         named = other if _only_numbered(named) else named
         _check_agree(named, other)
+    elif _only_numbered(named) and (real := _names(told.get("label2id"))):
+        raise Unclear(
+            f"has {len(named)} outputs without names, and names in label2id, such as {real[0]!r}, that do not number "
+            f"them 0 … {len(named) - 1}"
+        )
     return named
 
 
 def _only_numbered(labels: Mapping[int, str]) -> bool:
     return all(map(_NUMBERED.fullmatch, labels.values()))
+
+
+def _names(label2id: Any) -> list[str]:
+    """Those that somebody gave."""
+    labels = map(str, label2id) if isinstance(label2id, Mapping) else ()
+    return [label for label in labels if not _NUMBERED.fullmatch(label)]
 
 
 def _check_agree(named: Mapping[int, str], other: Mapping[int, str]) -> None:

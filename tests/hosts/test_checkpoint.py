@@ -150,6 +150,37 @@ def test_a_weight_that_only_another_architecture_has_a_place_for_is_refused(tmp_
     assert complaint(folder).startswith(f"LlamaForCausalLM has no place for {name} of the checkpoint; ")
 
 
+@pytest.mark.parametrize("name", ["score.weight", "regression_head.weight", "critic.bias", "model.qa_outputs.weight"])
+def test_a_head_for_another_task_is_left_out_beside_the_models_own_and_refused_in_its_place(
+    tmp_path: Path, name: str
+) -> None:
+    folder = tiny_models.speaker(tmp_path / "whole", "llama", tie_word_embeddings=False)
+    before = said(host(folder))
+    rewritten(folder, lambda weights: weights | {name: torch.ones(3)})
+    speaker = host(folder)
+    assert said(speaker) == before != []
+    assert f"its checkpoint has a head for another task ({name}), which is left out" in speaker.notes
+    tied = tiny_models.speaker(tmp_path / "tied", "llama", tie_word_embeddings=True)
+    rewritten(tied, lambda weights: weights | {name: torch.ones(3)})
+    assert complaint(tied).startswith(
+        f"LlamaForCausalLM has no place for {name} of the checkpoint; it is a head for another task, and nobody"
+    )
+
+
+@pytest.mark.parametrize("bits", [(False, False), (False, True), (None, None)])
+def test_full_weights_whose_config_speaks_of_bits_that_are_not_used_are_no_quantised_ones(
+    model: str, bits: tuple[bool | None, bool | None]
+) -> None:
+    before = said(host(model))
+    four, eight = bits
+    told = {"quant_method": "bitsandbytes", "load_in_4bit": four, "load_in_8bit": eight}
+    change(model, "config.json", quantization_config=told)
+    if bits == (False, False):
+        assert said(host(model)) == before != []
+    else:
+        assert complaint(model)
+
+
 @pytest.mark.parametrize(
     "kind", ["LlamaForSequenceClassification", "Qwen2ForRewardModel", "LlamaForTokenClassification"]
 )
@@ -194,6 +225,31 @@ def test_a_head_that_the_config_ties_and_the_weights_do_not_is_refused_where_it_
         VllmHost(Vllm(host="vllm", name="m", id=folder))
     rewritten(folder, lambda weights: weights | {"lm_head.weight": weights["model.embed_tokens.weight"].clone()})
     assert untied(folder, None) is None
+
+
+def test_a_head_is_compared_with_what_its_own_part_reads_by(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"tie_word_embeddings": true}')
+    ours, other = torch.ones(4, 2), torch.zeros(4, 2)
+    stored = {
+        "audio.embed_tokens.weight": other,
+        "a.lm_head.weight": ours,
+        "a.model.embed_tokens.weight": ours.clone(),
+        "b.lm_head.weight": other.clone(),
+        "b.model.embed_tokens.weight": other.clone(),
+    }
+    save_file(stored, tmp_path / "model.safetensors")
+    assert untied(str(tmp_path), None) is None
+    save_file(stored | {"b.lm_head.weight": ours.clone()}, tmp_path / "model.safetensors")
+    assert "ties b.lm_head.weight to b.model.embed_tokens.weight, and" in str(untied(str(tmp_path), None))
+
+
+@pytest.mark.parametrize(("inner", "outer", "ties"), [(False, True, False), (True, False, True), (None, True, True)])
+def test_what_speaks_decides_whether_it_is_tied(tmp_path: Path, inner: bool | None, outer: bool, ties: bool) -> None:
+    text = {} if inner is None else {"tie_word_embeddings": inner}
+    (tmp_path / "config.json").write_text(json.dumps({"text_config": text, "tie_word_embeddings": outer}))
+    stored = {"lm_head.weight": torch.ones(4, 2), "model.language_model.embed_tokens.weight": torch.zeros(4, 2)}
+    save_file(stored, tmp_path / "model.safetensors")
+    assert (untied(str(tmp_path), None) is not None) == ties
 
 
 def test_weights_that_are_tied_need_not_be_there_twice(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,12 +11,13 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from emoray.hosts.context import longest
+from emoray.commands import plan
+from emoray.hosts.context import as_config, longest, lowered
 from emoray.hosts.protocol import Ask
 from emoray.hosts.transformers import TransformersHost
 from emoray.spec.models import Local
-from emoray.study.outcomes import Answer
-from tests import tiny_models
+from emoray.study.outcomes import Answer, Failure
+from tests import runs, tiny_models
 
 ENDLESS = SimpleNamespace(model_max_length=10**30)
 
@@ -54,10 +56,12 @@ YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 
 @pytest.mark.parametrize(
     ("kind", "told", "scaling", "limit"),
     [
-        ("llama", 300, {"rope_type": "linear", "factor": 4.0}, 1200),
+        ("llama", 300, {"rope_type": "linear", "factor": 4.0}, 300),  # most tell the length that it became
         ("llama", 300, {"rope_type": "default"}, 300),
         ("llama", 300, {"rope_type": "dynamic", "factor": 4.0}, 300),
-        ("llama", 300, YARN, 1200),
+        ("llama", 300, YARN, 300),
+        ("llama", 400, YARN, 1200),
+        ("llama", 1200, {"rope_type": "yarn", "factor": 4.0}, 1200),
         ("llama", 1200, YARN, 1200),  # as DeepSeek's and gpt-oss': told as it became
         ("llama", 1200, {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
                          "original_max_position_embeddings": 150}, 1200),
@@ -65,7 +69,7 @@ YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 
                         "original_max_position_embeddings": 150}, 150),
     ],
 )  # fmt: skip
-def test_scaled_positions_move_the_limit_as_vllm_moves_it(
+def test_scaled_positions_move_the_limit_only_from_a_shorter_one_that_is_told_beside_it(
     kind: str, told: int, scaling: dict[str, Any], limit: int
 ) -> None:
     shape = {"max_position_embeddings": told, "hidden_size": 32, "num_attention_heads": 4}
@@ -73,6 +77,48 @@ def test_scaled_positions_move_the_limit_as_vllm_moves_it(
     config = AutoConfig.for_model(kind, **shape, **first, rope_parameters=scaling)
     model: Any = SimpleNamespace(config=config, named_modules=dict[str, Any]().items)
     assert longest(model, ENDLESS) == limit
+
+
+LONGROPE = {"max_position_embeddings": 131072, "original_max_position_embeddings": 4096}
+
+
+@pytest.mark.parametrize("place", ["rope_scaling", "rope_parameters"])
+@pytest.mark.parametrize("inner", [False, True])
+def test_where_less_is_used_than_a_config_tells_a_sentence_says_so_and_how_max_tokens_stands_to_it(
+    place: str, inner: bool
+) -> None:
+    told: dict[str, Any] = {**LONGROPE, place: {"type": "longrope", "short_factor": [1.0], "long_factor": [2.0]}}
+    config = as_config({"text_config": told} if inner else told)
+    (short,), (long,) = lowered(config, 256), lowered(config, 16000)
+    assert "tells 131072 tokens, of which host transformers uses 4096 for prompt and answer together" in short
+    assert "max_tokens 256" not in short
+    assert "max_tokens 16000 is more than that; an answer ends there whatever max_tokens is" in long
+    assert lowered(as_config({"max_position_embeddings": 4096}), 16000) == []
+
+
+def test_a_plan_says_that_an_answer_will_end_before_its_max_tokens(tmp_path: Path) -> None:
+    config = {**LONGROPE, "rope_scaling": {"type": "longrope", "short_factor": [1.0], "long_factor": [2.0]}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    model = f"{{name: a, host: transformers, id: {tmp_path}, sampling: {{max_tokens: 16000}}}}"
+    study = runs.study(runs.SPEC.replace("{name: a, host: scripted}", model))
+    assert "max_tokens 16000 is more than that" in plan.plan(study, str(tmp_path / "run")).text()
+    (tmp_path / "config.json").write_text(json.dumps({**config, "rope_scaling": {"type": "yarn", "factor": "x"}}))
+    assert "is more than that" not in plan.plan(study, str(tmp_path / "run")).text()
+
+
+def test_a_model_that_scales_its_positions_tells_its_room_and_no_higher_max_tokens_is_asked_for(tmp_path: Path) -> None:
+    scaling = {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [2.0] * 4}
+    size = {"max_position_embeddings": 200, "original_max_position_embeddings": 90, "pad_token_id": 0}
+    speaker = TransformersHost(
+        Local(host="transformers", name="m", id=tiny_models.speaker(tmp_path, "phi3", **size, rope_parameters=scaling))
+    )
+    assert any("tells 200 tokens, of which host transformers uses 90" in note for note in speaker.notes)
+    empty = speaker._outcome([0] * 80, [5] * 10)
+    assert isinstance(empty, Failure)
+    assert "the 90 tokens that are read together with the prompt ended before" in empty.detail
+    shorter = speaker._outcome([0] * 70, [5] * 10)
+    assert isinstance(shorter, Failure)
+    assert "raise it" in shorter.detail
 
 
 def test_where_neither_config_nor_weights_tell_a_limit_the_tokenizer_does(tmp_path: Path) -> None:

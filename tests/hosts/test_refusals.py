@@ -209,6 +209,15 @@ OTHERS: list[tuple[int, Any, str]] = [
     (400, openai_error("litellm.ContextWindowExceededError: litellm.BadRequestError: no", type=None, code="400"),
         "context_length"),
     (400, openai_error("of litellm.BudgetExceededError and its kin", code="invalid_value"), "bad_request"),
+    (400, openai_error("litellm.BadRequestError: The prompt 'litellm.BudgetExceededError: foo' is bad", code="400"),
+        "bad_request"),
+    (400, openai_error("The prompt 'litellm.ContentPolicyViolationError: foo' is bad", code="400"), "bad_request"),
+    (400, openai_error("litellm.BadRequestError: litellm.ContextWindowExceededError: no", code="400"),
+        "context_length"),
+    *((status, openai_error("Of this model's maximum context length only 9 a minute", type=None), kind)
+        for status, kind in ((429, "rate_limited"), (500, "overloaded"), (503, "overloaded"),
+                             (413, "context_length"), (422, "context_length"))),
+    (429, {"type": "error", "error": {"type": "error", "message": "prompt is too long: 9 > 8"}}, "rate_limited"),
     # llama.cpp's, and vLLM's
     (400, {"error": {"code": 400, "message": "no", "type": "exceed_context_size_error"}}, "context_length"),
     (400, {"object": "error", "message": "This model's maximum context length is 2048 tokens.", "code": 400,
@@ -274,6 +283,18 @@ def test_what_a_provider_says_for_people_is_the_detail_wherever_it_says_it() -> 
     complaint = {"type": "extra_forbidden", "loc": ["body", "seed"], "msg": "Not permitted", "input": "You feel glad."}
     assert of(422, {"detail": [complaint, {"msg": "No."}]}).detail == "422: body.seed: Not permitted; No."
     assert of(422, {"detail": {"why": ["no"]}}).detail == '422: {"why": ["no"]}'
+
+
+def test_an_answer_that_may_be_longer_than_a_model_holds_is_told_by_max_tokens() -> None:
+    too_large = (
+        "'max_tokens' or 'max_completion_tokens' is too large: 5000. This model's maximum context length is 4096 "
+        "tokens and your request has 20 input tokens (5000 > 4096 - 20). (parameter=max_tokens, value=5000)"
+    )
+    told = refusal_of(400, json.dumps(openai_error(too_large, type="BadRequestError", code=400)).encode())
+    assert told.kind == "context_length"
+    assert told.detail.endswith("; lower max_tokens")
+    long_prompt = openai_error("This model's maximum context length is 20 tokens, and your prompt has 30")
+    assert "max_tokens" not in refusal_of(400, json.dumps(long_prompt).encode()).detail
 
 
 def test_half_an_emoji_in_an_errors_message_does_no_harm() -> None:

@@ -381,6 +381,20 @@ def test_a_model_runs_in_the_precision_that_the_spec_says(tiny: str, dtype: str)
 # ── what can go wrong ──
 
 
+@pytest.mark.parametrize("template", [tiny_models.WITH_SYSTEM, None], ids=["template", "none"])
+def test_a_text_that_the_tokenizer_cannot_read_is_a_failure_and_the_others_are_answered(
+    tmp_path: Path, template: str | None
+) -> None:
+    asks = [ask(n, chat=[{"role": "user", "content": said}]) for n, said in enumerate(["Why?", "\ud800?", "How?"])]
+    found = {
+        int(reply.key, 16): reply.outcome
+        for reply in host(tiny_models.generator(tmp_path, chat_template=template)).generate(asks)
+    }
+    assert [isinstance(found[n], Answer) for n in range(3)] == [True, False, True]
+    assert getattr(found[1], "kind", None) == "bad_request"
+    assert getattr(found[1], "detail", "").startswith("the tokenizer cannot read this chat: ")
+
+
 def test_a_question_that_cannot_be_written_is_a_failure_and_the_others_are_answered(tmp_path: Path) -> None:
     refuses = "{% if 'elephant' in messages[-1]['content'] %}{{ raise_exception('no elephants') }}{% endif %}"
     folder = tiny_models.generator(tmp_path, chat_template=refuses + tiny_models.WITH_SYSTEM)

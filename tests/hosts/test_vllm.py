@@ -318,6 +318,8 @@ def test_what_the_prompt_opened_is_reasoning_until_it_is_closed(recommends: Path
     assert said("</think>Yes.", "stop").text == "Yes."  # of which a parser leaves no sign
     cut = said("Hm. I cou", "length")
     assert (cut.kind, "raise it" in cut.detail) == ("empty", True)
+    host._longest = len(prompt) + 1
+    assert "a higher max_tokens gives no more" in said("Hm. I cou", "length").detail
     prompt = host._tokenizer.encode("Why?<think>\n</think>\n\n")
     if parser is None:
         assert said("Yes.", "stop").text == "Yes."

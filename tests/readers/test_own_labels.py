@@ -19,6 +19,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from emoray.errors import UserError
 from emoray.readers.encoder import batches
 from emoray.readers.goemotions import GoEmotions
+from emoray.readers.outputs import Unclear, output_labels
 from emoray.readers.protocol import ReaderDown
 from emoray.run_folder import columns
 from emoray.spec.load import parse
@@ -288,6 +289,24 @@ def test_labels_of_which_nobody_can_tell_what_they_are_of_are_refused(
     assert re.search(rf"has a config.json that {told}.*; correct it in a copy of the model$", refusal(folder))
 
 
+@pytest.mark.parametrize(
+    "label2id",
+    [
+        inverted(MIXED[:-1]),
+        inverted([*MIXED, "more"]),
+        {label: str(number) for number, label in enumerate(MIXED)},
+        {label: number + 1 for number, label in enumerate(MIXED)},
+        {label: min(number, 26) for number, label in enumerate(MIXED)},
+    ],
+    ids=["one less", "one more", "in texts", "from 1 on", "one number twice"],
+)
+def test_no_order_is_guessed_where_names_in_label2id_do_not_number_the_outputs(label2id: dict[str, Any]) -> None:
+    unnamed = {number: f"LABEL_{number}" for number in range(28)}
+    with pytest.raises(Unclear, match=r"^has 28 outputs without names, and names in label2id, such as '\w+', that do"):
+        output_labels(unnamed, {"label2id": label2id})
+    assert output_labels(unnamed, {"label2id": {f"LABEL_{number}": number for number in range(27)}}) == unnamed
+
+
 def test_a_label_that_differs_in_its_letters_alone_is_none_of_its_own(tmp_path: Path) -> None:
     """One of the two outputs would be lost, and the others share what it had."""
     folder = tiny_models.classifier(tmp_path, ["joy", "Joy", "sad"])
@@ -314,6 +333,21 @@ def test_weights_that_a_classifier_has_no_place_for_are_refused_unless_they_are_
         assert reader(folder).read(["Why?"])[0].error is None
     else:
         assert f"BertForSequenceClassification has no place for {name} of the checkpoint" in refusal(folder)
+
+
+def test_a_head_beside_a_classifiers_own_is_named_as_what_it_is(tmp_path: Path) -> None:
+    folder = tiny_models.classifier(tmp_path, LABELS)
+    weights = load_file(tmp_path / "model.safetensors")
+    extra = {"regression_head.weight": torch.ones(3)}
+    save_file(weights | extra, tmp_path / "model.safetensors", {"format": "pt"})
+    assert "no place for regression_head.weight of the checkpoint; it is a head for another task" in refusal(folder)
+
+
+def test_full_weights_whose_config_speaks_of_bits_that_are_not_used_are_read(tmp_path: Path) -> None:
+    folder = tiny_models.classifier(tmp_path, LABELS)
+    told = {"quant_method": "bitsandbytes", "load_in_4bit": False, "load_in_8bit": False}
+    tiny_models.change(folder, "config.json", quantization_config=told)
+    assert reader(folder).read(["Why?"])[0].error is None
 
 
 def test_a_way_of_quantising_that_nobody_knows_is_refused(tmp_path: Path) -> None:
