@@ -318,7 +318,8 @@ def test_what_is_hopeless_stops_the_lane_with_one_sentence_after_the_replies_of_
     assert provider.base_url in str(stopped)
     assert kinds(replies).keys() == {"answer", kind.value}
     assert kinds(replies)["answer"] == 30
-    assert len(replies) == provider.counters.requests < 100
+    assert provider.counters.asked.keys() == {reply.key for reply in replies}  # what was doubted may be asked twice
+    assert provider.counters.requests < 100
 
 
 def test_a_lane_that_has_stopped_asks_no_more(start: Start) -> None:
