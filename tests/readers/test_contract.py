@@ -285,7 +285,7 @@ def test_a_network_that_cannot_read_at_all_is_said_before_it_reads_one(tmp_path:
             "has 29 labels (admiration, amusement, anger, annoyance, approval, …) and none for some",
         ),
         (
-            ["joy" if label == "love" else label for label in LABELS],
+            ["happiness" if label == "love" else label for label in LABELS],
             "has 28 labels (admiration, amusement, anger, annoyance, approval, …) and none for love",
         ),
     ],
