@@ -24,6 +24,7 @@ from emoray.analysis.contrasts import (
     concluded,
     doses,
     estimated,
+    size_of,
     slope_weights,
 )
 from emoray.analysis.tally import Tally
@@ -131,11 +132,13 @@ class _Book:
         contrast, cells = told.contrast, [(1.0, self._cell(told))]
         for part in contrast.parts:
             cells = [more for weight, cell in cells for more in self._spread(part, weight, cell)]
+        tables, weights = [self._table(cell, contrast) for _, cell in cells], [weight for weight, _ in cells]
         return estimated(
-            combined([self._table(cell, contrast) for _, cell in cells], [weight for weight, _ in cells]),
+            combined(tables, weights),
             states=self._states(contrast),
             questions=self._questions(contrast),
             paired=len(cells) > 1,
+            size=size_of(tables, weights),
         )
 
     def _cell(self, told: _Told) -> _Cell:
