@@ -131,12 +131,6 @@ def size_of(tables: Sequence[Array], weights: Sequence[float]) -> float:
     return float(np.nanmax(np.append(sizes, 0.0)))
 
 
-def slope_weights(levels: Sequence[float]) -> tuple[float, ...]:
-    """What a straight line's slope takes of each level, per unit of the levels; two at least, all different."""
-    about = np.asarray(levels, dtype=np.float64) - np.mean(levels)
-    return tuple((about / (about @ about)).tolist())
-
-
 def estimated(
     table: Array,
     *,

@@ -38,7 +38,7 @@ def sentence(line: Line, *, several_readers: bool = False) -> str:
     told = len(line.contrast.parts) == 1 and line.contrast.parts[0].is_trend  # which score it is
     by = " (projection)" if line.contrast.of == "projection" and not told else ""
     if not math.isfinite(found.estimate):
-        return f"{_question(line.contrast)}{by} cannot be told{whom}: too little was scored on both sides"
+        return f"{_question(line.contrast)}{by} cannot be told{whom}: {_why(line)}"
     match line.tested.verdict:
         case "more" | "less" as verdict:
             size = with_interval(found if verdict == "more" else _turned(found))
@@ -50,15 +50,21 @@ def sentence(line: Line, *, several_readers: bool = False) -> str:
             return f"{_question(line.contrast)}{by} is undecided: {with_interval(found)}{unit}{whom}"
 
 
-def condition(contrast: Contrast, summary: Summary) -> str:
+def _why(line: Line) -> str:
+    means = [] if line.doses is None else zip(line.doses.levels, line.doses.means, strict=True)
+    missing = ", ".join(f"{level:g}" for level, mean in means if not math.isfinite(mean.estimate))
+    return f"nothing was scored at intensity {missing}" if missing else "too little was scored on both sides"
+
+
+def condition(line: Line, summary: Summary) -> str:
     """Of which template and intensity it is, where it is of neither and there are several; "" else."""
-    design, factors = summary.design, contrast.factors
-    if design.headline is None or "condition" in factors:
+    design, headline, factors = summary.design, line.headline, line.contrast.factors
+    if headline is None or "condition" in factors:
         return ""
     with_template = "template" not in factors and len(design.templates) > 1
     at_intensity = "intensity" not in factors and len(design.intensities) > 1
-    parts = [f"template {design.headline.template}"] if with_template else []
-    parts += [f"intensity {design.headline.intensity:g}"] if at_intensity else []
+    parts = [f"template {headline.template}"] if with_template else []
+    parts += [f"intensity {headline.intensity:g}"] if at_intensity else []
     return ", ".join(parts)
 
 

@@ -444,7 +444,7 @@ def _contrasts(summary: Summary) -> Table:
         (
             "yes" if one.planned else "no",
             str(one.contrast),
-            contrast_condition(one.contrast, summary),
+            contrast_condition(one, summary),
             one.model,
             one.reader,
         )

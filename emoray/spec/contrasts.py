@@ -25,6 +25,7 @@ from emoray.study.contrasts import (
     Score,
     in_group,
     of_entry,
+    reach,
     said,
     tagged,
 )
@@ -151,7 +152,19 @@ def _contrast(where: str, entry: ContrastEntry, levels: Levels) -> Contrast:
     for place, part in parts.items():
         _check(place, part, levels)
     _check_together(where, list(parts.values()))
-    return of_entry(entry.model_dump())
+    found = of_entry(entry.model_dump())
+    _check_margin(where, found, levels)
+    return found
+
+
+def _check_margin(where: str, contrast: Contrast, levels: Levels) -> None:
+    """That not every difference there can be lies within it."""
+    farthest = reach(contrast, levels.intensities)
+    if contrast.margin is not None and contrast.margin >= farthest:
+        raise BadContrast(
+            f"{where}.margin {contrast.margin:g} is not below {farthest:g}, and no such contrast of cosines can lie "
+            "farther from 0, so all would be equivalent; give the largest difference that would not matter"
+        )
 
 
 def _parts(where: str, entry: ContrastEntry) -> dict[str, FactorEntry]:

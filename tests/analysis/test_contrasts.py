@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from emoray.analysis.contrasts import UNKNOWN, Estimated, combined, concluded, doses, estimated, size_of, slope_weights
+from emoray.analysis.contrasts import UNKNOWN, Estimated, combined, concluded, doses, estimated, size_of
 from emoray.analysis.paired import difference
 from emoray.study.circumplex import Array
+from emoray.study.contrasts import slope_weights
 
 HALF = np.arange(12) < 6
 

@@ -206,12 +206,14 @@ def test_what_is_added_once_there_are_answers_is_told_as_looked_at_after() -> No
     later = "{factor: model, a: a, b: b}"
     kept = manifest.fresh(parse(f"{BASE}contrasts: [{WORDS}]"))
     resumed = kept | manifest.described(parse(f"{BASE}contrasts: [{WORDS}, {later}]"))
+    assert kept["contrasts_meant"]["headline"] == {"template": "words", "intensity": 1.0}
     first, after = by_when(json.loads(json.dumps(resumed)))
     assert ([str(one) for one in first], [str(one) for one in after]) == (
         ["template: words − parameters"], ["model: a − b"],
     )  # fmt: skip
     wider = kept | manifest.described(parse(f"{BASE}contrasts: [{WORDS.replace('}', ', margin: 0.5}')}]"))
-    assert by_when(wider)[0] == ()  # another margin is another contrast
+    assert [[one.margin for one in some] for some in by_when(wider)] == [[None], [0.5]]  # the first stays what it was
+    assert by_when(kept | manifest.described(parse(BASE))) == (first, ())  # to drop one undoes nothing
     assert by_when({"spec": kept["spec"]})[0] == ()  # of an emoray that did not write down when they were said
 
 
