@@ -87,6 +87,7 @@ class Tested:
     p_equivalent: float  # NaN without a margin
     p_equivalent_holm: float
     verdict: Verdict
+    interval_of_equivalence: Interval  # at 1 − 2α: within the margin where the two one-sided tests, uncorrected, say so
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +171,7 @@ def concluded(family: Sequence[tuple[Estimated, float | None, float]], level: fl
     return [
         Tested(
             one.interval(level, reach), p, p_holm, margin, same, same_holm,
-            _verdict(one.value, p_holm, same_holm, 1 - level),
+            _verdict(one.value, p_holm, same_holm, 1 - level), one.interval(max(0.0, 2 * level - 1), reach),
         )
         for (one, margin, reach), p, p_holm, same, same_holm in fair
     ]  # fmt: skip

@@ -43,6 +43,15 @@ class Part:
     def is_trend(self) -> bool:
         return self.a is None
 
+    @property
+    def varies(self) -> FactorName:
+        """Of two conditions that differ in one factor only, that one."""
+        if not isinstance(self.a, Condition) or not isinstance(self.b, Condition):
+            return self.factor
+        if self.a.intensity == self.b.intensity:
+            return "template"
+        return "intensity" if self.a.template == self.b.template else "condition"
+
     def __str__(self) -> str:
         return f"trend over {self.factor}" if self.is_trend else f"{self.factor}: {said(self.a)} − {said(self.b)}"
 
@@ -62,7 +71,7 @@ class Contrast:
     @property
     def family(self) -> str:
         """Contrasts of the same factors are corrected for one another."""
-        return " × ".join(sorted(self.factors))
+        return " × ".join(sorted(part.varies for part in self.parts))
 
     def __str__(self) -> str:
         what = " × ".join(f"({part})" for part in self.parts) if len(self.parts) > 1 else str(self.parts[0])
@@ -137,7 +146,9 @@ def meant(kept: Mapping[str, Any]) -> Meaning:
     return Meaning(
         headline and Condition(str(headline["template"]), float(headline["intensity"])),
         {str(tag): frozenset(ids) for tag, ids in (kept.get("tags") or {}).items()},
-        *(tuple(kept.get(name) or ()) for name in ("intensities", "models", "readers")),
+        tuple(kept.get("intensities") or ()),
+        tuple(kept.get("models") or ()),
+        tuple(kept.get("readers") or ()),
         kept.get("rules") or {},
     )
 

@@ -12,7 +12,7 @@ import pytest
 import scipy.stats
 
 from emoray.analysis.contrasts import Estimated, concluded
-from emoray.report import chosen
+from emoray.report import chosen, figures, forest
 from emoray.report.contrast_section import contrasts as section
 from emoray.report.contrast_words import sentence, sentences, terminal_lines
 from emoray.report.contrasts import Line
@@ -329,12 +329,17 @@ def said(
         (
             WORDY,
             Estimated(0.01, 0.01**2, 9.0, 10),
-            "words and parameters express alike, within ±0.05: 0.01 [−0.01, 0.03] for Llama3 8B",
+            "words and parameters express alike, within ±0.05: 0.01 [−0.01, 0.03] (90 % interval) for Llama3 8B",
         ),
         (
             WORDY,
             Estimated(0.02, 0.05**2, 9.0, 10),
             "whether words express more or less than parameters is undecided: 0.02 [−0.09, 0.13] for Llama3 8B",
+        ),
+        (
+            WORDY,
+            Estimated(0.003, 0.001**2, 9.0, 10),
+            "words express more than parameters, by 0.003 [0.001, 0.005] for Llama3 8B",
         ),
         (
             Part("intensity"),
@@ -357,7 +362,39 @@ def said(
     ],
 )
 def test_a_contrast_is_said_in_one_sentence(part: Part, estimated: Estimated, expected: str) -> None:
-    assert said(part, estimated) == expected
+    margin = 0.001 if estimated.value == 0.003 else 0.05
+    assert said(part, estimated, margin=margin) == expected
+
+
+def test_an_interval_that_is_said_to_lie_within_a_margin_does() -> None:
+    for variance in (0.012**2, 0.014**2, 0.016**2):
+        (tested,) = concluded([(Estimated(0.02, variance, 15.0, 16), 0.05, 2.0)])
+        inner = tested.interval_of_equivalence
+        assert inner.level == pytest.approx(0.9)
+        assert (tested.verdict == "equivalent") == (inner.high <= 0.05)
+
+
+def test_what_a_difference_does_over_another_factor_has_a_sign() -> None:
+    """A difference of −0.3 that comes to be −0.5 is larger and falls."""
+    (tested,) = concluded([(Estimated(-0.2, 0.02**2, 9.0, 10), None, 2.0)])
+    trend = Contrast((Part("template", "words", "parameters"), Part("intensity")))
+    assert sentence(Line(trend, True, "m", "r", tested, 1)).startswith(
+        "the difference words − parameters falls with intensity, by 0.20"
+    )
+
+
+def test_a_terminal_says_of_which_condition_a_contrast_is_where_there_are_several(found: Summary) -> None:
+    assert terminal_lines(found)[0] == f"{sentences(found)[0]} (intensity 1)"
+
+
+def test_rows_of_the_forest_are_told_apart_however_long_their_names() -> None:
+    (tested,) = concluded([(SURE, None, 2.0)])
+    names = ["x" * 60 + middle + "y" * 60 for middle in "abc"]
+    lines = [Line(Contrast((Part("template", name, "words"),)), True, "m", "r", tested, 1) for name in names]
+    shown = figures.apart([forest.name_of(one) for one in lines], 80)
+    assert len(set(shown)) == 3
+    assert max(map(len, shown)) <= 80
+    assert figures.apart(["short", "other"], 80) == ["short", "other"]
 
 
 def test_whom_a_sentence_is_of() -> None:
@@ -368,7 +405,7 @@ def test_whom_a_sentence_is_of() -> None:
     assert sentence(both, several_readers=True) == "good expresses more than bad, by 0.08 [0.03, 0.13], read by r"
     two = Contrast((Part("template", "words", "parameters"), Part("state", "pleasant", "unpleasant")))
     assert sentence(Line(two, True, "m", "r", tested, 1)) == (
-        "the difference words − parameters is larger for pleasant states than for unpleasant states, by 0.08 [0.03, "
+        "the difference words − parameters is higher for pleasant states than for unpleasant states, by 0.08 [0.03, "
         "0.13] for m"
     )
 
