@@ -53,7 +53,7 @@ def described_as(folder: RunFolder, study: Study, *, extend: bool) -> dict[str, 
     own = {reader.name for reader in study.spec.readers}
     more = [entry for name, entry in known.items() if name in read and name not in own]  # their rows stay, and count
     extended = extend or kept.get("extended", False)
-    new = bool(study.spec.contrasts) and not recovery.has_answers(folder)
+    new = bool(study.spec.contrasts or kept.get("contrasts_first")) and not recovery.has_answers(folder)
     first = manifest.said_first(study) if new else {}
     return kept | manifest.described(study) | first | {"extended": extended, "more_readers": _dumped(more)}
 

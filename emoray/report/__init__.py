@@ -17,7 +17,7 @@ from emoray.report.read_run import Rows, Source
 from emoray.report.shown import READERS
 from emoray.report.summary import ModelSummary, Settings, Summary, Unusable, summarize
 from emoray.report.tables import terminal_table
-from emoray.study.contrasts import Contrast, by_when, tags_of
+from emoray.study.contrasts import Contrast, by_when, meaning, meant
 from emoray.study.goemotions import LabelMap, label_map, label_map_from
 from emoray.study.ratings import Label
 from emoray.study.scoring import NeutralRule, RefusalRule
@@ -82,6 +82,7 @@ def chosen(
     not have.
     """
     planned, later = by_when(manifest)
+    now = meant(meaning(manifest))
     own = Settings(
         _labels_of(manifest),
         _neutral_of(manifest),
@@ -90,8 +91,7 @@ def chosen(
         seed,
         own_maps or {},
         refusals=_refusals_of(manifest),
-        contrasts=Wanted(planned, (*later, *explored)),
-        tags=tags_of(manifest.get("spec") or {}),
+        contrasts=Wanted(planned, (*later, *explored), meant(manifest.get("contrasts_meant") or {}), now),
     )
     wanted = replace(
         own,
@@ -103,7 +103,9 @@ def chosen(
         human_labels=human_labels or {},
         looked=tuple(looked),
     )
-    return replace(wanted, beside=own) if _rules(wanted) != _rules(own) else wanted
+    if _rules(wanted) == _rules(own):
+        return wanted
+    return replace(wanted, beside=own, contrasts=wanted.contrasts.under_other_rules())
 
 
 def _with_sentences(summary: Summary) -> dict[str, Any]:

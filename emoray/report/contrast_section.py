@@ -39,7 +39,7 @@ def _group(summary: Summary, title: str, lines: list[Line], said: dict[int, str]
         "lines": [
             {
                 "what": str(line.contrast),
-                "condition": contrast_words.condition(line.contrast, summary),
+                "condition": contrast_words.condition(line, summary),
                 "whom": _whom(summary, line),
                 "cells": contrast_words.figures_of(line),
                 "verdict": line.tested.verdict,

@@ -9,7 +9,7 @@ from dataclasses import replace
 from emoray.analysis.contrasts import Doses
 from emoray.analysis.intervals import Interval
 from emoray.report.contrasts import Line
-from emoray.report.phrasing import count, p_value, with_interval
+from emoray.report.phrasing import count, p_value, percent, with_interval
 from emoray.report.summary import Summary
 from emoray.study.contrasts import Contrast, Part, said
 
@@ -24,11 +24,15 @@ def sentences(summary: Summary) -> list[str]:
 def terminal_lines(summary: Summary) -> list[str]:
     """The same for a terminal, exploratory ones marked; of very many, the first and where the others are."""
     told = [
-        f"{text}{'' if line.planned else ' (exploratory)'}"
+        f"{text}{_aside(condition(line, summary))}{'' if line.planned else ' (exploratory)'}"
         for line, text in zip(summary.contrasts, sentences(summary), strict=True)
     ]
     rest = len(told) - _MOST_LINES
     return [*told[:_MOST_LINES], *([f"{rest:,} more contrasts in tables/contrasts.csv"] if rest > 0 else [])]
+
+
+def _aside(text: str) -> str:
+    return f" ({text})" if text else ""
 
 
 def sentence(line: Line, *, several_readers: bool = False) -> str:
@@ -38,27 +42,35 @@ def sentence(line: Line, *, several_readers: bool = False) -> str:
     told = len(line.contrast.parts) == 1 and line.contrast.parts[0].is_trend  # which score it is
     by = " (projection)" if line.contrast.of == "projection" and not told else ""
     if not math.isfinite(found.estimate):
-        return f"{_question(line.contrast)}{by} cannot be told{whom}: too little was scored on both sides"
+        return f"{_question(line.contrast)}{by} cannot be told{whom}: {_why(line)}"
     match line.tested.verdict:
         case "more" | "less" as verdict:
-            size = with_interval(found if verdict == "more" else _turned(found))
+            size = _with_digits(found if verdict == "more" else _turned(found))
             return f"{_claim(line.contrast, verdict)}{by}, by {size}{unit}{whom}"
         case "equivalent":
             within = f"within ±{line.tested.margin:g}" if line.tested.margin else ""
-            return f"{_alike(line.contrast)}{by}, {within}: {with_interval(found)}{unit}{whom}"
+            inner = line.tested.interval_of_equivalence
+            at = f" ({percent(inner.level)} interval)"
+            return f"{_alike(line.contrast)}{by}, {within}: {_with_digits(inner)}{at}{unit}{whom}"
         case "undecided":
-            return f"{_question(line.contrast)}{by} is undecided: {with_interval(found)}{unit}{whom}"
+            return f"{_question(line.contrast)}{by} is undecided: {_with_digits(found)}{unit}{whom}"
 
 
-def condition(contrast: Contrast, summary: Summary) -> str:
+def _why(line: Line) -> str:
+    means = [] if line.doses is None else zip(line.doses.levels, line.doses.means, strict=True)
+    missing = ", ".join(f"{level:g}" for level, mean in means if not math.isfinite(mean.estimate))
+    return f"nothing was scored at intensity {missing}" if missing else "too little was scored on both sides"
+
+
+def condition(line: Line, summary: Summary) -> str:
     """Of which template and intensity it is, where it is of neither and there are several; "" else."""
-    design, factors = summary.design, contrast.factors
-    if design.headline is None or "condition" in factors:
+    design, headline, factors = summary.design, line.headline, line.contrast.factors
+    if headline is None or "condition" in factors:
         return ""
     with_template = "template" not in factors and len(design.templates) > 1
     at_intensity = "intensity" not in factors and len(design.intensities) > 1
-    parts = [f"template {design.headline.template}"] if with_template else []
-    parts += [f"intensity {design.headline.intensity:g}"] if at_intensity else []
+    parts = [f"template {headline.template}"] if with_template else []
+    parts += [f"intensity {headline.intensity:g}"] if at_intensity else []
     return ", ".join(parts)
 
 
@@ -70,6 +82,16 @@ def family(lines: Sequence[Line]) -> str:
         for (name, planned), n in sizes.items()
     ]
     return "; ".join(said_before)
+
+
+_PLACES, _MOST_PLACES = 2, 10
+
+
+def _with_digits(found: Interval) -> str:
+    """With as many digits as it takes that nothing which is not 0 looks like it."""
+    told = [x for x in (found.estimate, found.low, found.high) if math.isfinite(x) and x != 0]
+    places = (p for p in range(_PLACES, _MOST_PLACES) if all(round(x, p) for x in told))
+    return with_interval(found, next(places, _PLACES))
 
 
 def _turned(found: Interval) -> Interval:
@@ -116,12 +138,12 @@ def _depends(contrast: Contrast, how: str) -> str:
     """Of an interaction: what the first's difference does over the second."""
     first, second = contrast.parts
     if second.is_trend:
-        does = {"more": "grows", "less": "shrinks", "alike": "stays level"}[how]
+        does = {"more": "rises", "less": "falls", "alike": "stays level"}[how]
         return f"{_gap(first)} {does} with {second.factor}"
     a, b = _places(second)
     if how == "alike":
         return f"{_gap(first)} is alike {a} and {b}"
-    return f"{_gap(first)} is {'larger' if how == 'more' else 'smaller'} {a} than {b}"
+    return f"{_gap(first)} is {'higher' if how == 'more' else 'lower'} {a} than {b}"
 
 
 def _gap(part: Part) -> str:
@@ -167,7 +189,7 @@ def figures_of(line: Line) -> tuple[str, ...]:
     tested = line.tested
     margin = f"±{tested.margin:g}" if tested.margin else ""
     alike = p_value(tested.p_equivalent_holm) if margin else ""
-    return with_interval(tested.interval), p_value(tested.p), p_value(tested.p_holm), margin, alike
+    return _with_digits(tested.interval), p_value(tested.p), p_value(tested.p_holm), margin, alike
 
 
 _SHOWN = 0.05  # of one step after the other: each is tested at this level

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,13 +24,13 @@ from emoray.analysis.contrasts import (
     concluded,
     doses,
     estimated,
-    slope_weights,
+    size_of,
 )
 from emoray.analysis.tally import Tally
 from emoray.report.agreement import Who
 from emoray.study.circumplex import Array
 from emoray.study.conditions import Condition
-from emoray.study.contrasts import Contrast, FactorName, Level, Part, in_group
+from emoray.study.contrasts import Contrast, FactorName, Level, Meaning, Part, in_group, meant, reach, weights
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,8 @@ class Wanted:
 
     planned: tuple[Contrast, ...] = ()
     explored: tuple[Contrast, ...] = ()
+    first: Meaning = field(default_factory=lambda: meant({}))  # what the planned ones mean
+    now: Meaning = field(default_factory=lambda: meant({}))
 
     def __bool__(self) -> bool:
         return bool(self.planned or self.explored)
@@ -47,6 +49,10 @@ class Wanted:
     def projections(self) -> bool:
         """Whether any is of the length of readings."""
         return any(one.of == "projection" for one in (*self.planned, *self.explored))
+
+    def under_other_rules(self) -> Wanted:
+        """None is then what was said before the run."""
+        return replace(self, planned=(), explored=tuple(dict.fromkeys((*self.planned, *self.explored))))
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,7 @@ class Line:
     tested: Tested  # signed: a minus b
     family: int  # how many were corrected together
     doses: Doses | None = None  # of a trend by itself
+    headline: Condition | None = None  # of which it is, but for its own factors
 
     @property
     def told(self) -> _Told:
@@ -88,54 +95,74 @@ def contrasts(
     tallies: Mapping[Who, Tally],
     wanted: Wanted,
     headline: Condition | None,
-    tags: Mapping[str, frozenset[str]],
     level: float,
 ) -> tuple[Line, ...]:
     """Contrast by contrast, then reader by reader, as they stand in `tallies`, which share their axes.
 
-    `tags` are the ids of the questions by tag.
+    Those said before the run are told, and corrected, of all that it was to have, asked or not, and as they were meant
+    then; of a model or a reader that came later they are looked at after. `headline` is that of all else here.
     """
     if headline is None:
         return ()
-    book = _Book(tallies, headline, tags)
-    kinds = ((True, wanted.planned), (False, wanted.explored))
-    every = [_Told(one, planned, *who) for planned, some in kinds for one in some for who in book.whom(one)]
+    books = {
+        True: _Book(tallies, wanted.first.headline or headline, wanted.first),
+        False: _Book(tallies, headline, wanted.now),
+    }
+    every = _every(wanted, books)
     families: dict[tuple[str, bool], list[_Told]] = {}
     for one in every:
         families.setdefault((one.contrast.family, one.planned), []).append(one)
-    lines = {line.told: line for family in families.values() for line in book.lines(family, level)}
+    lines = {
+        line.told: line for (_, planned), family in families.items() for line in books[planned].lines(family, level)
+    }
     return tuple(lines[one] for one in every)
+
+
+def _every(wanted: Wanted, books: Mapping[bool, _Book]) -> list[_Told]:
+    planned = [_Told(one, True, *who) for one in wanted.planned for who in books[True].whom_planned(one)]
+    told = [
+        _Told(one, False, *who)
+        for one in (*wanted.planned, *wanted.explored)
+        for who in books[False].whom(one)
+        if one in wanted.explored or _Told(one, True, *who) not in planned
+    ]
+    return list(dict.fromkeys([*planned, *told]))
 
 
 @dataclass(frozen=True)
 class _Book:
     tallies: Mapping[Who, Tally]
     headline: Condition
-    tags: Mapping[str, frozenset[str]]
+    meaning: Meaning
 
     def whom(self, contrast: Contrast) -> list[tuple[str | None, str | None]]:
         """(reader, model) of whom it is told."""
-        names = [
-            (("reader" not in contrast.factors and reader) or None, ("model" not in contrast.factors and model) or None)
-            for reader, model in self.tallies
-        ]
-        return list(dict.fromkeys(names))
+        return _without(contrast, list(self.tallies))
+
+    def whom_planned(self, contrast: Contrast) -> list[tuple[str | None, str | None]]:
+        """Of those that were there when it was said, also where nothing of them is."""
+        first = [(reader, model) for reader in self.meaning.readers for model in self.meaning.models]
+        there = [who for who in self.tallies if who in first]
+        return _without(contrast, [*there, *(who for who in first if who not in there)])
 
     def lines(self, family: Sequence[_Told], level: float) -> Iterator[Line]:
         """Of contrasts that are corrected for one another."""
-        members = [(self._estimate(one), one.contrast.margin, self._reach(one.contrast)) for one in family]
+        members = [(self._estimate(one), one.contrast.margin, reach(one.contrast, self._intensities)) for one in family]
         for one, tested in zip(family, concluded(members, level), strict=True):
-            yield Line(one.contrast, one.planned, one.model, one.reader, tested, len(family), self._doses(one, level))
+            doses_of = self._doses(one, level)
+            yield Line(one.contrast, one.planned, one.model, one.reader, tested, len(family), doses_of, self.headline)
 
     def _estimate(self, told: _Told) -> Estimated:
         contrast, cells = told.contrast, [(1.0, self._cell(told))]
         for part in contrast.parts:
             cells = [more for weight, cell in cells for more in self._spread(part, weight, cell)]
+        tables, weights = [self._table(cell, contrast) for _, cell in cells], [weight for weight, _ in cells]
         return estimated(
-            combined([self._table(cell, contrast) for _, cell in cells], [weight for weight, _ in cells]),
+            combined(tables, weights),
             states=self._states(contrast),
             questions=self._questions(contrast),
             paired=len(cells) > 1,
+            size=size_of(tables, weights),
         )
 
     def _cell(self, told: _Told) -> _Cell:
@@ -150,27 +177,19 @@ class _Book:
         tables = [self._table(replace(self._cell(told), intensity=x), contrast) for x in levels]
         return doses(levels, tables, level, reach=1.0 if contrast.of == "cosine" else math.inf)
 
-    def _reach(self, contrast: Contrast) -> float:
-        """The farthest from 0 that a contrast of cosines can lie; of lengths nobody knows."""
-        if contrast.of != "cosine":
-            return math.inf
-        return math.prod(sum(map(abs, self._weights(part))) for part in contrast.parts)
-
-    def _weights(self, part: Part) -> tuple[float, ...]:
-        return slope_weights(self._intensities) if part.is_trend else (1.0, -1.0)
-
     def _spread(self, part: Part, weight: float, cell: _Cell) -> Iterator[tuple[float, _Cell]]:
         """What a part makes of one table; a group of states or of questions is a part of the table itself."""
         if part.factor in ("state", "tag"):
             yield weight, cell
             return
         levels = self._intensities if part.is_trend else (part.a, part.b)
-        for share, level in zip(self._weights(part), levels, strict=True):
+        for share, level in zip(weights(part, self._intensities), levels, strict=True):
             yield weight * share, _at(cell, part.factor, level)
 
     @property
     def _intensities(self) -> tuple[float, ...]:
-        return tuple(float(level) for level in self._any.axis("intensity").levels)
+        """Of the spec, asked or not yet; of a run without one those that were asked."""
+        return self.meaning.intensities or tuple(float(level) for level in self._any.axis("intensity").levels)
 
     @property
     def _any(self) -> Tally:
@@ -200,9 +219,17 @@ class _Book:
         ids = [str(level) for level in self._any.axis("question").levels]
         for part in contrast.parts:
             if part.factor == "tag":
-                a, b = (self.tags.get(str(tag), frozenset()) for tag in (part.a, part.b))
+                a, b = (self.meaning.tags.get(str(tag), frozenset()) for tag in (part.a, part.b))
                 return _flags(name in a for name in ids), _flags(name in b for name in ids)
         return None
+
+
+def _without(contrast: Contrast, pairs: Sequence[Who]) -> list[tuple[str | None, str | None]]:
+    """(reader, model) without what is contrasted, each once."""
+    reader_too, model_too = "reader" not in contrast.factors, "model" not in contrast.factors
+    return list(
+        dict.fromkeys((reader if reader_too else None, model if model_too else None) for reader, model in pairs)
+    )
 
 
 def _at(cell: _Cell, factor: FactorName, level: Level | None) -> _Cell:

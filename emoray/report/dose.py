@@ -32,8 +32,9 @@ def pages(lines: Sequence[Line]) -> Iterator[figures.Page]:
 def curves(axes: Axes, lines: Sequence[Line]) -> None:
     """One line per trend: the mean at every intensity with its interval over questions."""
     axes.axhline(0, color=FAINT, linewidth=0.8, zorder=0)
-    for place, line in enumerate(lines):
-        _curve(axes, place, len(lines), line)
+    names = figures.apart([", ".join(filter(None, [one.contrast.of, one.model, one.reader])) for one in lines])
+    for place, (line, name) in enumerate(zip(lines, names, strict=True)):
+        _curve(axes, place, len(lines), line, name)
     levels = sorted({x for line in lines if line.doses for x in line.doses.levels})
     if len(levels) <= _MOST_TICKS:
         axes.set_xticks(levels, [f"{x:g}" for x in levels])
@@ -45,14 +46,13 @@ def curves(axes: Axes, lines: Sequence[Line]) -> None:
     axes.figure.legend(loc="outside lower center", ncols=2)
 
 
-def _curve(axes: Axes, place: int, count: int, line: Line) -> None:
+def _curve(axes: Axes, place: int, count: int, line: Line, name: str) -> None:
     if line.doses is None:
         return
     known = [(x, y) for x, y in zip(line.doses.levels, line.doses.means, strict=True) if math.isfinite(y.estimate)]
     aside = 0.012 * (place - (count - 1) / 2)  # so that intervals stand beside one another
     hue = colours.of_angle(360.0 * place / count + 180.0)
     xs, ys = [x + aside for x, _ in known], [y.estimate for _, y in known]
-    name = ", ".join(filter(None, [line.contrast.of, line.model, line.reader]))
-    axes.plot(xs, ys, color=hue, linewidth=1.4, marker="o", markersize=4, label=figures.shortened(name))
+    axes.plot(xs, ys, color=hue, linewidth=1.4, marker="o", markersize=4, label=name)
     bounded = [(x + aside, y) for x, y in known if math.isfinite(y.low)]
     axes.vlines([x for x, _ in bounded], [y.low for _, y in bounded], [y.high for _, y in bounded], color=hue)

@@ -493,6 +493,13 @@ def shortened(name: str, longest: int = _LONGEST_NAME) -> str:
     return f"{name[: longest - 1 - kept]}…{name[-kept:]}"
 
 
+def apart(names: Sequence[str], longest: int = _LONGEST_NAME) -> list[str]:
+    """Names of at most so many characters; those that look alike then are numbered by their place."""
+    cut = [shortened(name, longest) for name in names]
+    places = [f"{place}: " if cut.count(one) > 1 else "" for place, one in enumerate(cut, start=1)]
+    return [f"{before}{shortened(name, longest - len(before))}" for before, name in zip(places, names, strict=True)]
+
+
 def grouped_states(design: Design) -> str:
     """What is said where states are drawn in groups; "" where each is drawn by itself."""
     if len(design.states) <= MOST_STATES:

@@ -36,7 +36,7 @@ def rows(axes: Axes, lines: Sequence[Line]) -> None:
     axes.axvline(0, color=FAINT, linewidth=0.9, zorder=0)
     for y, line in enumerate(lines):
         _row(axes, y, line)
-    axes.set_yticks(range(len(lines)), [figures.shortened(name_of(line), _LONGEST) for line in lines])
+    axes.set_yticks(range(len(lines)), figures.apart([name_of(line) for line in lines], _LONGEST))
     axes.set_ylim(len(lines) - 0.5, -0.5)
     axes.set_xlabel("difference (a − b), or slope per 1 of intensity")
     axes.margins(x=0.05)
@@ -59,6 +59,9 @@ def _row(axes: Axes, y: int, line: Line) -> None:
         return
     if math.isfinite(tested.interval.low):
         axes.hlines(y, tested.interval.low, tested.interval.high, color=hue, linewidth=2.0, zorder=2)
+    inner = tested.interval_of_equivalence
+    if tested.margin and math.isfinite(inner.low):
+        axes.hlines(y, inner.low, inner.high, color=hue, linewidth=4.0, zorder=2)
     face = hue if line.planned else PAPER
     axes.scatter([tested.interval.estimate], [y], s=30, facecolors=face, edgecolors=hue, linewidths=1.2, zorder=3)
 

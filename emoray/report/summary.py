@@ -79,7 +79,6 @@ class Settings:
     beside: Settings | None = None  # the run's own, where the report was asked for under others
     looked: tuple[int, ...] = ()  # answers that there were when the run was reported on before
     contrasts: Wanted = field(default_factory=Wanted)
-    tags: Mapping[str, frozenset[str]] = field(default_factory=dict)  # the ids of the questions that have each
 
     def map_of(self, reader: str) -> LabelMap:
         return self.own_maps.get(reader, self.label_map)
@@ -371,7 +370,6 @@ def summarize(source: Source, settings: Settings) -> Summary:
             {who: ruled[who].without("refused") for who in order},
             settings.contrasts,
             closely.headline,
-            settings.tags,
             settings.level,
         ),
         examples=tuple(example for who in order for example in read[who].examples),

@@ -444,7 +444,7 @@ def _contrasts(summary: Summary) -> Table:
         (
             "yes" if one.planned else "no",
             str(one.contrast),
-            contrast_condition(one.contrast, summary),
+            contrast_condition(one, summary),
             one.model,
             one.reader,
         )
@@ -454,7 +454,8 @@ def _contrasts(summary: Summary) -> Table:
         "contrasts",
         "Contrasts, a minus b, or the slope per 1 of intensity; p and p of equivalence (two one-sided tests against "
         "the margin) after Holm hold for all contrasts of the same factors, those said before the run and those looked "
-        f"at after apart. Settings: {settings_line(summary.settings)}.",
+        "at after apart, and the two kinds of p apart; intervals are of one contrast each. Settings: "
+        f"{settings_line(summary.settings)}.",
         (
             "planned", "contrast", "condition", "model", "reader", "difference", "low", "high", "p", "p_holm", "margin",
             "p_equivalent", "p_equivalent_holm", "family", "verdict", "sentence",

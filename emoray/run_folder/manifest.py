@@ -25,6 +25,7 @@ from emoray.spec.document import Spec
 from emoray.spec.readers import ReaderEntry, readers_of
 from emoray.spec.study import Study
 from emoray.study import paper
+from emoray.study.contrasts import meaning
 from emoray.study.goemotions import LabelMap, label_map_from
 
 _PACKAGES = ("ray", "torch", "transformers", "vllm", "openai", "pyarrow", "pandas", "numpy", "pydantic")
@@ -84,8 +85,13 @@ def fresh(study: Study) -> dict[str, Any]:
 
 
 def said_first(study: Study) -> dict[str, Any]:
-    """The contrasts that were said before there was any answer; what comes later is told as looked at after."""
-    return {"contrasts_first": [contrast.model_dump(mode="json") for contrast in study.spec.contrasts]}
+    """The contrasts that were said before there was any answer, and what they meant; what comes later, or means
+    something else, is told as looked at after.
+    """
+    return {
+        "contrasts_first": [contrast.model_dump(mode="json") for contrast in study.spec.contrasts],
+        "contrasts_meant": meaning(described(study)),
+    }
 
 
 def described(study: Study) -> dict[str, Any]:

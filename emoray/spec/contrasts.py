@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Annotated, Any, Literal
 
@@ -15,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from emoray import hints
 from emoray.hints import did_you_mean
+from emoray.study.conditions import Condition
 from emoray.study.contrasts import (
     ORDERED,
     STATE_GROUPS,
@@ -25,6 +27,7 @@ from emoray.study.contrasts import (
     Score,
     in_group,
     of_entry,
+    reach,
     said,
     tagged,
 )
@@ -97,9 +100,10 @@ class Levels:
     readers: tuple[str, ...]
     angles_deg: tuple[float, ...]
     questions: tuple[tuple[str, tuple[str, ...]], ...]  # id and tags
+    headline: Condition | None = None
 
     @classmethod
-    def of(cls, experiment: Experiment, readers: Sequence[str]) -> Levels:
+    def of(cls, experiment: Experiment, readers: Sequence[str], headline: Condition | None = None) -> Levels:
         return cls(
             templates=tuple(one.name for one in experiment.templates),
             intensities=tuple(experiment.intensities),
@@ -107,6 +111,7 @@ class Levels:
             readers=tuple(readers),
             angles_deg=tuple(one.angle_deg for one in experiment.states),
             questions=tuple((one.id, one.tags) for one in experiment.questions),
+            headline=headline,
         )
 
     @property
@@ -136,14 +141,31 @@ def checked(entries: Sequence[ContrastEntry], levels: Levels) -> tuple[Contrast,
         raise BadContrast("contrasts: questions are the sample, and there is one only; ask two at least")
     found = [_contrast(f"contrasts[{place}]", entry, levels) for place, entry in enumerate(entries)]
     for (one, first), (other, second) in combinations(enumerate(found), 2):
-        if same(first) == same(second):
+        if same(first, levels) == same(second, levels):
             raise BadContrast(f"contrasts[{one}] and contrasts[{other}] are the same ({first}); keep one")
     return tuple(found)
 
 
-def same(contrast: Contrast) -> tuple[Any, ...]:
-    """Equal for contrasts that tell the same, but for their sign."""
-    return frozenset((part.factor, frozenset({part.a, part.b})) for part in contrast.parts), contrast.of
+def same(contrast: Contrast, levels: Levels) -> tuple[Any, ...]:
+    """Equal for contrasts that tell the same, but for their sign and unit: two templates, or two intensities, are two
+    conditions of the headline, and a trend over two intensities is their difference.
+    """
+    both = {"template", "intensity"} <= set(contrast.factors)
+    return frozenset(_ends(part, levels, alone=not both) for part in contrast.parts), contrast.of
+
+
+def _ends(part: Part, levels: Levels, *, alone: bool) -> tuple[str, frozenset[Level | None]]:
+    ends = {part.a, part.b}
+    if part.is_trend and len(levels.intensities) == 2:
+        ends = set(levels.intensities)
+    if alone and levels.headline and part.factor in ("template", "intensity") and None not in ends:
+        return "condition", frozenset(_at(levels.headline, part.factor, level) for level in ends)
+    return part.factor, frozenset(ends)
+
+
+def _at(headline: Condition, factor: FactorName, level: Level | None) -> Condition:
+    changed: dict[str, Any] = {factor: level}
+    return replace(headline, **changed)
 
 
 def _contrast(where: str, entry: ContrastEntry, levels: Levels) -> Contrast:
@@ -151,7 +173,19 @@ def _contrast(where: str, entry: ContrastEntry, levels: Levels) -> Contrast:
     for place, part in parts.items():
         _check(place, part, levels)
     _check_together(where, list(parts.values()))
-    return of_entry(entry.model_dump())
+    found = of_entry(entry.model_dump())
+    _check_margin(where, found, levels)
+    return found
+
+
+def _check_margin(where: str, contrast: Contrast, levels: Levels) -> None:
+    """That not every difference there can be lies within it."""
+    farthest = reach(contrast, levels.intensities)
+    if contrast.margin is not None and contrast.margin >= farthest:
+        raise BadContrast(
+            f"{where}.margin {contrast.margin:g} is not below {farthest:g}, and no such contrast of cosines can lie "
+            "farther from 0, so all would be equivalent; give the largest difference that would not matter"
+        )
 
 
 def _parts(where: str, entry: ContrastEntry) -> dict[str, FactorEntry]:
@@ -281,9 +315,18 @@ def _listed(known: Sequence[str | float]) -> str:
     return f"{names}, …" if len(known) > _LISTED else names
 
 
+def _quoted(level: Level, known: Sequence[str | float]) -> str:
+    """Of a number that stands for a name."""
+    for name in known:
+        with suppress(ValueError):
+            if isinstance(name, str) and float(name) == level:
+                return f'; {name} is a name, write "{name}", in quotes'
+    return ""
+
+
 def _meant(level: Level, known: Sequence[str | float]) -> str:
     if not isinstance(level, str):
-        return ""
+        return _quoted(level, known)
     if all(isinstance(one, float) for one in known):
         meant = hints.number_meant(level)
         return f"; {level!r} is a text, write {meant}" if meant else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from emoray.spec import yaml_file
@@ -12,6 +13,11 @@ from emoray.spec.readers import ReaderEntry
 from emoray.spec.study import Study
 from emoray.spec.yaml_file import BadYaml
 from emoray.study.contrasts import Contrast
+
+# key=, at the beginning or after a comma, with what stands behind it in quotes: a name may have = and commas itself
+_GIVEN = re.compile(
+    r"""(?P<before>(?:^|,)\s*)(?P<key>[a-z_]+)\s*=\s*(?P<quoted>"(?:[^"\\]|\\.)*"|'(?:[^']|'')*')?""", re.IGNORECASE
+)
 
 
 def explored(study: Study, entries: Sequence[str], readers: Sequence[ReaderEntry]) -> tuple[Contrast, ...]:
@@ -29,9 +35,14 @@ def explored(study: Study, entries: Sequence[str], readers: Sequence[ReaderEntry
 
 
 def _explored(study: Study, text: str, readers: Sequence[ReaderEntry]) -> tuple[Contrast, ...]:
-    entry = yaml_file.read(text if text.lstrip().startswith("{") else f"{{{text.replace('=', ': ')}}}")
+    entry = yaml_file.read(text if text.lstrip().startswith("{") else f"{{{_GIVEN.sub(_as_yaml, text)}}}")
     data = study.spec.model_dump(mode="json") | {"contrasts": [entry]}
-    found = checked(validated(data).contrasts, Levels.of(study.experiment, [reader.name for reader in readers]))
-    if {same(one) for one in found} & {same(one) for one in study.contrasts}:
+    levels = Levels.of(study.experiment, [reader.name for reader in readers], study.headline)
+    found = checked(validated(data).contrasts, levels)
+    if {same(one, levels) for one in found} & {same(one, levels) for one in study.contrasts}:
         raise BadContrast("is said in the spec, and told in the report already; leave it out")
     return found
+
+
+def _as_yaml(given: re.Match[str]) -> str:
+    return f"{given['before']}{given['key']}: {given['quoted'] or ''}"

@@ -52,7 +52,9 @@ class Study:
         )
         _directions(self.experiment)
         self.headline = _headline(spec.headline, self.experiment)
-        self.contrasts = checked(spec.contrasts, Levels.of(self.experiment, [reader.name for reader in spec.readers]))
+        self.contrasts = checked(
+            spec.contrasts, Levels.of(self.experiment, [reader.name for reader in spec.readers], self.headline)
+        )
 
 
 # ── resolving ──────────────────────────────────────────────────────────────────────────────────────────────────────

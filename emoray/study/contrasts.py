@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from emoray.study.conditions import Condition
+import numpy as np
+
+from emoray.study.conditions import Condition, controls_of, headline_of
 
 FactorName = Literal["template", "intensity", "condition", "tag", "state", "model", "reader"]
 Score = Literal["cosine", "projection"]
@@ -41,6 +43,15 @@ class Part:
     def is_trend(self) -> bool:
         return self.a is None
 
+    @property
+    def varies(self) -> FactorName:
+        """Of two conditions that differ in one factor only, that one."""
+        if not isinstance(self.a, Condition) or not isinstance(self.b, Condition):
+            return self.factor
+        if self.a.intensity == self.b.intensity:
+            return "template"
+        return "intensity" if self.a.template == self.b.template else "condition"
+
     def __str__(self) -> str:
         return f"trend over {self.factor}" if self.is_trend else f"{self.factor}: {said(self.a)} − {said(self.b)}"
 
@@ -60,7 +71,7 @@ class Contrast:
     @property
     def family(self) -> str:
         """Contrasts of the same factors are corrected for one another."""
-        return " × ".join(sorted(self.factors))
+        return " × ".join(sorted(part.varies for part in self.parts))
 
     def __str__(self) -> str:
         what = " × ".join(f"({part})" for part in self.parts) if len(self.parts) > 1 else str(self.parts[0])
@@ -86,11 +97,92 @@ def of_spec(spec: Mapping[str, Any]) -> tuple[Contrast, ...]:
     return tuple(of_entry(entry) for entry in spec.get("contrasts") or ())
 
 
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What contrasts leave open and a spec decides: of whom, by what rules, at what else they are."""
+
+    headline: Condition | None
+    tags: Mapping[str, frozenset[str]]
+    intensities: tuple[float, ...]
+    models: tuple[str, ...]
+    readers: tuple[str, ...]
+    rules: Mapping[str, Any]  # by which readings are scored: neutral, refusals, and where labels lie
+
+    def of(self, contrast: Contrast) -> tuple[Any, ...]:
+        """What of it a contrast depends on, beside the rules."""
+        tags = [self.tags.get(str(tag)) for part in contrast.parts if part.factor == "tag" for tag in (part.a, part.b)]
+        trend = any(part.is_trend for part in contrast.parts)
+        factors = {"template", "intensity"} if "condition" in contrast.factors else set(contrast.factors)
+        kept = {name: getattr(self.headline, name, None) for name in ("template", "intensity") if name not in factors}
+        return kept, tags, sorted(self.intensities) if trend else None
+
+
+def meaning(described: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the contrasts of a run, by what its manifest says of its spec; plain JSON values, as `meant` reads them."""
+    spec = described.get("spec") or {}
+    names = [str(entry["name"]) for entry in spec.get("templates") or () if isinstance(entry, Mapping)]
+    seen = [Condition(name, float(level)) for name in names for level in spec.get("intensities") or ()]
+    marks = (described.get("marks") or {}).get("templates", {})
+    headline = headline_of(spec, seen, controls_of(spec, marks, names))
+    readers = {str(entry["name"]): entry.get("label_map") for entry in spec.get("readers") or ()}
+    return {
+        "headline": headline and {"template": headline.template, "intensity": headline.intensity},
+        "tags": {tag: sorted(ids) for tag, ids in tags_of(spec).items()},
+        "intensities": [float(level) for level in spec.get("intensities") or ()],
+        "models": [str(entry["name"]) for entry in spec.get("models") or ()],
+        "readers": list(readers),
+        "rules": {
+            "neutral": spec.get("neutral", "zero"),
+            "refusals": spec.get("refusals", "zero"),
+            "labels": _places((described.get("label_map") or {}).get("labels") or {}),
+            "own_labels": {name: _places(own) for name, own in readers.items() if isinstance(own, Mapping)},
+        },
+    }
+
+
+def meant(kept: Mapping[str, Any]) -> Meaning:
+    """By what `meaning` gave."""
+    headline = kept.get("headline")
+    return Meaning(
+        headline and Condition(str(headline["template"]), float(headline["intensity"])),
+        {str(tag): frozenset(ids) for tag, ids in (kept.get("tags") or {}).items()},
+        tuple(kept.get("intensities") or ()),
+        tuple(kept.get("models") or ()),
+        tuple(kept.get("readers") or ()),
+        kept.get("rules") or {},
+    )
+
+
 def by_when(manifest: Mapping[str, Any]) -> tuple[tuple[Contrast, ...], tuple[Contrast, ...]]:
-    """Of a run's contrasts those that were said before it had any answer, and those that came later."""
-    every = of_spec(manifest.get("spec") or {})
-    first = of_spec({"contrasts": manifest.get("contrasts_first")})
-    return tuple(one for one in every if one in first), tuple(one for one in every if one not in first)
+    """The contrasts of a run that were said before it had any answer, whatever its spec says now, and those that came
+    later: others, and the same where they now mean something else.
+
+    Under other rules none is what was said. Of an emoray that did not write down what they meant, all came later.
+    """
+    every, first = of_spec(manifest.get("spec") or {}), of_spec({"contrasts": manifest.get("contrasts_first")})
+    before, now = manifest.get("contrasts_meant"), meaning(manifest)
+    if before is None or not _share_rules(meant(before), meant(now)):
+        return (), tuple(dict.fromkeys((*first, *every)))
+    same = {one for one in first if meant(before).of(one) == meant(now).of(one)}
+    return first, tuple(one for one in every if one not in same)
+
+
+def _share_rules(first: Meaning, now: Meaning) -> bool:
+    """Of the readers that were there at first."""
+    own, later = ({name: one.rules.get("own_labels", {}).get(name) for name in first.readers} for one in (first, now))
+    still = set(first.readers) & set(now.readers)  # one that the spec no longer has keeps its map
+    rest = all(first.rules.get(name) == now.rules.get(name) for name in ("neutral", "refusals", "labels"))
+    return rest and all(own[name] == later[name] for name in still)
+
+
+def _places(labels: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the reasons."""
+    return {
+        label: {name: value for name, value in place.items() if name != "reason"}
+        if isinstance(place, Mapping)
+        else place
+        for label, place in labels.items()
+    }
 
 
 def tags_of(spec: Mapping[str, Any]) -> dict[str, frozenset[str]]:
@@ -103,6 +195,24 @@ def tagged(questions: Sequence[tuple[str, Sequence[str]]]) -> dict[str, frozense
     """Tag -> the ids that have it, from (id, tags)."""
     tags = dict.fromkeys(tag for _, some in questions for tag in some)
     return {tag: frozenset(name for name, some in questions if tag in some) for tag in tags}
+
+
+def slope_weights(levels: Sequence[float]) -> tuple[float, ...]:
+    """What a straight line's slope takes of each level, per unit of the levels; two at least, all different."""
+    about = np.asarray(levels, dtype=np.float64) - np.mean(levels)
+    return tuple((about / (about @ about)).tolist())
+
+
+def weights(part: Part, intensities: Sequence[float]) -> tuple[float, ...]:
+    """Of the levels of a part; a trend is over these intensities."""
+    return slope_weights(intensities) if part.is_trend else (1.0, -1.0)
+
+
+def reach(contrast: Contrast, intensities: Sequence[float]) -> float:
+    """The farthest from 0 that a contrast of cosines can lie; of lengths nobody knows, infinity."""
+    if contrast.of != "cosine":
+        return math.inf
+    return math.prod(sum(map(abs, weights(part, intensities))) for part in contrast.parts)
 
 
 def in_group(group: str, angle_deg: float) -> bool:

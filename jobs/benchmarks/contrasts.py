@@ -18,9 +18,9 @@ from itertools import product
 
 import numpy as np
 
-from emoray.analysis.contrasts import Estimated, combined, estimated, slope_weights
+from emoray.analysis.contrasts import Estimated, combined, estimated
 from emoray.study.circumplex import Array
-from emoray.study.contrasts import in_group
+from emoray.study.contrasts import in_group, slope_weights
 
 validity = import_module(f"{__package__}.validity")  # a program's neighbour, under whichever name it runs
 

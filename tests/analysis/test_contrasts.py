@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from emoray.analysis.contrasts import UNKNOWN, Estimated, combined, concluded, doses, estimated, slope_weights
+from emoray.analysis.contrasts import UNKNOWN, Estimated, combined, concluded, doses, estimated, size_of
 from emoray.analysis.paired import difference
 from emoray.study.circumplex import Array
+from emoray.study.contrasts import slope_weights
 
 HALF = np.arange(12) < 6
 
@@ -81,6 +82,42 @@ def test_a_slope_is_that_of_the_straight_line_through_the_levels() -> None:
     assert np.dot(slope_weights(levels), values) == pytest.approx(scipy.stats.linregress(levels, values).slope)
 
 
+LADDERS = [
+    (0.1, 0.2, 0.3), (0.01, 0.02, 0.03), (0.05, 0.1, 0.15), (0.85, 0.9, 0.95, 1.0), (0.6, 0.7, 0.8, 0.9),
+    (0.7, 0.8, 0.9, 1.0), (1e-9, 2e-9, 3e-9),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("levels", LADDERS)
+def test_the_same_answers_at_every_intensity_neither_rise_nor_fall(levels: tuple[float, ...]) -> None:
+    other = scores(np.random.default_rng(14), questions=16, states=8)
+    weights = slope_weights(levels)
+    for table in (scores(np.random.default_rng(13), questions=16, states=8), np.full((16, 8), 0.7)):
+        slope = [table] * len(levels), weights
+        gap = [table, other] * len(levels), [sign * weight for weight in weights for sign in (1, -1)]
+        for tables, parts in (slope, gap):
+            found = estimated(combined(tables, parts), size=size_of(tables, parts))
+            assert (found.value, found.p) == (0.0, 1.0)
+            assert concluded([(found, 0.05, math.inf)])[0].verdict == "undecided"
+            whole = estimated(combined(tables, parts), states=(HALF[:8], ~HALF[:8]), size=size_of(tables, parts))
+            assert whole.p == 1.0
+        assert doses(levels, slope[0]).p_rises > 0.05
+
+
+def test_groups_of_states_that_differ_by_rounding_only_are_the_same() -> None:
+    table = np.where(HALF, 0.1 + 0.2, 0.3) + np.zeros((6, 1))
+    found = estimated(table, states=(HALF, ~HALF))
+    assert found.p == 1.0
+
+
+def test_a_slope_that_is_there_is_found_however_close_the_levels() -> None:
+    table, levels = scores(np.random.default_rng(15)), (0.85, 0.9, 0.95, 1.0)
+    tables = [table + 0.2 * x + np.random.default_rng(16).normal(0, 1e-4, table.shape) * x for x in levels]
+    found = estimated(combined(tables, slope_weights(levels)), size=size_of(tables, slope_weights(levels)))
+    assert found.value == pytest.approx(0.2, abs=1e-3)
+    assert found.p < 1e-6
+
+
 def test_a_response_rises_at_every_step_where_each_single_step_is_shown_to() -> None:
     rng = np.random.default_rng(11)
     tables = [scores(rng) + at for at in (0.0, 0.3, 0.6, 0.9)]
@@ -138,19 +175,22 @@ def test_a_family_is_corrected_for_both_kinds_of_conclusion() -> None:
     assert alone.verdict != together[0].verdict == "undecided"
 
 
-def test_what_was_never_scored_is_undecided_and_counts_for_no_other() -> None:
+def test_what_was_never_scored_is_undecided_and_counts_in_its_family_as_if_nothing_were_there() -> None:
     empty, known = estimated(np.full((5, 4), math.nan)), Estimated(0.5, 0.01**2, 9.0, 10)
     assert math.isnan(empty.value)
     assert math.isnan(UNKNOWN.p)
     lines = concluded([(empty, 0.05, 2.0), (known, 0.05, 2.0)])
     assert lines[0].verdict == "undecided"
-    assert lines[1].p_holm == lines[1].p
+    assert lines[1].p_holm == pytest.approx(2 * lines[1].p)
+    assert math.isnan(lines[0].p_holm)
 
 
 def test_one_question_tells_nothing_and_exact_agreement_everything() -> None:
     assert math.isnan(estimated(np.array([[0.5, 0.6]])).p)
     same = estimated(np.zeros((6, 4)))
-    assert (same.p, same.p_equivalent(0.05)) == (1.0, 0.0)
+    assert same.p == 1.0
+    assert math.isnan(same.p_equivalent(0.05))  # how far other questions lie apart, nothing tells
+    assert concluded([(same, 0.05, 2.0)])[0].verdict == "undecided"
     table = scores(np.random.default_rng(7), questions=5)
     alone = np.arange(5) < 1
     assert math.isnan(estimated(table, questions=(alone, ~alone), paired=False).p)

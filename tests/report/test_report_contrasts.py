@@ -12,13 +12,13 @@ import pytest
 import scipy.stats
 
 from emoray.analysis.contrasts import Estimated, concluded
-from emoray.report import chosen
+from emoray.report import chosen, figures, forest
 from emoray.report.contrast_section import contrasts as section
 from emoray.report.contrast_words import sentence, sentences, terminal_lines
 from emoray.report.contrasts import Line
 from emoray.report.summary import Summary, summarize
 from emoray.report.tables import as_csv, tables
-from emoray.study.contrasts import Contrast, Part, of_entry
+from emoray.study.contrasts import Contrast, Part, meaning, of_entry
 from emoray.study.scoring import NeutralRule, RefusalRule
 from tests.report import synthetic
 
@@ -58,7 +58,12 @@ def run() -> synthetic.Run:
         "questions": [{"id": name, "text": name, "tags": tags} for name, tags in TAGS.items()],
         "contrasts": EVERY,
     }
-    found.settings["contrasts_first"] = EVERY
+    found.settings["spec"] |= {
+        "intensities": [0.5, 1.0],
+        "models": [{"name": name} for name in ("good", "bad")],
+        "readers": [{"name": name} for name in ("one", "two")],
+    }
+    found.settings |= {"contrasts_first": EVERY, "contrasts_meant": meaning(found.settings)}
     return found
 
 
@@ -190,6 +195,87 @@ def test_a_family_is_all_contrasts_of_the_same_factors_and_what_was_looked_at_af
     assert [one.planned for one in found.contrasts] == sorted((one.planned for one in found.contrasts), reverse=True)
 
 
+def resumed(run: synthetic.Run, **spec: Any) -> synthetic.Run:
+    """With another spec, once there are answers."""
+    return synthetic.Run(run.said, run.felt, run.settings | {"spec": run.settings["spec"] | spec})
+
+
+def lines_of(found: Summary, *, planned: bool) -> list[tuple[Any, ...]]:
+    return [
+        (one.told, one.tested.p, one.tested.p_holm, one.family) for one in found.contrasts if one.planned == planned
+    ]
+
+
+ALTERED: list[dict[str, Any]] = [
+    {
+        "contrasts": [WORDS | {"margin": 0.5}, TREND, TAG],
+        "headline": {"template": "parameters", "intensity": 0.5},
+        "intensities": [0.5, 0.75, 1.0],
+        "questions": [{"id": name, "text": name, "tags": ["q" if name == "art" else "p"]} for name in TAGS],
+    },
+    {"contrasts": []},
+]
+
+
+@pytest.mark.parametrize("spec", ALTERED)
+def test_no_later_spec_alters_or_drops_what_was_said_before_the_run(
+    run: synthetic.Run, found: Summary, spec: dict[str, Any]
+) -> None:
+    assert lines_of(summary(resumed(run, **spec)), planned=True) == lines_of(found, planned=True)
+
+
+def test_what_a_later_spec_means_by_the_same_words_is_told_beside_as_looked_at_after(run: synthetic.Run) -> None:
+    here = summary(resumed(run, headline={"template": "parameters", "intensity": 1.0}))
+    both = [one for one in here.contrasts if (str(one.contrast), one.model, one.reader) == (
+        "state: pleasant − unpleasant", "good", "one",
+    )]  # fmt: skip
+    assert [(one.planned, one.headline and one.headline.template) for one in both] == [
+        (True, "words"), (False, "parameters"),
+    ]  # fmt: skip
+    assert both[0].tested.p != both[1].tested.p
+    assert not [one for one in here.contrasts if not one.planned and "condition" in one.contrast.factors]
+
+
+@pytest.mark.parametrize("rule", [{"refusals": "drop"}, {"neutral": "drop"}])
+def test_under_other_rules_nothing_is_what_was_said_before_the_run(run: synthetic.Run, rule: dict[str, Any]) -> None:
+    every = {of_entry(entry) for entry in EVERY}
+    for settings in (chosen(resumed(run, **rule).settings), chosen(run.settings, **rule)):
+        assert settings.contrasts.planned == ()
+        assert set(settings.contrasts.explored) == every
+
+
+def test_a_reader_that_came_later_is_none_of_whom_the_contrasts_were_said(run: synthetic.Run) -> None:
+    meant = run.settings["contrasts_meant"] | {"readers": ["one"]}
+    here = summary(synthetic.Run(run.said, run.felt, run.settings | {"contrasts_meant": meant}))
+    assert {(one.reader, one.planned) for one in here.contrasts} == {
+        ("one", True), ("two", False), (None, True),
+    }  # fmt: skip
+    assert line(here, WORDS).family == 2
+
+
+def test_a_model_that_was_to_be_asked_and_never_was_counts_in_the_family(run: synthetic.Run, found: Summary) -> None:
+    meant = run.settings["contrasts_meant"] | {"models": ["good", "bad", "lost"]}
+    here = summary(synthetic.Run(run.said, run.felt, run.settings | {"contrasts_meant": meant}))
+    assert (line(found, WORDS).family, line(here, WORDS).family) == (4, 6)
+    assert line(here, WORDS, model="lost").tested.verdict == "undecided"
+    assert line(here, WORDS).tested.p_holm >= line(found, WORDS).tested.p_holm
+
+
+def test_a_trend_is_unknown_until_every_intensity_of_the_spec_was_asked(run: synthetic.Run) -> None:
+    for asked in ((1.0,), (0.5, 1.0)):
+        felt = {who: rows.filter(np.isin(np.array(rows["intensity"]), asked)) for who, rows in run.felt.items()}
+        spec = run.settings["spec"] | {"intensities": [0.5, 0.75, 1.0]}
+        meant = {"contrasts_meant": meaning(run.settings | {"spec": spec})}
+        here = summary(synthetic.Run(run.said, felt, run.settings | {"spec": spec} | meant))
+        told = line(here, TREND)
+        assert math.isnan(told.tested.p)
+        missing = "0.5, 0.75" if asked == (1.0,) else "0.75"
+        assert sentence(told) == (
+            f"whether the projection rises or falls with intensity cannot be told for good: nothing was scored at "
+            f"intensity {missing}"
+        )
+
+
 def test_without_contrasts_the_summary_says_nothing_of_them_and_with_some_each_in_a_sentence(
     found: Summary,
 ) -> None:
@@ -243,12 +329,17 @@ def said(
         (
             WORDY,
             Estimated(0.01, 0.01**2, 9.0, 10),
-            "words and parameters express alike, within ±0.05: 0.01 [−0.01, 0.03] for Llama3 8B",
+            "words and parameters express alike, within ±0.05: 0.01 [−0.01, 0.03] (90 % interval) for Llama3 8B",
         ),
         (
             WORDY,
             Estimated(0.02, 0.05**2, 9.0, 10),
             "whether words express more or less than parameters is undecided: 0.02 [−0.09, 0.13] for Llama3 8B",
+        ),
+        (
+            WORDY,
+            Estimated(0.003, 0.001**2, 9.0, 10),
+            "words express more than parameters, by 0.003 [0.001, 0.005] for Llama3 8B",
         ),
         (
             Part("intensity"),
@@ -271,7 +362,39 @@ def said(
     ],
 )
 def test_a_contrast_is_said_in_one_sentence(part: Part, estimated: Estimated, expected: str) -> None:
-    assert said(part, estimated) == expected
+    margin = 0.001 if estimated.value == 0.003 else 0.05
+    assert said(part, estimated, margin=margin) == expected
+
+
+def test_an_interval_that_is_said_to_lie_within_a_margin_does() -> None:
+    for variance in (0.012**2, 0.014**2, 0.016**2):
+        (tested,) = concluded([(Estimated(0.02, variance, 15.0, 16), 0.05, 2.0)])
+        inner = tested.interval_of_equivalence
+        assert inner.level == pytest.approx(0.9)
+        assert (tested.verdict == "equivalent") == (inner.high <= 0.05)
+
+
+def test_what_a_difference_does_over_another_factor_has_a_sign() -> None:
+    """A difference of −0.3 that comes to be −0.5 is larger and falls."""
+    (tested,) = concluded([(Estimated(-0.2, 0.02**2, 9.0, 10), None, 2.0)])
+    trend = Contrast((Part("template", "words", "parameters"), Part("intensity")))
+    assert sentence(Line(trend, True, "m", "r", tested, 1)).startswith(
+        "the difference words − parameters falls with intensity, by 0.20"
+    )
+
+
+def test_a_terminal_says_of_which_condition_a_contrast_is_where_there_are_several(found: Summary) -> None:
+    assert terminal_lines(found)[0] == f"{sentences(found)[0]} (intensity 1)"
+
+
+def test_rows_of_the_forest_are_told_apart_however_long_their_names() -> None:
+    (tested,) = concluded([(SURE, None, 2.0)])
+    names = ["x" * 60 + middle + "y" * 60 for middle in "abc"]
+    lines = [Line(Contrast((Part("template", name, "words"),)), True, "m", "r", tested, 1) for name in names]
+    shown = figures.apart([forest.name_of(one) for one in lines], 80)
+    assert len(set(shown)) == 3
+    assert max(map(len, shown)) <= 80
+    assert figures.apart(["short", "other"], 80) == ["short", "other"]
 
 
 def test_whom_a_sentence_is_of() -> None:
@@ -282,7 +405,7 @@ def test_whom_a_sentence_is_of() -> None:
     assert sentence(both, several_readers=True) == "good expresses more than bad, by 0.08 [0.03, 0.13], read by r"
     two = Contrast((Part("template", "words", "parameters"), Part("state", "pleasant", "unpleasant")))
     assert sentence(Line(two, True, "m", "r", tested, 1)) == (
-        "the difference words − parameters is larger for pleasant states than for unpleasant states, by 0.08 [0.03, "
+        "the difference words − parameters is higher for pleasant states than for unpleasant states, by 0.08 [0.03, "
         "0.13] for m"
     )
 

@@ -180,6 +180,51 @@ def test_the_same_contrast_twice_is_one_too_many_whatever_its_sign_or_margin() -
     assert len(read(WORDS, WORDS.replace("}", ", of: projection}"))) == 2  # of another score it is another
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (WORDS, "{factor: condition, a: {template: words, intensity: 1}, b: {template: parameters, intensity: 1}}"),
+        ("{factor: intensity, a: 1, b: 0.5}", "{factor: intensity, trend: linear}"),
+        (
+            "{factor: intensity, trend: linear}",
+            "{factor: condition, a: {template: words, intensity: 0.5}, b: {template: words, intensity: 1}}",
+        ),
+        (
+            "{interaction: [{factor: template, a: words, b: parameters}, {factor: intensity, a: 1, b: 0.5}]}",
+            "{interaction: [{factor: intensity, trend: linear}, {factor: template, a: words, b: parameters}]}",
+        ),
+    ],
+)
+def test_the_same_contrast_in_other_words_is_one_too_many(one: str, other: str) -> None:
+    changes = ["intensities=[0.5, 1.0]", "headline={template: words, intensity: 1}"]
+    assert "are the same" in complaint(one, other, changes=changes)
+    families = [read(entry, changes=changes)[0].family for entry in (one, other)]
+    assert families[0] == families[1]
+
+
+def test_templates_at_another_intensity_than_the_headlines_are_another_contrast_of_their_family() -> None:
+    faint = "{factor: condition, a: {template: words, intensity: 0.5}, b: {template: parameters, intensity: 0.5}}"
+    found = read(WORDS, faint, changes=["intensities=[0.5, 1.0]"])
+    assert [one.family for one in found] == ["template", "template"]
+
+
+def test_a_margin_that_no_difference_can_reach_is_one_sentence() -> None:
+    trend, wide = "{factor: intensity, trend: linear, margin: %s}", WORDS.replace("}", ", margin: %s}")
+    inside = "{interaction: [{factor: template, a: words, b: parameters}, {factor: model, a: a, b: b}], margin: %s}"
+    for entry, below, reach in ((wide, 1.9, 2), (trend, 3.9, 4), (inside, 3.9, 4)):
+        changes = ["intensities=[0.5, 1.0]"]
+        assert read(entry % below, changes=changes)[0].margin == below
+        said = complaint(entry % reach, changes=changes)
+        assert f"margin {reach} is not below {reach}, and no such contrast of cosines can lie farther from 0" in said
+    assert read(f"{(wide % 5)[:-1]}, of: projection}}")[0].margin == 5  # of lengths nobody knows
+
+
+def test_a_number_that_is_a_name_is_to_be_quoted() -> None:
+    assert 'a: 1 is none of 1, 2; 1 is a name, write "1", in quotes' in complaint(
+        "{factor: model, a: 1, b: 2}", base=BASE.replace("name: a", 'name: "1"').replace("name: b", 'name: "2"')
+    )
+
+
 def test_one_contrast_needs_no_list() -> None:
     assert parse(f"{BASE}contrasts: {WORDS}").contrasts == read(WORDS)
 
@@ -206,12 +251,14 @@ def test_what_is_added_once_there_are_answers_is_told_as_looked_at_after() -> No
     later = "{factor: model, a: a, b: b}"
     kept = manifest.fresh(parse(f"{BASE}contrasts: [{WORDS}]"))
     resumed = kept | manifest.described(parse(f"{BASE}contrasts: [{WORDS}, {later}]"))
+    assert kept["contrasts_meant"]["headline"] == {"template": "words", "intensity": 1.0}
     first, after = by_when(json.loads(json.dumps(resumed)))
     assert ([str(one) for one in first], [str(one) for one in after]) == (
         ["template: words − parameters"], ["model: a − b"],
     )  # fmt: skip
     wider = kept | manifest.described(parse(f"{BASE}contrasts: [{WORDS.replace('}', ', margin: 0.5}')}]"))
-    assert by_when(wider)[0] == ()  # another margin is another contrast
+    assert [[one.margin for one in some] for some in by_when(wider)] == [[None], [0.5]]  # the first stays what it was
+    assert by_when(kept | manifest.described(parse(BASE))) == (first, ())  # to drop one undoes nothing
     assert by_when({"spec": kept["spec"]})[0] == ()  # of an emoray that did not write down when they were said
 
 
@@ -285,6 +332,22 @@ def test_a_bad_exploratory_contrast_is_one_sentence_and_writes_nothing(
     assert found.startswith(f"emoray: --contrast {given}: {said}")
     assert found.count("\n") == 1
     assert not (tmp_path / "run" / "report").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ("factor=model,b=a,a=x=1", "x=1"),
+        ('factor=model, a="x,b=1", b = a', "x,b=1"),
+        ("a='it''s, b=c', b=a, factor=model", "it's, b=c"),
+        ("factor=model,a=it's,b=a", "it's"),
+    ],
+)
+def test_a_name_of_an_exploratory_contrast_is_taken_as_it_is_written(given: str, name: str) -> None:
+    study = runs.study()
+    with pytest.raises(SpecError) as wrong:
+        explored(study, [given], study.spec.readers)
+    assert f"a: {name!r} is none of a, b b" in str(wrong.value)
 
 
 def test_exploratory_contrasts_are_read_as_the_specs_are() -> None:
