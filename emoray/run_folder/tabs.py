@@ -303,10 +303,12 @@ def book(part: Partition, ended: str = "") -> None:
 
 
 def book_lost(part: Partition, whose: str, usd: float) -> None:
-    """Books what was sent at once and in no actor's name, as a batch is; a second time changes nothing."""
+    """Books what was sent at once and in no actor's name, as a batch is, in place of what was booked of it before."""
+    lost = _Lost(_Kept(_Named(whose, 1), usd), usd, ())
     if usd > _DUST_USD:
-        lost = _Lost(_Kept(_Named(whose, 1), usd), usd, ())
         part.folder.write_text(f"{_place(part)}/{lost.kept.named}", lost.booked())
+    else:
+        part.folder.delete(f"{_place(part)}/{lost.kept.named}")
 
 
 def note_paid(part: Partition, name: str, spent: Spent, instead_of: Collection[str] = ()) -> None:
