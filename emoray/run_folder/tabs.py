@@ -311,16 +311,21 @@ def book_lost(part: Partition, whose: str, usd: float) -> None:
         part.folder.delete(f"{_place(part)}/{lost.kept.named}")
 
 
-def note_paid(part: Partition, name: str, spent: Spent, instead_of: Collection[str] = ()) -> None:
+def note_paid(
+    part: Partition, name: str, spent: Spent, instead_of: Collection[str] = (), taken: Files | None = None
+) -> None:
     """Notes of a file what was paid for its rows, where no tab tells that any more; for who holds the lease.
 
-    `instead_of`: the files that it has taken the place of, of which nobody asks that now.
+    `instead_of`: the files that it has taken the place of, of which nobody asks that now; `taken`: those over all
+    generations, where who wrote it may have died before their notes were deleted.
     """
     there, usd = {info.base_name for info in part.folder.infos(_place(part))}, paid_usd(part, spent)
     if usd > _DUST_USD and f"{name}{_ENDING}" not in there:
         part.folder.write_text(f"{_place(part)}/{name}{_ENDING}", json.dumps({"paid_usd": usd}))
-    for old in there.intersection(f"{name}{_ENDING}" for name in instead_of):
-        part.folder.delete(f"{_place(part)}/{old}")
+    noted = {found["file"] for info in there if (found := _PAID.fullmatch(info))} - {name}
+    for old in noted:
+        if old in instead_of or (taken is not None and taken.has(_files_of(old))):
+            part.folder.delete(f"{_place(part)}/{old}{_ENDING}")
 
 
 def _of_lost_files(part: Partition) -> dict[str, float]:

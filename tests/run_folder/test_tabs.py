@@ -237,6 +237,21 @@ def test_what_is_asked_again_for_a_compacted_file_that_was_lost_is_paid_for_twic
     assert len(beside(part)) == 1  # of the file that there is
 
 
+def test_what_a_compaction_left_noted_of_older_files_when_it_died_counts_nothing_twice(part: Partition) -> None:
+    says(part, 0.1)
+    compact(part)
+    (old,) = [name for name in beside(part) if name.endswith(".parquet.json")]
+    note = part.folder.read_bytes(f"tabs/{part.relative}/{old}") or b""
+    says(part, 0.0, 0.2)
+    compact(part)
+    put_back(part, {f"tabs/{part.relative}/{old}": note})
+    compact(part)
+    assert old not in beside(part)
+    (name,) = part.files()
+    part.folder.delete(f"{part.relative}/{name}")
+    assert lost_usd(part) == pytest.approx(0.3)
+
+
 def test_money_of_a_file_that_turns_out_torn_as_it_is_compacted_is_lost(part: Partition) -> None:
     pays(part, says(part, 0.1), (0.5, 0.1))
     pays(part, says(part, 0.2), (0.5, 0.2))
