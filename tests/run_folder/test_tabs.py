@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import math
+import os
 import sys
 import time
 from pathlib import Path
@@ -370,6 +372,54 @@ def test_where_money_cannot_be_written_down_nothing_is_sent_and_nothing_counts(t
 
     asyncio.run(pay())
     assert lost_usd(there) == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("links", [1, 0], ids=["links are counted", "and are not"])
+def test_a_tab_stays_one_file_until_it_is_deleted_and_no_descriptor_is_left(
+    links: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, fstat = RunFolder(str(tmp_path)).answers("a"), os.fstat
+
+    def counted(file: int) -> os.stat_result:
+        told = list(fstat(file))
+        return os.stat_result([*told[:3], min(told[3], links), *told[4:]])
+
+    monkeypatch.setattr(tabs.os, "fstat", counted)
+    monkeypatch.setattr(tabs, "_SYNC_S", math.inf)  # in a thread, with a descriptor of its own
+    path = tmp_path / "tabs" / there.relative / "actor.json"
+
+    async def pay() -> None:
+        tab = PartTab(lambda: (there, "actor"))
+        files = set[int]()
+        for _ in range(3):
+            await tab.may_cost(0.5)
+            await tab.did_cost(0.5, 0.25)
+            files.add(path.stat().st_ino)
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        for _ in range(3):
+            path.rename(tmp_path / "booked")
+            (tmp_path / "booked").unlink()
+            await tab.may_cost(0.5)
+            await tab.did_cost(0.5, 0.25)
+        assert (len(files), len(list(Path("/proc/self/fd").iterdir()))) == (1, before)
+
+    asyncio.run(pay())
+    assert lost_usd(there) == pytest.approx(1.5)
+
+
+def test_a_tab_that_turns_out_stale_as_it_is_written_is_begun_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, pwrite, stale = RunFolder(str(tmp_path)).answers("a"), os.pwrite, [True]
+
+    def written(file: int, data: bytes, place: int) -> int:
+        if stale and stale.pop():
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return pwrite(file, data, place)
+
+    monkeypatch.setattr(tabs.os, "pwrite", written)
+    pays(there, "actor", (0.5, 0.25), (0.5, 0.25))
+    assert (stale, lost_usd(there)) == ([], pytest.approx(0.5))
 
 
 def test_a_store_that_fails_is_insisted_on(monkeypatch: pytest.MonkeyPatch) -> None:
