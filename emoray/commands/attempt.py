@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # Ray takes seconds to import: what is wrong, and what is wai
     from emoray.stream.driver import RunDriver
     from emoray.stream.lane import Lane, LaneEnd
     from emoray.stream.lane_state import LaneCounts
-from emoray.commands.described import described_as, described_with, warn_of_lost, warn_of_older
+from emoray.commands.described import described_as, described_with, readable, warn_of_lost, warn_of_older
 from emoray.commands.held import check_held, guarded, is_gone, leased, lost_ray
 from emoray.commands.interruption import Interruption
 from emoray.commands.record import SampledBy, costs_of, end_of, kept_record, lane_record, open_account
@@ -53,7 +53,7 @@ def run(
     warn_of_lost(folder, described())
     warn_of_older(folder, study)
     check_ids(study.spec, here=_here(address))
-    check_keys(study.spec)
+    check_keys(study.spec, readable(folder))
     check_budgets(study.spec)
     progress = Progress()
     capacity = _connected(progress, address, verbose=verbose)
@@ -79,7 +79,8 @@ def score(
     `accounts` are those that a hosted judge needs beside the run's own.
     """
     folder = RunFolder(uri, begun=True)
-    asked = manifest.study(recovery.kept(folder), folder.shown)
+    kept = recovery.kept(folder)
+    asked = manifest.study(kept, folder.shown)
     own = {"accounts": asked.spec.accounts | dict(accounts or {}), "contrasts": []}  # the report has the run's
     alone = {"readers": [reader], **own}
     study = Study(asked.spec.model_copy(update=alone), label_map=asked.label_map)
@@ -87,7 +88,7 @@ def score(
     described()
     readers = study.spec.model_copy(update={"models": []})  # nothing is asked of the models
     check_ids(readers, here=_here(address))
-    check_keys(readers)
+    check_keys(readers, kept)
     check_budgets(readers)
     progress = Progress()
     capacity = _connected(progress, address, verbose=verbose)

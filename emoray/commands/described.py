@@ -18,7 +18,7 @@ from emoray.spec.study import Study
 
 def warn_of_lost(folder: RunFolder, described: Mapping[str, Any]) -> None:
     """Of what the answers in a folder may be, where it does not say itself."""
-    if described["attempts"] and _readable(folder) is None:
+    if described["attempts"] and readable(folder) is None:
         print(
             f"warning: the run.json of {folder.shown} is lost: of its answers those are taken that this spec asks for, "
             "and its readings for those of the readers of that name",
@@ -28,7 +28,7 @@ def warn_of_lost(folder: RunFolder, described: Mapping[str, Any]) -> None:
 
 def warn_of_older(folder: RunFolder, study: Study) -> None:
     """Until there were sampling_defaults, engines took unsaid what a model's generation_config has."""
-    kept = ((_readable(folder) or {}).get("spec") or {}).get("models", [])
+    kept = ((readable(folder) or {}).get("spec") or {}).get("models", [])
     older = {one.get("name") for one in kept if one.get("host") == "vllm" and "sampling_defaults" not in one}
     for entry in study.spec.models:
         if isinstance(entry, Vllm) and entry.name in older and folder.answers(entry.name).counts().answered:
@@ -42,7 +42,7 @@ def warn_of_older(folder: RunFolder, study: Study) -> None:
 
 def described_as(folder: RunFolder, study: Study, *, extend: bool) -> dict[str, Any]:
     """The manifest of a run of this study; UserError where the folder holds what does not go with it."""
-    kept = _readable(folder) if extend else folder.manifest()
+    kept = readable(folder) if extend else folder.manifest()
     if kept is None:
         return _first(folder, study, extend=extend)
     _check_same(study, folder, kept, extend=extend)
@@ -70,7 +70,7 @@ def _first(folder: RunFolder, study: Study, *, extend: bool) -> dict[str, Any]:
     return recovery.rebuilt(folder, study)
 
 
-def _readable(folder: RunFolder) -> dict[str, Any] | None:
+def readable(folder: RunFolder) -> dict[str, Any] | None:
     """The manifest; None where there is none, or a broken one."""
     try:
         return folder.manifest()

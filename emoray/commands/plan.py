@@ -35,7 +35,8 @@ from emoray.spec.load import load
 from emoray.spec.models import Hosted, Local, ModelEntry, Vllm
 from emoray.spec.readers import JudgeReader
 from emoray.spec.study import Study
-from emoray.stream.accounts import check_budgets, missing_keys, told_keys, unusable_ids
+from emoray.stream import told_keys
+from emoray.stream.accounts import check_budgets, missing_keys, unusable_ids
 from emoray.stream.address import waits_for_ray
 from emoray.study import families
 from emoray.study.contrasts import Contrast
@@ -230,7 +231,7 @@ def plan(study: Study, uri: str, *, address: str | None = None) -> Plan:
         example=render(next(e.grid(e.models[0].name).cells())),
         cluster=resources.in_words(nodes) if address else None,
         placement=tuple(_placement(study, entry, nodes) for entry in study.spec.models) if address else (),
-        warnings=(*_of_folder(folder), *_warnings(study, here=not address)),
+        warnings=(*_of_folder(folder), *_warnings(study, folder, here=not address)),
     )
 
 
@@ -261,10 +262,12 @@ def _limits_s(models: Sequence[ModelPlan]) -> float:
     return max(accounts.values(), default=0.0)
 
 
-def _warnings(study: Study, *, here: bool) -> Iterator[str]:
+def _warnings(study: Study, folder: RunFolder, *, here: bool) -> Iterator[str]:
     """What `run` would refuse in this environment and, where it is to run here, on this machine."""
+    there = told_keys.in_manifest(folder.manifest() or {})
     yield from unusable_ids(study.spec, here=here)
-    yield from told_keys(study.spec)
+    yield from (told.refused for told in told_keys.in_spec(study.spec) if told not in there)
+    yield from (told.warned for told in told_keys.in_spec(study.spec) if told in there)
     yield from missing_keys(study.spec)
 
     from emoray.stream import cluster  # Ray takes seconds to import

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,6 +21,7 @@ class NotedBatch:
     file: str | None = None  # the id of its input file
     waits_for: str | None = None  # where something keeps it from going on; without an id: it was not made yet
     aside: int = 0  # lines of its results that are no cell's
+    lost: tuple[str, ...] = ()  # the cells that it may have been paid for in vain, once the provider no longer knew it
 
     @property
     def made(self) -> bool:
@@ -36,8 +38,16 @@ class BatchBook(Protocol):
 
     def noted(self) -> list[NotedBatch]: ...
 
-    def lose(self, batch: NotedBatch) -> None:
-        """Notes that it has ended, and that what it may have cost brought nothing."""
+    def end(self, batch: NotedBatch) -> None:
+        """Notes that all its replies were handed on, so that their rows tell what it cost."""
+        ...
+
+    def lose(self, batch: NotedBatch, owed: Collection[str]) -> None:
+        """Notes that it has ended, and that what it may have cost for the cells still owed brought nothing."""
+        ...
+
+    def find(self, batch: NotedBatch, came: Collection[str]) -> None:
+        """Notes that these cells of a batch that was lost came after all: their rows tell what they cost."""
         ...
 
     def forget(self, batch: NotedBatch) -> None: ...

@@ -138,6 +138,7 @@ class Setting:
     poll_s: float
     brought: dict[str, tuple[list[Reply], int]] = field(default_factory=dict)
     """By batch id, with the lines set aside: several calls may wait for the same batch."""
+    booking: threading.Lock = field(default_factory=threading.Lock)  # and may lose it
 
 
 @dataclass
@@ -242,14 +243,24 @@ class Round:
         try:
             told = self._desk.retrieved(batch)
         except Refused as wrong:
-            if wrong.status in NONE_THERE:
-                return  # the provider keeps results for a while only
-            raise
-        for reply in self._brought_again(told, batch):
-            if reply.key in owed and not isinstance(reply.outcome, Failure):
-                del owed[reply.key]
-                self._at.budget.spend(reply.outcome.cost_usd or 0.0)  # no row says so yet
-                yield reply
+            if wrong.status not in NONE_THERE:
+                raise
+            if batch.lost:  # to another call, which owed other cells of it
+                self._lose(batch)
+            return  # the provider keeps results for a while only
+        replies = [reply for reply in self._brought_again(told, batch) if not isinstance(reply.outcome, Failure)]
+        replies = [reply for reply in replies if reply.key in owed]
+        self._find(batch, replies)
+        for reply in replies:
+            del owed[reply.key]
+            self._at.budget.spend(reply.outcome.cost_usd or 0.0)  # no row says so yet
+            yield reply
+
+    def _find(self, batch: NotedBatch, replies: Iterable[Reply]) -> None:
+        """Before they are handed on: who dies in between fetches them again."""
+        if batch.lost:
+            with self._at.booking:
+                self._at.book.find(batch, {reply.key for reply in replies})
 
     def _brought_again(self, told: Told, batch: NotedBatch) -> list[Reply]:
         results = self._results(told, batch)
@@ -432,12 +443,16 @@ class Round:
             return
         _log.warning("%s no longer knows batch %s", self._at.account.base_url, way.batch.id)
         self._under_way.remove(way)
-        self._at.book.lose(way.batch)
+        self._lose(way.batch)
         if not way.fresh:
             self._backlog.append(_File(self._file_of(way.batch).asks))  # its input file is hardly known any more
             return
         gone = Failure(FailureKind.OVERLOADED, f"{self._at.account.base_url} no longer knows batch {way.batch.id}")
         yield from self._handed(Reply(key, gone, self._at.clock(), 0.0) for key in way.batch.keys)
+
+    def _lose(self, batch: NotedBatch) -> None:
+        with self._at.booking:
+            self._at.book.lose(batch, [key for key in batch.keys if key in self._owed])
 
     def _open(self, way: _UnderWay, told: Told) -> Iterator[Reply]:
         """One that is under way for too long gives what is there."""
@@ -476,7 +491,8 @@ class Round:
         self._at.budget.settle(way.batch.token, sum(reply.outcome.cost_usd or 0.0 for reply in replies))
         good = self._sifted(way, told)
         yield from self._handed(reply for reply in replies if reply.key not in good)
-        self._at.book.note(replace(way.batch, ended=True, waits_for=None, aside=aside))
+        with self._at.booking:
+            self._at.book.end(replace(way.batch, waits_for=None, aside=aside))
         self._taken()
         why = self._hopeless([reply.outcome for reply in replies])
         if why is not None and not good:

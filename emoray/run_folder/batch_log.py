@@ -6,7 +6,7 @@ import json
 import logging
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 
@@ -50,10 +50,23 @@ class FolderBook:
                 "look at the provider whether it knows the batch, and delete the file; its cells are then asked again"
             ) from None
 
-    def lose(self, batch: NotedBatch) -> None:
-        """Its answers may have been paid, and may come once more: at most so much is lost."""
-        book_lost(self.folder.answers(batch.model), batch.token, batch.usd)
-        self.note(replace(batch, ended=True))
+    def end(self, batch: NotedBatch) -> None:
+        """Who lost it may have died after that was booked, and before it was noted."""
+        noted = self.named(f"{batch.token}.json") or batch
+        self._book(batch, set(noted.lost))
+
+    def lose(self, batch: NotedBatch, owed: Collection[str]) -> None:
+        """Their answers may have been paid, and may come once more: at most so much is lost. The others have rows."""
+        noted = self.named(f"{batch.token}.json") or batch  # another may have lost other cells of it
+        self._book(batch, {*noted.lost, *owed})
+
+    def find(self, batch: NotedBatch, came: Collection[str]) -> None:
+        noted = self.named(f"{batch.token}.json") or batch
+        self._book(noted, set(noted.lost).difference(came))
+
+    def _book(self, batch: NotedBatch, lost: set[str]) -> None:
+        book_lost(self.folder.answers(batch.model), batch.token, batch.usd * len(lost) / len(batch.keys))
+        self.note(replace(batch, ended=True, lost=tuple(key for key in batch.keys if key in lost)))
 
     def forget(self, batch: NotedBatch) -> None:
         self.folder.delete(self._path(batch))

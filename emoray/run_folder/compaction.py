@@ -126,7 +126,7 @@ def _compact(part: Partition, clock: Callable[[], float], memory_mb: int, step: 
     if not census.names or (len(census.names) == 1 and Name.of(census.names[0]).level < 0):
         deque(part.rows_of(census, None, _BATCH), maxlen=0)  # its checksums: nobody else looks at all of its columns
         for one in census.names:
-            note_paid(part, one, census.all_spent)
+            note_paid(part, one, census.all_spent, instead_of=census.replaced, taken=census.taken)
         return Compaction(len(census.names), len(census.names), rows, left_out)
     name, replaces = str(_name(census, clock)), (*census.names, *census.replaced)
     step("planned")

@@ -244,7 +244,8 @@ def at_work(folder: RunFolder, last: Mapping[str, Any], now: float) -> Claim | N
     another. Touches nothing.
     """
     held = holder(folder, now)
-    return held if held is not None and "end" not in last and held.pid == last.get("pid") else None
+    is_its = held is not None and (held.host, held.pid) == (last.get("host"), last.get("pid"))  # containers share pids
+    return held if is_its and "end" not in last else None
 
 
 def _claims(folder: RunFolder) -> list[Claim]:

@@ -5,7 +5,8 @@
 Places are, in this order, EMORAY_SPILL_DIR alone where it is set, else the user's state folder and the temporary ones.
 A file keeps the name that it has in the run folder, so that however often it is taken in, it is there once. What an
 attempt has put aside belongs to the run that knows this attempt: a folder that was begun anew under the same name takes
-nothing of it, and one that was moved meanwhile does.
+nothing of it, and one that was moved meanwhile does. A copy knows the attempts of its original: while that lies where
+PLACE/<digest>/.origin says, it alone takes them.
 """
 
 from __future__ import annotations
@@ -16,15 +17,19 @@ import re
 import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from emoray.run_folder import json_file
 from emoray.run_folder.atomic_write import put
 from emoray.run_folder.errors import StoreError, telling
 from emoray.run_folder.folder import RunFolder
 
 _SET = "EMORAY_SPILL_DIR"
 _RUN = re.compile("[0-9a-f]{16}")  # of whose path this is the digest
+_ORIGIN = ".origin"  # says that path
+_OTHERS = "they are those of {origin}, of which this run folder is a copy; resume that run, or delete it"
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,7 @@ class Spill:
             try:
                 with telling("write", str(target)):
                     _check_own(place)
+                    _say_origin(target.parent, self.folder)
                     put(_LOCAL.fs, str(target / relative), lambda sink: sink.write(data), str(place))
             except StoreError as full:
                 wrong = full
@@ -73,7 +79,8 @@ def take_in(folder: RunFolder, attempts: Collection[str]) -> TakenIn:
         taken += TakenIn(left=tuple(sorted(str(aside) for aside in here if aside.name not in attempts)))
         for aside in sorted({*(aside for aside in here if aside.name in attempts), *_elsewhere(place, attempts)}):
             try:
-                taken += TakenIn(_moved(aside, folder))
+                origin = "" if aside in here else _still_at(aside, folder)
+                taken += TakenIn(wrong=_OTHERS.format(origin=origin)) if origin else TakenIn(_moved(aside, folder))
             except StoreError as wrong:
                 taken += TakenIn(wrong=str(wrong))
     return taken
@@ -84,6 +91,50 @@ def _elsewhere(place: Path, attempts: Collection[str]) -> Iterator[Path]:
     for run in _children(place):
         if _RUN.fullmatch(run.name):
             yield from (aside for aside in _children(run) if aside.name in attempts)
+
+
+def _still_at(aside: Path, folder: RunFolder) -> str:
+    """Where the run folder that put these aside still lies, so that `folder` is a copy; empty where it was moved."""
+    try:
+        kind, _, path = (aside.parent / _ORIGIN).read_text().partition(" ")
+    except (OSError, UnicodeError):  # an older emoray told none
+        return ""
+    if kind not in {"local", folder.fs.type_name}:
+        return path  # in a store that cannot be asked from here
+    fs = _LOCAL.fs if kind == "local" else folder.fs
+    return path if not _is_same(fs, path, folder) and _knows(fs, path, aside.name) else ""
+
+
+def _is_same(fs: Any, path: str, folder: RunFolder) -> bool:
+    """Whether it is one folder of a local disk under two paths, mounted twice for example."""
+    with suppress(OSError):
+        return fs.type_name == folder.fs.type_name == "local" and Path(path).samefile(folder.path())
+    return False
+
+
+def _knows(fs: Any, path: str, attempt: str) -> bool:
+    """Whether a run folder that knows the attempt is there, or may be."""
+    try:
+        with fs.open_input_stream(f"{path}/run.json", compression=None) as stream:
+            found = json_file.read(_Attempts, stream.read())
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, json_file.BadJson):
+        return True
+    return any(one.get("id") == attempt for one in found.attempts)
+
+
+@dataclass(frozen=True)
+class _Attempts:
+    """What a manifest says of them."""
+
+    attempts: list[dict[str, Any]] = field(default_factory=list)
+
+
+def _say_origin(run: Path, folder: RunFolder) -> None:
+    """Durable before what it is the origin of."""
+    if not (run / _ORIGIN).is_file():
+        put(_LOCAL.fs, str(run / _ORIGIN), lambda sink: sink.write(_path(folder).encode()), str(run.parent))
 
 
 def places() -> list[Path]:
@@ -116,8 +167,13 @@ def _check_own(place: Path) -> None:
 
 def _of(place: Path, folder: RunFolder) -> Path:
     """However its URI is spelled, or linked to; runs of one path in two stores are told apart by their attempts."""
+    return place / hashlib.blake2b(_path(folder).encode(), digest_size=8).hexdigest()
+
+
+def _path(folder: RunFolder) -> str:
+    """The kind of its filesystem, and where it is there; without the secrets of a URI."""
     path = os.path.realpath(folder.path()) if folder.fs.type_name == "local" else folder.path()
-    return place / hashlib.blake2b(f"{folder.fs.type_name} {path}".encode(), digest_size=8).hexdigest()
+    return f"{folder.fs.type_name} {path}"
 
 
 def _children(folder: Path) -> list[Path]:
@@ -156,5 +212,8 @@ def _remove_empty(aside: Path) -> None:
     for parent, _, _ in os.walk(aside, topdown=False):
         with suppress(OSError):
             Path(parent).rmdir()
+    if not _children(aside.parent):
+        with suppress(OSError):
+            (aside.parent / _ORIGIN).unlink()
     with suppress(OSError):
         aside.parent.rmdir()

@@ -50,6 +50,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 from emoray.hosts.protocol import HostDown
@@ -118,40 +119,69 @@ class _OnDisk:
     def __init__(self, part: Partition, path: str) -> None:
         self._part, self._path = part, path
         self._file: int | None = None
+        self._counts_links = True
         self._synced_at = 0.0
 
     async def keep(self, spent_usd: float, open_usd: float, turn: int) -> None:
         line = _line(spent_usd + open_usd, turn)
         with telling("write", self._part.folder.where(self._path)):
-            if self._file is None or _is_gone(self._file):
-                self._file = self._begun(line)
-            os.pwrite(self._file, line.encode(), 0)
+            file = self._written(line)
             if not open_usd:
-                await asyncio.to_thread(os.fsync, self._file)
+                await asyncio.to_thread(_synced, os.dup(file))
         if open_usd and time.monotonic() - self._synced_at >= _SYNC_S:
             self._synced_at = time.monotonic()
-            asyncio.get_running_loop().run_in_executor(None, _synced, self._file)
+            asyncio.get_running_loop().run_in_executor(None, _synced_if_it_can, os.dup(file))
+
+    def _written(self, line: str) -> int:
+        """The open file that says so."""
+        if self._file is None or self._is_gone(self._file):
+            return self._begun(line)
+        try:
+            os.pwrite(self._file, line.encode(), 0)
+        except OSError as wrong:
+            if wrong.errno != errno.ESTALE:  # deleted on NFS since it was looked at
+                raise
+            return self._begun(line)
+        return self._file
 
     def _begun(self, line: str) -> int:
-        """Durable, with its folders; one that was booked meanwhile stays open, since a thread may be syncing it."""
+        """Durable, with its folders, in place of one that was booked meanwhile."""
+        old, path = self._file, self._part.folder.path(self._path)
         self._part.folder.write_text(self._path, line)
-        return os.open(self._part.folder.path(self._path), os.O_WRONLY)
+        self._file = os.open(path, os.O_WRONLY)
+        self._counts_links = os.fstat(self._file).st_nlink > 0  # some filesystems count none, ever
+        if old is not None:
+            with suppress(OSError):
+                os.close(old)
+        return self._file
 
-
-def _is_gone(file: int) -> bool:
-    """Whether somebody has deleted an open file."""
-    try:
-        return os.fstat(file).st_nlink == 0
-    except OSError as wrong:
-        if wrong.errno == errno.ESTALE:  # on NFS
+    def _is_gone(self, file: int) -> bool:
+        """Whether somebody has deleted it."""
+        try:
+            there = os.fstat(file)
+            if self._counts_links:
+                return there.st_nlink == 0
+            return not os.path.samestat(there, Path(self._part.folder.path(self._path)).stat())
+        except FileNotFoundError:
             return True
-        raise
+        except OSError as wrong:
+            if wrong.errno == errno.ESTALE:  # on NFS
+                return True
+            raise
 
 
 def _synced(file: int) -> None:
+    """Of a copy of a descriptor, which is closed: the file that it is of may be replaced meanwhile."""
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def _synced_if_it_can(file: int) -> None:
     """Where the disk fails, the next write says so."""
     with suppress(OSError):
-        os.fsync(file)
+        _synced(file)
 
 
 class _InStore:
@@ -303,22 +333,29 @@ def book(part: Partition, ended: str = "") -> None:
 
 
 def book_lost(part: Partition, whose: str, usd: float) -> None:
-    """Books what was sent at once and in no actor's name, as a batch is; a second time changes nothing."""
+    """Books what was sent at once and in no actor's name, as a batch is, in place of what was booked of it before."""
+    lost = _Lost(_Kept(_Named(whose, 1), usd), usd, ())
     if usd > _DUST_USD:
-        lost = _Lost(_Kept(_Named(whose, 1), usd), usd, ())
         part.folder.write_text(f"{_place(part)}/{lost.kept.named}", lost.booked())
+    else:
+        part.folder.delete(f"{_place(part)}/{lost.kept.named}")
 
 
-def note_paid(part: Partition, name: str, spent: Spent, instead_of: Collection[str] = ()) -> None:
+def note_paid(
+    part: Partition, name: str, spent: Spent, instead_of: Collection[str] = (), taken: Files | None = None
+) -> None:
     """Notes of a file what was paid for its rows, where no tab tells that any more; for who holds the lease.
 
-    `instead_of`: the files that it has taken the place of, of which nobody asks that now.
+    `instead_of`: the files that it has taken the place of, of which nobody asks that now; `taken`: those over all
+    generations, where who wrote it may have died before their notes were deleted.
     """
     there, usd = {info.base_name for info in part.folder.infos(_place(part))}, paid_usd(part, spent)
     if usd > _DUST_USD and f"{name}{_ENDING}" not in there:
         part.folder.write_text(f"{_place(part)}/{name}{_ENDING}", json.dumps({"paid_usd": usd}))
-    for old in there.intersection(f"{name}{_ENDING}" for name in instead_of):
-        part.folder.delete(f"{_place(part)}/{old}")
+    noted = {found["file"] for info in there if (found := _PAID.fullmatch(info))} - {name}
+    for old in noted:
+        if old in instead_of or (taken is not None and taken.has(_files_of(old))):
+            part.folder.delete(f"{_place(part)}/{old}{_ENDING}")
 
 
 def _of_lost_files(part: Partition) -> dict[str, float]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import re
+import sys
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from emoray.errors import UserError
@@ -21,46 +21,23 @@ from emoray.spec.document import Spec
 from emoray.spec.models import Hosted, Local, ModelEntry, Vllm
 from emoray.spec.prices import unpriced
 from emoray.spec.readers import GoEmotionsReader, JudgeReader, ReaderEntry, RegressorReader
+from emoray.stream import told_keys
 
 _NOBODYS = "?"  # the account of what no spec knows any more: it counts for the run alone
 
 
-def check_keys(spec: Spec) -> None:
+def check_keys(spec: Spec, kept: Mapping[str, Any] | None = None) -> None:
     """UserError where the environment lacks a key that the models need, or holds one that cannot be sent; or where the
-    spec itself holds one, which would be kept in run.json.
+    spec itself holds one, which would be kept in run.json. Where the manifest has `kept` the same one there already, it
+    is a warning: without it all would be asked, and paid, again.
     """
-    for sentence in (*told_keys(spec), *missing_keys(spec)):
+    there = told_keys.in_manifest(kept or {})
+    for told in told_keys.in_spec(spec):
+        if told not in there:
+            raise UserError(told.refused)
+        print(f"warning: {told.warned}", file=sys.stderr)
+    for sentence in missing_keys(spec):
         raise UserError(sentence)
-
-
-def told_keys(spec: Spec) -> Iterator[str]:
-    """A sentence for every setting of somebody else's that is called as keys are; without what it holds."""
-    for entry in spec.asked:
-        for settings in ("extra_body", "engine_kwargs", "chat_template_kwargs"):
-            for name in _key_names(getattr(entry, settings, {})):
-                yield (
-                    f"model {entry.name!r}: {settings} holds a key ({name}), which would stand in run.json and in "
-                    "reports; leave it out, and put it into the environment (of an account: the variable of key_env)"
-                )
-
-
-_KEY_NAME = re.compile(
-    r"(x|api|aws|secret|access|auth|hf|bearer|session|private)*(key|token)|authorization|password|secret"
-)
-_INNOCENT = frozenset({"key", "token"})  # of themselves: words of many a schema
-
-
-def _key_names(settings: Any) -> Iterator[str]:
-    """Of what holds a text, at any depth."""
-    named = settings if isinstance(settings, dict) else {}
-    yield from (name for name, value in named.items() if isinstance(value, str) and _is_key_name(name))
-    for value in settings if isinstance(settings, list) else named.values():
-        yield from _key_names(value)
-
-
-def _is_key_name(name: str) -> bool:
-    plain = "".join(filter(str.isalnum, name.lower()))
-    return plain not in _INNOCENT and _KEY_NAME.fullmatch(plain) is not None
 
 
 def check_ids(spec: Spec, *, here: bool) -> None:

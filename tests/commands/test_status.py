@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -25,6 +26,12 @@ from tests import runs
 
 def of(folder: RunFolder, model: str = "a") -> ModelStatus:
     return next(m for m in status(folder).models if m.model == model)
+
+
+@pytest.fixture(autouse=True)
+def host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one on which the attempts of these folders began."""
+    monkeypatch.setattr(socket, "gethostname", lambda: "h")
 
 
 def test_a_run_that_has_just_begun_owes_everything(tmp_path: Path) -> None:

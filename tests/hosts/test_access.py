@@ -15,8 +15,10 @@ from emoray.hosts.hosted_api import HostedApi
 from emoray.hosts.protocol import HostDown
 from emoray.rate_limits.local import LocalLimiter
 from emoray.rehearsal.responses import completion
+from emoray.run_folder import manifest
 from emoray.spec.accounts import Account
 from emoray.spec.load import parse
+from emoray.stream import told_keys
 from emoray.stream.accounts import check_keys
 from tests.hosts.raw import responses, writing
 from tests.hosts.test_hosted_api import asks, entry, kinds, patient, serving, until_down
@@ -25,6 +27,16 @@ HOSTED = """
 name: t
 accounts: {lab: {base_url: "http://10.1.2.3:8000/v1", key_env: LAB_KEY}}
 models: [{name: a, host: hosted_api, account: lab, id: x}]
+states: 3
+"""
+KEYED = """
+name: t
+accounts: {lab: {base_url: "http://10.1.2.3:8000/v1"}}
+models: [{name: a, host: hosted_api, account: lab, id: x, extra_body: {api_key: KEY}}]
+readers:
+  - kind: judge
+    name: j
+    model: {name: b, host: hosted_api, account: lab, id: x, extra_body: {headers: {x-api-key: KEY}}}
 states: 3
 """
 
@@ -56,7 +68,15 @@ def test_a_run_with_a_key_that_cannot_be_sent_is_refused_before_it_begins(
 
 @pytest.mark.parametrize(
     "settings",
-    ['{"api_key": %s}', '{"headers": [{"X-Api-Key": %s}]}', '{"a": {"Authorization": %s}}', '{"hf_token": %s}'],
+    [
+        '{"api_key": %s}',
+        '{"headers": [{"X-Api-Key": %s}]}',
+        '{"a": {"Authorization": %s}}',
+        '{"hf_token": %s}',
+        '{"authentication": {"type": "api_key", "key": %s}}',
+        '{"headers": [{"name": "Authorization", "value": %s}]}',
+        '{"a": [[%s]]}',
+    ],
 )
 def test_a_key_among_settings_of_others_is_refused_for_it_would_be_kept(settings: str) -> None:
     keyless = HOSTED.replace(", key_env: LAB_KEY", "")
@@ -67,11 +87,41 @@ def test_a_key_among_settings_of_others_is_refused_for_it_would_be_kept(settings
 
 
 @pytest.mark.parametrize(
-    "innocent", ['{"prompt_cache_key": "t"}', '{"key": "t"}', '{"api_key": null, "max_tokens": 5}']
+    "innocent",
+    [
+        '{"prompt_cache_key": "t"}',
+        '{"key": "t"}',
+        '{"type": "string", "key": "t"}',
+        '{"api_key": null, "max_tokens": 5}',
+        '{"api_key": " "}',
+        '{"chat_template_kwargs": {"auth_token": "t"}}',
+    ],
 )
 def test_what_is_no_key_is_sent(innocent: str) -> None:
     keyless = HOSTED.replace(", key_env: LAB_KEY", "")
     check_keys(parse(keyless.replace("id: x}", f"id: x, extra_body: {innocent}}}")).spec)
+
+
+@pytest.mark.parametrize(("value", "is_key"), [("<|auth|>", False), ("1f0d3a55c2e94b7797e1", True)])
+def test_what_a_chat_template_calls_a_token_is_no_key_where_it_is_a_word(value: str, is_key: bool) -> None:
+    entry = {"name": "a", "host": "transformers", "id": "x", "chat_template_kwargs": {"auth_token": value}}
+    spec = {"name": "t", "models": [entry], "states": 3}
+    told = told_keys.in_spec(parse(json.dumps(spec)).spec)
+    assert [one.whose for one in told] == ["model 'a'"] * is_key
+
+
+def test_a_run_whose_folder_has_the_key_already_goes_on_with_it_and_is_warned(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    study = parse(KEYED.replace("KEY", "sk-canary"))
+    kept = manifest.described(study)
+    check_keys(study.spec, kept)
+    said = capsys.readouterr().err
+    assert "warning: model 'a': extra_body holds a key (api_key), which stands in run.json" in said
+    assert "warning: reader 'j': extra_body holds a key (x-api-key)" in said
+    assert "canary" not in said
+    with pytest.raises(UserError, match=r"model 'a': extra_body holds a key \(api_key\).*key_env"):
+        check_keys(parse(KEYED.replace("KEY", "sk-another")).spec, kept)
 
 
 def test_a_key_of_blanks_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

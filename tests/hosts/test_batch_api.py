@@ -258,6 +258,47 @@ def test_the_cells_of_a_batch_that_the_provider_has_lost_are_asked_anew(
     assert lost_by_model(RunFolder(str(tmp_path))) == {"gpt": 0.25}  # which may have been paid
 
 
+def test_of_a_batch_that_is_lost_only_the_part_that_is_owed_counts_as_lost(start: Start, tmp_path: Path) -> None:
+    keys, then = tuple(ask.key for ask in asks(5)), "2026-01-01T00:00:00+00:00"
+    FolderBook(RunFolder(str(tmp_path))).note(NotedBatch("old", "gpt", keys, then, id="gone", usd=0.25))
+    with Provider() as provider:
+        assert kinds(list(start(provider).generate(asks(5)[:1]))) == {"answer": 1}  # the other four have rows
+        assert lost_by_model(RunFolder(str(tmp_path))) == pytest.approx({"gpt": 0.05})
+        assert kinds(list(start(provider).generate(asks(5)[:2]))) == {"answer": 2}  # another call, another cell of it
+    assert lost_by_model(RunFolder(str(tmp_path))) == pytest.approx({"gpt": 0.10})
+
+
+def test_what_was_booked_of_a_lost_batch_is_taken_back_for_the_answers_that_come_after_all(
+    start: Start, tmp_path: Path
+) -> None:
+    folder = RunFolder(str(tmp_path))
+    with Provider() as provider:
+        list(start(provider).generate(asks(5)))  # and the rows never became durable
+        (batch,) = book(tmp_path)
+        FolderBook(folder).lose(replace(batch, ended=False, usd=0.25), batch.keys)
+        assert lost_by_model(folder) == {"gpt": 0.25}
+        for _ in range(2):  # again none became durable
+            assert kinds(list(start(provider).generate(asks(5)[:3]))) == {"answer": 3}
+            assert lost_by_model(folder) == pytest.approx({"gpt": 0.10})
+        assert kinds(list(start(provider).generate(asks(5)[3:]))) == {"answer": 2}
+    assert once_each(provider)
+    assert lost_by_model(folder) == {"gpt": 0.0}
+
+
+def test_a_batch_that_is_known_again_is_not_lost_though_who_lost_it_died_before_that_was_noted(
+    start: Start, tmp_path: Path
+) -> None:
+    folder = RunFolder(str(tmp_path))
+    with Provider() as provider:
+        list(start(provider).generate(asks(5)))
+        (batch,) = book(tmp_path)
+        FolderBook(folder).lose(batch, batch.keys)
+        FolderBook(folder).note(replace(batch, ended=False))
+        assert kinds(list(start(provider).generate(asks(5)))) == {"answer": 5}
+    assert once_each(provider)
+    assert lost_by_model(folder) == {"gpt": 0.0}
+
+
 def test_what_the_open_batches_of_a_dead_submitter_may_cost_is_set_aside_by_whoever_comes_after(
     start: Start, tmp_path: Path
 ) -> None:

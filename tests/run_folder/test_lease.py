@@ -17,7 +17,7 @@ import pytest
 from emoray.run_folder import lease as leases
 from emoray.run_folder.errors import StoreError
 from emoray.run_folder.folder import RunFolder
-from emoray.run_folder.lease import Claim, Lease, LeaseHeld, holder
+from emoray.run_folder.lease import Claim, Lease, LeaseHeld, at_work, holder
 from tests.programs import ROOT, until
 
 
@@ -39,6 +39,15 @@ def clock() -> Clock:
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
     return RunFolder(str(tmp_path / "run"))
+
+
+def test_a_process_of_the_same_number_on_another_host_is_not_at_work_on_the_last_attempt(
+    folder: RunFolder, clock: Clock
+) -> None:
+    leave(folder, elsewhere(clock))
+    assert at_work(folder, {"host": "node-7", "pid": 4242}, clock.now) is not None
+    assert at_work(folder, {"host": "node-8", "pid": 4242}, clock.now) is None  # as containers have it
+    assert at_work(folder, {"host": "node-7", "pid": 4242, "end": "done"}, clock.now) is None
 
 
 def lease(folder: RunFolder, clock: Clock, pause: Callable[[float], object] = lambda _: None) -> Lease:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -125,6 +126,29 @@ def test_what_was_put_aside_is_found_by_a_run_that_was_moved_meanwhile(disk: Pat
     moved = RunFolder(str(disk / "moved"))
     assert take_in(moved, ["attempt-1"]).files == 1
     assert len(Partition(moved, kept.part.relative, SMALL).settled()) == 2
+
+
+def test_a_copy_of_a_run_folder_leaves_to_its_original_what_that_has_put_aside(tmp_path: Path, aside: Path) -> None:
+    original = begun(tmp_path / "run")
+    original.write_manifest({"attempts": [{"id": "attempt-1"}]})
+    shutil.copytree(tmp_path / "run", tmp_path / "copy")
+    Spill(original, "attempt-1").keep("answers/model_folder=m-m/1.parquet", b"x")
+
+    left = take_in(RunFolder(str(tmp_path / "copy")), ["attempt-1"])
+    assert (left.files, str(tmp_path / "run") in left.wrong) == (0, True)
+    (tmp_path / "link").symlink_to(tmp_path / "run")
+    assert take_in(RunFolder(str(tmp_path / "link")), ["attempt-1"]) == TakenIn(files=1)
+    assert list(aside.iterdir()) == []
+
+
+def test_a_copy_takes_what_was_put_aside_once_its_original_is_gone(tmp_path: Path, aside: Path) -> None:
+    original = begun(tmp_path / "run")
+    original.write_manifest({"attempts": [{"id": "attempt-1"}]})
+    shutil.copytree(tmp_path / "run", tmp_path / "copy")
+    Spill(original, "attempt-1").keep("answers/model_folder=m-m/1.parquet", b"x")
+    shutil.rmtree(tmp_path / "run")
+    assert take_in(RunFolder(str(tmp_path / "copy")), ["attempt-1"]) == TakenIn(files=1)
+    assert list(aside.iterdir()) == []
 
 
 def test_two_nodes_that_share_a_place_take_each_file_in_once_and_neither_stumbles(tmp_path: Path, aside: Path) -> None:

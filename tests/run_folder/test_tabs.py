@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import math
+import os
 import sys
 import time
 from pathlib import Path
@@ -237,6 +239,21 @@ def test_what_is_asked_again_for_a_compacted_file_that_was_lost_is_paid_for_twic
     assert len(beside(part)) == 1  # of the file that there is
 
 
+def test_what_a_compaction_left_noted_of_older_files_when_it_died_counts_nothing_twice(part: Partition) -> None:
+    says(part, 0.1)
+    compact(part)
+    (old,) = [name for name in beside(part) if name.endswith(".parquet.json")]
+    note = part.folder.read_bytes(f"tabs/{part.relative}/{old}") or b""
+    says(part, 0.0, 0.2)
+    compact(part)
+    put_back(part, {f"tabs/{part.relative}/{old}": note})
+    compact(part)
+    assert old not in beside(part)
+    (name,) = part.files()
+    part.folder.delete(f"{part.relative}/{name}")
+    assert lost_usd(part) == pytest.approx(0.3)
+
+
 def test_money_of_a_file_that_turns_out_torn_as_it_is_compacted_is_lost(part: Partition) -> None:
     pays(part, says(part, 0.1), (0.5, 0.1))
     pays(part, says(part, 0.2), (0.5, 0.2))
@@ -355,6 +372,55 @@ def test_where_money_cannot_be_written_down_nothing_is_sent_and_nothing_counts(t
 
     asyncio.run(pay())
     assert lost_usd(there) == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("links", [1, 0], ids=["links are counted", "and are not"])
+def test_a_tab_stays_one_file_until_it_is_deleted_and_no_descriptor_is_left(
+    links: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, fstat = RunFolder(str(tmp_path)).answers("a"), os.fstat
+
+    def counted(file: int) -> os.stat_result:
+        told = list(fstat(file))
+        return os.stat_result([*told[:3], min(told[3], links), *told[4:]])
+
+    monkeypatch.setattr(os, "fstat", counted)
+    monkeypatch.setattr(tabs, "_SYNC_S", math.inf)  # in a thread, with a descriptor of its own
+    path = tmp_path / "tabs" / there.relative / "actor.json"
+
+    async def pay() -> None:
+        tab = PartTab(lambda: (there, "actor"))
+        files = set[int]()
+        for _ in range(3):
+            await tab.may_cost(0.5)
+            await tab.did_cost(0.5, 0.25)
+            files.add(path.stat().st_ino)
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        for _ in range(3):
+            path.rename(tmp_path / "booked")
+            (tmp_path / "booked").unlink()
+            await tab.may_cost(0.5)
+            await tab.did_cost(0.5, 0.25)
+        assert (len(files), len(list(Path("/proc/self/fd").iterdir()))) == (1, before)
+
+    asyncio.run(pay())
+    assert lost_usd(there) == pytest.approx(1.5)
+
+
+def test_a_tab_that_turns_out_stale_as_it_is_written_is_begun_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, pwrite, stale = RunFolder(str(tmp_path)).answers("a"), os.pwrite, [True]
+
+    def written(file: int, data: bytes, place: int) -> int:
+        if stale and stale.pop():
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return pwrite(file, data, place)
+
+    monkeypatch.setattr(os, "pwrite", written)
+    pays(there, "actor", (0.5, 0.25), (0.5, 0.25))
+    assert not stale
+    assert lost_usd(there) == pytest.approx(0.5)
 
 
 def test_a_store_that_fails_is_insisted_on(monkeypatch: pytest.MonkeyPatch) -> None:
