@@ -223,6 +223,7 @@ def test_who_quotes_a_refusal_or_answers_after_all_does_not_refuse(text: str) ->
     [
         "I'm sorry, but I can't assist with that request.",
         "I'm sorry, but I can't help with that.",
+        "I cannot answer that.",
         "I'm sorry, but I cannot take on this role.",
         'Dear "user", I\'m sorry, but I can\'t assist with that "request" and never will.',
         "“I'm sorry, but I can't assist with that request.”",
