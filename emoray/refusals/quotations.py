@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 _MARK = "\x01"  # where a quotation was, until all are found
-_WORD = r"[\p{Latin}\p{Cyrillic}\p{Greek}'-]{1,20}"
+_WORD = r"[\p{Latin}\p{Cyrillic}\p{Greek}'-]+"
 _EMPHASIS = rf'([^\s.:!?"“”] )(?:"({_WORD})"\B|“({_WORD})”)'
 _DOUBLE = "|".join(
     (
