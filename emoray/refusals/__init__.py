@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.compute as pc
 
 from emoray.refusals import patterns
 from emoray.refusals.characters import Flags
@@ -132,17 +133,18 @@ def most(said: Array, column: Column) -> Array:
 
 
 def _flags(texts: Sequence[str | None]) -> tuple[Flags, Flags]:
-    found = scores(Column.of(texts))
-    refused, left = (_found(texts, found[:, label], name) for label, name in enumerate(LABELS))
+    column = Column.of(texts)
+    found = scores(column)
+    refused, left = (_found(column, found[:, label], name) for label, name in enumerate(LABELS))
     return refused, left
 
 
-def _found(texts: Sequence[str | None], scored: Array, name: str) -> Flags:
+def _found(column: Column, scored: Array, name: str) -> Flags:
     sure = _models()[list(LABELS).index(name)].sure
     found = scored >= sure
     for place in np.flatnonzero(~found & (scored + PATTERNS >= sure)).tolist():
-        found[place] = LABELS[name](texts[place] or "")
-    return np.logical_and(found, [bool(text) for text in texts])
+        found[place] = LABELS[name](column.said[place].as_py())
+    return np.logical_and(found, np.asarray(pc.not_equal(column.raw, ""), dtype=np.bool_))
 
 
 def _grams(column: Column) -> Counts:

@@ -1,10 +1,10 @@
-"""The detector of refusals: `make refusals` writes `emoray/refusals/linear.npz` and `figures.json`.
+"""The detector of refusals: `make refusals` writes `emoray/refusals/linear.npz`, and then `figures.json`.
 
 It learns from labelled answers (`tests/study/answers_labelled`, its second set among them), from texts of our own
 (`refusal_texts.yaml` and the folder of that name), and from half of the lines of the shipped corpus, none of which
 declines anything. A family is a kind of text in all languages; a cross-validation over families, in which no family is
-on both sides, finds from which score on a flag is sure enough, and `figures.json` says what it found of the labelled
-answers.
+on both sides, finds from which score on a flag is sure enough. What it prints is of families that neither the model nor
+that score was learned from.
 
 `python -m training.refusals --judge FOLDER` (with `PYTHONPATH=jobs`) says how the shipped detector does on other
 labelled answers, by kind and language, with Wilson's intervals; `--write` puts that into `figures.json`, which the
@@ -50,6 +50,10 @@ _FOLDS = 5
 _GRAMS, _FLAGS = 6.0, 0.3  # what an n-gram and a notion count beside each other
 _STEPS = 80
 _PRECISION = 0.98  # of what is flagged among labelled answers, in cross-validation
+_HOW = (
+    "of families that no model had seen, each flagged from a score on that was found among the others; notions and"
+    " patterns were written with the first set in view, so these figures flatter: reports cite the third (--judge)"
+)
 _BLIND = "a set that was written without knowledge of it"
 
 
@@ -182,25 +186,32 @@ def sure_from(scores: Array, true: Array) -> float:
     return float(scores[order[np.flatnonzero(precise)[-1]]])
 
 
-def train() -> tuple[dict[str, Any], dict[str, Any]]:
-    """What `linear.npz` and `figures.json` hold."""
+def nested(scores: Array, true: Array, folds: Places, judged: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """(texts,): what is flagged from the score on that `sure_from` finds among the judged texts of the other folds."""
+    flagged = np.zeros(len(scores), dtype=np.bool_)
+    for fold in range(_FOLDS):
+        others, held = judged & (folds != fold), folds == fold
+        flagged[held] = scores[held] >= sure_from(scores[others], true[others])
+    return flagged
+
+
+def train() -> dict[str, Any]:
+    """What `linear.npz` holds."""
     texts = [*labelled(), *ours()]
     seen, folds = features(texts), np.array([one.fold for one in texts])
     judged = np.arange(len(texts)) < len(labelled())
     kept: dict[str, Any] = {"notions": np.int64(len(notions.names()))}
-    figures: dict[str, Any] = {"held_out": "by families, in a cross-validation", "answers": int(judged.sum())}
     grams = []
+    print(_HOW)
     for name, by_patterns in LABELS.items():
         true = np.array([getattr(one, name) for one in texts], dtype=np.float64)
-        found = refusals.PATTERNS * np.array([by_patterns(one.text) for one in texts])
+        found = refusals.PATTERNS * np.array([by_patterns(one) for one in _said(texts)])
         scores = out_of_fold(seen, true, folds) + found
-        sure = sure_from(scores[judged], true[judged])
-        weights, more = _kept(name, fit(seen, true), sure)
+        weights, more = _kept(name, fit(seen, true), sure_from(scores[judged], true[judged]))
         kept |= more
         grams += weights
-        figures[f"{name}s"] = _figures(true[judged] > 0, scores[judged] >= sure)
-        _tell(name, scores >= sure, true > 0, texts)
-    return kept | {"grams": np.stack(grams, axis=1)}, figures
+        _tell(name, nested(scores, true, folds, judged), true > 0, texts)
+    return kept | {"grams": np.stack(grams, axis=1)}
 
 
 def judge(folder: Path) -> dict[str, Any]:
@@ -226,9 +237,7 @@ def main(arguments: list[str] | None = None) -> None:
         if given.write:
             _write({"held_out": _BLIND, "answers": found["answers"]} | _overall(found))
         return
-    kept, figures = train()
-    np.savez_compressed(_HOME / "linear.npz", **kept)
-    _write(figures)
+    np.savez_compressed(_HOME / "linear.npz", **train())
 
 
 def table(found: dict[str, Any]) -> Iterable[str]:
@@ -314,6 +323,11 @@ def _kept(name: str, found: Weights, sure: float) -> tuple[list[npt.NDArray[np.i
         kept[f"{name}_{part}"] = np.round(of_flags / scale).astype(np.int16)
         kept[f"{name}_{part}_scales"] = np.array([scale, scale_grams])
     return grams, kept
+
+
+def _said(texts: list[Text]) -> list[str]:
+    """As patterns read them."""
+    return [str(one) for one in Column.of([one.text for one in texts]).said.to_pylist()]
 
 
 def _figures(true: npt.NDArray[np.bool_], flagged: npt.NDArray[np.bool_]) -> dict[str, int]:
