@@ -66,6 +66,7 @@ OF_ONE_FILE: dict[str, set[str]] = {  # heavy ones: each in the one file that is
     "hosts/batch_api.py": {"openai", "httpx2"},
     "hosts/vllm.py": {"vllm"},
     "hosts/weights.py": {"huggingface_hub"},
+    "hosts/tied.py": {"safetensors"},
     "hosts/model_files.py": {"huggingface_hub"},
     "hosts/hub.py": {"huggingface_hub"},
     "readers/encoder.py": {"torch", "transformers"},
