@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 from pyarrow import fs as pafs
 
 from emoray.run_folder.atomic_write import is_local, make_folder, put
-from emoray.run_folder.errors import Deleted, deleted, telling
+from emoray.run_folder.errors import Deleted, StoreError, deleted, telling
 from emoray.run_folder.locations import opened, shown_uri
 
 READS = 3  # of a small file, before it cannot be read
@@ -70,6 +71,8 @@ class Directory:
 
     def read_bytes(self, relative: str) -> bytes | None:
         """None when there is no such file. A store may break off an answer that its client does not ask for again."""
+        if is_local(self.fs) and _is_special(self.path(relative)):
+            raise StoreError(f"{self.where(relative)} is a pipe, a socket or a device, and no file: move it away")
         with telling("read", self.where(relative)):
             return self._read(relative, READS)
 
@@ -137,3 +140,12 @@ class Directory:
         for name in found:
             self.delete(name)
         return bool(found)
+
+
+def _is_special(path: str) -> bool:
+    """Whether reading might wait for ever."""
+    try:
+        mode = Path(path).stat().st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))

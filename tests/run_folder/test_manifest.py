@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,8 @@ from emoray import __version__
 from emoray.commands.described import warn_of_older
 from emoray.errors import UserError
 from emoray.run_folder import manifest
+from emoray.run_folder.errors import StoreError
+from emoray.run_folder.folder import RunFolder
 from emoray.spec.load import parse
 from emoray.spec.study import Study
 from emoray.study.goemotions import LABELS
@@ -203,3 +207,10 @@ def test_a_folder_whose_engines_took_the_models_own_defaults_unsaid_says_so(
     (said,) = capsys.readouterr().err.splitlines()
     assert said.startswith("warning: model 'a': its answers in ")
     assert "drawn with the model's own generation_config where the spec leaves something open" in said
+
+
+@pytest.mark.parametrize("name", ["run.json", "lanes.json"])
+def test_a_pipe_in_place_of_a_file_is_a_sentence_and_no_wait_for_ever(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(StoreError, match=rf"{name} is a pipe, a socket or a device, and no file: move it away"):
+        RunFolder(str(tmp_path)).read_bytes(name)
