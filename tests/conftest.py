@@ -65,7 +65,7 @@ def here(two_cpus: str) -> Here:
 
         with pytest.MonkeyPatch.context() as patch:
             if not report:
-                patch.setattr(attempt, "report", lambda folder: f"no report of {folder.uri}")
+                patch.setattr(attempt, "report", lambda folder: f"no report of {folder.shown}")
             return main([name, "--verbose", *words])  # without it, it would take this process's stderr for itself
 
     return call

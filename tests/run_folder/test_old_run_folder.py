@@ -159,7 +159,7 @@ def test_it_is_resumed_caught_up_on_by_a_later_reader_and_reported(
 
     with Provider(Behaviour(batch_polls=1), speak) as provider, monkeypatch.context() as patch:
         spec.write_text(spec.read_text().replace("http://127.0.0.1:9/emoray/v1", provider.base_url))
-        patch.setattr(attempt, "report", lambda folder: f"no report of {folder.uri} yet")
+        patch.setattr(attempt, "report", lambda folder: f"no report of {folder.shown} yet")
         assert here("run", str(spec), "--out", folder.uri) == 0
     for figures in ("_write_figures", "_write_pages"):  # which cost more than all the rest, and are drawn elsewhere
         monkeypatch.setattr(f"emoray.report.{figures}", lambda *_: None)

@@ -31,7 +31,7 @@ def run(two_cpus: str, tmp_path: Path) -> Run:
     ) -> int:
         with pytest.MonkeyPatch.context() as patch:
             if not reports:
-                patch.setattr(attempt, "report", lambda folder: f"no report of {folder.uri}")
+                patch.setattr(attempt, "report", lambda folder: f"no report of {folder.shown}")
             return attempt.run(study, str(out or tmp_path / "run"), command="again", limit=limit, extend=extend)
 
     return call
