@@ -17,6 +17,7 @@ class BatchBudget:
         self._limiter, self._holder = limiter, holder
         self._reserved: dict[str, float] = {}
         self._settled: set[str] = set()  # several calls may wait for the same batch
+        self._paid: set[str] = set()  # those of them that cost something: all of their answers are in the total
         self._spent_usd = 0.0
         self._lock = threading.Lock()
 
@@ -40,12 +41,15 @@ class BatchBudget:
         with self._lock:
             if token not in self._settled:
                 self._settled.add(token)
+                self._paid |= {token} if usd else set()
                 self._reserved.pop(token, None)
                 self._spend(usd)
 
-    def spend(self, usd: float) -> None:
+    def spend(self, token: str, usd: float) -> None:
+        """For an answer of a batch that had ended before; nothing where another call of this host has paid for all."""
         with self._lock:
-            self._spend(usd)
+            if token not in self._paid:
+                self._spend(usd)
 
     def _spend(self, usd: float) -> None:
         self._spent_usd += usd

@@ -253,7 +253,7 @@ class Round:
         self._find(batch, replies)
         for reply in replies:
             del owed[reply.key]
-            self._at.budget.spend(reply.outcome.cost_usd or 0.0)  # no row says so yet
+            self._at.budget.spend(batch.token, reply.outcome.cost_usd or 0.0)  # no row says so yet
             yield reply
 
     def _find(self, batch: NotedBatch, replies: Iterable[Reply]) -> None:

@@ -329,14 +329,15 @@ def test_a_cell_that_two_batches_ask_has_one_reply(start: Start, tmp_path: Path)
     assert Counter(reply.key for reply in replies) == Counter(ask.key for ask in asks(15))
 
 
-def test_a_batch_that_two_calls_wait_for_is_paid_once(start: Start) -> None:
+@pytest.mark.parametrize("threads", [1, 2], ids=["one after the other", "at once"])
+def test_a_batch_that_two_calls_wait_for_is_paid_once(start: Start, threads: int) -> None:
     budget = LocalLimiter(Limits(budget_usd=1.0))
     with Provider(Behaviour(batch_polls=2)) as provider:
         first = start(provider)
         first._closed.set()
         until_down(first, asks(10))
         host = start(provider, budget=budget)
-        with ThreadPoolExecutor(2) as pool:
+        with ThreadPoolExecutor(threads) as pool:
             halves = list(pool.map(lambda owed: list(host.generate(owed)), (asks(10)[:5], asks(10)[5:])))
     spent = sum(reply.outcome.cost_usd or 0.0 for half in halves for reply in half)
     assert budget.bucket.spent_usd == pytest.approx(spent)
