@@ -77,8 +77,8 @@ def scored(*readings: Reading | None) -> pa.Table:
 def test_every_designed_column_is_there_in_its_order() -> None:
     for part, schema in (
         ("ASKED", columns.ASKED),
-        ("ASKED SAID", columns.ANSWERS),
-        ("ASKED SAID FELT SCORED", columns.SCORED),
+        ("ASKED ANSWERS", columns.ANSWERS),
+        ("ASKED ANSWERS FELT SCORED", columns.SCORED),
     ):
         wanted = [name for section in part.split() for name in DESIGNED[section].split()]
         assert [name for name in schema.names if name in wanted] == wanted

@@ -163,7 +163,7 @@ def test_it_is_resumed_caught_up_on_by_a_later_reader_and_reported(
         assert here("run", str(spec), "--out", folder.uri) == 0
     for figures in ("_write_figures", "_write_pages"):  # which cost more than all the rest, and are drawn elsewhere
         monkeypatch.setattr(f"emoray.report.{figures}", lambda *_: None)
-    assert here("score", folder.uri, "--reader", "late") == 0
+    assert here("score", folder.uri, "--reader", "late", report=True) == 0
 
     assert asked["answered"] == 2 + 29
     assert 0 < asked["judged"] <= 12 + 3 + 29  # what several say may be judged once
