@@ -27,7 +27,7 @@ def test_mutants_are_counted_by_module_and_those_that_nothing_noticed_are_named(
     ]
     assert [line.split() for line in said[4:]] == [
         ["mutants", "killed", "timeout", "survived", "no", "tests", "other"],
-        ["lease", "3", "1", "1", "1", "0", "0"],
+        ["run_folder.lease", "3", "1", "1", "1", "0", "0"],
         ["study.scoring", "2", "0", "0", "0", "1", "1"],
         ["all", "5", "1", "1", "1", "1", "1"],
     ]
