@@ -276,18 +276,6 @@ def test_a_folder_that_never_rests_is_a_sentence(part: Partition) -> None:
         compact(part, step=meanwhile)
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 512 kB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "emoray-test", str(disk)], capture_output=True)
-    if mounted.returncode:
-        pytest.skip(f"cannot mount a small disk here: {mounted.stderr.decode().strip()}")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
-
-
 @pytest.mark.parametrize("memory_mb", [100, 0])
 def test_a_disk_that_fills_up_while_compacting_keeps_every_small_file(small_disk: Path, memory_mb: int) -> None:
     part = part_at(small_disk / "run")

@@ -581,18 +581,6 @@ def test_of_a_run_on_a_disk_of_its_own_what_lies_above_that_is_nobodys_business(
 # ---- before anything is asked
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 512 kB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "emoray-test", str(disk)], capture_output=True)
-    if mounted.returncode:
-        pytest.skip(f"cannot mount a small disk here: {mounted.stderr.decode().strip()}")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
-
-
 def test_a_good_folder_passes_the_probe_and_keeps_no_trace(folder: RunFolder) -> None:
     probe(folder, need_mb=0)
     assert list(Path(folder.uri).iterdir()) == []
