@@ -12,17 +12,29 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from emoray import __version__
-from emoray.commands import compact, plan, rehearse, report, run, sample, score, status, validate
 from emoray.commands.options import shortened
 from emoray.commands.terminal import printed
 from emoray.errors import UserError
 from emoray.exit_codes import INTERRUPTED, OK, WRONG
 from emoray.hints import did_you_mean
 from emoray.run_folder.errors import StoreError
+
+_COMMANDS = {  # each is a file beside this one
+    "plan": "what a spec would ask, and what it takes; asks nothing, writes nothing",
+    "run": "ask what is owed, read it, score it; the same command resumes",
+    "score": "read the answers of a run with another reader; asks nothing",
+    "status": "settled, owed and failed per model; also while it runs",
+    "report": "tables, figures and one page from a run folder",
+    "sample": "draw answers of a run for people to label, blind",
+    "validate": "a reader's accuracy on labelled text",
+    "rehearse": "the same run with fake models and real kills, and its ledger",
+    "compact": "turn the many small files of a run into few",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,9 +71,15 @@ def _main(argv: Sequence[str] | None) -> int:
 
 
 class _Command(argparse.ArgumentParser):
-    """Tells of what it does not know itself, under its own usage; argparse would do so under that of all commands."""
+    """Learns its flags when it is called: what one command imports, the others and `--help` do without.
+
+    Tells of what it does not know itself, under its own usage; argparse would do so under that of all commands.
+    """
 
     def parse_known_args(self, *what: Any, **more: Any) -> tuple[Any, list[str]]:
+        if self.get_default("command") is None:
+            self.add_argument("-v", "--verbose", action="store_true", help="also what Ray and the libraries say")
+            import_module(f"emoray.commands.{self.prog.split()[-1]}").add(self)
         known, unknown = super().parse_known_args(*what, **more)
         if unknown:
             flags = (word.partition("=")[0] for word in unknown if word.startswith("-"))
@@ -93,8 +111,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="emoray", description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--version", action="version", version=f"emoray {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Command)
-    for one in (plan, run, score, status, report, sample, validate, rehearse, compact):
-        one.add(commands)
+    for name, text in _COMMANDS.items():
+        commands.add_parser(name, help=text, description=text)
     return parser
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from emoray.commands.options import Commands, absolute, command
+from emoray.commands.options import absolute
 from emoray.exit_codes import OK
 from emoray.run_folder import manifest, recovery
 from emoray.run_folder.compaction import compact
@@ -26,9 +26,9 @@ def compact_all(folder: RunFolder) -> str:
     return "\n".join(lines)
 
 
-def add(commands: Commands) -> None:
-    """The command and its flags."""
-    own = command(commands, "compact", _call, "turn the many small files of a run into few")
+def add(own: argparse.ArgumentParser) -> None:
+    """Its flags."""
+    own.set_defaults(command=_call)
     own.add_argument("run", metavar="RUN")
 
 

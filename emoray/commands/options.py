@@ -7,14 +7,11 @@ import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeAlias
 
 from emoray.errors import UserError
 from emoray.spec.document import Spec
 from emoray.spec.models import ModelEntry
 from emoray.spec.readers import JudgeReader, ReaderEntry
-
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def asked_by(reader: ReaderEntry) -> list[ModelEntry]:
@@ -30,13 +27,6 @@ def check_writable(file: Path) -> None:
 
 
 READER = "a hub id, a folder, or a YAML file with a reader's entry"
-
-
-def command(commands: Commands, name: str, call: object, text: str) -> argparse.ArgumentParser:
-    command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
-    command.add_argument("-v", "--verbose", action="store_true", help="also what Ray and the libraries say")
-    command.set_defaults(command=call)
-    return command
 
 
 def with_grid(command: argparse.ArgumentParser) -> None:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from emoray.commands.estimate import MOST_UNASKED, Estimate, Size, estimate, estimate_judge, likely_tokens, size, whole
-from emoray.commands.options import Commands, command, folder_of, warn_of_code, with_grid
+from emoray.commands.options import folder_of, warn_of_code, with_grid
 from emoray.commands.progress import Progress, duration
 from emoray.commands.terminal import hush
 from emoray.errors import UserError
@@ -436,9 +436,9 @@ def _at_least_s(account: Account, expected: Estimate) -> float | None:
     return max(waits, default=None)
 
 
-def add(commands: Commands) -> None:
-    """The command and its flags."""
-    own = command(commands, "plan", _call, "what a spec would ask, and what it takes; asks nothing, writes nothing")
+def add(own: argparse.ArgumentParser) -> None:
+    """Its flags."""
+    own.set_defaults(command=_call)
     own.add_argument("spec", nargs="?", metavar="SPEC")
     own.add_argument("--schema", action="store_true", help="print the JSON schema of a spec")
     own.add_argument("--json", action="store_true", help="for programs")

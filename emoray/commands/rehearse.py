@@ -8,10 +8,8 @@ import sys
 from pathlib import Path
 
 from emoray.commands.options import (
-    Commands,
     absolute,
     at_least_one,
-    command,
     kills,
     seconds,
     times,
@@ -23,9 +21,9 @@ from emoray.exit_codes import OK, OWED
 from emoray.spec.load import load
 
 
-def add(commands: Commands) -> None:
-    """The command and its flags."""
-    own = command(commands, "rehearse", _call, "the same run with fake models and real kills, and its ledger")
+def add(own: argparse.ArgumentParser) -> None:
+    """Its flags."""
+    own.set_defaults(command=_call)
     own.add_argument("spec", metavar="SPEC")
     own.add_argument(
         "--kill",

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from emoray.commands.options import Commands, absolute, command
+from emoray.commands.options import absolute
 from emoray.commands.sample import human_labels
 from emoray.errors import UserError
 from emoray.exit_codes import OK
@@ -130,9 +130,9 @@ def _own_maps(readers: Mapping[str, ReaderEntry]) -> dict[str, LabelMap]:
     return {name: found for name, reader in readers.items() if (found := own_map(reader)) is not None}
 
 
-def add(commands: Commands) -> None:
-    """The command and its flags."""
-    own = command(commands, "report", _call, "tables, figures and one page from a run folder")
+def add(own: argparse.ArgumentParser) -> None:
+    """Its flags."""
+    own.set_defaults(command=_call)
     own.add_argument("run", metavar="RUN")
     own.add_argument("--out", metavar="DIR", help="in place of RUN/report")
     own.add_argument(

@@ -6,7 +6,7 @@ import argparse
 import shlex
 import sys
 
-from emoray.commands.options import Commands, at_least_one, command, folder_of, warn_of_code, with_grid
+from emoray.commands.options import at_least_one, folder_of, warn_of_code, with_grid
 from emoray.commands.terminal import hush
 from emoray.errors import UserError
 from emoray.run_folder.locations import without_secrets
@@ -15,9 +15,9 @@ from emoray.spec.load import load
 from emoray.spec.study import Study
 
 
-def add(commands: Commands) -> None:
-    """The command and its flags."""
-    own = command(commands, "run", _call, "ask what is owed, read it, score it; the same command resumes")
+def add(own: argparse.ArgumentParser) -> None:
+    """Its flags."""
+    own.set_defaults(command=_call)
     own.add_argument("spec", metavar="SPEC")
     own.add_argument("--limit", type=at_least_one, metavar="N", help="only the first N cells of each model")
     own.add_argument("--max-cost", metavar="USD", help="stop asking before the run has cost more; all is kept")

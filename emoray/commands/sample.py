@@ -25,7 +25,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from emoray.commands.options import Commands, absolute, at_least_one, check_writable, command, whole_number
+from emoray.commands.options import absolute, at_least_one, check_writable, whole_number
 from emoray.errors import UserError
 from emoray.exit_codes import OK
 from emoray.hints import did_you_mean
@@ -204,9 +204,9 @@ def _place(where: str, line: Mapping[str, str | None], places: Mapping[str, Affe
     return affect
 
 
-def add(commands: Commands) -> None:
-    """The command and its flags."""
-    own = command(commands, "sample", _call, "draw answers of a run for people to label, blind")
+def add(own: argparse.ArgumentParser) -> None:
+    """Its flags."""
+    own.set_defaults(command=_call)
     own.add_argument("run", metavar="RUN")
     own.add_argument("--out", required=True, metavar="CSV", help="the file to fill in")
     own.add_argument("--cells", type=at_least_one, default=200, metavar="N", help="how many answers (200)")

@@ -7,15 +7,15 @@ import os
 import shlex
 
 from emoray.commands.named_reader import named_reader
-from emoray.commands.options import READER, Commands, absolute, asked_by, command, warn_of_code
+from emoray.commands.options import READER, absolute, asked_by, warn_of_code
 from emoray.commands.terminal import hush
 from emoray.run_folder.locations import without_secrets
 from emoray.spec.readers import readers_of
 
 
-def add(commands: Commands) -> None:
-    """The command and its flags."""
-    own = command(commands, "score", _call, "read the answers of a run with another reader; asks nothing")
+def add(own: argparse.ArgumentParser) -> None:
+    """Its flags."""
+    own.set_defaults(command=_call)
     own.add_argument("run", metavar="RUN")
     own.add_argument("--reader", required=True, metavar="READER", help=f"a reader of the spec by name, {READER}")
     own.add_argument("--address", metavar="HOST:PORT", help="a Ray cluster (RAY_ADDRESS, or one is started here)")

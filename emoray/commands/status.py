@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from emoray.commands.options import Commands, absolute, command
+from emoray.commands.options import absolute
 from emoray.commands.progress import by_kind, duration
 from emoray.exit_codes import OK
 from emoray.run_folder import json_file, manifest, tabs
@@ -217,9 +217,9 @@ def _batches(model: ModelStatus) -> str:
     return f"{open_}, of which {', '.join(waits)}" if waits else open_
 
 
-def add(commands: Commands) -> None:
-    """The command and its flags."""
-    own = command(commands, "status", _call, "settled, owed and failed per model; also while it runs")
+def add(own: argparse.ArgumentParser) -> None:
+    """Its flags."""
+    own.set_defaults(command=_call)
     own.add_argument("run", metavar="RUN")
     own.add_argument("--json", action="store_true", help="for programs")
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emoray.commands.options import READER, Commands, at_least_one, command
+from emoray.commands.options import READER, at_least_one
 from emoray.errors import UserError
 from emoray.exit_codes import OK
 from emoray.readers import scorecard, validation_table
@@ -25,9 +25,9 @@ from emoray.commands.named_reader import named_reader
 from emoray.commands.options import asked_by, check_writable, warn_of_code
 
 
-def add(commands: Commands) -> None:
-    """The command and its flags."""
-    own = command(commands, "validate", _call, "a reader's accuracy on labelled text")
+def add(own: argparse.ArgumentParser) -> None:
+    """Its flags."""
+    own.set_defaults(command=_call)
     own.add_argument("reader", metavar="READER", help=f"`embedded`, {READER}")
     own.add_argument("--data", required=True, metavar="FILE", help="a TSV of GoEmotions, or a CSV of EmoBank")
     own.add_argument("--calibrate", metavar="TSV", help="fit a temperature to this data, and judge it on --data")
