@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import signal
 import socket
 import subprocess
@@ -15,6 +14,8 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from emoray.rehearsal.local_cluster import free_port as free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 EMORAY = [sys.executable, "-m", "emoray"]
@@ -61,14 +62,6 @@ def until(what: Callable[[], bool], process: subprocess.Popen[str] | None = None
     while not what():
         assert process is None or process.poll() is None, process.communicate()
         time.sleep(every_s)
-
-
-def free_port() -> int:
-    """One that stays free until it is taken: kernels give those from 32,768 on to whoever asks for any."""
-    while True:
-        port = random.SystemRandom().randrange(20_000, 32_000)
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
 
 
 @contextmanager

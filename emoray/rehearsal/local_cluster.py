@@ -59,8 +59,8 @@ class Nodes:
         self._started: list[subprocess.Popen[bytes]] = []
         self.folder = Path(tempfile.mkdtemp(prefix="emo-"))  # short: Ray's sockets lie in it
         self._head = next(self._places, Place())
-        self.address = f"{self._head.ip}:{_free_port()}"
-        self.dashboard = f"http://127.0.0.1:{_free_port()}"  # where jobs are submitted
+        self.address = f"{self._head.ip}:{free_port()}"
+        self.dashboard = f"http://127.0.0.1:{free_port()}"  # where jobs are submitted
         token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         self.environment: Mapping[str, str] = token | {"RAY_USAGE_STATS_ENABLED": "0"}
 
@@ -68,7 +68,7 @@ class Nodes:
         try:
             port = self.address.rpartition(":")[2]
             self._start(self._head, "--head", f"--port={port}", "--num-cpus=0", *self._dashboard_flags(),
-                        f"--temp-dir={self.folder}", f"--ray-client-server-port={_free_port()}")  # fmt: skip
+                        f"--temp-dir={self.folder}", f"--ray-client-server-port={free_port()}")  # fmt: skip
             for _ in range(self.workers):
                 self.add()
             self.wait()
@@ -116,7 +116,7 @@ class Nodes:
         same = ["--num-gpus=0", f"--object-store-memory={_STORE_BYTES}", "--min-worker-port=0", "--max-worker-port=0",
                 "--disable-usage-stats",
                 # of the agent that starts jobs: of two nodes with the same port one would have no agent
-                f"--dashboard-agent-listen-port={_free_port()}"]  # fmt: skip
+                f"--dashboard-agent-listen-port={free_port()}"]  # fmt: skip
         with (self.folder / f"node-{len(self._started)}.log").open("wb") as log:
             node = subprocess.Popen(
                 [*place.before, *ray, *same, *flags],
@@ -151,8 +151,8 @@ def _end(node: subprocess.Popen[bytes]) -> None:
     node.wait()
 
 
-def _free_port() -> int:
-    """One that is free until Ray takes it: kernels give those from 32,768 on to whoever asks for any."""
+def free_port() -> int:
+    """A port that stays free until it is taken: kernels give those from 32,768 on to whoever asks for any."""
     while True:
         port = random.SystemRandom().randrange(20_000, 32_000)
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
