@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from emoray.processes import command_of
 from emoray.rehearsal.local_cluster import free_port as free_port
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -62,6 +63,24 @@ def until(what: Callable[[], bool], process: subprocess.Popen[str] | None = None
     while not what():
         assert process is None or process.poll() is None, process.communicate()
         time.sleep(every_s)
+
+
+def killed(driver: subprocess.Popen[str]) -> None:
+    """A run that has joined this process's cluster is killed; returns when its actors have died of it, some seconds
+    later on a busy machine: until then they would go on asking, and what comes next would find less to do.
+    """
+    from ray._private import state  # the public state API needs a dashboard
+
+    jobs = {job["JobID"] for job in state.jobs() if job["DriverPid"] == driver.pid}
+    assert jobs, "the run has not joined this cluster"
+    driver.kill()
+    driver.wait()
+
+    def alive() -> bool:
+        actors = [actor for actor in state.actors().values() if actor["JobID"] in jobs]
+        return any(actor["State"] != "DEAD" or command_of(actor["Pid"]).startswith("ray::") for actor in actors)
+
+    until(lambda: not alive())
 
 
 @contextmanager

@@ -1,11 +1,12 @@
 """Durable append by group commit: what has been appended is on disk soon, and the caller is told when.
 
-One thread writes. While it writes, what arrives waits together and goes into the next file; after a write it rests
-so that it writes about a quarter of the time at most, never longer than `every_s`, and not at all when many rows
-wait. So a lone row is durable within milliseconds on a local disk, and a stream of them makes some ten files a second
-there and two a second on a slow store. A store that fails is insisted on for about a minute: what waits has been paid
-for. Where even that is in vain, or a disk is full, a journal with a `Refuge` makes room, or puts the rows aside, or
-holds them for ten minutes. A second thread merges every sixty small files into a larger one.
+One thread writes. While it writes, what arrives waits together and goes into the next file; after a write it rests so
+that it writes about a quarter of the time at most, never longer than `every_s`, and not at all when many rows wait, or
+when one has waited so long that it would be durable later than after twice `every_s`. So a lone row is durable within
+milliseconds on a local disk, and a stream of them makes some ten files a second there and two a second on a slow
+store. A store that fails is insisted on for about a minute: what waits has been paid for. Where even that is in vain,
+or a disk is full, a journal with a `Refuge` makes room, or puts the rows aside, or holds them for ten minutes. A
+second thread merges every sixty small files into a larger one.
 """
 
 from __future__ import annotations
@@ -83,6 +84,7 @@ class _Written:
 class _Waiting:
     table: pa.Table
     done: Future[None]
+    since: float  # by the monotonic clock
 
 
 class Journal:
@@ -142,7 +144,7 @@ class Journal:
 
         After an error the journal goes on: later rows are tried afresh. ValueError when the columns are wrong.
         """
-        waiting = _Waiting(table.select(self._schema.names).cast(self._schema), Future())
+        waiting = _Waiting(table.select(self._schema.names).cast(self._schema), Future(), time.monotonic())
         waiting.done.set_running_or_notify_cancel()  # what was said cannot be unsaid: the future takes no cancel
         with self._news:
             if self._closed:
@@ -177,21 +179,24 @@ class Journal:
         self.close()
 
     def _work(self) -> None:
-        rest_s = _GATHER_S
-        while (group := self._next(rest_s)) is not None:
+        write_s = 0.0
+        while (group := self._next(write_s)) is not None:
             began = time.monotonic()
             self._commit(group)
-            rest_s = pause_s(time.monotonic() - began, self._every_s)
+            write_s = time.monotonic() - began
 
-    def _next(self, rest_s: float) -> list[_Waiting] | None:
-        """What goes into the next file, once there is something and the rest is over; None at the end."""
-        rested = time.monotonic() + rest_s
+    def _next(self, write_s: float) -> list[_Waiting] | None:
+        """What goes into the next file, once there is something and the rest after a write of so long is over; None at
+        the end.
+        """
+        wrote = time.monotonic()
         with self._news:
             self._news.wait_for(lambda: self._waiting or self._closed)
             if not self._waiting:
                 return None
-            soon = max(rested, time.monotonic() + _GATHER_S)
-            self._news.wait_for(self._urgent, timeout=soon - time.monotonic())
+            began, oldest = time.monotonic(), self._waiting[0].since
+            rest_s = wrote - began + pause_s(write_s, self._every_s, waited_s=wrote - oldest)
+            self._news.wait_for(self._urgent, timeout=max(_GATHER_S, rest_s))
             return self._taken()
 
     def _taken(self) -> list[_Waiting]:
@@ -312,9 +317,14 @@ def in_name(writer: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.]", "_", writer)[:80]
 
 
-def pause_s(write_s: float, every_s: float) -> float:
-    """How long to gather after a write that took so long."""
-    return min(every_s, max(_GATHER_S, _SHARE * write_s))
+def pause_s(write_s: float, every_s: float, *, waited_s: float = 0.0) -> float:
+    """How long to gather after a write that took so long, when the oldest of what waits has waited so long.
+
+    So that, if the next write takes as long as the last, what waits is durable within 2 `every_s`; a store that needs
+    longer than that is given no rest.
+    """
+    left_s = 2 * every_s - waited_s - write_s
+    return max(_GATHER_S, min(every_s, _SHARE * write_s, left_s))
 
 
 def merge(part: Partition, names: list[Name], *, step: Callable[[str], None] = lambda _: None) -> _Written:

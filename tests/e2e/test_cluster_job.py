@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import sys
@@ -15,7 +16,7 @@ import pytest
 
 from emoray.rehearsal.audit import Audit, Event, Heard, Kept, Kill, audit
 from emoray.rehearsal.behaviour import Behaviour, Counters
-from emoray.rehearsal.heartbeat import Heartbeat
+from emoray.rehearsal.heartbeat import Stall
 from emoray.rehearsal.local_cluster import Nodes, Place
 from emoray.rehearsal.provider import Provider
 from emoray.rehearsal.rehearse import Log
@@ -43,6 +44,16 @@ repetitions: 4
 readers: [{{kind: scripted, name: r, cpus: 0.5}}]
 """
 CELLS = 3 * 4 * 10 * 4
+BEATS = """
+import json, os, signal
+from emoray.rehearsal.heartbeat import Heartbeat
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+os.nice(int(os.environ["RAY_worker_niceness"]))  # an actor's: beside one that is not so nice it stands still for longer
+with Heartbeat() as heartbeat:
+    print("beats", flush=True)
+    signal.sigwait({signal.SIGTERM})
+    print(json.dumps(heartbeat.stalls))
+"""
 PATIENCE_S = 20  # of who follows the job: for so long a busy head may be silent
 
 
@@ -94,7 +105,9 @@ def test_a_night_in_which_the_head_dies_and_then_a_node_ends_with_a_clean_ledger
     tell: Tell,
 ) -> None:
     submit, folder = run
-    heartbeat = Heartbeat().start()
+    heartbeat = start([sys.executable, "-c", BEATS])
+    assert heartbeat.stdout is not None
+    heartbeat.stdout.readline()
     with Nodes(workers=1, cpus=4, jobs=True) as nodes:
         job = start([*submit, "--patience", str(PATIENCE_S)], **reach(nodes))
         until(lambda: settled(folder) > CELLS // 10, job)
@@ -120,7 +133,9 @@ def test_a_night_in_which_the_head_dies_and_then_a_node_ends_with_a_clean_ledger
         out, err = job.communicate()
         assert job.returncode == 0, out + err
 
-    ledger = ledger_of(providers, [head, node], folder, heartbeat)
+    heartbeat.terminate()
+    stalls = [Stall(*stall) for stall in json.loads(heartbeat.communicate()[0])]
+    ledger = ledger_of(providers, [head, node], folder, stalls)
     tell(f"{'nodes in network namespaces' if places else 'nodes on loopback'}\n{ledger.text()}")
     assert ledger.wrong == []
     assert (ledger.settled, ledger.read["r"], ledger.torn) == (CELLS, CELLS, 0)
@@ -166,14 +181,16 @@ def events(logs: Iterable[Counter[str]]) -> list[Event]:
     return [event for log in logs if isinstance(log, Log) for event in list(log.events)]
 
 
-def ledger_of(providers: Sequence[Provider], kills: Sequence[Kill], folder: RunFolder, heartbeat: Heartbeat) -> Audit:
+def ledger_of(
+    providers: Sequence[Provider], kills: Sequence[Kill], folder: RunFolder, stalls: Sequence[Stall]
+) -> Audit:
     """What the providers counted beside what is on disk."""
     said = [folder.answers(model) for model in MODELS]
     felt = [folder.rows("r", model) for model in MODELS]
     counts = [part.counts() for part in said]
     spare, torn = sum(one.spare for one in counts), sum(one.torn for one in counts)
     kept = Kept(CELLS, answers(said), {"r": answers(felt)}, spare=spare, torn=torn)
-    return audit(heard(providers), kills, kept, [heartbeat.stalls])
+    return audit(heard(providers), kills, kept, [stalls])
 
 
 def answers(parts: Sequence[Partition]) -> Counter[str]:

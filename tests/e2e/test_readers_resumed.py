@@ -14,7 +14,7 @@ from emoray.rehearsal.behaviour import Behaviour
 from emoray.rehearsal.provider import Provider
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.tabs import lost_usd
-from tests.programs import EMORAY, Here, Start, until
+from tests.programs import EMORAY, Here, Start, killed, until
 
 pytestmark = pytest.mark.cluster
 SPEC = """
@@ -65,8 +65,7 @@ def test_a_killed_run_goes_on_and_asks_no_answer_and_hardly_a_judgement_again(
     process = join([*EMORAY, *command])
     until(lambda: folder.exists() and folder.rows("judge", "a").counts().answered >= 32, process)
 
-    process.kill()
-    process.wait()
+    killed(process)
     provider.goes_on.set()
 
     before = {row["key"]: row for row in folder.answers("a").read().to_pylist()}

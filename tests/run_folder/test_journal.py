@@ -120,7 +120,16 @@ def test_a_journal_never_rests_longer_than_it_was_told_and_longer_where_writing_
     write_s: float, every_s: float
 ) -> None:
     assert 0 < pause_s(write_s, every_s) <= every_s
-    assert pause_s(write_s, every_s) <= pause_s(write_s + 1, every_s)
+    if 2 * write_s <= every_s:
+        assert pause_s(write_s / 2, every_s) <= pause_s(write_s, every_s)
+
+
+@given(st.floats(0, 100), st.floats(0.1, 10), st.floats(-10, 100))
+def test_what_waits_is_durable_within_two_of_these_times_or_as_soon_as_the_disk_can(
+    write_s: float, every_s: float, waited_s: float
+) -> None:
+    at_once_s = waited_s + 0.002 + write_s
+    assert waited_s + pause_s(write_s, every_s, waited_s=waited_s) + write_s <= max(2 * every_s, at_once_s) + 1e-9
 
 
 def test_the_writer_merges_its_small_files_as_it_goes(part: Partition) -> None:
