@@ -33,13 +33,14 @@ ROOMS: dict[str, set[str]] = {
     "stream": {"study", "refusals", "spec", "rate_limits", "hosts", "readers", "run_folder", "scheduling"}
     | {"home", "exit_codes", "processes"},
     "report": {"study", "analysis", "refusals", "run_folder", "printable"},
+    "notebook": {"study", "analysis", "spec", "run_folder", "report", "hints", "printable"},
     "rehearsal": {"study", "embedded", "spec", "hosts", "run_folder", "stream"}
     | {"hints", "home", "exit_codes", "child_process", "processes"},
 }
 ROOMS["commands"] = set(ROOMS)  # on top; nobody below knows them
 ROOMS["cli"] = {"commands"}
 ROOMS["__main__"] = {"commands", "home"}
-ROOMS["__init__"] = set()
+ROOMS["__init__"] = {"study", "spec", "hosts", "readers", "run_folder", "notebook"}  # what is public, when asked for
 
 ARROW = {"numpy", "pyarrow"}
 LIBRARIES: dict[str, set[str]] = {  # of a room, in all its files
@@ -52,6 +53,7 @@ LIBRARIES: dict[str, set[str]] = {  # of a room, in all its files
     "rehearsal": {"aiohttp"},
     "stream": ARROW | {"ray"},
     "report": ARROW | {"pandas", "matplotlib", "jinja2", "markupsafe"},
+    "notebook": ARROW | {"pandas", "matplotlib"},
 }
 OF_ONE_FILE: dict[str, set[str]] = {  # heavy ones: each in the one file that is about it
     "commands/sample.py": ARROW,
@@ -144,7 +146,7 @@ def test_no_file_imports_itself_by_way_of_others_inside_a_room_either() -> None:
     modules = {f"emoray.{name.removesuffix('.py').replace('/', '.').removesuffix('.__init__')}": name for name in NAMES}
 
     def entered(name: str) -> set[str]:
-        found = imports(PACKAGE / name)
+        found = set(imports(PACKAGE / name)) - {"emoray.__version__"}  # is there before the package knows anybody
         return {one if one in modules else one.rpartition(".")[0] for one in found if one.startswith("emoray.")}
 
     known = {module: entered(name) & set(modules) - {module} for module, name in modules.items()}
@@ -206,6 +208,14 @@ def test_reading_a_spec_and_a_folder_needs_no_ray_no_torch_and_no_vendor() -> No
     )
     assert loaded >= {"emoray", "pydantic"}
     assert not loaded & {"ray", "torch", "transformers", "openai", "vllm", "matplotlib", "pandas"}
+
+
+def test_the_package_itself_needs_nothing_and_a_notebook_no_ray_and_no_models() -> None:
+    loaded = loaded_by("import emoray; dir(emoray)")
+    assert not loaded & {"numpy", "pydantic", "yaml", "pyarrow", "ray"}
+    loaded = loaded_by("from emoray import *")
+    assert loaded >= {"pandas", "matplotlib"}
+    assert not loaded & {"ray", "torch", "transformers", "openai", "vllm"}
 
 
 def test_the_science_needs_only_numpy() -> None:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from emoray.errors import UserError
+from emoray.run_folder.locations import absolute as absolute
 from emoray.spec.document import Spec
 from emoray.spec.models import ModelEntry
 from emoray.spec.readers import JudgeReader, ReaderEntry
@@ -81,16 +82,6 @@ def shortened(text: str) -> str:
 
 def folder_of(out: str | None, spec: Spec) -> str:
     return absolute(out or f"runs/{spec.name}")
-
-
-def absolute(place: str) -> str:
-    """A folder that means the same in every process of the job; a URI does already."""
-    if "://" in place:
-        return place
-    path = Path(place).expanduser().absolute()
-    if path.is_file():
-        raise UserError(f"{place}: is a file, not a folder")
-    return str(path)
 
 
 def warn_of_code(asked: Iterable[ModelEntry]) -> None:

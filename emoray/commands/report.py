@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import time
 import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from emoray.commands.options import absolute
 from emoray.commands.sample import human_labels
@@ -19,12 +15,11 @@ from emoray.hints import did_you_mean
 from emoray.readers.scorecard import human_text
 from emoray.run_folder import manifest, recovery
 from emoray.run_folder.folder import RunFolder
-from emoray.run_folder.lease import at_work
+from emoray.run_folder.lost import lost_usd
 from emoray.run_folder.subset import AskedSubset, as_asked
-from emoray.run_folder.tabs import NOBODY, lost_by_model
 from emoray.spec.explored import explored
 from emoray.spec.label_maps import chosen_label_map, relocated
-from emoray.spec.readers import ReaderEntry, own_map
+from emoray.spec.readers import ReaderEntry, own_maps
 from emoray.study.goemotions import LabelMap
 from emoray.study.scoring import NeutralRule, RefusalRule
 
@@ -47,14 +42,14 @@ def report(
     `contrasts` exploratory ones, as `spec.explored` takes them.
     UserError, with nothing written, where they do not fit.
     """
-    from emoray.report import Unusable, chosen, terminal_lines, terminal_table, write_report
+    from emoray.report import Unusable, chosen, looked, terminal_lines, terminal_table, write_report
 
     kept = recovery.kept(folder)
     study = manifest.study(kept, folder.shown)
     readers = manifest.readers(kept)
     labels, placed = _placed(label_maps, readers, study.label_map)
     validated = [human_text(path, list(placed.values()), labels) for path in ceilings]
-    target, lost = RunFolder(out) if out else folder, _lost(folder, kept or {})
+    target, lost = RunFolder(out) if out else folder, lost_usd(folder, kept or {})
     source, left_out = as_asked(folder, study), ""
     if isinstance(source, AskedSubset):
         left_out = f"\nleft out: {source.strangers():,} answers in the folder that the spec does not ask for"
@@ -63,11 +58,11 @@ def report(
         labels=labels,
         neutral=neutral or study.spec.neutral,
         refusals=refusals or study.spec.refusals,
-        own_maps=_own_maps(readers),
-        moved=_own_maps({name: reader for name, reader in placed.items() if reader != readers[name]}),
+        own_maps=own_maps(readers),
+        moved=own_maps({name: reader for name, reader in placed.items() if reader != readers[name]}),
         human_text={name: reads for names, reads in validated for name in names},
         human_labels=human_labels(human, labels) if human else None,
-        looked=_looked(folder),
+        looked=looked(folder.read_bytes("report/summary.json")),
         explored=explored(study, contrasts, list(readers.values())),
     )
     try:
@@ -86,28 +81,6 @@ def report(
     return f"{terminal_table(summary)}\n{told}{left_out}\nreport: {target.where('' if out else 'report/')}report.html"
 
 
-def _lost(folder: RunFolder, kept: Mapping[str, Any]) -> dict[str, float]:
-    """US dollars at most for answers that nobody has, by model; of an attempt that another process works on, nothing is
-    lost yet.
-    """
-    last: dict[str, Any] = next(iter(kept.get("attempts", [])[-1:]), {})
-    who = at_work(folder, last, time.time())
-    another = who is not None and who.pid != os.getpid()
-    found = lost_by_model(folder, but=str(last.get("id", NOBODY)) if another else None)
-    return {model: usd for model, usd in found.items() if usd > 0}
-
-
-def _looked(folder: RunFolder) -> list[int]:
-    """How many answers there were at each report before, as the last one says; none where there is no such."""
-    try:
-        kept = json.loads(folder.read_bytes("report/summary.json") or b"{}")
-        if kept and "looks" not in kept:  # of an earlier emoray, which counted none: it is one itself
-            return [sum({one["model"]: int(one["counts"]["answers"]) for one in kept["models"]}.values())]
-        return [int(count) for count in (kept.get("looks") or {}).get("answers", [])]
-    except (KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):  # torn, or edited by hand
-        return []
-
-
 def _placed(
     label_maps: Sequence[str], readers: Mapping[str, ReaderEntry], labels: LabelMap
 ) -> tuple[LabelMap, dict[str, ReaderEntry]]:
@@ -124,10 +97,6 @@ def _placed(
             hint = did_you_mean(name, placed)
             raise UserError(f"label_map: the run has no reader {name!r} for {path}; it has {', '.join(placed)}{hint}")
     return labels, placed
-
-
-def _own_maps(readers: Mapping[str, ReaderEntry]) -> dict[str, LabelMap]:
-    return {name: found for name, reader in readers.items() if (found := own_map(reader)) is not None}
 
 
 def add(own: argparse.ArgumentParser) -> None:

@@ -125,7 +125,7 @@ def agreement(summary: Summary) -> Iterator[Page]:
     two = list(combinations(summary.agreement.readers if summary.agreement else (), 2))
     for some, note in _paged(two, (4.0, 4.2), "pairs of readers", thinned_dots(summary)):
         columns = max(1, min(_COLUMNS, len(some)))
-        with _style():
+        with style():
             figure = Figure(figsize=(columns * 4.0, math.ceil(len(some) / columns) * 4.2), layout="constrained")
             for place, (first, second) in enumerate(some, start=1):
                 axes = figure.add_subplot(math.ceil(len(some) / columns), columns, place)
@@ -153,7 +153,7 @@ def timeline(nights: Sequence[Timeline], *, of: Sequence[Timeline] = ()) -> Figu
     first, last = min(began.values()), max(began[one.model] + one.bin_s * len(one.answers) for one in of or nights)
     units = ((7200.0, 3600.0, "hours"), (120.0, 60.0, "minutes"), (0.0, 1.0, "seconds"))
     unit_s, unit = next((size, name) for least, size, name in units if last - first >= least)
-    with _style():
+    with style():
         figure = Figure(figsize=(7.2, 0.7 + 0.42 * len(nights)), layout="constrained")
         axes = figure.add_subplot()
         for row, night in enumerate(reversed(nights)):
@@ -172,14 +172,14 @@ def timeline(nights: Sequence[Timeline], *, of: Sequence[Timeline] = ()) -> Figu
 
 def single(draw: Callable[[Axes], None], size: tuple[float, float]) -> Figure:
     """One panel alone, for the page."""
-    with _style():
+    with style():
         figure = Figure(figsize=size, layout="constrained")
         draw(figure.add_subplot())
         return figure
 
 
 def png(figure: Figure, dpi: int = 160) -> bytes:
-    with _style():
+    with style():
         FigureCanvasAgg(figure)
         out = io.BytesIO()
         figure.savefig(out, format="png", dpi=dpi, metadata={"Software": None})
@@ -592,7 +592,7 @@ def _say(figure: Figure, note: str) -> None:
 def _panels(models: Sequence[ModelSummary], size: tuple[float, float], draw: Draw, said: str = "") -> Figure:
     columns = max(1, min(_COLUMNS, len(models), int(_MOST_INCHES / size[0])))
     rows = max(1, math.ceil(len(models) / columns))
-    with _style():
+    with style():
         figure = Figure(figsize=(columns * size[0], rows * size[1]), layout="constrained")
         for place, one in enumerate(models, start=1):
             axes = figure.add_subplot(rows, columns, place)
@@ -607,13 +607,13 @@ def _panels(models: Sequence[ModelSummary], size: tuple[float, float], draw: Dra
 
 
 def _legend(figure: Figure, key: Sequence[Line2D | Patch]) -> None:
-    with _style():
+    with style():
         columns = len(key) if figure.get_figwidth() > 7 else 2
         figure.legend(handles=list(key), loc="outside lower center", ncols=columns, labelcolor=MUTED, fontsize=7.5)
 
 
 def _svg(figure: Figure, letters: str, *, transparent: bool = False) -> str:
-    with _style(), mpl.rc_context({"svg.fonttype": letters}):
+    with style(), mpl.rc_context({"svg.fonttype": letters}):
         FigureCanvasSVG(figure)
         out = io.BytesIO()
         figure.savefig(out, format="svg", transparent=transparent, metadata={"Date": None, "Creator": None})
@@ -621,6 +621,7 @@ def _svg(figure: Figure, letters: str, *, transparent: bool = False) -> str:
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def style() -> Iterator[None]:
+    """Whatever is drawn inside looks like the report."""
     with mpl.rc_context(_STYLE):
         yield
