@@ -16,7 +16,17 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "emoray"
 
-ALONE = {"errors", "hints", "printable", "home", "exit_codes", "child_process", "processes", "backoff"}  # know nobody
+ALONE = {
+    "errors",
+    "hints",
+    "printable",
+    "home",
+    "exit_codes",
+    "plurals",
+    "child_process",
+    "processes",
+    "backoff",
+}  # know nobody
 ROOMS: dict[str, set[str]] = {
     **{name: set[str]() for name in ALONE},
     "study": set(),  # the science knows nobody
@@ -32,10 +42,10 @@ ROOMS: dict[str, set[str]] = {
     "scheduling": {"spec", "hosts"},  # whether a model has weights
     "stream": {"study", "refusals", "spec", "rate_limits", "hosts", "readers", "run_folder", "scheduling"}
     | {"home", "exit_codes", "processes"},
-    "report": {"study", "analysis", "refusals", "run_folder", "printable"},
+    "report": {"study", "analysis", "refusals", "run_folder", "printable", "plurals"},
     "notebook": {"study", "analysis", "spec", "run_folder", "report", "hints", "printable"},
     "rehearsal": {"study", "embedded", "spec", "hosts", "run_folder", "stream"}
-    | {"hints", "home", "exit_codes", "child_process", "processes"},
+    | {"hints", "home", "exit_codes", "child_process", "processes", "plurals"},
 }
 ROOMS["commands"] = set(ROOMS)  # on top; nobody below knows them
 ROOMS["cli"] = {"commands"}

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from emoray.commands.options import (
+    SPEC,
     absolute,
     at_least_one,
     kills,
@@ -24,7 +25,7 @@ from emoray.spec.load import load
 def add(own: argparse.ArgumentParser) -> None:
     """Its flags."""
     own.set_defaults(command=_call)
-    own.add_argument("spec", metavar="SPEC")
+    own.add_argument("spec", metavar="SPEC", help=SPEC)
     own.add_argument(
         "--kill",
         default="driver,actor,engine,reader",

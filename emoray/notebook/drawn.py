@@ -11,6 +11,7 @@ from matplotlib.patches import Patch
 
 from emoray.report import figures, models_forest
 from emoray.report.figures import Grid
+from emoray.report.names import shortened
 from emoray.report.summary import ModelSummary, Summary
 
 
@@ -44,7 +45,7 @@ def _drawn(
     with figures.style():
         axes = ax or pyplot.figure(figsize=size, layout="constrained").add_subplot()
         draw(axes)
-        axes.set_title(figures.shortened(title), pad=20)
+        axes.set_title(shortened(title), pad=20)
         if key and ax is None:
             axes.figure.legend(handles=list(key), loc="outside lower center", ncols=2 if size[0] < 7 else 3)
     return axes

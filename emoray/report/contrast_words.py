@@ -8,8 +8,9 @@ from dataclasses import replace
 
 from emoray.analysis.contrasts import Doses
 from emoray.analysis.intervals import Interval
+from emoray.plurals import count
 from emoray.report.contrasts import Line
-from emoray.report.phrasing import count, p_value, percent, with_interval
+from emoray.report.phrasing import p_value, percent, with_interval
 from emoray.report.summary import Summary
 from emoray.study.contrasts import Contrast, Part, said
 

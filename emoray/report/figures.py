@@ -36,6 +36,7 @@ from emoray.analysis.intervals import question_means
 from emoray.analysis.summaries import ceilings
 from emoray.report import colours
 from emoray.report.colours import CEILING, FAINT, INK, MUTED, PAPER
+from emoray.report.names import LONGEST, shortened
 from emoray.report.phrasing import number, ordinal, with_interval
 from emoray.report.summary import Design, ModelSummary, State, Summary
 from emoray.report.timeline import Timeline
@@ -74,7 +75,6 @@ MOST_QUESTIONS = 40  # beside one another; more are drawn in as many groups
 MOST_NIGHTS = 60  # lines of a timeline
 _MOST_DOTS = 2_000  # where two readers are compared
 _MOST_NUMBERS = 30  # questions beside one another that still leave room for a number in each square
-_LONGEST_NAME = 40  # characters of a name above a panel
 _LONGEST_TICK = 24  # and beside an axis
 _TERM_GAP = 6.2  # degrees between two of Russell's terms, so that they can be read
 
@@ -485,21 +485,6 @@ def neighbours(count: int, most: int) -> list[slice]:
     return [slice(start, stop) for start, stop in pairwise(edges)]
 
 
-def shortened(name: str, longest: int = _LONGEST_NAME) -> str:
-    """A name of at most so many characters; versions are told apart at its end as often as at its beginning."""
-    if len(name) <= longest:
-        return name
-    kept = (longest - 1) // 2
-    return f"{name[: longest - 1 - kept]}…{name[-kept:]}"
-
-
-def apart(names: Sequence[str], longest: int = _LONGEST_NAME) -> list[str]:
-    """Names of at most so many characters; those that look alike then are numbered by their place."""
-    cut = [shortened(name, longest) for name in names]
-    places = [f"{place}: " if cut.count(one) > 1 else "" for place, one in enumerate(cut, start=1)]
-    return [f"{before}{shortened(name, longest - len(before))}" for before, name in zip(places, names, strict=True)]
-
-
 def grouped_states(design: Design) -> str:
     """What is said where states are drawn in groups; "" where each is drawn by itself."""
     if len(design.states) <= MOST_STATES:
@@ -597,7 +582,7 @@ def _panels(models: Sequence[ModelSummary], size: tuple[float, float], draw: Dra
         for place, one in enumerate(models, start=1):
             axes = figure.add_subplot(rows, columns, place)
             draw(axes, one)
-            axes.set_title(shortened(one.model, min(_LONGEST_NAME, int((size[0] - 0.9) * 11.8))), pad=20)
+            axes.set_title(shortened(one.model, min(LONGEST, int((size[0] - 0.9) * 11.8))), pad=20)
             note = f"cosine {with_interval(one.scores.whole.group.cosine)}"
             axes.annotate(
                 note, (0, 1), (0, 7), xycoords="axes fraction", textcoords="offset points", size=7.5, color=MUTED

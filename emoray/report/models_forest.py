@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from emoray.report import figures
 from emoray.report.colours import CEILING, FAINT, INK, MUTED, WARM
+from emoray.report.names import apart
 from emoray.report.summary import ModelSummary
 from emoray.study import paper
 
@@ -27,7 +27,7 @@ def rows(axes: Axes, models: Sequence[ModelSummary]) -> None:
     axes.axvline(0, color=FAINT, linewidth=0.9, zorder=0)
     for y, one in enumerate(models):
         _row(axes, y, one)
-    axes.set_yticks(range(len(models)), figures.apart([one.model for one in models]))
+    axes.set_yticks(range(len(models)), apart([one.model for one in models]))
     axes.set_ylim(len(models) - 0.5, -0.5)
     axes.set_xlabel("mean cosine")
     axes.margins(x=0.05)
