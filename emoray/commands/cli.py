@@ -48,8 +48,8 @@ _WORDS = {
     "READER": "who reads the emotion in an answer: `embedded`, a hub id, a folder, or a YAML file with its entry",
 }
 _EXAMPLES = {
-    "emoray plan jobs/quickstart.yaml": "what it would ask; costs nothing",
-    "emoray run jobs/quickstart.yaml": "a small shipped model, no key, no GPU, a minute",
+    "emoray plan quickstart": "what it would ask; costs nothing",
+    "emoray run quickstart": "a small shipped model, no key, no GPU, a minute",
     "emoray report runs/quickstart --open": "its page, in the browser",
 }
 

@@ -27,7 +27,7 @@ def check_writable(file: Path) -> None:
         raise UserError(f"{file}: the folder for it is not there")
 
 
-SPEC = "a YAML file that says who is asked what, and who reads the answers, such as jobs/quickstart.yaml"
+SPEC = "a YAML file that says who is asked what and who reads it, or the name of one that ships: quickstart"
 RUN = "the folder of a run: a path, or a URI such as s3://bucket/run"
 READER = "a hub id, a folder, or a YAML file with a reader's entry"
 

@@ -7,9 +7,11 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import webbrowser
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,8 +29,10 @@ from emoray.errors import UserError
 from emoray.report import figures
 from emoray.run_folder import manifest
 from emoray.run_folder.folder import RunFolder
+from emoray.spec import shipped
 from emoray.spec.models import Hosted
 from emoray.spec.readers import JudgeReader, ScriptedReader
+from emoray.spec.shipped import shipped_specs
 from emoray.study.goemotions import LABELS, label_map_from
 from tests import runs, tiny_models
 from tests.buckets import bucket
@@ -394,6 +398,47 @@ def test_the_version_is_the_packages(capsys: Captured) -> None:
 # ── plan ──
 
 
+def test_a_spec_that_ships_is_found_by_its_name_from_anywhere(capsys: Captured) -> None:
+    told = []
+    for given in ("quickstart", str(JOBS / "quickstart.yaml")):
+        assert main(["plan", given, "--json"]) == 0
+        told.append(json.loads(capsys.readouterr().out))
+    assert told[0] == told[1]
+    assert set(shipped_specs()) == {path.stem for path in [*JOBS.glob("*.yaml"), *JOBS.glob("experiments/*.yaml")]}
+
+
+def test_a_file_of_that_name_comes_before_what_ships_and_a_misspelt_name_is_guessed(capsys: Captured) -> None:
+    assert refused(capsys, "plan", "quikstart").endswith("words_vs_parameters); did you mean 'quickstart'?")
+    Path("quickstart").write_text(BASE.replace("name: t", "name: mine"))
+    assert main(["plan", "quickstart"]) == 0
+    assert capsys.readouterr().out.startswith("mine: ")
+
+
+def test_an_installed_package_has_its_specs_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever lies beside it: a `jobs` in site-packages is somebody else's."""
+    for place in ("jobs/other.yaml", "emoray/specs/one.yaml", "emoray/specs/experiments/two.yaml"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).touch()
+    monkeypatch.setattr(shipped, "_PACKAGE", tmp_path / "emoray")
+    assert list(shipped_specs()) == ["one", "two"]
+
+
+@pytest.mark.campaign
+def test_a_wheel_plans_what_ships_outside_of_the_checkout(tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    for name in ("emoray", "jobs"):
+        shutil.copytree(ROOT / name, clone / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "NOTICE"):
+        shutil.copy(ROOT / name, clone)
+    build = ["-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index", "-w", str(tmp_path), str(clone)]
+    done = process(*build)
+    assert done.returncode == 0, done.stderr
+    with zipfile.ZipFile(next(tmp_path.glob("emoray-*.whl"))) as wheel:
+        wheel.extractall(tmp_path / "site-packages")
+    told = process("-P", "-m", "emoray", "plan", "quickstart", PYTHONPATH=str(tmp_path / "site-packages"))
+    assert told.stdout.startswith("quickstart: 12 states × ")
+
+
 @pytest.mark.parametrize("name", ["paper.yaml", "overnight.yaml", "quickstart.yaml"])
 def test_a_shipped_spec_is_planned_without_keys_gpus_and_traces(
     name: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch
@@ -605,7 +650,7 @@ def test_one_of_a_thing_is_told_in_the_singular(capsys: Captured) -> None:
     said = capsys.readouterr().out
     assert "3 states × 1 intensity × 1 template × 1 question × 1 repetition = 3 cells for one model\n" in said
     assert re.findall(r"\b1 [a-z]+s\b", said) == []
-    folder = runs.begun(Path("run"))
+    folder = runs.begun(Path("run").absolute())
     runs.say(folder, runs.asked()[:1])
     assert main(["compact", "run"]) == 0
     assert main(["status", "run"]) == 0
@@ -619,7 +664,7 @@ def test_what_commands_of_a_run_found_is_json_on_request_and_a_page_is_opened(
     read: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[str] = []
-    monkeypatch.setattr(webbrowser, "open", lambda page: bool(seen.append(page)))
+    monkeypatch.setattr(webbrowser, "open", seen.append)
 
     def told(*words: str) -> Any:
         assert main([*words, "--json"]) == 0

@@ -204,7 +204,7 @@ def test_a_file_that_cannot_be_read_is_told_and_does_not_stop_the_telling(tmp_pa
     torn = next((tmp_path / "answers" / "model_folder=m-a").glob("*.parquet"))
     torn.with_name(f"2{torn.name[1:]}").write_bytes(torn.read_bytes()[:50])
     assert of(folder).torn == 1
-    assert "1 torn files" in status(folder).text()
+    assert "1 torn file" in status(folder).text()
 
 
 def test_looking_changes_nothing(tmp_path: Path) -> None:
