@@ -44,6 +44,7 @@ ROOMS: dict[str, set[str]] = {
     | {"home", "exit_codes", "processes"},
     "report": {"study", "analysis", "refusals", "run_folder", "printable", "plurals"},
     "notebook": {"study", "analysis", "spec", "run_folder", "report", "hints", "printable"},
+    "dataset": {"report", "run_folder", "notebook", "plurals", "printable"},
     "rehearsal": {"study", "embedded", "spec", "hosts", "run_folder", "stream"}
     | {"hints", "home", "exit_codes", "child_process", "processes", "plurals"},
 }
@@ -63,6 +64,7 @@ LIBRARIES: dict[str, set[str]] = {  # of a room, in all its files
     "rehearsal": {"aiohttp"},
     "stream": ARROW | {"ray"},
     "report": ARROW | {"pandas", "matplotlib", "jinja2", "markupsafe"},
+    "dataset": {"pyarrow"},
     "notebook": ARROW | {"pandas", "matplotlib"},
 }
 OF_ONE_FILE: dict[str, set[str]] = {  # heavy ones: each in the one file that is about it

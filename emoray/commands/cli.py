@@ -33,6 +33,7 @@ _ROOMS = {  # each command is a file beside this one
     },
     "its results": {
         "report": "tables, figures and one page from a run folder",
+        "export": "Parquet, a data card and Croissant metadata, for others",
         "sample": "draw answers of a run for people to label, blind",
     },
     "beside it": {

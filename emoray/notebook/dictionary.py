@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
+from emoray.notebook import frames
 from emoray.run_folder import columns
 
 
@@ -98,12 +99,11 @@ MEANINGS: dict[str, Meaning] = {
         "0 where not counted"
     ),
 }  # fmt: skip
-_OF_FRAMES = {"counted": "bool", "weight": "double"}
 _SECTIONS = {
     "Asked": columns.ASKED.names,
     "Answered": columns.ANSWERS.names[len(columns.ASKED) :],
     "Read and scored": columns.SCORED.names[len(columns.ANSWERS) :],
-    "Of `run.rows()` alone": list(_OF_FRAMES),
+    "Of `run.rows()` alone": frames.SCHEMA.names[len(columns.SCORED) :],
 }
 _HEAD = """# Columns
 
@@ -120,8 +120,7 @@ reader. To see what a model expressed, take `read_valence`.
 
 def of(name: str) -> tuple[str, str, str, str]:
     """Type, unit, range and meaning of a column; KeyError for an unknown one."""
-    kind = _OF_FRAMES.get(name) or _said_type(columns.SCORED.field(name).type)
-    return kind, *MEANINGS[name]
+    return _said_type(frames.SCHEMA.field(name).type), *MEANINGS[name]
 
 
 def markdown() -> str:

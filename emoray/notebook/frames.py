@@ -19,6 +19,7 @@ from emoray.study.circumplex import Array
 from emoray.study.conditions import Condition
 from emoray.study.goemotions import DIRECT, LabelMap
 
+SCHEMA = pa.schema([*columns.SCORED, ("counted", pa.bool_()), ("weight", pa.float64())])
 _FLAGS = (
     "refused",
     "role_break",
@@ -30,8 +31,14 @@ _EXACT = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}  # nulls w
 
 def answers(source: Source) -> pd.DataFrame:
     """The ASKED and ANSWERED columns of all models, failures too."""
-    parts = [columns.flagged_anew(some) for model in source.models() for some in source.answers(model).tables()]
+    parts = [some for model in source.models() for some in said(source, model)]
     return _pandas(pa.concat_tables([columns.ANSWERS.empty_table(), *parts]))
+
+
+def said(source: Source, model: str) -> Iterator[pa.Table]:
+    """The same of one model, as tables."""
+    for some in source.answers(model).tables():
+        yield columns.flagged_anew(some)
 
 
 def rows(source: Source, found: Summary, *, probabilities: bool) -> pd.DataFrame:
@@ -39,12 +46,22 @@ def rows(source: Source, found: Summary, *, probabilities: bool) -> pd.DataFrame
 
     Scored anew under the settings of `found`; readers that it leaves out are left out.
     """
+    maps = found.settings.map_of
     parts = [
-        _part(_scored(source, found, reader, model), found, reader, probabilities=probabilities)
-        for reader in found.readers
-        for model in source.models()
+        _framed(table).join(_by_label(table, maps(reader))) if probabilities else _framed(table)
+        for reader, table in scored(source, found)
     ]
-    return pd.concat(parts or [_part(columns.SCORED.empty_table(), found, "", probabilities=False)], ignore_index=True)
+    return pd.concat(parts or [_framed(SCHEMA.empty_table())], ignore_index=True)
+
+
+def scored(source: Source, found: Summary) -> Iterator[tuple[str, pa.Table]]:
+    """(reader, rows of SCHEMA) of every reader and model: one is in memory at a time."""
+    for reader in found.readers:
+        for model in source.models():
+            table = _scored(source, found, reader, model)
+            counted = _counted(table, found.design.headline)
+            weighed = [pa.array(counted), pa.array(_weights(table, counted))]
+            yield reader, pa.Table.from_arrays([*table.columns, *weighed], schema=SCHEMA)
 
 
 def framed(table: Table) -> pd.DataFrame:
@@ -67,13 +84,9 @@ def _answered(source: Source, reader: str, model: str) -> Iterator[pa.Table]:
         yield some.filter(pc.equal(some["outcome"], columns.ANSWERED)).combine_chunks()
 
 
-def _part(table: pa.Table, found: Summary, reader: str, *, probabilities: bool) -> pd.DataFrame:
-    """Of one model by one reader."""
-    counted = _counted(table, found.design.headline)
+def _framed(table: pa.Table) -> pd.DataFrame:
     flags = {name: columns.flags(table[name]) for name in _FLAGS}
-    frame = _pandas(table.drop_columns(list(_LISTS))).assign(**flags)
-    frame["counted"], frame["weight"] = counted, _weights(table, counted)
-    return frame.join(_by_label(table, found.settings.map_of(reader))) if probabilities else frame
+    return _pandas(table.drop_columns(list(_LISTS))).assign(**flags)
 
 
 def _counted(table: pa.Table, headline: Condition | None) -> npt.NDArray[np.bool_]:

@@ -66,12 +66,12 @@ class Run:
     @property
     def models(self) -> list[str]:
         """The names of the models that have answers."""
-        return list(self._source.models())
+        return list(self.source.models())
 
     @property
     def readers(self) -> list[str]:
         """The names of the readers whose readings have a place, in the order of the report."""
-        return list(self._found.readers)
+        return list(self.found.readers)
 
     def answers(self) -> pd.DataFrame:
         """One row per ask, answered or failed: what was asked and what came back (`docs/columns.md`).
@@ -79,7 +79,7 @@ class Run:
         A failure has no `answer`, and its kind for an `outcome`; `refused` and `role_break` are flagged by the detector
         of this emoray.
         """
-        return frames.answers(self._source)
+        return frames.answers(self.source)
 
     def rows(self, *, probabilities: bool = False) -> pd.DataFrame:
         """One row per answer and reader, scored as the report scores it (`docs/columns.md`).
@@ -89,12 +89,12 @@ class Run:
         weight * cosine is that mean, and it is a plain mean where each prompt was answered equally often. With
         `probabilities`, there is one more column for each label of any reader, `p_joy` and so on, from 0 to 1.
         """
-        return frames.rows(self._source, self._found, probabilities=probabilities)
+        return frames.rows(self.source, self.found, probabilities=probabilities)
 
     @cached_property
     def summary(self) -> dict[str, Any]:
         """What the report's summary.json says of the folder now: plain values, None where something is not known."""
-        return as_json(self._found)
+        return as_json(self.found)
 
     @staticmethod
     def columns() -> pd.DataFrame:
@@ -104,11 +104,11 @@ class Run:
 
     def table(self, name: str) -> pd.DataFrame:
         """A table of the report (`models`, `states`, `contrasts`, …), exact; UserError for another name."""
-        return frames.framed(_table(self._found, name))
+        return frames.framed(_table(self.found, name))
 
     def to_latex(self, name: str) -> str:
         """The same table for a paper, by booktabs; its caption says what the numbers depend on."""
-        return printable(as_latex(_table(self._found, name)))
+        return printable(as_latex(_table(self.found, name)))
 
     def contrast(self, *wanted: str | Mapping[str, Any], **entry: Any) -> pd.DataFrame:
         """What is told of exploratory contrasts: a row for each and whom it is of, with its sentence and verdict.
@@ -131,30 +131,32 @@ class Run:
         """
         from emoray.notebook import drawn  # pyplot chooses where it draws when it is imported
 
-        return drawn.circumplex(self._of(model, reader), self._found, ax)
+        return drawn.circumplex(self._of(model, reader), self.found, ax)
 
     def heat(self, model: str, ax: Axes | None = None, *, reader: str | None = None) -> Axes:
         """One model's mean cosine (-1 … 1) by state and question."""
         from emoray.notebook import drawn
 
-        return drawn.heat(self._of(model, reader), self._found, ax)
+        return drawn.heat(self._of(model, reader), self.found, ax)
 
     def forest(self, ax: Axes | None = None, *, reader: str | None = None) -> Axes:
         """All models by one reader: mean cosine and interval, what shuffled states score, ceiling, the paper's band."""
         from emoray.notebook import drawn
 
-        return drawn.forest(self._found.of_reader(self._reader(reader)), ax)
+        return drawn.forest(self.found.of_reader(self._reader(reader)), ax)
 
     # ── what it is made of ──────────────────────────────────────────────────────────────────────────────────────────
 
     @cached_property
-    def _source(self) -> RunFolder | AskedSubset:
+    def source(self) -> RunFolder | AskedSubset:
+        """What the report reads: the folder, as its spec asks."""
         return as_asked(self.folder, self._study)
 
     @cached_property
-    def _found(self) -> Summary:
+    def found(self) -> Summary:
+        """All that the report shows, as one frozen value."""
         lost = lost_usd(self.folder, self._kept)
-        return replace(summarize(self._source, self._settings), lost_usd=lost)
+        return replace(summarize(self.source, self._settings), lost_usd=lost)
 
     @cached_property
     def _settings(self) -> Settings:
@@ -178,18 +180,18 @@ class Run:
         except SpecError as wrong:
             raise SpecError(str(wrong).replace("--contrast ", "contrast ")) from None
         wanted = replace(self._settings.contrasts, planned=(), explored=only)
-        return summarize(self._source, replace(self._settings, contrasts=wanted, shuffles=1, beside=None))
+        return summarize(self.source, replace(self._settings, contrasts=wanted, shuffles=1, beside=None))
 
     def _of(self, model: str, reader: str | None) -> ModelSummary:
         """UserError for a model or reader that has no numbers here."""
-        mine = {one.model: one for one in self._found.of_reader(self._reader(reader))}
+        mine = {one.model: one for one in self.found.of_reader(self._reader(reader))}
         if model not in mine:
             there = ", ".join(mine) or "none"
             raise UserError(f"{self.folder.shown}: has no model {model!r}; it has {there}{did_you_mean(model, mine)}")
         return mine[model]
 
     def _reader(self, name: str | None) -> str:
-        there = self._found.readers
+        there = self.found.readers
         if name in there or (name is None and there):
             return name or there[0]
         if name is None:
