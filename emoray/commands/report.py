@@ -45,6 +45,7 @@ def report(
     ceilings: Sequence[str] = (),
     human: str | None = None,
     contrasts: Sequence[str] = (),
+    with_rows: bool = False,
 ) -> Written:
     """Writes a run's report into `out`, or RUN/report.
 
@@ -75,15 +76,19 @@ def report(
         looked=looked(folder.read_bytes("report/summary.json")),
         explored=explored(study, contrasts, list(readers.values())),
     )
+
+    def write(relative: str, data: bytes) -> None:
+        target.write_bytes(relative if out else f"report/{relative}", data)
+
     try:
-        summary = write_report(
-            source,
-            lambda relative, data: target.write_bytes(relative if out else f"report/{relative}", data),
-            settings,
-            lost_usd=lost,
-        )
+        summary = write_report(source, write, settings, lost_usd=lost)
     except Unusable as wrong:
         raise UserError(f"{human}: {wrong}" if human else str(wrong)) from None
+    if with_rows:
+        from emoray.notebook.rows_csv import SCRIPT, csv_lines
+
+        write("rows.csv", "".join(csv_lines(source, summary)).encode())
+        write("rows.R", SCRIPT.encode())
     place = target.where("" if out else "report/")
     return Written(summary, lost, left_out, f"{place.rstrip('/')}/report.html")
 
@@ -164,6 +169,7 @@ def add(own: argparse.ArgumentParser) -> None:
     )
     own.add_argument("--human", metavar="CSV", help="labels by people, to correct the means; see `emoray sample`")
 
+    own.add_argument("--csv", action="store_true", help="also all rows as rows.csv, and an R script that opens them")
     own.add_argument("--open", action="store_true", help="show the page in a browser")
     own.add_argument("--json", action="store_true", help="summary.json, for programs")
 
@@ -180,6 +186,7 @@ def _call(arguments: argparse.Namespace) -> int:
         ceilings=arguments.ceilings,
         human=arguments.human,
         contrasts=arguments.contrast,
+        with_rows=arguments.csv,
     )
     print(json.dumps(written.as_json(), indent=2, allow_nan=False) if arguments.json else written)
     if arguments.open and not webbrowser.open(Path(written.page).as_uri()):

@@ -48,10 +48,10 @@ def rows(source: Source, found: Summary, *, probabilities: bool) -> pd.DataFrame
     """
     maps = found.settings.map_of
     parts = [
-        _framed(table).join(_by_label(table, maps(reader))) if probabilities else _framed(table)
+        rows_of(table).join(_by_label(table, maps(reader))) if probabilities else rows_of(table)
         for reader, table in scored(source, found)
     ]
-    return pd.concat(parts or [_framed(SCHEMA.empty_table())], ignore_index=True)
+    return pd.concat(parts or [rows_of(SCHEMA.empty_table())], ignore_index=True)
 
 
 def scored(source: Source, found: Summary) -> Iterator[tuple[str, pa.Table]]:
@@ -84,7 +84,8 @@ def _answered(source: Source, reader: str, model: str) -> Iterator[pa.Table]:
         yield some.filter(pc.equal(some["outcome"], columns.ANSWERED)).combine_chunks()
 
 
-def _framed(table: pa.Table) -> pd.DataFrame:
+def rows_of(table: pa.Table) -> pd.DataFrame:
+    """A table of SCHEMA without its lists."""
     flags = {name: columns.flags(table[name]) for name in _FLAGS}
     return _pandas(table.drop_columns(list(_LISTS))).assign(**flags)
 

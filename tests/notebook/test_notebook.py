@@ -147,8 +147,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_loaded_run_says_what_its_report_says(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for form, nothing in (("png", b""), ("svg", b""), ("inline_svg", "")):
         monkeypatch.setattr(figures, form, lambda *_, nothing=nothing: nothing)
-    assert main(["report", "runs/quickstart"]) == 0
+    assert main(["report", "runs/quickstart", "--csv"]) == 0
     run = emoray.load("runs/quickstart")
+    rows, written = run.rows(), pd.read_csv("runs/quickstart/report/rows.csv")
+    assert len(rows) == 16
+    for name in ("key", "model", "label", "cosine", "weight", "counted", "refused", "seed", "truncated"):
+        assert written[name].to_list() == rows[name].to_list()
+    assert set(rows) - set(written) == {"prompt", "question", "answer", "reasoning", "error", "read_error"}
+    assert "cosine ~ model * state + (1 | question)" in Path("runs/quickstart/report/rows.R").read_text()
     assert run.summary == json.loads(Path("runs/quickstart/report/summary.json").read_text())
     assert run.to_latex("models") == Path("runs/quickstart/report/tables/models.tex").read_text()
     exact = pd.read_csv("runs/quickstart/report/tables/states.csv")

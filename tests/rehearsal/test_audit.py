@@ -89,7 +89,7 @@ def test_a_failed_request_is_a_call_and_no_answer() -> None:
 def test_more_repeats_than_were_in_flight_are_wrong() -> None:
     found = ledger([(0.0, "a"), (3.0, "a")], [(2.0, "a"), (4.0, "a")], kill(1.0, in_flight=0))
 
-    assert found.wrong == ["1 calls were repeated, but only 0 were in flight at the kills"]
+    assert found.wrong == ["1 call was repeated, but only 0 were in flight at the kills"]
 
 
 def test_an_answer_that_is_not_on_disk_is_lost_and_its_cell_is_missing() -> None:
