@@ -36,7 +36,7 @@ ROOMS: dict[str, set[str]] = {
     "spec": {"study", "embedded", "hints"},  # the weights that ship are part of a key
     "rate_limits": {"spec", "backoff"},  # both read headers
     "hosts": {"study", "spec", "rate_limits", "embedded", "backoff", "child_process", "home"},
-    "readers": {"study", "analysis", "spec", "embedded", "hosts"},  # a judge speaks through a host
+    "readers": {"study", "analysis", "spec", "embedded", "hosts", "plurals"},  # a judge speaks through a host
     # what a host writes down before it spends has its protocol among the hosts
     "run_folder": {"study", "refusals", "spec", "hosts", "backoff", "child_process", "home", "printable"},
     "scheduling": {"spec", "hosts"},  # whether a model has weights

@@ -29,7 +29,7 @@ def terminal_lines(summary: Summary) -> list[str]:
         for line, text in zip(summary.contrasts, sentences(summary), strict=True)
     ]
     rest = len(told) - _MOST_LINES
-    return [*told[:_MOST_LINES], *([f"{rest:,} more contrasts in tables/contrasts.csv"] if rest > 0 else [])]
+    return [*told[:_MOST_LINES], *([f"{count(rest, 'more contrast')} in tables/contrasts.csv"] if rest > 0 else [])]
 
 
 def _aside(text: str) -> str:

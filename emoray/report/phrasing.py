@@ -341,7 +341,7 @@ def _by_every_reader(summary: Summary, scored: Sequence[ModelSummary]) -> str:
         f"read by {listed(some)}, {_lower(_leaders(summary, fields[some[0]]))}"
         for some in list(alike.values())[:_MOST_READERS]
     ]
-    parts += [f"{len(alike) - _MOST_READERS:,} more readings of it below"] if len(alike) > _MOST_READERS else []
+    parts += [f"{count(len(alike) - _MOST_READERS, 'more reading')} of it below"] if len(alike) > _MOST_READERS else []
     return f"The readers do not put the same models first: {'; '.join(parts)}."
 
 

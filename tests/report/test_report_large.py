@@ -131,6 +131,7 @@ def test_what_is_left_out_is_said_and_where_it_is() -> None:
         more([("questions", 9_900), ("models", 0), ("readers", 2)], "x")
         == "9,900 more questions and 2 more readers in x."
     )
+    assert more([("models", 1), ("families of pairs", 1)], "x") == "1 more model and 1 more family of pairs in x."
 
 
 @pytest.mark.parametrize("readers", [1, 2, 3, 5, 12, 100])
