@@ -34,6 +34,7 @@ from emoray.spec.accounts import budget
 from emoray.spec.document import Spec
 from emoray.spec.load import load
 from emoray.spec.models import Hosted
+from emoray.spec.shipped import spec_file
 
 _CHATTY = ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk", "ray._private.runtime_env.packaging")
 _SECRET = re.compile(r"//\S*:\S*@|[?&](?:client_secret|sig)=")  # it may have a / in it; in a query they are Azure's
@@ -71,7 +72,7 @@ def _submit(arguments: argparse.Namespace) -> int:
                 "leave it out, and give it to the nodes in their environment (cluster/README.md)"
             )
     spec = load(arguments.spec, [*arguments.set, *budget(arguments.max_cost)]).spec
-    what = parcel(Path(arguments.spec), arguments.set)
+    what = parcel(spec_file(arguments.spec), arguments.set)
     if arguments.address:  # or Ray would prefer the environment's
         os.environ["RAY_API_SERVER_ADDRESS"] = arguments.address
     jobs = Jobs(connect(arguments.address), stem(spec.name, spec.digest, arguments.out))

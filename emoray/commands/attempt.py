@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from emoray.commands.progress import Progress, Standing
 from emoray.exit_codes import INTERRUPTED, OWED
+from emoray.plurals import be, count
 from emoray.run_folder import manifest, recovery
 from emoray.run_folder.errors import StoreError
 from emoray.run_folder.folder import RunFolder
@@ -157,7 +158,10 @@ def _take_in(folder: RunFolder, whole: Mapping[str, Any]) -> bool:
 
     taken = cluster.take_in(folder, [one.get("id") for one in whole["attempts"]])
     if taken.files:
-        print(f"{taken.files:,} files of rows that had been put aside are now in {folder.shown}", file=sys.stderr)
+        print(
+            f"{count(taken.files, 'file')} of rows that had been put aside {be(taken.files)} now in {folder.shown}",
+            file=sys.stderr,
+        )
     if taken.wrong:
         print(f"warning: rows that were put aside stay there: {taken.wrong}", file=sys.stderr)
     for left in taken.left:

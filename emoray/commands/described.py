@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from emoray.errors import UserError
+from emoray.plurals import count
 from emoray.run_folder import manifest, recovery
 from emoray.run_folder.errors import BrokenManifest
 from emoray.run_folder.folder import RunFolder
@@ -107,6 +108,6 @@ def _check_same(study: Study, folder: RunFolder, kept: Mapping[str, Any], *, ext
     strangers = AskedSubset(folder, study).strangers()
     if strangers:
         raise UserError(
-            f"{folder.shown} holds {strangers:,} answers that this spec does not ask for; "
+            f"{folder.shown} holds {count(strangers, 'answer')} that this spec does not ask for; "
             "choose another folder with --out, or add --extend to keep both in this one"
         )

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from emoray.commands.estimate import MOST_UNASKED, Estimate, Size, estimate, estimate_judge, likely_tokens, size, whole
-from emoray.commands.options import folder_of, warn_of_code, with_grid
+from emoray.commands.options import SPEC, folder_of, warn_of_code, with_grid
 from emoray.commands.progress import Progress, duration
 from emoray.commands.terminal import hush
 from emoray.errors import UserError
@@ -20,6 +20,7 @@ from emoray.exit_codes import OK
 from emoray.hosts.context import as_config, lowered
 from emoray.hosts.model_files import chat_template, config_file, generation_config
 from emoray.hosts.reasoning import unsettled
+from emoray.plurals import count
 from emoray.run_folder import manifest
 from emoray.run_folder.census import owed
 from emoray.run_folder.folder import RunFolder
@@ -140,11 +141,13 @@ class Plan:
         """For a terminal."""
         width = max(len(model.model) for model in self.models)
         grid = (
-            f"{self.states} states × {self.intensities} intensities × {self.templates} templates × "
-            f"{self.questions} questions × {self.repetitions:,} repetitions"
+            f"{count(self.states, 'state')} × {count(self.intensities, 'intensity', 'intensities')} × "
+            f"{count(self.templates, 'template')} × {count(self.questions, 'question')} × "
+            f"{count(self.repetitions, 'repetition')}"
         )
-        beside = f" and {self.canaries:,} canaries" if self.canaries else ""
-        lines = [f"{self.name}: {grid} = {self.measured:,} cells{beside} for each of {len(self.models)} models", ""]
+        beside = f" and {count(self.canaries, 'canary', 'canaries')}" if self.canaries else ""
+        whom = f"each of {len(self.models)} models" if len(self.models) > 1 else "one model"
+        lines = [f"{self.name}: {grid} = {count(self.measured, 'cell')}{beside} for {whom}", ""]
         lines += [
             f"  {model.model:<{width}}  {model.host:<12}  {model.settled:>9,} settled  {model.owed:>9,} owed  "
             f"needs {model.needs}"
@@ -439,7 +442,7 @@ def _at_least_s(account: Account, expected: Estimate) -> float | None:
 def add(own: argparse.ArgumentParser) -> None:
     """Its flags."""
     own.set_defaults(command=_call)
-    own.add_argument("spec", nargs="?", metavar="SPEC")
+    own.add_argument("spec", nargs="?", metavar="SPEC", help=SPEC)
     own.add_argument("--schema", action="store_true", help="print the JSON schema of a spec")
     own.add_argument("--json", action="store_true", help="for programs")
     with_grid(own)

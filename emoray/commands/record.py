@@ -8,6 +8,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from emoray.plurals import be, count
 from emoray.run_folder.errors import StoreError
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.lease import Lease
@@ -109,7 +110,7 @@ def _died(folder: RunFolder) -> dict[str, str]:
 def end_of(driver: RunDriver, left: int) -> str:
     """How an attempt ended that came to its end."""
     how = "stopped: it was interrupted" if driver.stopping else "finished"
-    return f"{how}; {left:,} cells are still owed" if left else how
+    return f"{how}; {count(left, 'cell')} {be(left)} still owed" if left else how
 
 
 def lane_record(end: LaneEnd) -> dict[str, Any]:

@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from emoray.commands.options import absolute
+from emoray.commands.options import RUN, absolute
 from emoray.commands.progress import by_kind, duration
 from emoray.exit_codes import OK
+from emoray.plurals import count
 from emoray.run_folder import json_file, manifest, tabs
 from emoray.run_folder.batch_log import Standing, standings
 from emoray.run_folder.folder import LANES, RunFolder
@@ -195,14 +196,14 @@ def _line(model: ModelStatus, width: int) -> str:
         f"${model.read_cost_usd:,.2f} for judges" if model.read_cost_usd else "",
         f"up to ${model.lost_usd:,.2f} for answers that nobody has" if model.lost_usd else "",
         f"up to ${model.under_way_usd:,.2f} under way" if model.under_way_usd else "",
-        f"{model.spare:,} spare copies" if model.spare else "",
-        f"{model.torn} torn files" if model.torn else "",
+        count(model.spare, "spare copy", "spare copies") if model.spare else "",
+        count(model.torn, "torn file") if model.torn else "",
         _batches(model),
-        *(f"{n:,} cells wait for {what}" for what, n in model.waiting_cells.items()),
-        f"{model.lines_aside:,} result lines set aside" if model.lines_aside else "",
+        *(f"{count(n, 'cell')} {'waits' if n == 1 else 'wait'} for {what}" for what, n in model.waiting_cells.items()),
+        f"{count(model.lines_aside, 'result line')} set aside" if model.lines_aside else "",
     ]
     if model.standing == "reads":
-        words.append(f"reads, {model.left_to_read:,} answers left")
+        words.append(f"reads, {count(model.left_to_read, 'answer')} left")
     elif model.standing not in {*_ASKS, "ended"}:
         words.append(str(model.standing))
     if model.per_minute:
@@ -220,7 +221,7 @@ def _batches(model: ModelStatus) -> str:
 def add(own: argparse.ArgumentParser) -> None:
     """Its flags."""
     own.set_defaults(command=_call)
-    own.add_argument("run", metavar="RUN")
+    own.add_argument("run", metavar="RUN", help=RUN)
     own.add_argument("--json", action="store_true", help="for programs")
 
 

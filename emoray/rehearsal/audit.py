@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from emoray.plurals import be, count, have, were
 from emoray.rehearsal.heartbeat import Stall, stood_still_s
 
 BEHIND_S = 1.0  # by how much an answer may be not yet durable
@@ -82,23 +83,38 @@ class Audit:
     @property
     def wrong(self) -> list[str]:
         """What is wrong, a sentence each; [] for a clean ledger."""
+        owed = self.cells - self.settled
         checks = [
-            (self.settled != self.cells, f"{self.cells - self.settled:,} cells have no answer"),
-            (self.lost > 0, f"{self.lost:,} answers were lost that a running machine had had for over {BEHIND_S:g} s"),
-            (self.unexplained > 0, f"{self.unexplained:,} calls were repeated though nothing was killed"),
+            (
+                self.settled != self.cells,
+                f"{count(owed, 'cell')} {have(owed)} no answer",
+            ),
+            (
+                self.lost > 0,
+                f"{count(self.lost, 'answer')} {were(self.lost)} lost that a running machine had had for over "
+                f"{BEHIND_S:g} s",
+            ),
+            (
+                self.unexplained > 0,
+                f"{count(self.unexplained, 'call')} {were(self.unexplained)} repeated though nothing was killed",
+            ),
             (
                 self.repeated > self.in_flight,
-                f"{self.repeated:,} calls were repeated, but only {self.in_flight:,} were in flight at the kills",
+                f"{count(self.repeated, 'call')} {were(self.repeated)} repeated, but only {self.in_flight:,} "
+                f"{were(self.in_flight)} in flight at the kills",
             ),
-            (self.doubled > 0, f"{self.doubled:,} cells have more than one result"),
+            (self.doubled > 0, f"{count(self.doubled, 'cell')} {have(self.doubled)} more than one result"),
             (
                 self.charged_usd - self.rows_usd - self.lost_usd >= CENT_USD / 2,
                 f"the provider charged ${self.charged_usd:,.4f}, and rows (${self.rows_usd:,.4f}) and what was booked "
                 f"as lost (${self.lost_usd:,.4f}) are less",
             ),
-            (self.strangers > 0, f"{self.strangers:,} answers are on disk that the provider never gave"),
+            (
+                self.strangers > 0,
+                f"{count(self.strangers, 'answer')} {be(self.strangers)} on disk that the provider never gave",
+            ),
             *(
-                (rows != self.settled, f"reader {reader} has {rows:,} rows for {self.settled:,} answers")
+                (rows != self.settled, f"reader {reader} has {count(rows, 'row')} for {count(self.settled, 'answer')}")
                 for reader, rows in self.read.items()
             ),
         ]

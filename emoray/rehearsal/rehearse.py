@@ -26,6 +26,7 @@ from emoray.exit_codes import OK, WRONG
 from emoray.hints import did_you_mean
 from emoray.home import environment, module
 from emoray.hosts import rehearsed as rehearsed_host
+from emoray.plurals import count
 from emoray.rehearsal import audit
 from emoray.rehearsal.audit import Audit, Event, Heard, Kept, Kill
 from emoray.rehearsal.behaviour import Behaviour, Counters
@@ -239,7 +240,7 @@ class _Stage:
             done = self._one_that_is_due(driver)
             if done:
                 self._due.remove(done)
-                self._say(f"killed {done.target} after {self._answered():,} answers")
+                self._say(f"killed {done.target} after {count(self._answered(), 'answer')}")
                 if done.target is Target.DRIVER:
                     return True
             time.sleep(_LOOK_S)

@@ -13,6 +13,7 @@ from emoray.printable import printable
 from emoray.report import contrast_words, dose, figures, forest, page, phrasing, tables
 from emoray.report.contrast_words import terminal_lines
 from emoray.report.contrasts import Wanted
+from emoray.report.looks import looked
 from emoray.report.read_run import Rows, Source
 from emoray.report.shown import READERS
 from emoray.report.summary import ModelSummary, Settings, Summary, Unusable, summarize
@@ -23,8 +24,8 @@ from emoray.study.ratings import Label
 from emoray.study.scoring import NeutralRule, RefusalRule
 
 __all__ = [
-    "Rows", "Settings", "Source", "Summary", "Unusable", "chosen", "into", "terminal_lines", "terminal_table",
-    "write_report",
+    "Rows", "Settings", "Source", "Summary", "Unusable", "as_json", "chosen", "into", "looked", "terminal_lines",
+    "terminal_table", "write_report",
 ]  # fmt: skip
 
 Writer = Callable[[str, bytes], object]  # takes a path relative to the report, and the file's bytes
@@ -40,7 +41,7 @@ def write_report(
     """
     settings = settings or chosen(source.manifest() or {})
     summary = replace(summarize(source, settings), lost_usd=lost_usd or {})
-    write("summary.json", _encoded({"headline": phrasing.headline(summary), **_with_sentences(summary)}))
+    write("summary.json", _encoded(as_json(summary)))
     for table in tables.tables(summary):
         write(f"tables/{table.name}.csv", tables.as_csv(table).encode())
         write(f"tables/{table.name}.tex", printable(tables.as_latex(table)).encode())
@@ -108,9 +109,9 @@ def chosen(
     return replace(wanted, beside=own, contrasts=wanted.contrasts.under_other_rules())
 
 
-def _with_sentences(summary: Summary) -> dict[str, Any]:
-    """Plain JSON values, every contrast with its sentence."""
-    told = summary.as_json()
+def as_json(summary: Summary) -> dict[str, Any]:
+    """What summary.json says: plain JSON values, with the headline and every contrast in a sentence."""
+    told = {"headline": phrasing.headline(summary), **summary.as_json()}
     for line, sentence in zip(told.get("contrasts", ()), contrast_words.sentences(summary), strict=True):
         line["sentence"] = sentence
     return told

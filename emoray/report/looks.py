@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,17 @@ class Looks:
     answers: tuple[int, ...]  # how many there were at each report that is known of, this one last
     alpha: float  # a p below it holds under looking
     means: tuple[Valid, ...]
+
+
+def looked(last: bytes | None) -> list[int]:
+    """How many answers there were at each report before, as the last summary.json says; none where there is no such."""
+    try:
+        kept = json.loads(last or b"{}")
+        if kept and "looks" not in kept:  # of an earlier emoray, which counted none: it is one itself
+            return [sum({one["model"]: int(one["counts"]["answers"]) for one in kept["models"]}.values())]
+        return [int(count) for count in (kept.get("looks") or {}).get("answers", [])]
+    except (KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):  # torn, or edited by hand
+        return []
 
 
 def looks_of(

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import fs as pafs
 
+from emoray.errors import UserError
 from emoray.printable import one_line
 from emoray.run_folder.errors import StoreError, reason_of
 
@@ -26,6 +27,16 @@ def without_secrets(uri: str, instead: str = "…@") -> str:
 
 def shown_uri(uri: str) -> str:
     return one_line(without_secrets(uri, "").split("?")[0] if "://" in uri else uri)
+
+
+def absolute(place: str) -> str:
+    """A folder that means the same in every process of the job; a URI does already."""
+    if "://" in place:
+        return place
+    path = Path(place).expanduser().absolute()
+    if path.is_file():
+        raise UserError(f"{place}: is a file, not a folder")
+    return str(path)
 
 
 @lru_cache(maxsize=64)

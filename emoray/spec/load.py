@@ -14,6 +14,7 @@ from emoray.spec.complaints import validated
 from emoray.spec.contrasts import BadContrast
 from emoray.spec.document import Spec
 from emoray.spec.label_maps import is_file, map_entries
+from emoray.spec.shipped import shipped_specs, spec_file
 from emoray.spec.study import Study
 from emoray.spec.yaml_file import BadYaml
 from emoray.study import rubrics
@@ -25,12 +26,17 @@ _NOBODY = {"name": "nobody", "host": "scripted"}
 
 
 def load(path: str | Path, changes: Sequence[str] = ()) -> Study:
-    """The spec in a YAML file, with `--set` changes ("path=value") applied; SpecError says what is wrong."""
-    file = Path(path)
+    """The spec in a YAML file, or that ships by this name, with `--set` changes ("path=value") applied.
+
+    SpecError says what is wrong.
+    """
+    file = spec_file(path)
     try:
         text = yaml_file.text_of(file)
     except BadYaml as wrong:
-        hint = "give the path of a spec, such as jobs/quickstart.yaml"
+        shipped = shipped_specs()
+        hint = f"give the path of a spec, or the name of one that ships ({', '.join(shipped)})"
+        hint += did_you_mean(str(path), shipped)
         raise SpecError(f"{path}: {wrong}{f'; {hint}' if 'cannot be read' in str(wrong) else ''}") from None
     return parse(text, source=str(path), folder=file.parent, changes=changes)
 

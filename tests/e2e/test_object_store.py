@@ -103,7 +103,7 @@ def test_a_run_on_an_object_store_is_killed_resumed_compacted_and_told_of(
     assert [main([what, folder.uri]) for what in ("status", "compact", "report")] == [0] * 3
     told = "".join(capsys.readouterr())
     assert f"settled {CELLS} of {CELLS}" in told
-    assert "1 files are now 1" in told
+    assert "1 file is now 1" in told
     assert "report: s3://bucket/night/report/report.html" in told
     assert json.loads(folder.read_bytes("report/summary.json") or b"")
 

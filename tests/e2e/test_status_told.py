@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from emoray.plurals import count
 from emoray.rehearsal.behaviour import Behaviour
 from emoray.rehearsal.provider import Provider
 from emoray.run_folder.folder import LANES, RunFolder
@@ -154,7 +155,7 @@ def test_status_of_a_live_a_dead_a_resumed_and_a_reading_run_says_what_is_so(joi
         found = told(folder)
         assert (found["standing"], found["per_minute"], found["owed"]) == ("reads", None, 0)
         said = subprocess.run([*EMORAY, "status", folder.uri], capture_output=True, text=True, check=True).stdout
-        assert f"reads, {CELLS - folder.rows('j', 'a').counts().answered:,} answers left" in said
+        assert f"reads, {count(CELLS - folder.rows('j', 'a').counts().answered, 'answer')} left" in said
 
         judges.let_out(10 * CELLS)
         assert resumed.wait() == 0, resumed.communicate()

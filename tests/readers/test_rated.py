@@ -93,7 +93,7 @@ def test_a_reader_is_held_against_people_axis_by_axis(tmp_path: Path) -> None:
     )
     assert arousal.reader.error.estimate == pytest.approx(np.abs(data.means[:-1, 1] - given[:-1, 1]).mean())
     assert valence.people is None
-    assert "not readable   1 texts" in whole_table("va", found)
+    assert "not readable   1 text" in whole_table("va", found)
     json.dumps(found.as_json(), allow_nan=False)
 
 

@@ -99,7 +99,7 @@ def test_with_extend_the_spec_and_the_answers_make_a_manifest(folder: RunFolder)
     assert [one["id"] for one in whole["attempts"]] == [ATTEMPT]
     assert [one["end"] for one in whole["attempts"]] == ["its record was lost with run.json"]
     assert [(one.settled, one.owed) for one in status(folder).models] == [(6, 0), (0, 6)]
-    assert "left out: 6 answers" in report(folder)
+    assert "left out: 6 answers" in str(report(folder))
     (aside,) = Path(folder.path("torn")).iterdir()
     assert aside.read_text() == "{"
 

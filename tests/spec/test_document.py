@@ -917,7 +917,8 @@ def test_a_file_that_is_not_there_gets_a_sentence(tmp_path: Path) -> None:
         load(tmp_path / "no.yaml")
     assert str(told.value) == (
         f"{tmp_path}/no.yaml: cannot be read (No such file or directory); "
-        "give the path of a spec, such as jobs/quickstart.yaml"
+        "give the path of a spec, or the name of one that ships (intensity, overnight, paper, question_domains, "
+        "quickstart, words_vs_parameters)"
     )
 
 
@@ -935,7 +936,7 @@ def test_a_folder_is_no_spec(tmp_path: Path) -> None:
         (f"{BASE}# é".encode("latin-1"), "is not UTF-8 text (line 4 holds the byte 0xe9); save it as UTF-8"),
         (b"\x7fELF\x02\x01\x01\x00", "is not UTF-8 text (line 1 holds the byte 0x00); save it as UTF-8"),
         (b"\x89PNG\r\n\x1a\n", "is not UTF-8 text (line 1 holds the byte 0x89); save it as UTF-8"),
-        (b"# " * (9 << 20), "cannot be read (it is larger than 16 MiB); give the path of a spec, such as "),
+        (b"# " * (9 << 20), "cannot be read (it is larger than 16 MiB); give the path of a spec, or the "),
     ],
     ids=lambda text: str(text[:40]),
 )
