@@ -1,4 +1,4 @@
-"""plan | run | score | status | report | sample | validate | rehearse | compact: parse, configure logging, call, print.
+"""plan | run | score | status | report | sample | validate | experiments | rehearse | compact: parse, call, print.
 
 Exit codes: 0 all cells settled; 2 the user's input is wrong, or Ray is not to be had, and nothing was written; 3
 finished, but cells are still owed; 130 interrupted. Progress goes to stderr, results to stdout.
@@ -32,6 +32,7 @@ _COMMANDS = {  # each is a file beside this one
     "report": "tables, figures and one page from a run folder",
     "sample": "draw answers of a run for people to label, blind",
     "validate": "a reader's accuracy on labelled text",
+    "experiments": "what ships to be asked, what it would tell, and what it takes with given models",
     "rehearse": "the same run with fake models and real kills, and its ledger",
     "compact": "turn the many small files of a run into few",
 }

@@ -451,7 +451,7 @@ def _call(arguments: argparse.Namespace) -> int:
         return OK
     if not arguments.spec:
         raise UserError("plan needs a spec, such as jobs/quickstart.yaml (or --schema)")
-    study = load(arguments.spec, arguments.set)
+    study = load(arguments.spec, arguments.set, arguments.models)
     warn_of_code(study.spec.asked)
     if arguments.address or os.environ.get("RAY_ADDRESS"):
         Progress().wait(waits_for_ray(arguments.address))
