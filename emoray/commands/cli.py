@@ -1,7 +1,8 @@
-"""plan | run | score | status | report | sample | validate | experiments | rehearse | compact: parse, call, print.
+"""plan | run | score | status | report | compare | sample | validate | experiments | rehearse | compact.
 
 Exit codes: 0 all cells settled; 2 the user's input is wrong, or Ray is not to be had, and nothing was written; 3
-finished, but cells are still owed; 130 interrupted. Progress goes to stderr, results to stdout.
+finished, but cells are still owed; 4 two runs lie farther apart than was allowed; 130 interrupted. Progress goes to
+stderr, results to stdout.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ _COMMANDS = {  # each is a file beside this one
     "score": "read the answers of a run with another reader; asks nothing",
     "status": "settled, owed and failed per model; also while it runs",
     "report": "tables, figures and one page from a run folder",
+    "compare": "two runs held against each other, and what differs in what they are",
     "sample": "draw answers of a run for people to label, blind",
     "validate": "a reader's accuracy on labelled text",
     "experiments": "what ships to be asked, what it would tell, and what it takes with given models",

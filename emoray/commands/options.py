@@ -71,6 +71,10 @@ def times(text: str) -> float:
     return _number(text, 1e-6, 1e6)
 
 
+def cosines_apart(text: str) -> float:
+    return _number(text, 0.0, 2.0)
+
+
 def _number(text: str, least: float, most: float) -> float:
     with suppress(ValueError):
         if least <= float(text) <= most:

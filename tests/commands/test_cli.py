@@ -34,7 +34,19 @@ from tests.programs import ROOT
 from tests.spec.test_document import BASE, MISTAKES
 
 JOBS = ROOT / "jobs"
-COMMANDS = ["plan", "run", "score", "status", "report", "sample", "validate", "experiments", "rehearse", "compact"]
+COMMANDS = [
+    "plan",
+    "run",
+    "score",
+    "status",
+    "report",
+    "compare",
+    "sample",
+    "validate",
+    "experiments",
+    "rehearse",
+    "compact",
+]
 OF_A_RUN = [["status"], ["report"], ["compact"], ["score", "--reader", "embedded"], ["sample", "--out", "s.csv"]]
 SECRET = "canary-0c4d91ee"
 Captured = pytest.CaptureFixture[str]
