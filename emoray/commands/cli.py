@@ -31,10 +31,10 @@ _COMMANDS = {  # each is a file beside this one
     "score": "read the answers of a run with another reader; asks nothing",
     "status": "settled, owed and failed per model; also while it runs",
     "report": "tables, figures and one page from a run folder",
-    "compare": "two runs held against each other, and what differs in what they are",
+    "compare": "two runs held against each other",
     "sample": "draw answers of a run for people to label, blind",
     "validate": "a reader's accuracy on labelled text",
-    "experiments": "what ships to be asked, what it would tell, and what it takes with given models",
+    "experiments": "what ships to be asked, and what it takes with given models",
     "rehearse": "the same run with fake models and real kills, and its ledger",
     "compact": "turn the many small files of a run into few",
 }

@@ -77,9 +77,9 @@ def compare(a: str, b: str) -> Comparison:
 
     one, other = _run(a), _run(b)
     models, readers, rule = _models(one, other), _readers(one, other), _rule(one)
-    sources = [as_asked(run.folder, run.study) for run in (one, other)]
+    first, second = (as_asked(run.folder, run.study) for run in (one, other))
     try:
-        found = compared(*sources, rule, models, readers)
+        found = compared(first, second, rule, models, readers)
     except OtherLabels as wrong:
         raise UserError(f"{other.folder.shown}: {wrong}, as {one.folder.shown} has them; compare other runs") from None
     if all(math.isnan(line.whole.difference.estimate) for line in found):
@@ -93,8 +93,8 @@ def compare(a: str, b: str) -> Comparison:
         _said(rule),
         found,
         (*apart(one.kept, other.kept), *_revisions(found)),
-        tuple(name for name in one.models if name not in {first for first, _ in models}),
-        tuple(name for name in other.models if name not in {second for _, second in models}),
+        tuple(name for name in one.models if name not in {mine for mine, _ in models}),
+        tuple(name for name in other.models if name not in {theirs for _, theirs in models}),
     )
 
 

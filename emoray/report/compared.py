@@ -209,11 +209,11 @@ class _Pair:
         shape = len(self.questions), len(self.states)
         flat = np.ravel_multi_index(tuple(where), shape) if len(cells) else np.zeros(0, dtype=np.int64)
         values = cells["cosine"].to_numpy(dtype=np.float64)
-        counts = np.bincount(flat, minlength=shape[0] * shape[1])
+        counts = np.bincount(flat, minlength=shape[0] * shape[1]).astype(np.float64)
         with np.errstate(invalid="ignore", divide="ignore"):
             means = np.bincount(flat, values, minlength=len(counts)) / counts
         within = np.bincount(flat, (values - means[flat]) ** 2, minlength=len(counts))
-        return counts.reshape(shape).astype(np.float64), means.reshape(shape), within.reshape(shape)
+        return counts.reshape(shape), means.reshape(shape), within.reshape(shape)
 
 
 def _asked_again(found: tuple[Array, Array, Array]) -> tuple[Array, Array]:
@@ -239,5 +239,5 @@ def _questions(pair: _Pair, reader: str, model: str) -> Iterator[Line]:
         interval = bounded(
             estimate, float(variances[place]), float(freedoms[place]), 0.95, units, ASKED_AGAIN, reach=_FARTHEST
         )
-        means = [float(table[there].mean()) if units else math.nan for table in (a, b)]
-        yield Line("question", question, reader, model, *means, interval, math.nan, math.nan)
+        mean_a, mean_b = (float(table[there].mean()) if units else math.nan for table in (a, b))
+        yield Line("question", question, reader, model, mean_a, mean_b, interval, math.nan, math.nan)

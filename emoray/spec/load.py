@@ -36,10 +36,7 @@ def load(path: str | Path, changes: Sequence[str] = (), models: str | Path | Non
     except BadYaml as wrong:
         hint = "give the path of a spec, such as jobs/quickstart.yaml"
         raise SpecError(f"{path}: {wrong}{f'; {hint}' if 'cannot be read' in str(wrong) else ''}") from None
-    try:
-        return parse(text, source=str(path), folder=file.parent, changes=changes, models=whom)
-    except SpecError as wrong:
-        raise SpecError("\n".join(map(_with_hint, str(wrong).splitlines()))) from None
+    return parse(text, source=str(path), folder=file.parent, changes=changes, models=whom)
 
 
 def parse(
@@ -55,7 +52,7 @@ def parse(
         settings = _settings(text, changes, models)
         return Study(validated(_with_texts(settings, folder, models.folder if models else folder)), folder)
     except (BadYaml, SpecError, BadPrompt, BadLabelMap, BadContrast) as wrong:
-        raise SpecError("\n".join(f"{source}: {line}" for line in str(wrong).splitlines())) from None
+        raise SpecError("\n".join(f"{source}: {_with_hint(line)}" for line in str(wrong).splitlines())) from None
 
 
 def with_reader(path: str | Path, spec: Spec | None = None) -> Spec:
@@ -77,7 +74,7 @@ def with_reader(path: str | Path, spec: Spec | None = None) -> Spec:
 
 def _with_hint(line: str) -> str:
     """What to do about a spec that says what is asked and not of whom."""
-    return f"{line}; name some, or give a file of them with --models" if line.endswith(": models is missing") else line
+    return f"{line}; name some, or give a file of them with --models" if line == "models is missing" else line
 
 
 def _settings(text: str, changes: Sequence[str], models: ModelsFile | None = None) -> dict[str, Any]:

@@ -79,6 +79,7 @@ def test_a_file_of_models_travels_with_what_it_names_itself(spec: Path, tmp_path
     made = parcel(spec, models=theirs)
     assert (made.spec, made.models) == ("spec/spec.yaml", "models/spec.yaml")
     made.pack(tmp_path / "there")
+    assert made.models is not None
     (there,) = yaml.safe_load((tmp_path / "there" / made.models).read_text())["models"]
     assert (tmp_path / "there/models" / there["chat_template"]).read_text() == "{{ messages }}"
     assert parcel(spec, models=ROOT / "jobs/models/open.yaml").models == "jobs/models/open.yaml"

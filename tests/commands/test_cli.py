@@ -346,7 +346,7 @@ def test_help_names_every_command(capsys: Captured) -> None:
         main(["--help"])
     assert ended.value.code == 0
     said = capsys.readouterr().out
-    assert re.findall(r"^    (\w+)  ", said, re.MULTILINE) == COMMANDS
+    assert re.findall(r"^    (\w+)(?:  |$)", said, re.MULTILINE) == COMMANDS
 
 
 @pytest.mark.parametrize("command", COMMANDS)
