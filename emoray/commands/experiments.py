@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import shlex
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from emoray.commands.estimate import Size
-from emoray.commands.plan import owed_size
+from emoray.commands.plan import whole_size
 from emoray.errors import UserError
 from emoray.exit_codes import OK
 from emoray.home import HOME
-from emoray.run_folder.folder import RunFolder
+from emoray.spec.head import said_in_head
 from emoray.spec.load import load
 
 SHIPPED = Path(HOME) / "jobs" / "experiments"  # in a checkout; a package alone has no jobs
-_SAID = re.compile(r"^# (?P<name>[A-Z][a-z]+):\s+(?P<text>.*(?:\n#  .*)*)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -56,17 +53,8 @@ def experiments(folder: Path = SHIPPED, models: str | None = None) -> list[Shipp
     return [_shipped(file, models) for file in files]
 
 
-def said_in_head(text: str) -> dict[str, str]:
-    """What the first comment of an experiment says, by the word before its colon, each on one line."""
-    head = re.match(r"(?:#.*\n)*", text)
-    found = _SAID.finditer(head[0] if head else "")
-    return {one["name"].lower(): " ".join(one["text"].replace("\n#", " ").split()) for one in found}
-
-
 def _shipped(file: Path, models: str | None) -> Shipped:
     study = load(file, models=models)
-    with tempfile.TemporaryDirectory() as nowhere:
-        size = owed_size(study, RunFolder(str(Path(nowhere) / "none")))
     return Shipped(
         study.spec.name,
         str(file),
@@ -74,7 +62,7 @@ def _shipped(file: Path, models: str | None) -> Shipped:
         tuple(model.name for model in study.spec.models),
         study.experiment.cells_per_model,
         tuple(map(str, study.contrasts)),
-        size,
+        whole_size(study),
     )
 
 

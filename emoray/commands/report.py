@@ -8,8 +8,9 @@ import os
 import time
 import unicodedata
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from emoray.commands.options import absolute
 from emoray.commands.sample import human_labels
@@ -17,8 +18,9 @@ from emoray.errors import UserError
 from emoray.exit_codes import OK
 from emoray.hints import did_you_mean
 from emoray.readers.scorecard import human_text
-from emoray.run_folder import manifest, recovery
+from emoray.run_folder import frozen_plan, manifest, recovery
 from emoray.run_folder.folder import RunFolder
+from emoray.run_folder.frozen_plan import Checked
 from emoray.run_folder.lease import at_work
 from emoray.run_folder.subset import AskedSubset, as_asked
 from emoray.run_folder.tabs import NOBODY, lost_by_model
@@ -27,6 +29,9 @@ from emoray.spec.label_maps import chosen_label_map, relocated
 from emoray.spec.readers import ReaderEntry, own_map
 from emoray.study.goemotions import LabelMap
 from emoray.study.scoring import NeutralRule, RefusalRule
+
+if TYPE_CHECKING:
+    from emoray.report import Settings
 
 
 def report(
@@ -39,16 +44,18 @@ def report(
     ceilings: Sequence[str] = (),
     human: str | None = None,
     contrasts: Sequence[str] = (),
+    frozen: str | None = None,
 ) -> str:
     """Writes a run's report (into `out`, or RUN/report) and returns the table for the terminal.
 
     Another label map or rule than the run's scores its stored readings anew; a map is MAP for the 28 labels, or
     READER=MAP for a reader's own. `ceilings` are files of `emoray validate --save`, `human` one of human labels,
-    `contrasts` exploratory ones, as `spec.explored` takes them.
+    `contrasts` exploratory ones, as `spec.explored` takes them; `frozen` is a plan that the run is held against.
     UserError, with nothing written, where they do not fit.
     """
     from emoray.report import Unusable, chosen, terminal_lines, terminal_table, write_report
 
+    plan = frozen_plan.thawed(frozen) if frozen else None
     kept = recovery.kept(folder)
     study = manifest.study(kept, folder.shown)
     readers = manifest.readers(kept)
@@ -70,6 +77,10 @@ def report(
         looked=_looked(folder),
         explored=explored(study, contrasts, list(readers.values())),
     )
+    if plan is not None:
+        answered = {model.name: source.answers(model.name).counts().answered for model in study.spec.models}
+        against = frozen_plan.checked(plan, study, kept or {}, answered, settings.contrasts.explored)
+        settings = replace(settings, frozen=(*against, *_under_other_rules(settings)))
     try:
         summary = write_report(
             source,
@@ -83,7 +94,14 @@ def report(
         f"\nup to ${usd:,.2f} was spent on answers of {model} that nobody has" for model, usd in lost.items()
     )
     told += "".join(f"\n{line}" for line in terminal_lines(summary))
+    told += "".join(f"\nfrozen plan, {line}" for line in settings.frozen)
     return f"{terminal_table(summary)}\n{told}{left_out}\nreport: {target.where('' if out else 'report/')}report.html"
+
+
+def _under_other_rules(settings: Settings) -> list[Checked]:
+    if settings.beside is None:
+        return []
+    return [Checked("this report", "exploratory", "its rules or its label map are not the run's")]
 
 
 def _lost(folder: RunFolder, kept: Mapping[str, Any]) -> dict[str, float]:
@@ -158,6 +176,7 @@ def add(own: argparse.ArgumentParser) -> None:
         metavar="factor=…,a=…,b=…",
         help="an exploratory contrast, such as factor=template,a=words,b=parameters; kept apart from the spec's own",
     )
+    own.add_argument("--frozen", metavar="FILE", help="of `plan --freeze`: what is as frozen, deviates, or came later")
     own.add_argument("--human", metavar="CSV", help="labels by people, to correct the means; see `emoray sample`")
 
 
@@ -171,6 +190,7 @@ def _call(arguments: argparse.Namespace) -> int:
         ceilings=arguments.ceilings,
         human=arguments.human,
         contrasts=arguments.contrast,
+        frozen=arguments.frozen,
     )
     print(table)
     return OK

@@ -212,7 +212,7 @@ class _Pair:
         counts = np.bincount(flat, minlength=shape[0] * shape[1]).astype(np.float64)
         with np.errstate(invalid="ignore", divide="ignore"):
             means = np.bincount(flat, values, minlength=len(counts)) / counts
-        within = np.bincount(flat, (values - means[flat]) ** 2, minlength=len(counts))
+        within = np.bincount(flat, (values - means[flat]) ** 2, minlength=len(counts)).astype(np.float64)
         return counts.reshape(shape), means.reshape(shape), within.reshape(shape)
 
 

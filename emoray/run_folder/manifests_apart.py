@@ -23,7 +23,12 @@ class Apart:
 
 def apart(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[Apart, ...]:
     """Every setting in which two manifests differ, in their order; a spec's name is none, nor when and where it ran."""
-    return tuple(Apart(*found) for found in _apart("", _told(a), _told(b)))
+    return apart_in("", _told(a), _told(b))
+
+
+def apart_in(what: str, a: Any, b: Any) -> tuple[Apart, ...]:
+    """The same of two values called `what`."""
+    return tuple(Apart(*found) for found in _apart(what, a, b))
 
 
 def _told(manifest: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from emoray.commands.cli import _parser, main
-from emoray.commands.experiments import SHIPPED, experiments, said_in_head
+from emoray.commands.experiments import SHIPPED, experiments
 from emoray.commands.run import _again
+from emoray.spec.head import said_in_head
 from tests.programs import ROOT
 
 PAPER = str(ROOT / "jobs" / "models" / "paper.yaml")
