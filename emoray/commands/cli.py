@@ -1,7 +1,8 @@
-"""plan | run | score | status | report | sample | validate | rehearse | compact: parse, configure logging, call, print.
+"""plan | run | score | status | report | compare | sample | validate | experiments | rehearse | compact.
 
 Exit codes: 0 all cells settled; 2 the user's input is wrong, or Ray is not to be had, and nothing was written; 3
-finished, but cells are still owed; 130 interrupted. Progress goes to stderr, results to stdout.
+finished, but cells are still owed; 4 two runs lie farther apart than was allowed; 130 interrupted. Progress goes to
+stderr, results to stdout.
 """
 
 from __future__ import annotations
@@ -28,11 +29,13 @@ _ROOMS = {  # each command is a file beside this one
     "an experiment": {
         "plan": "what a spec would ask, and what it takes; asks nothing, writes nothing",
         "run": "ask what is owed, read it, score it; the same command resumes",
+        "experiments": "what ships to be asked, and what it takes with given models",
         "score": "read the answers of a run with another reader; asks nothing",
         "status": "settled, owed and failed per model; also while it runs",
     },
     "its results": {
         "report": "tables, figures and one page from a run folder",
+        "compare": "two runs held against each other",
         "export": "Parquet, a data card and Croissant metadata, for others",
         "sample": "draw answers of a run for people to label, blind",
     },

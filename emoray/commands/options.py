@@ -38,6 +38,9 @@ def with_grid(command: argparse.ArgumentParser) -> None:
         "--set", action="append", default=[], metavar="PATH=VALUE", help="change a setting of the spec"
     )
     command.add_argument("--address", metavar="HOST:PORT", help="a Ray cluster (RAY_ADDRESS, or one is started here)")
+    command.add_argument(
+        "--models", metavar="FILE", help="of whom: a YAML file with `models` and `accounts`, in place of the spec's"
+    )
 
 
 def at_least_one(text: str) -> int:
@@ -69,6 +72,10 @@ def seconds(text: str) -> float:
 
 def times(text: str) -> float:
     return _number(text, 1e-6, 1e6)
+
+
+def cosines_apart(text: str) -> float:
+    return _number(text, 0.0, 2.0)
 
 
 def _number(text: str, least: float, most: float) -> float:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from emoray.commands.estimate import MOST_UNASKED, Estimate, Size, estimate, estimate_judge, likely_tokens, size, whole
@@ -32,6 +34,7 @@ from emoray.scheduling.refusal import refusal
 from emoray.scheduling.resources import Actor, Bundle, Node
 from emoray.spec.accounts import Account
 from emoray.spec.document import json_schema
+from emoray.spec.head import said_in_head
 from emoray.spec.load import load
 from emoray.spec.models import Hosted, Local, ModelEntry, Vllm
 from emoray.spec.readers import JudgeReader
@@ -249,6 +252,12 @@ def owed_size(study: Study, folder: RunFolder) -> Size:
     return _size(models, judges, len(study.spec.readers))
 
 
+def whole_size(study: Study) -> Size:
+    """Of all that a study asks, nothing settled."""
+    with tempfile.TemporaryDirectory() as nowhere:
+        return owed_size(study, RunFolder(str(Path(nowhere) / "none")))
+
+
 def _size(models: Sequence[ModelPlan], judges: Sequence[JudgePlan], readers: int) -> Size:
     owed = sum(model.owed for model in models)
     tokens = sum(model.answer_tokens * model.owed for model in models) / max(1, owed)
@@ -445,6 +454,13 @@ def add(own: argparse.ArgumentParser) -> None:
     own.add_argument("spec", nargs="?", metavar="SPEC", help=SPEC)
     own.add_argument("--schema", action="store_true", help="print the JSON schema of a spec")
     own.add_argument("--json", action="store_true", help="for programs")
+    own.add_argument(
+        "--freeze",
+        nargs="?",
+        const="",
+        metavar="FILE",
+        help="write the plan down, with its digest, to be held against the run (<name of the spec>.plan.md)",
+    )
     with_grid(own)
 
 
@@ -454,8 +470,10 @@ def _call(arguments: argparse.Namespace) -> int:
         return OK
     if not arguments.spec:
         raise UserError("plan needs a spec, such as jobs/quickstart.yaml (or --schema)")
-    study = load(arguments.spec, arguments.set)
+    study = load(arguments.spec, arguments.set, arguments.models)
     warn_of_code(study.spec.asked)
+    if arguments.freeze is not None:
+        return _freeze(study, arguments)
     if arguments.address or os.environ.get("RAY_ADDRESS"):
         Progress().wait(waits_for_ray(arguments.address))
         if not arguments.verbose:
@@ -463,4 +481,14 @@ def _call(arguments: argparse.Namespace) -> int:
     folder = folder_of(arguments.out, study.spec)
     planned = plan(study, folder, address=arguments.address)
     print(json.dumps(planned.as_json(), indent=2) if arguments.json else planned.text())
+    return OK
+
+
+def _freeze(study: Study, arguments: argparse.Namespace) -> int:
+    from emoray.commands.freeze import freeze
+
+    file = Path(arguments.freeze or f"{study.spec.name}.plan.md")
+    head = said_in_head(Path(arguments.spec).read_text(encoding="utf-8"))
+    digest = freeze(study, file, head, whole_size(study))
+    print(f"{file}: frozen, sha256 {digest}\nemoray report RUN --frozen {file} holds the run against it")
     return OK

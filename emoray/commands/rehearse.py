@@ -55,7 +55,7 @@ def add(own: argparse.ArgumentParser) -> None:
 def _call(arguments: argparse.Namespace) -> int:
     from emoray.rehearsal import rehearse
 
-    study = load(arguments.spec, arguments.set)
+    study = load(arguments.spec, arguments.set, arguments.models)
     options = rehearse.options(
         absolute(arguments.out or f"runs/{study.spec.name}-rehearsal"),
         kill=arguments.kill,

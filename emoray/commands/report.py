@@ -8,7 +8,7 @@ import sys
 import unicodedata
 import webbrowser
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +20,9 @@ from emoray.exit_codes import OK
 from emoray.hints import did_you_mean
 from emoray.plurals import count
 from emoray.readers.scorecard import human_text
-from emoray.run_folder import manifest, recovery
+from emoray.run_folder import frozen_plan, manifest, recovery
 from emoray.run_folder.folder import RunFolder
+from emoray.run_folder.frozen_plan import Checked
 from emoray.run_folder.locations import shown_uri
 from emoray.run_folder.lost import lost_usd
 from emoray.run_folder.subset import AskedSubset, as_asked
@@ -32,7 +33,7 @@ from emoray.study.goemotions import LabelMap
 from emoray.study.scoring import NeutralRule, RefusalRule
 
 if TYPE_CHECKING:
-    from emoray.report import Summary
+    from emoray.report import Settings, Summary
 
 
 def report(
@@ -46,16 +47,18 @@ def report(
     human: str | None = None,
     contrasts: Sequence[str] = (),
     with_rows: bool = False,
+    frozen: str | None = None,
 ) -> Written:
     """Writes a run's report into `out`, or RUN/report.
 
     Another label map or rule than the run's scores its stored readings anew; a map is MAP for the 28 labels, or
     READER=MAP for a reader's own. `ceilings` are files of `emoray validate --save`, `human` one of human labels,
-    `contrasts` exploratory ones, as `spec.explored` takes them.
+    `contrasts` exploratory ones, as `spec.explored` takes them; `frozen` is a plan that the run is held against.
     UserError, with nothing written, where they do not fit.
     """
     from emoray.report import Unusable, chosen, looked, write_report
 
+    plan = frozen_plan.thawed(frozen) if frozen else None
     kept = recovery.kept(folder)
     study = manifest.study(kept, folder.shown)
     readers = manifest.readers(kept)
@@ -76,6 +79,10 @@ def report(
         looked=looked(folder.read_bytes("report/summary.json")),
         explored=explored(study, contrasts, list(readers.values())),
     )
+    if plan is not None:
+        answered = {model.name: source.answers(model.name).counts().answered for model in study.spec.models}
+        against = frozen_plan.checked(plan, study, kept or {}, answered, settings.contrasts.explored)
+        settings = replace(settings, frozen=(*against, *_under_other_rules(settings)))
 
     def write(relative: str, data: bytes) -> None:
         target.write_bytes(relative if out else f"report/{relative}", data)
@@ -90,7 +97,13 @@ def report(
         write("rows.csv", "".join(csv_lines(source, summary)).encode())
         write("rows.R", SCRIPT.encode())
     place = target.where("" if out else "report/")
-    return Written(summary, lost, left_out, f"{place.rstrip('/')}/report.html")
+    return Written(summary, lost, left_out, f"{place.rstrip('/')}/report.html", settings.frozen)
+
+
+def _under_other_rules(settings: Settings) -> list[Checked]:
+    if settings.beside is None:
+        return []
+    return [Checked("this report", "exploratory", "its rules or its label map are not the run's")]
 
 
 @dataclass(frozen=True)
@@ -101,6 +114,7 @@ class Written:
     lost_usd: Mapping[str, float]
     left_out: int  # answers in the folder that the spec does not ask for
     page: str  # where report.html is
+    frozen: Sequence[Checked] = ()
 
     def __str__(self) -> str:
         """The table for a terminal, and below it what belongs to it."""
@@ -110,6 +124,7 @@ class Written:
             f"up to ${usd:,.2f} was spent on answers of {model} that nobody has" for model, usd in self.lost_usd.items()
         ]
         lines += terminal_lines(self.summary)
+        lines += [f"frozen plan, {line}" for line in self.frozen]
         if self.left_out:
             lines.append(f"left out: {count(self.left_out, 'answer')} in the folder that the spec does not ask for")
         return "\n".join([terminal_table(self.summary, columns()), "", *lines, f"report: {self.page}"])
@@ -167,6 +182,7 @@ def add(own: argparse.ArgumentParser) -> None:
         metavar="factor=…,a=…,b=…",
         help="an exploratory contrast, such as factor=template,a=words,b=parameters; kept apart from the spec's own",
     )
+    own.add_argument("--frozen", metavar="FILE", help="of `plan --freeze`: what is as frozen, deviates, or came later")
     own.add_argument("--human", metavar="CSV", help="labels by people, to correct the means; see `emoray sample`")
 
     own.add_argument("--csv", action="store_true", help="also all rows as rows.csv, and an R script that opens them")
@@ -187,6 +203,7 @@ def _call(arguments: argparse.Namespace) -> int:
         human=arguments.human,
         contrasts=arguments.contrast,
         with_rows=arguments.csv,
+        frozen=arguments.frozen,
     )
     print(json.dumps(written.as_json(), indent=2, allow_nan=False) if arguments.json else written)
     if arguments.open and not webbrowser.open(Path(written.page).as_uri()):

@@ -30,7 +30,7 @@ def add(own: argparse.ArgumentParser) -> None:
 
 
 def _call(arguments: argparse.Namespace) -> int:
-    study = load(arguments.spec, [*arguments.set, *budget(arguments.max_cost)])
+    study = load(arguments.spec, [*arguments.set, *budget(arguments.max_cost)], arguments.models)
     warn_of_code(study.spec.asked)
     if not arguments.yes and arguments.limit is None:
         _ask_about_size(study, folder_of(arguments.out, study.spec))
@@ -77,7 +77,7 @@ def _again(arguments: argparse.Namespace) -> str:
     """The command that resumes this run; it is kept in run.json, so a secret in a URI is left out."""
     words = ["emoray", "run", arguments.spec]
     words += [word for change in arguments.set for word in ("--set", change)]
-    for flag in ("out", "limit", "max_cost", "address"):
+    for flag in ("models", "out", "limit", "max_cost", "address"):
         if getattr(arguments, flag):
             words += [f"--{flag.replace('_', '-')}", without_secrets(str(getattr(arguments, flag)))]
     return shlex.join([*words, *(f"--{flag}" for flag in ("extend", "yes") if getattr(arguments, flag))])

@@ -51,6 +51,7 @@ from emoray.report.people import Raters, labelled_of, raters_of
 from emoray.report.read_run import Closely, Example, Felt, Said, Source, felt, said, under
 from emoray.report.timeline import Timeline, Watched, one_family, round_width, timeline
 from emoray.run_folder.columns import ANSWERED, OtherLabels
+from emoray.run_folder.frozen_plan import Checked
 from emoray.study import families, prompts
 from emoray.study.circumplex import Array
 from emoray.study.conditions import Condition, controls_of, headline_of
@@ -79,6 +80,7 @@ class Settings:
     beside: Settings | None = None  # the run's own, where the report was asked for under others
     looked: tuple[int, ...] = ()  # answers that there were when the run was reported on before
     contrasts: Wanted = field(default_factory=Wanted)
+    frozen: tuple[Checked, ...] = ()  # the run held against its frozen plan, where one was given
 
     def map_of(self, reader: str) -> LabelMap:
         return self.own_maps.get(reader, self.label_map)
@@ -293,6 +295,8 @@ class Summary:
             rest |= {"corrected_pairs": self.corrected_pairs, "raters": self.raters}
         if self.contrasts:
             rest["contrasts"] = self.contrasts
+        if self.settings.frozen:
+            rest["frozen"] = self.settings.frozen
         if self.drawn:
             rest["drawn"] = self.drawn
         if self.earlier:

@@ -40,7 +40,20 @@ from tests.programs import ROOT
 from tests.spec.test_document import BASE, MISTAKES
 
 JOBS = ROOT / "jobs"
-COMMANDS = ["plan", "run", "score", "status", "report", "export", "sample", "validate", "rehearse", "compact"]
+COMMANDS = [
+    "plan",
+    "run",
+    "experiments",
+    "score",
+    "status",
+    "report",
+    "compare",
+    "export",
+    "sample",
+    "validate",
+    "rehearse",
+    "compact",
+]
 OF_A_RUN = [["status"], ["report"], ["compact"], ["score", "--reader", "embedded"], ["sample", "--out", "s.csv"]]
 OF_A_RUN += [["export", "--to", "d", "--license", "CC0-1.0", "--cite", "me"]]
 SECRET = "canary-0c4d91ee"

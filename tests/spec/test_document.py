@@ -209,7 +209,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
         "states[0].arousl is not a setting; did you mean 'arousal'?",
     ),
     "no name": ("models: [{name: a, host: scripted}]", "name is missing"),
-    "no models": ("name: t", "models is missing"),
+    "no models": ("name: t", "models is missing; name some, or give a file of them with --models"),
     "no id": (models("{name: a, host: vllm}"), "models[0].id is missing"),
     "half a state": (BASE + "states: [{valence: 1}]", "states[0].arousal is missing"),
     "half a price": (HOSTED + ", usd_per_million: {input: 1}}]", "models[0].usd_per_million.output is missing"),
