@@ -58,6 +58,7 @@ OF_ONE_FILE: dict[str, set[str]] = {  # heavy ones: each in the one file that is
     "spec/yaml_file.py": {"yaml"},
     "run_folder/json_file.py": {"pydantic"},
     "run_folder/manifest.py": {"pydantic"},
+    "run_folder/run_json.py": {"pydantic"},
     "rehearsal/process_killer.py": {"ray"},
     "hosts/transformers.py": {"torch", "transformers"},
     "hosts/checkpoint.py": {"torch", "transformers", "peft"},

@@ -15,7 +15,7 @@ from emoray.run_folder.tabs import NOBODY, book
 
 def compact_all(folder: RunFolder) -> str:
     """Turns the small files of every part into few; returns a line per part."""
-    manifest.study(recovery.kept(folder), folder.shown)
+    manifest.study(recovery.begun(folder), folder.shown)
     lines = []
     with Lease(folder):
         for part in folder.parts():

@@ -9,7 +9,6 @@ import time
 import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from emoray.commands.options import absolute
 from emoray.commands.sample import human_labels
@@ -20,6 +19,7 @@ from emoray.readers.scorecard import human_text
 from emoray.run_folder import manifest, recovery
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.lease import at_work
+from emoray.run_folder.run_json import Manifest
 from emoray.run_folder.subset import AskedSubset, as_asked
 from emoray.run_folder.tabs import NOBODY, lost_by_model
 from emoray.spec.explored import explored
@@ -49,17 +49,17 @@ def report(
     """
     from emoray.report import Unusable, chosen, terminal_lines, terminal_table, write_report
 
-    kept = recovery.kept(folder)
+    kept = recovery.begun(folder)
     study = manifest.study(kept, folder.shown)
     readers = manifest.readers(kept)
     labels, placed = _placed(label_maps, readers, study.label_map)
     validated = [human_text(path, list(placed.values()), labels) for path in ceilings]
-    target, lost = RunFolder(out) if out else folder, _lost(folder, kept or {})
+    target, lost = RunFolder(out) if out else folder, _lost(folder, kept)
     source, left_out = as_asked(folder, study), ""
     if isinstance(source, AskedSubset):
         left_out = f"\nleft out: {source.strangers():,} answers in the folder that the spec does not ask for"
     settings = chosen(
-        kept or {},
+        kept.as_json(),
         labels=labels,
         neutral=neutral or study.spec.neutral,
         refusals=refusals or study.spec.refusals,
@@ -86,14 +86,14 @@ def report(
     return f"{terminal_table(summary)}\n{told}{left_out}\nreport: {target.where('' if out else 'report/')}report.html"
 
 
-def _lost(folder: RunFolder, kept: Mapping[str, Any]) -> dict[str, float]:
+def _lost(folder: RunFolder, kept: Manifest) -> dict[str, float]:
     """US dollars at most for answers that nobody has, by model; of an attempt that another process works on, nothing is
     lost yet.
     """
-    last: dict[str, Any] = next(iter(kept.get("attempts", [])[-1:]), {})
+    last = kept.last_attempt
     who = at_work(folder, last, time.time())
     another = who is not None and who.pid != os.getpid()
-    found = lost_by_model(folder, but=str(last.get("id", NOBODY)) if another else None)
+    found = lost_by_model(folder, but=(last.id or NOBODY) if another and last else None)
     return {model: usd for model, usd in found.items() if usd > 0}
 
 
