@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from emoray.run_folder.errors import StoreError
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.lease import Lease
-from emoray.run_folder.run_json import Attempt, Json, LaneRecord, Manifest, Spent
+from emoray.run_folder.run_json import Attempt, CostRecord, Json, LaneRecord, Manifest
 from emoray.run_folder.tabs import NOBODY
 from emoray.spec.models import Hosted
 from emoray.spec.study import Study
@@ -62,7 +62,7 @@ def open_account(driver: RunDriver, whole: Manifest, attempt: Attempt) -> None:
             silent.lanes = [*silent.lanes, *lanes]
 
 
-def costs_of(attempt: Attempt, spent: Mapping[str, Spent], lanes: Sequence[Lane]) -> dict[str, Json]:
+def costs_of(attempt: Attempt, spent: Mapping[str, CostRecord], lanes: Sequence[Lane]) -> dict[str, Json]:
     """By model: what the rows cost that came since an attempt began, and what it lost, whoever of it died; fields of a
     LaneRecord.
     """

@@ -38,7 +38,7 @@ class _Record(BaseModel):
         return self.model_dump(mode="json", exclude_unset=True)
 
 
-class Spent(_Record):
+class CostRecord(_Record):
     """What the rows of one model in a folder have cost."""
 
     prompt_tokens: int = 0
@@ -46,9 +46,9 @@ class Spent(_Record):
     cost_usd: FiniteFloat = 0.0
     read_cost_usd: FiniteFloat = 0.0  # of judges
 
-    def since(self, before: Spent) -> Spent:
+    def since(self, before: CostRecord) -> CostRecord:
         """Rows that are lost since then count as none."""
-        return Spent(
+        return CostRecord(
             prompt_tokens=max(0, self.prompt_tokens - before.prompt_tokens),
             completion_tokens=max(0, self.completion_tokens - before.completion_tokens),
             cost_usd=max(0.0, self.cost_usd - before.cost_usd),
@@ -57,7 +57,7 @@ class Spent(_Record):
 
 
 class LaneRecord(_Record):
-    """What one model's lane did in an attempt, and what that cost, as Spent has it."""
+    """What one model's lane did in an attempt, and what that cost, as CostRecord has it."""
 
     model: str
     answered: int = 0
@@ -86,7 +86,7 @@ class Attempt(_Record):
     versions: dict[str, str] = {}
     git: str | None = None
     settled_before: dict[str, int] = {}  # answers by model, before it began to ask
-    spent_before: dict[str, Spent] = {}  # by model
+    spent_before: dict[str, CostRecord] = {}  # by model
     sampling: dict[str, Json] = {}  # how each model's answers are drawn
     asks_since: dict[str, Moment] = {}  # by model
     lanes: list[LaneRecord] = []

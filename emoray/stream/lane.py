@@ -23,7 +23,7 @@ from emoray.run_folder.errors import StoreError
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.partition import Partition
 from emoray.run_folder.probe import write_probe
-from emoray.run_folder.run_json import Spent
+from emoray.run_folder.run_json import CostRecord
 from emoray.run_folder.tabs import book, judges_with_tabs, lost_usd
 from emoray.scheduling import feeding
 from emoray.scheduling.demand import demand
@@ -167,12 +167,12 @@ class Lane:
             self._speaks = False
         return self.settled_before
 
-    def spent(self) -> Spent:
+    def spent(self) -> CostRecord:
         """Tokens and US dollars that the model's rows in the folder cost, in all attempts; dollars also of rows that
         were lost with their files.
         """
         said, read = settled_keys.spent(self._answers), [settled_keys.spent(part) for part in self._judged]
-        return Spent(
+        return CostRecord(
             prompt_tokens=said.prompt_tokens,
             completion_tokens=said.completion_tokens,
             cost_usd=said.cost_usd + settled_keys.torn_usd(self._answers),

@@ -16,7 +16,7 @@ from emoray.rehearsal.behaviour import Behaviour
 from emoray.rehearsal.provider import Provider
 from emoray.run_folder import columns, manifest
 from emoray.run_folder.folder import RunFolder
-from emoray.run_folder.run_json import Spent
+from emoray.run_folder.run_json import CostRecord
 from emoray.spec.load import parse
 from emoray.spec.models import Scripted
 from emoray.spec.readers import JudgeReader
@@ -142,7 +142,7 @@ def test_what_a_killed_attempt_cost_is_told_by_who_comes_next_also_with_other_re
 ) -> None:
     both = spec(GOOD).replace("{name: a, host: scripted}", "{name: a, host: scripted}, {name: b, host: scripted}")
     killed, whole = manifest.attempt(["emoray", "run"]), manifest.fresh(parse(both))
-    killed.settled_before, killed.spent_before = {"a": 0, "b": 0}, {"a": Spent(), "b": Spent()}
+    killed.settled_before, killed.spent_before = {"a": 0, "b": 0}, {"a": CostRecord(), "b": CostRecord()}
     whole.attempts = [killed]
     folder.create()
     folder.write_manifest(whole.as_json())
