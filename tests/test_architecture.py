@@ -20,18 +20,19 @@ ALONE = {"errors", "hints", "printable", "home", "exit_codes", "child_process", 
 ROOMS: dict[str, set[str]] = {
     **{name: set[str]() for name in ALONE},
     "study": set(),  # the science knows nobody
+    "reasons": {"study"},  # what a text can bear
     "embedded": set(),
     "analysis": {"study"},
     "refusals": {"study"},
     "spec": {"study", "embedded", "hints"},  # the weights that ship are part of a key
     "rate_limits": {"spec", "backoff"},  # both read headers
-    "hosts": {"study", "spec", "rate_limits", "embedded", "backoff", "child_process", "home"},
-    "readers": {"study", "analysis", "spec", "embedded", "hosts"},  # a judge speaks through a host
+    "hosts": {"study", "spec", "rate_limits", "embedded", "backoff", "child_process", "home", "reasons"},
+    "readers": {"study", "analysis", "spec", "embedded", "hosts", "reasons"},  # a judge speaks through a host
     # what a host writes down before it spends has its protocol among the hosts
-    "run_folder": {"study", "refusals", "spec", "hosts", "backoff", "child_process", "home", "printable"},
+    "run_folder": {"study", "refusals", "spec", "hosts", "backoff", "child_process", "home", "printable", "reasons"},
     "scheduling": {"spec", "hosts"},  # whether a model has weights
     "stream": {"study", "refusals", "spec", "rate_limits", "hosts", "readers", "run_folder", "scheduling"}
-    | {"home", "exit_codes", "processes"},
+    | {"home", "exit_codes", "processes", "reasons"},
     "report": {"study", "analysis", "refusals", "run_folder", "printable"},
     "rehearsal": {"study", "embedded", "spec", "hosts", "run_folder", "stream"}
     | {"hints", "home", "exit_codes", "child_process", "processes"},

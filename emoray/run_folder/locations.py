@@ -11,7 +11,8 @@ import pyarrow as pa
 from pyarrow import fs as pafs
 
 from emoray.printable import one_line
-from emoray.run_folder.errors import StoreError, reason_of
+from emoray.reasons import on_one_line
+from emoray.run_folder.errors import StoreError
 
 _QUERY_SECRETS = re.compile(r"([?&](?:client_secret|sig)=)[^&]*")  # of Azure; other stores take none there
 _KEY_AND_SECRET = re.compile(r"//([^/:]*:.*|[^/]*)@", re.DOTALL)  # a secret of AWS may hold a /, where a URI must not
@@ -36,7 +37,7 @@ def opened(uri: str) -> tuple[Any, str]:
     try:
         fs, path = pafs.FileSystem.from_uri(uri)
     except (OSError, ValueError, pa.ArrowException) as wrong:
-        why = reason_of(wrong).replace(uri, shown_uri(uri))
+        why = on_one_line(wrong).replace(uri, shown_uri(uri))
         raise StoreError(f"{shown_uri(uri)!r} is no place that can be written to: {why}") from None
     if not path.strip("/"):
         raise StoreError(f"{shown_uri(uri)!r} is no place that can be written to: it names no folder")

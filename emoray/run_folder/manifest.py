@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from emoray import __version__
 from emoray.errors import UserError
+from emoray.reasons import reason_of
 from emoray.run_folder import json_file
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.run_json import FORMAT, Attempt, Json, Manifest, is_known
@@ -116,7 +117,7 @@ def _reason(wrong: Exception) -> str:
         return json_file.clause(wrong)
     if isinstance(wrong, KeyError):
         return f"{wrong} is missing"
-    return next(iter(str(wrong).splitlines()), type(wrong).__name__)
+    return reason_of(wrong)
 
 
 def _short(text: str) -> str:

@@ -19,11 +19,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from emoray.reasons import on_one_line
 from emoray.run_folder import columns
 from emoray.run_folder.atomic_write import HALF_WRITTEN, SPOOLED, STALE_NS, is_local, put
 from emoray.run_folder.census import MONEY, Census, Keys, KeySet, Places, Spent, Words, split_keys
 from emoray.run_folder.directory import Directory
-from emoray.run_folder.errors import CorruptFile, FileVanished, StoreError, reason_of, telling
+from emoray.run_folder.errors import CorruptFile, FileVanished, StoreError, telling
 from emoray.run_folder.file_names import SET_ASIDE, TABS, Name, could_count, in_time
 from emoray.run_folder.generations import Files
 from emoray.run_folder.parquet import BATCH, VERSION, WHOLE_READ, fitted, keys_of, opened_file, picked
@@ -315,7 +316,7 @@ class Partition:
                     for batch in file.iter_batches(batch_size=BATCH):
                         fitted(pa.Table.from_batches([batch]), self.schema)
             except (ValueError, OSError, pa.ArrowException) as wrong:
-                raise CorruptFile(info.base_name, reason_of(wrong)) from None
+                raise CorruptFile(info.base_name, on_one_line(wrong)) from None
 
     def _schema_of(self, columns: Sequence[str]) -> pa.Schema:
         return pa.schema([self.schema.field(name) for name in columns])
