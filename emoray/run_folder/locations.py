@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 from pyarrow import fs as pafs
@@ -30,7 +29,7 @@ def shown_uri(uri: str) -> str:
 
 
 @lru_cache(maxsize=64)
-def opened(uri: str) -> tuple[Any, str]:
+def opened(uri: str) -> tuple[pafs.FileSystem, str]:
     """The filesystem of a URI and the path in it."""
     if "://" not in uri:
         return pafs.LocalFileSystem(), str(Path(uri).expanduser().absolute())
