@@ -186,10 +186,10 @@ class _Desk:
     def _file(self, id: str) -> ToldFile:
         return self._told_file(self._client.files.retrieve(id))
 
-    def _told_file(self, said: Any) -> ToldFile:
+    def _told_file(self, said: object) -> ToldFile:
         return _there(file_of(said, self._secret), said)
 
-    def _told(self, said: Any) -> Told | None:
+    def _told(self, said: object) -> Told | None:
         return told_of(said, self._secret)
 
     def made(self, batch: NotedBatch) -> Told:
@@ -359,7 +359,7 @@ class _Desk:
         """What we write ourselves: without the key, and without halves of characters."""
         return replace(failure, detail=without_key(valid(failure.detail), self._secret))
 
-    def shown(self, value: Any) -> str:
+    def shown(self, value: object) -> str:
         """A provider's text in one of ours: on one line, cut, without the key."""
         return shown(value, self._secret)
 
@@ -372,7 +372,7 @@ def _text_of(response: httpx2.Response) -> bytes:
         return response.content
 
 
-def _there(told: _T | None, said: Any) -> _T:
+def _there(told: _T | None, said: object) -> _T:
     """What a response says; _NoObject for a page."""
     if told is None:
         raise _NoObject(said)

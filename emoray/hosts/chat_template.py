@@ -278,7 +278,7 @@ def turn_ends(tokenizer: Any) -> list[int]:
     return [known[token] for token in _TURN_ENDS if token in known]
 
 
-def _said(role: str, content: Any) -> dict[str, Any]:
+def _said(role: str, content: object) -> dict[str, Any]:
     return {"role": role, "content": content}
 
 

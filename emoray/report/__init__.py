@@ -153,5 +153,5 @@ def _rules(settings: Settings) -> tuple[Any, ...]:
     return settings.neutral, settings.refusals, settings.label_map.affects, own
 
 
-def _encoded(value: Any) -> bytes:
+def _encoded(value: object) -> bytes:
     return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()

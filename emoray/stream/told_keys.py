@@ -85,15 +85,15 @@ def in_manifest(kept: Manifest | None) -> list[ToldKey]:
     ]
 
 
-def _as_mapping(found: Any) -> Mapping[str, Any]:
+def _as_mapping(found: object) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
-def _as_list(found: Any) -> list[Any]:
+def _as_list(found: object) -> list[Any]:
     return found if isinstance(found, list) else []
 
 
-def _found(whose: str, settings: str, found: Any, place: tuple[str | int, ...] = ()) -> Iterator[ToldKey]:
+def _found(whose: str, settings: str, found: object, place: tuple[str | int, ...] = ()) -> Iterator[ToldKey]:
     """At any depth."""
     inner = dict(found) if isinstance(found, Mapping) else dict(enumerate(_as_list(found)))
     called = any(isinstance(value, str) and _is_key_name(value) for value in inner.values())
