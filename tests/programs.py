@@ -76,9 +76,10 @@ def killed(driver: subprocess.Popen[str]) -> None:
     driver.kill()
     driver.wait()
 
-    def alive() -> bool:
-        actors = [actor for actor in state.actors().values() if actor["JobID"] in jobs]
-        return any(actor["State"] != "DEAD" or command_of(actor["Pid"]).startswith("ray::") for actor in actors)
+    def alive() -> bool:  # those that ask or read: a limiter outlives its run
+        works = [actor for actor in state.actors().values() if "MapBatches" in actor["ActorClassName"]]
+        of_it = [actor for actor in works if actor["JobID"] in jobs]
+        return any(actor["State"] != "DEAD" or command_of(actor["Pid"]).startswith("ray::") for actor in of_it)
 
     until(lambda: not alive())
 

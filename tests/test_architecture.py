@@ -30,18 +30,27 @@ ALONE = {
 ROOMS: dict[str, set[str]] = {
     **{name: set[str]() for name in ALONE},
     "study": set(),  # the science knows nobody
+    "reasons": {"study"},  # what a text can bear
     "embedded": set(),
     "analysis": {"study"},
     "refusals": {"study"},
     "spec": {"study", "embedded", "hints"},  # the weights that ship are part of a key
     "rate_limits": {"spec", "backoff"},  # both read headers
-    "hosts": {"study", "spec", "rate_limits", "embedded", "backoff", "child_process", "home"},
-    "readers": {"study", "analysis", "spec", "embedded", "hosts", "plurals"},  # a judge speaks through a host
+    "hosts": {"study", "spec", "rate_limits", "embedded", "backoff", "child_process", "home", "reasons"},
+    "readers": {
+        "study",
+        "analysis",
+        "spec",
+        "embedded",
+        "hosts",
+        "plurals",
+        "reasons",
+    },  # a judge speaks through a host
     # what a host writes down before it spends has its protocol among the hosts
-    "run_folder": {"study", "refusals", "spec", "hosts", "backoff", "child_process", "home", "printable"},
+    "run_folder": {"study", "refusals", "spec", "hosts", "backoff", "child_process", "home", "printable", "reasons"},
     "scheduling": {"spec", "hosts"},  # whether a model has weights
     "stream": {"study", "refusals", "spec", "rate_limits", "hosts", "readers", "run_folder", "scheduling"}
-    | {"home", "exit_codes", "processes"},
+    | {"home", "exit_codes", "processes", "reasons"},
     "report": {"study", "analysis", "refusals", "run_folder", "printable", "plurals"},
     "notebook": {"study", "analysis", "spec", "run_folder", "report", "hints", "printable"},
     "dataset": {"report", "run_folder", "notebook", "plurals", "printable"},
@@ -72,6 +81,7 @@ OF_ONE_FILE: dict[str, set[str]] = {  # heavy ones: each in the one file that is
     "spec/yaml_file.py": {"yaml"},
     "run_folder/json_file.py": {"pydantic"},
     "run_folder/manifest.py": {"pydantic"},
+    "run_folder/run_json.py": {"pydantic"},
     "rehearsal/process_killer.py": {"ray"},
     "hosts/transformers.py": {"torch", "transformers"},
     "hosts/checkpoint.py": {"torch", "transformers", "peft"},

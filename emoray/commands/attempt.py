@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from emoray.commands.progress import Progress, Standing
 from emoray.exit_codes import INTERRUPTED, OWED
@@ -16,6 +16,7 @@ from emoray.run_folder import manifest, recovery
 from emoray.run_folder.errors import StoreError
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.lease import Lease
+from emoray.run_folder.run_json import Manifest
 from emoray.spec.accounts import Account
 from emoray.spec.readers import ReaderEntry
 from emoray.spec.study import Study
@@ -80,7 +81,7 @@ def score(
     `accounts` are those that a hosted judge needs beside the run's own.
     """
     folder = RunFolder(uri, begun=True)
-    kept = recovery.kept(folder)
+    kept = recovery.begun(folder)
     asked = manifest.study(kept, folder.shown)
     own = {"accounts": asked.spec.accounts | dict(accounts or {}), "contrasts": []}  # the report has the run's
     alone = {"readers": [reader], **own}
@@ -114,7 +115,7 @@ def _here(address: str | None) -> bool:
 def _attempt(
     folder: RunFolder,
     study: Study,
-    described: Callable[[], dict[str, Any]],
+    described: Callable[[], Manifest],
     command: str,
     conductor_of: Callable[..., RunDriver],
     progress: Progress | None = None,
@@ -125,16 +126,16 @@ def _attempt(
     attempt = manifest.attempt(shlex.split(command))
     ends: list[LaneEnd] = []
     with Interruption(command) as interruption:
-        driver = conductor_of(attempt["id"])
+        driver = conductor_of(attempt.id)
         with leased(folder) as lease:
             whole = described()  # once more: a run that ended meanwhile has written to it
             if _take_in(folder, whole):
-                driver = conductor_of(attempt["id"])  # what was spent before is more than the first one knew
+                driver = conductor_of(attempt.id)  # what was spent before is more than the first one knew
             try:
                 lost = partial(lost_ray, folder, whole, attempt, lease, command)
                 with kept_record(folder, whole, attempt, lease), vigil(lost, OWED):
                     open_account(driver, whole, attempt)
-                    folder.write_manifest(whole)
+                    folder.write_manifest(whole.as_json())
                     sampled = SampledBy(study, folder, whole, attempt, lease)
                     with guarded(folder, lease):
                         ends += _conduct(driver, folder, lease, interruption, sampled, progress or Progress())
@@ -142,21 +143,21 @@ def _attempt(
                     _take_in(folder, whole)
                     left = {lane.model: lane.left() for lane in driver.lanes}
                     costs = costs_of(attempt, {lane.model: lane.spent() for lane in driver.lanes}, driver.lanes)
-                    attempt["lanes"] = [lane_record(end) | costs[end.model] for end in ends]
-                    folder.write_manifest(whole)
+                    attempt.lanes = [lane_record(end, costs[end.model]) for end in ends]
+                    folder.write_manifest(whole.as_json())
                     print(report(folder))
-                    attempt["end"] = end_of(driver, sum(left.values()))
+                    attempt.end = end_of(driver, sum(left.values()))
             except StoreError as wrong:  # a disk that filled up while it was written to: what is there is kept
                 return say_cut_off(wrong, ends, stopped=driver.stopping or lease.lost.is_set(), command=command)
         return say_end(driver, ends, left, folder, study, command)
     return INTERRUPTED
 
 
-def _take_in(folder: RunFolder, whole: Mapping[str, Any]) -> bool:
+def _take_in(folder: RunFolder, whole: Manifest) -> bool:
     """Whether anything was, of what the attempts at a run had put aside; what stays where it is is said."""
     from emoray.stream import cluster
 
-    taken = cluster.take_in(folder, [one.get("id") for one in whole["attempts"]])
+    taken = cluster.take_in(folder, [one.id for one in whole.attempts if one.id])
     if taken.files:
         print(
             f"{count(taken.files, 'file')} of rows that had been put aside {be(taken.files)} now in {folder.shown}",

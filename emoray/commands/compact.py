@@ -30,7 +30,7 @@ class Compacted:
 
 def compact_all(folder: RunFolder) -> list[Compacted]:
     """Turns the small files of every part into few."""
-    manifest.study(recovery.kept(folder), folder.shown)
+    manifest.study(recovery.begun(folder), folder.shown)
     found = []
     with Lease(folder):
         for part in folder.parts():

@@ -17,6 +17,7 @@ from emoray.run_folder import manifest, recovery
 from emoray.run_folder.columns import OtherLabels
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.manifests_apart import Apart, apart
+from emoray.run_folder.run_json import Manifest
 from emoray.run_folder.subset import as_asked
 from emoray.spec.readers import ReaderEntry, own_map
 from emoray.spec.study import Study
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class _Run:
     folder: RunFolder
-    kept: dict[str, Any]
+    kept: Manifest
     study: Study
     readers: dict[str, ReaderEntry]
 
@@ -92,7 +93,7 @@ def compare(a: str, b: str) -> Comparison:
         other.folder.shown,
         _said(rule),
         found,
-        (*apart(one.kept, other.kept), *_revisions(found)),
+        (*apart(one.kept.as_json(), other.kept.as_json()), *_revisions(found)),
         tuple(name for name in one.models if name not in {mine for mine, _ in models}),
         tuple(name for name in other.models if name not in {theirs for _, theirs in models}),
     )
@@ -103,8 +104,8 @@ def compare(a: str, b: str) -> Comparison:
 
 def _run(place: str) -> _Run:
     folder = RunFolder(absolute(place))
-    kept = recovery.kept(folder)
-    return _Run(folder, kept or {}, manifest.study(kept, folder.shown), manifest.readers(kept))
+    kept = recovery.begun(folder)
+    return _Run(folder, kept, manifest.study(kept, folder.shown), manifest.readers(kept))
 
 
 def _models(a: _Run, b: _Run) -> list[tuple[str, str]]:

@@ -218,8 +218,8 @@ def plan(study: Study, uri: str, *, address: str | None = None) -> Plan:
         for model in study.spec.models:
             cluster.check(study.spec, model, nodes)
     folder, e = RunFolder(uri), study.experiment
-    if folder.manifest() is not None:
-        manifest.study(folder.manifest(), folder.shown)
+    if (kept := manifest.read(folder)) is not None:
+        manifest.study(kept, folder.shown)
     return Plan(
         name=study.spec.name,
         folder=folder.shown,
@@ -276,7 +276,7 @@ def _limits_s(models: Sequence[ModelPlan]) -> float:
 
 def _warnings(study: Study, folder: RunFolder, *, here: bool) -> Iterator[str]:
     """What `run` would refuse in this environment and, where it is to run here, on this machine."""
-    there = told_keys.in_manifest(folder.manifest() or {})
+    there = told_keys.in_manifest(manifest.read(folder))
     yield from unusable_ids(study.spec, here=here)
     yield from (told.refused for told in told_keys.in_spec(study.spec) if told not in there)
     yield from (told.warned for told in told_keys.in_spec(study.spec) if told in there)
@@ -291,7 +291,7 @@ def _warnings(study: Study, folder: RunFolder, *, here: bool) -> Iterator[str]:
 
 
 def _of_folder(folder: RunFolder) -> Iterator[str]:
-    if folder.manifest() is None and has_answers(folder):
+    if manifest.read(folder) is None and has_answers(folder):
         yield f"{folder.shown} holds answers and no run.json: `run` takes those that the spec asks for with --extend"
 
 

@@ -59,16 +59,16 @@ def report(
     from emoray.report import Unusable, chosen, looked, write_report
 
     plan = frozen_plan.thawed(frozen) if frozen else None
-    kept = recovery.kept(folder)
+    kept = recovery.begun(folder)
     study = manifest.study(kept, folder.shown)
     readers = manifest.readers(kept)
     labels, placed = _placed(label_maps, readers, study.label_map)
     validated = [human_text(path, list(placed.values()), labels) for path in ceilings]
-    target, lost = RunFolder(out) if out else folder, lost_usd(folder, kept or {})
+    target, lost = RunFolder(out) if out else folder, lost_usd(folder, kept)
     source = as_asked(folder, study)
     left_out = source.strangers() if isinstance(source, AskedSubset) else 0
     settings = chosen(
-        kept or {},
+        kept.as_json(),
         labels=labels,
         neutral=neutral or study.spec.neutral,
         refusals=refusals or study.spec.refusals,
@@ -81,7 +81,7 @@ def report(
     )
     if plan is not None:
         answered = {model.name: source.answers(model.name).counts().answered for model in study.spec.models}
-        against = frozen_plan.checked(plan, study, kept or {}, answered, settings.contrasts.explored)
+        against = frozen_plan.checked(plan, study, kept.as_json(), answered, settings.contrasts.explored)
         settings = replace(settings, frozen=(*against, *_under_other_rules(settings)))
 
     def write(relative: str, data: bytes) -> None:

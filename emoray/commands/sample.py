@@ -220,7 +220,7 @@ def _call(arguments: argparse.Namespace) -> int:
     from emoray.report.labels import plan_of_labels  # pandas takes a second to import
 
     out, folder = Path(arguments.out), RunFolder(absolute(arguments.run))
-    study = manifest.study(recovery.kept(folder), folder.shown)
+    study = manifest.study(recovery.begun(folder), folder.shown)
     if out.exists():
         raise UserError(f"{out}: is there already, and may hold labels; choose another file")
     check_writable(out)

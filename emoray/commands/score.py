@@ -30,9 +30,9 @@ def _call(arguments: argparse.Namespace) -> int:
     from emoray.run_folder.folder import RunFolder
 
     folder = RunFolder(absolute(arguments.run))
-    kept = recovery.kept(folder)
+    kept = recovery.begun(folder)
     spec = manifest.study(kept, folder.shown).spec
-    later = readers_of((kept or {}).get("more_readers", []))
+    later = readers_of(kept.more_readers)
     here = not (arguments.address or "RAY_ADDRESS" in os.environ)
     entry, accounts = named_reader(arguments.reader, spec, later, here=here)
     warn_of_code(asked_by(entry))

@@ -38,6 +38,7 @@ from emoray.hosts.protocol import Ask, HostDown, Reply
 from emoray.hosts.reasoning import Wording, no_answer, tags_of, unsettled
 from emoray.hosts.tied import untied
 from emoray.hosts.weights import adapter_of, broken_settings, commit_of, unmerged
+from emoray.reasons import on_one_line
 from emoray.spec.models import Vllm
 from emoray.study.endings import Ending, ending_of
 from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome
@@ -456,10 +457,8 @@ def _logged_cause(errors: Path) -> str | None:
     return _line(raised[-1]) if raised else None
 
 
-def _line(wrong: object) -> str:
-    """What was said, on one line, cut."""
-    words = " ".join(str(wrong).split())
-    return words if len(words) <= 300 else f"{words[:300]}…"
+def _line(wrong: BaseException | str) -> str:
+    return on_one_line(wrong, 300)
 
 
 def _no_model(entry: Vllm) -> str | None:

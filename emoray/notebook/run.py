@@ -22,6 +22,7 @@ from emoray.run_folder import manifest, recovery
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.locations import absolute
 from emoray.run_folder.lost import lost_usd
+from emoray.run_folder.run_json import Manifest
 from emoray.run_folder.subset import AskedSubset, as_asked
 from emoray.spec.base import SpecError
 from emoray.spec.explored import explored
@@ -40,8 +41,8 @@ def load(place: str | Path, *, neutral: NeutralRule | None = None, refusals: Ref
     than the run's own, as the flags of `emoray report` do. UserError where there is no run folder.
     """
     folder = RunFolder(absolute(str(place)))
-    kept = recovery.kept(folder)
-    return Run(folder, kept or {}, manifest.study(kept, folder.shown), neutral, refusals)
+    kept = recovery.begun(folder)
+    return Run(folder, kept, manifest.study(kept, folder.shown), neutral, refusals)
 
 
 class Run:
@@ -52,7 +53,7 @@ class Run:
     def __init__(
         self,
         folder: RunFolder,
-        kept: Mapping[str, Any],
+        kept: Manifest,
         study: Study,
         neutral: NeutralRule | None,
         refusals: RefusalRule | None,
@@ -161,7 +162,7 @@ class Run:
     @cached_property
     def _settings(self) -> Settings:
         return chosen(
-            self._kept,
+            self._kept.as_json(),
             labels=self._study.label_map,
             neutral=self._neutral,
             refusals=self._refusals,

@@ -185,7 +185,7 @@ def _figure(one: Bounded) -> str:
     return f"{one.estimate:.3f} [{bounds}]"
 
 
-def _without_nan(value: Any) -> Any:
+def _without_nan(value: object) -> Any:
     if isinstance(value, dict):
         return {key: _without_nan(inner) for key, inner in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):

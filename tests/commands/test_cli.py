@@ -542,7 +542,7 @@ def test_a_folder_that_is_no_run_is_told_of_without_the_key_in_its_uri(
 
 def test_a_slice_to_label_is_drawn_and_refused_without_a_word_of_the_key(s3: str, capsys: Captured) -> None:
     folder = RunFolder(s3 % "sampled")
-    folder.write_manifest(manifest.fresh(runs.study()))
+    folder.write_manifest(manifest.fresh(runs.study()).as_json())
     said = refused(capsys, "sample", folder.uri, "--out", "slice.csv")
     assert said == "s3://bucket/sampled: holds no answers yet, so there is nothing to label"
 
@@ -554,7 +554,7 @@ def test_a_slice_to_label_is_drawn_and_refused_without_a_word_of_the_key(s3: str
 
 
 def test_a_plan_and_a_rehearsal_name_a_folder_without_its_key(s3: str, capsys: Captured) -> None:
-    RunFolder(s3 % "planned").write_manifest(manifest.fresh(runs.study()))
+    RunFolder(s3 % "planned").write_manifest(manifest.fresh(runs.study()).as_json())
     for more in ([], ["--json"]):
         assert main(["plan", spec(), "--out", s3 % "planned", *more]) == 0
         told = capsys.readouterr()

@@ -47,9 +47,9 @@ def against(
 ) -> dict[str, Checked]:
     """What is said of a run of a spec that ended, as run.json has it, part by part."""
     study = parse(text)
-    attempt = manifest.attempt(["emoray"]) | {"began": runs.BEGAN.isoformat()}
-    whole = manifest.fresh(study) | {"attempts": [attempt]} | kept
-    read = manifest.study(whole, "RUN")
+    attempt = manifest.attempt(["emoray"]).as_json() | {"began": runs.BEGAN.isoformat()}
+    whole = manifest.fresh(study).as_json() | {"attempts": [attempt]} | kept
+    read = manifest.study(manifest.parsed(whole, "RUN"), "RUN")
     explored = [of_entry({"factor": "state", "a": "activated", "b": "deactivated"})] if looked_at else []
     return {one.what: one for one in checked(plan, read, whole, {"a": answered}, explored)}
 

@@ -15,6 +15,7 @@ import pytest
 from emoray.commands.status import ModelStatus, status
 from emoray.errors import UserError
 from emoray.hosts.batch_record import NotedBatch
+from emoray.run_folder import recovery
 from emoray.run_folder.batch_log import FolderBook
 from emoray.run_folder.errors import StoreError
 from emoray.run_folder.folder import LANES, RunFolder
@@ -301,7 +302,7 @@ def test_a_report_tells_the_same_of_lost_money_whoever_holds_the_folder(
     with Lease(folder) if by != "nobody" else nullcontext():
         monkeypatch.setattr(os, "getpid", lambda: -1)  # as another process
         told = {model.model: model.lost_usd for model in status(folder).models if model.lost_usd}
-        assert lost_usd(folder, folder.manifest() or {}) == told == {"a": 2.0 if by == "the run" else 3.0}
+        assert lost_usd(folder, recovery.begun(folder)) == told == {"a": 2.0 if by == "the run" else 3.0}
         monkeypatch.undo()
 
 

@@ -1076,7 +1076,7 @@ def test_the_text_of_a_shipped_question_is_that_question() -> None:
 
 def test_a_spec_with_bare_questions_survives_its_manifest(tmp_path: Path) -> None:
     before = study(BASE + "questions: ['What is the sea to you?', art]")
-    after = manifest.study(json.loads(json.dumps(manifest.fresh(before))), "run")
+    after = manifest.study(manifest.parsed(json.loads(json.dumps(manifest.fresh(before).as_json())), "run"), "run")
     assert after.experiment.questions == before.experiment.questions
 
 
