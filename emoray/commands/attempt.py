@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # Ray takes seconds to import: what is wrong, and what is wai
     from emoray.stream.driver import RunDriver
     from emoray.stream.lane import Lane, LaneEnd
     from emoray.stream.lane_state import LaneCounts
-from emoray.commands.described import described_as, described_with, readable, warn_of_lost, warn_of_older
+from emoray.commands.described import check_place, described_as, described_with, readable, warn_of_lost, warn_of_older
 from emoray.commands.held import check_held, guarded, is_gone, leased, lost_ray
 from emoray.commands.interruption import Interruption
 from emoray.commands.record import SampledBy, costs_of, end_of, kept_record, lane_record, open_account
@@ -51,6 +51,7 @@ def run(
     UserError or StoreError before anything is written, where the folder or the cluster cannot hold the run.
     """
     folder = RunFolder(uri, begun=True)
+    check_place(folder)
     described = partial(described_as, folder, study, extend=extend)
     warn_of_lost(folder, described())
     warn_of_older(folder, study)

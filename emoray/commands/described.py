@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from emoray.errors import UserError
 from emoray.plurals import count
-from emoray.run_folder import manifest, recovery
+from emoray.run_folder import columns, manifest, recovery
 from emoray.run_folder.errors import BrokenManifest
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.run_json import Json, Manifest
@@ -24,6 +24,19 @@ def warn_of_lost(folder: RunFolder, described: Manifest) -> None:
             f"warning: the run.json of {folder.shown} is lost: of its answers those are taken that this spec asks for, "
             "and its readings for those of the readers of that name",
             file=sys.stderr,
+        )
+
+
+def check_place(folder: RunFolder) -> None:
+    """UserError for a new run below a folder that DuckDB and others, who read paths, would take for a column of ours:
+    its value would stand in place of every row's.
+    """
+    ours = {name.casefold() for name in columns.SCORED.names}
+    taken = [part for part in folder.path().split("/") if "=" in part and part.partition("=")[0].casefold() in ours]
+    if taken and readable(folder) is None:
+        raise UserError(
+            f"{folder.shown} lies in a folder called {taken[0]!r}, which DuckDB and others would take for the column "
+            f"{taken[0].partition('=')[0]!r} of all its rows; give it another name, without ="
         )
 
 

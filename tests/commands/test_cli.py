@@ -486,6 +486,16 @@ def test_a_file_is_no_run_folder(arguments: list[str], capsys: Captured) -> None
     assert refused(capsys, *arguments) == "file: is a file, not a folder"
 
 
+@pytest.mark.parametrize("place", ["model=x/run", "runs/Key=1"])
+def test_no_run_begins_where_the_path_would_stand_in_place_of_a_column(place: str, capsys: Captured) -> None:
+    said = refused(capsys, "run", "-v", spec(), "--out", place)
+    name = next(part for part in place.split("/") if "=" in part)
+    assert said == (
+        f"{Path(place).absolute()} lies in a folder called {name!r}, which DuckDB and others would take for the column "
+        f"{name.partition('=')[0]!r} of all its rows; give it another name, without ="
+    )
+
+
 def test_a_uri_stays_a_uri(capsys: Captured) -> None:
     assert main(["plan", spec(), "--json", "--out", f"file://{Path('x').absolute()}"]) == 0
     assert json.loads(capsys.readouterr().out)["folder"].startswith("file:///")
