@@ -50,11 +50,19 @@ def pays(part: Partition, writer: str, *requests: tuple[float, float | None]) ->
     async def pay() -> None:
         tab = PartTab(lambda: (part, writer))
         for at_most, usd in requests:
-            await tab.may_cost(at_most)
+            charge = await tab.may_cost(at_most)
+            charge.sent()
             if usd is not None:
-                await tab.did_cost(at_most, usd)
+                await charge.over(usd)
 
     asyncio.run(pay())
+
+
+async def cost(tab: PartTab, at_most: float, usd: float) -> None:
+    """One request."""
+    charge = await tab.may_cost(at_most)
+    charge.sent()
+    await charge.over(usd)
 
 
 def files(part: Partition) -> list[str]:
@@ -276,14 +284,12 @@ def test_who_asks_on_after_its_tab_was_booked_is_booked_again(part: Partition) -
     async def pay() -> None:
         tab = PartTab(lambda: (part, writer))
         for usd in (0.1, 0.25):
-            await tab.may_cost(0.25)
-            await tab.did_cost(0.25, usd)
+            await cost(tab, 0.25, usd)
         assert lost_usd(part) == pytest.approx(0.25)
         book(part, ended="20260102T000000-bbbbbb")  # which is another run
         compact(part)
         for usd, told in ((0.5, 0.85), (0.0, 0.85), (1.0, 1.85)):
-            await tab.may_cost(1.0)
-            await tab.did_cost(1.0, usd)
+            await cost(tab, 1.0, usd)
             for _ in range(2):
                 assert told_usd(part) == pytest.approx(told)
                 book(part, ended="20260102T000000-bbbbbb")
@@ -300,9 +306,10 @@ def test_rows_that_an_actor_writes_after_its_tab_was_booked_are_no_loss(part: Pa
         first, second = runs.asked()[:2]
 
         async def pay(tab: PartTab, prompt: Any, usd: float) -> None:
-            await tab.may_cost(0.5)
+            charge = await tab.may_cost(0.5)
+            charge.sent()
             journal.append(runs.said([prompt], Answer("The sea.", "stop", 10, 5, usd))).result(60)
-            await tab.did_cost(0.5, usd)
+            await charge.over(usd)
 
         async def both() -> None:
             tab = PartTab(lambda: (part, journal.writer))
@@ -368,7 +375,7 @@ def test_where_money_cannot_be_written_down_nothing_is_sent_and_nothing_counts(t
         with pytest.raises(HostDown, match="so none is sent: cannot write "):
             await tab.may_cost(0.5)
         (tmp_path / "tabs").unlink()
-        await tab.may_cost(0.25)
+        (await tab.may_cost(0.25)).sent()
 
     asyncio.run(pay())
     assert lost_usd(there) == pytest.approx(0.25)
@@ -392,15 +399,13 @@ def test_a_tab_stays_one_file_until_it_is_deleted_and_no_descriptor_is_left(
         tab = PartTab(lambda: (there, "actor"))
         files = set[int]()
         for _ in range(3):
-            await tab.may_cost(0.5)
-            await tab.did_cost(0.5, 0.25)
+            await cost(tab, 0.5, 0.25)
             files.add(path.stat().st_ino)
         before = len(list(Path("/proc/self/fd").iterdir()))
         for _ in range(3):
             path.rename(tmp_path / "booked")
             (tmp_path / "booked").unlink()
-            await tab.may_cost(0.5)
-            await tab.did_cost(0.5, 0.25)
+            await cost(tab, 0.5, 0.25)
         assert (len(files), len(list(Path("/proc/self/fd").iterdir()))) == (1, before)
 
     asyncio.run(pay())
