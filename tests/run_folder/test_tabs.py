@@ -440,7 +440,7 @@ def test_a_store_that_fails_is_insisted_on(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("kills", [1, *(pytest.param(n, marks=pytest.mark.campaign) for n in (12, 20))])
-def test_rows_and_what_is_lost_are_what_the_provider_charged_to_the_cent_after_kills(
+def test_rows_and_what_is_lost_are_what_the_provider_charged_but_for_one_request_of_each_dead_process(
     kills: int, start: Start, tmp_path: Path
 ) -> None:
     folder, speaks = RunFolder(str(tmp_path / "run")), Held(0)
@@ -466,5 +466,5 @@ def test_rows_and_what_is_lost_are_what_the_provider_charged_to_the_cent_after_k
     assert {said for _, _, said in counters.billed} == {10}
     assert part.counts().answered == 300
     assert lost > 0
-    assert rows_usd + lost >= charged_usd - 1e-9
-    assert rows_usd + lost == pytest.approx(charged_usd, abs=0.01)
+    too_much = rows_usd + lost - charged_usd
+    assert -1e-9 <= too_much <= kills * spends.EACH_USD + 1e-9  # of each dead one, one that was not handed on
