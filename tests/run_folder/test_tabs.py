@@ -300,6 +300,34 @@ def test_who_asks_on_after_its_tab_was_booked_is_booked_again(part: Partition) -
     assert told_usd(part) == pytest.approx(1.85)
 
 
+def test_what_an_actor_writes_while_its_tab_is_booked_is_not_forgotten_where_it_dies_of_its_next_request(
+    part: Partition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, ended = RunFolder.write_text, "20260102T000000-bbbbbb"
+
+    async def pay() -> None:
+        tab = PartTab(lambda: (part, "actor"))
+        await cost(tab, 0.25, 0.25)
+        last = await tab.may_cost(0.5)
+
+        def written(folder: RunFolder, path: str, text: str) -> None:
+            write(folder, path, text)
+            if ".booked-" in path:
+                last.sent()
+
+        monkeypatch.setattr(RunFolder, "write_text", written)
+        book(part, ended)
+
+    asyncio.run(pay())
+    told = lost_usd(part)
+    in_place = part.folder.fs.type_name == "local"
+    assert told == pytest.approx(0.75 if in_place else 1.25)  # elsewhere as much again as is under way, ahead
+    for _ in range(3):
+        book(part, ended)
+        assert lost_usd(part) == pytest.approx(told)
+    assert len(files(part)) == 1
+
+
 def test_rows_that_an_actor_writes_after_its_tab_was_booked_are_no_loss(part: Partition) -> None:
     ended = "20260102T000000-bbbbbb"
     with Journal(part, "actor", schema=ANSWERS) as journal:
@@ -426,6 +454,26 @@ def test_a_tab_that_turns_out_stale_as_it_is_written_is_begun_anew(
     pays(there, "actor", (0.5, 0.25), (0.5, 0.25))
     assert not stale
     assert lost_usd(there) == pytest.approx(0.5)
+
+
+def test_a_tab_that_turns_out_stale_as_it_is_made_durable_is_begun_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, synced, stale = RunFolder(str(tmp_path)).answers("a"), tabs._synced, [True]
+    path = tmp_path / "tabs" / there.relative / "actor.json"
+
+    def sync(file: int) -> None:
+        if stale and stale.pop():
+            path.unlink()  # as who booked it did, on another machine
+            os.close(file)
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        synced(file)
+
+    monkeypatch.setattr(tabs, "_synced", sync)
+    monkeypatch.setattr(tabs, "_SYNC_S", math.inf)  # the one that matters, when nothing is under way
+    pays(there, "actor", (0.5, 0.25))
+    assert not stale
+    assert lost_usd(there) == pytest.approx(0.25)
 
 
 def test_a_store_that_fails_is_insisted_on(monkeypatch: pytest.MonkeyPatch) -> None:
