@@ -21,6 +21,9 @@ if TYPE_CHECKING:  # Ray takes seconds to import: what is wrong, and what is wai
     from emoray.stream.lane import Lane, LaneEnd
 
 
+_DIED = "died"
+
+
 class SampledBy:
     """How each model's answers are drawn, written into run.json as soon as its host has told."""
 
@@ -78,6 +81,16 @@ def costs_of(
     }
 
 
+def tell_late(lanes: Sequence[Lane], attempts: Sequence[dict[str, Any]]) -> None:
+    """What actors of killed attempts lost after the next one had begun: they ask on until Ray has ended them."""
+    dead = [one for one in attempts if str(one.get("end")).startswith(_DIED)]
+    died = {one["id"]: one for one in dead if "id" in one and one.get("lanes")}
+    for lane in lanes:
+        for id, lost in (lane.lost_of(died) if died else {}).items():
+            for told in died[id]["lanes"]:
+                told |= lost if told["model"] == lane.model else {}
+
+
 @contextmanager
 def kept_record(folder: RunFolder, whole: dict[str, Any], attempt: dict[str, Any], lease: Lease) -> Iterator[None]:
     """Writes the attempt into run.json when it begins and again when it ends, however it ends; but for a folder that is
@@ -103,7 +116,7 @@ def _died(folder: RunFolder) -> dict[str, str]:
     files = [info for place in places for info in folder.infos(place) if info.is_file]
     times = [info.mtime for info in files if info.mtime is not None]
     last = {"ended": max(times).isoformat(timespec="seconds")} if times else {}
-    return {"end": "died: it was killed, or could no longer write to the folder", **last}
+    return {"end": f"{_DIED}: it was killed, or could no longer write to the folder", **last}
 
 
 def end_of(driver: RunDriver, left: int) -> str:
