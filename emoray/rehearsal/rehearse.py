@@ -374,8 +374,13 @@ class _Stage:
         )
 
     def _dearest_usd(self) -> float | None:
-        """What one call may cost at most; None where a judge pays as well, whose prompts are not known."""
-        if any(isinstance(reader, JudgeReader) for reader in self._study.spec.readers):
+        """What one call may cost at most; None where a judge pays as well, whose prompts are not known, or a batch, of
+        which cells are booked that were never called.
+        """
+        spec = self._study.spec
+        if any(isinstance(reader, JudgeReader) for reader in spec.readers):
+            return None
+        if any(entry.host == "batch_api" for entry in spec.models):
             return None
         return max(
             (
