@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # Ray takes seconds to import: what is wrong, and what is wai
 from emoray.commands.described import check_place, described_as, described_with, readable, warn_of_lost, warn_of_older
 from emoray.commands.held import check_held, guarded, is_gone, leased, lost_ray
 from emoray.commands.interruption import Interruption
-from emoray.commands.record import SampledBy, costs_of, end_of, kept_record, lane_record, open_account
+from emoray.commands.record import SampledBy, costs_of, end_of, kept_record, lane_record, open_account, tell_late
 from emoray.commands.report import report
 from emoray.commands.summary import say_cut_off, say_end
 
@@ -145,6 +145,7 @@ def _attempt(
                     left = {lane.model: lane.left() for lane in driver.lanes}
                     costs = costs_of(attempt, {lane.model: lane.spent() for lane in driver.lanes}, driver.lanes)
                     attempt.lanes = [lane_record(end, costs[end.model]) for end in ends]
+                    tell_late(driver.lanes, whole.attempts[:-1])
                     folder.write_manifest(whole.as_json())
                     print(report(folder))
                     attempt.end = end_of(driver, sum(left.values()))

@@ -23,6 +23,9 @@ if TYPE_CHECKING:  # Ray takes seconds to import: what is wrong, and what is wai
     from emoray.stream.lane import Lane, LaneEnd
 
 
+_DIED = "died"
+
+
 class SampledBy:
     """How each model's answers are drawn, written into run.json as soon as its host has told."""
 
@@ -75,6 +78,16 @@ def costs_of(attempt: Attempt, spent: Mapping[str, CostRecord], lanes: Sequence[
     }
 
 
+def tell_late(lanes: Sequence[Lane], attempts: Sequence[Attempt]) -> None:
+    """What actors of killed attempts lost after the next one had begun: they ask on until Ray has ended them."""
+    died = {one.id: one for one in attempts if one.end.startswith(_DIED) and one.id and one.lanes}
+    for lane in lanes:
+        for id, lost in (lane.lost_of(died) if died else {}).items():
+            died[id].lanes = [
+                told.model_copy(update=lost) if told.model == lane.model else told for told in died[id].lanes
+            ]
+
+
 @contextmanager
 def kept_record(folder: RunFolder, whole: Manifest, attempt: Attempt, lease: Lease) -> Iterator[None]:
     """Writes the attempt into run.json when it begins and again when it ends, however it ends; but for a folder that is
@@ -100,7 +113,7 @@ def _died(folder: RunFolder, attempt: Attempt) -> Attempt:
     files = [info for place in places for info in folder.infos(place) if info.is_file]
     times = [info.mtime for info in files if info.mtime is not None]
     last = {"ended": max(times).isoformat(timespec="seconds")} if times else {}
-    return attempt.model_copy(update={"end": "died: it was killed, or could no longer write to the folder", **last})
+    return attempt.model_copy(update={"end": f"{_DIED}: it was killed, or could no longer write to the folder", **last})
 
 
 def end_of(driver: RunDriver, left: int) -> str:

@@ -30,6 +30,7 @@ class Kill:
     began: float
     ended: float
     in_flight: int  # cells that were asked and not durable when it was over
+    actors: int = 1  # that were at work: it killed as many at most
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class Kept:
     torn: int = 0
     usd: float = 0.0  # what all rows cost, also those that do not count
     lost_usd: float = 0.0  # at most for what was asked and whose answers nobody has
+    attempts: Mapping[str, int] = field(default_factory=dict)  # key -> calls that its row tells of
+    dearest_usd: float | None = None  # what one call may cost at most; None: not known
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,8 @@ class Audit:
     charged_usd: float  # by the provider
     rows_usd: float
     lost_usd: float  # booked, at most
+    nobodys: int  # calls that no row tells of
+    most_lost_usd: float | None  # what these may cost, and of each killed process one that it had not sent yet
     kills: Mapping[str, int]
 
     @property
@@ -108,6 +113,11 @@ class Audit:
                 self.charged_usd - self.rows_usd - self.lost_usd >= CENT_USD / 2,
                 f"the provider charged ${self.charged_usd:,.4f}, and rows (${self.rows_usd:,.4f}) and what was booked "
                 f"as lost (${self.lost_usd:,.4f}) are less",
+            ),
+            (
+                self.most_lost_usd is not None and self.lost_usd > self.most_lost_usd + CENT_USD / 2,
+                f"${self.lost_usd:,.4f} were booked as lost, and the {count(self.nobodys, 'call')} that no row tells "
+                f"of may cost ${self.most_lost_usd or 0.0:,.4f} at most",
             ),
             (
                 self.strangers > 0,
@@ -143,6 +153,7 @@ class Audit:
             ("money charged by the provider", f"${self.charged_usd:,.4f}"),
             ("  told by rows", f"${self.rows_usd:,.4f}"),
             ("  booked as lost, at most", f"${self.lost_usd:,.4f}"),
+            ("calls that no row tells of", f"{self.nobodys:,}"),
         ]
         verdict = "the ledger is clean" if not self.wrong else "; ".join(self.wrong)
         return "\n".join([*(f"{name:<34} {value}" for name, value in lines), verdict])
@@ -161,6 +172,8 @@ def audit(heard: Heard, kills: Sequence[Kill], kept: Kept, stalls: Sequence[Sequ
     ages = [_age(answered[key][place], found, stalls) for (key, place), found in causes.items() if found]
     lost = [age for age in ages if age.running_s > BEHIND_S]
     oldest = max(ages, key=lambda age: age.s, default=_Age(0.0, 0.0))
+    nobodys = sum(max(0, len(times) - kept.attempts.get(key, 0)) for key, times in asked.items())
+    unsent = sum(kill.actors for kill in kills)  # at most: of each, one that was written down and not sent yet
     return Audit(
         cells=kept.cells,
         settled=len(kept.answers),
@@ -180,6 +193,8 @@ def audit(heard: Heard, kills: Sequence[Kill], kept: Kept, stalls: Sequence[Sequ
         charged_usd=heard.usd,
         rows_usd=kept.usd,
         lost_usd=kept.lost_usd,
+        nobodys=nobodys,
+        most_lost_usd=None if kept.dearest_usd is None else (nobodys + unsent) * kept.dearest_usd,
         double_spent_usd=sum(kept.cost_usd.get(key, 0.0) for key, _ in thrown),
         kills=dict(Counter(kill.target for kill in kills)),
     )

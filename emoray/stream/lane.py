@@ -7,7 +7,7 @@ lost blocks or gave up), then lets every reader catch up on answers it has not r
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +24,7 @@ from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.partition import Partition
 from emoray.run_folder.probe import write_probe
 from emoray.run_folder.run_json import CostRecord
-from emoray.run_folder.tabs import book, judges_with_tabs, lost_usd
+from emoray.run_folder.tabs import book, judges_with_tabs, lost_usd, lost_usd_of
 from emoray.scheduling import feeding
 from emoray.scheduling.demand import demand
 from emoray.scheduling.feeding import Pool
@@ -183,6 +183,11 @@ class Lane:
         """US dollars at most for requests of an attempt whose answers nobody has, when none is under way."""
         lost = {"lost_usd": lost_usd(self._answers, attempt)}
         return lost | {"read_lost_usd": sum(lost_usd(part, attempt) for part in self._judged)}
+
+    def lost_of(self, attempts: Collection[str]) -> dict[str, dict[str, float]]:
+        """The same by attempt."""
+        said, read = lost_usd_of(self._answers, attempts), [lost_usd_of(part, attempts) for part in self._judged]
+        return {one: {"lost_usd": said[one], "read_lost_usd": sum(judge[one] for judge in read)} for one in attempts}
 
     def left(self) -> int:
         """What is left to do: cells without an answer, or answers that some reader has not read."""

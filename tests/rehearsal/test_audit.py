@@ -126,6 +126,21 @@ def test_money_that_neither_rows_nor_what_was_booked_as_lost_tell_of_is_wrong() 
     assert "  booked as lost, at most          $0.2500" in found(0.75, 0.25).text()
 
 
+def test_more_money_booked_as_lost_than_the_calls_that_no_row_tells_of_may_cost_is_wrong() -> None:
+    def found(lost_usd: float, *kills: Kill) -> Audit:
+        asked, answered = [(1.0, "a"), (1.5, "a"), (2.0, "a"), (2.5, "b")], [(2.5, "a"), (3.0, "b")]
+        rows = {"a": 1, "b": 1}
+        kept = Kept(2, rows, {"r": rows}, usd=1.0, lost_usd=lost_usd, attempts={"a": 1, "b": 3}, dearest_usd=0.5)
+        return audit(Heard(asked, answered, usd=1.0), kills, kept)
+
+    assert found(1.0).nobodys == 2  # three calls for "a", and its row tells of one
+    assert found(1.0).wrong == found(2.0, Kill("driver", 1.2, 1.3, 1, actors=2)).wrong == []
+    assert found(1.25).wrong == [
+        "$1.2500 were booked as lost, and the 2 calls that no row tells of may cost $1.0000 at most"
+    ]
+    assert "calls that no row tells of         2" in found(1.0).text()
+
+
 def test_the_same_seed_kills_alike_and_every_target_as_often() -> None:
     plan = schedule(list(Target), 20, 3000, seed=7)
 

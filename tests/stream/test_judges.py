@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from emoray.commands import attempt
-from emoray.commands.record import open_account
+from emoray.commands.record import open_account, tell_late
 from emoray.errors import UserError
 from emoray.rehearsal.behaviour import Behaviour
 from emoray.rehearsal.provider import Provider
@@ -168,3 +168,10 @@ def test_what_a_killed_attempt_cost_is_told_by_who_comes_next_also_with_other_re
     assert begins(both) == {"a": (1.0, 0.5, 4), "b": (1.0, 0.5, 4)}
     second, third = whole.attempts[1:3]
     assert {lane.model: lane.read_cost_usd for lane in (*second.lanes, *third.lanes)} == {"a": 0, "b": 0}
+
+    folder.write_text(f"tabs/{folder.rows('j', 'b').relative}/{writer}.json", json.dumps({"usd": 0.75}))  # it asked on
+    dead = whole.attempts[0]
+    dead.end = "died: it was killed"
+    tell_late(RunDriver(parse(both), folder, cluster.nodes, "another").lanes, whole.attempts)
+    assert {lane.model: lane.read_lost_usd for lane in dead.lanes} == {"a": 0.5, "b": 0.75}
+    assert [lane.read_cost_usd for lane in dead.lanes] == [1.0, 1.0]
