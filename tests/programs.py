@@ -67,7 +67,8 @@ def until(what: Callable[[], bool], process: subprocess.Popen[str] | None = None
 
 def killed(driver: subprocess.Popen[str]) -> None:
     """A run that has joined this process's cluster is killed; returns when its actors have died of it, some seconds
-    later on a busy machine: until then they would go on asking, and what comes next would find less to do.
+    later on a busy machine: until then they would go on asking, and what comes next would find less to do. Limiters
+    outlive it, and ask nobody.
     """
     from ray._private import state  # the public state API needs a dashboard
 

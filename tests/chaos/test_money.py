@@ -17,7 +17,7 @@ from emoray.run_folder.folder import RunFolder
 from tests.buckets import bucket
 from tests.conftest import Tell
 from tests.disks import fill, small_disk
-from tests.programs import EMORAY, Held, Start, until
+from tests.programs import EMORAY, Held, Start, killed, until
 
 pytestmark = [pytest.mark.chaos, pytest.mark.cluster, pytest.mark.campaign]
 
@@ -93,8 +93,8 @@ def killed_and_resumed(
         speaks.most = max(share, len(billed)) + 16
         driver = join(command)
         until(lambda share=share: len(billed) > share, driver, 0.005)  # type: ignore[misc]
-        driver.kill()
-        driver.wait()
+        killed(driver)
+        provider.catch_up()  # what the dead had sent was sent before
         speaks.most = math.inf  # what a dead one asked for is charged too
         until(lambda: provider.counters.in_flight == 0)
     last = join(command)

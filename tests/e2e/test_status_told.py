@@ -18,7 +18,7 @@ from emoray.plurals import count
 from emoray.rehearsal.behaviour import Behaviour
 from emoray.rehearsal.provider import Provider
 from emoray.run_folder.folder import LANES, RunFolder
-from tests.programs import EMORAY, Start, until
+from tests.programs import EMORAY, Start, killed, until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.campaign]
 
@@ -128,8 +128,7 @@ def test_status_of_a_live_a_dead_a_resumed_and_a_reading_run_says_what_is_so(joi
         assert found["under_way_usd"] == pytest.approx(IN_FLIGHT * EACH_USD)
         assert found["lost_usd"] == 0
 
-        live.kill()
-        live.wait()
+        killed(live)
         found = told(folder)
         assert (found["settled"], found["standing"], found["per_minute"], found["writer"]) == (6, None, None, None)
         assert (found["lost_usd"], found["under_way_usd"]) == (pytest.approx(IN_FLIGHT * EACH_USD), 0)
