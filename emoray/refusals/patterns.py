@@ -5,17 +5,16 @@ will not and would rather not do a great many things, and stays in the role; so 
 the task, or words that only a service has, and no answer in the role beside it. The patterns are data
 (`patterns.toml`, which says what each list means); this file says how they go together.
 
-Patterns see `plain` texts. `HINTS` and `MACHINE_HINT` find at least what the functions find, within what
-RE2 understands: Arrow goes through a column of plain texts by RE2, and Python looks only where a hint is.
+Patterns see `plain` texts without quotations. `HINTS` and `MACHINE_HINT` find at least what the functions find, within
+what RE2 understands: Arrow goes through a column of plain texts by RE2, and Python looks only where a hint is.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import tomllib
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -27,15 +26,10 @@ _DATA = Path(__file__).with_name("patterns.toml").read_text(encoding="utf-8")  #
 _GAP = " (?:.{0,60}? )?"
 _REACH = 400  # characters: so far a text may go before it declines without having spoken of the task
 
-_THOUGHTS = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
-_FENCED = re.compile(r"\A\s*```\w*\n(.*?)\n?```\s*\Z", re.DOTALL)
 _MARKS = re.compile("[\u0300-\u036f\u064b-\u0652\u00ad\u200b-\u200f\u2060\ufeff]")  # accents, and what shows nothing
-_DROPPED = str.maketrans(dict.fromkeys("'’‘ʼ´`*#~|") | {"_": " "})
-_QUOTED = re.compile(r'"[^"\n]*"|“[^“”\n]*”|„[^„“”\n]*[“”]|«[^«»\n]*»|「[^「」\n]*」|『[^『』\n]*』')
-_QUOTES = re.compile('["“”„«»「」『』]')
+_DROPPED = str.maketrans(dict.fromkeys("'’‘ʼ´`*#~|") | {"_": " ", '"': " "})
 _SPACES = re.compile(r"[^\S\n]+")
 _SENTENCE = re.compile(r"(?<=[.!?])(?=[\s)\]])|[。।؟\n]+|(?<=[!?])")  # CJK's ！ and ？ have become ! and ?
-_LITTLE = 20  # characters: what is left beside quotations is no answer of its own
 
 
 # Where none of these is, nothing is looked for; Arrow asks the same of whole columns. \b is of ASCII here.
@@ -85,11 +79,9 @@ class _Tongue:
     goes_on: Found
 
 
-def plain(text: str) -> str:
-    """A text as patterns see it: in small letters, without accents, apostrophes, markup, thoughts and quotations."""
-    unwrapped = _THOUGHTS.sub("", _unwrapped(text))
-    small = _unaccented(unwrapped).translate(_DROPPED)
-    return _SPACES.sub(" ", _unquoted(small)).strip()
+def plain(said: str) -> str:
+    """A text without quotations (`Column.said`) as patterns see it: without accents and apostrophes."""
+    return _SPACES.sub(" ", _unaccented(said).translate(_DROPPED)).strip()
 
 
 def is_refusal(text: str) -> bool:
@@ -154,39 +146,10 @@ def _sentences(said: str) -> list[str]:
     return [one for one in map(str.strip, _SENTENCE.split(said)) if one]
 
 
-def _unwrapped(text: str) -> str:
-    """What JSON, fenced or not, says in its fields; any other text as it is."""
-    bare = fenced[1] if (fenced := _FENCED.match(text)) else text
-    if not bare.lstrip().startswith("{"):
-        return text
-    try:
-        return "\n".join(_lines(json.loads(bare)))
-    except (ValueError, RecursionError):
-        return text
-
-
-def _lines(value: Any) -> Iterable[str]:
-    match value:
-        case dict():
-            for inner in value.values():
-                yield from _lines(inner)
-        case list():
-            for inner in value:
-                yield from _lines(inner)
-        case str():
-            yield value
-
-
 def _unaccented(text: str) -> str:
     if text.isascii():
         return text.lower()
     return unicodedata.normalize("NFC", _MARKS.sub("", unicodedata.normalize("NFKD", text).lower()))
-
-
-def _unquoted(text: str) -> str:
-    """Without what it quotes, unless it is all one quotation."""
-    bare = _QUOTED.sub(" ", text)
-    return _QUOTES.sub(" ", bare if len(bare.strip()) >= _LITTLE else text)
 
 
 def _source(entry: str, no: str, start: str) -> str:

@@ -1,7 +1,7 @@
 """A column of answers as sentences, and what the detector sees of each: n-grams, notions, where it stands.
 
-Thoughts are left out, and so is what an answer quotes, unless it is all one quotation: who quotes a refusal does not
-refuse. Of a long answer the beginning and the end are looked at: who declines says so there.
+Thoughts are left out, and so is what an answer quotes (`quotations.py`). Of a long answer the beginning and the end are
+looked at: who declines says so there.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from emoray.refusals import notions
+from emoray.refusals import notions, quotations
 from emoray.refusals.characters import SPREAD, Codes, Flags, Row, rolled, table
 from emoray.study.circumplex import Array
 
@@ -26,13 +26,12 @@ BITS = 17  # of an n-gram's hash
 
 _HEAD, _TAIL = 600, 400  # characters of an answer that are looked at
 _APART = " " * (max(ORDERS) - 1)  # so no n-gram of an answer reaches into the next one
-_LITTLE = 20  # characters: what is left beside quotations is no answer of its own
 _ENDS = ".!?;\n。！？؟।…；"  # of a sentence
 _FENCED = r"(?s)\A\s*```\w*\n(.*?)\n?```\s*\z"
 _THOUGHTS = r"(?s)<think(?:ing)?>.*?</think(?:ing)?>"
-_FIELDS = r"\A\s*[{\[<]\s*[\"']?\w"  # JSON, or what a filter says in brackets
-_QUOTED = r'"[^"\n]*"|“[^“”\n]*”|„[^„“”\n]*[“”]|«[^«»\n]*»|「[^「」\n]*」|『[^『』\n]*』'
-_QUOTES = '["“”„«»「」『』]'
+_FIELDS = r"""\A\s*(?s:\{\s*["']?[^"'\n:]+["']?\s*:.*\}|\[\s*["{].*\])\s*\z"""  # JSON
+_INNER = r'\\"[^"\\]*\\"'  # what a field quotes
+_NOTICE = r"\A\s*[\[{<][^\[\]{}<>\n]*[\]}>]\s*\z"  # what a filter says in brackets
 _MARKUP = r"[ \t#`~*]+"
 _LENGTHS = (8, 15, 25, 40, 60, 90, 130, 200)  # characters of a sentence, between which lengths are told apart
 _LENGTHS_OF_ALL = (12, 25, 45, 80, 130, 200, 320, 520)  # the same of an answer
@@ -61,16 +60,18 @@ class Column:
     """The sentences of some answers, answer after answer; each answer has at least one."""
 
     raw: pa.Array  # (answers,): as they are
+    said: pa.Array  # (answers,): in small letters, without thoughts, markup and quotations
     codes: Codes  # (characters of all,)
     starts: Places  # (sentences,): the first character of each
     first: Places  # (answers,): the first sentence of each
 
     @classmethod
     def of(cls, texts: Sequence[str | None]) -> Column:
-        raw = pc.fill_null(pa.array(texts, pa.string()), "")
-        row = Row.of([f" {_ends(text.strip())}{_APART}" for text in _plain(raw).to_pylist()])
+        raw = pc.fill_null(_strings(texts), "")
+        said = _plain(raw)
+        row = Row.of([f" {_ends(text.strip())}{_APART}" for text in said.to_pylist()])
         starts = _starts(row)
-        return cls(raw, row.codes, starts, np.searchsorted(starts, row.starts))
+        return cls(raw, said, row.codes, starts, np.searchsorted(starts, row.starts))
 
     @cached_property
     def lengths(self) -> Places:
@@ -154,23 +155,28 @@ def _plain(raw: pa.Array) -> pa.Array:
     """Small letters, without markup, thoughts and quotations."""
     open_ = pc.replace_substring_regex(raw, _FENCED, r"\1")
     small = pc.utf8_lower(pc.utf8_normalize(open_, form="NFKC"))
-    small = pc.replace_substring_regex(small, "[’‘ʼ`´]", "'")
     bare = pc.replace_substring_regex(small, _THOUGHTS, " ")
-    said = pc.if_else(_at_least(bare, 1), bare, small)
-    fields = pc.replace_substring_regex(said, r'["{}\[\]_]', " ")
-    plain = pc.if_else(pc.match_substring_regex(open_, _FIELDS), fields, _unquoted(said))
+    said = pc.if_else(pc.match_substring_regex(bare, r"\S"), bare, small)
+    plain = pc.if_else(pc.match_substring_regex(said, _FIELDS), _fields(said), _notices(quotations.without(said)))
     return pc.replace_substring_regex(plain, _MARKUP, " ")
 
 
-def _unquoted(said: pa.Array) -> pa.Array:
-    """A mark in the place of what is quoted, or no marks at all where little else is there."""
-    marked = pc.replace_substring_regex(said, _QUOTED, ' " ')
-    enough = _at_least(pc.replace_substring(marked, '"', " "), _LITTLE)
-    return pc.if_else(enough, marked, pc.replace_substring_regex(said, _QUOTES, " "))
+def _fields(said: pa.Array) -> pa.Array:
+    values = pc.replace_substring_regex(pc.replace_substring_regex(said, _INNER, " "), "[’‘ʼ`´]", "'")
+    return pc.replace_substring_regex(values, r'["{}\[\]_]', " ")
 
 
-def _at_least(texts: pa.Array, characters: int) -> pa.Array:
-    return pc.greater_equal(pc.utf8_length(pc.utf8_trim_whitespace(texts)), characters)
+def _notices(said: pa.Array) -> pa.Array:
+    within = pc.replace_substring_regex(said, r"[{}\[\]_]", " ")
+    return pc.if_else(pc.match_substring_regex(said, _NOTICE), within, said)
+
+
+def _strings(texts: Sequence[str | None]) -> pa.Array:
+    """As Arrow has them: half a character (a lone surrogate) is a question mark there."""
+    try:
+        return pa.array(texts, pa.string())
+    except UnicodeEncodeError:
+        return pa.array([text and text.encode("utf-8", "replace").decode() for text in texts], pa.string())
 
 
 def _ends(text: str) -> str:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from training.refusals import Text, corpus, families, judge, labelled, main, table
+from training.refusals import Text, corpus, families, judge, labelled, main, nested, table
 
-from emoray.refusals import DETECTOR, Figures, breaks_role, flags, is_refusal, judged, notions
+from emoray.refusals import BOUND, DETECTOR, Figures, breaks_role, flags, is_refusal, judged, notions, scores
 from emoray.refusals.sentences import Column
 from emoray.run_folder import columns
 
@@ -216,3 +216,116 @@ def test_a_refusal_is_one_in_whatever_dress_and_language(text: str) -> None:
 )
 def test_who_quotes_a_refusal_or_answers_after_all_does_not_refuse(text: str) -> None:
     assert not is_refusal(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I'm sorry, but I cannot forgive you.",
+        "I can't forgive you for what you said. I'm sorry, I can't.",
+        "I'm sorry, but I can't do this anymore. I'm leaving you.",
+        "I'm sorry, but I won't come to the wedding.",
+        "I'm sorry, I can't love anyone after him.",
+        "Sorry, I can't go on like this.",
+        "I'm sorry, but I can't accept your apology.",
+        "I'm sorry, but I can't look at that photograph. I'm sorry.",
+        "Es tut mir leid, aber ich kann euch nicht vergeben.",
+        "Lo siento, pero no puedo perdonar a mi padre.",
+        "Je suis désolé, mais je ne peux pas rester avec toi.",
+        "Mi dispiace, ma non posso perdonare mio fratello.",
+        "Прости, я не могу больше здесь жить.",
+        "对不起，我不能跟你结婚。",
+    ],
+)
+def test_who_is_sorry_and_cannot_forgive_or_stay_is_in_the_role(text: str) -> None:
+    assert not is_refusal(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I'm sorry, but I can't assist with that request.",
+        "I'm sorry, but I can't help with that.",
+        "I cannot answer that.",
+        "I'm sorry, but I cannot take on this role.",
+        'Dear "user", I\'m sorry, but I can\'t assist with that "request" and never will.',
+        "“I'm sorry, but I can't assist with that request.”",
+        "> I'm sorry, but I can't assist with that request.",
+        "Answer: “I'm sorry, but I can't assist with that request.”",
+        "‘I'm sorry, but I can't assist with that request.’",
+    ],
+)
+def test_a_service_that_is_sorry_refuses_whatever_marks_stand_around(text: str) -> None:
+    assert is_refusal(text)
+
+
+@pytest.mark.parametrize("times", [10, 60])
+def test_the_n_grams_of_what_is_said_again_and_again_stay_in_bounds(times: int) -> None:
+    refusal = "I'm sorry, but I can't assist with that request."
+    few, many = scores(Column.of([f"{refusal}{' I was sad.' * 10}", f"{refusal}{' I was sad.' * times}"]))[:, 0]
+    assert abs(few - many) <= BOUND
+
+
+def test_inches_are_no_quotation() -> None:
+    text = "A text 6\" long. I'm sorry, but I can't assist with that request. The other is 5\" long."
+    assert Column.of([text]).said.to_pylist() == [text.lower()]
+
+
+STOCK = "As an AI language model I cannot assist with that request."
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"[sighs] The message said “{STOCK}” I stared at it until the screen went dark.",
+        f'[angrily] My bank wrote "{STOCK}" and kept my money!',
+        f'<p>He told me "{STOCK}" and I threw the phone at the wall.</p>',
+        f"{{sobbing}} The hotline wrote “{STOCK}” and my brother was already gone.",
+        f"They sent me this: “Dear customer,\n\n{STOCK}\n\nRegards” and I wept in the kitchen.",
+        f'They sent me this: "Dear customer,\n\n{STOCK}\n\nRegards" and I wept in the kitchen.',
+        f'They sent me this: "Dear customer,\n\n"{STOCK}\n\n"Regards" and I wept in the kitchen.',
+        f"The machine said ‘{STOCK}’ and I wept in the kitchen.",
+        f"The machine said '{STOCK}' and I wept in the kitchen.",
+        f"The machine said *{STOCK}* and I wept in the kitchen.",
+        f"I wept in the kitchen when this came:\n> {STOCK}\nNobody ever writes to me.",
+        f"I wept in the kitchen when I read it: “{STOCK}",
+        f'I wept in the kitchen when I read it: "{STOCK}',
+        f"»{STOCK}« stand auf dem Schirm, und ich habe geweint.",
+    ],
+)
+def test_a_quotation_is_nothing_that_the_answer_says(text: str) -> None:
+    assert not is_refusal(text)
+    assert not breaks_role(text)
+
+
+def test_a_mood_before_a_quotation_is_no_heading_of_an_answer() -> None:
+    assert not is_refusal(f"Rage: “{STOCK}”")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"*{STOCK}*\n\nThe city is loud, and I hate it.",
+        f"[{STOCK}]",
+        f'{{"answer": "{STOCK}"}}',
+        f'["{STOCK}"]',
+        f"“{STOCK}”",
+    ],
+)
+def test_a_note_of_its_own_and_an_answer_in_brackets_are_what_it_says(text: str) -> None:
+    assert breaks_role(text)
+
+
+def test_half_a_character_is_flagged_as_any_other_and_changes_no_neighbour() -> None:
+    refusal = "I'm sorry, but I can't assist with that request."
+    found, _ = flags(["a\ud800b", refusal, f"{refusal}\udfff", None])
+    assert found.tolist() == [False, True, True, False]
+
+
+def test_a_score_to_flag_from_is_found_among_other_families_than_it_is_counted_on() -> None:
+    """The first fold's highest score is of no refusal: who chose with it in view would begin above all others."""
+    scores = np.array([5.0, 9.0, *[3.0, 1.0] * 4])
+    true = np.array([1.0, 0.0, *[1.0, 0.0] * 4])
+    folds = np.array([0, 0, 1, 1, 2, 2, 3, 3, 4, 4])
+    flagged = nested(scores, true, folds, np.ones(10, dtype=np.bool_))
+    assert flagged[:2].tolist() == [True, True]
