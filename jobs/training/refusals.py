@@ -33,7 +33,7 @@ import yaml
 from scipy.optimize import minimize
 
 from emoray import refusals
-from emoray.refusals import LABELS, Figures, notions
+from emoray.refusals import BOUND, LABELS, Figures, bounded, notions
 from emoray.refusals.sentences import BITS, Column, pairs
 
 Array = npt.NDArray[np.float64]
@@ -100,7 +100,7 @@ class Weights:
 
     def scores(self, seen: Features) -> Array:
         most, _ = _most(seen.sentences @ self.sentences, seen)
-        return np.asarray(most + seen.wholes @ self.wholes + self.bias, dtype=np.float64)
+        return np.asarray(most + _of_all(seen.wholes, self.wholes)[0] + self.bias, dtype=np.float64)
 
 
 def labelled() -> list[Text]:
@@ -155,14 +155,18 @@ def features(texts: list[Text]) -> Features:
 def fit(seen: Features, true: Array) -> Weights:
     """Logistic regression with a ridge, on the answer as a whole and the sentence that says it most plainly."""
     turned, turned_of_all = seen.sentences.T.tocsr(), seen.wholes.T.tocsr()
+    turned_grams = turned_of_all[: 1 << BITS]
     sign, many = 2.0 * true - 1.0, seen.sentences.shape[1]
 
     def loss(at: Array) -> tuple[float, Array]:
         high, shares = _most(seen.sentences @ at[:many], seen)
-        margin = sign * (high + seen.wholes @ at[many:-1] + at[-1])
+        of_all, slopes = _of_all(seen.wholes, at[many:-1])
+        margin = sign * (high + of_all + at[-1])
         slope = -sign / (1.0 + np.exp(np.minimum(margin, 500.0)))
         cost = np.logaddexp(0.0, -margin).sum() + 0.5 * at[:-1] @ at[:-1]
-        inner = np.concatenate([turned @ (shares * slope[seen.answers]), turned_of_all @ slope]) + at[:-1]
+        of_wholes = turned_of_all @ slope
+        of_wholes[: 1 << BITS] = turned_grams @ (slope * slopes)
+        inner = np.concatenate([turned @ (shares * slope[seen.answers]), of_wholes]) + at[:-1]
         return cost, np.append(inner, slope.sum())
 
     start = np.zeros(many + seen.wholes.shape[1] + 1)
@@ -282,6 +286,13 @@ def _most(said: Array, seen: Features) -> tuple[Array, Array]:
     parts = np.exp(said - high[seen.answers])
     whole = np.add.reduceat(parts, seen.first)
     return high + np.log(whole), parts / whole[seen.answers]
+
+
+def _of_all(wholes: sparse.csr_matrix, weights: Array) -> tuple[Array, Array]:
+    """(answers,) twice: the scores of wholes, and the slopes of `bounded`, through which their n-grams go."""
+    of_grams = wholes @ np.concatenate([weights[: 1 << BITS], np.zeros(len(weights) - (1 << BITS))])
+    of_flags = wholes @ np.concatenate([np.zeros(1 << BITS), weights[1 << BITS :]])
+    return bounded(of_grams) + of_flags, (1.0 + np.abs(of_grams) / BOUND) ** -2
 
 
 def _counts(column: Column) -> sparse.csr_matrix:
