@@ -30,7 +30,7 @@ from emoray.study.circumplex import Array
 
 Counts = npt.NDArray[np.int64]
 
-DETECTOR = "4"  # stands in every row; rows that were flagged by another are flagged anew by a report
+DETECTOR = "5"  # stands in every row; rows that were flagged by another are flagged anew by a report
 _HERE = Path(__file__).parent
 # Read with the module, and not where an actor first needs it: when another node of this machine joins, Ray unpacks a
 # job's folder anew under the actors that run in it.

@@ -18,12 +18,12 @@ from emoray.refusals.sentences import Column
 from emoray.run_folder import columns
 
 FOLDER = Path(__file__).with_name("answers_labelled")
-BLIND = FOLDER / "third"
+BLIND = FOLDER / "fourth"
 
 
 def test_what_is_said_of_the_detector_is_what_it_does_on_answers_that_nothing_was_learned_from() -> None:
     said, found = judged(), judge(BLIND)
-    assert said.answers == found["answers"] == 714
+    assert said.answers == found["answers"] == 362
     assert said.refusals == Figures(**found["groups"]["refusals"]["all"])
     assert said.role_breaks == Figures(**found["groups"]["role_breaks"]["all"])
 
