@@ -62,7 +62,7 @@ columns: $(VENV)/.installed
 # nothing was learned from, which is what reports cite
 refusals: $(VENV)/.installed
 	PYTHONPATH=jobs $(BIN)/python -m training.refusals
-	PYTHONPATH=jobs $(BIN)/python -m training.refusals --judge tests/study/answers_labelled/third --write
+	PYTHONPATH=jobs $(BIN)/python -m training.refusals --judge tests/study/answers_labelled/fourth --write
 
 # the embedded models anew: about 75 minutes on two cores; GOEMOTIONS is a folder with train.tsv, dev.tsv, test.tsv
 train: $(VENV)/.installed-train

@@ -43,9 +43,10 @@ def _baselines(found: Quality) -> list[str]:
     if math.isnan(found.constant_cosine):
         return []
     return [
-        f"  baselines      {_number(found.constant_cosine)} by reading {found.constant_label} everywhere, the best "
-        "constant label;",
-        f"                 {_number(found.permuted_cosine)} by the same readings dealt anew among the comments",
+        f"  baselines      {_with_error(found.constant_cosine, found.constant_cosine_error)} by reading "
+        f"{found.constant_label} everywhere, the best constant label;",
+        f"                 {_with_error(found.permuted_cosine, found.permuted_cosine_error)} by the same readings "
+        "dealt anew among the comments",
     ]
 
 
