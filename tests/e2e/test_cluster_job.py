@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,14 +46,19 @@ readers: [{{kind: scripted, name: r, cpus: 0.5}}]
 """
 CELLS = 3 * 4 * 10 * 4
 BEATS = """
-import json, os, signal
+import json, os, sys, time
+from emoray.child_process import die_with
 from emoray.rehearsal.heartbeat import Heartbeat
-signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-os.nice(int(os.environ["RAY_worker_niceness"]))  # an actor's: beside one that is not so nice it stands still for longer
+told, node = open(sys.argv[1], "a", buffering=1), os.getpid()
+if os.fork():
+    os.execvp(sys.argv[2], sys.argv[2:])
+die_with(node)
+os.nice(int(os.environ["RAY_worker_niceness"]))
 with Heartbeat() as heartbeat:
-    print("beats", flush=True)
-    signal.sigwait({signal.SIGTERM})
-    print(json.dumps(heartbeat.stalls))
+    for known in iter(lambda: len(heartbeat.stalls), None):
+        time.sleep(0.1)
+        for stall in heartbeat.stalls[known:]:
+            print(json.dumps(stall), file=told)
 """
 PATIENCE_S = 20  # of who follows the job: for so long a busy head may be silent
 
@@ -68,6 +74,30 @@ def places() -> Iterator[list[Place]]:
     """Of three nodes and one that joins, each with an address of its own; none where that takes rights we lack."""
     with networks(4) as found:
         yield found
+
+
+class Hearts:
+    """Of nodes: one beats beside the actors of each, in its session and as nice, since a kernel that shares a processor
+    by sessions keeps nobody else waiting for as long.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._files = folder, list[Path]()
+
+    def of(self, place: Place) -> Place:
+        """The same place, with a heart in it."""
+        self._files.append(self._folder / f"stalls-{len(self._files)}.jsonl")
+        return replace(place, before=(*place.before, sys.executable, "-c", BEATS, str(self._files[-1])))
+
+    def stalls(self) -> list[list[Stall]]:
+        """Of each node that there was."""
+        lines = [file.read_text().splitlines() for file in self._files if file.exists()]
+        return [[Stall(*json.loads(line)) for line in some] for some in lines]
+
+
+@pytest.fixture
+def hearts(tmp_path: Path) -> Hearts:
+    return Hearts(tmp_path)
 
 
 @pytest.fixture
@@ -101,14 +131,12 @@ def test_a_night_in_which_the_head_dies_and_then_a_node_ends_with_a_clean_ledger
     speaks: Sequence[Held],
     providers: Sequence[Provider],
     places: Sequence[Place],
+    hearts: Hearts,
     start: Start,
     tell: Tell,
 ) -> None:
     submit, folder = run
-    heartbeat = start([sys.executable, "-c", BEATS])
-    assert heartbeat.stdout is not None
-    heartbeat.stdout.readline()
-    with Nodes(workers=1, cpus=4, jobs=True) as nodes:
+    with Nodes(workers=1, cpus=4, jobs=True, places=[hearts.of(Place()) for _ in range(2)]) as nodes:
         job = start([*submit, "--patience", str(PATIENCE_S)], **reach(nodes))
         until(lambda: settled(folder) > CELLS // 10, job)
         began = time.monotonic()
@@ -121,7 +149,8 @@ def test_a_night_in_which_the_head_dies_and_then_a_node_ends_with_a_clean_ledger
     some_more(speaks, 3 / 4)
     head = over("head", began, providers, folder)  # the worker without a head has asked on until here
 
-    with Nodes(workers=2, cpus=4, jobs=True, places=places) as nodes:  # the head is the third
+    homes = [hearts.of(place) for place in places or [Place()] * 4]
+    with Nodes(workers=2, cpus=4, jobs=True, places=homes) as nodes:  # the head is the third
         job = start(submit, **reach(nodes))
         before = settled(folder)
         until(lambda: settled(folder) > before + CELLS // 5, job)
@@ -133,9 +162,7 @@ def test_a_night_in_which_the_head_dies_and_then_a_node_ends_with_a_clean_ledger
         out, err = job.communicate()
         assert job.returncode == 0, out + err
 
-    heartbeat.terminate()
-    stalls = [Stall(*stall) for stall in json.loads(heartbeat.communicate()[0])]
-    ledger = ledger_of(providers, [head, node], folder, stalls)
+    ledger = ledger_of(providers, [head, node], folder, hearts.stalls())
     tell(f"{'nodes in network namespaces' if places else 'nodes on loopback'}\n{ledger.text()}")
     assert ledger.wrong == []
     assert (ledger.settled, ledger.read["r"], ledger.torn) == (CELLS, CELLS, 0)
@@ -182,7 +209,7 @@ def events(logs: Iterable[Counter[str]]) -> list[Event]:
 
 
 def ledger_of(
-    providers: Sequence[Provider], kills: Sequence[Kill], folder: RunFolder, stalls: Sequence[Stall]
+    providers: Sequence[Provider], kills: Sequence[Kill], folder: RunFolder, stalls: Sequence[Sequence[Stall]]
 ) -> Audit:
     """What the providers counted beside what is on disk."""
     said = [folder.answers(model) for model in MODELS]
@@ -190,7 +217,7 @@ def ledger_of(
     counts = [part.counts() for part in said]
     spare, torn = sum(one.spare for one in counts), sum(one.torn for one in counts)
     kept = Kept(CELLS, answers(said), {"r": answers(felt)}, spare=spare, torn=torn)
-    return audit(heard(providers), kills, kept, [stalls])
+    return audit(heard(providers), kills, kept, stalls)
 
 
 def answers(parts: Sequence[Partition]) -> Counter[str]:
