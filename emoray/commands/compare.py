@@ -6,7 +6,7 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,23 @@ class _Run:
     def models(self) -> list[str]:
         return [model.name for model in self.study.spec.models]
 
+    @property
+    def read_by(self) -> list[str]:
+        """The readers that have read here."""
+        there = self.folder.readers()
+        return [name for name in self.readers if name in there]
+
+
+@dataclass(frozen=True)
+class Alone:
+    """What one of two runs has, and the other has not."""
+
+    models: tuple[str, ...]
+    readers: tuple[str, ...]  # that have read
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([*(f"model {name}" for name in self.models), *(f"reader {name}" for name in self.readers)])
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -47,25 +64,27 @@ class Comparison:
     rules: str
     found: tuple[Compared, ...]
     apart: tuple[Apart, ...]
-    only_a: tuple[str, ...]  # models
-    only_b: tuple[str, ...]
+    only_a: Alone
+    only_b: Alone
 
     def farther_than(self, most: float) -> list[str]:
-        """A sentence of every model that lies farther apart, or of which nobody can tell."""
-        return [_far(one, most) for one in self.found if not abs(one.whole.difference.estimate) <= most]
+        """A sentence of every model that lies farther apart, or of which nobody can tell; also of what A alone has."""
+        far = [_far(one, most) for one in self.found if not abs(one.whole.difference.estimate) <= most]
+        return [*far, *(f"{one}: in A alone, so that nobody can tell how far B lies from it" for one in self.only_a)]
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""
-        told = {name: getattr(self, name) for name in ("a", "b", "rules", "only_a", "only_b")}
+        told = {"a": self.a, "b": self.b, "rules": self.rules}
+        alone = {"only_a": asdict(self.only_a), "only_b": asdict(self.only_b)}
         compared = [one.as_json() for one in self.found]
-        return {**told, "apart": [asdict(one) for one in self.apart], "compared": compared}
+        return {**told, **alone, "apart": [asdict(one) for one in self.apart], "compared": compared}
 
     def text(self) -> str:
         """For a terminal."""
         lines = [f"A: {self.a}", f"B: {self.b}", "", "what differs in what they are:"]
         lines += [f"  {one}" for one in self.apart] or ["  nothing"]
-        lines += [f"  model {name}: in A alone" for name in self.only_a]
-        lines += [f"  model {name}: in B alone" for name in self.only_b]
+        lines += [f"  {one}: in A alone" for one in self.only_a]
+        lines += [f"  {one}: in B alone" for one in self.only_b]
         lines += ["", f"mean cosines, {self.rules}; B − A with its 95 % interval"]
         for one in self.found:
             lines += ["", f"{one.model}, read by {one.reader}: {_paired(one)}", *_table(one.lines)]
@@ -94,8 +113,8 @@ def compare(a: str, b: str) -> Comparison:
         _said(rule),
         found,
         (*apart(one.kept.as_json(), other.kept.as_json()), *_revisions(found)),
-        tuple(name for name in one.models if name not in {mine for mine, _ in models}),
-        tuple(name for name in other.models if name not in {theirs for _, theirs in models}),
+        _alone(one, [mine for mine, _ in models], readers),
+        _alone(other, [theirs for _, theirs in models], readers),
     )
 
 
@@ -120,12 +139,20 @@ def _models(a: _Run, b: _Run) -> list[tuple[str, str]]:
 
 
 def _readers(a: _Run, b: _Run) -> list[str]:
-    mine, theirs = ([name for name in run.readers if name in run.folder.readers()] for run in (a, b))
+    mine, theirs = a.read_by, b.read_by
     if both := [name for name in mine if name in theirs]:
         return both
     raise UserError(
         f"{a.folder.shown} was read by {', '.join(mine) or 'nobody'} and {b.folder.shown} by "
         f"{', '.join(theirs) or 'nobody'}; let one reader read both (`emoray score RUN --reader …`)"
+    )
+
+
+def _alone(run: _Run, models: Sequence[str], readers: Sequence[str]) -> Alone:
+    """All but the compared ones."""
+    return Alone(
+        tuple(name for name in run.models if name not in models),
+        tuple(name for name in run.read_by if name not in readers),
     )
 
 
@@ -200,7 +227,8 @@ def add(own: argparse.ArgumentParser) -> None:
         "--fail-above",
         type=cosines_apart,
         metavar="X",
-        help="exit code 4 where the mean of a model lies farther apart than X, or cannot be told",
+        help="exit code 4 where the mean of a model lies farther apart than X or cannot be told, or where a model or a "
+        "reader is in RUN_A alone",
     )
     own.add_argument("--json", action="store_true", help="for programs")
 

@@ -80,8 +80,11 @@ def report(
         explored=explored(study, contrasts, list(readers.values())),
     )
     if plan is not None:
-        answered = {model.name: source.answers(model.name).counts().answered for model in study.spec.models}
-        against = frozen_plan.checked(plan, study, kept.as_json(), answered, settings.contrasts.explored)
+        models = [model.name for model in study.spec.models]
+        answered = {model: source.answers(model).counts().answered for model in models}
+        planned = [(reader["name"], model) for reader in plan["readers"] for model in models]
+        read = {(reader, model): source.rows(reader, model).counts().answered for reader, model in planned}
+        against = frozen_plan.checked(plan, study, kept.as_json(), answered, read, settings.contrasts.explored)
         settings = replace(settings, frozen=(*against, *_under_other_rules(settings)))
 
     def write(relative: str, data: bytes) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -18,19 +19,22 @@ from typing import Any, Literal
 
 from emoray.errors import UserError
 from emoray.run_folder.manifest import versions
-from emoray.run_folder.manifests_apart import apart_in
+from emoray.run_folder.manifests_apart import apart_in, worked
 from emoray.spec.base import digest
-from emoray.spec.readers import own_map, reads_as
+from emoray.spec.document import Spec
+from emoray.spec.models import Hosted, ModelEntry
+from emoray.spec.readers import JudgeReader, own_map, reads_as
 from emoray.spec.study import Study
 from emoray.study.contrasts import Contrast, by_when, of_spec
 from emoray.study.goemotions import LabelMap
 
-FORMAT = 1
+FORMAT = 2
 _SEAL = re.compile(rb"\nsha256: (?P<sum>[0-9a-f]{64})\n?\Z")
-_PLAN = re.compile(r"\n```json\n(?P<json>.*?)\n```\n", re.DOTALL)
+_LINE_ENDS = re.compile(rb"\r\n?")
+_OPENED, _CLOSED = "\n```json\n", "\n```\n"
 _GRID = ("models", "states", "intensities", "templates", "questions", "repetitions", "canaries")
-_CHECKED = (*_GRID, "readers", "label map", "rules", "headline", "stopping rule", "versions")
-_MOST = 3  # deviations of one part that are shown
+_CHECKED = (*_GRID, "seed", "readers", "hosts", "label map", "rules", "headline", "stopping rule")
+_MOST = 3  # deviations of one part that are shown, and attempts of one deviation
 Verdict = Literal["as frozen", "deviates", "exploratory"]
 
 
@@ -66,21 +70,33 @@ def thawed(path: str | Path) -> dict[str, Any]:
         data = Path(path).read_bytes()
     except OSError as wrong:
         raise UserError(f"{path}: cannot be read ({wrong.strerror}); give a file of `emoray plan --freeze`") from None
-    seal = _SEAL.search(data)
-    if seal is None:
+    found, said = _sums(data)
+    if said and found == said:
+        return _plan(data.decode(), path)
+    found, said = _sums(_LINE_ENDS.sub(b"\n", data))
+    if not said:
         raise UserError(f"{path}: is no frozen plan (it does not end in its sha256); give a file of `plan --freeze`")
-    found = hashlib.sha256(data[: seal.start()]).hexdigest()
-    if found != seal["sum"].decode():
+    if found == said:
         raise UserError(
-            f"{path}: was changed after it was frozen (its text has the sha256 {found[:12]}…, its last line says "
-            f"{seal['sum'].decode()[:12]}…); put back the file as it was frozen"
+            f"{path}: has other line ends than when it was frozen (CR or CRLF for LF, as git and some editors write "
+            "them), and is else the same; put back LF, or the file as it was frozen"
         )
-    return _plan(data.decode(), path)
+    raise UserError(
+        f"{path}: was changed after it was frozen (its text has the sha256 {found[:12]}…, its last line says "
+        f"{said[:12]}…); put back the file as it was frozen"
+    )
+
+
+def _sums(data: bytes) -> tuple[str, str]:
+    """The SHA-256 of a file's text, and the one that its last line says; empty where it says none."""
+    seal = _SEAL.search(data)
+    return (hashlib.sha256(data[: seal.start()]).hexdigest(), seal["sum"].decode()) if seal else ("", "")
 
 
 def _plan(text: str, path: str | Path) -> dict[str, Any]:
-    block = _PLAN.search(text)
-    plan = json.loads(block["json"]) if block else {}
+    """Of the last block: a question or hypothesis above may hold blocks of its own, and JSON has no line of this."""
+    block = text.rpartition(_OPENED)[2].partition(_CLOSED)[0] if _OPENED in text else "{}"
+    plan = json.loads(block)
     if plan.get("emoray_plan") != FORMAT:
         raise UserError(f"{path}: holds no plan of format {FORMAT}; use the emoray that wrote it")
     return dict(plan)
@@ -91,16 +107,19 @@ def checked(
     study: Study,
     kept: Mapping[str, Any],
     answered: Mapping[str, int],
+    read: Mapping[tuple[str, str], int],
     looked_at: Sequence[Contrast] = (),
 ) -> tuple[Checked, ...]:
     """A run by its manifest, held against a plan: what is as it was frozen, what deviates, what came beside it.
 
-    `answered` says how many cells of each model have an answer, `looked_at` which contrasts the report adds.
+    `answered` says how many cells of each model have an answer, `read` how many of them a reader of the plan has read,
+    by (reader, model), `looked_at` which contrasts the report adds.
     """
-    last: Mapping[str, Any] = next(iter(kept.get("attempts", [])[-1:]), {})
-    now = _parts(study) | {"versions": last.get("versions") or {}}
+    now = _parts(study)
     found = [_part(name, plan.get(name), now[name]) for name in _CHECKED]
-    return (*found, *_when(plan, kept), *_short(study, answered), *_contrasts(plan, kept, looked_at), *_beside(kept))
+    cells = _short(study.experiment.cells_per_model, answered, read)
+    became = (_versions(plan, kept), *_when(plan, kept), cells)
+    return (*found, *became, *_contrasts(plan, kept, looked_at), *_beside(kept))
 
 
 # ── what is frozen ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -118,6 +137,7 @@ def _parts(study: Study) -> dict[str, Any]:
         "questions": [{"id": one.id, "text": digest(one.text), "tags": list(one.tags)} for one in e.questions],
         "repetitions": e.repetitions,
         "canaries": e.canaries and asdict(e.canaries),
+        "seed": spec.seed,
         "readers": [
             {
                 "name": one.name,
@@ -127,6 +147,10 @@ def _parts(study: Study) -> dict[str, Any]:
             }
             for one in spec.readers
         ],
+        "hosts": {
+            "models": {one.name: _host(one, spec) for one in spec.models},
+            "readers": {one.name: _host(one.model, spec) for one in spec.readers if isinstance(one, JudgeReader)},
+        },
         "label map": {"name": study.label_map.name, "places": _places(study.label_map)},
         "rules": {"neutral": spec.neutral, "refusals": spec.refusals},
         "headline": asdict(study.headline),
@@ -140,6 +164,14 @@ def _parts(study: Study) -> dict[str, Any]:
         "versions": versions(),
     }
     return dict(_plain(parts))
+
+
+def _host(entry: ModelEntry, spec: Spec) -> dict[str, Any]:
+    """By what a model is run, and at which endpoint, whatever the spec calls the account; a base_url holds no key."""
+    asked = spec.accounts[entry.account] if isinstance(entry, Hosted) else entry
+    base_url = getattr(asked, "base_url", "").rstrip("/") or None
+    protocol = {name: getattr(asked, name, None) for name in ("kind", "api_version")}
+    return {"host": entry.host, "base_url": base_url, **protocol}
 
 
 def _plain(value: Any) -> Any:
@@ -161,11 +193,25 @@ def _places(labels: LabelMap | None) -> str | None:
 
 
 def _part(what: str, before: Any, now: Any) -> Checked:
-    differences = [str(one) for one in apart_in(what, before, now)]
-    if not differences:
-        return Checked(what, "as frozen")
-    more = len(differences) - _MOST
-    return Checked(what, "deviates", "; ".join(differences[:_MOST]) + (f"; and {more} more" if more > 0 else ""))
+    return _judged(what, [str(one) for one in apart_in(what, before, now)])
+
+
+def _judged(what: str, deviations: Sequence[str]) -> Checked:
+    return Checked(what, "deviates" if deviations else "as frozen", _some("; ", deviations))
+
+
+def _some(between: str, of: Sequence[str]) -> str:
+    more = len(of) - _MOST
+    return between.join([*of[:_MOST], *([f"and {more} more"] if more > 0 else [])])
+
+
+def _versions(plan: Mapping[str, Any], kept: Mapping[str, Any]) -> Checked:
+    """Of every attempt that asked or read something."""
+    attempts = defaultdict[str, list[str]](list)
+    for attempt in worked(kept) or [{}]:
+        for one in apart_in("versions", plan.get("versions"), attempt.get("versions") or None):
+            attempts[str(one)].append(attempt.get("id") or attempt.get("began") or "that is not told")
+    return _judged("versions", [f"{one} (attempt {_some(', ', of)})" for one, of in attempts.items()])
 
 
 def _when(plan: Mapping[str, Any], kept: Mapping[str, Any]) -> Iterator[Checked]:
@@ -177,11 +223,15 @@ def _when(plan: Mapping[str, Any], kept: Mapping[str, Any]) -> Iterator[Checked]
     yield Checked("frozen before the run", "deviates" if late else "as frozen", detail)
 
 
-def _short(study: Study, answered: Mapping[str, int]) -> Iterator[Checked]:
-    """Cells that were to be asked and have no answer."""
-    each = study.experiment.cells_per_model
-    left = [f"{each - n:,} of {each:,} cells of {name} have no answer" for name, n in answered.items() if n < each]
-    yield Checked("cells", "deviates" if left else "as frozen", "; ".join(left))
+def _short(each: int, answered: Mapping[str, int], read: Mapping[tuple[str, str], int]) -> Checked:
+    """Cells of each model that were to be asked and read, and have no answer or no reading; all are told."""
+    asked = [f"{each - n:,} of {each:,} cells of {model} have no answer" for model, n in answered.items() if n < each]
+    unread = [
+        f"{each - n:,} of {each:,} cells of {model} have no reading by {reader}"
+        for (reader, model), n in read.items()
+        if n < answered[model]
+    ]
+    return Checked("cells", "deviates" if asked or unread else "as frozen", "; ".join([*asked, *unread]))
 
 
 def _contrasts(plan: Mapping[str, Any], kept: Mapping[str, Any], looked_at: Sequence[Contrast]) -> Iterator[Checked]:

@@ -1,4 +1,4 @@
-"""What two run.json say otherwise: of the spec, of where labels lie, of the software of their last attempts."""
+"""What two run.json say otherwise: of the spec and the readers, of where labels lie, of the software of attempts."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 _NAMED_BY = ("name", "id")
+_DID = ("answered", "failed", "read", "put_aside", "lost")  # of a lane
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,32 @@ def apart_in(what: str, a: Any, b: Any) -> tuple[Apart, ...]:
 
 def _told(manifest: Mapping[str, Any]) -> dict[str, Any]:
     spec = {name: value for name, value in (manifest.get("spec") or {}).items() if name != "name"}
+    readers = [*(spec.get("readers") or ()), *(manifest.get("more_readers") or ())]
     labels = (manifest.get("label_map") or {}).get("labels")
-    last: Mapping[str, Any] = next(iter(manifest.get("attempts", [])[-1:]), {})
-    return {**spec, "labels": labels, "versions": last.get("versions") or {}}
+    return {**spec, "readers": readers, "labels": labels, "versions": _versions(manifest)}
+
+
+def worked(manifest: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The attempts that asked or read something, or died before they could say so; the last where none did."""
+    attempts = manifest.get("attempts") or []
+    return [one for one in attempts if not _was_idle(one)] or attempts[-1:]
+
+
+def _was_idle(attempt: Mapping[str, Any]) -> bool:
+    """Whether its lanes say so. One that another attempt told of, which knows of answers alone, says nothing `read`."""
+    lanes = attempt.get("lanes") or ()
+    return bool(lanes) and all("read" in lane and not any(_some(lane.get(what)) for what in _DID) for lane in lanes)
+
+
+def _some(count: Any) -> bool:
+    return any(count.values()) if isinstance(count, Mapping) else bool(count)
+
+
+def _versions(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """By package, one after the other where attempts differ."""
+    each = [one.get("versions") or {} for one in worked(manifest)]
+    packages = dict.fromkeys(name for one in each for name in one)
+    return {name: ", ".join(dict.fromkeys(str(one.get(name, "nothing")) for one in each)) for name in packages}
 
 
 def _apart(where: str, a: Any, b: Any) -> Iterator[tuple[str, Any, Any]]:

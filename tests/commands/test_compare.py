@@ -107,6 +107,25 @@ def test_a_model_of_which_nothing_was_read_is_a_change_that_nobody_can_tell(tmp_
     assert capsys.readouterr().err == "b, read by r: how far B lies from A, nobody can tell\n"
 
 
+def test_what_a_alone_has_is_told_and_a_change_that_nobody_can_tell(tmp_path: Path, capsys: Captured) -> None:
+    two = SPEC.replace("scripted}]", "scripted}, {name: b, host: scripted}]", 1)
+    two = two.replace("name: r}", "name: r}, {kind: scripted, name: s}, {kind: scripted, name: silent}")
+    a, b = run(tmp_path / "a", "joy", two), run(tmp_path / "b", "joy")
+    runs.feel(RunFolder(a), runs.asked(two), "joy", reader="s")
+    alone = {"models": ["b"], "readers": ["s"]}
+    found = told(capsys, a, b, "--fail-above", "2", code=4)
+    assert (found["only_a"], found["only_b"]) == (alone, {"models": [], "readers": []})
+    found = told(capsys, b, a, "--fail-above", "0")  # that B has more is no change of A
+    assert (found["only_a"], found["only_b"]) == ({"models": [], "readers": []}, alone)
+    assert main(["compare", a, b, "--fail-above", "2"]) == 4
+    said = capsys.readouterr()
+    assert "\n  model b: in A alone\n  reader s: in A alone\n" in said.out
+    assert said.err == "".join(
+        f"{one}: in A alone, so that nobody can tell how far B lies from it\n" for one in ("model b", "reader s")
+    )
+    assert main(["compare", a, b]) == 0
+
+
 def test_both_are_scored_by_the_rules_of_the_first(tmp_path: Path, capsys: Captured) -> None:
     """Neutral readings score 0 in A, and B's spec drops them."""
     a, b = run(tmp_path / "a", "joy"), run(tmp_path / "b", "neutral", SPEC + "neutral: drop\n")
@@ -193,3 +212,27 @@ def test_manifests_differ_in_named_settings_and_in_versions_and_not_in_when_they
         "versions.ray: 2.60 → 2.61",
     ]
     assert apart(kept[0], kept[0]) == ()
+
+
+def test_manifests_differ_in_readers_that_came_later_and_in_the_versions_of_every_attempt() -> None:
+    idle = [{"model": "x", "answered": 0, "read": {"r": 0}}]
+    first = {"name": "r", "kind": "scripted"}
+    one = {
+        "spec": {"readers": [first]},
+        "more_readers": [{"name": "s", "kind": "goemotions", "temperature": 1.0}],
+        "attempts": [
+            {"versions": {"ray": "2.60"}},
+            {"versions": {"ray": "1.0"}, "lanes": idle},
+            {"versions": {"ray": "2.61", "vllm": "0.11"}},
+        ],
+    }
+    other = {
+        "spec": {"readers": [first, {"name": "s", "kind": "goemotions", "temperature": 1.5}]},
+        "attempts": [{"versions": {"ray": "2.61", "vllm": "0.11"}}],
+    }
+    assert [str(each) for each in apart(one, other)] == [
+        "readers.s.temperature: 1.0 → 1.5",
+        "versions.ray: 2.60, 2.61 → 2.61",
+        "versions.vllm: nothing, 0.11 → 0.11",
+    ]
+    assert apart(one, one) == ()

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from emoray.commands.cli import main
+from emoray.commands.estimate import Size
+from emoray.commands.freeze import freeze
 from emoray.run_folder import frozen_plan, manifest
 from emoray.run_folder.frozen_plan import Checked, checked
 from emoray.spec.load import parse
@@ -51,7 +53,8 @@ def against(
     whole = manifest.fresh(study).as_json() | {"attempts": [attempt]} | kept
     read = manifest.study(manifest.parsed(whole, "RUN"), "RUN")
     explored = [of_entry({"factor": "state", "a": "activated", "b": "deactivated"})] if looked_at else []
-    return {one.what: one for one in checked(plan, read, whole, {"a": answered}, explored)}
+    readings = {("r", "a"): answered}
+    return {one.what: one for one in checked(plan, read, whole, {"a": answered}, readings, explored)}
 
 
 def test_a_frozen_plan_has_the_headings_of_a_preregistration_and_tells_its_digest(capsys: Captured) -> None:
@@ -105,7 +108,9 @@ def test_a_run_of_the_plan_is_as_frozen_in_every_part() -> None:
     assert found.keys() >= {
         "models",
         "questions",
+        "seed",
         "readers",
+        "hosts",
         "label map",
         "rules",
         "stopping rule",
@@ -124,6 +129,7 @@ def test_a_run_of_the_plan_is_as_frozen_in_every_part() -> None:
         ("kind: scripted, name: r", "kind: goemotions, model: embedded, name: r", {"readers"}, "readers.r."),
         ("name: t", "name: t\nlabel_map: ratings", {"label map"}, "label map.name: russell → ratings"),
         ("name: t", "name: t\nneutral: drop", {"rules"}, "rules.neutral: zero → drop"),
+        ("name: t", "name: t\nseed: 1", {"seed"}, "seed: 0 → 1"),
         ("name: t", "name: t\nbudget_usd: 5", {"stopping rule"}, "stopping rule.budget_usd: nothing → 5.0"),
         ("name: t", "name: t\nrepetitions: 3", {"repetitions", "stopping rule"}, "repetitions: 1 → 3"),
         (f"contrasts: [{CONTRAST}]", "", {"contrast state: pleasant − unpleasant, margin ±0.1"}, "it is not told"),
@@ -134,6 +140,66 @@ def test_what_was_run_otherwise_deviates_and_says_how(before: str, now: str, wha
     deviating = {name: one for name, one in found.items() if one.verdict == "deviates"}
     assert deviating.keys() == what
     assert any(one.detail.startswith(detail) for one in deviating.values())
+
+
+HOSTED = """
+name: t
+models: [{name: a, host: hosted_api, id: m, account: mine}]
+readers: [{kind: judge, name: r, model: {name: j, host: hosted_api, id: m, account: judges}}]
+accounts: {mine: {base_url: "https://a.org/v1"}, judges: {base_url: "https://j.org/v1"}}
+states: 4
+questions: [freedom, art]
+"""
+OWN = HOSTED.replace("host: hosted_api, id: m, account: mine", "host: transformers, id: org/m")
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "details"),
+    [
+        ("https://a.org", "https://b.org", ["hosts.models.a.base_url: https://a.org/v1 → https://b.org/v1"]),
+        ("https://j.org", "https://b.org", ["hosts.readers.r.base_url: https://j.org/v1 → https://b.org/v1"]),
+        ("id: m, account: judges", "id: m, account: mine", ["hosts.readers.r.base_url: https://j.org/v1 → https://a."]),
+        ("a.org/v1", "a.org/v1/", []),  # the same place
+        ("host: hosted_api, id: m, account: mine", "host: batch_api, id: m, account: mine", ["hosts.models.a.host: "]),
+    ],
+)
+def test_where_a_model_and_a_judge_are_asked_is_frozen_whatever_the_account_is_called(
+    before: str, now: str, details: list[str]
+) -> None:
+    for plan, run in ((HOSTED, HOSTED.replace(before, now)), (HOSTED.replace("mine", "other"), HOSTED)):
+        found = against(plan_of(plan), run)
+        deviating = [one for one in found.values() if one.verdict == "deviates"]
+        wanted = details if run != HOSTED else []
+        assert [one.what for one in deviating] == ["hosts"] * len(wanted)
+        assert all(one.detail.startswith(detail) for one, detail in zip(deviating, wanted, strict=True))
+
+
+def test_an_engine_of_another_kind_is_another_host() -> None:
+    found = against(plan_of(OWN), OWN.replace("transformers", "vllm"))
+    assert found["hosts"] == Checked("hosts", "deviates", "hosts.models.a.host: transformers → vllm")
+
+
+def attempt(id: str, **told: Any) -> dict[str, Any]:
+    return manifest.attempt(["emoray"]).as_json() | {"id": id, "began": runs.BEGAN.isoformat()} | told
+
+
+def test_versions_are_those_of_every_attempt_that_asked_or_read_something() -> None:
+    idle = {"model": "a", "answered": 0, "failed": {}, "read": {"r": 0}}
+    other = manifest.versions() | {"ray": "0.1"}
+    did = [attempt("1", lanes=[idle | {"answered": 8}], versions=other), attempt("4", lanes=[idle])]
+    for killed in ({"id": "2"}, {"id": "2", "lanes": [{"model": "a", "answered": 0}]}):  # nobody knows what it read
+        whole = [did[0], attempt(versions=other, **killed), attempt("3", lanes=[idle], versions=other), did[1]]
+        versions = against(plan_of(), attempts=whole)["versions"]
+        assert versions.verdict == "deviates"
+        assert versions.detail.endswith(" → 0.1 (attempt 1, 2)")
+    assert against(plan_of(), attempts=[attempt("3", lanes=[idle], versions=other), attempt("5")])[
+        "versions"
+    ] == Checked("versions", "as frozen")
+
+
+def test_an_attempt_whose_record_was_lost_deviates() -> None:
+    found = against(plan_of(), attempts=[attempt("1", versions={}), attempt("2")])["versions"]
+    assert found.detail == f"versions: {len(manifest.versions())} settings → nothing (attempt 1)"
 
 
 def test_a_contrast_with_another_margin_is_another_contrast() -> None:
@@ -155,6 +221,40 @@ def test_a_plan_that_is_younger_than_the_run_and_cells_without_an_answer_deviate
     late = against(plan_of() | {"frozen": "2026-01-03T00:00:00+00:00"}, answered=6)
     assert late["frozen before the run"].verdict == "deviates"
     assert late["cells"] == Checked("cells", "deviates", "2 of 8 cells of a have no answer")
+
+
+def test_cells_that_a_planned_reader_did_not_read_deviate(here: Path, capsys: Captured) -> None:
+    spec = SPEC.replace("name: r}", "name: r}, {kind: scripted, name: s}, {kind: scripted, name: u}")
+    Path("spec.yaml").write_text(spec)
+    assert main(["plan", "spec.yaml", "--freeze"]) == 0
+    asked, folder = runs.asked(spec), runs.begun(here / "run", spec)
+    runs.say(folder, asked)
+    runs.feel(folder, asked)
+    runs.feel(folder, asked[:5], reader="s")
+    runs.feel(folder, asked[5:7], reader="s", error="budget: spent")
+    assert main(["report", "run", "--frozen", "t.plan.md"]) == 0
+    unread = "3 of 8 cells of a have no reading by s; 8 of 8 cells of a have no reading by u"
+    assert f"\nfrozen plan, cells: deviates ({unread})\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("ends", ["\r\n", "\r"])
+def test_a_plan_with_other_line_ends_is_refused_and_told_why(ends: str, capsys: Captured) -> None:
+    assert main(["plan", "spec.yaml", "--freeze", "mine.md"]) == 0
+    Path("mine.md").write_bytes(Path("mine.md").read_bytes().replace(b"\n", ends.encode()))
+    capsys.readouterr()
+    assert main(["report", "nowhere", "--frozen", "mine.md"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("emoray: mine.md: has other line ends than when it was frozen (")
+    Path("mine.md").write_bytes(Path("mine.md").read_bytes().replace(b"It is", b"It was"))
+    assert main(["report", "nowhere", "--frozen", "mine.md"]) == 2
+    assert capsys.readouterr().err.startswith("emoray: mine.md: was changed after it was frozen (")
+
+
+def test_a_block_in_the_question_is_not_the_plan() -> None:
+    block = "So:\n\n```json\n" + json.dumps({"emoray_plan": frozen_plan.FORMAT, "name": "shadow"}) + "\n```\n"
+    study = parse(SPEC)
+    freeze(study, Path("mine.md"), {"question": block, "hypothesis": "It is.\n```json\n"}, Size(8, 1.0, 1.0, 0.0, ()))
+    assert frozen_plan.thawed("mine.md")["name"] == "t"
 
 
 def test_the_report_tells_it_on_its_page_in_its_summary_and_at_its_end(here: Path, capsys: Captured) -> None:
