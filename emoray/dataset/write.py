@@ -21,7 +21,6 @@ from emoray.report.phrasing import headline
 from emoray.report.summary import Summary
 from emoray.run_folder import columns
 from emoray.run_folder.parquet import writer
-from emoray.study.rubrics import shipped_rubrics
 
 PRIVATE = ("prompt", "question", "reasoning", "error", "read_error")  # what holds a prompt, or may quote it
 _OF_RUBRICS = ("read_error",)  # what may quote a rubric
@@ -42,7 +41,7 @@ def private(manifest: Mapping[str, Any]) -> tuple[str, ...]:
     if any(mark == "user" for what in ("templates", "questions") for mark in (marks.get(what) or {}).values()):
         return PRIVATE
     readers = [*(manifest.get("spec") or {}).get("readers", []), *(manifest.get("more_readers") or [])]
-    own = {reader["rubric"] for reader in readers if reader.get("rubric")} - {*shipped_rubrics()}
+    own = any("=" in (reader.get("rubric") or "") for reader in readers)  # TOML, where one that ships is a name
     return _OF_RUBRICS if own else ()
 
 
