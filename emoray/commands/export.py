@@ -25,7 +25,7 @@ def add(own: argparse.ArgumentParser) -> None:
     own.add_argument("--to", required=True, metavar="DIR", help="a new folder for Parquet, card and metadata")
     own.add_argument("--license", metavar="ID", help="an SPDX id such as CC-BY-4.0, or a URL; asked at a terminal")
     own.add_argument("--cite", metavar="TEXT", help="how to cite it, or a file that says so; asked at a terminal")
-    own.add_argument("--with-prompts", action="store_true", help="also prompts that do not ship with emoray")
+    own.add_argument("--with-prompts", action="store_true", help="also texts of your own, and what may quote them")
     own.add_argument("--json", action="store_true", help="what was written, for programs")
 
 
@@ -48,7 +48,8 @@ def _call(arguments: argparse.Namespace) -> int:
     asks, readings = (count(written.rows[table], what) for table, what in (("answers", "ask"), ("rows", "reading")))
     print(f"{written.folder}: answers.parquet ({asks}), rows.parquet ({readings}), README.md, croissant.json")
     if written.left_out:
-        print(f"left out, since this run's prompts are not public: {', '.join(written.left_out)} (--with-prompts)")
+        what = "prompts are" if "prompt" in written.left_out else "rubric is"
+        print(f"left out, since this run's {what} not public: {', '.join(written.left_out)} (--with-prompts)")
     return OK
 
 

@@ -28,14 +28,13 @@ def card(
 ) -> str:
     """README.md, with the settings of a hub on top; `left_out` are columns whose texts are not public."""
     name = str(found.run["name"])
-    without = f"\nLeft out are {_listed(left_out)}: the prompts of this run are not public.\n" if left_out else ""
     parts = [
         _settings(name, licence, rows),
         f"# {name}\n\n{headline(found)}",
         "Language models were asked to express emotional states on Russell's circumplex; readers read the answers, and "
         "the cosine between what was asked for and what was read is the score.",
         *(f"- `{table}.parquet`: {count(n, 'row')}, {_OF[table]}" for table, n in rows.items()),
-        without,
+        _without(left_out),
         "The mean cosine of a model by a reader is the sum of `weight * cosine` over its rows. Refusals and canaries "
         "are there, flagged. What models wrote is theirs: it may be wrong, or offend.",
         f"## Citation\n\n```\n{citation}\n```",
@@ -46,6 +45,17 @@ def card(
 
 
 _OF = {"answers": "one per ask, answered or failed", "rows": "one per answer and reader, with its scores"}
+
+
+def _without(left_out: Sequence[str]) -> str:
+    if not left_out:
+        return ""
+    if "prompt" not in left_out:
+        return f"Left out are {_listed(left_out)}: a rubric of this run is not public."
+    return (
+        f"Left out are {_listed(left_out)}: the prompts of this run are not public. Answers may quote them, and ids of "
+        "questions and templates are as in the spec."
+    )
 
 
 def _settings(name: str, licence: str, rows: Mapping[str, int]) -> str:

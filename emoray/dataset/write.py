@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from emoray.dataset.card import card
 from emoray.dataset.croissant import metadata
@@ -21,7 +22,8 @@ from emoray.report.summary import Summary
 from emoray.run_folder import columns
 from emoray.run_folder.parquet import writer
 
-PRIVATE = ("prompt", "question", "reasoning", "error")  # what holds a prompt, or may quote it
+PRIVATE = ("prompt", "question", "reasoning", "error", "read_error")  # what holds a prompt, or may quote it
+_OF_RUBRICS = ("read_error",)  # what may quote a rubric
 
 
 @dataclass(frozen=True)
@@ -33,10 +35,14 @@ class Exported:
     left_out: tuple[str, ...]  # columns
 
 
-def is_private(manifest: Mapping[str, Any]) -> bool:
-    """Whether a run asks by any text that does not ship with emoray."""
+def private(manifest: Mapping[str, Any]) -> tuple[str, ...]:
+    """The columns that hold or may quote a text which does not ship with emoray: that a run asks by, or judges by."""
     marks = manifest.get("marks") or {}
-    return any(mark == "user" for what in ("templates", "questions") for mark in (marks.get(what) or {}).values())
+    if any(mark == "user" for what in ("templates", "questions") for mark in (marks.get(what) or {}).values()):
+        return PRIVATE
+    readers = [*(manifest.get("spec") or {}).get("readers", []), *(manifest.get("more_readers") or [])]
+    own = any("=" in (reader.get("rubric") or "") for reader in readers)  # TOML, where one that ships is a name
+    return _OF_RUBRICS if own else ()
 
 
 def write_dataset(
@@ -44,9 +50,10 @@ def write_dataset(
 ) -> Exported:
     """answers.parquet, rows.parquet, README.md and croissant.json, into a folder that is made.
 
-    Texts that are not public stay out unless `with_prompts`: the columns PRIVATE, of a run that has any.
+    Texts that are not public stay out unless `with_prompts`: the columns `private`. What was said of a failure stays
+    out always, and its kind stands there: a provider's words may name an account or an organisation.
     """
-    left_out = PRIVATE if is_private(source.manifest() or {}) and not with_prompts else ()
+    left_out = () if with_prompts else private(source.manifest() or {})
     folder.mkdir(parents=True, exist_ok=True)
     answers = (some for model in source.models() for some in frames.said(source, model))
     rows = (table for _, table in frames.scored(source, found))
@@ -84,9 +91,22 @@ def _write(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> int:
     count = 0
     with path.open("wb") as sink, writer(sink, schema) as file:
         for table in tables:
-            file.write_table(table.select(schema.names))
+            file.write_table(_by_kind(table).select(schema.names))
             count += table.num_rows
     return count
+
+
+def _by_kind(table: pa.Table) -> pa.Table:
+    """With errors by their kind alone: of an ask its outcome, of a reading what stands before the colon."""
+    error = pc.if_else(pc.is_valid(table["error"]), table["outcome"], pa.scalar(None, pa.string()))
+    table = _with(table, "error", error)
+    if "read_error" not in table.schema.names:
+        return table
+    return _with(table, "read_error", pc.replace_substring_regex(table["read_error"], r"(?s):.*", ""))
+
+
+def _with(table: pa.Table, name: str, column: pa.ChunkedArray) -> pa.Table:
+    return table.set_column(table.schema.get_field_index(name), table.schema.field(name), column)
 
 
 def _sha256(path: Path) -> str:

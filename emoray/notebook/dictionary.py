@@ -26,9 +26,18 @@ MEANINGS: dict[str, Meaning] = {
     "model": Meaning("", "", "who was asked, by its name in the spec"),
     "template": Meaning("", "", "the form of the prompt, by its name in the spec"),
     "state_deg": Meaning(_DEG, "0 … < 360", "the direction of the state that was **asked for**"),
-    "intensity": Meaning("1", "0 … 1", "how strongly it was **asked for**: its distance from the origin"),
-    "valence": Meaning("1", _PLANE, "the valence that was **asked for**: intensity × cos(state_deg); no reading"),
-    "arousal": Meaning("1", _PLANE, "the arousal that was **asked for**: intensity × sin(state_deg); no reading"),
+    "intensity": Meaning(
+        "1", "0 … 1", "by what the state was scaled when it was **asked for**: its distance from the origin where the "
+        "spec gives degrees; a state given as {valence, arousal} has a length of its own, which this multiplies"
+    ),
+    "valence": Meaning(
+        "1", _PLANE, "the valence that was **asked for**: intensity × the state's own, which is cos(state_deg) where "
+        "the spec gives degrees; no reading"
+    ),
+    "arousal": Meaning(
+        "1", _PLANE, "the arousal that was **asked for**: intensity × the state's own, which is sin(state_deg) where "
+        "the spec gives degrees; no reading"
+    ),
     "state_term": Meaning("", "one of Russell's 28", "the term nearest to state_deg, for people alone"),
     "question_id": Meaning("", "", "the question, by its id; intervals are over these"),
     "question": Meaning("", "", "its text"),
@@ -47,7 +56,7 @@ MEANINGS: dict[str, Meaning] = {
     "flagged_by": Meaning("", "", "the detector of these two; null: the first one"),
     "finish_reason": Meaning("", "`stop`, `length`", "how it ended; `length`: max_tokens cut it"),
     "finish_reason_raw": Meaning("", "", "the same in the provider's word; of failures too"),
-    "error": Meaning("", "", "what was said of a failure"),
+    "error": Meaning("", "", "what was said of a failure; an export has its kind alone"),
     "attempts": Meaning("requests", "≥ 1", "that this ask took"),
     "prompt_tokens": Meaning("tokens", "≥ 0", "by the provider's or the engine's count"),
     "completion_tokens": Meaning("tokens", "≥ 0", "the same of the answer, with its reasoning"),
@@ -67,7 +76,7 @@ MEANINGS: dict[str, Meaning] = {
     "probability": Meaning("1", "0 … 1", "of that label"),
     "probabilities": Meaning("1", "0 … 1", "of all labels; `rows(probabilities=True)` has them as `p_<label>`"),
     "truncated": Meaning("", "", "the answer was longer than the reader can read, and cut"),
-    "read_error": Meaning("", "", "why it could not be read: a kind, a colon, what was said"),
+    "read_error": Meaning("", "", "why it could not be read: kind, colon, what was said; an export has the kind alone"),
     "labels": Meaning("", "", "whose probabilities they are; null: the 28 of GoEmotions"),
     "felt_valence": Meaning("1", _PLANE, "the valence that a **regressor or judge gave itself**; null of a classifier"),
     "felt_arousal": Meaning("1", _PLANE, "the arousal that a **regressor or judge gave itself**; null of a classifier"),

@@ -21,11 +21,14 @@ rows$state <- factor(rows$state_deg)
 rows$question <- factor(rows$question_id)
 for (reader in unique(rows$reader)) {
   some <- droplevels(rows[rows$reader == reader, ])
+  # Answers to one prompt are no independent observations, nor are a model's to one question: a cell is the mean of
+  # its answers, and a question counts as itself and as each model takes it. Else standard errors come out too small.
+  cells <- aggregate(cosine ~ model + state + question, data = some, FUN = mean)
   cat("\\n== read by", reader, "==\\n")
   fit <- if (nlevels(some$model) > 1) {
-    lme4::lmer(cosine ~ model * state + (1 | question), data = some)
+    lme4::lmer(cosine ~ model * state + (1 | question) + (1 | question:model), data = cells)
   } else {
-    lme4::lmer(cosine ~ state + (1 | question), data = some)
+    lme4::lmer(cosine ~ state + (1 | question), data = cells)
   }
   print(summary(fit))
 }

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import pandas as pd
 
@@ -38,8 +38,10 @@ def load(place: str | Path, *, neutral: NeutralRule | None = None, refusals: Ref
     """A run folder (a path or a URI such as s3://bucket/run) for a notebook; reads run.json and nothing else yet.
 
     `neutral` ("zero" or "drop") and `refusals` ("zero", "drop" or "as_read") score the stored readings by other rules
-    than the run's own, as the flags of `emoray report` do. UserError where there is no run folder.
+    than the run's own, as the flags of `emoray report` do. UserError for another word, or where there is no run folder.
     """
+    _check_rule("neutral", neutral, get_args(NeutralRule))
+    _check_rule("refusals", refusals, get_args(RefusalRule))
     folder = RunFolder(absolute(str(place)))
     kept = recovery.begun(folder)
     return Run(folder, kept, manifest.study(kept, folder.shown), neutral, refusals)
@@ -200,6 +202,11 @@ class Run:
         raise UserError(
             f"{self.folder.shown}: has no reader {name!r}; it has {', '.join(there)}{did_you_mean(name, there)}"
         )
+
+
+def _check_rule(what: str, given: str | None, known: Iterable[str]) -> None:
+    if given is not None and given not in known:
+        raise UserError(f"{what} must be one of {', '.join(known)}, got {given!r}{did_you_mean(str(given), known)}")
 
 
 def _table(found: Summary, name: str) -> Table:

@@ -1,5 +1,7 @@
 """Two runs held against each other: the same cells one by one where both have them, else by state and question.
 
+A state is the valence and arousal that were asked for: one of half the length is another, as it is asked otherwise.
+
 Both are scored by the rules and label maps of the first, at the condition of its headline, so that what is left is what
 was said and how it was read. A difference is the second run minus the first.
 """
@@ -40,8 +42,10 @@ _READ = (
     "refused", "role_break", "flagged_by", "label", "probability", "probabilities", "labels",
     "felt_valence", "felt_arousal", "read_error", "canary", *_REVISIONS,
 )  # fmt: skip
-_PROMPT = ["question", "state"]
-_NOTHING = pd.DataFrame({"key": [], "question": [], "state": [], "cosine": []})
+_STATE = ["valence", "arousal"]
+_PROMPT = ["question", *_STATE]
+_NOTHING = pd.DataFrame({name: [] for name in ("key", *_PROMPT, "state_deg", "cosine")})
+_DECIMALS = 6  # of what was asked, which tell keys apart
 _FARTHEST = 2.0  # that two mean cosines can lie apart
 
 
@@ -130,7 +134,7 @@ def compared(
 
 @dataclass(frozen=True)
 class _Cells:
-    scored: pd.DataFrame  # key, question (its text), state (degrees) and cosine of every cell of the condition
+    scored: pd.DataFrame  # key, question (its text), state (3 columns) and cosine of every cell of the condition
     revisions: tuple[str, ...]
 
 
@@ -155,7 +159,8 @@ def _scored(table: pa.Table, rule: Rule, reader: str) -> pd.DataFrame:
         {
             "key": told["key"].to_numpy(),
             "question": told["question"].to_numpy(),
-            "state": np.round(told["state_deg"].to_numpy().astype(np.float64), 4),
+            **{axis: np.round(told[axis].to_numpy().astype(np.float64), _DECIMALS) + 0.0 for axis in _STATE},
+            "state_deg": told["state_deg"].to_numpy().astype(np.float64),
             "cosine": told["cosine"].to_numpy().astype(np.float64),
         }
     )
@@ -172,7 +177,9 @@ class _Pair:
         there = pd.MultiIndex.from_frame(same[_PROMPT])
         rest = [one[~pd.MultiIndex.from_frame(one[_PROMPT]).isin(there)] for one in (a, b)]
         self.questions = sorted({*a["question"], *b["question"]})
-        self.states = sorted({*a["state"], *b["state"]})
+        asked = pd.concat([a, b]).drop_duplicates(_STATE).sort_values(["state_deg", *_STATE])
+        self._asked = pd.MultiIndex.from_frame(asked[_STATE])
+        self.states = _named(asked)
         gaps = same.assign(cosine=same["cosine_b"] - same["cosine"])
         self._gaps = self._moments(gaps)
         self._a = self._moments(pd.concat([same[[*_PROMPT, "cosine"]], rest[0]]))
@@ -202,18 +209,26 @@ class _Pair:
 
     def _moments(self, cells: pd.DataFrame) -> tuple[Array, Array, Array]:
         """(questions, states) each: how many, their mean, and their summed squared deviations from it."""
-        where = [
-            pd.Index(levels).get_indexer(cells[axis])
-            for axis, levels in zip(_PROMPT, (self.questions, self.states), strict=True)
-        ]
+        question = pd.Index(self.questions).get_indexer(cells["question"])
+        where = question, self._asked.get_indexer(pd.MultiIndex.from_frame(cells[_STATE]))
         shape = len(self.questions), len(self.states)
-        flat = np.ravel_multi_index(tuple(where), shape) if len(cells) else np.zeros(0, dtype=np.int64)
+        flat = np.ravel_multi_index(where, shape) if len(cells) else np.zeros(0, dtype=np.int64)
         values = cells["cosine"].to_numpy(dtype=np.float64)
         counts = np.bincount(flat, minlength=shape[0] * shape[1]).astype(np.float64)
         with np.errstate(invalid="ignore", divide="ignore"):
             means = np.bincount(flat, values, minlength=len(counts)) / counts
         within = np.bincount(flat, (values - means[flat]) ** 2, minlength=len(counts)).astype(np.float64)
         return counts.reshape(shape), means.reshape(shape), within.reshape(shape)
+
+
+def _named(asked: pd.DataFrame) -> list[str]:
+    """By direction, and by length too where another state has the same."""
+    names = [f"{degrees:g}°" for degrees in asked["state_deg"]]
+    lengths = np.hypot(asked["valence"], asked["arousal"])
+    return [
+        f"{name} at {length:.3g}" if names.count(name) > 1 else name
+        for name, length in zip(names, lengths, strict=True)
+    ]
 
 
 def _asked_again(found: tuple[Array, Array, Array]) -> tuple[Array, Array]:
@@ -226,7 +241,7 @@ def _states(pair: _Pair, reader: str, model: str) -> Iterator[Line]:
     found = [difference(b, a) for _, a, b in columns_of]
     fair = holm([p for _, p in found])
     for (state, a, b), (interval, p), p_holm in zip(columns_of, found, fair, strict=True):
-        yield Line("state", f"{state:g}°", reader, model, pair.mean(a), pair.mean(b), interval, p, p_holm)
+        yield Line("state", state, reader, model, pair.mean(a), pair.mean(b), interval, p, p_holm)
 
 
 def _questions(pair: _Pair, reader: str, model: str) -> Iterator[Line]:

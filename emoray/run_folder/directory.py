@@ -13,7 +13,7 @@ from pyarrow import fs as pafs
 
 from emoray.run_folder.atomic_write import is_local, make_folder, put
 from emoray.run_folder.errors import Deleted, StoreError, deleted, telling
-from emoray.run_folder.locations import opened, shown_uri
+from emoray.run_folder.locations import opened, settled, shown_uri
 
 READS = 3  # of a small file, before it cannot be read
 BALLAST = ".ballast-"
@@ -22,10 +22,16 @@ _BALLAST_BYTES = 16 << 20  # room for some thousand answers
 
 @dataclass(frozen=True)
 class Directory:
-    """A folder on any pyarrow filesystem, with its files. Making one opens and writes nothing; it can be pickled."""
+    """A folder on any pyarrow filesystem, with its files. Making one opens and writes nothing; it can be pickled.
+
+    A relative path is meant from the working directory in which it was made.
+    """
 
     uri: str  # a path, or a URI: /a/b, file:///a/b, s3://bucket/run?endpoint_override=…
     begun: bool = False  # a run is at work in it: on a local disk nothing is written where the folder has been deleted
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "uri", settled(self.uri))
 
     def exists(self) -> bool:
         with telling("look at", self.where("")):

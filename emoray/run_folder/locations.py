@@ -39,11 +39,22 @@ def absolute(place: str) -> str:
     return str(path)
 
 
-@lru_cache(maxsize=64)
+def settled(uri: str) -> str:
+    """The same place, however often the working directory is changed from here on."""
+    if "://" in uri or uri.startswith("/"):
+        return uri
+    return str(Path(uri).expanduser().absolute())
+
+
 def opened(uri: str) -> tuple[pafs.FileSystem, str]:
     """The filesystem of a URI and the path in it."""
+    return _opened(settled(uri))
+
+
+@lru_cache(maxsize=64)
+def _opened(uri: str) -> tuple[pafs.FileSystem, str]:
     if "://" not in uri:
-        return pafs.LocalFileSystem(), str(Path(uri).expanduser().absolute())
+        return pafs.LocalFileSystem(), str(Path(uri))
     try:
         fs, path = pafs.FileSystem.from_uri(uri)
     except (OSError, ValueError, pa.ArrowException) as wrong:

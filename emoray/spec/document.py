@@ -51,7 +51,7 @@ class Spec(Section):
     ] = 12
     """A count (evenly spaced around the circle), angles in degrees, valence/arousal pairs, or Russell's terms."""
     intensities: Annotated[list[Intensity], Field(min_length=1, max_length=1000), or_one(Intensity, 1000)] = [1.0]
-    """The state's distance from the origin, 0 < intensity ≤ 1."""
+    """What states are scaled by, 0 < intensity ≤ 1: their distance from the origin, but of pairs that are shorter."""
     templates: Annotated[
         list[Word | TemplateText], Field(min_length=1, max_length=10_000), or_one(Word | TemplateText, 10_000)
     ] = ["parameters"]

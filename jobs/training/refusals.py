@@ -54,7 +54,11 @@ _HOW = (
     "of families that no model had seen, each flagged from a score on that was found among the others; notions and"
     " patterns were written with the first set in view, so these figures flatter: reports cite the fourth (--judge)"
 )
-_BLIND = "a set that its makers wrote before it was trained"
+_BLIND = (
+    "a set by the author of its training texts, written before them, on which three trainings were judged; on a harder"
+    " set by another author, on which eight detectors were judged, it finds 237 of 293 refusals and 132 of 185 role"
+    " breaks, where the detector before it found 238 and 141"
+)
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,19 @@ def test_what_was_asked_otherwise_is_paired_by_state_and_question(tmp_path: Path
     assert [(each["what"], each["b"] is None) for each in found["apart"]][:1] == [("models.a", True)]
 
 
+def test_a_state_of_another_length_is_another_state(tmp_path: Path, capsys: Captured) -> None:
+    """(0.2, 0.2) and 45 degrees lie in one direction, and are asked for in other words."""
+    short, long = (SPEC.replace("[0, 60]", states) for states in ("[0, {valence: 0.2, arousal: 0.2}]", "[0, 45]"))
+    a, b = run(tmp_path / "a", "joy", short), run(tmp_path / "b", "joy", long)
+    (one,) = told(capsys, a, b)["compared"]
+    assert (one["same"], one["by_means"], one["unpaired_a"], one["unpaired_b"]) == (4, 0, 4, 4)
+    found = {line["level"]: line["difference"] for line in one["lines"] if line["of"] == "state"}
+    assert found == {"0°": 0, "45° at 0.283": None, "45° at 1": None}
+    c = run(tmp_path / "c", "sadness", short.replace("host: scripted}", "host: scripted, lines: [Ha]}"))
+    (other,) = told(capsys, a, c)["compared"]
+    assert (other["same"], other["by_means"], other["unpaired_a"]) == (0, 4, 0)  # the same length, asked of another
+
+
 def test_a_cell_that_one_run_lacks_is_left_out_of_both_and_counted(tmp_path: Path, capsys: Captured) -> None:
     a, b = run(tmp_path / "a", "joy"), run(tmp_path / "b", "joy", some=slice(5))
     (one,) = told(capsys, a, b, "--fail-above", "0")["compared"]

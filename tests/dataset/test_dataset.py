@@ -14,8 +14,10 @@ import yaml
 
 import emoray
 from emoray.commands.cli import main
+from emoray.dataset.write import private
 from emoray.notebook import frames
 from emoray.run_folder import columns
+from emoray.study.outcomes import Failure, FailureKind
 from tests import runs
 
 Captured = pytest.CaptureFixture[str]
@@ -75,7 +77,7 @@ def test_a_run_becomes_a_data_set_whose_means_are_the_reports(capsys: Captured) 
 def test_prompts_that_are_not_public_stay_here_unless_they_are_wanted(capsys: Captured) -> None:
     made(OWN)
     exported()
-    assert "left out, since this run's prompts are not public: prompt, question, reasoning, error" in (
+    assert "left out, since this run's prompts are not public: prompt, question, reasoning, error, read_error (" in (
         capsys.readouterr().out
     )
     for file in Path("out").iterdir():
@@ -84,10 +86,48 @@ def test_prompts_that_are_not_public_stay_here_unless_they_are_wanted(capsys: Ca
         frame = pd.read_parquet(f"out/{table}.parquet")
         assert not frame.astype(str).apply(lambda column: column.str.contains("zebra-canary")).any(axis=None)
         assert "question_id" in frame
-    assert "Left out are `prompt`, `question`, `reasoning`, `error`" in Path("out/README.md").read_text()
+    card = Path("out/README.md").read_text()
+    assert "Left out are `prompt`, `question`, `reasoning`, `error`, `read_error`: the prompts of this run are" in card
+    assert "Answers may quote them, and ids of questions and templates are as in the spec." in card
     Path("out").rename("before")
     exported("--with-prompts")
     assert pd.read_parquet("out/rows.parquet").question.str.contains("zebra-canary").any()
+
+
+RUBRIC = 'user = """zebra-canary {text}"""'
+JUDGED = runs.SPEC.replace(
+    "readers: [",
+    f"readers: [{{kind: judge, name: j, model: {{name: j, host: scripted}}, rubric: {json.dumps(RUBRIC)}}}, ",
+)
+
+
+def test_of_errors_only_the_kind_leaves_the_house() -> None:
+    """A provider's words may name an organisation, a judge's reply may quote its rubric, also where prompts ship."""
+    folder, asked = runs.begun(Path("run").absolute()), runs.asked()
+    runs.say(folder, asked[:6])
+    runs.say(folder, asked[6:], Failure(FailureKind.OVERLOADED, "503: organisation zebra-canary"))
+    runs.feel(folder, asked[:3])
+    runs.feel(folder, asked[3:5], error="unparsed: the judge's reply is none:\nzebra-canary: so")
+    runs.feel(folder, asked[5:6], error="the model's probabilities are not numbers")
+    exported("--with-prompts")
+    answers, rows = (pd.read_parquet(f"out/{table}.parquet") for table in ("answers", "rows"))
+    assert answers.error.value_counts().to_dict() == {"overloaded": 6}
+    odd = "the model's probabilities are not numbers"
+    assert rows.read_error.value_counts().to_dict() == {"unparsed": 2, odd: 1}
+    assert (len(answers), len(rows)) == (12, 6)
+    assert rows.question.notna().all()
+
+
+def test_a_rubric_of_ones_own_is_not_quoted_and_public_prompts_stay(capsys: Captured) -> None:
+    made(JUDGED)
+    exported()
+    assert "left out, since this run's rubric is not public: read_error (--with-prompts)" in capsys.readouterr().out
+    assert "Left out are `read_error`: a rubric of this run is not public." in Path("out/README.md").read_text()
+    rows = pd.read_parquet("out/rows.parquet")
+    assert "read_error" not in rows
+    assert rows.prompt.notna().all()
+    assert private({"spec": {"readers": [{"kind": "judge", "rubric": "affect"}]}}) == ()
+    assert private({"spec": {}, "more_readers": [{"kind": "judge", "rubric": RUBRIC}]}) == ("read_error",)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import json
 import runpy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -154,7 +155,10 @@ def test_a_loaded_run_says_what_its_report_says(folder: Path, monkeypatch: pytes
     for name in ("key", "model", "label", "cosine", "weight", "counted", "refused", "seed", "truncated"):
         assert written[name].to_list() == rows[name].to_list()
     assert set(rows) - set(written) == {"prompt", "question", "answer", "reasoning", "error", "read_error"}
-    assert "cosine ~ model * state + (1 | question)" in Path("runs/quickstart/report/rows.R").read_text()
+    script = Path("runs/quickstart/report/rows.R").read_text()
+    assert "cells <- aggregate(cosine ~ model + state + question, data = some, FUN = mean)" in script
+    assert "lmer(cosine ~ model * state + (1 | question) + (1 | question:model), data = cells)" in script
+    assert script.count("data = some") == 1  # no fit takes the answers of one prompt for independent ones
     assert run.summary == json.loads(Path("runs/quickstart/report/summary.json").read_text())
     assert run.to_latex("models") == Path("runs/quickstart/report/tables/models.tex").read_text()
     exact = pd.read_csv("runs/quickstart/report/tables/states.csv")
@@ -191,6 +195,38 @@ def test_what_is_not_there_is_one_sentence(folder: Path) -> None:
         emoray.load("nowhere")
     with pytest.raises(AttributeError, match="module 'emoray' has no attribute 'lode'"):
         emoray.lode  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("rules", "sentence"),
+    [
+        (
+            {"refusals": "as-read"},
+            r"^refusals must be one of zero, drop, as_read, got 'as-read'; did you mean 'as_read'\?$",
+        ),
+        ({"refusals": "Zero"}, r"^refusals must be one of zero, drop, as_read, got 'Zero'; did you mean 'zero'\?$"),
+        ({"neutral": "as_read"}, r"^neutral must be one of zero, drop, got 'as_read'$"),
+        ({"neutral": ""}, r"^neutral must be one of zero, drop, got ''$"),
+        ({"refusals": ["drop"]}, r"^refusals must be one of zero, drop, as_read, got \['drop'\]"),
+    ],
+)
+def test_a_rule_that_is_none_is_not_taken_for_another(folder: Path, rules: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(emoray.UserError, match=sentence):
+        emoray.load("runs/quickstart", **rules)
+
+
+def test_of_a_state_with_a_length_of_its_own_the_columns_are_what_the_dictionary_says(tmp_path: Path) -> None:
+    spec = runs.SPEC.replace("states: 3", "states: [{valence: 0.3, arousal: 0.4}, 90]\nintensities: [0.5]")
+    there = runs.begun(tmp_path / "run", spec)
+    runs.say(there, runs.asked(spec))
+    answers = emoray.load(tmp_path / "run").answers()
+    own, degrees = (answers[answers.state_deg.round(2) == angle].iloc[0] for angle in (53.13, 90.0))
+    assert (own.intensity, own.valence, own.arousal) == pytest.approx((0.5, 0.15, 0.2))
+    assert (degrees.intensity, degrees.valence, degrees.arousal) == pytest.approx((0.5, 0.0, 0.5))
+    said = {name: dictionary.of(name)[3] for name in ("intensity", "valence", "arousal")}
+    assert "the state was scaled" in said["intensity"]
+    for name, of in (("valence", "cos"), ("arousal", "sin")):
+        assert f"intensity × the state's own, which is {of}(state_deg) where the spec gives degrees" in said[name]
 
 
 def test_a_run_that_has_nothing_yet_has_empty_frames(tmp_path: Path) -> None:

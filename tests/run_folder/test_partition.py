@@ -30,7 +30,7 @@ from emoray.run_folder.file_names import Name, Note
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.journal import Journal, merge
 from emoray.run_folder.lease import Lease, holder
-from emoray.run_folder.locations import without_secrets
+from emoray.run_folder.locations import opened, without_secrets
 from emoray.run_folder.parquet import encoded
 from emoray.run_folder.partition import Partition
 from emoray.run_folder.probe import check_probe, probe, write_probe
@@ -128,6 +128,21 @@ def test_a_manifest_in_a_shared_folder_is_its_owners_alone_until_he_says_otherwi
         assert stat.S_IMODE((shared / "lanes.json").stat().st_mode) == 0o664
     finally:
         os.umask(before)
+
+
+def test_a_relative_path_is_meant_from_where_one_stood_when_it_was_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = []
+    for place, kept in (("new", "answers/model_folder=m-a"), ("old", "answers/model=b")):
+        (tmp_path / place / "run" / kept).mkdir(parents=True)
+        monkeypatch.chdir(tmp_path / place)
+        folders.append(RunFolder("run"))
+        assert folders[-1].models() == [kept[-1]]
+        assert opened("run")[1] == str(tmp_path / place / "run")
+    assert [folder.models() for folder in folders] == [["a"], ["b"]]
+    assert [folder.answers("x").relative for folder in folders] == ["answers/model_folder=m-x", "answers/model=x"]
+    assert folders[1] == RunFolder(str(tmp_path / "old" / "run"))
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "\0\0\0", "[" * 100_000, '{"name": "\\ud800"}'])

@@ -1000,8 +1000,8 @@ def test_a_file_that_is_not_there_gets_a_sentence(tmp_path: Path) -> None:
         load(tmp_path / "no.yaml")
     assert str(told.value) == (
         f"{tmp_path}/no.yaml: cannot be read (No such file or directory); "
-        "give the path of a spec, or the name of one that ships (intensity, overnight, paper, question_domains, "
-        "quickstart, words_vs_parameters)"
+        "give the path of a spec, or the name of one that ships (fine_states, intensity, overnight, paper, "
+        "question_domains, quickstart, repetitions, templates, words_vs_parameters)"
     )
 
 

@@ -28,6 +28,16 @@ def test_what_is_said_of_the_detector_is_what_it_does_on_answers_that_nothing_wa
     assert said.role_breaks == Figures(**found["groups"]["role_breaks"]["all"])
 
 
+def test_what_is_said_of_the_harder_set_is_what_the_detector_does_there() -> None:
+    groups = judge(FOLDER / "third")["groups"]
+    refused, broke = (Figures(**groups[name]["all"]) for name in ("refusals", "role_breaks"))
+    said = f"it finds {refused.both} of {refused.of} refusals and {broke.both} of {broke.of} role breaks"
+    assert said in judged().held_out
+    assert "by the author of its training texts, written before them, on which three trainings were judged" in (
+        judged().held_out
+    )
+
+
 def test_what_is_flagged_is_hardly_ever_an_answer_in_the_role() -> None:
     assert judged().refusals.precision >= 0.97
     assert judged().role_breaks.precision >= 0.97
