@@ -79,13 +79,21 @@ def costs_of(attempt: Attempt, spent: Mapping[str, CostRecord], lanes: Sequence[
 
 
 def tell_late(lanes: Sequence[Lane], attempts: Sequence[Attempt]) -> None:
-    """What actors of killed attempts lost after the next one had begun: they ask on until Ray has ended them."""
-    died = {one.id: one for one in attempts if one.end.startswith(_DIED) and one.id and one.lanes}
+    """What actors of attempts that were killed or broken off lost after the next one had begun: they ask on until Ray
+    has ended them.
+    """
+    silent = {one.id: one for one in attempts if one.id and not all(map(_told_itself, one.lanes))}
     for lane in lanes:
-        for id, lost in (lane.lost_of(died) if died else {}).items():
-            died[id].lanes = [
-                told.model_copy(update=lost) if told.model == lane.model else told for told in died[id].lanes
+        for id, lost in (lane.lost_of(silent) if silent else {}).items():
+            silent[id].lanes = [
+                told.model_copy(update=lost) if told.model == lane.model and not _told_itself(told) else told
+                for told in silent[id].lanes
             ]
+
+
+def _told_itself(told: LaneRecord) -> bool:
+    """Whether a lane came to its end, when no actor of it asks any more; who comes after knows only what it cost."""
+    return told.says("read")
 
 
 @contextmanager

@@ -43,8 +43,10 @@ class BatchBook(Protocol):
         """Notes that all its replies were handed on, so that their rows tell what it cost."""
         ...
 
-    def lose(self, batch: NotedBatch, owed: Collection[str]) -> None:
-        """Notes that it has ended, and that what it may have cost for the cells still owed brought nothing."""
+    def lose(self, batch: NotedBatch, owed: Collection[str]) -> Collection[str]:
+        """Notes that it has ended, and that what it may have cost for the cells still owed brought nothing; those of
+        them of which that was not noted before.
+        """
         ...
 
     def find(self, batch: NotedBatch, came: Collection[str]) -> None:

@@ -246,7 +246,7 @@ class Round:
             if wrong.status not in NONE_THERE:
                 raise
             if batch.lost:  # to another call, which owed other cells of it
-                self._lose(batch)
+                self._lose_ended(batch, [key for key in batch.keys if key in self._owed])
             self._lose_rows(batch)
             return  # the provider keeps results for a while only
         replies = [reply for reply in self._brought_again(told, batch) if not isinstance(reply.outcome, Failure)]
@@ -259,16 +259,22 @@ class Round:
             yield reply
 
     def _lose_rows(self, batch: NotedBatch, coming: Collection[str] = ()) -> None:
-        """Answers that were handed on once, and lost with their rows: where they do not come again, nobody else tells
-        that they were paid for.
+        """Answers that were handed on once, and lost with their rows: where they do not come again, perhaps nobody else
+        tells that they were paid for. So at most: what was paid for rows of a compacted file that tore is told beside
+        it as well, and nobody knows of which cells.
         """
         if batch.unanswered is None:
             return
         told = {*batch.unanswered, *coming}
         gone = [key for key in batch.keys if key in self._owed and key not in told]
         if gone:
-            with self._at.booking:
-                self._at.book.lose(batch, gone)
+            self._lose_ended(batch, gone)
+
+    def _lose_ended(self, batch: NotedBatch, gone: Collection[str]) -> None:
+        """Nothing is set aside for a batch that had ended: what is lost of it has to be told to the budget."""
+        with self._at.booking:
+            new = self._at.book.lose(batch, gone)
+        self._at.budget.spend(batch.token, batch.usd * len(new) / len(batch.keys))
 
     def _find(self, batch: NotedBatch, replies: Iterable[Reply]) -> None:
         """Before they are handed on: who dies in between fetches them again."""
@@ -457,16 +463,13 @@ class Round:
             return
         _log.warning("%s no longer knows batch %s", self._at.account.base_url, way.batch.id)
         self._under_way.remove(way)
-        self._lose(way.batch)
+        with self._at.booking:
+            self._at.book.lose(way.batch, [key for key in way.batch.keys if key in self._owed])  # it stays set aside
         if not way.fresh:
             self._backlog.append(_File(self._file_of(way.batch).asks))  # its input file is hardly known any more
             return
         gone = Failure(FailureKind.OVERLOADED, f"{self._at.account.base_url} no longer knows batch {way.batch.id}")
         yield from self._handed(Reply(key, gone, self._at.clock(), 0.0) for key in way.batch.keys)
-
-    def _lose(self, batch: NotedBatch) -> None:
-        with self._at.booking:
-            self._at.book.lose(batch, [key for key in batch.keys if key in self._owed])
 
     def _open(self, way: _UnderWay, told: Told) -> Iterator[Reply]:
         """One that is under way for too long gives what is there."""

@@ -148,10 +148,10 @@ class HostedApi:
             took_s = time.perf_counter() - began
             foreseen(wrong)
             failure, arrived = failure_of(wrong, self._secret), not _never_sent(wrong)
-            late, turned_away = arrived and failure.kind is FailureKind.TIMEOUT, _turned_away(wrong)
+            sent, turned_away = arrived and sending.begun, _turned_away(wrong)
             _forget(wrong)
-            billable = arrived and sending.begun
-            return Tried(failure, asked_at, took_s, billable=billable, late=late, turned_away=turned_away)
+            late = sent and failure.kind is FailureKind.TIMEOUT
+            return Tried(failure, asked_at, took_s, billable=sent, late=late, turned_away=turned_away)
         took_s = time.perf_counter() - began
         self._listen(headers)
         outcome = self._said(status, headers, body)

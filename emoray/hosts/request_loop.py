@@ -26,7 +26,7 @@ from emoray.hosts.belief import Belief, Verdict
 from emoray.hosts.permits import NoMorePermits, Permit, Permits
 from emoray.hosts.places import Places
 from emoray.hosts.protocol import Ask, BudgetSpent, HostDown, Reply
-from emoray.hosts.tab import NoTab, Sending, Tab
+from emoray.hosts.tab import Charge, NoTab, Sending, Tab
 from emoray.spec.accounts import Price, Retry
 from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome
 
@@ -240,7 +240,7 @@ class RequestLoop:
             tokens = self._guess.counted(ask, tried.outcome) if tried.billable else 0.0
             await charge.over(tried.outcome.cost_usd or 0.0)
         except BaseException:
-            self._give_back(permit, sending)
+            await self._give_back(permit, charge, sending)
             raise
         finally:
             self._places.over()
@@ -257,12 +257,13 @@ class RequestLoop:
             return replace(tried, outcome=self._guess.billed(ask, tried.outcome))
         return tried
 
-    def _give_back(self, permit: Permit, sending: Sending) -> None:
+    async def _give_back(self, permit: Permit, charge: Charge, sending: Sending) -> None:
         """Of an attempt that was broken off."""
-        if sending.wrong is not None:
-            self._permits.unused(permit)
-        else:  # it was perhaps sent
+        if sending.begun:  # so it was perhaps sent
             self._permits.finish(permit, None, None)
+        else:
+            self._permits.unused(permit)
+            await charge.over(0.0)
 
     def _hear(self, ask: Ask, tried: Tried, asked_at: float) -> None:
         """What an attempt teaches."""

@@ -76,7 +76,7 @@ class VllmHost:
                 self._driver = _Driver(lambda: _start(entry, across_nodes, errors), self.in_flight, self._last_words)
             except Exception as wrong:
                 raise HostDown(_why(entry, wrong, errors)) from wrong
-            self._errors = errors.open(errors="replace") if errors.exists() else None  # it outlives its name
+            self._errors = _from_now_on(errors)
         try:
             self._learn(entry, self._driver.engine, day)
         except Exception as wrong:
@@ -468,6 +468,15 @@ def _why(entry: Vllm, wrong: Exception, errors: Path) -> str:
 def _logged_cause(errors: Path) -> str | None:
     """The exception at the bottom of the first error that the engine's processes logged."""
     return _deadly(errors.read_text(errors="replace"), place=0) if errors.exists() else None
+
+
+def _from_now_on(errors: Path) -> TextIO | None:
+    """What the engine logs once it is up, which outlives the file's name: what was wrong before has not kept it."""
+    if not errors.exists():
+        return None
+    opened = errors.open(errors="replace")
+    opened.seek(0, os.SEEK_END)
+    return opened
 
 
 def _deadly(text: str, place: int = -1) -> str | None:

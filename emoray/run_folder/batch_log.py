@@ -55,10 +55,11 @@ class FolderBook:
         noted = self.named(f"{batch.token}.json") or batch
         self._book(batch, set(noted.lost))
 
-    def lose(self, batch: NotedBatch, owed: Collection[str]) -> None:
+    def lose(self, batch: NotedBatch, owed: Collection[str]) -> Collection[str]:
         """Their answers may have been paid, and may come once more: at most so much is lost. The others have rows."""
         noted = self.named(f"{batch.token}.json") or batch  # another may have lost other cells of it
         self._book(batch, {*noted.lost, *owed})
+        return {*owed}.difference(noted.lost)
 
     def find(self, batch: NotedBatch, came: Collection[str]) -> None:
         noted = self.named(f"{batch.token}.json") or batch

@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, FiniteFloat, NonNegativeInt
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat
 
 FORMAT = 1
 
@@ -20,6 +20,12 @@ def _moment(text: str) -> str:
     raise ValueError(f"is no time with its zone, such as 2026-11-30T08:00:00+00:00, but {text[:40]!r}")
 
 
+def _whole(number: object) -> object:
+    """Some tools write a whole number that passes through them as 5.0."""
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
 Moment = Annotated[str, AfterValidator(_moment)]
 Json = dict[str, Any]  # of another document
 
@@ -27,7 +33,7 @@ Json = dict[str, Any]  # of another document
 class _Record(BaseModel):
     """Fields that are not set are not written, so that a record of an earlier emoray stays what it was."""
 
-    model_config = ConfigDict(extra="allow", strict=True)
+    model_config = ConfigDict(extra="allow", strict=True, ser_json_inf_nan="constants")
 
     def says(self, field: str) -> bool:
         """Whether the field has been written, or set since."""
@@ -41,8 +47,8 @@ class _Record(BaseModel):
 class CostRecord(_Record):
     """What the rows of one model in a folder have cost."""
 
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: Whole = 0
+    completion_tokens: Whole = 0
     cost_usd: FiniteFloat = 0.0
     read_cost_usd: FiniteFloat = 0.0  # of judges
 
@@ -60,14 +66,14 @@ class LaneRecord(_Record):
     """What one model's lane did in an attempt, and what that cost, as CostRecord has it."""
 
     model: str
-    answered: int = 0
-    failed: dict[str, int] = {}  # by kind
-    read: dict[str, int] = {}  # rows by reader
-    put_aside: int = 0  # rows that the folder did not take, and another did
-    lost: int = 0  # rows for which there was no place at all
+    answered: Whole = 0
+    failed: dict[str, Whole] = {}  # by kind
+    read: dict[str, Whole] = {}  # rows by reader
+    put_aside: Whole = 0  # rows that the folder did not take, and another did
+    lost: Whole = 0  # rows for which there was no place at all
     error: str | None = None  # why the lane could not go on
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: Whole = 0
+    completion_tokens: Whole = 0
     cost_usd: FiniteFloat = 0.0
     read_cost_usd: FiniteFloat = 0.0
     lost_usd: FiniteFloat = 0.0  # at most, for answers that nobody has
@@ -81,11 +87,11 @@ class Attempt(_Record):
     began: Moment
     command: list[str] = []
     host: str
-    pid: int = 0
+    pid: Whole = 0
     user: str = ""
     versions: dict[str, str] = {}
     git: str | None = None
-    settled_before: dict[str, int] = {}  # answers by model, before it began to ask
+    settled_before: dict[str, Whole] = {}  # answers by model, before it began to ask
     spent_before: dict[str, CostRecord] = {}  # by model
     sampling: dict[str, Json] = {}  # how each model's answers are drawn
     asks_since: dict[str, Moment] = {}  # by model
@@ -110,11 +116,11 @@ class PlacedLabels(_Record):
 class Manifest(_Record):
     """What a folder is a run of, and every attempt at it. While an attempt runs it is changed where it stands."""
 
-    format: int
+    format: Whole
     name: str = ""
     day: object = None  # on which the run began; `manifest.day` reads it
     digest: str  # of the spec
-    cells_per_model: NonNegativeInt
+    cells_per_model: Annotated[Whole, Field(ge=0)]
     spec: Json
     label_map: PlacedLabels
     marks: dict[str, dict[str, str]]  # whose is what: of templates, questions, models, and more

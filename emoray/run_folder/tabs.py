@@ -186,6 +186,7 @@ class _OnDisk:
     def __init__(self, part: Partition, path: str) -> None:
         self._part, self._path = part, path
         self._file: int | None = None
+        self._said = ""  # the last line: who waits for a disk knows an older one
         self._counts_links = True
         self._synced_at = 0.0
 
@@ -207,22 +208,22 @@ class _OnDisk:
         self.write(now)
         if now.is_exact and self._file is not None:
             with self._telling():
-                await self._insist_on(now)
+                await self._insist(self._file)
 
-    async def _insist_on(self, now: _Total) -> None:
-        assert self._file is not None
+    async def _insist(self, file: int) -> None:
         try:
-            await asyncio.to_thread(_synced, os.dup(self._file))
+            await asyncio.to_thread(_synced, os.dup(file))
         except OSError as wrong:
             if wrong.errno != errno.ESTALE:  # deleted on NFS since it was written
                 raise
-            self._begun(_line(now.usd, now.turn))
+            self._begun(self._said)
 
     def _telling(self) -> AbstractContextManager[None]:
         return telling("write", self._part.folder.where(self._path))
 
     def _written(self, line: str) -> int:
         """The open file that says so."""
+        self._said = line
         if self._file is None:
             return self._begun(line)
         try:

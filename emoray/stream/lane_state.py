@@ -92,7 +92,7 @@ class LaneState:
         self._searched: set[int] = set()
         self._starts: defaultdict[str, Counter[str]] = defaultdict(Counter)  # by reader; "": the speakers
         self._loading: defaultdict[str, set[str]] = defaultdict(set)  # actors, by reader; "": the speakers
-        self._last_failure = ""
+        self._last_failure = ""  # of a speaker, since a cell was settled
         self._tally = LaneCounts()
 
     def another_pass(self) -> None:
@@ -148,7 +148,7 @@ class LaneState:
         self._starts[reader][actor] += 1
         if self._starts[reader][actor] > self._most_starts:
             who, cell = (f"the actor of {reader}", "read") if reader else ("its actor", "settled")
-            why = self._last_failure or "-v shows what Ray saw of it"
+            why = (not reader and self._last_failure) or "-v shows what Ray saw of it"
             self.down(f"{who} died {self._most_starts} times before another cell was {cell}; {why}")
             return False
         self._loading[reader].add(actor)
@@ -188,6 +188,7 @@ class LaneState:
     def said(self, block: str, counts: Mapping[str, Any]) -> None:
         """Replies to a block that are durable: `answered`, and `failed` by kind."""
         self._starts[""].clear()
+        self._last_failure = ""
         self._count(block, counts["answered"], counts["failed"])
 
     def read(self, reader: str, rows: int) -> None:

@@ -86,6 +86,10 @@ def kinds(replies: list[Reply]) -> Counter[str]:
     return Counter("answer" if isinstance(r.outcome, Answer) else r.outcome.kind.value for r in replies)
 
 
+def cost(replies: list[Reply]) -> float:
+    return sum(reply.outcome.cost_usd or 0.0 for reply in replies)
+
+
 def test_every_ask_gets_one_reply_at_half_the_price(start: Start) -> None:
     with Provider() as provider:
         replies = list(start(provider).generate(asks(40)))
@@ -264,8 +268,11 @@ def test_of_a_batch_that_is_lost_only_the_part_that_is_owed_counts_as_lost(start
     with Provider() as provider:
         assert kinds(list(start(provider).generate(asks(5)[:1]))) == {"answer": 1}  # the other four have rows
         assert lost_by_model(RunFolder(str(tmp_path))) == pytest.approx({"gpt": 0.05})
-        assert kinds(list(start(provider).generate(asks(5)[:2]))) == {"answer": 2}  # another call, another cell of it
+        budget = LocalLimiter(Limits(budget_usd=1.0))
+        replies = list(start(provider, budget=budget).generate(asks(5)[:2]))  # another call, another cell of it
+        assert kinds(replies) == {"answer": 2}
     assert lost_by_model(RunFolder(str(tmp_path))) == pytest.approx({"gpt": 0.10})
+    assert budget.bucket.spent_usd == pytest.approx(0.05 + cost(replies))  # the other cell was lost before it began
 
 
 @pytest.mark.parametrize("knows", [True, False], ids=["and knows the batch", "and the batch"])
@@ -283,8 +290,11 @@ def test_answers_that_are_lost_with_their_rows_are_lost_money_once_the_provider_
         )  # of which a row says that it failed
         for told in host._client.batches.list():
             host._client.files.delete(str(told.output_file_id))
-        assert kinds(list(start(provider if knows else another).generate(asks(5)[:3]))) == {"answer": 3}
+        budget = LocalLimiter(Limits(budget_usd=1.0))
+        replies = list(start(provider if knows else another, budget=budget).generate(asks(5)[:3]))
+        assert kinds(replies) == {"answer": 3}
     assert lost_by_model(folder) == pytest.approx({"gpt": 0.10})
+    assert budget.bucket.spent_usd == pytest.approx(0.10 + cost(replies))
 
 
 def test_what_was_booked_of_a_lost_batch_is_taken_back_for_the_answers_that_come_after_all(

@@ -399,6 +399,22 @@ def test_of_an_engine_that_died_the_last_error_that_it_logged_is_the_cause() -> 
     assert _deadly("ERROR it was killed\n") is None
 
 
+def test_what_an_engine_logged_before_it_was_up_is_not_what_it_died_of_later(tmp_path: Path) -> None:
+    from emoray.hosts.vllm import _deadly, _from_now_on
+
+    frames = 'Traceback (most recent call last):\n  File "core.py", line 609, in step\n    outputs = self.step()\n'
+    log = tmp_path / "errors.log"
+    assert _from_now_on(log) is None
+    log.write_text(f"ERROR usage statistics cannot be sent.\n{frames}ValueError: no network\n")
+    once_up = _from_now_on(log)
+    assert once_up is not None
+    with once_up:
+        assert _deadly(once_up.read()) is None
+        with log.open("a") as more:
+            more.write(f"ERROR EngineCore encountered a fatal error.\n{frames}RuntimeError: no kernel\n")
+        assert _deadly(once_up.read()) == "RuntimeError: no kernel"
+
+
 def test_a_judge_on_an_engine_can_say_nothing_but_a_reading(vllm_host: Any, vllm_model: Path) -> None:
     """A model with random weights, which by itself would never write JSON."""
     entry = vllm_judge(vllm_model)

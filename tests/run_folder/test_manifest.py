@@ -214,6 +214,24 @@ def test_what_a_later_emoray_has_written_beside_it_stays_where_a_manifest_is_wri
     assert resumed.as_json() == later | {"label_map": written()["label_map"], "extended": True}
 
 
+def test_a_count_that_a_tool_has_written_as_a_float_is_the_same_count() -> None:
+    costs = {"prompt_tokens": 7.0, "cost_usd": 2}
+    lane = {"model": "a", "answered": 3.0, "failed": {"empty": 2.0}} | costs
+    attempt = ATTEMPT | {"pid": 9.0, "settled_before": {"a": 4.0}, "spent_before": {"a": costs}, "lanes": [lane]}
+    kept = manifest.parsed(written(format=1.0, cells_per_model=12.0, attempts=[attempt]), "/runs/x")
+    assert kept.as_json() == written(cells_per_model=12, attempts=[attempt])
+    assert '"answered": 3,' in json.dumps(kept.as_json())
+    assert "cells_per_model" in complaint(written(cells_per_model=11.5))
+
+
+def test_numbers_that_are_none_are_written_as_they_were_read() -> None:
+    odd = '{"low": -Infinity, "none": NaN, "many": [Infinity]}'
+    later = written(wishes=json.loads(odd))
+    later["spec"]["wishes"] = json.loads(odd)
+    back = manifest.parsed(later, "/runs/x").as_json()
+    assert [json.dumps(back["wishes"]), json.dumps(back["spec"]["wishes"])] == [odd, odd]
+
+
 def test_a_manifest_of_an_earlier_emoray_is_written_as_it_was_to_the_byte() -> None:
     fresh = written(attempts=[manifest.attempt(["emoray", "run"]).as_json()])
     lost = {"contrasts_first", "contrasts_meant", "day"}

@@ -14,6 +14,7 @@ import pytest
 
 from emoray.hosts.hosted_api import HostedApi
 from emoray.hosts.protocol import Ask, HostDown, Reply
+from emoray.rate_limits.protocol import Limits
 from emoray.rate_limits.local import LocalLimiter
 from emoray.rehearsal.behaviour import Behaviour
 from emoray.rehearsal.provider import Provider
@@ -34,12 +35,14 @@ def part(tmp_path: Path) -> Partition:
 
 
 @contextmanager
-def asking(part: Partition, url: str, timeout_s: float = 60.0) -> Iterator[HostedApi]:
+def asking(
+    part: Partition, url: str, timeout_s: float = 60.0, limiter: LocalLimiter | None = None
+) -> Iterator[HostedApi]:
     priced = Price(input=0, output=100)
     entry = Hosted(host="hosted_api", name="a", id="x", account="fake", in_flight=8, usd_per_million=priced)
     patience = Retry(attempts=1, timeout_s=timeout_s)
     tab = PartTab(lambda: (part, "actor"))
-    host = HostedApi(entry, Account(base_url=url), patience, LocalLimiter(), tab=tab)
+    host = HostedApi(entry, Account(base_url=url), patience, limiter or LocalLimiter(), tab=tab)
     try:
         yield host
     finally:
@@ -84,8 +87,34 @@ def test_a_request_whose_connection_is_not_made_yet_is_no_money_and_one_for_whic
                 heard.acquire()
             assert lost_usd(part) == 0.0
             waiting.join()
+            assert host._asking._places.limit == 8  # no server was too slow for so many
     assert [getattr(reply.outcome, "kind", None) for reply in said] == ["timeout"] * 3
     assert [reply.outcome.cost_usd or 0.0 for reply in said] == [0.0] * 3
+    assert lost_usd(part) == 0.0
+
+
+@pytest.mark.parametrize("place", ["{0}/run", "mock:///never-sent"], ids=["in place", "put"])
+def test_a_request_that_is_given_up_before_its_connection_is_made_is_no_money(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part, budget = RunFolder(place.format(tmp_path)).answers("a"), LocalLimiter(Limits(budget_usd=1000.0))
+    with proxy_that_opens_no_way() as (url, heard):
+        monkeypatch.setenv("HTTPS_PROXY", url)
+        with asking(part, "https://nowhere.example/v1", limiter=budget) as host:
+            replies, closed = host.generate(ASKS[:3]), list[pytest.ExceptionInfo[RuntimeError]]()
+
+            def wait() -> None:
+                with pytest.raises(RuntimeError, match="closed") as told:
+                    list(replies)
+                closed.append(told)
+
+            waiting = threading.Thread(target=wait)
+            waiting.start()
+            for _ in range(3):
+                heard.acquire()
+        waiting.join()
+    assert closed
+    assert budget.bucket.spent_usd == 0.0
     assert lost_usd(part) == 0.0
 
 

@@ -7,6 +7,7 @@ import errno
 import math
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -474,6 +475,35 @@ def test_a_tab_that_turns_out_stale_as_it_is_made_durable_is_begun_anew(
     pays(there, "actor", (0.5, 0.25))
     assert not stale
     assert lost_usd(there) == pytest.approx(0.25)
+
+
+def test_a_tab_that_turns_out_stale_while_the_next_request_goes_out_tells_of_that_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, synced, goes_out, stale = RunFolder(str(tmp_path)).answers("a"), tabs._synced, threading.Event(), [True]
+
+    def sync(file: int) -> None:
+        if stale and stale.pop():
+            assert goes_out.wait(60)
+            os.close(file)
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        synced(file)
+
+    async def pay() -> None:
+        tab = PartTab(lambda: (there, "actor"))
+        first, second = await tab.may_cost(0.5), await tab.may_cost(2.0)
+        first.sent()
+        over = asyncio.create_task(first.over(0.25))
+        await asyncio.sleep(0)
+        second.sent()
+        goes_out.set()
+        await over
+
+    monkeypatch.setattr(tabs, "_synced", sync)
+    monkeypatch.setattr(tabs, "_SYNC_S", math.inf)
+    asyncio.run(pay())
+    assert not stale
+    assert lost_usd(there) == pytest.approx(2.25)
 
 
 def test_a_store_that_fails_is_insisted_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,6 +63,20 @@ def test_of_an_engine_that_dies_again_and_again_it_is_said_why() -> None:
     )
 
 
+def test_a_death_is_blamed_on_what_was_last_wrong_with_the_same_kind_of_actor_since_it_last_did_something() -> None:
+    of_a_reader, of_an_earlier = LaneState(), LaneState()
+    for ledger in (of_a_reader, of_an_earlier):
+        ledger.ready("a")
+        ledger.dying("the vLLM engine died of RuntimeError: no kernel for head_dim=8")
+    of_an_earlier.said("first", SAID)
+
+    assert [of_a_reader.starting("r", "judge") for _ in range(6)] == [True] * 5 + [False]
+    assert [of_an_earlier.starting("a") for _ in range(6)] == [True] * 5 + [False]
+
+    for ledger in (of_a_reader, of_an_earlier):
+        assert str(ledger.tally().down).endswith("; -v shows what Ray saw of it")
+
+
 def test_a_reader_that_dies_at_every_start_ends_its_lane_and_the_others_readers_go_on() -> None:
     ledger = LaneState()
     for _ in range(5):
