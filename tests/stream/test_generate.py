@@ -19,7 +19,7 @@ import ray
 from emoray.hosts.factory import host_of
 from emoray.hosts.protocol import Ask, HostDown, Reply
 from emoray.readers.protocol import Reading
-from emoray.run_folder import columns, directory
+from emoray.run_folder import columns, directory, manifest
 from emoray.run_folder.errors import StoreError
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.journal import Journal
@@ -317,7 +317,7 @@ def test_an_actor_on_a_node_that_does_not_see_the_folder_as_the_driver_does_says
 
 def test_whenever_a_run_goes_on_its_chat_templates_tell_the_day_on_which_it_began(tmp_path: Path) -> None:
     folder = RunFolder(str(tmp_path / "run"))
-    folder.write_manifest(manifest.fresh(parse(runs.SPEC)).changed(day="2026-03-09").as_json())
+    folder.write_manifest(manifest.fresh(runs.study()).changed(day="2026-03-09").as_json())
     dated = "It is {{ strftime_now('%d %b %Y') }}." + tiny_models.WITH_SYSTEM
     model = tiny_models.generator(tmp_path / "model", chat_template=dated)
     entry = Local(host="transformers", name="m", id=model)
