@@ -37,7 +37,7 @@ def test_what_an_attempt_lost_later_is_told_unless_its_lanes_came_to_their_end(e
     """Of one that did, rows that are torn later are no requests whose answers never came."""
     part, attempt = RunFolder(str(tmp_path)).answers("a"), manifest.attempt(["emoray", "run"])
     attempt.end = end
-    came_to_its_end = {"failed": {}, "read": {}} if end == "finished" else {}
+    came_to_its_end: dict[str, Any] = {"failed": {}, "read": {}} if end == "finished" else {}
     attempt.lanes = [LaneRecord(model=model, answered=1, lost_usd=0.5, **came_to_its_end) for model in "ab"]
     tab = f"tabs/{part.relative}/{in_name(attempt.id)}1_0.json"
     part.folder.write_text(tab, json.dumps({"usd": 0.75}))

@@ -14,8 +14,8 @@ import pytest
 
 from emoray.hosts.hosted_api import HostedApi
 from emoray.hosts.protocol import Ask, HostDown, Reply
-from emoray.rate_limits.protocol import Limits
 from emoray.rate_limits.local import LocalLimiter
+from emoray.rate_limits.protocol import Limits
 from emoray.rehearsal.behaviour import Behaviour
 from emoray.rehearsal.provider import Provider
 from emoray.run_folder.folder import RunFolder
