@@ -227,11 +227,11 @@ def test_a_manifest_of_an_earlier_emoray_is_written_as_it_was_to_the_byte() -> N
 
 
 # accepted until 30 November 2026, and refused in a new spec since
-MODELS_ONCE = [
+MODELS_ONCE: list[dict[str, Any]] = [
     {"name": "a", "host": "transformers", "id": "org/x", "gpus": 1.5, "cpus": 0.00001, "resources": {"GPU": 1.0}},
     {"name": "b", "host": "scripted", "cpus": 0.00001, "resources": {"CPU": 1, "memory": 1e9, "disk": 0.00001}},
 ]
-READERS_ONCE = [
+READERS_ONCE: list[dict[str, Any]] = [
     {
         "kind": "goemotions", "name": "own", "model": "org/y", "gpus": 2.5, "cpus": 0.00001,
         "label_map": {
@@ -276,7 +276,7 @@ def test_a_reader_of_a_file_may_read_a_run_that_was_accepted_once(tmp_path: Path
 
 def test_the_same_is_refused_in_a_new_spec() -> None:
     scripted = {"name": "a", "host": "scripted"}
-    news = [{"models": [one]} for one in MODELS_ONCE]
+    news: list[dict[str, Any]] = [{"models": [one]} for one in MODELS_ONCE]
     news += [{"models": [scripted], "readers": [one]} for one in READERS_ONCE]
     for new in news:
         with pytest.raises(SpecError):
