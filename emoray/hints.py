@@ -5,24 +5,34 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 _NEAR = 0.6  # of difflib's ratio
 _TIMES = {"": 1.0, "k": 1e3, "m": 1e6, "mio": 1e6, "million": 1e6, "b": 1e9, "bn": 1e9, "billion": 1e9, "%": 0.01}
 _NUMBER = re.compile(
-    r"[$€£ ]*(?P<number>[-+]?(?=\.?\d)(?:\d{1,3}(?:[, '\u00a0\u202f]\d{3})+|\d+)?(?:\.\d*)?(?:e[-+]?\d{1,3})?)\s*"
+    r"[$€£ ]*(?P<number>[-+]?(?=\.?\d)(?:[1-9]\d{0,2}(?:[, '\u00a0\u202f]\d{3})+|\d+)?(?:\.\d*)?(?:e[-+]?\d{1,3})?)\s*"
     r"(?P<times>k|mio|million|m|billion|bn|b|%)?\s*(?:[$€£]|usd|dollars?|°|deg(?:rees?)?|tokens?|requests?|rp[ms]|rpd|tp[ms])?"
     r"\s*(?:(?:/|per\s)\s*(?P<per>.*))?",
     re.IGNORECASE,
 )
 _SECONDS = {
-    "ms": 1e-3,
+    **dict.fromkeys(("ms", "msec", "msecs", "millis", "milliseconds"), 1e-3),
     **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1.0),
     **dict.fromkeys(("m", "min", "mins", "minute", "minutes"), 60.0),
     **dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), 3600.0),
     **dict.fromkeys(("d", "day", "days"), 86_400.0),
 }
 _TIME = re.compile(r"(?P<number>\d+(?:\.\d*)?|\.\d+)\s*(?P<unit>[a-z]+)", re.IGNORECASE)
+_COMMA = re.compile(r"(?<![\d.,])\d{1,3},\d{3}(?![\d.,])")  # of thousands, or a decimal one
+# what a number says that it counts; the settings that count it
+_COUNTED = {
+    r"%": re.compile(r"share|fails|.*top_p|.*utilization|intensities|temperature|[cg]pus|valence|arousal"),
+    r"\$|usd|dollar": re.compile(r".*_usd|input|output"),
+    r"[€£]": re.compile(r"(?!)"),
+    r"°|deg": re.compile(r"angle"),
+    r"token|tp[ms]": re.compile(r".*tokens.*"),
+    r"request|rp[msd]": re.compile(r".*requests.*"),
+}
 _PER = {"rps": "s", "tps": "s", "rpm": "min", "tpm": "min", "rpd": "d"}
 
 # other words than emoray's for a setting, and the setting
@@ -76,29 +86,25 @@ FLAGS = {
     **dict.fromkeys(("limit", "max_cells"), "--limit N"),
 }
 
-# what shapes answers, and no spec asks for
-NOT_ASKED = frozenset(
-    (
-        "top_k",
-        "min_p",
-        "typical_p",
-        "repetition_penalty",
-        "presence_penalty",
-        "frequency_penalty",
-        "do_sample",
-        "num_beams",
-        "length_penalty",
-        "no_repeat_ngram_size",
-        "min_tokens",
-        "min_new_tokens",
-        "stop",
-        "stop_sequences",
+# what shapes answers, and no spec asks for: what is taken of a model's own generation_config (`study.sampling`),
+OF_THE_MODEL = frozenset(("top_k", "min_p", "repetition_penalty"))
+# what a request to a provider, or to a server of one's own, may hold besides, and how it is called there,
+_OF_REQUESTS = {
+    **{name: name for name in ("presence_penalty", "frequency_penalty", "length_penalty", "min_tokens", "stop")},
+    **dict.fromkeys(("stop_sequences", "stop_strings"), "stop"),
+    "min_new_tokens": "min_tokens",
+}
+# and what nobody takes whom emoray asks
+_OF_TRANSFORMERS = frozenset(("do_sample", "num_beams", "typical_p", "no_repeat_ngram_size"))
+NOT_ASKED = OF_THE_MODEL | {*_OF_REQUESTS} | _OF_TRANSFORMERS
+# of a request to a provider, and how it is called there
+IN_BODY = _OF_REQUESTS | {
+    name: name
+    for name in (
+        *OF_THE_MODEL,
+        *("reasoning_effort", "reasoning", "thinking", "enable_thinking", "chat_template_kwargs"),
+        *("response_format", "logprobs", "logit_bias", "service_tier", "verbosity", "safety_settings", "tools"),
     )
-)
-# of a request to a provider
-IN_BODY = NOT_ASKED | {
-    *("reasoning_effort", "reasoning", "thinking", "enable_thinking", "chat_template_kwargs"),
-    *("response_format", "logprobs", "logit_bias", "service_tier", "verbosity", "safety_settings", "tools"),
 }
 
 _VALUES = {
@@ -197,6 +203,58 @@ def number_meant(text: str) -> str | None:
     """`10000` of `10k`, `1e4`, `10,000` or `$10,000`; `0.7` of `70%`; None where no number is meant."""
     found = _NUMBER.fullmatch(text.strip())
     return _written(_of(found)) if found else None
+
+
+def numbers_meant(text: str, setting: str, takes: Callable[[str], bool]) -> list[str]:
+    """What a text says in the unit of a setting that `takes` it: two numbers where its comma may be of thousands or a
+    decimal one; none where no number is meant, or another thing is counted.
+    """
+    meant = [_in_unit_of(setting, one) for one in _spellings(text)]
+    return list(dict.fromkeys(one for one in meant if one is not None and takes(one)))
+
+
+def is_number(text: str) -> bool:
+    """Whether a number is meant, in whatever unit."""
+    return any(number_meant(one) is not None for one in _spellings(text))
+
+
+def _spellings(text: str) -> list[str]:
+    """With its comma, and with a point in its place where that may be meant."""
+    alone = text.count(",") == 1 and _COMMA.search(text)
+    return [text, text.replace(",", ".")] if alone else [text]
+
+
+def _in_unit_of(setting: str, text: str) -> str | None:
+    if any(re.search(sign, text, re.IGNORECASE) and not of.fullmatch(setting) for sign, of in _COUNTED.items()):
+        return None
+    if setting.endswith("_s"):
+        return seconds_meant(text)
+    if "_per_" in setting and (per := setting.rpartition("_")[2]) in _SECONDS:
+        return rate_meant(text, per)
+    return None if re.search(r"/|\bper\b", text, re.IGNORECASE) else number_meant(text)
+
+
+def in_its_unit(word: str, setting: str, value: object) -> str:
+    """How the value of a word that names another unit becomes that of a setting: `, in seconds: 60`; "" of one unit."""
+    if setting.endswith("_usd") and re.search(r"eur|gbp|chf|cent|pound|yen", word.casefold()):
+        return ", in US dollars"
+    theirs, ours = _unit_in(word), _unit_in(setting)
+    if theirs and setting == "deadline":
+        return ", with its unit"
+    if theirs is None or ours is None or theirs == ours:
+        return ""
+    times = ours / theirs if "_per_" in setting else theirs / ours
+    how = "in seconds" if ours == 1 else f"times {times:g}" if times > 1 else f"divided by {1 / times:g}"
+    plain = value if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    number = _written(float(f"{plain * times:.12g}"))
+    return f", {how}: {number}" if number else f", {how}"
+
+
+def _unit_in(word: str) -> float | None:
+    """Seconds of the unit in which a setting's name ends."""
+    short = re.fullmatch(r"(?:.*_)?[rt]p([smhd])", word.casefold())
+    unit = short[1] if short else word.casefold().rpartition("_")[2] if "_" in word else ""
+    return _SECONDS.get(unit)
 
 
 def seconds_meant(text: str) -> str | None:

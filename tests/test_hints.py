@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from emoray import hints
+from emoray.study.sampling import ASKED, NEUTRAL
 
 
 @pytest.mark.parametrize(
@@ -38,7 +39,8 @@ def test_a_number_is_found_however_it_is_written(text: str, number: str) -> None
 
 
 @pytest.mark.parametrize(
-    "text", ["", "free", "many", "k", "%", "-", ".", "e5", "sk-proj-1234", "1,2", "1e400", "10kk", "a10"]
+    "text",
+    ["", "free", "many", "k", "%", "-", ".", "e5", "sk-proj-1234", "1,2", "1e400", "10kk", "a10", "0,700", "0 700"],
 )
 def test_what_is_no_number_stays_none(text: str) -> None:
     assert hints.number_meant(text) is None
@@ -65,6 +67,57 @@ def test_a_time_is_meant_in_seconds(text: str, seconds: str) -> None:
 )
 def test_a_rate_is_meant_in_the_unit_of_its_setting(text: str, minutely: str | None) -> None:
     assert hints.rate_meant(text, "minute") == minutely
+
+
+@pytest.mark.parametrize(
+    ("text", "setting", "meant"),
+    [
+        ("1,500", "budget_usd", ["1500", "1.5"]),
+        ("0,700", "temperature", ["0.7"]),
+        ("-0,250", "valence", ["-0.25"]),
+        ("1,234,567", "tokens_per_minute", ["1234567"]),
+        ("5%", "first_wait_s", []),
+        ("5%", "budget_usd", []),
+        ("5%", "requests_per_minute", []),
+        ("70%", "share", ["0.7"]),
+        ("€20", "budget_usd", []),
+        ("$20", "timeout_s", []),
+        ("500 tpm", "requests_per_minute", []),
+        ("512 tokens", "budget_usd", []),
+        ("20/day", "budget_usd", []),
+        ("90s", "timeout_s", ["90"]),
+        ("10 rps", "requests_per_minute", ["600"]),
+    ],
+)
+def test_a_number_is_meant_in_the_unit_of_its_setting_or_none_is(text: str, setting: str, meant: list[str]) -> None:
+    assert hints.numbers_meant(text, setting, lambda _: True) == meant
+
+
+@pytest.mark.parametrize(
+    ("word", "setting", "value", "how"),
+    [
+        ("requests_per_second", "requests_per_minute", 10, ", times 60: 600"),
+        ("rps", "requests_per_minute", 0.5, ", times 60: 30"),
+        ("tps", "tokens_per_minute", 1000, ", times 60: 60000"),
+        ("requests_per_hour", "requests_per_minute", 600, ", divided by 60: 10"),
+        ("rpm", "requests_per_minute", 10, ""),
+        ("rpd", "requests_per_day", 10, ""),
+        ("timeout_ms", "timeout_s", 60000, ", in seconds: 60"),
+        ("timeout_minutes", "timeout_s", 2, ", in seconds: 120"),
+        ("timeout_ms", "timeout_s", "long", ", in seconds"),
+        ("timeout", "timeout_s", 60, ""),
+        ("rate_limit", "requests_per_minute", 60, ""),
+        ("max_length", "max_tokens", 60, ""),
+        ("budget_eur", "budget_usd", 5, ", in US dollars"),
+        ("deadline_h", "deadline", 6, ", with its unit"),
+    ],
+)
+def test_a_name_of_another_unit_tells_how_its_value_changes(word: str, setting: str, value: object, how: str) -> None:
+    assert hints.in_its_unit(word, setting, value) == how
+
+
+def test_of_what_shapes_answers_a_model_has_of_its_own_what_is_taken_from_it() -> None:
+    assert set(NEUTRAL) - set(ASKED) == hints.OF_THE_MODEL
 
 
 def test_a_word_is_near_in_whatever_case() -> None:

@@ -33,7 +33,7 @@ def check_place(folder: RunFolder) -> None:
     """
     ours = {name.casefold() for name in columns.SCORED.names}
     taken = [part for part in folder.path().split("/") if "=" in part and part.partition("=")[0].casefold() in ours]
-    if taken and readable(folder) is None:
+    if taken and readable(folder) is None and not recovery.has_answers(folder):
         raise UserError(
             f"{folder.shown} lies in a folder called {taken[0]!r}, which DuckDB and others would take for the column "
             f"{taken[0].partition('=')[0]!r} of all its rows; give it another name, without ="

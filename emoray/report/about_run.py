@@ -74,4 +74,4 @@ def _label_map(kept: Mapping[str, Any]) -> LabelMap:
     if stored is None:
         return label_map()
     source = stored.get("source") or f"run.json of {kept.get('name', 'the run')}"
-    return label_map_from(stored["labels"], name=stored["name"], mark=stored["mark"], source=source)
+    return label_map_from(stored["labels"], name=stored["name"], mark=stored["mark"], source=source, kept=True)

@@ -24,6 +24,7 @@ from emoray.reasons import reason_of
 from emoray.run_folder import json_file
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.run_json import FORMAT, Attempt, Json, Manifest, is_known
+from emoray.spec.base import KEPT
 from emoray.spec.document import Spec
 from emoray.spec.readers import ReaderEntry, readers_of
 from emoray.spec.study import Study
@@ -93,9 +94,9 @@ def parsed(found: Mapping[str, Any], where: str) -> Manifest:
 def study(kept: Manifest, where: str) -> Study:
     """The study that a folder is a run of; UserError where its spec, readers or label map are odd."""
     with _usable(where):
-        spec, labels = Spec.model_validate(kept.spec), kept.label_map
+        spec, labels = Spec.model_validate(kept.spec, context=KEPT), kept.label_map
         readers(kept)
-        label_map = label_map_from(labels.labels, name=labels.name, mark=labels.mark, source=labels.source)
+        label_map = label_map_from(labels.labels, name=labels.name, mark=labels.mark, source=labels.source, kept=True)
         return _marked(Study(spec, label_map=label_map), kept.marks)
 
 

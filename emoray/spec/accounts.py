@@ -99,14 +99,16 @@ def budget(max_cost: str | None) -> list[str]:
     try:
         usd = float(max_cost)
     except ValueError:
-        meant = hints.number_meant(max_cost)
+        meant = hints.numbers_meant(max_cost, "budget_usd", lambda usd: 0 < float(usd) <= MOST_USD)
         raise SpecError(
-            f"--max-cost must be US dollars, such as 20 or 2.5, got {short(max_cost)}{as_meant(meant)}"
+            f"--max-cost must be US dollars, such as 20 or 2.5, got {short(max_cost)}{as_meant(*meant)}"
         ) from None
     if not 0 < usd <= MOST_USD:
         raise SpecError(f"--max-cost must be more than 0 and at most {MOST_USD:,.0f} US dollars, got {short(max_cost)}")
     return [f"budget_usd={usd!r}" if "e" not in repr(usd) else f"budget_usd={usd:.12f}"]
 
 
-def as_meant(meant: str | None) -> str:
-    return f"; write {meant}" if meant else ""
+def as_meant(meant: str | None = None, or_else: str | None = None) -> str:
+    """The hint for a number in other words; `or_else` with a decimal comma."""
+    other = f", or {or_else} if its comma is a decimal one" if or_else else ""
+    return f"; write {meant}{other}" if meant else ""

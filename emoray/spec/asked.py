@@ -28,8 +28,9 @@ def _angle_of(state: Any) -> Any:
 
 def _no_term(word: str) -> str:
     """Names near terms, by spelling and by the label of that name."""
-    if meant := hints.number_meant(word):
-        return f"{word!r} is a text; write {meant}"
+    meant = hints.numbers_meant(word, "angle", lambda angle: abs(float(angle)) <= 360)
+    if meant and "," not in word:
+        return f"{word!r} is a text; write {meant[0]}"
     several = [term.strip() for term in word.split(",")]
     if len(several) > 1:
         return f"{word!r} is one text; write [{', '.join(several)}]"

@@ -16,6 +16,7 @@ from pydantic import (
     ConfigDict,
     Field,
     JsonValue,
+    ValidationInfo,
 )
 
 from emoray.errors import UserError
@@ -75,22 +76,30 @@ def _leaves(value: Any) -> Iterator[Any]:
         yield from _leaves(one)
 
 
-def _share(gpus: float) -> float:
+# the context of a validation of what a run folder has kept: it is read for ever, whatever is refused since
+KEPT = {"kept": True}
+
+
+def is_kept(info: ValidationInfo) -> bool:
+    return info.context == KEPT
+
+
+def _share(gpus: float, info: ValidationInfo) -> float:
     """What Ray gives to one actor; ValueError otherwise."""
-    if gpus > 1 and not gpus.is_integer():
+    if gpus > 1 and not gpus.is_integer() and not is_kept(info):
         raise ValueError(f"must be a share of one GPU (up to 1) or a whole number of them, got {gpus:g}")
-    return _divisible(gpus)
+    return _divisible(gpus, info)
 
 
-def _divisible(amount: float) -> float:
-    if 0 < amount < _LEAST:
+def _divisible(amount: float, info: ValidationInfo) -> float:
+    if 0 < amount < _LEAST and not is_kept(info):
         raise ValueError(f"must be at least {_LEAST:g}, the smallest part that Ray gives away, got {amount:g}")
     return amount
 
 
-def _custom(resources: dict[str, float]) -> dict[str, float]:
+def _custom(resources: dict[str, float], info: ValidationInfo) -> dict[str, float]:
     """ValueError for what Ray itself gives away, by settings of their own."""
-    for name in resources:
+    for name in () if is_kept(info) else resources:
         if name in _OF_RAY:
             raise ValueError(f"has {name!r}, which is no custom resource; {_OF_RAY[name]}")
     return resources

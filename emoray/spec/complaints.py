@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 import types
 from collections.abc import Iterator, Mapping
@@ -13,6 +14,7 @@ from pydantic import (
     BaseModel,
     ValidationError,
 )
+from pydantic.fields import FieldInfo
 
 from emoray import hints
 from emoray.hints import did_you_mean
@@ -66,7 +68,7 @@ def _sentence(error: dict[str, Any], data: Any) -> str:
     where, value, context = _field(error, data), _quoted(error), error.get("ctx", {})
     match error["type"]:
         case "extra_forbidden":
-            return f"{where} is not a setting{_setting_meant(error['loc'], where)}"
+            return f"{where} is not a setting{_in_its_unit(_setting_meant(error['loc'], where), error)}"
         case "invalid_key":
             return f"{where} is not a setting: the name of one is text"
         case "string_unicode":
@@ -185,18 +187,28 @@ def _in_figures(error: Mapping[str, Any]) -> str:
     if not isinstance(given, str):
         return ""
     if "number" in error["wants"]:
-        meant = _number_meant(str(error["loc"][-1]), given)
-        return "" if whole and "." in (meant or "") else as_meant(meant)
+        return as_meant(*_numbers_meant(error["loc"], given, whole=whole))
     return did_you_mean(given, ("true", "false")) if error["wants"] == _TYPES["bool_type"] else ""
 
 
-def _number_meant(setting: str, text: str) -> str | None:
-    """In the setting's own unit."""
-    if setting.endswith("_s"):
-        return hints.seconds_meant(text)
-    if "_per_" in setting and setting.rpartition("_")[2] in ("minute", "day"):
-        return hints.rate_meant(text, setting.rpartition("_")[2])
-    return hints.number_meant(text)
+def _numbers_meant(loc: tuple[int | str, ...], text: str, *, whole: bool) -> list[str]:
+    """What the setting may be meant to be."""
+    bounds = list(_bounds(_annotation_at(loc)))
+    setting = next((step for step in reversed(loc) if isinstance(step, str)), "")
+    found = hints.numbers_meant(text, setting, lambda number: _is_within(float(number), bounds))
+    return [number for number in found if "." not in number and number == hints.number_meant(text)] if whole else found
+
+
+def _is_within(number: float, bounds: list[Any]) -> bool:
+    holds = {"ge": operator.ge, "gt": operator.gt, "le": operator.le, "lt": operator.lt}
+    return all(holds[name](number, getattr(bound, name)) for bound in bounds for name in holds if hasattr(bound, name))
+
+
+def _bounds(annotation: Any) -> Iterator[Any]:
+    """The marks inside an annotation, bounds of numbers among them."""
+    for argument in get_args(annotation):
+        yield from argument.metadata if isinstance(argument, FieldInfo) else [argument]
+        yield from _bounds(argument)
 
 
 def _quoted(error: Mapping[str, Any]) -> str:
@@ -209,7 +221,7 @@ def _quoted(error: Mapping[str, Any]) -> str:
 
 def _is_plain(setting: Any, value: Any) -> bool:
     """Whether what stands in an account is no key."""
-    number = isinstance(value, str) and setting != "key_env" and hints.number_meant(value) is not None
+    number = isinstance(value, str) and setting != "key_env" and hints.is_number(value)
     return number or setting in ("kind", "base_url")
 
 
@@ -240,11 +252,13 @@ def _setting_meant(loc: tuple[int | str, ...], where: str) -> str:
     word, known = str(loc[-1]), _settings_at(loc[:-1])
     plain = word.casefold()
     if plain in hints.IN_BODY and ("hosted_api" in loc or "batch_api" in loc):
-        return f"; it goes into the request by extra_body: {{{word}: …}}"
+        return f"; it goes into the request by extra_body: {{{hints.IN_BODY[plain]}: …}}"
     if len(loc) == 1 and plain in hints.FLAGS:
         return f"; a command says it, with {hints.FLAGS[plain]}"
-    if plain in hints.NOT_ASKED:
+    if plain in hints.OF_THE_MODEL:
         return "; a model of your own has it with sampling_defaults: model, a hosted one in its extra_body"
+    if plain in hints.NOT_ASKED:
+        return f"; emoray draws without it{_by_others(plain)}"
     meant = hints.SYNONYMS.get(plain)
     if meant not in known:
         meant = next(iter(hints.near(word, known, 1, _SURE)), None) or hints.synonym(word, str(loc[0]))
@@ -253,6 +267,20 @@ def _setting_meant(loc: tuple[int | str, ...], where: str) -> str:
     if there := _elsewhere(meant or word, where.removesuffix(word)):
         return there
     return _COLON if " " in word else did_you_mean(word, known) or _known(known)
+
+
+def _by_others(word: str) -> str:
+    """Who takes what emoray draws without, or what to say in its place."""
+    if word in hints.IN_BODY:
+        return f", a hosted model may take it in extra_body: {{{hints.IN_BODY[word]}: …}}"
+    return "; for the likeliest words set temperature: 0" if word == "do_sample" else ""
+
+
+def _in_its_unit(hint: str, error: Mapping[str, Any]) -> str:
+    """The hint, with what becomes of the value where the setting that is meant has another unit."""
+    meant = re.fullmatch(r"(.* did you mean '([^']+\.)?([a-z_]+)')\?", hint)
+    how = hints.in_its_unit(str(error["loc"][-1]), meant[3], error["input"]) if meant else ""
+    return f"{meant[1]}{how}?" if meant else hint
 
 
 _COLON = "; a text with a colon in it goes in quotes"
@@ -314,19 +342,25 @@ def _tag_called(section: Any, by: str) -> str:
 
 
 def _settings_at(loc: tuple[int | str, ...]) -> list[str]:
-    """The settings that exist at a location, found by walking the models' own types."""
+    """The settings that exist at a location."""
+    members = list(_members(_annotation_at(loc)))
+    found = [s for s in members if isinstance(s, type) and issubclass(s, BaseModel)]
+    return list(dict.fromkeys(name for section in found for name in section.model_fields))
+
+
+def _annotation_at(loc: tuple[int | str, ...]) -> Any:
+    """What stands at a location, found by walking the models' own types."""
     here: Any = Spec
     for step in loc:
         options = [option for option in _members(here) if isinstance(option, type)]
         sections = [option for option in options if issubclass(option, BaseModel)]
         tagged = [s for s in sections if step in _tag(s)] or [s for s in sections if s.__name__ == step]
-        inside = [s.model_fields[step].annotation for s in sections if step in s.model_fields]
+        inside = [s.model_fields[step].rebuild_annotation() for s in sections if step in s.model_fields]
         if tagged:
             here = tagged[0]
         elif inside:
             here = inside[0]
-    found = [s for s in _members(here) if isinstance(s, type) and issubclass(s, BaseModel)]
-    return list(dict.fromkeys(name for section in found for name in section.model_fields))
+    return here
 
 
 def _members(annotation: Any) -> Iterator[Any]:

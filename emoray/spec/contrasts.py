@@ -328,6 +328,6 @@ def _meant(level: Level, known: Sequence[str | float]) -> str:
     if not isinstance(level, str):
         return _quoted(level, known)
     if all(isinstance(one, float) for one in known):
-        meant = hints.number_meant(level)
-        return f"; {level!r} is a text, write {meant}" if meant else ""
+        meant = hints.numbers_meant(level, "angle", lambda number: float(number) in known)
+        return f"; {level!r} is a text, write {meant[0]}" if meant else ""
     return did_you_mean(level, [str(one) for one in known])

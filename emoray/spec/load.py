@@ -96,10 +96,15 @@ def _reader_only(text: str, folder: Path, spec: Spec | None) -> dict[str, Any]:
     entry = yaml_file.read(text)
     if not isinstance(entry, dict):
         raise SpecError("holds no reader; one begins with `kind:` and `name:`, as under `readers` of a spec")
-    base: dict[str, Any] = spec.model_dump(mode="json") if spec else {"name": "reader", "models": [_NOBODY]}
+    base: dict[str, Any] = _as_kept(spec) if spec else {"name": "reader", "models": [_NOBODY]}
     own = entry.pop("accounts", None)
     accounts = {**base.get("accounts", {}), **own} if isinstance(own, dict) else own or base.get("accounts", {})
     return base | _with_texts({"readers": [entry]}, folder, folder) | {"accounts": accounts}
+
+
+def _as_kept(spec: Spec) -> dict[str, Any]:
+    """Its settings, of which the models, which may be a run folder's and older than a rule, are not looked at again."""
+    return spec.model_dump(mode="json", exclude={"models"}) | {"models": spec.models}
 
 
 def _with_texts(data: dict[str, Any], folder: Path, of_models: Path) -> dict[str, Any]:

@@ -12,7 +12,22 @@ from pydantic import (
     field_validator,
 )
 
-from emoray.spec.base import Actors, Cpus, CpusOrNone, GpuShare, Id, Many, Name, Resources, Section, Text, Tokens, Word
+from emoray.spec.base import (
+    KEPT,
+    Actors,
+    Cpus,
+    CpusOrNone,
+    GpuShare,
+    Id,
+    Many,
+    Name,
+    Resources,
+    Section,
+    Text,
+    Tokens,
+    Word,
+    is_kept,
+)
 from emoray.spec.models import Embedded, Local, ModelEntry, Vllm
 from emoray.study import goemotions
 from emoray.study.goemotions import LabelMap
@@ -77,9 +92,9 @@ class GoEmotionsReader(_Network):
 
     @field_validator("label_map")
     @classmethod
-    def _usable(cls, value: Any) -> Any:
+    def _usable(cls, value: Any, info: ValidationInfo) -> Any:
         if isinstance(value, dict):
-            goemotions.label_map_from(value, name="own", labels=None)
+            goemotions.label_map_from(value, name="own", labels=None, kept=is_kept(info))
         return value
 
 
@@ -157,7 +172,7 @@ def own_map(reader: ReaderEntry) -> LabelMap | None:
     if isinstance(reader, JudgeReader | RegressorReader):
         return goemotions.DIRECT
     if isinstance(reader, GoEmotionsReader) and reader.places:
-        return goemotions.label_map_from(reader.places, name=reader.name, labels=None)
+        return goemotions.label_map_from(reader.places, name=reader.name, labels=None, kept=True)  # or checked before
     return None
 
 
@@ -173,7 +188,7 @@ def label_map_of(reader: ReaderEntry, default: LabelMap) -> LabelMap:
 
 def readers_of(entries: Sequence[Mapping[str, Any]]) -> list[ReaderEntry]:
     """Reader entries as a manifest keeps them."""
-    return [TypeAdapter[ReaderEntry](ReaderEntry).validate_python(entry) for entry in entries]
+    return [TypeAdapter[ReaderEntry](ReaderEntry).validate_python(entry, context=KEPT) for entry in entries]
 
 
 # readings are the same to 1e-5 whatever these say

@@ -11,6 +11,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -99,18 +100,21 @@ def label_map_from(
     mark: str = "user",
     source: str = "",
     labels: Sequence[str] | None = LABELS,
+    kept: bool = False,
 ) -> LabelMap:
     """A map from one entry per label.
 
     An entry says where the label lies in one of four ways: `term` (one of Russell's, or several whose circular
     midpoint is meant), `angle` (degrees), `valence` and `arousal`, or `none = true`; `reason` is optional.
-    All `labels` must be there, and no other; with None the map is of a set of its own.
+    All `labels` must be there, and no other; with None the map is of a set of its own. What an entry says in two ways
+    must agree; of a map that a run folder has `kept` the first way counts, as it did before that was asked for.
     """
     labels = tuple(entries) if labels is None else labels
     if what := _unlike(entries, labels):
         wanted = "the 28 GoEmotions labels" if labels == LABELS else ", ".join(labels)
         raise BadLabelMap(f"label map {name!r} {what}; it must place exactly {wanted}")
-    places = tuple(Place(label, _place(name, label, entries[label]), _reason(entries[label])) for label in labels)
+    ways = 1 if kept else None
+    places = tuple(Place(label, _place(name, label, entries[label], ways), _reason(entries[label])) for label in labels)
     if all(place.affect is None for place in places):
         raise BadLabelMap(f"label map {name!r} gives no label a direction")
     return LabelMap(name, mark, source, places)
@@ -144,10 +148,10 @@ def _unlike(entries: Mapping[str, Any], labels: Sequence[str]) -> str:
     return " and ".join(told)
 
 
-def _place(name: str, label: str, entry: Any) -> Affect | None:
+def _place(name: str, label: str, entry: Any, ways: int | None) -> Affect | None:
     if not isinstance(entry, Mapping):
         raise BadLabelMap(f"label map {name!r}: {label} needs a term, an angle, or valence and arousal, got {entry!r}")
-    said = dict(_places(name, label, entry))
+    said = dict(islice(_places(name, label, entry), ways))
     if not said:
         raise BadLabelMap(f"label map {name!r}: {label} needs a term, an angle, or valence and arousal{_typo(entry)}")
     (first, place), *others = said.items()
@@ -160,7 +164,9 @@ def _place(name: str, label: str, entry: Any) -> Affect | None:
 
 
 def _places(name: str, label: str, entry: Mapping[str, Any]) -> Iterator[tuple[str, Affect | None]]:
-    """By each of the ways in which an entry says where its label lies; None for a label without a direction."""
+    """By each of the ways in which an entry says where its label lies, in the order in which they once held alone; None
+    for a label without a direction.
+    """
     if str(entry.get("none")).strip().lower() in ("true", "yes", "1"):  # a CSV says it as text
         yield "none: true", None
     if "term" in entry:

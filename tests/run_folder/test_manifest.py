@@ -12,14 +12,18 @@ import pytest
 
 from emoray import __version__
 from emoray.commands.described import warn_of_older
+from emoray.commands.status import status
 from emoray.errors import UserError
 from emoray.run_folder import manifest, recovery
 from emoray.run_folder.errors import StoreError
 from emoray.run_folder.folder import RunFolder
-from emoray.spec.load import parse
+from emoray.spec.base import SpecError
+from emoray.spec.load import parse, with_reader
+from emoray.spec.readers import own_maps
 from emoray.spec.study import Study
 from emoray.study.goemotions import LABELS
 from emoray.study.prompts import prompts
+from emoray.study.russell import ANGLES_DEG
 from tests import runs
 
 SPEC = """
@@ -238,6 +242,63 @@ def test_a_manifest_of_an_earlier_emoray_is_written_as_it_was_to_the_byte() -> N
     earlier = {name: value for name, value in fresh.items() if name not in lost}
     for kept in (fresh, earlier):
         assert json.dumps(manifest.parsed(kept, "/runs/x").as_json()) == json.dumps(kept)
+
+
+# accepted until 30 November 2026, and refused in a new spec since
+MODELS_ONCE: list[dict[str, Any]] = [
+    {"name": "a", "host": "transformers", "id": "org/x", "gpus": 1.5, "cpus": 0.00001, "resources": {"GPU": 1.0}},
+    {"name": "b", "host": "scripted", "cpus": 0.00001, "resources": {"CPU": 1, "memory": 1e9, "disk": 0.00001}},
+]
+READERS_ONCE: list[dict[str, Any]] = [
+    {
+        "kind": "goemotions", "name": "own", "model": "org/y", "gpus": 2.5, "cpus": 0.00001,
+        "label_map": {
+            "joy": {"term": "happy", "angle": 30},
+            "fear": {"angle": 110, "valence": 1, "arousal": 0},
+            "calm": {"none": True, "term": "calm"},
+            "rage": {"term": "angry", "angle": "unsaid"},
+        },
+    },
+    {"kind": "scripted", "name": "r", "cpus": 0.00001, "resources": {"object_store_memory": 1}},
+    {"kind": "judge", "name": "j", "model": MODELS_ONCE[0]},
+]  # fmt: skip
+
+
+def kept_once() -> dict[str, Any]:
+    kept = written()
+    return kept | {"spec": kept["spec"] | {"models": MODELS_ONCE, "readers": READERS_ONCE[:2]},
+                   "marks": kept["marks"] | {"models": {"a": "user", "b": "user"}},
+                   "more_readers": [READERS_ONCE[2], READERS_ONCE[0] | {"name": "later"}]}  # fmt: skip
+
+
+def test_what_was_accepted_when_it_was_written_is_read_for_ever_and_means_what_it_meant(tmp_path: Path) -> None:
+    folder = RunFolder(str(tmp_path / "run"))
+    folder.write_manifest(kept_once())
+
+    told, study = status(folder), study_of(kept_once())
+
+    assert [model.model for model in told.models] == ["a", "b"]
+    assert study.spec.model("a").model_dump()["gpus"] == 1.5
+    for name in ("own", "later"):
+        places = own_maps(manifest.readers(manifest.parsed(kept_once(), "x")))[name].affects
+        angles = {label: place.angle_deg if place else None for label, place in places}
+        once = {"joy": ANGLES_DEG["happy"], "fear": 110, "calm": None, "rage": ANGLES_DEG["angry"]}
+        assert angles == pytest.approx(once)
+
+
+def test_a_reader_of_a_file_may_read_a_run_that_was_accepted_once(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("kind: scripted\nname: new\n")
+    spec = with_reader(tmp_path / "r.yaml", study_of(kept_once()).spec)
+    assert ([one.name for one in spec.models], [one.name for one in spec.readers]) == (["a", "b"], ["new"])
+
+
+def test_the_same_is_refused_in_a_new_spec() -> None:
+    scripted = {"name": "a", "host": "scripted"}
+    news: list[dict[str, Any]] = [{"models": [one]} for one in MODELS_ONCE]
+    news += [{"models": [scripted], "readers": [one]} for one in READERS_ONCE]
+    for new in news:
+        with pytest.raises(SpecError):
+            parse(json.dumps({"name": "t"} | new))
 
 
 def test_a_folder_whose_engines_took_the_models_own_defaults_unsaid_says_so(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from emoray.commands.cli import main
-from emoray.commands.described import described_as
+from emoray.commands.described import check_place, described_as
 from emoray.commands.report import report
 from emoray.commands.status import status
 from emoray.errors import UserError
@@ -133,3 +133,20 @@ def runs_without(folder: RunFolder) -> str:
     runs.say(folder, runs.asked()[:1])
     Path(folder.path("run.json")).unlink()
     return folder.uri
+
+
+def test_a_folder_that_began_under_a_column_s_name_can_be_rescued_where_it_lies(
+    folder: RunFolder, tmp_path: Path
+) -> None:
+    """Since then no run may begin there."""
+    there = tmp_path / "model=gpt" / "run"
+    there.parent.mkdir()
+    Path(folder.path()).rename(there)
+    moved = RunFolder(str(there))
+
+    check_place(moved)
+    described = described_as(moved, runs.study(), extend=True)
+
+    assert [attempt.id for attempt in described.attempts] == [ATTEMPT]
+    with pytest.raises(UserError, match="lies in a folder called 'model=gpt'"):
+        check_place(RunFolder(str(there.parent / "new")))

@@ -365,7 +365,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
     ),
     "thousands by a comma": (
         BASE + "accounts: {o: {tokens_per_minute: '30,000'}}",
-        "accounts.o.tokens_per_minute must be a number, got '30,000'; write 30000",
+        "accounts.o.tokens_per_minute must be a number, got '30,000'; write 30000, or 30 if its comma is a decimal one",
     ),
     "millions": (BASE + "repetitions: 1.5M", "repetitions must be a whole number, got '1.5M'; write 1500000"),
     "an exponent": (BASE + "budget_usd: 1e2", "budget_usd must be a number, got '1e2'; write 100"),
@@ -689,7 +689,53 @@ MISTAKES: dict[str, tuple[str, str]] = {
     ),
     "requests per second": (
         "name: t\naccounts: {a: {key_env: K, requests_per_second: 5}}\nmodels: [{name: a, host: scripted}]",
-        "accounts.a.requests_per_second is not a setting; did you mean 'requests_per_minute'?",
+        "accounts.a.requests_per_second is not a setting; did you mean 'requests_per_minute', times 60: 300?",
+    ),
+    "tokens per second of an account, at a model": (
+        models("{name: a, host: scripted, tps: 10}"),
+        "models[0].tps is not a setting; did you mean 'accounts.<name>.tokens_per_minute', times 60: 600?",
+    ),
+    "milliseconds where seconds are meant": (
+        BASE + "retry: {timeout_ms: 60000}",
+        "retry.timeout_ms is not a setting; did you mean 'timeout_s', in seconds: 60?",
+    ),
+    "a decimal comma before three digits": (
+        BASE + "sampling: {temperature: '0,700'}",
+        "sampling.temperature must be a number, got '0,700'; write 0.7",
+    ),
+    "thousands that the setting never reaches": (
+        BASE + "sampling: {temperature: '1,500'}",
+        "sampling.temperature must be a number, got '1,500'; write 1.5",
+    ),
+    "thousands of a whole number": (
+        BASE + "sampling: {max_tokens: '1,000'}",
+        "sampling.max_tokens must be a whole number, got '1,000'; write 1000",
+    ),
+    "a share of no time": (
+        BASE + "retry: {first_wait_s: 5%}",
+        "retry.first_wait_s must be a number, got '5%'",
+    ),
+    "a share of no sum": (BASE + "budget_usd: 50%", "budget_usd must be a number, got '50%'"),
+    "two angles in one text": (BASE + "states: ['90,180']", "states[0]: '90,180' is one text; write [90, 180]"),
+    "beams of one's own model": (
+        BASE + "sampling: {num_beams: 4}",
+        "sampling.num_beams is not a setting; emoray draws without it",
+    ),
+    "beams of a hosted model": (
+        HOSTED + ", num_beams: 4}]",
+        "models[0].num_beams is not a setting; emoray draws without it",
+    ),
+    "the greedy way": (
+        BASE + "sampling: {do_sample: false}",
+        "sampling.do_sample is not a setting; emoray draws without it; for the likeliest words set temperature: 0",
+    ),
+    "where to stop": (
+        BASE + "sampling: {stop: [x]}",
+        "sampling.stop is not a setting; emoray draws without it, a hosted model may take it in extra_body: {stop: …}",
+    ),
+    "where a hosted model stops, by another name": (
+        HOSTED + ", stop_sequences: [x]}]",
+        "models[0].stop_sequences is not a setting; it goes into the request by extra_body: {stop: …}",
     ),
     "the text of a template": (
         BASE + "templates: [{name: m, text: '{question}'}]",
