@@ -5,15 +5,17 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
+_SHIPPED = ("*.yaml", "experiments/*.yaml", "models/*.yaml")  # as in MANIFEST.in
+
 
 class WithSpecs(build_py):
-    """The package, and the shipped specs as emoray/specs; an editable installation finds them in jobs/."""
+    """The package, and what ships of jobs/ as emoray/specs; an editable installation finds them in jobs/."""
 
     def run(self) -> None:
         super().run()
         if self.editable_mode:
             return
-        for file in [*Path("jobs").glob("*.yaml"), *Path("jobs").glob("experiments/*.yaml")]:
+        for file in [file for kind in _SHIPPED for file in Path("jobs").glob(kind)]:
             place = Path(self.build_lib) / "emoray/specs" / file.relative_to("jobs")
             self.mkpath(str(place.parent))
             self.copy_file(str(file), str(place))

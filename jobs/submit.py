@@ -28,13 +28,14 @@ from entry import lasting
 from submission.following import DIED, LOST, Ending, Jobs, connect, show, stem
 from submission.parcel import Parcel, parcel, pins
 
+from emoray.commands.options import MODELS
 from emoray.errors import UserError
 from emoray.exit_codes import INTERRUPTED, OK, WRONG
 from emoray.spec.accounts import budget
 from emoray.spec.document import Spec
 from emoray.spec.load import load
 from emoray.spec.models import Hosted
-from emoray.spec.shipped import spec_file
+from emoray.spec.shipped import models_path, spec_file
 
 _CHATTY = ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk", "ray._private.runtime_env.packaging")
 _SECRET = re.compile(r"//\S*:\S*@|[?&](?:client_secret|sig)=")  # it may have a / in it; in a query they are Azure's
@@ -72,7 +73,7 @@ def _submit(arguments: argparse.Namespace) -> int:
                 "leave it out, and give it to the nodes in their environment (cluster/README.md)"
             )
     spec = load(arguments.spec, [*arguments.set, *budget(arguments.max_cost)], arguments.models).spec
-    what = parcel(spec_file(arguments.spec), arguments.set, Path(arguments.models) if arguments.models else None)
+    what = parcel(spec_file(arguments.spec), arguments.set, models_path(arguments.models) if arguments.models else None)
     if arguments.address:  # or Ray would prefer the environment's
         os.environ["RAY_API_SERVER_ADDRESS"] = arguments.address
     jobs = Jobs(connect(arguments.address), stem(spec.name, spec.digest, arguments.out))
@@ -154,7 +155,7 @@ def _parser() -> argparse.ArgumentParser:
         "--install", nargs="*", choices=("local", "hosted"), help="our packages and these extras, where nodes lack them"
     )
     parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="change a setting of the spec")
-    parser.add_argument("--models", metavar="FILE", help="of whom: a YAML file, in place of what the spec says of it")
+    parser.add_argument("--models", metavar="FILE", help=f"{MODELS}; in place of the spec's")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N cells of each model")
     parser.add_argument("--max-cost", metavar="USD", help="stop asking before the run has cost more; all is kept")
     parser.add_argument("--yes", action="store_true", help="ask also what is very large (more than 1,000,000 cells)")

@@ -1,4 +1,4 @@
-"""plan | run | score | status | report | compare | sample | validate | experiments | rehearse | compact.
+"""plan | run | experiments | score | status | report | compare | export | sample | validate | rehearse | compact.
 
 Exit codes: 0 all cells settled; 2 the user's input is wrong, or Ray is not to be had, and nothing was written; 3
 finished, but cells are still owed; 4 two runs lie farther apart than was allowed; 130 interrupted. Progress goes to

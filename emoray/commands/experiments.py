@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from emoray.commands.estimate import Size
+from emoray.commands.options import MODELS
 from emoray.commands.plan import whole_size
 from emoray.errors import UserError
 from emoray.exit_codes import OK
-from emoray.home import HOME
 from emoray.spec.head import said_in_head
 from emoray.spec.load import load
-
-SHIPPED = Path(HOME) / "jobs" / "experiments"  # in a checkout; a package alone has no jobs
+from emoray.spec.shipped import shipped_experiments, spec_file
+from emoray.spec.yaml_file import text_of
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,14 @@ class Shipped:
         return told | {"usd": self.size.usd, "unpriced": list(self.size.unpriced)}
 
 
-def experiments(folder: Path = SHIPPED, models: str | None = None) -> list[Shipped]:
-    """Every spec in a folder, by name, asked of its own models or of those of a file; UserError where one is wrong."""
+def experiments(given: Path | None = None, models: str | None = None) -> list[Shipped]:
+    """Every spec in a folder (of what ships), by name, asked of its own models or of those of a file; UserError where
+    one is wrong.
+    """
+    folder = given or shipped_experiments()
     files = sorted(folder.glob("*.yaml"))
     if not files:
-        raise UserError(
-            f"{folder}: has no experiments (*.yaml); give a folder of specs, such as jobs/experiments of emoray's "
-            "checkout"
-        )
+        raise UserError(f"{folder}: has no experiments (*.yaml); give a folder of specs, or none for those that ship")
     return [_shipped(file, models) for file in files]
 
 
@@ -58,7 +58,7 @@ def _shipped(file: Path, models: str | None) -> Shipped:
     return Shipped(
         study.spec.name,
         str(file),
-        said_in_head(file.read_text(encoding="utf-8")),
+        said_in_head(text_of(file)),
         tuple(model.name for model in study.spec.models),
         study.experiment.cells_per_model,
         tuple(map(str, study.contrasts)),
@@ -78,21 +78,23 @@ def _lines(one: Shipped, models: str | None) -> list[str]:
 
 
 def _near(path: str) -> str:
-    """As it is written from here, where it lies below."""
-    here = Path.cwd()
-    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
+    """The name of what ships; else the path, as it is written from here where it lies below."""
+    file, here = Path(path), Path.cwd()
+    if spec_file(file.stem) == file:
+        return file.stem
+    return str(file.relative_to(here)) if file.is_relative_to(here) else path
 
 
 def add(own: argparse.ArgumentParser) -> None:
     """Its flags."""
     own.set_defaults(command=_call)
-    own.add_argument("folder", nargs="?", metavar="FOLDER", help="of experiments (jobs/experiments of the checkout)")
-    own.add_argument("--models", metavar="FILE", help="of whom: a YAML file with `models` and `accounts`")
+    own.add_argument("folder", nargs="?", metavar="FOLDER", help="of experiments (those that ship)")
+    own.add_argument("--models", metavar="FILE", help=MODELS)
     own.add_argument("--json", action="store_true", help="for programs")
 
 
 def _call(arguments: argparse.Namespace) -> int:
-    found = experiments(Path(arguments.folder) if arguments.folder else SHIPPED, arguments.models)
+    found = experiments(Path(arguments.folder) if arguments.folder else None, arguments.models)
     told = json.dumps([one.as_json() for one in found], indent=2)
     print(told if arguments.json else _text(found, arguments.models))
     return OK

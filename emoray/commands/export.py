@@ -8,12 +8,17 @@ import re
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from emoray.commands.options import RUN, absolute, shortened
+from emoray.commands.options import RUN, absolute, new_folder, shortened, writing
 from emoray.errors import UserError
 from emoray.exit_codes import OK
 from emoray.plurals import count
+from emoray.run_folder.locations import shown_uri
 from emoray.spec.label_maps import is_file
+
+if TYPE_CHECKING:
+    from emoray.dataset.write import Exported
 
 _LICENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]{1,60}|https?://[^\s\"<>]{1,400}")
 
@@ -30,18 +35,9 @@ def add(own: argparse.ArgumentParser) -> None:
 
 
 def _call(arguments: argparse.Namespace) -> int:
-    from emoray.dataset.write import write_dataset  # pandas takes a second to import
-    from emoray.notebook.run import load
-
-    to = Path(absolute(arguments.to))
-    if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise UserError(f"{arguments.to}: is there already; choose a new folder")
-    run = load(arguments.run)
-    licence = _licence(arguments.license or _asked("--license", "the licence of this data set, such as CC-BY-4.0"))
-    citation = _citation(arguments.cite or _asked("--cite", "how it is to be cited"))
-    written = write_dataset(
-        run.source, run.found, to, licence=licence, citation=citation, with_prompts=arguments.with_prompts
-    )
+    to = _new(arguments.to)
+    with new_folder(to, arguments.to):
+        written = _written(arguments, to)
     if arguments.json:
         print(json.dumps(asdict(written), indent=2))
         return OK
@@ -51,6 +47,31 @@ def _call(arguments: argparse.Namespace) -> int:
         what = "prompts are" if "prompt" in written.left_out else "rubric is"
         print(f"left out, since this run's {what} not public: {', '.join(written.left_out)} (--with-prompts)")
     return OK
+
+
+def _new(given: str) -> Path:
+    """The folder to write into; UserError where it is none of this machine, or not new."""
+    if "://" in given:
+        raise UserError(f"{shown_uri(given)}: is no folder of this machine; export here, and copy it there")
+    to = Path(absolute(given))
+    with writing(given):
+        is_new = not to.exists() or (to.is_dir() and not any(to.iterdir()))
+    if not is_new:
+        raise UserError(f"{given}: is there already; choose a new folder")
+    return to
+
+
+def _written(arguments: argparse.Namespace, to: Path) -> Exported:
+    from emoray.dataset.write import write_dataset  # pandas takes a second to import
+    from emoray.notebook.run import load
+
+    run = load(arguments.run)
+    licence = _licence(arguments.license or _asked("--license", "the licence of this data set, such as CC-BY-4.0"))
+    citation = _citation(arguments.cite or _asked("--cite", "how it is to be cited"))
+    with writing(arguments.to):
+        return write_dataset(
+            run.source, run.found, to, licence=licence, citation=citation, with_prompts=arguments.with_prompts
+        )
 
 
 def _asked(flag: str, what: str) -> str:

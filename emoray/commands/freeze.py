@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from emoray.commands.estimate import Size
-from emoray.commands.options import check_writable
+from emoray.commands.options import check_writable, writing
 from emoray.errors import UserError
 from emoray.run_folder.frozen_plan import frozen, sealed
 from emoray.spec.study import Study
@@ -23,7 +23,8 @@ def freeze(study: Study, file: Path, head: Mapping[str, str], size: Size) -> str
     if file.exists():
         raise UserError(f"{file}: is there already, and a frozen plan is not written over; give another name")
     data = sealed(_text(study, frozen(study), head, size))
-    file.write_bytes(data)
+    with writing(file):
+        file.write_bytes(data)
     return data.rsplit(b" ", 1)[1].decode().strip()
 
 

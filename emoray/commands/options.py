@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from emoray.errors import UserError
@@ -21,14 +21,43 @@ def asked_by(reader: ReaderEntry) -> list[ModelEntry]:
 
 
 def check_writable(file: Path) -> None:
-    if file.is_dir():
+    with writing(file):  # to look is not allowed everywhere
+        is_folder, has_folder = file.is_dir(), file.absolute().parent.is_dir()
+    if is_folder:
         raise UserError(f"{file}: is a folder; give a file in it")
-    if not file.absolute().parent.is_dir():
+    if not has_folder:
         raise UserError(f"{file}: the folder for it is not there")
+
+
+@contextmanager
+def writing(place: str | Path) -> Iterator[None]:
+    """While a file or folder is written that the user named: UserError where it cannot be."""
+    try:
+        yield
+    except OSError as wrong:
+        raise UserError(f"{place}: cannot be written ({wrong.strerror or wrong})") from None
+
+
+@contextmanager
+def new_folder(folder: Path, given: str) -> Iterator[None]:
+    """A folder, there while inside; where that fails, what was made of it and is empty goes again. UserError names it
+    as it was given.
+    """
+    with writing(given):
+        missing = [one for one in (folder, *folder.parents) if not one.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            for one in missing:
+                one.rmdir()
+        raise
 
 
 SPEC = "a YAML file that says who is asked what and who reads it, or the name of one that ships: quickstart"
 RUN = "the folder of a run: a path, or a URI such as s3://bucket/run"
+MODELS = "of whom: a YAML file with `models` and `accounts`, or the name of one that ships: open"
 READER = "a hub id, a folder, or a YAML file with a reader's entry"
 
 
@@ -38,9 +67,7 @@ def with_grid(command: argparse.ArgumentParser) -> None:
         "--set", action="append", default=[], metavar="PATH=VALUE", help="change a setting of the spec"
     )
     command.add_argument("--address", metavar="HOST:PORT", help="a Ray cluster (RAY_ADDRESS, or one is started here)")
-    command.add_argument(
-        "--models", metavar="FILE", help="of whom: a YAML file with `models` and `accounts`, in place of the spec's"
-    )
+    command.add_argument("--models", metavar="FILE", help=f"{MODELS}; in place of the spec's")
 
 
 def at_least_one(text: str) -> int:

@@ -38,7 +38,9 @@ from emoray.spec.head import said_in_head
 from emoray.spec.load import load
 from emoray.spec.models import Hosted, Local, ModelEntry, Vllm
 from emoray.spec.readers import JudgeReader
+from emoray.spec.shipped import spec_file
 from emoray.spec.study import Study
+from emoray.spec.yaml_file import text_of
 from emoray.stream import told_keys
 from emoray.stream.accounts import check_budgets, missing_keys, unusable_ids
 from emoray.stream.address import waits_for_ray
@@ -488,7 +490,8 @@ def _freeze(study: Study, arguments: argparse.Namespace) -> int:
     from emoray.commands.freeze import freeze
 
     file = Path(arguments.freeze or f"{study.spec.name}.plan.md")
-    head = said_in_head(Path(arguments.spec).read_text(encoding="utf-8"))
+    head = said_in_head(text_of(spec_file(arguments.spec)))
     digest = freeze(study, file, head, whole_size(study))
-    print(f"{file}: frozen, sha256 {digest}\nemoray report RUN --frozen {file} holds the run against it")
+    told = f"{file}: frozen, sha256 {digest}\nemoray report RUN --frozen {file} holds the run against it"
+    print(json.dumps({"file": str(file), "sha256": digest}, indent=2) if arguments.json else told)
     return OK

@@ -209,14 +209,15 @@ def _call(arguments: argparse.Namespace) -> int:
         frozen=arguments.frozen,
     )
     print(json.dumps(written.as_json(), indent=2, allow_nan=False) if arguments.json else written)
-    if arguments.open and not webbrowser.open(Path(written.page).as_uri()):
+    page = written.page if "://" in written.page else Path(written.page).as_uri()
+    if arguments.open and not webbrowser.open(page):
         print("emoray: no browser was found here; open that page in one of yours", file=sys.stderr)
     return OK
 
 
 def _check_local(place: str) -> None:
     """UserError for a place that no browser can open."""
-    if "://" in place:
+    if "://" in place and not place.startswith("file://"):
         raise UserError(
             f"--open: a browser opens no page in {shown_uri(place)}; add --out with a folder on this machine"
         )

@@ -25,7 +25,9 @@ def add(own: argparse.ArgumentParser) -> None:
     own.add_argument("--max-cost", metavar="USD", help="stop asking before the run has cost more; all is kept")
     own.add_argument("--yes", action="store_true", help="ask also what is very large (more than 1,000,000 cells)")
     own.add_argument("--extend", action="store_true", help="let a changed spec share the folder with older answers")
-    own.add_argument("--json", action="store_true", help="how the run stands in the end, for programs")
+    own.add_argument(
+        "--json", action="store_true", help="how the run stands in the end, for programs; nothing where Ray dies"
+    )
     with_grid(own)
 
 

@@ -26,7 +26,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from emoray.commands.options import RUN, absolute, at_least_one, check_writable, whole_number
+from emoray.commands.options import RUN, absolute, at_least_one, check_writable, whole_number, writing
 from emoray.errors import UserError
 from emoray.exit_codes import OK
 from emoray.hints import did_you_mean
@@ -221,11 +221,12 @@ def _call(arguments: argparse.Namespace) -> int:
 
     out, folder = Path(arguments.out), RunFolder(absolute(arguments.run))
     study = manifest.study(recovery.begun(folder), folder.shown)
+    check_writable(out)
     if out.exists():
         raise UserError(f"{out}: is there already, and may hold labels; choose another file")
-    check_writable(out)
     drawn = slice_of(as_asked(folder, study), arguments.cells, arguments.seed, study.headline, study.spec.refusals)
-    out.write_text(as_csv(drawn), encoding="utf-8", newline="")
+    with writing(out):
+        out.write_text(as_csv(drawn), encoding="utf-8", newline="")
     rules = Rules(study.spec.neutral, study.spec.refusals)
     if arguments.json:
         print(json.dumps({"file": str(out), "answers": len(drawn)}, indent=2))

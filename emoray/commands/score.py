@@ -20,7 +20,9 @@ def add(own: argparse.ArgumentParser) -> None:
     own.set_defaults(command=_call)
     own.add_argument("run", metavar="RUN", help=RUN)
     own.add_argument("--reader", required=True, metavar="READER", help=f"a reader of the spec by name, {READER}")
-    own.add_argument("--json", action="store_true", help="how the run stands in the end, for programs")
+    own.add_argument(
+        "--json", action="store_true", help="how the run stands in the end, for programs; nothing where Ray dies"
+    )
     own.add_argument("--address", metavar="HOST:PORT", help="a Ray cluster (RAY_ADDRESS, or one is started here)")
 
 

@@ -23,7 +23,7 @@ from emoray.spec.readers import JudgeReader, ReaderEntry, label_map_of
 if TYPE_CHECKING:
     from emoray.readers.protocol import Reader
 from emoray.commands.named_reader import named_reader
-from emoray.commands.options import asked_by, check_writable, warn_of_code
+from emoray.commands.options import asked_by, check_writable, warn_of_code, writing
 
 
 def add(own: argparse.ArgumentParser) -> None:
@@ -60,11 +60,12 @@ def _call(arguments: argparse.Namespace) -> int:
         )
     except (ReaderDown, HostDown) as wrong:
         raise UserError(str(wrong)) from None
-    if arguments.save:
-        kept = scorecard.saved(found, entry, reader.revision, Path(arguments.data).name, label_map)
-        Path(arguments.save).write_text(kept, encoding="utf-8")
     text = validation_table.whole_table(arguments.reader, found, label_map)
     print(json.dumps(found.as_json(), indent=2) if arguments.json else text)
+    if arguments.save:  # after the figures: they are not lost where it fails
+        kept = scorecard.saved(found, entry, reader.revision, Path(arguments.data).name, label_map)
+        with writing(arguments.save):
+            Path(arguments.save).write_text(kept, encoding="utf-8")
     return OK
 
 

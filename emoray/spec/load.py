@@ -14,8 +14,8 @@ from emoray.spec.complaints import validated
 from emoray.spec.contrasts import BadContrast
 from emoray.spec.document import Spec
 from emoray.spec.label_maps import is_file, map_entries
-from emoray.spec.models_file import ModelsFile, models_file, sections
-from emoray.spec.shipped import shipped_specs, spec_file
+from emoray.spec.models_file import ModelsFile, models_file, sections, with_chat_template
+from emoray.spec.shipped import how_to_name, shipped_specs, spec_file
 from emoray.spec.study import Study
 from emoray.spec.yaml_file import BadYaml
 from emoray.study import rubrics
@@ -29,17 +29,16 @@ _NOBODY = {"name": "nobody", "host": "scripted"}
 def load(path: str | Path, changes: Sequence[str] = (), models: str | Path | None = None) -> Study:
     """The spec in a YAML file, or that ships by this name, with `--set` changes ("path=value") applied.
 
-    `models` is a file that says of whom is asked (`spec.models_file`), in place of what the spec says of it.
+    `models` is a file that says of whom is asked (`spec.models_file`), or the name of one that ships, in place of what
+    the spec says of it.
     SpecError says what is wrong.
     """
     file, whom = spec_file(path), models_file(models) if models is not None else None
     try:
         text = yaml_file.text_of(file)
     except BadYaml as wrong:
-        shipped = shipped_specs()
-        hint = f"give the path of a spec, or the name of one that ships ({', '.join(shipped)})"
-        hint += did_you_mean(str(path), shipped)
-        raise SpecError(f"{path}: {wrong}{f'; {hint}' if 'cannot be read' in str(wrong) else ''}") from None
+        hint = f"; {how_to_name('a spec', path, shipped_specs())}" if "cannot be read" in str(wrong) else ""
+        raise SpecError(f"{path}: {wrong}{hint}") from None
     return parse(text, source=str(path), folder=file.parent, changes=changes, models=whom)
 
 
@@ -112,26 +111,13 @@ def _with_texts(data: dict[str, Any], folder: Path, of_models: Path) -> dict[str
     models name are seen from the folder `of_models`.
     """
     for where, entry in sections(data, "models"):
-        _with_chat_template(entry, where, of_models)
+        with_chat_template(entry, where, of_models)
     for where, entry in sections(data, "readers"):
         _with_own_map(entry, where, folder)
         _with_rubric(entry, where, folder)
         if isinstance(judge := entry.get("model"), dict):
-            _with_chat_template(judge, f"{where}.model", folder)
+            with_chat_template(judge, f"{where}.model", folder)
     return data
-
-
-def _with_chat_template(entry: dict[str, Any], where: str, folder: Path) -> None:
-    """The text in place of the file: an actor on another machine has no such file, and a key covers the text."""
-    named = entry.get("chat_template")
-    if not isinstance(named, str) or "{" in named:
-        return
-    try:
-        entry["chat_template"] = yaml_file.text_of(folder / named)
-    except BadYaml:
-        raise SpecError(
-            f"{where}.chat_template is {short(named)}, which is neither a readable file nor a template"
-        ) from None
 
 
 def _with_own_map(entry: dict[str, Any], where: str, folder: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from emoray.spec import yaml_file
 from emoray.spec.base import SpecError, short
 from emoray.spec.complaints import validated
+from emoray.spec.shipped import how_to_name, models_path, shipped_models
 from emoray.spec.yaml_file import BadYaml
 
 _HOLDS = ("accounts", "models")
@@ -18,14 +19,10 @@ _HOLDS = ("accounts", "models")
 
 @dataclass(frozen=True)
 class ModelsFile:
-    path: str
+    path: str  # as it was given
+    folder: Path  # from which its models name files
     models: list[Any]
     accounts: dict[str, Any]
-
-    @property
-    def folder(self) -> Path:
-        """From which its models name files."""
-        return Path(self.path).parent
 
     def put_into(self, data: dict[str, Any]) -> dict[str, Any]:
         """The settings of a spec with these models in place of its own.
@@ -47,13 +44,16 @@ class ModelsFile:
 
 
 def models_file(path: str | Path) -> ModelsFile:
-    """By its path; SpecError says what is wrong with it, also with its entries."""
+    """By its path, or by the name of one that ships; SpecError says what is wrong with it, also with its entries and
+    with the files that they name.
+    """
+    file = models_path(path)
     try:
-        data = yaml_file.read(yaml_file.text_of(Path(path)))
-        _check(data)
+        data = yaml_file.read(_text(path, file))
+        _check(data, file.parent)
     except (BadYaml, SpecError) as wrong:
         raise SpecError("\n".join(f"{path}: {line}" for line in str(wrong).splitlines())) from None
-    return ModelsFile(str(path), data["models"], data.get("accounts") or {})
+    return ModelsFile(str(path), file.parent, data["models"], data.get("accounts") or {})
 
 
 def sections(data: dict[str, Any], name: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -64,7 +64,28 @@ def sections(data: dict[str, Any], name: str) -> Iterator[tuple[str, dict[str, A
             yield f"{name}[{index}]", entry
 
 
-def _check(data: Any) -> None:
+def with_chat_template(entry: dict[str, Any], where: str, folder: Path) -> None:
+    """The text in place of the file: an actor on another machine has no such file, and a key covers the text."""
+    named = entry.get("chat_template")
+    if not isinstance(named, str) or "{" in named:
+        return
+    try:
+        entry["chat_template"] = yaml_file.text_of(folder / named)
+    except BadYaml:
+        raise SpecError(
+            f"{where}.chat_template is {short(named)}, which is neither a readable file nor a template"
+        ) from None
+
+
+def _text(given: str | Path, file: Path) -> str:
+    try:
+        return yaml_file.text_of(file)
+    except BadYaml as wrong:
+        hint = f"; {how_to_name('a models file', given, shipped_models())}" if "cannot be read" in str(wrong) else ""
+        raise SpecError(f"{wrong}{hint}") from None
+
+
+def _check(data: Any, folder: Path) -> None:
     if not isinstance(data, dict):
         raise SpecError("holds no models; a models file has `models:`, and the `accounts:` that they need")
     for name in data:
@@ -73,7 +94,10 @@ def _check(data: Any) -> None:
                 f"{short(name)} does not belong into a models file, which has {' and '.join(_HOLDS)} alone; put it "
                 "into the spec"
             )
-    validated({"name": "models", **data})
+    whole = {"name": "models", **deepcopy(data)}
+    for where, entry in sections(whole, "models"):
+        with_chat_template(entry, where, folder)
+    validated(whole)
 
 
 def _named_by_judges(data: dict[str, Any]) -> list[str]:

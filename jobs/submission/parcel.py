@@ -49,14 +49,20 @@ def parcel(spec: Path, changes: Sequence[str] = (), models: Path | None = None) 
     files = {_place(spec.absolute()): spec}
     if models is not None:
         files[_place(models.absolute(), _MODELS_ABROAD)] = models
-    named = {at: there for place, file in files.items() for at, there in _named(file, place, changes)}
+    replaced = _place(spec.absolute()) if models is not None else None
+    named = {
+        at: there
+        for place, file in files.items()
+        for at, there in _named(file, place, changes, with_models=place != replaced)
+    }
     entries = {f"jobs/{name}": ROOT / "jobs" / name for name in _ENTRIES}
     return Parcel(dict(_package()) | entries | named | files, *files)
 
 
-def _named(file: Path, place: str, changes: Sequence[str]) -> Iterator[tuple[str, Path]]:
-    """The files that a YAML file names, and what is set in it."""
-    settings = [yaml.safe_load(file.read_text(encoding="utf-8"))]
+def _named(file: Path, place: str, changes: Sequence[str], *, with_models: bool) -> Iterator[tuple[str, Path]]:
+    """The files that a YAML file names, and what is set in it; less those of models in whose place others are asked."""
+    own = yaml.safe_load(file.read_text(encoding="utf-8"))
+    settings = [{name: value for name, value in own.items() if with_models or name != "models"}]
     settings += [yaml.safe_load(change.partition("=")[2]) for change in changes]
     for where, text in _texts(settings):
         _refuse_folder(file, where, text)

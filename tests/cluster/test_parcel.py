@@ -85,6 +85,18 @@ def test_a_file_of_models_travels_with_what_it_names_itself(spec: Path, tmp_path
     assert parcel(spec, models=ROOT / "jobs/models/open.yaml").models == "jobs/models/open.yaml"
 
 
+def test_models_that_are_not_asked_need_not_travel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "big.jinja").write_text("{{ messages }}")
+    own = "models: [{name: a, host: vllm, id: weights, chat_template: big.jinja}]\n"
+    (tmp_path / "spec.yaml").write_text(f"name: t\nlabel_map: mine.yaml\n{own}")
+    (tmp_path / "mine.yaml").write_text(MAP)
+    made = parcel(tmp_path / "spec.yaml", models=ROOT / "jobs/models/open.yaml")
+    assert "spec/mine.yaml" in made.files
+    assert "spec/big.jinja" not in made.files
+
+
 @pytest.mark.parametrize("place", ["../../mine.yaml", "{absolute}"])
 def test_a_file_that_cannot_travel_is_refused(place: str, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(MAP)

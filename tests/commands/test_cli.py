@@ -449,8 +449,15 @@ def test_a_wheel_plans_what_ships_outside_of_the_checkout(tmp_path: Path) -> Non
     assert done.returncode == 0, done.stderr
     with zipfile.ZipFile(next(tmp_path.glob("emoray-*.whl"))) as wheel:
         wheel.extractall(tmp_path / "site-packages")
-    told = process("-P", "-m", "emoray", "plan", "quickstart", PYTHONPATH=str(tmp_path / "site-packages"))
-    assert told.stdout.startswith("quickstart: 12 states × ")
+
+    def told(*words: str) -> str:
+        done = process("-P", "-m", "emoray", *words, PYTHONPATH=str(tmp_path / "site-packages"))
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert told("plan", "quickstart").startswith("quickstart: 12 states × ")
+    assert "Llama3 70B Instruct" in told("plan", "intensity", "--models", "open")
+    assert "\n  emoray run intensity\n" in told("experiments")
 
 
 @pytest.mark.parametrize("name", ["paper.yaml", "overnight.yaml", "quickstart.yaml"])
@@ -653,6 +660,16 @@ def test_validate_reads_with_the_reader_that_a_file_describes(capsys: Captured) 
     assert found["quality"]["cosine_neutral_zero"] is not None
 
 
+def test_figures_that_cannot_be_kept_are_told_all_the_same(capsys: Captured) -> None:
+    said = json.dumps({"valence": 1, "arousal": 0.5, "confidence": 1})
+    model = {"host": "scripted", "name": "m", "lines": [said]}
+    Path("judge.yaml").write_text(json.dumps({"kind": "judge", "name": "j", "model": model}))
+    assert main(["validate", "judge.yaml", "--data", data(), "--json", "--save", "/proc/kept.json"]) == 2
+    told = capsys.readouterr()
+    assert json.loads(told.out)["quality"]["comments"] == 3
+    assert re.fullmatch(r"emoray: /proc/kept.json: cannot be written \([A-Z][a-z ]+\)\n", told.err)
+
+
 def test_validate_refuses_what_it_cannot_use(tiny: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     assert refused(capsys, "validate", tiny, "--data", data(), "--save", "no/x.json") == (
         "no/x.json: the folder for it is not there"
@@ -716,6 +733,21 @@ def test_a_run_says_in_json_how_it_ended_and_its_table_goes_to_people(read: Path
     assert (found["exit_code"], [model["settled"] for model in found["models"]]) == (3, [12, 12])
     assert told_as_json(ends, "nowhere") == 3
     assert json.loads(capsys.readouterr().out) == {"exit_code": 3}
+
+
+def test_what_a_run_tells_is_refused_where_it_cannot_be_written(read: Path, capsys: Captured) -> None:
+    said = refused(capsys, "sample", str(read), "--out", "/proc/s.csv")
+    assert re.fullmatch(r"/proc/s.csv: cannot be written \([A-Z][a-z ]+\)", said)
+    assert refused(capsys, "report", str(read), "--out", "/proc/there").startswith("cannot write /proc/there/")
+
+
+def test_a_page_in_a_folder_that_a_uri_names_is_opened(
+    read: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", seen.append)
+    assert main(["report", read.absolute().as_uri(), "--open"]) == 0
+    assert seen == [(read.absolute() / "report/report.html").as_uri()]
 
 
 def test_a_page_in_a_bucket_is_opened_nowhere_and_not_written_either(capsys: Captured) -> None:

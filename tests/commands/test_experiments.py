@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from emoray.commands.cli import _parser, main
-from emoray.commands.experiments import SHIPPED, experiments
+from emoray.commands.experiments import experiments
 from emoray.commands.run import _again
+from emoray.spec import shipped
 from emoray.spec.head import said_in_head
+from emoray.spec.shipped import shipped_experiments, shipped_specs
 from tests.programs import ROOT
 
-PAPER = str(ROOT / "jobs" / "models" / "paper.yaml")
 SPEC = "# Question: Is it so?\n#           Or not?\n# Cost: none\nname: t\nreaders: [{kind: scripted, name: r}]\n"
 MODELS = "models: [{name: a, host: scripted}]"
 HEADS = {"question", "hypothesis", "contrasts", "cost", "expected"}
@@ -34,20 +36,47 @@ def test_what_ships_is_listed_with_its_question_its_cells_and_its_cost(capsys: p
     told = capsys.readouterr().out
     assert "Does a model that is asked for more of an emotional state express more of it?" in told
     assert "960 cells per model: embedded\n  960 cells: " in told
-    assert f"emoray run {SHIPPED / 'intensity.yaml'}\n" in told
+    assert told.endswith("\n  emoray run words_vs_parameters\n")
+    assert "\n  emoray run intensity\n" in told
 
-    assert main(["experiments", "--models", PAPER, "--json"]) == 0
+    assert main(["experiments", "--models", "paper", "--json"]) == 0
     (intensity,) = [one for one in json.loads(capsys.readouterr().out) if one["name"] == "intensity"]
     assert intensity["cells"] == 9 * 960
     assert 5 < intensity["usd"] < 50
     assert intensity["unpriced"] == []
 
 
+def test_an_installed_package_lists_the_experiments_inside_and_knows_its_models_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    specs = tmp_path / "package" / "specs"
+    for file in ("experiments/intensity.yaml", "models/embedded.yaml", "models/open.yaml"):
+        (specs / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / "jobs" / file, specs / file)
+    monkeypatch.setattr(shipped, "_PACKAGE", specs.parent)
+    assert main(["experiments", "--models", "open"]) == 0
+    assert "\n  emoray run intensity --models open\n" in capsys.readouterr().out
+    assert main(["plan", "intensity", "--models", "embedded", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["cells"] == 960
+    assert not {"embedded", "open", "paper"} & shipped_specs().keys()
+
+
+def test_a_name_that_means_a_file_here_is_not_told_for_what_ships(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("intensity").write_text(SPEC)
+    assert main(["experiments"]) == 0
+    assert f"emoray run {ROOT / 'jobs' / 'experiments' / 'intensity.yaml'}\n" in capsys.readouterr().out
+
+
+def test_a_misspelt_name_of_a_models_file_is_guessed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "intensity", "--models", "opne"]) == 2
+    assert capsys.readouterr().err.endswith("one that ships (embedded, open, paper); did you mean 'open'?\n")
+
+
 def test_every_shipped_experiment_says_what_it_is_about_in_its_head() -> None:
     for one in experiments():
         assert one.head.keys() >= HEADS, one.path
         assert f"{one.cells_per_model:,} cells per model" in one.head["cost"], one.path
-    assert len(experiments()) == len(list(SHIPPED.glob("*.yaml"))) >= 3
+    assert len(experiments()) == len(list(shipped_experiments().glob("*.yaml"))) >= 3
 
 
 def test_the_head_of_a_file_ends_where_its_settings_begin() -> None:
@@ -68,8 +97,7 @@ def test_models_that_are_missing_are_a_sentence_and_a_file_of_them_helps(
 def test_a_folder_without_experiments_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["experiments", "nowhere"]) == 2
     assert capsys.readouterr().err == (
-        "emoray: nowhere: has no experiments (*.yaml); give a folder of specs, such as jobs/experiments of emoray's "
-        "checkout\n"
+        "emoray: nowhere: has no experiments (*.yaml); give a folder of specs, or none for those that ship\n"
     )
 
 
@@ -78,7 +106,10 @@ def test_a_models_file_that_is_not_there_is_told_before_anything_else(
     command: str, capsys: pytest.CaptureFixture[str], here: Path
 ) -> None:
     assert main([command, "mine/t.yaml", "--models", "none.yaml"]) == 2
-    assert capsys.readouterr().err == "emoray: none.yaml: cannot be read (No such file or directory)\n"
+    assert capsys.readouterr().err == (
+        "emoray: none.yaml: cannot be read (No such file or directory); give the path of a models file, or the name of "
+        "one that ships (embedded, open, paper)\n"
+    )
     assert {path.name for path in here.iterdir()} == {"mine", "models.yaml"}
 
 

@@ -70,6 +70,22 @@ def test_a_frozen_plan_has_the_headings_of_a_preregistration_and_tells_its_diges
     assert not Path("runs").exists()
 
 
+def test_a_spec_that_ships_is_frozen_by_its_name_and_told_to_programs(capsys: Captured) -> None:
+    assert main(["plan", "intensity", "--models", "embedded", "--freeze", "mine.md", "--json"]) == 0
+    digest = Path("mine.md").read_text().rstrip().rsplit(" ", 1)[1]
+    assert json.loads(capsys.readouterr().out) == {"file": "mine.md", "sha256": digest}
+    assert (
+        "Does a model that is asked for more of an emotional state express more of it?" in Path("mine.md").read_text()
+    )
+
+
+def test_a_plan_that_cannot_be_written_is_a_sentence(capsys: Captured) -> None:
+    assert main(["plan", "spec.yaml", "--freeze", "/proc/mine.md"]) == 2
+    told = capsys.readouterr()
+    assert re.fullmatch(r"emoray: /proc/mine.md: cannot be written \([A-Z][a-z ]+\)\n", told.err)
+    assert told.out == ""
+
+
 def test_a_plan_that_was_changed_in_one_character_is_found(capsys: Captured) -> None:
     assert main(["plan", "spec.yaml", "--freeze", "mine.md"]) == 0
     text = Path("mine.md").read_text()

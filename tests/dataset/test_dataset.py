@@ -141,6 +141,10 @@ def test_a_rubric_of_ones_own_is_not_quoted_and_public_prompts_stay(capsys: Capt
         ),
         (["--license", "CC0-1.0", "--cite", "```"], "--cite must say how the data set is to be cited, in a line"),
         (["--to", "run", *GIVEN], "run: is there already; choose a new folder"),
+        (["--to", "run/run.json/x", *GIVEN], "run/run.json/x: cannot be written (Not a directory)"),
+        (["--to", "/proc/x", *GIVEN], "/proc/x: cannot be written ("),
+        (["--to", "s3://bucket/ds", *GIVEN], "s3://bucket/ds: is no folder of this machine; export here, and copy it"),
+        (["--to", "new/deep", "--license", "what you like"], "--license must be an SPDX id"),
     ],
 )
 def test_what_cannot_be_exported_is_one_sentence_and_nothing_is_written(

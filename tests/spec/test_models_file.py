@@ -99,6 +99,15 @@ def test_a_mistake_in_a_models_file_is_told_of_that_file(text: str, told: str, t
     assert told in line
 
 
+def test_a_file_that_a_models_file_names_and_that_is_not_there_is_told_of_that_file(tmp_path: Path) -> None:
+    theirs = written(tmp_path, "models: [{name: a, host: vllm, id: org/model, chat_template: nofile.jinja}]")
+    with pytest.raises(SpecError) as wrong:
+        load(written(tmp_path, ASKED, "spec.yaml"), models=theirs)
+    assert str(wrong.value) == (
+        f"{theirs}: models[0].chat_template is 'nofile.jinja', which is neither a readable file nor a template"
+    )
+
+
 def test_one_name_for_two_contracts_is_refused(tmp_path: Path) -> None:
     theirs = written(tmp_path, THEIRS + "accounts: {openai: {budget_usd: 500}}\n")
     spec = written(tmp_path, JUDGED, "spec.yaml")
@@ -120,7 +129,7 @@ def test_who_names_no_models_is_told_of_both_ways(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["embedded", "open", "paper"])
 def test_a_shipped_models_file_goes_with_a_shipped_experiment(name: str) -> None:
     file = JOBS / "models" / f"{name}.yaml"
-    assert f" --models jobs/models/{name}.yaml " in file.read_text().splitlines()[0]
+    assert f" --models {name} " in file.read_text().splitlines()[0]
     found, alone = load(INTENSITY, models=file), load(INTENSITY)
     assert found.experiment.prompts_per_model == alone.experiment.prompts_per_model
     assert found.contrasts == alone.contrasts
