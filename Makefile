@@ -13,7 +13,7 @@ GOEMOTIONS ?= ../shared/goemotions
 SIDE_BY_SIDE ?= -n 2 --dist loadgroup --no-loadscope-reorder
 BUSY ?= 0
 
-.PHONY: run test test-all lint types pytest coverage mutants schema refusals train clean
+.PHONY: run test test-all lint types pytest coverage mutants schema columns refusals train clean
 
 run: $(VENV)/.installed
 	$(BIN)/emoray run $(SPEC)
@@ -54,11 +54,15 @@ mutants: $(VENV)/.installed-mutation
 schema: $(VENV)/.installed
 	$(BIN)/emoray plan --schema > jobs/spec.schema.json
 
+# what every column of a run folder means
+columns: $(VENV)/.installed
+	$(BIN)/python -m emoray.notebook.dictionary > docs/columns.md
+
 # the detector of refusals anew, with what a cross-validation says of it: about a minute; then what it does on answers that
 # nothing was learned from, which is what reports cite
 refusals: $(VENV)/.installed
 	PYTHONPATH=jobs $(BIN)/python -m training.refusals
-	PYTHONPATH=jobs $(BIN)/python -m training.refusals --judge tests/study/answers_labelled/third --write
+	PYTHONPATH=jobs $(BIN)/python -m training.refusals --judge tests/study/answers_labelled/fourth --write
 
 # the embedded models anew: about 75 minutes on two cores; GOEMOTIONS is a folder with train.tsv, dev.tsv, test.tsv
 train: $(VENV)/.installed-train

@@ -34,6 +34,7 @@ from emoray.spec.accounts import budget
 from emoray.spec.document import Spec
 from emoray.spec.load import load
 from emoray.spec.models import Hosted
+from emoray.spec.shipped import spec_file
 
 _CHATTY = ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk", "ray._private.runtime_env.packaging")
 _SECRET = re.compile(r"//\S*:\S*@|[?&](?:client_secret|sig)=")  # it may have a / in it; in a query they are Azure's
@@ -70,8 +71,8 @@ def _submit(arguments: argparse.Namespace) -> int:
                 f"{flag} has a secret in it, which whoever may list jobs could read; "
                 "leave it out, and give it to the nodes in their environment (cluster/README.md)"
             )
-    spec = load(arguments.spec, [*arguments.set, *budget(arguments.max_cost)]).spec
-    what = parcel(Path(arguments.spec), arguments.set)
+    spec = load(arguments.spec, [*arguments.set, *budget(arguments.max_cost)], arguments.models).spec
+    what = parcel(spec_file(arguments.spec), arguments.set, Path(arguments.models) if arguments.models else None)
     if arguments.address:  # or Ray would prefer the environment's
         os.environ["RAY_API_SERVER_ADDRESS"] = arguments.address
     jobs = Jobs(connect(arguments.address), stem(spec.name, spec.digest, arguments.out))
@@ -88,7 +89,7 @@ def _submit(arguments: argparse.Namespace) -> int:
 
 
 def _joined_or_started(jobs: Jobs, what: Parcel, arguments: argparse.Namespace) -> str:
-    entrypoint = shlex.join(["python", "jobs/run.py", what.spec, *_flags(arguments)])
+    entrypoint = shlex.join(["python", "jobs/run.py", what.spec, *_of_whom(what), *_flags(arguments)])
     if (found := jobs.running()) is None:
         try:
             with tempfile.TemporaryDirectory(prefix="emoray-job-") as folder:
@@ -112,6 +113,10 @@ def _runtime_env(folder: str, install: Sequence[str] | None) -> dict[str, Any]:
     """
     env: dict[str, Any] = {"working_dir": folder, "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(_DRAIN_S)}}
     return env if install is None else env | {"pip": pins(install)}
+
+
+def _of_whom(what: Parcel) -> list[str]:
+    return ["--models", what.models] if what.models else []
 
 
 def _flags(arguments: argparse.Namespace) -> list[str]:
@@ -149,6 +154,7 @@ def _parser() -> argparse.ArgumentParser:
         "--install", nargs="*", choices=("local", "hosted"), help="our packages and these extras, where nodes lack them"
     )
     parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="change a setting of the spec")
+    parser.add_argument("--models", metavar="FILE", help="of whom: a YAML file, in place of what the spec says of it")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N cells of each model")
     parser.add_argument("--max-cost", metavar="USD", help="stop asking before the run has cost more; all is kept")
     parser.add_argument("--yes", action="store_true", help="ask also what is very large (more than 1,000,000 cells)")

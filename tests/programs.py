@@ -67,7 +67,8 @@ def until(what: Callable[[], bool], process: subprocess.Popen[str] | None = None
 
 def killed(driver: subprocess.Popen[str]) -> None:
     """A run that has joined this process's cluster is killed; returns when its actors have died of it, some seconds
-    later on a busy machine: until then they would go on asking, and what comes next would find less to do.
+    later on a busy machine: until then they would go on asking, and what comes next would find less to do. Limiters
+    outlive it, and ask nobody.
     """
     from ray._private import state  # the public state API needs a dashboard
 
@@ -76,9 +77,10 @@ def killed(driver: subprocess.Popen[str]) -> None:
     driver.kill()
     driver.wait()
 
-    def alive() -> bool:
-        actors = [actor for actor in state.actors().values() if actor["JobID"] in jobs]
-        return any(actor["State"] != "DEAD" or command_of(actor["Pid"]).startswith("ray::") for actor in actors)
+    def alive() -> bool:  # those that ask or read: a limiter outlives its run
+        works = [actor for actor in state.actors().values() if "MapBatches" in actor["ActorClassName"]]
+        of_it = [actor for actor in works if actor["JobID"] in jobs]
+        return any(actor["State"] != "DEAD" or command_of(actor["Pid"]).startswith("ray::") for actor in of_it)
 
     until(lambda: not alive())
 

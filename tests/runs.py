@@ -41,8 +41,8 @@ def begun(path: Path, text: str = SPEC, **attempt: Any) -> RunFolder:
     """A folder whose only attempt has just begun."""
     folder = RunFolder(str(path))
     folder.create()
-    one = manifest.attempt(["emoray", "run", "spec.yaml"]) | {"began": BEGAN.isoformat(), "host": "h"} | attempt
-    folder.write_manifest(manifest.fresh(study(text)) | {"attempts": [one]})
+    fresh, began = manifest.fresh(study(text)).as_json(), manifest.attempt(["emoray", "run", "spec.yaml"]).as_json()
+    folder.write_manifest(fresh | {"attempts": [began | {"began": BEGAN.isoformat(), "host": "h"} | attempt]})
     return folder
 
 

@@ -16,30 +16,51 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "emoray"
 
-ALONE = {"errors", "hints", "printable", "home", "exit_codes", "child_process", "processes", "backoff"}  # know nobody
+ALONE = {
+    "errors",
+    "hints",
+    "printable",
+    "home",
+    "exit_codes",
+    "plurals",
+    "child_process",
+    "processes",
+    "backoff",
+}  # know nobody
 ROOMS: dict[str, set[str]] = {
     **{name: set[str]() for name in ALONE},
     "study": set(),  # the science knows nobody
+    "reasons": {"study"},  # what a text can bear
     "embedded": set(),
     "analysis": {"study"},
     "refusals": {"study"},
     "spec": {"study", "embedded", "hints"},  # the weights that ship are part of a key
     "rate_limits": {"spec", "backoff"},  # both read headers
-    "hosts": {"study", "spec", "rate_limits", "embedded", "backoff", "child_process", "home"},
-    "readers": {"study", "analysis", "spec", "embedded", "hosts"},  # a judge speaks through a host
+    "hosts": {"study", "spec", "rate_limits", "embedded", "backoff", "child_process", "home", "reasons"},
+    "readers": {
+        "study",
+        "analysis",
+        "spec",
+        "embedded",
+        "hosts",
+        "plurals",
+        "reasons",
+    },  # a judge speaks through a host
     # what a host writes down before it spends has its protocol among the hosts
-    "run_folder": {"study", "refusals", "spec", "hosts", "backoff", "child_process", "home", "printable"},
+    "run_folder": {"study", "refusals", "spec", "hosts", "backoff", "child_process", "home", "printable", "reasons"},
     "scheduling": {"spec", "hosts"},  # whether a model has weights
     "stream": {"study", "refusals", "spec", "rate_limits", "hosts", "readers", "run_folder", "scheduling"}
-    | {"home", "exit_codes", "processes"},
-    "report": {"study", "analysis", "refusals", "run_folder", "printable"},
+    | {"home", "exit_codes", "processes", "reasons"},
+    "report": {"study", "analysis", "refusals", "run_folder", "printable", "plurals"},
+    "notebook": {"study", "analysis", "spec", "run_folder", "report", "hints", "printable"},
+    "dataset": {"report", "run_folder", "notebook", "plurals", "printable"},
     "rehearsal": {"study", "embedded", "spec", "hosts", "run_folder", "stream"}
-    | {"hints", "home", "exit_codes", "child_process", "processes"},
+    | {"hints", "home", "exit_codes", "child_process", "processes", "plurals"},
 }
 ROOMS["commands"] = set(ROOMS)  # on top; nobody below knows them
 ROOMS["cli"] = {"commands"}
 ROOMS["__main__"] = {"commands", "home"}
-ROOMS["__init__"] = set()
+ROOMS["__init__"] = {"study", "spec", "hosts", "readers", "run_folder", "notebook"}  # what is public, when asked for
 
 ARROW = {"numpy", "pyarrow"}
 LIBRARIES: dict[str, set[str]] = {  # of a room, in all its files
@@ -52,12 +73,15 @@ LIBRARIES: dict[str, set[str]] = {  # of a room, in all its files
     "rehearsal": {"aiohttp"},
     "stream": ARROW | {"ray"},
     "report": ARROW | {"pandas", "matplotlib", "jinja2", "markupsafe"},
+    "dataset": {"pyarrow"},
+    "notebook": ARROW | {"pandas", "matplotlib"},
 }
 OF_ONE_FILE: dict[str, set[str]] = {  # heavy ones: each in the one file that is about it
     "commands/sample.py": ARROW,
     "spec/yaml_file.py": {"yaml"},
     "run_folder/json_file.py": {"pydantic"},
     "run_folder/manifest.py": {"pydantic"},
+    "run_folder/run_json.py": {"pydantic"},
     "rehearsal/process_killer.py": {"ray"},
     "hosts/transformers.py": {"torch", "transformers"},
     "hosts/checkpoint.py": {"torch", "transformers", "peft"},
@@ -144,7 +168,7 @@ def test_no_file_imports_itself_by_way_of_others_inside_a_room_either() -> None:
     modules = {f"emoray.{name.removesuffix('.py').replace('/', '.').removesuffix('.__init__')}": name for name in NAMES}
 
     def entered(name: str) -> set[str]:
-        found = imports(PACKAGE / name)
+        found = set(imports(PACKAGE / name)) - {"emoray.__version__"}  # is there before the package knows anybody
         return {one if one in modules else one.rpartition(".")[0] for one in found if one.startswith("emoray.")}
 
     known = {module: entered(name) & set(modules) - {module} for module, name in modules.items()}
@@ -206,6 +230,14 @@ def test_reading_a_spec_and_a_folder_needs_no_ray_no_torch_and_no_vendor() -> No
     )
     assert loaded >= {"emoray", "pydantic"}
     assert not loaded & {"ray", "torch", "transformers", "openai", "vllm", "matplotlib", "pandas"}
+
+
+def test_the_package_itself_needs_nothing_and_a_notebook_no_ray_and_no_models() -> None:
+    loaded = loaded_by("import emoray; dir(emoray)")
+    assert not loaded & {"numpy", "pydantic", "yaml", "pyarrow", "ray"}
+    loaded = loaded_by("from emoray import *")
+    assert loaded >= {"pandas", "matplotlib"}
+    assert not loaded & {"ray", "torch", "transformers", "openai", "vllm"}
 
 
 def test_the_science_needs_only_numpy() -> None:

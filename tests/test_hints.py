@@ -29,6 +29,8 @@ from emoray import hints
         ("500/min", "500"),
         ("10k per minute", "10000"),
         ("3", "3"),
+        ("90°", "90"),
+        ("512 tokens", "512"),
     ],
 )
 def test_a_number_is_found_however_it_is_written(text: str, number: str) -> None:
@@ -40,6 +42,29 @@ def test_a_number_is_found_however_it_is_written(text: str, number: str) -> None
 )
 def test_what_is_no_number_stays_none(text: str) -> None:
     assert hints.number_meant(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("120s", "120"), ("2 min", "120"), ("2m", "120"), ("1h", "3600"), ("500ms", "0.5"), ("1k", "1000")],
+)
+def test_a_time_is_meant_in_seconds(text: str, seconds: str) -> None:
+    assert hints.seconds_meant(text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "minutely"),
+    [
+        ("10/s", "600"),
+        ("10 rps", "600"),
+        ("500 rpm", "500"),
+        ("10k", "10000"),
+        ("600 per hour", "10"),
+        ("1/fortnight", None),
+    ],
+)
+def test_a_rate_is_meant_in_the_unit_of_its_setting(text: str, minutely: str | None) -> None:
+    assert hints.rate_meant(text, "minute") == minutely
 
 
 def test_a_word_is_near_in_whatever_case() -> None:

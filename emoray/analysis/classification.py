@@ -32,6 +32,8 @@ class Quality:
     constant_label: str = ""  # that would score best if it were read everywhere
     constant_cosine: float = math.nan  # and what it would score
     permuted_cosine: float = math.nan  # what the same readings score when dealt anew among the comments, on average
+    constant_cosine_error: float = math.nan  # standard errors, as above
+    permuted_cosine_error: float = math.nan
 
     @property
     def accuracy(self) -> float:
@@ -58,8 +60,10 @@ def quality_of_places(true: Indices, read: Array, label_map: LabelMap) -> Qualit
     """The figures for (n,) true labels and the (n, 2) places read, NaN for one without a direction; n ≥ 1."""
     placed = true != NEUTRAL
     cosine = cosines(label_map.vectors()[true[placed]], read[placed])
-    truths, readings = _mean_unit(label_map.vectors()[true[placed]]), _mean_unit(read[placed])
-    constant = directions(label_map.vectors()) @ truths
+    truths, readings = _units(label_map.vectors()[true[placed]]), _units(read[placed])
+    labels = directions(label_map.vectors())
+    constant = labels @ _mean(truths)
+    best = int(np.nanargmax(constant)) if np.isfinite(constant).any() else None
     return Quality(
         comments=len(true),
         correct=None,
@@ -69,9 +73,11 @@ def quality_of_places(true: Indices, read: Array, label_map: LabelMap) -> Qualit
         not_neutral=int(placed.sum()),
         cosine_neutral_zero_error=mean_error(np.nan_to_num(cosine)),
         cosine_neutral_dropped_error=mean_error(cosine[np.isfinite(cosine)]),
-        constant_label=LABELS[int(np.nanargmax(constant))] if np.isfinite(constant).any() else "",
-        constant_cosine=float(np.nanmax(constant)) if np.isfinite(constant).any() else math.nan,
-        permuted_cosine=float(truths @ readings),
+        constant_label="" if best is None else LABELS[best],
+        constant_cosine=math.nan if best is None else float(constant[best]),
+        permuted_cosine=float(_mean(truths) @ _mean(readings)),
+        constant_cosine_error=math.nan if best is None else mean_error(truths @ labels[best]),
+        permuted_cosine_error=mean_error(truths @ _mean(readings) + readings @ _mean(truths)),
     )
 
 
@@ -91,9 +97,14 @@ def _half_a_text(texts: npt.ArrayLike) -> Array:
     return np.asarray(np.sqrt(half * (1 - half) / n))
 
 
-def _mean_unit(places: Array) -> Array:
-    """(2,): the mean direction, readings without one as 0; NaN of none."""
-    return np.asarray(np.nan_to_num(directions(places)).mean(axis=0) if len(places) else np.full(2, np.nan))
+def _units(places: Array) -> Array:
+    """(n, 2): the directions, readings without one as 0."""
+    return np.nan_to_num(directions(places))
+
+
+def _mean(units: Array) -> Array:
+    """(2,): the mean direction; NaN of none."""
+    return np.asarray(units.mean(axis=0) if len(units) else np.full(2, np.nan))
 
 
 def f1_per_label(true: Indices, read: Indices) -> Array:

@@ -2,6 +2,7 @@
 
 Two measures. *Directions*: Krippendorff's alpha of the angles read, with 1 - cos of the angle between two readings as
 their distance; readers that err independently around the same direction are not punished for a score that is skewed.
+`score_alpha` is the same of the scores, for who compares.
 *Order*: Kendall's W of the models' order, which is 1 / readers by chance, corrected so that chance is 0; that is the
 mean rank correlation of two readers.
 """
@@ -38,10 +39,15 @@ def direction_alpha(angles_deg: Array, questions: npt.NDArray[Any], level: float
     paired = (~np.isnan(angles_deg)).sum(axis=1) > 1
     if not paired.any():
         return Interval(math.nan, math.nan, math.nan, level, 0, OVER_QUESTIONS)
-    of_question = _direction_sums(angles_deg[paired], questions[paired])
-    ratio = _disagreement(of_question.sum(axis=0))
-    without = _disagreement(of_question.sum(axis=0) - of_question)
-    return _jackknifed(float(ratio), without, level)
+    return _alpha(_direction_sums(angles_deg[paired], questions[paired]), level)
+
+
+def score_alpha(scores: Array, questions: npt.NDArray[Any], level: float = 0.95) -> Interval:
+    """Krippendorff's alpha of (answers, readers) scores as intervals, NaN where a reader has none; else as above."""
+    paired = (~np.isnan(scores)).sum(axis=1) > 1
+    if not paired.any():
+        return Interval(math.nan, math.nan, math.nan, level, 0, OVER_QUESTIONS)
+    return _alpha(_score_sums(scores[paired], questions[paired]), level)
 
 
 def order_agreement(means: Array) -> float:
@@ -88,23 +94,43 @@ def order_interval(question_means_: Array, level: float = 0.95) -> Interval:
 
 
 def _direction_sums(angles_deg: Array, questions: npt.NDArray[Any]) -> Array:
-    """(questions, 4): disagreement inside the answers, directions found, and the sums of their cosines and sines."""
+    """(questions, 5): disagreement inside answers, directions, their squares, sums of cosines and of sines."""
     there = ~np.isnan(angles_deg)
     turns = np.radians(np.where(there, angles_deg, 0.0))
     cosines, sines = (np.where(there, of(turns), 0.0).sum(axis=1) for of in (np.cos, np.sin))
     n = there.sum(axis=1).astype(np.float64)
     apart = n**2 - cosines**2 - sines**2
     inside = np.where(apart > 1e-12 * n**2, apart, 0.0) / (n - 1)  # what is less is rounding
+    return _by_question(questions, inside, n, n, cosines, sines)
+
+
+def _score_sums(scores: Array, questions: npt.NDArray[Any]) -> Array:
+    """(questions, 5): the same of scores: their squares in the place of ones, their sums, and nothing."""
+    there = ~np.isnan(scores)
+    filled = np.where(there, scores - scores[there].mean(), 0.0)  # less digits are lost around the mean
+    n, sums, squares = there.sum(axis=1).astype(np.float64), filled.sum(axis=1), (filled**2).sum(axis=1)
+    apart = n * squares - sums**2
+    inside = np.where(apart > 1e-12 * n * squares, apart, 0.0) / (n - 1)
+    return _by_question(questions, inside, n, squares, sums, np.zeros_like(sums))
+
+
+def _by_question(questions: npt.NDArray[Any], *columns: Array) -> Array:
     _, codes = np.unique(questions, return_inverse=True)
-    return np.column_stack([np.bincount(codes, weights=column) for column in (inside, n, cosines, sines)])
+    return np.column_stack([np.bincount(codes, weights=column) for column in columns])
+
+
+def _alpha(of_question: Array, level: float) -> Interval:
+    ratio = _disagreement(of_question.sum(axis=0))
+    without = _disagreement(of_question.sum(axis=0) - of_question)
+    return _jackknifed(float(ratio), without, level)
 
 
 def _disagreement(sums: Array) -> Array:
-    """Observed over expected, of (…, 4) sums; NaN where nothing can differ."""
-    inside, n, cosines, sines = np.moveaxis(sums, -1, 0)
+    """Observed over expected, of (…, 5) sums; NaN where nothing can differ."""
+    inside, n, squares, cosines, sines = np.moveaxis(sums, -1, 0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        expected = n**2 - cosines**2 - sines**2
-        return np.where(expected > 1e-9 * n**2, (n - 1) * inside / expected, np.nan)
+        expected = n * squares - cosines**2 - sines**2
+        return np.where(expected > 1e-9 * n * squares, (n - 1) * inside / expected, np.nan)
 
 
 def _jackknifed(ratio: float, without: Array, level: float) -> Interval:

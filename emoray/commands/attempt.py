@@ -7,14 +7,16 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from emoray.commands.progress import Progress, Standing
 from emoray.exit_codes import INTERRUPTED, OWED
+from emoray.plurals import be, count
 from emoray.run_folder import manifest, recovery
 from emoray.run_folder.errors import StoreError
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.lease import Lease
+from emoray.run_folder.run_json import Manifest
 from emoray.spec.accounts import Account
 from emoray.spec.readers import ReaderEntry
 from emoray.spec.study import Study
@@ -26,10 +28,10 @@ if TYPE_CHECKING:  # Ray takes seconds to import: what is wrong, and what is wai
     from emoray.stream.driver import RunDriver
     from emoray.stream.lane import Lane, LaneEnd
     from emoray.stream.lane_state import LaneCounts
-from emoray.commands.described import described_as, described_with, readable, warn_of_lost, warn_of_older
+from emoray.commands.described import check_place, described_as, described_with, readable, warn_of_lost, warn_of_older
 from emoray.commands.held import check_held, guarded, is_gone, leased, lost_ray
 from emoray.commands.interruption import Interruption
-from emoray.commands.record import SampledBy, costs_of, end_of, kept_record, lane_record, open_account
+from emoray.commands.record import SampledBy, costs_of, end_of, kept_record, lane_record, open_account, tell_late
 from emoray.commands.report import report
 from emoray.commands.summary import say_cut_off, say_end
 
@@ -49,6 +51,7 @@ def run(
     UserError or StoreError before anything is written, where the folder or the cluster cannot hold the run.
     """
     folder = RunFolder(uri, begun=True)
+    check_place(folder)
     described = partial(described_as, folder, study, extend=extend)
     warn_of_lost(folder, described())
     warn_of_older(folder, study)
@@ -79,7 +82,7 @@ def score(
     `accounts` are those that a hosted judge needs beside the run's own.
     """
     folder = RunFolder(uri, begun=True)
-    kept = recovery.kept(folder)
+    kept = recovery.begun(folder)
     asked = manifest.study(kept, folder.shown)
     own = {"accounts": asked.spec.accounts | dict(accounts or {}), "contrasts": []}  # the report has the run's
     alone = {"readers": [reader], **own}
@@ -113,7 +116,7 @@ def _here(address: str | None) -> bool:
 def _attempt(
     folder: RunFolder,
     study: Study,
-    described: Callable[[], dict[str, Any]],
+    described: Callable[[], Manifest],
     command: str,
     conductor_of: Callable[..., RunDriver],
     progress: Progress | None = None,
@@ -124,16 +127,16 @@ def _attempt(
     attempt = manifest.attempt(shlex.split(command))
     ends: list[LaneEnd] = []
     with Interruption(command) as interruption:
-        driver = conductor_of(attempt["id"])
+        driver = conductor_of(attempt.id)
         with leased(folder) as lease:
             whole = described()  # once more: a run that ended meanwhile has written to it
             if _take_in(folder, whole):
-                driver = conductor_of(attempt["id"])  # what was spent before is more than the first one knew
+                driver = conductor_of(attempt.id)  # what was spent before is more than the first one knew
             try:
                 lost = partial(lost_ray, folder, whole, attempt, lease, command)
                 with kept_record(folder, whole, attempt, lease), vigil(lost, OWED):
                     open_account(driver, whole, attempt)
-                    folder.write_manifest(whole)
+                    folder.write_manifest(whole.as_json())
                     sampled = SampledBy(study, folder, whole, attempt, lease)
                     with guarded(folder, lease):
                         ends += _conduct(driver, folder, lease, interruption, sampled, progress or Progress())
@@ -141,23 +144,27 @@ def _attempt(
                     _take_in(folder, whole)
                     left = {lane.model: lane.left() for lane in driver.lanes}
                     costs = costs_of(attempt, {lane.model: lane.spent() for lane in driver.lanes}, driver.lanes)
-                    attempt["lanes"] = [lane_record(end) | costs[end.model] for end in ends]
-                    folder.write_manifest(whole)
+                    attempt.lanes = [lane_record(end, costs[end.model]) for end in ends]
+                    tell_late(driver.lanes, whole.attempts[:-1])
+                    folder.write_manifest(whole.as_json())
                     print(report(folder))
-                    attempt["end"] = end_of(driver, sum(left.values()))
+                    attempt.end = end_of(driver, sum(left.values()))
             except StoreError as wrong:  # a disk that filled up while it was written to: what is there is kept
                 return say_cut_off(wrong, ends, stopped=driver.stopping or lease.lost.is_set(), command=command)
         return say_end(driver, ends, left, folder, study, command)
     return INTERRUPTED
 
 
-def _take_in(folder: RunFolder, whole: Mapping[str, Any]) -> bool:
+def _take_in(folder: RunFolder, whole: Manifest) -> bool:
     """Whether anything was, of what the attempts at a run had put aside; what stays where it is is said."""
     from emoray.stream import cluster
 
-    taken = cluster.take_in(folder, [one.get("id") for one in whole["attempts"]])
+    taken = cluster.take_in(folder, [one.id for one in whole.attempts if one.id])
     if taken.files:
-        print(f"{taken.files:,} files of rows that had been put aside are now in {folder.shown}", file=sys.stderr)
+        print(
+            f"{count(taken.files, 'file')} of rows that had been put aside {be(taken.files)} now in {folder.shown}",
+            file=sys.stderr,
+        )
     if taken.wrong:
         print(f"warning: rows that were put aside stay there: {taken.wrong}", file=sys.stderr)
     for left in taken.left:

@@ -1,7 +1,8 @@
-"""plan | run | score | status | report | sample | validate | rehearse | compact: parse, configure logging, call, print.
+"""plan | run | score | status | report | compare | sample | validate | experiments | rehearse | compact.
 
 Exit codes: 0 all cells settled; 2 the user's input is wrong, or Ray is not to be had, and nothing was written; 3
-finished, but cells are still owed; 130 interrupted. Progress goes to stderr, results to stdout.
+finished, but cells are still owed; 4 two runs lie farther apart than was allowed; 130 interrupted. Progress goes to
+stderr, results to stdout.
 """
 
 from __future__ import annotations
@@ -11,29 +12,49 @@ import errno
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from emoray import __version__
-from emoray.commands.options import shortened
+from emoray.commands.options import RUN, SPEC, shortened
 from emoray.commands.terminal import printed
 from emoray.errors import UserError
 from emoray.exit_codes import INTERRUPTED, OK, WRONG
 from emoray.hints import did_you_mean
 from emoray.run_folder.errors import StoreError
 
-_COMMANDS = {  # each is a file beside this one
-    "plan": "what a spec would ask, and what it takes; asks nothing, writes nothing",
-    "run": "ask what is owed, read it, score it; the same command resumes",
-    "score": "read the answers of a run with another reader; asks nothing",
-    "status": "settled, owed and failed per model; also while it runs",
-    "report": "tables, figures and one page from a run folder",
-    "sample": "draw answers of a run for people to label, blind",
-    "validate": "a reader's accuracy on labelled text",
-    "rehearse": "the same run with fake models and real kills, and its ledger",
-    "compact": "turn the many small files of a run into few",
+_ROOMS = {  # each command is a file beside this one
+    "an experiment": {
+        "plan": "what a spec would ask, and what it takes; asks nothing, writes nothing",
+        "run": "ask what is owed, read it, score it; the same command resumes",
+        "experiments": "what ships to be asked, and what it takes with given models",
+        "score": "read the answers of a run with another reader; asks nothing",
+        "status": "settled, owed and failed per model; also while it runs",
+    },
+    "its results": {
+        "report": "tables, figures and one page from a run folder",
+        "compare": "two runs held against each other",
+        "export": "Parquet, a data card and Croissant metadata, for others",
+        "sample": "draw answers of a run for people to label, blind",
+    },
+    "beside it": {
+        "validate": "a reader's accuracy on labelled text",
+        "rehearse": "the same run with fake models and real kills, and its ledger",
+        "compact": "turn the many small files of a run into few",
+    },
+}
+_COMMANDS = {name: text for room in _ROOMS.values() for name, text in room.items()}
+_WORDS = {
+    "SPEC": SPEC,
+    "RUN": RUN,
+    "READER": "who reads the emotion in an answer: `embedded`, a hub id, a folder, or a YAML file with its entry",
+}
+_EXAMPLES = {
+    "emoray plan quickstart": "what it would ask; costs nothing",
+    "emoray run quickstart": "a small shipped model, no key, no GPU, a minute",
+    "emoray report runs/quickstart --open": "its page, in the browser",
 }
 
 
@@ -44,14 +65,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str] | None) -> int:
-    arguments = _parser().parse_args(argv)
+    parser, words = _parser(), sys.argv[1:] if argv is None else argv
+    if not words:
+        print(_overview())
+        return OK
+    if not words[0].startswith("-") and words[0] not in _COMMANDS:
+        parser.error(f"there is no command {shortened(words[0])}{did_you_mean(words[0], _COMMANDS)}")
+    arguments = parser.parse_args(words)
     logging.basicConfig(
         level=logging.INFO if arguments.verbose else logging.WARNING,
         format="%(asctime)s %(name)s: %(message)s" if arguments.verbose else "%(message)s",
         stream=sys.stderr,
     )
     try:
-        _check_words(sys.argv[1:] if argv is None else argv)
+        _check_words(words)
         _stand_somewhere()
         return int(arguments.command(arguments))
     except (UserError, StoreError) as wrong:
@@ -107,13 +134,38 @@ def _stand_somewhere() -> None:
         ) from None
 
 
+class _Parser(argparse.ArgumentParser):
+    """Of all commands; its help is the overview."""
+
+    def format_help(self) -> str:
+        return f"{self.format_usage()}\n{_overview()}\n"
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="emoray", description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = _Parser(prog="emoray", usage="emoray COMMAND …")
     parser.add_argument("--version", action="version", version=f"emoray {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Command)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", prog="emoray", parser_class=_Command)
     for name, text in _COMMANDS.items():
         commands.add_parser(name, help=text, description=text)
     return parser
+
+
+def _overview() -> str:
+    """What `emoray` can do, by itself and as its help."""
+    return "\n\n".join(
+        [
+            "Asks language models to express emotions, reads the answers with a classifier, says how well they did.",
+            *(_section(title, commands) for title, commands in _ROOMS.items()),
+            _section("words", _WORDS),
+            _section("examples", _EXAMPLES),
+            "`emoray COMMAND --help` says more of each; with --json every command writes for programs.",
+        ]
+    )
+
+
+def _section(title: str, lines: Mapping[str, str]) -> str:
+    width = max(map(len, lines))
+    return "\n".join([f"{title}:", *(f"    {name:<{width}}  {text}" for name, text in lines.items())])
 
 
 if __name__ == "__main__":

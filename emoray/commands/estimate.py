@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from emoray.commands.progress import duration
 from emoray.hosts.request_loop import MOST_TOKENS
+from emoray.plurals import count
 from emoray.readers.judge import rubric, sampling_of
 from emoray.spec.accounts import Price
 from emoray.spec.models import Hosted
@@ -47,7 +48,7 @@ class Estimate:
         """About how many tokens, and what they cost, for people."""
         usd = "price unknown" if self.usd is None else f"about ${self.usd:,.2f}"
         most = "" if self.most_usd is None else f" (at most ${self.most_usd:,.2f})"
-        return f"about {self.tokens:,} tokens, {usd}{most}"
+        return f"about {count(self.tokens, 'token')}, {usd}{most}"
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Size:
         but = f" and what {', '.join(self.unpriced)} cost, whose price is unknown" if self.unpriced else ""
         money = f"about ${self.usd:,.2f}{but}" if self.usd or but else "no money"
         time = f"at least {duration(self.at_least_s)} beside the models' own time"
-        return f"{self.cells:,} cells: {time}, about {_bytes(self.disk_bytes)} on disk, {money}"
+        return f"{count(self.cells, 'cell')}: {time}, about {_bytes(self.disk_bytes)} on disk, {money}"
 
 
 def _bytes(n: float) -> str:

@@ -8,12 +8,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from typing import Any
 
 from emoray.run_folder.atomic_write import STALE_NS
 from emoray.run_folder.errors import Deleted, StoreError, deleted
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.lease import Lease
+from emoray.run_folder.run_json import Attempt, Manifest
 
 
 @contextmanager
@@ -67,15 +67,13 @@ def guarded(folder: RunFolder, lease: Lease) -> Iterator[None]:
 _FAR_LOOK_S = 3.0  # an object store wants a request for each look
 
 
-def lost_ray(
-    folder: RunFolder, whole: dict[str, Any], attempt: dict[str, Any], lease: Lease, command: str, why: str
-) -> None:
+def lost_ray(folder: RunFolder, whole: Manifest, attempt: Attempt, lease: Lease, command: str, why: str) -> None:
     """Says and writes down that Ray has died under this run; from a thread, while the others may wait for Ray."""
     print(f"emoray: this run cannot go on: {why}; what it received is kept\nresume with: {command}", file=sys.stderr)
-    attempt |= {"end": f"died: {why}", "ended": datetime.now(UTC).isoformat(timespec="seconds")}
+    attempt.end, attempt.ended = f"died: {why}", datetime.now(UTC).isoformat(timespec="seconds")
     with suppress(StoreError, RuntimeError):  # the attempt may change while it is written
         if not lease.lost.is_set():
-            folder.write_manifest(whole)
+            folder.write_manifest(whole.as_json())
             lease.release()
 
 

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from emoray.errors import UserError
+from emoray.run_folder.locations import absolute as absolute
 from emoray.spec.document import Spec
 from emoray.spec.models import ModelEntry
 from emoray.spec.readers import JudgeReader, ReaderEntry
@@ -26,6 +27,8 @@ def check_writable(file: Path) -> None:
         raise UserError(f"{file}: the folder for it is not there")
 
 
+SPEC = "a YAML file that says who is asked what and who reads it, or the name of one that ships: quickstart"
+RUN = "the folder of a run: a path, or a URI such as s3://bucket/run"
 READER = "a hub id, a folder, or a YAML file with a reader's entry"
 
 
@@ -35,6 +38,9 @@ def with_grid(command: argparse.ArgumentParser) -> None:
         "--set", action="append", default=[], metavar="PATH=VALUE", help="change a setting of the spec"
     )
     command.add_argument("--address", metavar="HOST:PORT", help="a Ray cluster (RAY_ADDRESS, or one is started here)")
+    command.add_argument(
+        "--models", metavar="FILE", help="of whom: a YAML file with `models` and `accounts`, in place of the spec's"
+    )
 
 
 def at_least_one(text: str) -> int:
@@ -68,6 +74,10 @@ def times(text: str) -> float:
     return _number(text, 1e-6, 1e6)
 
 
+def cosines_apart(text: str) -> float:
+    return _number(text, 0.0, 2.0)
+
+
 def _number(text: str, least: float, most: float) -> float:
     with suppress(ValueError):
         if least <= float(text) <= most:
@@ -81,16 +91,6 @@ def shortened(text: str) -> str:
 
 def folder_of(out: str | None, spec: Spec) -> str:
     return absolute(out or f"runs/{spec.name}")
-
-
-def absolute(place: str) -> str:
-    """A folder that means the same in every process of the job; a URI does already."""
-    if "://" in place:
-        return place
-    path = Path(place).expanduser().absolute()
-    if path.is_file():
-        raise UserError(f"{place}: is a file, not a folder")
-    return str(path)
 
 
 def warn_of_code(asked: Iterable[ModelEntry]) -> None:

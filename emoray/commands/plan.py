@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from emoray.commands.estimate import MOST_UNASKED, Estimate, Size, estimate, estimate_judge, likely_tokens, size, whole
-from emoray.commands.options import folder_of, warn_of_code, with_grid
+from emoray.commands.options import SPEC, folder_of, warn_of_code, with_grid
 from emoray.commands.progress import Progress, duration
 from emoray.commands.terminal import hush
 from emoray.errors import UserError
@@ -20,6 +22,7 @@ from emoray.exit_codes import OK
 from emoray.hosts.context import as_config, lowered
 from emoray.hosts.model_files import chat_template, config_file, generation_config
 from emoray.hosts.reasoning import unsettled
+from emoray.plurals import count
 from emoray.run_folder import manifest
 from emoray.run_folder.census import owed
 from emoray.run_folder.folder import RunFolder
@@ -31,6 +34,7 @@ from emoray.scheduling.refusal import refusal
 from emoray.scheduling.resources import Actor, Bundle, Node
 from emoray.spec.accounts import Account
 from emoray.spec.document import json_schema
+from emoray.spec.head import said_in_head
 from emoray.spec.load import load
 from emoray.spec.models import Hosted, Local, ModelEntry, Vllm
 from emoray.spec.readers import JudgeReader
@@ -140,11 +144,13 @@ class Plan:
         """For a terminal."""
         width = max(len(model.model) for model in self.models)
         grid = (
-            f"{self.states} states × {self.intensities} intensities × {self.templates} templates × "
-            f"{self.questions} questions × {self.repetitions:,} repetitions"
+            f"{count(self.states, 'state')} × {count(self.intensities, 'intensity', 'intensities')} × "
+            f"{count(self.templates, 'template')} × {count(self.questions, 'question')} × "
+            f"{count(self.repetitions, 'repetition')}"
         )
-        beside = f" and {self.canaries:,} canaries" if self.canaries else ""
-        lines = [f"{self.name}: {grid} = {self.measured:,} cells{beside} for each of {len(self.models)} models", ""]
+        beside = f" and {count(self.canaries, 'canary', 'canaries')}" if self.canaries else ""
+        whom = f"each of {len(self.models)} models" if len(self.models) > 1 else "one model"
+        lines = [f"{self.name}: {grid} = {count(self.measured, 'cell')}{beside} for {whom}", ""]
         lines += [
             f"  {model.model:<{width}}  {model.host:<12}  {model.settled:>9,} settled  {model.owed:>9,} owed  "
             f"needs {model.needs}"
@@ -212,8 +218,8 @@ def plan(study: Study, uri: str, *, address: str | None = None) -> Plan:
         for model in study.spec.models:
             cluster.check(study.spec, model, nodes)
     folder, e = RunFolder(uri), study.experiment
-    if folder.manifest() is not None:
-        manifest.study(folder.manifest(), folder.shown)
+    if (kept := manifest.read(folder)) is not None:
+        manifest.study(kept, folder.shown)
     return Plan(
         name=study.spec.name,
         folder=folder.shown,
@@ -246,6 +252,12 @@ def owed_size(study: Study, folder: RunFolder) -> Size:
     return _size(models, judges, len(study.spec.readers))
 
 
+def whole_size(study: Study) -> Size:
+    """Of all that a study asks, nothing settled."""
+    with tempfile.TemporaryDirectory() as nowhere:
+        return owed_size(study, RunFolder(str(Path(nowhere) / "none")))
+
+
 def _size(models: Sequence[ModelPlan], judges: Sequence[JudgePlan], readers: int) -> Size:
     owed = sum(model.owed for model in models)
     tokens = sum(model.answer_tokens * model.owed for model in models) / max(1, owed)
@@ -264,7 +276,7 @@ def _limits_s(models: Sequence[ModelPlan]) -> float:
 
 def _warnings(study: Study, folder: RunFolder, *, here: bool) -> Iterator[str]:
     """What `run` would refuse in this environment and, where it is to run here, on this machine."""
-    there = told_keys.in_manifest(folder.manifest() or {})
+    there = told_keys.in_manifest(manifest.read(folder))
     yield from unusable_ids(study.spec, here=here)
     yield from (told.refused for told in told_keys.in_spec(study.spec) if told not in there)
     yield from (told.warned for told in told_keys.in_spec(study.spec) if told in there)
@@ -279,7 +291,7 @@ def _warnings(study: Study, folder: RunFolder, *, here: bool) -> Iterator[str]:
 
 
 def _of_folder(folder: RunFolder) -> Iterator[str]:
-    if folder.manifest() is None and has_answers(folder):
+    if manifest.read(folder) is None and has_answers(folder):
         yield f"{folder.shown} holds answers and no run.json: `run` takes those that the spec asks for with --extend"
 
 
@@ -439,9 +451,16 @@ def _at_least_s(account: Account, expected: Estimate) -> float | None:
 def add(own: argparse.ArgumentParser) -> None:
     """Its flags."""
     own.set_defaults(command=_call)
-    own.add_argument("spec", nargs="?", metavar="SPEC")
+    own.add_argument("spec", nargs="?", metavar="SPEC", help=SPEC)
     own.add_argument("--schema", action="store_true", help="print the JSON schema of a spec")
     own.add_argument("--json", action="store_true", help="for programs")
+    own.add_argument(
+        "--freeze",
+        nargs="?",
+        const="",
+        metavar="FILE",
+        help="write the plan down, with its digest, to be held against the run (<name of the spec>.plan.md)",
+    )
     with_grid(own)
 
 
@@ -451,8 +470,10 @@ def _call(arguments: argparse.Namespace) -> int:
         return OK
     if not arguments.spec:
         raise UserError("plan needs a spec, such as jobs/quickstart.yaml (or --schema)")
-    study = load(arguments.spec, arguments.set)
+    study = load(arguments.spec, arguments.set, arguments.models)
     warn_of_code(study.spec.asked)
+    if arguments.freeze is not None:
+        return _freeze(study, arguments)
     if arguments.address or os.environ.get("RAY_ADDRESS"):
         Progress().wait(waits_for_ray(arguments.address))
         if not arguments.verbose:
@@ -460,4 +481,14 @@ def _call(arguments: argparse.Namespace) -> int:
     folder = folder_of(arguments.out, study.spec)
     planned = plan(study, folder, address=arguments.address)
     print(json.dumps(planned.as_json(), indent=2) if arguments.json else planned.text())
+    return OK
+
+
+def _freeze(study: Study, arguments: argparse.Namespace) -> int:
+    from emoray.commands.freeze import freeze
+
+    file = Path(arguments.freeze or f"{study.spec.name}.plan.md")
+    head = said_in_head(Path(arguments.spec).read_text(encoding="utf-8"))
+    digest = freeze(study, file, head, whole_size(study))
+    print(f"{file}: frozen, sha256 {digest}\nemoray report RUN --frozen {file} holds the run against it")
     return OK

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
 
 from emoray.commands.options import (
+    SPEC,
     absolute,
     at_least_one,
     kills,
@@ -19,12 +19,13 @@ from emoray.commands.options import (
 from emoray.commands.terminal import hush
 from emoray.exit_codes import OK, OWED
 from emoray.spec.load import load
+from emoray.spec.shipped import spec_file
 
 
 def add(own: argparse.ArgumentParser) -> None:
     """Its flags."""
     own.set_defaults(command=_call)
-    own.add_argument("spec", metavar="SPEC")
+    own.add_argument("spec", metavar="SPEC", help=SPEC)
     own.add_argument(
         "--kill",
         default="driver,actor,engine,reader",
@@ -54,7 +55,7 @@ def add(own: argparse.ArgumentParser) -> None:
 def _call(arguments: argparse.Namespace) -> int:
     from emoray.rehearsal import rehearse
 
-    study = load(arguments.spec, arguments.set)
+    study = load(arguments.spec, arguments.set, arguments.models)
     options = rehearse.options(
         absolute(arguments.out or f"runs/{study.spec.name}-rehearsal"),
         kill=arguments.kill,
@@ -71,6 +72,8 @@ def _call(arguments: argparse.Namespace) -> int:
     )
     if not arguments.verbose:
         hush()
-    found = rehearse.rehearse(study, Path(arguments.spec).parent, options, lambda line: print(line, file=sys.stderr))
+    found = rehearse.rehearse(
+        study, spec_file(arguments.spec).parent, options, lambda line: print(line, file=sys.stderr)
+    )
     print(json.dumps(found.as_json(), indent=2) if arguments.json else found.text())
     return OWED if found.wrong else OK

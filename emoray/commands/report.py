@@ -4,29 +4,36 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import time
+import sys
 import unicodedata
+import webbrowser
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from emoray.commands.options import absolute
+from emoray.commands.options import RUN, absolute
 from emoray.commands.sample import human_labels
+from emoray.commands.terminal import columns
 from emoray.errors import UserError
 from emoray.exit_codes import OK
 from emoray.hints import did_you_mean
+from emoray.plurals import count
 from emoray.readers.scorecard import human_text
-from emoray.run_folder import manifest, recovery
+from emoray.run_folder import frozen_plan, manifest, recovery
 from emoray.run_folder.folder import RunFolder
-from emoray.run_folder.lease import at_work
+from emoray.run_folder.frozen_plan import Checked
+from emoray.run_folder.locations import shown_uri
+from emoray.run_folder.lost import lost_usd
 from emoray.run_folder.subset import AskedSubset, as_asked
-from emoray.run_folder.tabs import NOBODY, lost_by_model
 from emoray.spec.explored import explored
 from emoray.spec.label_maps import chosen_label_map, relocated
-from emoray.spec.readers import ReaderEntry, own_map
+from emoray.spec.readers import ReaderEntry, own_maps
 from emoray.study.goemotions import LabelMap
 from emoray.study.scoring import NeutralRule, RefusalRule
+
+if TYPE_CHECKING:
+    from emoray.report import Settings, Summary
 
 
 def report(
@@ -39,73 +46,94 @@ def report(
     ceilings: Sequence[str] = (),
     human: str | None = None,
     contrasts: Sequence[str] = (),
-) -> str:
-    """Writes a run's report (into `out`, or RUN/report) and returns the table for the terminal.
+    with_rows: bool = False,
+    frozen: str | None = None,
+) -> Written:
+    """Writes a run's report into `out`, or RUN/report.
 
     Another label map or rule than the run's scores its stored readings anew; a map is MAP for the 28 labels, or
     READER=MAP for a reader's own. `ceilings` are files of `emoray validate --save`, `human` one of human labels,
-    `contrasts` exploratory ones, as `spec.explored` takes them.
+    `contrasts` exploratory ones, as `spec.explored` takes them; `frozen` is a plan that the run is held against.
     UserError, with nothing written, where they do not fit.
     """
-    from emoray.report import Unusable, chosen, terminal_lines, terminal_table, write_report
+    from emoray.report import Unusable, chosen, looked, write_report
 
-    kept = recovery.kept(folder)
+    plan = frozen_plan.thawed(frozen) if frozen else None
+    kept = recovery.begun(folder)
     study = manifest.study(kept, folder.shown)
     readers = manifest.readers(kept)
     labels, placed = _placed(label_maps, readers, study.label_map)
     validated = [human_text(path, list(placed.values()), labels) for path in ceilings]
-    target, lost = RunFolder(out) if out else folder, _lost(folder, kept or {})
-    source, left_out = as_asked(folder, study), ""
-    if isinstance(source, AskedSubset):
-        left_out = f"\nleft out: {source.strangers():,} answers in the folder that the spec does not ask for"
+    target, lost = RunFolder(out) if out else folder, lost_usd(folder, kept)
+    source = as_asked(folder, study)
+    left_out = source.strangers() if isinstance(source, AskedSubset) else 0
     settings = chosen(
-        kept or {},
+        kept.as_json(),
         labels=labels,
         neutral=neutral or study.spec.neutral,
         refusals=refusals or study.spec.refusals,
-        own_maps=_own_maps(readers),
-        moved=_own_maps({name: reader for name, reader in placed.items() if reader != readers[name]}),
+        own_maps=own_maps(readers),
+        moved=own_maps({name: reader for name, reader in placed.items() if reader != readers[name]}),
         human_text={name: reads for names, reads in validated for name in names},
         human_labels=human_labels(human, labels) if human else None,
-        looked=_looked(folder),
+        looked=looked(folder.read_bytes("report/summary.json")),
         explored=explored(study, contrasts, list(readers.values())),
     )
+    if plan is not None:
+        answered = {model.name: source.answers(model.name).counts().answered for model in study.spec.models}
+        against = frozen_plan.checked(plan, study, kept.as_json(), answered, settings.contrasts.explored)
+        settings = replace(settings, frozen=(*against, *_under_other_rules(settings)))
+
+    def write(relative: str, data: bytes) -> None:
+        target.write_bytes(relative if out else f"report/{relative}", data)
+
     try:
-        summary = write_report(
-            source,
-            lambda relative, data: target.write_bytes(relative if out else f"report/{relative}", data),
-            settings,
-            lost_usd=lost,
-        )
+        summary = write_report(source, write, settings, lost_usd=lost)
     except Unusable as wrong:
         raise UserError(f"{human}: {wrong}" if human else str(wrong)) from None
-    told = "".join(
-        f"\nup to ${usd:,.2f} was spent on answers of {model} that nobody has" for model, usd in lost.items()
-    )
-    told += "".join(f"\n{line}" for line in terminal_lines(summary))
-    return f"{terminal_table(summary)}\n{told}{left_out}\nreport: {target.where('' if out else 'report/')}report.html"
+    if with_rows:
+        from emoray.notebook.rows_csv import SCRIPT, csv_lines
+
+        write("rows.csv", "".join(csv_lines(source, summary)).encode())
+        write("rows.R", SCRIPT.encode())
+    place = target.where("" if out else "report/")
+    return Written(summary, lost, left_out, f"{place.rstrip('/')}/report.html", settings.frozen)
 
 
-def _lost(folder: RunFolder, kept: Mapping[str, Any]) -> dict[str, float]:
-    """US dollars at most for answers that nobody has, by model; of an attempt that another process works on, nothing is
-    lost yet.
-    """
-    last: dict[str, Any] = next(iter(kept.get("attempts", [])[-1:]), {})
-    who = at_work(folder, last, time.time())
-    another = who is not None and who.pid != os.getpid()
-    found = lost_by_model(folder, but=str(last.get("id", NOBODY)) if another else None)
-    return {model: usd for model, usd in found.items() if usd > 0}
-
-
-def _looked(folder: RunFolder) -> list[int]:
-    """How many answers there were at each report before, as the last one says; none where there is no such."""
-    try:
-        kept = json.loads(folder.read_bytes("report/summary.json") or b"{}")
-        if kept and "looks" not in kept:  # of an earlier emoray, which counted none: it is one itself
-            return [sum({one["model"]: int(one["counts"]["answers"]) for one in kept["models"]}.values())]
-        return [int(count) for count in (kept.get("looks") or {}).get("answers", [])]
-    except (KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):  # torn, or edited by hand
+def _under_other_rules(settings: Settings) -> list[Checked]:
+    if settings.beside is None:
         return []
+    return [Checked("this report", "exploratory", "its rules or its label map are not the run's")]
+
+
+@dataclass(frozen=True)
+class Written:
+    """A report that has been written."""
+
+    summary: Summary
+    lost_usd: Mapping[str, float]
+    left_out: int  # answers in the folder that the spec does not ask for
+    page: str  # where report.html is
+    frozen: Sequence[Checked] = ()
+
+    def __str__(self) -> str:
+        """The table for a terminal, and below it what belongs to it."""
+        from emoray.report import terminal_lines, terminal_table
+
+        lines = [
+            f"up to ${usd:,.2f} was spent on answers of {model} that nobody has" for model, usd in self.lost_usd.items()
+        ]
+        lines += terminal_lines(self.summary)
+        lines += [f"frozen plan, {line}" for line in self.frozen]
+        if self.left_out:
+            lines.append(f"left out: {count(self.left_out, 'answer')} in the folder that the spec does not ask for")
+        return "\n".join([terminal_table(self.summary, columns()), "", *lines, f"report: {self.page}"])
+
+    def as_json(self) -> dict[str, Any]:
+        """What summary.json says, and where the page is."""
+        from emoray.report import as_json
+
+        return {"report": self.page, **as_json(self.summary)}
 
 
 def _placed(
@@ -126,14 +154,10 @@ def _placed(
     return labels, placed
 
 
-def _own_maps(readers: Mapping[str, ReaderEntry]) -> dict[str, LabelMap]:
-    return {name: found for name, reader in readers.items() if (found := own_map(reader)) is not None}
-
-
 def add(own: argparse.ArgumentParser) -> None:
     """Its flags."""
     own.set_defaults(command=_call)
-    own.add_argument("run", metavar="RUN")
+    own.add_argument("run", metavar="RUN", help=RUN)
     own.add_argument("--out", metavar="DIR", help="in place of RUN/report")
     own.add_argument(
         "--label-map",
@@ -158,11 +182,18 @@ def add(own: argparse.ArgumentParser) -> None:
         metavar="factor=…,a=…,b=…",
         help="an exploratory contrast, such as factor=template,a=words,b=parameters; kept apart from the spec's own",
     )
+    own.add_argument("--frozen", metavar="FILE", help="of `plan --freeze`: what is as frozen, deviates, or came later")
     own.add_argument("--human", metavar="CSV", help="labels by people, to correct the means; see `emoray sample`")
+
+    own.add_argument("--csv", action="store_true", help="also all rows as rows.csv, and an R script that opens them")
+    own.add_argument("--open", action="store_true", help="show the page in a browser")
+    own.add_argument("--json", action="store_true", help="summary.json, for programs")
 
 
 def _call(arguments: argparse.Namespace) -> int:
-    table = report(
+    if arguments.open:
+        _check_local(arguments.out or arguments.run)
+    written = report(
         RunFolder(absolute(arguments.run)),
         arguments.out and absolute(arguments.out),
         label_maps=arguments.label_map,
@@ -171,6 +202,18 @@ def _call(arguments: argparse.Namespace) -> int:
         ceilings=arguments.ceilings,
         human=arguments.human,
         contrasts=arguments.contrast,
+        with_rows=arguments.csv,
+        frozen=arguments.frozen,
     )
-    print(table)
+    print(json.dumps(written.as_json(), indent=2, allow_nan=False) if arguments.json else written)
+    if arguments.open and not webbrowser.open(Path(written.page).as_uri()):
+        print("emoray: no browser was found here; open that page in one of yours", file=sys.stderr)
     return OK
+
+
+def _check_local(place: str) -> None:
+    """UserError for a place that no browser can open."""
+    if "://" in place:
+        raise UserError(
+            f"--open: a browser opens no page in {shown_uri(place)}; add --out with a folder on this machine"
+        )

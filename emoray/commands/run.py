@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from functools import partial
 
-from emoray.commands.options import at_least_one, folder_of, warn_of_code, with_grid
+from emoray.commands.as_json import told_as_json
+from emoray.commands.options import SPEC, at_least_one, folder_of, warn_of_code, with_grid
 from emoray.commands.terminal import hush
 from emoray.errors import UserError
 from emoray.run_folder.locations import without_secrets
@@ -18,16 +20,17 @@ from emoray.spec.study import Study
 def add(own: argparse.ArgumentParser) -> None:
     """Its flags."""
     own.set_defaults(command=_call)
-    own.add_argument("spec", metavar="SPEC")
+    own.add_argument("spec", metavar="SPEC", help=SPEC)
     own.add_argument("--limit", type=at_least_one, metavar="N", help="only the first N cells of each model")
     own.add_argument("--max-cost", metavar="USD", help="stop asking before the run has cost more; all is kept")
     own.add_argument("--yes", action="store_true", help="ask also what is very large (more than 1,000,000 cells)")
     own.add_argument("--extend", action="store_true", help="let a changed spec share the folder with older answers")
+    own.add_argument("--json", action="store_true", help="how the run stands in the end, for programs")
     with_grid(own)
 
 
 def _call(arguments: argparse.Namespace) -> int:
-    study = load(arguments.spec, [*arguments.set, *budget(arguments.max_cost)])
+    study = load(arguments.spec, [*arguments.set, *budget(arguments.max_cost)], arguments.models)
     warn_of_code(study.spec.asked)
     if not arguments.yes and arguments.limit is None:
         _ask_about_size(study, folder_of(arguments.out, study.spec))
@@ -35,15 +38,18 @@ def _call(arguments: argparse.Namespace) -> int:
 
     if not arguments.verbose:
         hush()
-    return attempt.run(
+    folder = folder_of(arguments.out, study.spec)
+    asking = partial(
+        attempt.run,
         study,
-        folder_of(arguments.out, study.spec),
+        folder,
         command=_again(arguments),
         limit=arguments.limit,
         extend=arguments.extend,
         address=arguments.address,
         verbose=arguments.verbose,
     )
+    return told_as_json(asking, folder) if arguments.json else asking()
 
 
 def _ask_about_size(study: Study, folder: str) -> None:
@@ -71,7 +77,7 @@ def _again(arguments: argparse.Namespace) -> str:
     """The command that resumes this run; it is kept in run.json, so a secret in a URI is left out."""
     words = ["emoray", "run", arguments.spec]
     words += [word for change in arguments.set for word in ("--set", change)]
-    for flag in ("out", "limit", "max_cost", "address"):
+    for flag in ("models", "out", "limit", "max_cost", "address"):
         if getattr(arguments, flag):
             words += [f"--{flag.replace('_', '-')}", without_secrets(str(getattr(arguments, flag)))]
     return shlex.join([*words, *(f"--{flag}" for flag in ("extend", "yes") if getattr(arguments, flag))])

@@ -11,6 +11,7 @@ import csv
 import hashlib
 import heapq
 import io
+import json
 import math
 import random
 import re
@@ -25,10 +26,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from emoray.commands.options import absolute, at_least_one, check_writable, whole_number
+from emoray.commands.options import RUN, absolute, at_least_one, check_writable, whole_number
 from emoray.errors import UserError
 from emoray.exit_codes import OK
 from emoray.hints import did_you_mean
+from emoray.plurals import count
 from emoray.run_folder import columns, manifest, recovery
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.locations import without_secrets
@@ -207,26 +209,31 @@ def _place(where: str, line: Mapping[str, str | None], places: Mapping[str, Affe
 def add(own: argparse.ArgumentParser) -> None:
     """Its flags."""
     own.set_defaults(command=_call)
-    own.add_argument("run", metavar="RUN")
+    own.add_argument("run", metavar="RUN", help=RUN)
     own.add_argument("--out", required=True, metavar="CSV", help="the file to fill in")
     own.add_argument("--cells", type=at_least_one, default=200, metavar="N", help="how many answers (200)")
     own.add_argument("--seed", type=whole_number, default=0, metavar="N", help="decides which are drawn (0)")
+    own.add_argument("--json", action="store_true", help="for programs")
 
 
 def _call(arguments: argparse.Namespace) -> int:
     from emoray.report.labels import plan_of_labels  # pandas takes a second to import
 
     out, folder = Path(arguments.out), RunFolder(absolute(arguments.run))
-    study = manifest.study(recovery.kept(folder), folder.shown)
+    study = manifest.study(recovery.begun(folder), folder.shown)
     if out.exists():
         raise UserError(f"{out}: is there already, and may hold labels; choose another file")
     check_writable(out)
     drawn = slice_of(as_asked(folder, study), arguments.cells, arguments.seed, study.headline, study.spec.refusals)
     out.write_text(as_csv(drawn), encoding="utf-8", newline="")
     rules = Rules(study.spec.neutral, study.spec.refusals)
+    if arguments.json:
+        print(json.dumps({"file": str(out), "answers": len(drawn)}, indent=2))
+        return OK
     print(plan_of_labels(as_asked(folder, study), study.label_map, rules, study.headline), end="")
     print(
-        f"{out}: {len(drawn):,} answers to label, each with a label or with valence and arousal (-1 to 1); then\n"
+        f"{out}: {count(len(drawn), 'answer')} to label, each with a label or with valence and arousal (-1 to 1); "
+        f"then\n"
         f"emoray report {shlex.quote(without_secrets(arguments.run))} --human {shlex.quote(str(out))}"
     )
     return OK

@@ -5,18 +5,20 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from emoray.commands.options import absolute
+from emoray.commands.options import RUN, absolute
 from emoray.commands.progress import by_kind, duration
 from emoray.exit_codes import OK
+from emoray.plurals import count
 from emoray.run_folder import json_file, manifest, tabs
 from emoray.run_folder.batch_log import Standing, standings
 from emoray.run_folder.folder import LANES, RunFolder
 from emoray.run_folder.lease import at_work
-from emoray.run_folder.recovery import kept
+from emoray.run_folder.recovery import begun
+from emoray.run_folder.run_json import Attempt
 from emoray.run_folder.subset import AskedSubset, as_asked, failure_texts, unread, unread_texts
 
 _log = logging.getLogger(__name__)
@@ -64,13 +66,15 @@ class ModelStatus:
 class Status:
     name: str
     folder: str
-    attempts: list[dict[str, Any]]
+    attempts: tuple[Attempt, ...]
     models: tuple[ModelStatus, ...]
     writer: str | None  # who is writing now
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""
-        return asdict(self) | {"models": [asdict(model) | {"owed": model.owed} for model in self.models]}
+        models = [asdict(model) | {"owed": model.owed} for model in self.models]
+        attempts = [attempt.as_json() for attempt in self.attempts]
+        return asdict(replace(self, attempts=())) | {"attempts": attempts, "models": models}
 
     def text(self) -> str:
         """For a terminal."""
@@ -82,30 +86,28 @@ class Status:
         if not self.attempts:
             return "no attempt yet"
         last = self.attempts[-1]
-        how = last.get("end") or (f"running, {self.writer}" if self.writer else "died without a word")
-        return f"attempt {len(self.attempts)} began {last['began']} on {last['host']}: {how}"
+        how = last.end or (f"running, {self.writer}" if self.writer else "died without a word")
+        return f"attempt {len(self.attempts)} began {last.began} on {last.host}: {how}"
 
 
 def status(folder: RunFolder, *, now: datetime | None = None) -> Status:
     """The status of a run folder; UserError where it is none."""
-    whole = kept(folder)
-    study = manifest.study(whole, folder.shown)
-    attempts = list((whole or {}).get("attempts", []))
-    cells, last = int((whole or {})["cells_per_model"]), attempts[-1] if attempts else {}
+    whole = begun(folder)
+    study, last = manifest.study(whole, folder.shown), whole.last_attempt
     now = now or datetime.now(UTC)
     batches = standings(folder)
     held = at_work(folder, last, now.timestamp())
     standing = _standing(folder) if held else {}
-    mine = str(last.get("id", tabs.NOBODY)) if held else None
+    mine = (last.id or tabs.NOBODY) if held and last else None
     under_way = tabs.lost_by_model(folder, mine) if mine else {}
     lost = tabs.lost_by_model(folder, but=mine)
-    look = _Look(as_asked(folder, study), cells, last, now, held is not None, lost, under_way)
+    look = _Look(as_asked(folder, study), whole.cells_per_model, last, now, held is not None, lost, under_way)
     models = tuple(
         _model(look, entry.name, batches.get(entry.name, Standing()), standing.get(entry.name))
         for entry in study.spec.models
     )
     writer = f"process {held.pid} on {held.host}" if held else None
-    return Status(study.spec.name, folder.shown, attempts, models, writer)
+    return Status(study.spec.name, folder.shown, tuple(whole.attempts), models, writer)
 
 
 def _standing(folder: RunFolder) -> dict[str, str]:
@@ -124,7 +126,7 @@ class _Look:
 
     folder: RunFolder | AskedSubset  # as the spec asks
     cells: int  # of each model
-    last: dict[str, Any]  # attempt
+    last: Attempt | None
     now: datetime
     at_work: bool  # somebody works on that attempt
     lost_usd: dict[str, float]  # by model: at most for answers that nobody has,
@@ -132,10 +134,11 @@ class _Look:
 
     def per_minute(self, model: str, answered: int, standing: str | None) -> float | None:
         """By what this attempt answered, since it began to ask; None where that is yet to come by this clock."""
-        before: int | None = self.last.get("settled_before", {}).get(model)
-        if not self.at_work or before is None or standing not in _ASKS:
+        last = self.last
+        if last is None or model not in last.settled_before or not self.at_work or standing not in _ASKS:
             return None
-        since = datetime.fromisoformat(self.last.get("asks_since", {}).get(model, self.last["began"]))
+        before = last.settled_before[model]
+        since = datetime.fromisoformat(last.asks_since.get(model, last.began))
         seconds = (self.now - since).total_seconds()
         return 60.0 * max(0, answered - before) / max(1.0, seconds) if seconds >= 0 else None
 
@@ -167,7 +170,7 @@ def _model(look: _Look, name: str, batches: Standing, standing: str | None) -> M
         read_cost_usd=sum(counts.read_cost_usd for counts in felt.values()),
         lost_usd=look.lost_usd.get(name, 0.0),
         under_way_usd=look.under_way_usd.get(name, 0.0),
-        ended=next((lane.get("error") for lane in last.get("lanes", ()) if lane["model"] == name), None),
+        ended=next((lane.error for lane in last.lanes if lane.model == name), None) if last else None,
         standing=standing,
         per_minute=look.per_minute(name, said.answered, standing),
         last_write=said.last_write.isoformat(timespec="seconds") if said.last_write else None,
@@ -195,14 +198,14 @@ def _line(model: ModelStatus, width: int) -> str:
         f"${model.read_cost_usd:,.2f} for judges" if model.read_cost_usd else "",
         f"up to ${model.lost_usd:,.2f} for answers that nobody has" if model.lost_usd else "",
         f"up to ${model.under_way_usd:,.2f} under way" if model.under_way_usd else "",
-        f"{model.spare:,} spare copies" if model.spare else "",
-        f"{model.torn} torn files" if model.torn else "",
+        count(model.spare, "spare copy", "spare copies") if model.spare else "",
+        count(model.torn, "torn file") if model.torn else "",
         _batches(model),
-        *(f"{n:,} cells wait for {what}" for what, n in model.waiting_cells.items()),
-        f"{model.lines_aside:,} result lines set aside" if model.lines_aside else "",
+        *(f"{count(n, 'cell')} {'waits' if n == 1 else 'wait'} for {what}" for what, n in model.waiting_cells.items()),
+        f"{count(model.lines_aside, 'result line')} set aside" if model.lines_aside else "",
     ]
     if model.standing == "reads":
-        words.append(f"reads, {model.left_to_read:,} answers left")
+        words.append(f"reads, {count(model.left_to_read, 'answer')} left")
     elif model.standing not in {*_ASKS, "ended"}:
         words.append(str(model.standing))
     if model.per_minute:
@@ -220,7 +223,7 @@ def _batches(model: ModelStatus) -> str:
 def add(own: argparse.ArgumentParser) -> None:
     """Its flags."""
     own.set_defaults(command=_call)
-    own.add_argument("run", metavar="RUN")
+    own.add_argument("run", metavar="RUN", help=RUN)
     own.add_argument("--json", action="store_true", help="for programs")
 
 

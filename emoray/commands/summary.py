@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from emoray.commands.progress import by_kind
 from emoray.exit_codes import INTERRUPTED, OK, OWED
+from emoray.plurals import be, count
 from emoray.run_folder.errors import Deleted, StoreError
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.subset import failure_texts, unread, unread_texts
@@ -49,7 +50,7 @@ def say_end(
         if cells:
             failed = folder.answers(model).counts().failed
             kinds = f" ({by_kind(failed)})" if failed else ""
-            print(f"{model}: {cells:,} cells are still owed{kinds}", file=sys.stderr)
+            print(f"{model}: {count(cells, 'cell')} {be(cells)} still owed{kinds}", file=sys.stderr)
             for kind, text in failure_texts(folder.answers(model)).items() if failed else ():
                 print(f"{model}: {kind}, for example: {text}", file=sys.stderr)
             for sentence in [*_alike(study.spec.model(model), failed), *_not_read(folder, study, model)]:

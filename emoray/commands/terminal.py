@@ -10,6 +10,16 @@ from contextlib import contextmanager
 
 from emoray.printable import Printable
 
+_COLUMNS = 100  # of what is no terminal, or one that does not say
+
+
+def columns() -> int:
+    """How wide the terminal is that results are printed on."""
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns or _COLUMNS
+    except (OSError, ValueError, AttributeError):
+        return _COLUMNS
+
 
 @contextmanager
 def printed() -> Iterator[None]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from emoray.commands.options import READER, at_least_one
 from emoray.errors import UserError
 from emoray.exit_codes import OK
+from emoray.plurals import count
 from emoray.readers import scorecard, validation_table
 from emoray.spec.accounts import Account, Retry
 from emoray.spec.label_maps import chosen_label_map
@@ -109,5 +110,5 @@ def _started(entry: ReaderEntry, accounts: Mapping[str, Account], texts: Sequenc
     judge = Judge(entry, HostedApi(asked, account, Retry(), LocalLimiter(Limits.of(account))))
     mean = sum(map(len, texts)) / len(texts) / CHARS_PER_TOKEN
     cost = estimate_judge(entry, len(texts), answer_tokens=mean)
-    print(f"{entry.model.id} judges {len(texts):,} comments: {cost.money()}", file=sys.stderr)
+    print(f"{entry.model.id} judges {count(len(texts), 'comment')}: {cost.money()}", file=sys.stderr)
     return judge

@@ -16,7 +16,6 @@ from __future__ import annotations
 import logging
 import random
 import threading
-import traceback
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
@@ -40,6 +39,7 @@ from emoray.hosts.protocol import Ask, HostDown, Reply
 from emoray.hosts.reasoning import tags_of
 from emoray.hosts.request_loop import Guess
 from emoray.rate_limits.protocol import RateLimiter
+from emoray.reasons import raised_at
 from emoray.spec.accounts import Account, Retry
 from emoray.spec.models import Hosted
 from emoray.spec.prices import price_of, unpriced
@@ -119,7 +119,7 @@ class BatchApi:
         except Refused as wrong:
             raise self._desk.trouble(wrong) from None
         except Exception as bug:
-            said = f"{type(bug).__name__}: {self._desk.shown(bug)} ({_place(bug)})"
+            said = f"{type(bug).__name__}: {self._desk.shown(bug)} ({raised_at(bug)})"
             raise HostDown(f"the batches at {self._account.base_url} met what nobody foresaw: {said}") from bug
 
     def close(self) -> None:
@@ -186,10 +186,10 @@ class _Desk:
     def _file(self, id: str) -> ToldFile:
         return self._told_file(self._client.files.retrieve(id))
 
-    def _told_file(self, said: Any) -> ToldFile:
+    def _told_file(self, said: object) -> ToldFile:
         return _there(file_of(said, self._secret), said)
 
-    def _told(self, said: Any) -> Told | None:
+    def _told(self, said: object) -> Told | None:
         return told_of(said, self._secret)
 
     def made(self, batch: NotedBatch) -> Told:
@@ -359,7 +359,7 @@ class _Desk:
         """What we write ourselves: without the key, and without halves of characters."""
         return replace(failure, detail=without_key(valid(failure.detail), self._secret))
 
-    def shown(self, value: Any) -> str:
+    def shown(self, value: object) -> str:
         """A provider's text in one of ours: on one line, cut, without the key."""
         return shown(value, self._secret)
 
@@ -372,7 +372,7 @@ def _text_of(response: httpx2.Response) -> bytes:
         return response.content
 
 
-def _there(told: _T | None, said: Any) -> _T:
+def _there(told: _T | None, said: object) -> _T:
     """What a response says; _NoObject for a page."""
     if told is None:
         raise _NoObject(said)
@@ -383,9 +383,3 @@ def _is_ours(told: Told, batch: NotedBatch) -> bool:
     """By our token; by the file, which no other batch has, where metadata is not echoed."""
     same_file = batch.file is not None and told.input_file == batch.file
     return told.token == batch.token or (told.token is None and same_file and told.stage is not Stage.FAILED)
-
-
-def _place(bug: BaseException) -> str:
-    """Where it happened."""
-    frame = traceback.extract_tb(bug.__traceback__)[-1]
-    return f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno}"

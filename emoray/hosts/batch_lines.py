@@ -203,11 +203,11 @@ def outcome_of_line(result: dict[str, Any], parse: Parse, secret: str = "") -> R
     return Result(refusal_of(status, _bytes(body), secret), billable=False)
 
 
-def _has_choices(body: Any) -> bool:
+def _has_choices(body: object) -> bool:
     return isinstance(body, dict) and "choices" in body
 
 
-def _answered(outcome: Outcome, error: Any, secret: str) -> Result:
+def _answered(outcome: Outcome, error: object, secret: str) -> Result:
     """A good status; an error beside it that has a code is what came, as anywhere else, and so is any where there is
     no answer. It is not billed.
     """
@@ -218,18 +218,18 @@ def _answered(outcome: Outcome, error: Any, secret: str) -> Result:
     return Result(_refused(error, None, secret) if error else outcome, billable=not outcome.refused)
 
 
-def _has_failed(error: Any) -> bool:
+def _has_failed(error: object) -> bool:
     code = error.get("code") if isinstance(error, dict) else None
     return code is not None and str(code).strip().lower() not in _NO_ERROR
 
 
-def _without_response(response: Any, error: Any, secret: str) -> Result:
+def _without_response(response: object, error: object, secret: str) -> Result:
     if response not in (None, "", []):
         return _malformed(f"the batch's response is no object: {shown(response, secret)}")
     return Result(_refused(error, None, secret), billable=False)
 
 
-def _refused(error: Any, status: int | None, secret: str) -> Failure:
+def _refused(error: object, status: int | None, secret: str) -> Failure:
     """What the error of a line says. Without a status of its own, nothing says that the ask is at fault."""
     said = error if isinstance(error, dict) else {"message": shown(error, secret) if error else None}
     if said.get("code") == "batch_expired":
@@ -253,7 +253,7 @@ def _status(value: Any) -> int | None:
     return int(status) if number else None
 
 
-def _parsed(body: Any) -> Any:
+def _parsed(body: object) -> Any:
     """A body that came as a text, parsed where it is JSON."""
     if not isinstance(body, str):
         return body
@@ -263,5 +263,5 @@ def _parsed(body: Any) -> Any:
         return body
 
 
-def _bytes(body: Any) -> bytes:
+def _bytes(body: object) -> bytes:
     return body.encode("utf-8", "replace") if isinstance(body, str) else json.dumps(body).encode()

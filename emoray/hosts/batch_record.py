@@ -21,6 +21,7 @@ class NotedBatch:
     file: str | None = None  # the id of its input file
     waits_for: str | None = None  # where something keeps it from going on; without an id: it was not made yet
     aside: int = 0  # lines of its results that are no cell's
+    unanswered: tuple[str, ...] | None = None  # its cells that brought no answer when it ended; None: nobody noted
     lost: tuple[str, ...] = ()  # the cells that it may have been paid for in vain, once the provider no longer knew it
 
     @property

@@ -247,14 +247,28 @@ class Round:
                 raise
             if batch.lost:  # to another call, which owed other cells of it
                 self._lose(batch)
+            self._lose_rows(batch)
             return  # the provider keeps results for a while only
         replies = [reply for reply in self._brought_again(told, batch) if not isinstance(reply.outcome, Failure)]
         replies = [reply for reply in replies if reply.key in owed]
         self._find(batch, replies)
+        self._lose_rows(batch, {reply.key for reply in replies})
         for reply in replies:
             del owed[reply.key]
             self._at.budget.spend(batch.token, reply.outcome.cost_usd or 0.0)  # no row says so yet
             yield reply
+
+    def _lose_rows(self, batch: NotedBatch, coming: Collection[str] = ()) -> None:
+        """Answers that were handed on once, and lost with their rows: where they do not come again, nobody else tells
+        that they were paid for.
+        """
+        if batch.unanswered is None:
+            return
+        told = {*batch.unanswered, *coming}
+        gone = [key for key in batch.keys if key in self._owed and key not in told]
+        if gone:
+            with self._at.booking:
+                self._at.book.lose(batch, gone)
 
     def _find(self, batch: NotedBatch, replies: Iterable[Reply]) -> None:
         """Before they are handed on: who dies in between fetches them again."""
@@ -492,7 +506,8 @@ class Round:
         good = self._sifted(way, told)
         yield from self._handed(reply for reply in replies if reply.key not in good)
         with self._at.booking:
-            self._at.book.end(replace(way.batch, waits_for=None, aside=aside))
+            unanswered = tuple(reply.key for reply in replies if isinstance(reply.outcome, Failure))
+            self._at.book.end(replace(way.batch, waits_for=None, aside=aside, unanswered=unanswered))
         self._taken()
         why = self._hopeless([reply.outcome for reply in replies])
         if why is not None and not good:

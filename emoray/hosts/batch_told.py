@@ -103,7 +103,7 @@ class ToldFile:
     broken: str | None = None  # it never will be: why
 
 
-def told_of(said: Any, key: str = "") -> Told | None:
+def told_of(said: object, key: str = "") -> Told | None:
     """The batch of a response, without the key; None where it is none, such as a page or an error."""
     fields = _fields(said)
     if fields is None:
@@ -132,7 +132,7 @@ def told_of(said: Any, key: str = "") -> Told | None:
     )
 
 
-def file_of(said: Any, key: str = "") -> ToldFile | None:
+def file_of(said: object, key: str = "") -> ToldFile | None:
     """The file of a response; None where it is none, or has no id."""
     fields = _fields(said) or {}
     id, word = _text(fields.get("id")), _bare(_text(fields.get("status")) or "")
@@ -142,7 +142,7 @@ def file_of(said: Any, key: str = "") -> ToldFile | None:
     return ToldFile(id, waits=word in _WAITS, broken=why)
 
 
-def when(value: Any) -> datetime | None:
+def when(value: object) -> datetime | None:
     """A time in UTC: seconds or milliseconds since 1970, also as a text, or an ISO date; None for anything else."""
     if isinstance(value, str):
         number = _number(value)
@@ -194,12 +194,12 @@ def _first_count(fields: Mapping[str, Any], names: tuple[str, ...]) -> int | Non
     return next((count for name in names if (count := _count(fields.get(name))) is not None), None)
 
 
-def _count(value: Any) -> int | None:
+def _count(value: object) -> int | None:
     number = _number(value)
     return int(number) if number is not None and 0 <= number < 1e12 else None
 
 
-def _number(value: Any) -> float | None:
+def _number(value: object) -> float | None:
     """A finite number, also one in a text."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
@@ -210,7 +210,7 @@ def _number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _errors(said: Any, key: str) -> tuple[Wrong, ...]:
+def _errors(said: object, key: str) -> tuple[Wrong, ...]:
     """OpenAI has a list under `data`; others a list, one object or a text."""
     fields = _fields(said)
     if fields is not None and isinstance(fields.get("data"), list):
@@ -219,7 +219,7 @@ def _errors(said: Any, key: str) -> tuple[Wrong, ...]:
     return tuple(_wrong(one, key) for one in several)
 
 
-def _wrong(said: Any, key: str) -> Wrong:
+def _wrong(said: object, key: str) -> Wrong:
     fields = _fields(said)
     if fields is None:
         return Wrong(shown(said, key))
@@ -228,7 +228,7 @@ def _wrong(said: Any, key: str) -> Wrong:
     return Wrong(shown(message, key), str(code) if code else None, _count(fields.get("line")))
 
 
-def _fields(said: Any) -> Mapping[str, Any] | None:
+def _fields(said: object) -> Mapping[str, Any] | None:
     """A JSON object, or what the SDK made of one: it takes any object for what it expects."""
     if isinstance(said, Mapping):
         return said
@@ -236,5 +236,5 @@ def _fields(said: Any) -> Mapping[str, Any] | None:
     return {**vars(said), **(extra or {})} if isinstance(extra, Mapping) or hasattr(said, "model_fields_set") else None
 
 
-def _text(value: Any) -> str | None:
+def _text(value: object) -> str | None:
     return value.strip() or None if isinstance(value, str) else None

@@ -17,6 +17,7 @@ from typing import Any
 
 from emoray.hosts.protocol import HostDown
 from emoray.hosts.weights import processor_template
+from emoray.reasons import is_failure, on_one_line
 
 _PROBE, _OTHER = "kindly-sagacious-ostrich", "boldly-taciturn-heron"  # no template says these of itself
 # what a template may cut off, escape or write small, and what a real prompt has; it begins and ends with a letter
@@ -237,7 +238,7 @@ class ChatTemplate:
         try:
             return reads(text)
         except BaseException as wrong:  # somebody's code: one text is no reason to ask no other
-            if not isinstance(wrong, Exception) and type(wrong).__name__ != "PanicException":  # Rust's is no Exception
+            if not is_failure(wrong):
                 raise
             raise BadChat(f"the tokenizer cannot read this chat: {_line(wrong)}") from wrong
 
@@ -277,7 +278,7 @@ def turn_ends(tokenizer: Any) -> list[int]:
     return [known[token] for token in _TURN_ENDS if token in known]
 
 
-def _said(role: str, content: Any) -> dict[str, Any]:
+def _said(role: str, content: object) -> dict[str, Any]:
     return {"role": role, "content": content}
 
 
@@ -289,9 +290,8 @@ def _check_told(chat: Sequence[Mapping[str, str]], prompt: str) -> None:
             raise BadChat(f"the chat template leaves out or changes what the {message['role']} says: {said[:_SHOWN]!r}")
 
 
-def _line(wrong: object) -> str:
-    """What was said, on one line, cut."""
-    return " ".join(str(wrong).split())[:_SHOWN]
+def _line(wrong: BaseException) -> str:
+    return on_one_line(wrong, _SHOWN)
 
 
 def _words(text: str) -> str:

@@ -29,6 +29,7 @@ from emoray.hosts import hub
 from emoray.hosts.chat_template import borrow_template
 from emoray.hosts.protocol import HostDown
 from emoray.hosts.weights import adapter_of, broken_settings, commit_of, unusual
+from emoray.reasons import reason_of
 from emoray.spec.models import Local
 
 _FILES = "give a hub id, or a folder with config.json, the tokenizer and the weights"
@@ -89,12 +90,6 @@ def load(entry: Local) -> Loaded:
         hint = _INSTALL if isinstance(wrong, ImportError) else _FILES
         reason, hint = hub.told(wrong) or (reason_of(wrong), hint)
         raise HostDown(f"model {entry.name!r} ({entry.id}) cannot be loaded: {reason}; {hint}") from wrong
-
-
-def reason_of(wrong: Exception) -> str:
-    """The first line of what was said, and the second where the first only announces it."""
-    lines = [line.strip() for line in str(wrong).splitlines() if line.strip()] or [type(wrong).__name__]
-    return " ".join(lines[: 1 + lines[0].endswith(":")]).rstrip(".")
 
 
 def _loaded(entry: Local) -> Loaded:

@@ -16,6 +16,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import UnionType
@@ -25,6 +26,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 import aiohttp
 import httpx2
 import openai
+from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import ContentLengthError, HttpProcessingError, TransferEncodingError
 
 from emoray.hosts import access
@@ -37,7 +39,7 @@ from emoray.hosts.protocol import Ask, HostDown, Reply
 from emoray.hosts.reasoning import tags_of
 from emoray.hosts.refusals import is_stream, told_to_wait_s
 from emoray.hosts.request_loop import Guess, RequestLoop, Tried, spare_the_collector
-from emoray.hosts.tab import Tab
+from emoray.hosts.tab import Sending, Tab
 from emoray.rate_limits.headers import heard, until_reset_s
 from emoray.rate_limits.protocol import RateLimiter
 from emoray.rate_limits.waits import retry_after_s, their_now
@@ -137,18 +139,19 @@ class HostedApi:
     def __getstate__(self) -> object:
         raise TypeError("a HostedApi holds a key and open connections; construct it where it is used")
 
-    async def _attempt(self, ask: Ask) -> Tried:
+    async def _attempt(self, ask: Ask, sending: Sending) -> Tried:
         began, asked_at = time.perf_counter(), datetime.now(UTC)
         try:
             async with asyncio.timeout(self._timeout_s):
-                status, headers, body = await self._sent(_UNASKED | request_body(self._entry, ask), ask.key)
+                status, headers, body = await self._sent(_UNASKED | request_body(self._entry, ask), ask.key, sending)
         except (openai.APIError, aiohttp.ClientError, TimeoutError, OSError, Garbled) as wrong:
             took_s = time.perf_counter() - began
             foreseen(wrong)
-            failure, sent = failure_of(wrong, self._secret), not _never_sent(wrong)
-            late, turned_away = sent and failure.kind is FailureKind.TIMEOUT, _turned_away(wrong)
+            failure, arrived = failure_of(wrong, self._secret), not _never_sent(wrong)
+            late, turned_away = arrived and failure.kind is FailureKind.TIMEOUT, _turned_away(wrong)
             _forget(wrong)
-            return Tried(failure, asked_at, took_s, billable=sent, late=late, turned_away=turned_away)
+            billable = arrived and sending.begun
+            return Tried(failure, asked_at, took_s, billable=billable, late=late, turned_away=turned_away)
         took_s = time.perf_counter() - began
         self._listen(headers)
         outcome = self._said(status, headers, body)
@@ -182,10 +185,11 @@ class HostedApi:
             return replace(outcome, detail=f"{status}: {outcome.detail}")  # accepted, and not answered yet
         return outcome
 
-    async def _sent(self, body: dict[str, Any], key: str) -> Received:
+    async def _sent(self, body: dict[str, Any], key: str, sending: Sending) -> Received:
         name = {KEY_HEADER: key} if self._names_cells else {}
         if self._wire.pattern is not None:
-            return await self._wire.post(body, name)
+            return await self._wire.post(body, name, sending)
+        _SENDING.set(sending)
         try:
             response = await self._client.post(
                 "/chat/completions", cast_to=httpx2.Response, body=body, options={"headers": name}
@@ -208,6 +212,21 @@ class Received(NamedTuple):
     body: bytes
 
 
+class _Told(aiohttp.BytesPayload):
+    """A body that tells when it is handed to its connection, which aiohttp does in one go with the headers."""
+
+    def __init__(self, body: bytes, sending: Sending) -> None:
+        super().__init__(body)
+        self._sending = sending
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        self._sending.begin()
+        await super().write_with_length(writer, content_length)
+
+
+_SENDING = ContextVar[Sending]("sending")  # of this task: the SDK hands nothing on to its transport
+
+
 class Wire(httpx2.AsyncBaseTransport):
     """What the SDK's client sends through. Keeps its latest chat request as a pattern, and sends like it by itself."""
 
@@ -221,23 +240,23 @@ class Wire(httpx2.AsyncBaseTransport):
         """One request of the SDK."""
         headers = {name: text for name, text in request.headers.items() if name not in _SET_BY_AIOHTTP} | _ENCODINGS
         url = str(request.url)
-        received = await self._send(request.method, url, headers, await request.aread())
+        received = await self._send(request.method, url, headers, _Told(await request.aread(), _SENDING.get()))
         if request.url.path.endswith("/chat/completions"):
             self.pattern = (url, {name: text for name, text in headers.items() if name != KEY_HEADER.lower()})
         whole = {_RECEIVED: received}  # the SDK reads no header, and some hold what it could not
         return httpx2.Response(received.status, content=received.body, request=request, extensions=whole)
 
-    async def post(self, body: dict[str, Any], name: dict[str, str]) -> Received:
+    async def post(self, body: dict[str, Any], name: dict[str, str], sending: Sending) -> Received:
         """The same request with another body and name; Garbled, aiohttp's errors and TimeoutError as they come."""
         assert self.pattern is not None
         url, headers = self.pattern
-        return await self._send("POST", url, headers | name, json.dumps(body).encode())
+        return await self._send("POST", url, headers | name, _Told(json.dumps(body).encode(), sending))
 
     async def aclose(self) -> None:
         if self._session is not None:
             await self._session.close()
 
-    async def _send(self, method: str, url: str, headers: dict[str, str], body: bytes) -> Received:
+    async def _send(self, method: str, url: str, headers: dict[str, str], body: _Told) -> Received:
         """One response; it leads to another place of the same server at most, which the key is for."""
         for _ in range(_MOST_STEPS):
             received = await self._sent(method, url, headers, body)
@@ -249,20 +268,20 @@ class Wire(httpx2.AsyncBaseTransport):
             url = there
         return received
 
-    async def _sent(self, method: str, url: str, headers: dict[str, str], body: bytes) -> Received:
+    async def _sent(self, method: str, url: str, headers: dict[str, str], body: _Told) -> Received:
         session = self._session = self._session or self._opened()
         proxy = self._for_proxy
         try:
             async with session.request(
                 method, url, headers=headers, data=body, allow_redirects=False, proxy_headers=proxy
             ) as response:
-                body = await _whole(response)
+                said = await _whole(response)
         except (aiohttp.ClientResponseError, aiohttp.ClientPayloadError) as odd:
             garbled = _as_garbled(odd)
             if garbled is None:
                 raise
             raise garbled from None
-        return Received(response.status, response.headers, _unpacked(response, body))
+        return Received(response.status, response.headers, _unpacked(response, said))
 
     def _opened(self) -> aiohttp.ClientSession:
         connections, proxy = self._connections + 8, self._proxy

@@ -13,8 +13,10 @@ from typing import NamedTuple
 _PART = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"
 _HUB_ID = re.compile(rf"(?:{_PART}/)?{_PART}")  # huggingface_hub's rules, which it tells where it is asked
 _ON_THE_HUB = re.compile(
-    r"(?:https?://)?(?:huggingface\.co|hf\.co)/(?P<id>[^/?#]+/[^/?#]+)|hf://(?P<hf>[^/?#@]+/[^/?#@]+)"
+    r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/(?P<id>[^/?#]+(?:/(?!(?:tree|blob|resolve)/)[^/?#]+)?)|"
+    r"hf://(?:models/)?(?P<hf>[^/?#@]+(?:/[^/?#@]+)?)"
 )
+_OF_NO_STORE = ("http:", "https:", "hf:", "ftp:", "ftps:", "file:")
 _PATH = re.compile(r"[./~]|[A-Za-z]:[\\/]")  # how a path begins
 _UNREACHABLE = re.compile(r"connect|timeout|network|proxy|protocol|nameresolution|gaierror", re.IGNORECASE)
 _TAGGED = re.compile(r"[\w./-]+:[\w.-]+")
@@ -37,7 +39,7 @@ def unusable(id: str, *, here: bool = True, vllm: bool = False) -> str | None:
 
     Folders are looked for where they must be on this machine (`here`); vLLM also takes s3:// and its like, and GGUF.
     """
-    if vllm and ("gguf" in id.lower() or ("://" in id and not _ON_THE_HUB.match(id) and not id.startswith("http"))):
+    if vllm and ("gguf" in id.lower() or _in_a_store(id)):
         return None
     shown, place = repr(id if len(id) <= _SHOWN else f"{id[:_SHOWN]}…"), Path(id)
     if "://" in id or _ON_THE_HUB.match(id):
@@ -134,11 +136,18 @@ def _is(place: Path, *, folder: bool) -> bool:
         return False
 
 
+def _in_a_store(id: str) -> bool:
+    """Whether it is an object store's address, or one of its kind."""
+    return "://" in id and not id.startswith(_OF_NO_STORE)
+
+
 def _address(id: str) -> str:
     on_hub = _ON_THE_HUB.match(id)
     if on_hub:
         return f"write {on_hub['id'] or on_hub['hf']}"
-    return _WANTED if id.startswith("http") else f"host: vllm loads from there; else {_WANTED}"
+    if id.startswith("file://"):
+        return f"write {id.removeprefix('file://')}"
+    return f"host: vllm loads from there; else {_WANTED}" if _in_a_store(id) else _WANTED
 
 
 def _in_full(id: str) -> str:

@@ -102,7 +102,7 @@ def _number(digits: str) -> int | float:
 _FORGIVING = json.JSONDecoder(strict=False, parse_int=_number)
 
 
-def parsed_outcome(said: Any, price: Price | None, *, tags: Tags = KNOWN, key: str = "") -> Outcome:
+def parsed_outcome(said: object, price: Price | None, *, tags: Tags = KNOWN, key: str = "") -> Outcome:
     """The same of a body that is parsed already. An error in place of an answer is that error, whatever the status."""
     error = error_within(said)
     if error is not None:
@@ -159,7 +159,7 @@ def _is_filtered(choice: dict[str, Any]) -> bool:
     return any(isinstance(one, dict) and one.get("filtered") is True for one in found.values())
 
 
-def _no_text(content: Any, key: str, cost: float | None, word: str | None) -> Failure | None:
+def _no_text(content: object, key: str, cost: float | None, word: str | None) -> Failure | None:
     """The failure of content that is something else than text; None where it is text, parts or nothing."""
     if content is None or isinstance(content, str | list):
         return None
@@ -199,7 +199,7 @@ def cost_usd(price: Price | None, prompt_tokens: int | None, completion_tokens: 
     return (prompt_tokens * price.input + completion_tokens * price.output) / 1e6
 
 
-def shown(value: Any, key: str = "") -> str:
+def shown(value: object, key: str = "") -> str:
     """A provider's text on one line, cut, without the key and without what a terminal would take for orders."""
     text = value.decode("utf-8", "replace") if isinstance(value, bytes) else _written(value)
     line = without_key(" ".join(valid(text).split())[: _SHOWN * (len(key) + len(HIDDEN))], key)
@@ -207,7 +207,7 @@ def shown(value: Any, key: str = "") -> str:
     return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}…"
 
 
-def _written(value: Any) -> str:
+def _written(value: object) -> str:
     try:
         return str(value)
     except RecursionError:
@@ -223,11 +223,11 @@ def _first_choice(said: dict[str, Any]) -> dict[str, Any]:
     return first if isinstance(first, dict) else {}
 
 
-def _is_number_0(choice: Any) -> bool:
+def _is_number_0(choice: object) -> bool:
     return isinstance(choice, dict) and choice.get("index") in (0, "0")
 
 
-def _ended(choice: dict[str, Any], guardrail: Any) -> tuple[str | None, Ending]:
+def _ended(choice: dict[str, Any], guardrail: object) -> tuple[str | None, Ending]:
     """Why a choice ended, in the provider's word and in ours.
 
     A gateway may say "stop" for what went wrong behind it, and hand the word from there on beside it.
@@ -252,7 +252,7 @@ def _native(choice: dict[str, Any]) -> str | None:
     return _word(choice.get("native_finish_reason") or beside)
 
 
-def _word(reason: Any) -> str | None:
+def _word(reason: object) -> str | None:
     if isinstance(reason, dict) and isinstance(reason.get("type"), str):  # SGLang's
         reason = reason["type"]
     if isinstance(reason, list) and len(reason) == 1:
@@ -262,7 +262,7 @@ def _word(reason: Any) -> str | None:
     return valid((reason if isinstance(reason, str) else _written(reason))[:_WORD])
 
 
-def _usage(usage: Any) -> tuple[int | None, int | None]:
+def _usage(usage: object) -> tuple[int | None, int | None]:
     """(prompt, completion) tokens; what some count in the total alone is reasoning, billed as completion."""
     if not isinstance(usage, dict):
         return None, None
@@ -334,7 +334,7 @@ def _without_zeros(tokens: tuple[int | None, int | None], usage: Any) -> tuple[i
     return (prompt if prompt or cached else None), completion or None
 
 
-def count_of(value: Any) -> int | None:
+def count_of(value: object) -> int | None:
     """A number of tokens, however it is written (12, 12.0, "12"); None for what is no count."""
     if type(value) is int:  # as nearly always, and no bool
         return value if 0 <= value <= _MOST_TOKENS else None
@@ -368,11 +368,11 @@ def _declines(message: dict[str, Any]) -> bool:
     return bool(_text(message.get("refusal")).strip()) or any(_is_refusal(part) for part in parts)
 
 
-def _is_refusal(part: Any) -> bool:
+def _is_refusal(part: object) -> bool:
     return isinstance(part, dict) and part.get("type") == "refusal"
 
 
-def _parts(content: Any) -> tuple[str, str]:
+def _parts(content: object) -> tuple[str, str]:
     """(the text, the reasoning) of a text, or of a list of parts."""
     if not isinstance(content, list):
         return _text(content), ""
@@ -382,7 +382,7 @@ def _parts(content: Any) -> tuple[str, str]:
     return "".join(kinds[False]), "".join(kinds[True])
 
 
-def _thinks(part: Any) -> bool:
+def _thinks(part: object) -> bool:
     """Whether a part of a message is reasoning: Mistral's and Anthropic's say `thinking`, others `reasoning`."""
     if not isinstance(part, dict):
         return False
@@ -390,7 +390,7 @@ def _thinks(part: Any) -> bool:
     return part.get("thought") is True or (isinstance(kind, str) and ("think" in kind or "reasoning" in kind))
 
 
-def _text(content: Any, depth: int = 4) -> str:
+def _text(content: object, depth: int = 4) -> str:
     """A text, or the texts of parts, as deep as anybody nests them."""
     if isinstance(content, str):
         return content
@@ -403,5 +403,5 @@ def _text(content: Any, depth: int = 4) -> str:
     return ""
 
 
-def _string(value: Any) -> str | None:
+def _string(value: object) -> str | None:
     return valid(value) if isinstance(value, str) else None

@@ -6,14 +6,14 @@ Everything above this seam is tested with `scripted`, which lives beside the rea
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from emoray.errors import EmorayError
 from emoray.study.outcomes import Reply
 from emoray.study.prompts import Ask
 
-__all__ = ["Ask", "Host", "HostDown", "OwnModel", "Reply", "Stoppable"]
+__all__ = ["Ask", "Host", "HostDown", "Mortal", "OwnModel", "Reply", "Stoppable"]
 
 
 class Host(Protocol):
@@ -73,6 +73,15 @@ class Stoppable(Protocol):
 
     def stop(self, why: str) -> None:
         """What is in flight is still answered; then every `generate` ends in HostDown(why)."""
+        ...
+
+
+@runtime_checkable
+class Mortal(Protocol):
+    """A host whose engine may die, and whose process then ends with it."""
+
+    def tell_of_death(self, tell: Callable[[str], None]) -> None:
+        """`tell` hears why in half a sentence, just before the process ends; nothing where nobody knows."""
         ...
 
 

@@ -188,7 +188,7 @@ _REMARKS = ("warning", "info")
 _DEEP = 6  # levels of an error that are looked through
 
 
-def refusal_kind(status: int, error: Any) -> FailureKind:
+def refusal_kind(status: int, error: object) -> FailureKind:
     """What a response means that is no answer; `error` is the error object of its body, if there is one.
 
     With a status that is none (200) the code in the error stands for it; an error that tells none is the provider's.
@@ -209,7 +209,7 @@ def refusal_kind(status: int, error: Any) -> FailureKind:
     return next((kind for kind, words in _ONLY_SAID if words in text and _can_say(told, kind)), _of_status(told or 500))
 
 
-def remedy(error: Any) -> str:
+def remedy(error: object) -> str:
     """What to change, as the end of a sentence, where not the prompt is too long but the answer that is allowed."""
     return "; lower max_tokens" if _ASKS_TOO_MUCH.search(message_in(error)) else ""
 
@@ -243,7 +243,7 @@ def error_in(body: bytes) -> dict[str, Any] | None:
     return _error_in(_parsed(body))
 
 
-def _error_in(said: Any) -> dict[str, Any] | None:
+def _error_in(said: object) -> dict[str, Any] | None:
     if isinstance(said, list) and said:
         said = said[0]
     return error_of(said) if isinstance(said, dict) else None
@@ -286,7 +286,7 @@ def _of_text(error: str, beside: dict[str, Any]) -> dict[str, Any]:
     return {**beside, "message": error, **({"error_type": error} if _A_CODE.fullmatch(error) else {})}
 
 
-def _of_cloudflare(error: Any, said: dict[str, Any]) -> dict[str, Any]:
+def _of_cloudflare(error: object, said: dict[str, Any]) -> dict[str, Any]:
     """Its codes are numbers that mean something else with others."""
     if not isinstance(error, dict):
         return {**said, "message": error} if isinstance(error, str) else said
@@ -294,7 +294,7 @@ def _of_cloudflare(error: Any, said: dict[str, Any]) -> dict[str, Any]:
     return {**error, "code": _CLOUDFLARE.get(str(code).strip(), code) if isinstance(code, str | int) else code}
 
 
-def is_fine(error: Any) -> bool:
+def is_fine(error: object) -> bool:
     """Whether an error object says that there was none, as some gateways write beside every answer."""
     if isinstance(error, str):
         return error.strip().casefold() in _NO_ERROR
@@ -307,7 +307,7 @@ def is_fine(error: Any) -> bool:
     return isinstance(code, str | int) and str(code).strip().casefold() in _FINE
 
 
-def error_within(said: Any) -> dict[str, Any] | None:
+def error_within(said: object) -> dict[str, Any] | None:
     """The error object of a body that came as a success, for which it stands whatever else is there; None without."""
     if isinstance(said, list) and said:  # Gemini's
         said = said[0]
@@ -336,7 +336,7 @@ def _is_marked(said: dict[str, Any]) -> bool:
     )
 
 
-def has_error(said: Any) -> TypeGuard[dict[str, Any]]:
+def has_error(said: object) -> TypeGuard[dict[str, Any]]:
     """Whether an error stands under `error`, or that there is one (true, 503): null and emptiness are none."""
     error = said.get("error") if isinstance(said, dict) else None
     if error is None:  # as nearly always
@@ -346,7 +346,7 @@ def has_error(said: Any) -> TypeGuard[dict[str, Any]]:
     return error is True or _is_status(error) or (isinstance(error, str | list) and any(error))
 
 
-def _is_status(error: Any) -> TypeGuard[int]:
+def _is_status(error: object) -> TypeGuard[int]:
     return type(error) is int and error >= 400
 
 
@@ -355,7 +355,7 @@ def is_stream(body: bytes) -> bool:
     return body.lstrip()[:6] in (b"data: ", b"event:") or body.lstrip().startswith((b"data:", b": "))
 
 
-def message_in(error: Any) -> str:
+def message_in(error: object) -> str:
     """What an error object says for people, with what stood behind a gateway; empty where it says nothing."""
     if not isinstance(error, dict):
         return error if isinstance(error, str) else ""
@@ -367,14 +367,14 @@ def message_in(error: Any) -> str:
     return valid(whole)
 
 
-def _in_words(told: Any) -> str:
+def _in_words(told: object) -> str:
     """What is no text; of a list of pydantic's complaints where and what, without the input that each repeats."""
     if isinstance(told, list) and told and all(isinstance(one, dict) and "msg" in one for one in told):
         return "; ".join(f"{_place(one.get('loc'))}{one['msg']}" for one in told)
     return json.dumps(told, ensure_ascii=False)
 
 
-def _place(loc: Any) -> str:
+def _place(loc: object) -> str:
     return f"{'.'.join(map(str, loc))}: " if isinstance(loc, list) else ""
 
 
@@ -457,7 +457,7 @@ def _named(message: str) -> Iterator[str]:
         at = found.end()
 
 
-def _told(value: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, str]]:
+def _told(value: object, name: str = "", depth: int = 0) -> Iterator[tuple[str, str]]:
     """All names and texts of an error object, however deep; a JSON text of a gateway's is looked through, too."""
     if isinstance(value, dict) and depth < _DEEP:
         for key, inner in value.items():
@@ -479,12 +479,12 @@ def _of_status(status: int) -> FailureKind:
     return _BY_STATUS.get(status, FailureKind.OVERLOADED if status >= 500 else FailureKind.BAD_REQUEST)
 
 
-def _plain(text: Any) -> str:
+def _plain(text: object) -> str:
     """Without case and punctuation: insufficient_quota, InsufficientQuota and insufficient-quota are one code."""
     return re.sub(r"[^0-9a-z]", "", str(text).lower())
 
 
-def _is_whole(value: Any) -> TypeGuard[int | float | str]:
+def _is_whole(value: object) -> TypeGuard[int | float | str]:
     if isinstance(value, str):
         return value.strip().isdecimal() and len(value) < 10
     if isinstance(value, float):
@@ -497,5 +497,5 @@ def _details(error: dict[str, Any]) -> list[dict[str, Any]]:
     return [detail for detail in details if isinstance(detail, dict)] if isinstance(details, list) else []
 
 
-def _string(value: Any) -> str | None:
+def _string(value: object) -> str | None:
     return str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else None

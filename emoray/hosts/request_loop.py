@@ -26,7 +26,7 @@ from emoray.hosts.belief import Belief, Verdict
 from emoray.hosts.permits import NoMorePermits, Permit, Permits
 from emoray.hosts.places import Places
 from emoray.hosts.protocol import Ask, BudgetSpent, HostDown, Reply
-from emoray.hosts.tab import NoTab, Tab
+from emoray.hosts.tab import NoTab, Sending, Tab
 from emoray.spec.accounts import Price, Retry
 from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome
 
@@ -71,7 +71,7 @@ class RequestLoop:
 
     def __init__(
         self,
-        attempt: Callable[[Ask], Awaitable[Tried]],
+        attempt: Callable[[Ask, Sending], Awaitable[Tried]],
         permits: Permits,
         *,
         in_flight: int,
@@ -228,30 +228,45 @@ class RequestLoop:
             self._permits.unused(permit)
             return None
         try:
-            await self._tab.may_cost(at_most)
+            charge = await self._tab.may_cost(at_most)
         except BaseException:
             self._permits.unused(permit)
             raise
         if self._stopped.is_set():  # meanwhile
             self._permits.unused(permit)
-            await self._tab.did_cost(at_most, 0.0)
+            await charge.over(0.0)
             return None
         self._places.asked()
+        sending = Sending(charge)
         try:
             asked_at = self._loop.time()
-            tried = await self._attempt(ask)
-            if tried.billable and tried.outcome.cost_usd is None:
-                tried = replace(tried, outcome=self._guess.billed(ask, tried.outcome))
+            tried = await self._tried(ask, sending)
             tokens = self._guess.counted(ask, tried.outcome) if tried.billable else 0.0
-            await self._tab.did_cost(at_most, tried.outcome.cost_usd or 0.0)
-        except BaseException:  # it was perhaps sent
-            self._permits.finish(permit, None, None)
+            await charge.over(tried.outcome.cost_usd or 0.0)
+        except BaseException:
+            self._give_back(permit, sending)
             raise
         finally:
             self._places.over()
         self._permits.finish(permit, tokens, tried.outcome.cost_usd or 0.0)
         self._hear(ask, tried, asked_at)
         return tried
+
+    async def _tried(self, ask: Ask, sending: Sending) -> Tried:
+        """The attempt, at the most that it may have cost where nobody says how much that was."""
+        tried = await self._attempt(ask, sending)
+        if sending.wrong is not None:
+            raise sending.wrong
+        if tried.billable and tried.outcome.cost_usd is None:
+            return replace(tried, outcome=self._guess.billed(ask, tried.outcome))
+        return tried
+
+    def _give_back(self, permit: Permit, sending: Sending) -> None:
+        """Of an attempt that was broken off."""
+        if sending.wrong is not None:
+            self._permits.unused(permit)
+        else:  # it was perhaps sent
+            self._permits.finish(permit, None, None)
 
     def _hear(self, ask: Ask, tried: Tried, asked_at: float) -> None:
         """What an attempt teaches."""

@@ -22,11 +22,12 @@ from transformers import (
 )
 
 from emoray.hosts.chat_template import BadChat, ChatTemplate
-from emoray.hosts.checkpoint import load, reason_of
+from emoray.hosts.checkpoint import load
 from emoray.hosts.company import STEPS, Company, Thought, looks_ahead, tried
 from emoray.hosts.context import longest, lowered
 from emoray.hosts.protocol import Ask, HostDown, Reply
 from emoray.hosts.reasoning import Wording, no_answer, tags_of, unsettled
+from emoray.reasons import reason_of
 from emoray.spec.models import Local
 from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome
 from emoray.study.sampling import NEUTRAL, BadDefaults, Settings, drawn, left_out, own

@@ -26,10 +26,11 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from emoray.child_process import die_with
 from emoray.hosts import hub
@@ -38,6 +39,7 @@ from emoray.hosts.protocol import Ask, HostDown, Reply
 from emoray.hosts.reasoning import Wording, no_answer, tags_of, unsettled
 from emoray.hosts.tied import untied
 from emoray.hosts.weights import adapter_of, broken_settings, commit_of, unmerged
+from emoray.reasons import on_one_line
 from emoray.spec.models import Vllm
 from emoray.study.endings import Ending, ending_of
 from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome
@@ -66,12 +68,15 @@ class VllmHost:
         if why := _no_model(entry):
             raise HostDown(f"model {entry.name!r} ({entry.id}): the vLLM engine cannot start: {why}")
         self.in_flight = math.ceil(_AHEAD * entry.max_num_seqs)
+        self._errors: TextIO | None = None
+        self._tell: Callable[[str], None] = _log.error
         with tempfile.TemporaryDirectory(prefix="emoray-vllm-") as folder:
             errors = Path(folder) / "errors.log"
             try:
-                self._driver = _Driver(lambda: _start(entry, across_nodes, errors), self.in_flight)
+                self._driver = _Driver(lambda: _start(entry, across_nodes, errors), self.in_flight, self._last_words)
             except Exception as wrong:
                 raise HostDown(_why(entry, wrong, errors)) from wrong
+            self._errors = errors.open(errors="replace") if errors.exists() else None  # it outlives its name
         try:
             self._learn(entry, self._driver.engine, day)
         except Exception as wrong:
@@ -118,6 +123,16 @@ class VllmHost:
             waiting += 1
         for _ in range(waiting):
             yield self._reply(done.get())
+
+    def tell_of_death(self, tell: Callable[[str], None]) -> None:
+        """As `Mortal`."""
+        self._tell = tell
+
+    def _last_words(self) -> None:
+        """Tells what the engine logged when it died."""
+        with suppress(Exception):  # whoever should hear of it may be gone too
+            if self._errors and (cause := _deadly(self._errors.read())):
+                self._tell(f"the vLLM engine died of {cause}; {_MORE}")
 
     def close(self) -> None:
         """Ends the engine's processes, and with them what they hold of the GPUs."""
@@ -246,13 +261,13 @@ class _Driver:
     The thread lives as long as the engine: the engine ends with the thread that started it.
     """
 
-    def __init__(self, start: Callable[[], Any], in_flight: int) -> None:
-        """Raises what `start` raises."""
-        self._in_flight = in_flight
+    def __init__(self, start: Callable[[], Any], in_flight: int, last_words: Callable[[], None]) -> None:
+        """Raises what `start` raises; `last_words` are said when the engine has died."""
+        self._in_flight, self._last_words = in_flight, last_words
         self._inbox: queue.SimpleQueue[tuple[_Request, list[int], dict[str, Any]] | None] = queue.SimpleQueue()
         self._asked: dict[str, _Request] = {}
         self._numbers = itertools.count()
-        self._closing = threading.Event()
+        self._closing, self._dying = threading.Event(), threading.Lock()
         started: Future[Any] = Future()
         self._thread = threading.Thread(target=self._run, args=[start, started], name="vllm", daemon=True)
         self._thread.start()
@@ -289,7 +304,7 @@ class _Driver:
                 for out in self.engine.step():
                     self._asked.pop(out.request_id).finish(out)
         except EngineDeadError:
-            _end()
+            self._end()
 
     def _admit(self) -> bool:
         """Lets requests in while there is room; waits only where there is nothing to drive. False at the end."""
@@ -328,7 +343,13 @@ class _Driver:
         """Looks after the engine: a step that waits for one that dies is never told, and would wait for ever."""
         while not self._closing.wait(_LOOK_S):
             if self.engine.engine_core.resources.engine_dead:
-                _end()
+                self._end()
+
+    def _end(self) -> NoReturn:
+        with self._dying:  # who comes second waits here for the end
+            _log.error("the vLLM engine died; this process ends, so that Ray starts both anew")
+            self._last_words()
+            os._exit(1)
 
 
 def _start(entry: Vllm, across_nodes: bool, errors: Path) -> Any:
@@ -344,11 +365,6 @@ def _start(entry: Vllm, across_nodes: bool, errors: Path) -> Any:
     config = arguments.create_engine_config(UsageContext.LLM_CLASS)
     executor = functools.partial(_executor_that_dies_with, os.getpid(), Executor.get_class(config))
     return LLMEngine(config, executor, log_stats=False, multiprocess_mode=True)
-
-
-def _end() -> NoReturn:
-    _log.error("the vLLM engine died; this process ends, so that Ray starts both anew")
-    os._exit(1)
 
 
 def engine_arguments(entry: Vllm, *, across_nodes: bool = False) -> dict[str, Any]:
@@ -398,11 +414,12 @@ def environment(entry: Vllm) -> dict[str, str]:
 
 
 def _only_errors(errors: Path) -> Path:
-    """A logging configuration that writes errors to a file, for the sentence that says why an engine did not start.
+    """A logging configuration that writes errors to a file, for the sentence that says why an engine did not start, or
+    died.
 
     The engine is another process: what it raises is seen here only as "initialization failed".
     """
-    # opened at once: when the engine is up the file is unlinked, and who holds it open writes into the void
+    # opened at once: when the engine is up the file is unlinked, and read by who holds it open
     kept = {"class": "logging.FileHandler", "filename": str(errors), "formatter": "plain"}
     shown = {"class": "logging.StreamHandler", "formatter": "plain"}
     config = {
@@ -450,16 +467,18 @@ def _why(entry: Vllm, wrong: Exception, errors: Path) -> str:
 
 def _logged_cause(errors: Path) -> str | None:
     """The exception at the bottom of the first error that the engine's processes logged."""
-    text = errors.read_text(errors="replace") if errors.exists() else ""
+    return _deadly(errors.read_text(errors="replace"), place=0) if errors.exists() else None
+
+
+def _deadly(text: str, place: int = -1) -> str | None:
+    """The exception at the bottom of the last traceback in what was logged, or (`place` 0) of the first."""
     records = [record for record in re.split(r"^(?=ERROR )", text, flags=re.MULTILINE) if "Traceback" in record]
-    raised = re.findall(r"^([\w.]*(?:Error|Exception)\b.*)$", records[0], flags=re.MULTILINE) if records else []
+    raised = re.findall(r"^([\w.]*(?:Error|Exception)\b.*)$", records[place], flags=re.MULTILINE) if records else []
     return _line(raised[-1]) if raised else None
 
 
-def _line(wrong: object) -> str:
-    """What was said, on one line, cut."""
-    words = " ".join(str(wrong).split())
-    return words if len(words) <= 300 else f"{words[:300]}…"
+def _line(wrong: BaseException | str) -> str:
+    return on_one_line(wrong, 300)
 
 
 def _no_model(entry: Vllm) -> str | None:

@@ -36,10 +36,10 @@ from emoray.hosts.checkpoint import misfit
 from emoray.hosts.context import turned
 from emoray.hosts.weights import adapter_of, commit_of, unmerged, unusual
 from emoray.readers import onnx
-from emoray.readers.failing import cause, first_line, is_failure
 from emoray.readers.outputs import Unclear, output_labels
 from emoray.readers.padding import SIDES, UNPADDED, Piece, Way, known_ids, padded, padding_id
 from emoray.readers.protocol import ReaderDown, Reading
+from emoray.reasons import cause, is_failure, reason_of
 from emoray.spec.readers import GoEmotionsReader, RegressorReader
 from emoray.study.scoring import UNREADABLE
 
@@ -461,7 +461,7 @@ def _telling(entry: _Entry, what: str, hint: str) -> Iterator[None]:
         if not is_failure(wrong):
             raise
         hint = _INSTALL if isinstance(wrong, ImportError) else hint
-        why, remedy = hub.told(wrong) or (first_line(wrong), hint)
+        why, remedy = hub.told(wrong) or (reason_of(wrong), hint)
         raise ReaderDown(f"{_named(entry)} cannot {what}: {why}; {remedy}") from wrong
 
 

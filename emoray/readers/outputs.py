@@ -45,7 +45,7 @@ def _only_numbered(labels: Mapping[int, str]) -> bool:
     return all(map(_NUMBERED.fullmatch, labels.values()))
 
 
-def _names(label2id: Any) -> list[str]:
+def _names(label2id: object) -> list[str]:
     """Those that somebody gave."""
     labels = map(str, label2id) if isinstance(label2id, Mapping) else ()
     return [label for label in labels if not _NUMBERED.fullmatch(label)]
@@ -74,7 +74,7 @@ def several_at_once(config: Any) -> bool | None:
     return {"sigmoid": True, "softmax": False}.get(str(getattr(config, "function_to_apply", None)).lower())
 
 
-def _inverted(label2id: Any) -> dict[int, str]:
+def _inverted(label2id: object) -> dict[int, str]:
     """{} for what is no numbering."""
     if not isinstance(label2id, Mapping):
         return {}

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from emoray.analysis.concordance import Bounded, Concordance, concordance, one_against_the_others
 from emoray.errors import UserError
+from emoray.plurals import count
 from emoray.readers.protocol import Reader, Reading
 from emoray.study.circumplex import Array
 from emoray.study.goemotions import LabelMap
@@ -134,15 +135,15 @@ def compare(reader: Reader, people: Rated, own_map: LabelMap) -> Against:
 def whole_table(name: str, found: Against) -> str:
     """For people."""
     lines = [
-        f"{name} on {found.texts:,} texts that people rated for valence and arousal (1 to 5, as −1 to 1)",
+        f"{name} on {count(found.texts, 'text')} that people rated for valence and arousal (1 to 5, as −1 to 1)",
         f"  {'':<26}{'Pearson r':>22}{'concordance':>22}{'mean error':>22}",
     ]
     for one in found.axes:
         lines.append(f"  {one.axis:<26}{_said(one.reader)}")
         if one.people is not None:
             lines.append(f"  {'  one person and others':<26}{_said(one.people)}")
-    lines += [f"  not readable   {found.unread:,} texts"] if found.unread else []
-    lines += [f"  no direction   {found.undirected:,} texts, counted as the middle"] if found.undirected else []
+    lines += [f"  not readable   {count(found.unread, 'text')}"] if found.unread else []
+    lines += [f"  no direction   {count(found.undirected, 'text')}, counted as the middle"] if found.undirected else []
     lines += [f"  cost           ${found.cost_usd:,.2f}"] if found.cost_usd else []
     lines += [
         "  brackets: 95 % for other texts of the kind; concordance is Lin's, 1 only where the values are the same"
@@ -184,7 +185,7 @@ def _figure(one: Bounded) -> str:
     return f"{one.estimate:.3f} [{bounds}]"
 
 
-def _without_nan(value: Any) -> Any:
+def _without_nan(value: object) -> Any:
     if isinstance(value, dict):
         return {key: _without_nan(inner) for key, inner in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):

@@ -284,7 +284,7 @@ def reads_as_json(reads: HumanReads) -> list[dict[str, Any]]:
     return [dict(zip(("label", *vars(reads)), line, strict=True)) for line in columns]
 
 
-def without_nan(value: Any) -> Any:
+def without_nan(value: object) -> Any:
     if isinstance(value, dict):
         return {key: without_nan(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

@@ -7,6 +7,7 @@ import math
 from emoray.analysis.classification import (
     Quality,
 )
+from emoray.plurals import be, count
 from emoray.readers.validation import Calibration, Validation
 from emoray.study import paper
 from emoray.study.goemotions import LabelMap
@@ -26,11 +27,11 @@ def table(name: str, found: Quality, label_map: LabelMap) -> str:
     dropped = _with_error(found.cosine_neutral_dropped, found.cosine_neutral_dropped_error)
     return "\n".join(
         [
-            f"{name} on {found.comments:,} single-label comments, label map {label_map.name} ({label_map.mark})",
+            f"{name} on {count(found.comments, 'single-label comment')}, label map {label_map.name} ({label_map.mark})",
             *(labels if found.correct is not None else []),
             f"  mean cosine    {zero} with neutral readings as 0, {dropped} without them",
-            f"                 (over {found.not_neutral:,} comments that are not neutral; the paper says {cosine:.3f}, "
-            "and not which rule or map)",
+            f"                 (over {count(found.not_neutral, 'comment')} that {be(found.not_neutral)} not neutral; "
+            f"the paper says {cosine:.3f}, and not which rule or map)",
             "  ±              one standard error: what other comments of this kind would change",
             *_baselines(found),
         ]
@@ -42,16 +43,17 @@ def _baselines(found: Quality) -> list[str]:
     if math.isnan(found.constant_cosine):
         return []
     return [
-        f"  baselines      {_number(found.constant_cosine)} by reading {found.constant_label} everywhere, the best "
-        "constant label;",
-        f"                 {_number(found.permuted_cosine)} by the same readings dealt anew among the comments",
+        f"  baselines      {_with_error(found.constant_cosine, found.constant_cosine_error)} by reading "
+        f"{found.constant_label} everywhere, the best constant label;",
+        f"                 {_with_error(found.permuted_cosine, found.permuted_cosine_error)} by the same readings "
+        "dealt anew among the comments",
     ]
 
 
 def whole_table(name: str, found: Validation, label_map: LabelMap) -> str:
     """The same, then calibration, every label and every state."""
     lines = [table(name, found.quality, label_map)]
-    lines += [f"  not readable   {found.unread:,} more comments"] if found.unread else []
+    lines += [f"  not readable   {count(found.unread, 'more comment')}"] if found.unread else []
     lines += [f"  cost           ${found.cost_usd:,.2f}"] if found.cost_usd else []
     lines += _calibration_lines(found.calibration) if found.calibration else []
     lines += ["", f"  {'label':<15}{'comments':>9}{'F1':>15}{'cosine':>15}"]

@@ -30,13 +30,14 @@ from emoray.study.circumplex import Array
 
 Counts = npt.NDArray[np.int64]
 
-DETECTOR = "4"  # stands in every row; rows that were flagged by another are flagged anew by a report
+DETECTOR = "5"  # stands in every row; rows that were flagged by another are flagged anew by a report
 _HERE = Path(__file__).parent
 # Read with the module, and not where an actor first needs it: when another node of this machine joins, Ray unpacks a
 # job's folder anew under the actors that run in it.
 _WEIGHTS = (_HERE / "linear.npz").read_bytes()
 _CHUNK = 256  # texts at a time: what they become stays in a core's cache
 PATTERNS = 2.2  # what the patterns' verdict counts, in scores
+BOUND = 2.0  # what the n-grams of an answer as a whole count at most, in scores
 LABELS = {"refusal": patterns.is_refusal, "role_break": patterns.breaks_role}  # in the order of `flags`
 PARTS = ("sentence", "whole")
 _DIGITS = 6  # of a score: what machines differ in stands behind them
@@ -89,10 +90,14 @@ class Part:
     scale: float
     scale_grams: float
 
-    def scores(self, seen: Flags, others: Flags, grams: Counts, lengths: Counts) -> Array:
-        """(any,): `grams` are the sums of the weights of all n-grams, `lengths` the characters."""
+    def of_flags(self, seen: Flags, others: Flags) -> Array:
+        """(any,)"""
         flagged = seen @ self.notions + others @ self.others + weighed_pairs(seen, self.pairs)
-        return np.asarray(flagged * self.scale + grams * self.scale_grams / np.sqrt(lengths), dtype=np.float64)
+        return np.asarray(flagged * self.scale, dtype=np.float64)
+
+    def of_grams(self, grams: Counts, lengths: Counts) -> Array:
+        """(any,): `grams` are the sums of the weights of all n-grams, `lengths` the characters."""
+        return np.asarray(grams * self.scale_grams / np.sqrt(lengths), dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -120,8 +125,9 @@ def scores(column: Column) -> Array:
     lengths, lengths_of_all = column.lengths, np.add.reduceat(column.lengths, column.first)
     found = []
     for label, model in enumerate(_models()):
-        said = model.sentence.scores(column.notions, around, sums[:, label, 0], lengths)
-        of_all = model.whole.scores(column.notions_of_all, whole, sums_of_all[:, label, 1], lengths_of_all)
+        said = model.sentence.of_flags(column.notions, around) + model.sentence.of_grams(sums[:, label, 0], lengths)
+        of_all = bounded(model.whole.of_grams(sums_of_all[:, label, 1], lengths_of_all))
+        of_all += model.whole.of_flags(column.notions_of_all, whole)
         found.append(np.round(most(said, column) + of_all + model.bias, _DIGITS))
     return np.stack(found, axis=1)
 
@@ -130,6 +136,11 @@ def most(said: Array, column: Column) -> Array:
     """(answers,): of the scores of its sentences, log Σ exp: little more than the highest one."""
     high = np.maximum.reduceat(said, column.first)
     return np.asarray(high + np.log(np.add.reduceat(np.exp(said - high[column.answers]), column.first)))
+
+
+def bounded(scores: Array) -> Array:
+    """(any,): between -BOUND and BOUND, so that what is said again and again cannot outweigh a sentence."""
+    return np.asarray(scores / (1.0 + np.abs(scores) / BOUND), dtype=np.float64)
 
 
 def _flags(texts: Sequence[str | None]) -> tuple[Flags, Flags]:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from emoray.plurals import be, count, have, were
 from emoray.rehearsal.heartbeat import Stall, stood_still_s
 
 BEHIND_S = 1.0  # by how much an answer may be not yet durable
@@ -29,6 +30,7 @@ class Kill:
     began: float
     ended: float
     in_flight: int  # cells that were asked and not durable when it was over
+    actors: int = 1  # that were at work: it killed as many at most
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,8 @@ class Kept:
     torn: int = 0
     usd: float = 0.0  # what all rows cost, also those that do not count
     lost_usd: float = 0.0  # at most for what was asked and whose answers nobody has
+    attempts: Mapping[str, int] = field(default_factory=dict)  # key -> calls that its row tells of
+    dearest_usd: float | None = None  # what one call may cost at most; None: not known
 
 
 @dataclass(frozen=True)
@@ -77,28 +81,50 @@ class Audit:
     charged_usd: float  # by the provider
     rows_usd: float
     lost_usd: float  # booked, at most
+    nobodys: int  # calls that no row tells of
+    most_lost_usd: float | None  # what these may cost, and of each killed process one that it had not sent yet
     kills: Mapping[str, int]
 
     @property
     def wrong(self) -> list[str]:
         """What is wrong, a sentence each; [] for a clean ledger."""
+        owed = self.cells - self.settled
         checks = [
-            (self.settled != self.cells, f"{self.cells - self.settled:,} cells have no answer"),
-            (self.lost > 0, f"{self.lost:,} answers were lost that a running machine had had for over {BEHIND_S:g} s"),
-            (self.unexplained > 0, f"{self.unexplained:,} calls were repeated though nothing was killed"),
+            (
+                self.settled != self.cells,
+                f"{count(owed, 'cell')} {have(owed)} no answer",
+            ),
+            (
+                self.lost > 0,
+                f"{count(self.lost, 'answer')} {were(self.lost)} lost that a running machine had had for over "
+                f"{BEHIND_S:g} s",
+            ),
+            (
+                self.unexplained > 0,
+                f"{count(self.unexplained, 'call')} {were(self.unexplained)} repeated though nothing was killed",
+            ),
             (
                 self.repeated > self.in_flight,
-                f"{self.repeated:,} calls were repeated, but only {self.in_flight:,} were in flight at the kills",
+                f"{count(self.repeated, 'call')} {were(self.repeated)} repeated, but only {self.in_flight:,} "
+                f"{were(self.in_flight)} in flight at the kills",
             ),
-            (self.doubled > 0, f"{self.doubled:,} cells have more than one result"),
+            (self.doubled > 0, f"{count(self.doubled, 'cell')} {have(self.doubled)} more than one result"),
             (
                 self.charged_usd - self.rows_usd - self.lost_usd >= CENT_USD / 2,
                 f"the provider charged ${self.charged_usd:,.4f}, and rows (${self.rows_usd:,.4f}) and what was booked "
                 f"as lost (${self.lost_usd:,.4f}) are less",
             ),
-            (self.strangers > 0, f"{self.strangers:,} answers are on disk that the provider never gave"),
+            (
+                self.most_lost_usd is not None and self.lost_usd > self.most_lost_usd + CENT_USD / 2,
+                f"${self.lost_usd:,.4f} were booked as lost, and the {count(self.nobodys, 'call')} that no row tells "
+                f"of may cost ${self.most_lost_usd or 0.0:,.4f} at most",
+            ),
+            (
+                self.strangers > 0,
+                f"{count(self.strangers, 'answer')} {be(self.strangers)} on disk that the provider never gave",
+            ),
             *(
-                (rows != self.settled, f"reader {reader} has {rows:,} rows for {self.settled:,} answers")
+                (rows != self.settled, f"reader {reader} has {count(rows, 'row')} for {count(self.settled, 'answer')}")
                 for reader, rows in self.read.items()
             ),
         ]
@@ -127,6 +153,7 @@ class Audit:
             ("money charged by the provider", f"${self.charged_usd:,.4f}"),
             ("  told by rows", f"${self.rows_usd:,.4f}"),
             ("  booked as lost, at most", f"${self.lost_usd:,.4f}"),
+            ("calls that no row tells of", f"{self.nobodys:,}"),
         ]
         verdict = "the ledger is clean" if not self.wrong else "; ".join(self.wrong)
         return "\n".join([*(f"{name:<34} {value}" for name, value in lines), verdict])
@@ -145,6 +172,8 @@ def audit(heard: Heard, kills: Sequence[Kill], kept: Kept, stalls: Sequence[Sequ
     ages = [_age(answered[key][place], found, stalls) for (key, place), found in causes.items() if found]
     lost = [age for age in ages if age.running_s > BEHIND_S]
     oldest = max(ages, key=lambda age: age.s, default=_Age(0.0, 0.0))
+    nobodys = sum(max(0, len(times) - kept.attempts.get(key, 0)) for key, times in asked.items())
+    unsent = sum(kill.actors for kill in kills)  # at most: of each, one that was written down and not sent yet
     return Audit(
         cells=kept.cells,
         settled=len(kept.answers),
@@ -164,6 +193,8 @@ def audit(heard: Heard, kills: Sequence[Kill], kept: Kept, stalls: Sequence[Sequ
         charged_usd=heard.usd,
         rows_usd=kept.usd,
         lost_usd=kept.lost_usd,
+        nobodys=nobodys,
+        most_lost_usd=None if kept.dearest_usd is None else (nobodys + unsent) * kept.dearest_usd,
         double_spent_usd=sum(kept.cost_usd.get(key, 0.0) for key, _ in thrown),
         kills=dict(Counter(kill.target for kill in kills)),
     )

@@ -13,7 +13,7 @@ Body = dict[str, Any]
 Speaker = Callable[[Body], Awaitable[str]]
 
 
-def _as_it_is(said: Any) -> Any:
+def _as_it_is(said: object) -> Any:
     return said
 
 

@@ -31,7 +31,7 @@ _PATIENCE_S = 90.0
 _STORE_BYTES = 100_000_000  # of objects, per node
 _QUICK = {  # a dead node is noticed within four seconds, a slow one is waited for, a log can be read at once
     "PYTHONUNBUFFERED": "1",
-    "RAY_raylet_start_wait_time_s": "90",
+    "RAY_raylet_start_wait_time_s": "900",  # `wait` is less patient, unless it is told otherwise
     "RAY_health_check_initial_delay_ms": "1000",
     "RAY_health_check_period_ms": "500",
     "RAY_health_check_failure_threshold": "8",

@@ -18,7 +18,7 @@ from emoray.processes import command_of, descendants
 from emoray.rehearsal.heartbeat import Heartbeat, Stall
 from emoray.stream import cluster
 
-_PATIENCE_S = 20.0
+_PATIENCE_S = 90.0  # on a busy machine an actor takes half a minute to start
 _SLOW_S = 5.0  # until a reaper that was patient could say so
 _STARTING_S = 90.0
 

@@ -261,7 +261,8 @@ class Provider:
         good = completion(body, await self._speak(body), key)
         if fault is not None:
             spoil(good, fault, self.behaviour.plan.draw("refusal", key))
-        self.counters.answered[key] += fault not in UNUSABLE | _NO_LINE
+        if fault not in UNUSABLE | _NO_LINE:  # adding nothing would be noted as an answer, too
+            self.counters.answered[key] += 1
         self.counters.bill(key, good)
         return 200, good
 

@@ -26,6 +26,8 @@ from emoray.exit_codes import OK, WRONG
 from emoray.hints import did_you_mean
 from emoray.home import environment, module
 from emoray.hosts import rehearsed as rehearsed_host
+from emoray.hosts.request_loop import Guess
+from emoray.plurals import count
 from emoray.rehearsal import audit
 from emoray.rehearsal.audit import Audit, Event, Heard, Kept, Kill
 from emoray.rehearsal.behaviour import Behaviour, Counters
@@ -35,6 +37,7 @@ from emoray.rehearsal.kill_schedule import Due, Target, schedule
 from emoray.rehearsal.local_cluster import Nodes
 from emoray.rehearsal.provider import Provider
 from emoray.rehearsal.spec import ENGINES, accounts_of, rehearsed
+from emoray.run_folder import columns
 from emoray.run_folder.census import KeySet
 from emoray.run_folder.columns import ANSWERED
 from emoray.run_folder.folder import RunFolder
@@ -43,6 +46,7 @@ from emoray.spec.accounts import Account
 from emoray.spec.document import Spec
 from emoray.spec.models import Hosted, Rehearsed
 from emoray.spec.prices import price_of
+from emoray.spec.readers import JudgeReader
 from emoray.spec.study import Study
 from emoray.stream.address import waits_for_ray
 from emoray.study.prompts import Prompt, prompts
@@ -239,7 +243,7 @@ class _Stage:
             done = self._one_that_is_due(driver)
             if done:
                 self._due.remove(done)
-                self._say(f"killed {done.target} after {self._answered():,} answers")
+                self._say(f"killed {done.target} after {count(self._answered(), 'answer')}")
                 if done.target is Target.DRIVER:
                     return True
             time.sleep(_LOOK_S)
@@ -253,13 +257,14 @@ class _Stage:
     def _strike(self, driver: subprocess.Popen[bytes], due: Due) -> bool:
         """False where there is no such process just now."""
         for victim in self._victims(driver, due.target):
+            actors = len(self._hunter.actors(driver.pid))
             began = time.monotonic()
             if not self._killed(driver, due.target, victim):
                 continue
             for provider in self._providers:
                 provider.catch_up()  # what the dead had sent was sent before
             ended = time.monotonic()
-            self._kills.append(Kill(str(due.target), began, ended, self._in_flight(ended)))
+            self._kills.append(Kill(str(due.target), began, ended, self._in_flight(ended), actors))
             if due.target is Target.NODE and self._nodes:
                 self._nodes.add()
             return True
@@ -331,15 +336,17 @@ class _Stage:
     def _kept(self) -> Kept:
         answers: Counter[str] = Counter()
         cost: dict[str, float] = {}
+        attempts: Counter[str] = Counter()
         rows: dict[str, Counter[str]] = {reader.name: Counter() for reader in self._study.spec.readers}
         spare = torn = 0
         paid_usd = 0.0
         for model in self._grid:
             part = self._folder.answers(model)
-            said = part.read(["key", "outcome", "cost_usd"])
-            for key, outcome, usd in zip(*(said[name].to_pylist() for name in said.column_names), strict=True):
+            said = part.read(["key", "outcome", "cost_usd", "attempts"])
+            for key, outcome, usd, tries in zip(*(said[name].to_pylist() for name in said.column_names), strict=True):
                 answers[key] += outcome == ANSWERED
                 cost[key] = usd or 0.0
+                attempts[key] += tries or 0
             for reader, found in rows.items():
                 felt = self._folder.rows(reader, model).read(["key", "outcome"]).to_pylist()
                 found.update(row["key"] for row in felt if row["outcome"] == ANSWERED)
@@ -348,7 +355,8 @@ class _Stage:
         asked = {prompt.key for model, cells in self._grid.items() for prompt in self._asked(model, cells)}
         kept = Counter({key: count for key, count in answers.items() if count and key in asked})
         lost_usd = sum(lost_by_model(self._folder).values())
-        return Kept(sum(self._grid.values()), kept, rows, cost, spare, torn, paid_usd, lost_usd)
+        cells, dearest_usd = sum(self._grid.values()), self._dearest_usd()
+        return Kept(cells, kept, rows, cost, spare, torn, paid_usd, lost_usd, attempts, dearest_usd)
 
     def _charged_usd(self) -> float:
         """What the providers' answers cost, by the prices of the spec; engines are nobody's account."""
@@ -364,6 +372,25 @@ class _Stage:
             for provider in self._providers
             for key, asked, said in provider.counters.billed
             if key in charged
+        )
+
+    def _dearest_usd(self) -> float | None:
+        """What one call may cost at most; None where a judge pays as well, whose prompts are not known, or a batch, of
+        which cells are booked that were never called.
+        """
+        spec = self._study.spec
+        if any(isinstance(reader, JudgeReader) for reader in spec.readers):
+            return None
+        if any(entry.host == "batch_api" for entry in spec.models):
+            return None
+        return max(
+            (
+                Guess(price_of(entry)).of(ask)[1]
+                for entry in self._study.spec.models
+                if isinstance(entry, Hosted)
+                for ask in columns.asks(columns.asked(list(self._asked(entry.name, self._grid[entry.name]))))
+            ),
+            default=0.0,
         )
 
     def _asked(self, model: str, cells: int) -> Iterator[Prompt]:

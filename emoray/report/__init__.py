@@ -11,20 +11,22 @@ from typing import Any
 from emoray.analysis.calibration import HumanReads
 from emoray.printable import printable
 from emoray.report import contrast_words, dose, figures, forest, page, phrasing, tables
+from emoray.report.about_run import AboutRun
 from emoray.report.contrast_words import terminal_lines
 from emoray.report.contrasts import Wanted
+from emoray.report.looks import looked
 from emoray.report.read_run import Rows, Source
 from emoray.report.shown import READERS
 from emoray.report.summary import ModelSummary, Settings, Summary, Unusable, summarize
 from emoray.report.tables import terminal_table
 from emoray.study.contrasts import Contrast, by_when, meaning, meant
-from emoray.study.goemotions import LabelMap, label_map, label_map_from
+from emoray.study.goemotions import LabelMap
 from emoray.study.ratings import Label
 from emoray.study.scoring import NeutralRule, RefusalRule
 
 __all__ = [
-    "Rows", "Settings", "Source", "Summary", "Unusable", "chosen", "into", "terminal_lines", "terminal_table",
-    "write_report",
+    "Rows", "Settings", "Source", "Summary", "Unusable", "as_json", "chosen", "into", "looked", "terminal_lines",
+    "terminal_table", "write_report",
 ]  # fmt: skip
 
 Writer = Callable[[str, bytes], object]  # takes a path relative to the report, and the file's bytes
@@ -40,7 +42,7 @@ def write_report(
     """
     settings = settings or chosen(source.manifest() or {})
     summary = replace(summarize(source, settings), lost_usd=lost_usd or {})
-    write("summary.json", _encoded({"headline": phrasing.headline(summary), **_with_sentences(summary)}))
+    write("summary.json", _encoded(as_json(summary)))
     for table in tables.tables(summary):
         write(f"tables/{table.name}.csv", tables.as_csv(table).encode())
         write(f"tables/{table.name}.tex", printable(tables.as_latex(table)).encode())
@@ -83,14 +85,15 @@ def chosen(
     """
     planned, later = by_when(manifest)
     now = meant(meaning(manifest))
+    about = AboutRun.of(manifest)
     own = Settings(
-        _labels_of(manifest),
-        _neutral_of(manifest),
+        about.label_map,
+        about.neutral,
         level,
         shuffles,
         seed,
         own_maps or {},
-        refusals=_refusals_of(manifest),
+        refusals=about.refusals,
         contrasts=Wanted(planned, (*later, *explored), meant(manifest.get("contrasts_meant") or {}), now),
     )
     wanted = replace(
@@ -108,9 +111,9 @@ def chosen(
     return replace(wanted, beside=own, contrasts=wanted.contrasts.under_other_rules())
 
 
-def _with_sentences(summary: Summary) -> dict[str, Any]:
-    """Plain JSON values, every contrast with its sentence."""
-    told = summary.as_json()
+def as_json(summary: Summary) -> dict[str, Any]:
+    """What summary.json says: plain JSON values, with the headline and every contrast in a sentence."""
+    told = {"headline": phrasing.headline(summary), **summary.as_json()}
     for line, sentence in zip(told.get("contrasts", ()), contrast_words.sentences(summary), strict=True):
         line["sentence"] = sentence
     return told
@@ -151,24 +154,5 @@ def _rules(settings: Settings) -> tuple[Any, ...]:
     return settings.neutral, settings.refusals, settings.label_map.affects, own
 
 
-def _labels_of(manifest: Mapping[str, Any]) -> LabelMap:
-    stored = manifest.get("label_map")
-    if stored is None:
-        return label_map()
-    source = stored.get("source") or f"run.json of {manifest.get('name', 'the run')}"
-    return label_map_from(stored["labels"], name=stored["name"], mark=stored["mark"], source=source)
-
-
-def _neutral_of(manifest: Mapping[str, Any]) -> NeutralRule:
-    rule: NeutralRule = (manifest.get("spec") or {}).get("neutral", "zero")
-    return rule
-
-
-def _refusals_of(manifest: Mapping[str, Any]) -> RefusalRule:
-    """Zero also of a run that was made before there was such a rule."""
-    rule: RefusalRule = (manifest.get("spec") or {}).get("refusals", "zero")
-    return rule
-
-
-def _encoded(value: Any) -> bytes:
+def _encoded(value: object) -> bytes:
     return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()

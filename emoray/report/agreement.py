@@ -19,7 +19,7 @@ from emoray.analysis.agreement import (
     rank_agreement,
     surviving_share,
 )
-from emoray.analysis.concord import direction_alpha, order_interval, order_p
+from emoray.analysis.concord import direction_alpha, order_interval, order_p, score_alpha
 from emoray.analysis.intervals import Interval
 from emoray.analysis.paper_claims import Claim, claims
 from emoray.analysis.summaries import moments
@@ -49,6 +49,7 @@ class Agreement:
     alpha: float  # Krippendorff's, of the directions read in single answers
     alpha_interval: Interval  # over questions
     alpha_of_scores: float  # the same of the cosines, as intervals
+    alpha_of_scores_interval: Interval  # over questions
     pairs: tuple[PairOn, ...]
     ranks: float  # Kendall's W of the order of models, corrected for chance; NaN of one model
     ranks_interval: Interval  # over questions
@@ -115,6 +116,7 @@ def agreement(
         alpha=alpha.estimate,
         alpha_interval=alpha,
         alpha_of_scores=krippendorff_alpha(scores),
+        alpha_of_scores_interval=score_alpha(scores, questions, level),
         pairs=tuple(_pairs(readers, joined)),
         ranks=ranks.estimate,
         ranks_interval=ranks,

@@ -8,8 +8,9 @@ from dataclasses import replace
 
 from emoray.analysis.contrasts import Doses
 from emoray.analysis.intervals import Interval
+from emoray.plurals import count
 from emoray.report.contrasts import Line
-from emoray.report.phrasing import count, p_value, percent, with_interval
+from emoray.report.phrasing import p_value, percent, with_interval
 from emoray.report.summary import Summary
 from emoray.study.contrasts import Contrast, Part, said
 
@@ -28,7 +29,7 @@ def terminal_lines(summary: Summary) -> list[str]:
         for line, text in zip(summary.contrasts, sentences(summary), strict=True)
     ]
     rest = len(told) - _MOST_LINES
-    return [*told[:_MOST_LINES], *([f"{rest:,} more contrasts in tables/contrasts.csv"] if rest > 0 else [])]
+    return [*told[:_MOST_LINES], *([f"{count(rest, 'more contrast')} in tables/contrasts.csv"] if rest > 0 else [])]
 
 
 def _aside(text: str) -> str:

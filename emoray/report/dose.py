@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from emoray.report import colours, figures
 from emoray.report.colours import FAINT
 from emoray.report.contrasts import Line
+from emoray.report.names import apart
 
 MOST = 8  # lines of one panel
 _MOST_TICKS = 12
@@ -32,7 +33,7 @@ def pages(lines: Sequence[Line]) -> Iterator[figures.Page]:
 def curves(axes: Axes, lines: Sequence[Line]) -> None:
     """One line per trend: the mean at every intensity with its interval over questions."""
     axes.axhline(0, color=FAINT, linewidth=0.8, zorder=0)
-    names = figures.apart([", ".join(filter(None, [one.contrast.of, one.model, one.reader])) for one in lines])
+    names = apart([", ".join(filter(None, [one.contrast.of, one.model, one.reader])) for one in lines])
     for place, (line, name) in enumerate(zip(lines, names, strict=True)):
         _curve(axes, place, len(lines), line, name)
     levels = sorted({x for line in lines if line.doses for x in line.doses.levels})

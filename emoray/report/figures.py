@@ -36,6 +36,7 @@ from emoray.analysis.intervals import question_means
 from emoray.analysis.summaries import ceilings
 from emoray.report import colours
 from emoray.report.colours import CEILING, FAINT, INK, MUTED, PAPER
+from emoray.report.names import LONGEST, shortened
 from emoray.report.phrasing import number, ordinal, with_interval
 from emoray.report.summary import Design, ModelSummary, State, Summary
 from emoray.report.timeline import Timeline
@@ -74,7 +75,6 @@ MOST_QUESTIONS = 40  # beside one another; more are drawn in as many groups
 MOST_NIGHTS = 60  # lines of a timeline
 _MOST_DOTS = 2_000  # where two readers are compared
 _MOST_NUMBERS = 30  # questions beside one another that still leave room for a number in each square
-_LONGEST_NAME = 40  # characters of a name above a panel
 _LONGEST_TICK = 24  # and beside an axis
 _TERM_GAP = 6.2  # degrees between two of Russell's terms, so that they can be read
 
@@ -125,7 +125,7 @@ def agreement(summary: Summary) -> Iterator[Page]:
     two = list(combinations(summary.agreement.readers if summary.agreement else (), 2))
     for some, note in _paged(two, (4.0, 4.2), "pairs of readers", thinned_dots(summary)):
         columns = max(1, min(_COLUMNS, len(some)))
-        with _style():
+        with style():
             figure = Figure(figsize=(columns * 4.0, math.ceil(len(some) / columns) * 4.2), layout="constrained")
             for place, (first, second) in enumerate(some, start=1):
                 axes = figure.add_subplot(math.ceil(len(some) / columns), columns, place)
@@ -153,7 +153,7 @@ def timeline(nights: Sequence[Timeline], *, of: Sequence[Timeline] = ()) -> Figu
     first, last = min(began.values()), max(began[one.model] + one.bin_s * len(one.answers) for one in of or nights)
     units = ((7200.0, 3600.0, "hours"), (120.0, 60.0, "minutes"), (0.0, 1.0, "seconds"))
     unit_s, unit = next((size, name) for least, size, name in units if last - first >= least)
-    with _style():
+    with style():
         figure = Figure(figsize=(7.2, 0.7 + 0.42 * len(nights)), layout="constrained")
         axes = figure.add_subplot()
         for row, night in enumerate(reversed(nights)):
@@ -172,14 +172,14 @@ def timeline(nights: Sequence[Timeline], *, of: Sequence[Timeline] = ()) -> Figu
 
 def single(draw: Callable[[Axes], None], size: tuple[float, float]) -> Figure:
     """One panel alone, for the page."""
-    with _style():
+    with style():
         figure = Figure(figsize=size, layout="constrained")
         draw(figure.add_subplot())
         return figure
 
 
 def png(figure: Figure, dpi: int = 160) -> bytes:
-    with _style():
+    with style():
         FigureCanvasAgg(figure)
         out = io.BytesIO()
         figure.savefig(out, format="png", dpi=dpi, metadata={"Software": None})
@@ -485,21 +485,6 @@ def neighbours(count: int, most: int) -> list[slice]:
     return [slice(start, stop) for start, stop in pairwise(edges)]
 
 
-def shortened(name: str, longest: int = _LONGEST_NAME) -> str:
-    """A name of at most so many characters; versions are told apart at its end as often as at its beginning."""
-    if len(name) <= longest:
-        return name
-    kept = (longest - 1) // 2
-    return f"{name[: longest - 1 - kept]}…{name[-kept:]}"
-
-
-def apart(names: Sequence[str], longest: int = _LONGEST_NAME) -> list[str]:
-    """Names of at most so many characters; those that look alike then are numbered by their place."""
-    cut = [shortened(name, longest) for name in names]
-    places = [f"{place}: " if cut.count(one) > 1 else "" for place, one in enumerate(cut, start=1)]
-    return [f"{before}{shortened(name, longest - len(before))}" for before, name in zip(places, names, strict=True)]
-
-
 def grouped_states(design: Design) -> str:
     """What is said where states are drawn in groups; "" where each is drawn by itself."""
     if len(design.states) <= MOST_STATES:
@@ -592,12 +577,12 @@ def _say(figure: Figure, note: str) -> None:
 def _panels(models: Sequence[ModelSummary], size: tuple[float, float], draw: Draw, said: str = "") -> Figure:
     columns = max(1, min(_COLUMNS, len(models), int(_MOST_INCHES / size[0])))
     rows = max(1, math.ceil(len(models) / columns))
-    with _style():
+    with style():
         figure = Figure(figsize=(columns * size[0], rows * size[1]), layout="constrained")
         for place, one in enumerate(models, start=1):
             axes = figure.add_subplot(rows, columns, place)
             draw(axes, one)
-            axes.set_title(shortened(one.model, min(_LONGEST_NAME, int((size[0] - 0.9) * 11.8))), pad=20)
+            axes.set_title(shortened(one.model, min(LONGEST, int((size[0] - 0.9) * 11.8))), pad=20)
             note = f"cosine {with_interval(one.scores.whole.group.cosine)}"
             axes.annotate(
                 note, (0, 1), (0, 7), xycoords="axes fraction", textcoords="offset points", size=7.5, color=MUTED
@@ -607,13 +592,13 @@ def _panels(models: Sequence[ModelSummary], size: tuple[float, float], draw: Dra
 
 
 def _legend(figure: Figure, key: Sequence[Line2D | Patch]) -> None:
-    with _style():
+    with style():
         columns = len(key) if figure.get_figwidth() > 7 else 2
         figure.legend(handles=list(key), loc="outside lower center", ncols=columns, labelcolor=MUTED, fontsize=7.5)
 
 
 def _svg(figure: Figure, letters: str, *, transparent: bool = False) -> str:
-    with _style(), mpl.rc_context({"svg.fonttype": letters}):
+    with style(), mpl.rc_context({"svg.fonttype": letters}):
         FigureCanvasSVG(figure)
         out = io.BytesIO()
         figure.savefig(out, format="svg", transparent=transparent, metadata={"Date": None, "Creator": None})
@@ -621,6 +606,7 @@ def _svg(figure: Figure, letters: str, *, transparent: bool = False) -> str:
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def style() -> Iterator[None]:
+    """Whatever is drawn inside looks like the report."""
     with mpl.rc_context(_STYLE):
         yield

@@ -12,6 +12,7 @@ from matplotlib.patches import Rectangle
 from emoray.report import colours, figures
 from emoray.report.colours import FAINT, MUTED, PAPER
 from emoray.report.contrasts import Line
+from emoray.report.names import apart
 
 MOST = 40  # contrasts of one page
 _LONGEST = 80  # characters beside the axis
@@ -36,7 +37,7 @@ def rows(axes: Axes, lines: Sequence[Line]) -> None:
     axes.axvline(0, color=FAINT, linewidth=0.9, zorder=0)
     for y, line in enumerate(lines):
         _row(axes, y, line)
-    axes.set_yticks(range(len(lines)), figures.apart([name_of(line) for line in lines], _LONGEST))
+    axes.set_yticks(range(len(lines)), apart([name_of(line) for line in lines], _LONGEST))
     axes.set_ylim(len(lines) - 0.5, -0.5)
     axes.set_xlabel("difference (a − b), or slope per 1 of intensity")
     axes.margins(x=0.05)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from emoray.analysis.intervals import Interval
 from emoray.analysis.looking import alpha_at, level_at
 from emoray.analysis.summaries import moments
 from emoray.analysis.tally import Tally
+from emoray.report.about_run import AboutAttempt
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,19 @@ class Looks:
     means: tuple[Valid, ...]
 
 
+def looked(last: bytes | None) -> list[int]:
+    """How many answers there were at each report before, as the last summary.json says; none where there is no such."""
+    try:
+        kept = json.loads(last or b"{}")
+        if kept and "looks" not in kept:  # of an earlier emoray, which counted none: it is one itself
+            return [sum({one["model"]: int(one["counts"]["answers"]) for one in kept["models"]}.values())]
+        return [int(count) for count in (kept.get("looks") or {}).get("answers", [])]
+    except (KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):  # torn, or edited by hand
+        return []
+
+
 def looks_of(
-    manifest: Mapping[str, Any],
+    attempts: Sequence[AboutAttempt],
     answers: int,
     earlier: Sequence[int],
     tallies: Mapping[tuple[str, str], Tally],
@@ -41,20 +53,20 @@ def looks_of(
 ) -> Looks:
     """`answers` are there now, `earlier` were there when the run was reported on before."""
     counts = (*sorted({count for count in earlier if 0 < count < answers}), answers)
-    attempts = _adding(manifest.get("attempts") or ())
-    look = max(1, attempts, len(counts))
+    adding = _adding(attempts)
+    look = max(1, adding, len(counts))
     held = level_at(look, level)
     means = tuple(
         Valid(reader, model, moments(tally.without("refused"), "cosine").interval(held))
         for (reader, model), tally in tallies.items()
     )
-    return Looks(look, attempts, counts, alpha_at(look, level), means)
+    return Looks(look, adding, counts, alpha_at(look, level), means)
 
 
-def _adding(attempts: Sequence[Mapping[str, Any]]) -> int:
+def _adding(attempts: Sequence[AboutAttempt]) -> int:
     """How many attempts added answers, by what they say at their end, or by what the next one found."""
-    found = [sum((one.get("settled_before") or {}).values()) for one in attempts]
-    said = [any(lane.get("answered") for lane in one.get("lanes") or ()) for one in attempts]
+    found = [attempt.settled_before for attempt in attempts]
     return sum(
-        ended or (place + 1 < len(found) and found[place + 1] > found[place]) for place, ended in enumerate(said)
+        attempt.added or (place + 1 < len(found) and found[place + 1] > found[place])
+        for place, attempt in enumerate(attempts)
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
@@ -19,6 +19,7 @@ from emoray.analysis.summaries import Group, GroupAxis
 from emoray.printable import printable
 from emoray.refusals import judged
 from emoray.report import colours, contrast_section, figures, sections
+from emoray.report.about_run import Drawn
 from emoray.report.phrasing import (
     UNKNOWN,
     condition,
@@ -79,6 +80,7 @@ def page(summary: Summary) -> str:
         "comparisons": _families(summary.comparisons),
         "claims": sections.claims(summary),
         "contrasts": contrast_section.contrasts(summary),
+        "frozen": summary.settings.frozen,
         "agreement": sections.agreement(summary),
         "corrections": sections.corrections(summary),
         "corrected_pairs": [_family(one) for one in summary.corrected_pairs[:MODELS]],
@@ -659,7 +661,7 @@ def _samplings(summary: Summary) -> dict[str, str]:
     return {how: listed(of) for how, of in models.items()}
 
 
-def _beside(drawn: Sequence[Mapping[str, Any]]) -> str:
+def _beside(drawn: Sequence[Drawn]) -> str:
     """What shaped a model's answers beside the settings that are columns, and whose defaults those were."""
     shaping = [{name: one[name] for name in _SHAPING if one.get(name, NEUTRAL[name]) != NEUTRAL[name]} for one in drawn]
     said = [", ".join(f"{name} {x:g}" for name, x in some.items()) for some in shaping if some]
@@ -691,6 +693,7 @@ def _sections(content: dict[str, Any]) -> list[tuple[str, str]]:
         ("conditions", "Templates", content["several_conditions"]),
         ("differences", "Differences", content["comparisons"].lines),
         ("contrasts", "Contrasts", content["contrasts"]),
+        ("frozen", "Frozen plan", content["frozen"]),
         ("claims", "Claims", content["claims"]),
         ("agreement", "Agreement", content["agreement"]),
         ("corrections", "People", content["corrections"].lines),

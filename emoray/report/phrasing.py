@@ -10,6 +10,7 @@ from emoray.analysis.circular import Direction, Profile
 from emoray.analysis.intervals import Interval
 from emoray.analysis.looking import spent
 from emoray.analysis.simultaneous import Rank
+from emoray.plurals import count
 from emoray.report.agreement import Agreement
 from emoray.report.looks import Looks
 from emoray.report.order import Ranked, fair
@@ -62,11 +63,6 @@ def p_value(p: float) -> str:
     if not math.isfinite(p):
         return UNKNOWN
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def count(n: int, noun: str) -> str:
-    """1 model, 1,200 answers."""
-    return f"{n:,} {noun}" + ("" if n == 1 else "s")
 
 
 def ordinal(n: int) -> str:
@@ -345,7 +341,7 @@ def _by_every_reader(summary: Summary, scored: Sequence[ModelSummary]) -> str:
         f"read by {listed(some)}, {_lower(_leaders(summary, fields[some[0]]))}"
         for some in list(alike.values())[:_MOST_READERS]
     ]
-    parts += [f"{len(alike) - _MOST_READERS:,} more readings of it below"] if len(alike) > _MOST_READERS else []
+    parts += [f"{count(len(alike) - _MOST_READERS, 'more reading')} of it below"] if len(alike) > _MOST_READERS else []
     return f"The readers do not put the same models first: {'; '.join(parts)}."
 
 

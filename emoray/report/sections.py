@@ -14,12 +14,12 @@ from emoray.analysis.paper_claims import Claim
 from emoray.analysis.planning import enough_repetitions, half_width
 from emoray.analysis.summaries import Group
 from emoray.analysis.variance import Parts
+from emoray.plurals import count
 from emoray.report import figures
 from emoray.report.agreement import ALL, Agreement
 from emoray.report.phrasing import (
     UNKNOWN,
     alone,
-    count,
     hours,
     label_maps,
     listed,

@@ -29,8 +29,13 @@ def shown(lines: Sequence[Any], where: str, *, most: int = ROWS) -> Shown:
 
 def more(left_out: Iterable[tuple[str, int]], where: str) -> str:
     """What is not shown, by what it is, and the file that has it: `9,900 more in tables/questions.csv.`"""
-    counts = [f"{count:,} more {what}".rstrip() for what, count in left_out if count > 0]
+    counts = [f"{n:,} more {_one(what) if n == 1 else what}".rstrip() for what, n in left_out if n > 0]
     return f"{' and '.join(counts)} in {where}." if counts else ""
+
+
+def _one(plural: str) -> str:
+    """`family of pairs`"""
+    return plural.replace("families", "family") if "families" in plural else plural.removesuffix("s")
 
 
 def panels_each(readers: int) -> int:

@@ -28,6 +28,7 @@ from emoray.analysis.summaries import (
     whole,
 )
 from emoray.analysis.tally import Axis, Tally
+from emoray.report.about_run import AboutAttempt, AboutRun, Drawn
 from emoray.report.agreement import Agreement, Who, agreement, paper_claims
 from emoray.report.conditions import (
     REFUSAL_RULES,
@@ -51,6 +52,7 @@ from emoray.report.people import Raters, labelled_of, raters_of
 from emoray.report.read_run import Closely, Example, Felt, Said, Source, felt, said, under
 from emoray.report.timeline import Timeline, Watched, one_family, round_width, timeline
 from emoray.run_folder.columns import ANSWERED, OtherLabels
+from emoray.run_folder.frozen_plan import Checked
 from emoray.study import families, prompts
 from emoray.study.circumplex import Array
 from emoray.study.conditions import Condition, controls_of, headline_of
@@ -79,6 +81,7 @@ class Settings:
     beside: Settings | None = None  # the run's own, where the report was asked for under others
     looked: tuple[int, ...] = ()  # answers that there were when the run was reported on before
     contrasts: Wanted = field(default_factory=Wanted)
+    frozen: tuple[Checked, ...] = ()  # the run held against its frozen plan, where one was given
 
     def map_of(self, reader: str) -> LabelMap:
         return self.own_maps.get(reader, self.label_map)
@@ -227,7 +230,7 @@ class Unusable(ValueError):
 
 @dataclass(frozen=True)
 class Summary:
-    run: Mapping[str, Any]  # name, digest, …: what the manifest says
+    run: Mapping[str, str | None]  # its name and the digest of its spec; the whole manifest lies beside the report
     settings: Settings
     design: Design
     models: tuple[ModelSummary, ...]  # best mean first within a reader
@@ -249,7 +252,7 @@ class Summary:
     watched: tuple[Watched, ...] = ()  # in the order of the models
     left_out: Mapping[str, str] = field(default_factory=dict)  # reader -> why its readings cannot be placed
     failure_texts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # model -> kind -> one of them
-    drawn: Mapping[str, tuple[Mapping[str, Any], ...]] = field(default_factory=dict)
+    drawn: Mapping[str, tuple[Drawn, ...]] = field(default_factory=dict)
     """Model -> how run.json says that its answers were drawn, attempt by attempt, where that changed."""
     odd_endings: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Finish reason that nobody here knows -> model -> answers that ended so."""
@@ -293,6 +296,8 @@ class Summary:
             rest |= {"corrected_pairs": self.corrected_pairs, "raters": self.raters}
         if self.contrasts:
             rest["contrasts"] = self.contrasts
+        if self.settings.frozen:
+            rest["frozen"] = self.settings.frozen
         if self.drawn:
             rest["drawn"] = self.drawn
         if self.earlier:
@@ -311,17 +316,17 @@ def summarize(source: Source, settings: Settings) -> Summary:
     A reader whose readings no map at hand can place is left out. Unusable, where people's labels do not belong to the
     run or are too few.
     """
-    manifest = source.manifest()
-    readers = _in_order(source.readers(), manifest or {})
+    about = AboutRun.of(source.manifest())
+    readers = _in_order(source.readers(), about)
     closely = Closely(
         sample=True,
         human=settings.human_labels,
-        round_width=round_width(manifest or {}),
+        round_width=round_width(about.repetitions),
         projections=settings.contrasts.projections,
     )
     heard = {model: said(model, source.answers(model), closely) for model in source.models()}
     _check_labels(settings.human_labels, heard)
-    closely = _within(closely, manifest or {}, heard)
+    closely = _within(closely, about, heard)
     read: dict[Who, Felt] = {}
     left_out: dict[str, str] = {}
     for reader in readers:
@@ -334,9 +339,8 @@ def summarize(source: Source, settings: Settings) -> Summary:
     counted = {who: one.scores.over((_REFUSED, *axes)) for who, one in read.items()}
     ruled = {who: under(tally, settings.refusals) for who, tally in counted.items()}
     tallies = {who: focus(tally, closely.headline) for who, tally in ruled.items()}
-    ids = _model_ids(manifest or {})
     found = [
-        _model(*who, ids.get(who[1]), heard[who[1]], read[who], tally, settings, closely)
+        _model(*who, about.model_ids.get(who[1]), heard[who[1]], read[who], tally, settings, closely)
         for who, tally in counted.items()
     ]
     found.sort(key=lambda one: (readers.index(one.reader), _worst_last(one), one.model))
@@ -350,16 +354,16 @@ def summarize(source: Source, settings: Settings) -> Summary:
     claims = _claims(tallies, read, heard, settings)
     labelled = _labelled(tallies, read, settings)
     return Summary(
-        run=_run(manifest),
+        run={"name": about.name, "digest": about.digest},
         settings=settings,
-        design=_design(axes, list(heard.values()), settings.label_map, (manifest or {}).get("marks", {}), closely),
+        design=_design(axes, list(heard.values()), settings.label_map, about.marks, closely),
         models=tuple(found),
         comparisons=comparisons,
         ranks=_ranks(found, comparisons, settings.level),
         by_maps=by_maps(tallies, settings.level),
         directions=tuple(directions(*who, tally, settings.level) for who, tally in tallies.items()),
         looks=looks_of(
-            manifest or {},
+            about.attempts,
             sum({one.model: one.counts.answers for one in found}.values()),
             settings.looked,
             tallies,
@@ -378,12 +382,12 @@ def summarize(source: Source, settings: Settings) -> Summary:
         corrected_pairs=tuple(_corrected_pairs(labelled, settings.level)),
         raters=raters_of((reads for one in read.values() for reads in one.human), settings.refusals, settings.level),
         beside=tuple(_beside(source, tallies, settings, closely)),
-        kinships=tuple(_kinships(manifest or {}, readers)),
+        kinships=tuple(_kinships(about, readers)),
         nights=nights,
         watched=watched,
         left_out=left_out,
         failure_texts={model: one.failure_texts for model, one in sorted(heard.items()) if one.failure_texts},
-        drawn=_drawn(manifest or {}),
+        drawn=_drawn(about.attempts),
         odd_endings=_odd_endings(heard),
         earlier={model: one.earlier for model, one in sorted(heard.items()) if one.earlier},
     )
@@ -408,12 +412,11 @@ def _rng(settings: Settings, what: str) -> np.random.Generator:
     return np.random.default_rng([settings.seed, *what.encode()])
 
 
-def _within(closely: Closely, manifest: Mapping[str, Any], heard: Mapping[str, Said]) -> Closely:
+def _within(closely: Closely, about: AboutRun, heard: Mapping[str, Said]) -> Closely:
     """With the headline's condition and the controls, by the manifest and by what was asked."""
     seen = {condition for one in heard.values() for condition in one.conditions}
-    spec, marks = manifest.get("spec") or {}, (manifest.get("marks") or {}).get("templates", {})
-    controls = controls_of(spec, marks, {one.template for one in seen})
-    return replace(closely, headline=headline_of(spec, seen, controls), controls=controls)
+    controls = controls_of(about.spec, about.marks.get("templates", {}), {one.template for one in seen})
+    return replace(closely, headline=headline_of(about.spec, seen, controls), controls=controls)
 
 
 def _axes(tallies: Sequence[Tally], headline: Condition | None) -> tuple[Axis, ...]:
@@ -532,10 +535,10 @@ def _beside(source: Source, tallies: Mapping[Who, Tally], settings: Settings, cl
     return found
 
 
-def _drawn(manifest: Mapping[str, Any]) -> dict[str, tuple[Mapping[str, Any], ...]]:
-    found: dict[str, tuple[Mapping[str, Any], ...]] = {}
-    for attempt in manifest.get("attempts") or ():
-        for model, settings in (attempt.get("sampling") or {}).items():
+def _drawn(attempts: Sequence[AboutAttempt]) -> dict[str, tuple[Drawn, ...]]:
+    found: dict[str, tuple[Drawn, ...]] = {}
+    for attempt in attempts:
+        for model, settings in attempt.sampling.items():
             if settings not in found.get(model, ()):
                 found[model] = (*found.get(model, ()), settings)
     return found
@@ -554,34 +557,20 @@ def _odd_endings(heard: Mapping[str, Said]) -> dict[str, dict[str, int]]:
     }
 
 
-def _kinships(manifest: Mapping[str, Any], readers: Sequence[str]) -> list[Kinship]:
+def _kinships(about: AboutRun, readers: Sequence[str]) -> list[Kinship]:
     """By the ids in the manifest: of the spec's judges, and of those that read the run later."""
-    entries = _reader_entries(manifest)
-    judges = {name: (entries[name].get("model") or {}).get("id") for name in readers if _judges(entries.get(name))}
+    judges = {name: about.judges[name] for name in readers if name in about.judges}
     return [
         Kinship(judge, model, family)
         for judge, judge_id in judges.items()
-        for model, model_id in _model_ids(manifest).items()
+        for model, model_id in about.model_ids.items()
         if judge_id and (family := families.kin(judge_id, model_id))
     ]
 
 
-def _in_order(readers: Sequence[str], manifest: Mapping[str, Any]) -> list[str]:
+def _in_order(readers: Sequence[str], about: AboutRun) -> list[str]:
     """The spec's in its order, then those that came later, then others."""
-    return sorted(readers, key=[*_reader_entries(manifest), *readers].index)
-
-
-def _reader_entries(manifest: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    spec = manifest.get("spec") or {}
-    return {one["name"]: one for one in [*spec.get("readers", []), *manifest.get("more_readers", [])]}
-
-
-def _model_ids(manifest: Mapping[str, Any]) -> dict[str, str]:
-    return {one["name"]: one["id"] for one in (manifest.get("spec") or {}).get("models", []) if one.get("id")}
-
-
-def _judges(entry: Mapping[str, Any] | None) -> bool:
-    return entry is not None and entry.get("kind") == "judge"
+    return sorted(readers, key=[*about.readers, *readers].index)
 
 
 def _model(
@@ -754,13 +743,6 @@ def _shipped_marks() -> dict[str, str]:
 
 def _template_mark(name: str) -> str:
     return prompts.template(name).mark if name in prompts.shipped_templates() else "user"
-
-
-def _run(manifest: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What identifies the run; the whole manifest lies beside the report."""
-    manifest = manifest or {}
-    spec = manifest.get("spec") or {}
-    return {"name": manifest.get("name") or spec.get("name") or "run", "digest": manifest.get("digest")}
 
 
 def _worst_last(one: ModelSummary) -> float:

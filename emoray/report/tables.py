@@ -15,13 +15,14 @@ from emoray.analysis.drift import Drift
 from emoray.analysis.intervals import Interval
 from emoray.analysis.simultaneous import Rank
 from emoray.analysis.summaries import Group
+from emoray.plurals import count
 from emoray.report.agreement import Agreement
 from emoray.report.conditions import Weighed
 from emoray.report.contrast_words import condition as contrast_condition
 from emoray.report.contrast_words import figures_of, sentences
+from emoray.report.names import apart
 from emoray.report.phrasing import (
     condition,
-    count,
     counted,
     hours,
     label_maps,
@@ -39,7 +40,7 @@ from emoray.report.phrasing import (
 from emoray.report.summary import Comparison, ModelSummary, Scores, Summary, exact
 
 Cell = str | int | float | None
-WIDTH = 100  # columns of a terminal
+WIDTH = 100  # columns of what is no terminal
 
 
 @dataclass(frozen=True)
@@ -131,15 +132,30 @@ def latex(text: str) -> str:
     return "".join(special.get(character, character) for character in text)
 
 
-def terminal_table(summary: Summary) -> str:
-    """One line per model and reader, at most 100 columns wide, and below what the numbers depend on."""
+def terminal_table(summary: Summary, width: int = WIDTH) -> str:
+    """One line per model and reader, at most `width` columns wide, and below what the numbers depend on.
+
+    Names are shortened as far as that takes, and stay apart; on a narrow terminal the last numbers are left out.
+    """
     several = len(summary.readers) > 1
     names = ("model", "reader") if several else ("model",)
     head = (*names, "answers", "failed", "mean cosine", "of ceiling", "expected", "shuffled")
     lines = [head, *(_terminal_line(one, several) for one in summary.models)]
-    widths = _fitting([max(len(line[i]) for line in lines) for i in range(len(head))], len(names))
-    texts = [_aligned(line, widths, len(names)) for line in lines]
-    return "\n".join([texts[0], "─" * len(texts[0]), *texts[1:], *textwrap.wrap(_terminal_note(summary), WIDTH)])
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    while len(widths) > len(names) + 3 and _narrowest(widths, len(names)) > width:
+        widths.pop()
+    fitted = _fitting(widths, len(names), width)
+    columns = [_apart(column, w) for column, w in zip(zip(*lines, strict=True), fitted, strict=False)]
+    texts = [_aligned(line, fitted, len(names)) for line in zip(*columns, strict=True)]
+    note = textwrap.wrap(_terminal_note(summary), width)
+    return "\n".join([texts[0], "─" * len(texts[0]), *texts[1:], *note])
+
+
+def _apart(column: Sequence[str], width: int) -> list[str]:
+    """Texts of at most this width; two that are not the same never look the same."""
+    distinct = list(dict.fromkeys(column))
+    shown = dict(zip(distinct, apart(distinct, width), strict=True))
+    return [shown[text] for text in column]
 
 
 def _terminal_line(one: ModelSummary, several: bool) -> tuple[str, ...]:
@@ -164,18 +180,28 @@ def _terminal_note(summary: Summary) -> str:
     return f"[{percent(chosen.level)} over questions], {reader}{label_maps(chosen)}, neutral {neutral(chosen)}{rest}"
 
 
-def _fitting(widths: list[int], names: int) -> list[int]:
+_SHORTEST = 8  # columns of a name
+
+
+def _fitting(widths: list[int], names: int, width: int) -> list[int]:
     """The same widths, the names shortened as far as the line asks for it; the widest name first."""
     widths = list(widths)
-    while sum(widths) + 2 * (len(widths) - 1) > WIDTH and max(widths[:names]) > 8:
+    while _wide(widths) > width and max(widths[:names]) > _SHORTEST:
         widths[widths.index(max(widths[:names]))] -= 1
     return widths
 
 
+def _wide(widths: Sequence[int]) -> int:
+    return sum(widths) + 2 * (len(widths) - 1)
+
+
+def _narrowest(widths: Sequence[int], names: int) -> int:
+    return _wide([*(min(one, _SHORTEST) for one in widths[:names]), *widths[names:]])
+
+
 def _aligned(line: Sequence[str], widths: Sequence[int], names: int) -> str:
-    cells = [text if len(text) <= w else text[: w - 1] + "…" for text, w in zip(line, widths, strict=True)]
-    left = [text.ljust(w) for text, w in zip(cells[:names], widths, strict=False)]
-    return "  ".join([*left, *(text.rjust(w) for text, w in zip(cells[names:], widths[names:], strict=True))])
+    left = [text.ljust(w) for text, w in zip(line[:names], widths, strict=False)]
+    return "  ".join([*left, *(text.rjust(w) for text, w in zip(line[names:], widths[names:], strict=True))])
 
 
 def _models(summary: Summary) -> Table:

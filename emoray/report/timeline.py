@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -159,9 +158,8 @@ class Rounds:
         return Watched(model, reader, _drift(self.canaries, rng), _drift(self.cells, rng))
 
 
-def round_width(manifest: Mapping[str, Any]) -> int:
+def round_width(repetitions: int) -> int:
     """Repetitions that make a round of cells: whole blocks, so that rounds are few enough to permute."""
-    repetitions = int((manifest.get("spec") or {}).get("repetitions") or 1)
     blocks = -(-repetitions // BLOCK_REPETITIONS)
     return BLOCK_REPETITIONS * -(-blocks // _MOST_ROUNDS)
 

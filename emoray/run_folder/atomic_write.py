@@ -13,7 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
+
+from pyarrow import fs as pafs
 
 _OBJECT_STORES = {"s3", "gcs", "abfs"}  # an object appears whole, when its upload is complete, or not at all
 STALE_NS = int(3600e9)  # a temporary file of this age belongs to nobody
@@ -22,7 +24,12 @@ SPOOLED = 64 << 20  # bytes: from here on a copy of a file waits on disk
 
 
 def put(
-    fs: Any, path: str, fill: Callable[[IO[bytes]], object], root: str | None = None, *, mode: int | None = None
+    fs: pafs.FileSystem,
+    path: str,
+    fill: Callable[[IO[bytes]], object],
+    root: str | None = None,
+    *,
+    mode: int | None = None,
 ) -> None:
     """Write a file whole or not at all; durable on return. `fill` writes it into what it is given; `root` is the run
     folder that it belongs to. A local file that is new gets the rights of `mode`, one that is there keeps its own;
@@ -40,7 +47,7 @@ def put(
         _undisturbed(partial(_put_whole, fs, path, whole))
 
 
-def _put_whole(fs: Any, path: str, whole: bytes | mmap.mmap) -> None:
+def _put_whole(fs: pafs.FileSystem, path: str, whole: bytes | mmap.mmap) -> None:
     direct = fs.type_name in _OBJECT_STORES
     folder, _, name = path.rpartition("/")
     target = path if direct else f"{folder}/.{name}.tmp-{secrets.token_hex(4)}"
@@ -136,5 +143,5 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def is_local(fs: Any) -> bool:
+def is_local(fs: pafs.FileSystem) -> bool:
     return bool(fs.type_name == "local")

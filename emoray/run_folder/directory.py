@@ -8,7 +8,6 @@ import stat
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pyarrow import fs as pafs
 
@@ -97,7 +96,7 @@ class Directory:
         with telling("delete", self.where(relative)), suppress(FileNotFoundError):
             self.fs.delete_file(self.path(relative))
 
-    def infos(self, relative: str) -> list[Any]:
+    def infos(self, relative: str) -> list[pafs.FileInfo]:
         """The pyarrow FileInfo of everything directly in a folder; [] when there is no such folder.
 
         pyarrow looks for the folder only after it could not list it, and raises when another made it in between.
@@ -123,7 +122,7 @@ class Directory:
         return shown_uri(self.uri)
 
     @property
-    def fs(self) -> Any:
+    def fs(self) -> pafs.FileSystem:
         """The pyarrow filesystem; StoreError when the URI names none."""
         return opened(self.uri)[0]
 

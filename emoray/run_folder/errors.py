@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import pyarrow as pa
 
 from emoray.errors import EmorayError
+from emoray.reasons import on_one_line
 
 
 class StoreError(EmorayError):
@@ -56,12 +57,12 @@ def _complaint(doing: str, where: str, wrong: BaseException) -> StoreError:
                 "everything written so far is kept"
             )
         case errno.EACCES | errno.EPERM | errno.EROFS:
-            why = reason_of(wrong)
+            why = on_one_line(wrong)
             return NoSpaceOrPermission(
                 f"no permission to {doing} {where}: change it, or choose another run folder ({why})"
             )
         case _:
-            return StoreError(f"cannot {doing} {where}: {reason_of(wrong)}")
+            return StoreError(f"cannot {doing} {where}: {on_one_line(wrong)}")
 
 
 def deleted(shown: str) -> str:
@@ -70,7 +71,3 @@ def deleted(shown: str) -> str:
         f"{shown} was deleted or moved away while this run wrote to it, so nothing more is asked: put it back and run "
         "the same command again, which otherwise begins anew"
     )
-
-
-def reason_of(wrong: BaseException) -> str:
-    return " ".join(str(wrong).split()) or type(wrong).__name__

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from pyarrow import fs as pafs
 
@@ -79,12 +78,12 @@ class Name:
         return whole - 2**62 if self.level < 0 else whole
 
 
-def could_count(info: Any) -> bool:
+def could_count(info: pafs.FileInfo) -> bool:
     name: str = info.base_name
     return info.type == pafs.FileType.File and name.endswith(ENDING) and not name.startswith((".", "_"))
 
 
-def in_time(info: Any) -> tuple[bool, int, str]:
+def in_time(info: pafs.FileInfo) -> tuple[bool, int, str]:
     name = Name.of(info.base_name, info.mtime_ns or 0)
     return name.level >= 0, name.stamp, info.base_name
 

@@ -128,7 +128,7 @@ class RunFolder(Directory):
         )
 
 
-def _is_left(info: Any, before_ns: int) -> bool:
+def _is_left(info: pafs.FileInfo, before_ns: int) -> bool:
     """Whether a file beside the parts is nobody's any more."""
     name, written_ns = info.base_name, info.mtime_ns
     if name.startswith((MARK, BALLAST)):

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
-from typing import IO, Any, Protocol
+from typing import IO, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -363,7 +363,7 @@ def _pour(part: Partition, names: list[Name], sink: IO[bytes]) -> None:
 
 def _whole(part: Partition, name: Name, blocks: list[tuple[int, int]]) -> pa.Table:
     """A file's rows; its blocks are added to `blocks`."""
-    info: Any = part.folder.fs.get_file_info(part.path(str(name)))
+    info: pafs.FileInfo = part.folder.fs.get_file_info(part.path(str(name)))
     if info.type != pafs.FileType.File:
         raise FileVanished(str(name))
     file = part.open(info)

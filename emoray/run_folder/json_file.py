@@ -59,6 +59,6 @@ def _place(steps: tuple[int | str, ...]) -> str:
     return text.removeprefix(".") or "it"
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} …"

@@ -27,16 +27,16 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from emoray.run_folder import json_file
 from emoray.run_folder.errors import StoreError
 from emoray.run_folder.folder import RunFolder
+from emoray.run_folder.run_json import Attempt
 
 log = logging.getLogger(__name__)
 
@@ -239,13 +239,14 @@ def holder(folder: RunFolder, now: float) -> Claim | None:
     return next((claim for claim in _claims(folder) if claim.held and claim.lives(now)), None)
 
 
-def at_work(folder: RunFolder, last: Mapping[str, Any], now: float) -> Claim | None:
+def at_work(folder: RunFolder, last: Attempt | None, now: float) -> Claim | None:
     """Who is at work on the last attempt of a run folder, if anybody is: not who compacts it, or is about to begin
     another. Touches nothing.
     """
     held = holder(folder, now)
-    is_its = held is not None and (held.host, held.pid) == (last.get("host"), last.get("pid"))  # containers share pids
-    return held if is_its and "end" not in last else None
+    if held is None or last is None or last.has_ended:
+        return None
+    return held if (held.host, held.pid) == (last.host, last.pid) else None  # containers share pids
 
 
 def _claims(folder: RunFolder) -> list[Claim]:

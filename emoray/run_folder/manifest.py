@@ -8,19 +8,22 @@ import platform
 import socket
 import subprocess
 import uuid
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import AfterValidator, BaseModel, FiniteFloat, NonNegativeInt, ValidationError
+from pydantic import ValidationError
 
 from emoray import __version__
 from emoray.errors import UserError
+from emoray.reasons import reason_of
 from emoray.run_folder import json_file
+from emoray.run_folder.folder import RunFolder
+from emoray.run_folder.run_json import FORMAT, Attempt, Json, Manifest, is_known
 from emoray.spec.document import Spec
 from emoray.spec.readers import ReaderEntry, readers_of
 from emoray.spec.study import Study
@@ -29,62 +32,22 @@ from emoray.study.contrasts import meaning
 from emoray.study.goemotions import LabelMap, label_map_from
 
 _PACKAGES = ("ray", "torch", "transformers", "vllm", "openai", "pyarrow", "pandas", "numpy", "pydantic")
-FORMAT = 1
 _LONGEST = 400  # characters of what is wrong
 
 
-def _moment(text: str) -> str:
-    """ValueError for what is no time that can be told from others."""
-    with suppress(ValueError):
-        if datetime.fromisoformat(text).tzinfo is not None:
-            return text
-    raise ValueError(f"is no time with its zone, such as 2026-11-30T08:00:00+00:00, but {text[:40]!r}")
-
-
-_Moment = Annotated[str, AfterValidator(_moment)]
-
-
-class _Lane(BaseModel):
-    model: str
-    answered: int = 0
-    error: str | None = None
-
-
-class _Attempt(BaseModel):
-    id: str = ""
-    began: _Moment
-    host: str
-    pid: int = 0
-    end: str = ""
-    settled_before: dict[str, int] = {}
-    spent_before: dict[str, dict[str, FiniteFloat]] = {}
-    asks_since: dict[str, _Moment] = {}
-    lanes: list[_Lane] = []
-    sampling: dict[str, dict[str, Any]] = {}
-
-
-class _Kept(BaseModel):
-    """What every command takes for granted of a manifest; what the spec and the label map hold is looked at later."""
-
-    name: str = ""
-    digest: str
-    cells_per_model: NonNegativeInt
-    spec: dict[str, Any]
-    label_map: dict[str, Any]
-    marks: dict[str, dict[str, str]]
-    attempts: list[_Attempt]
-    extended: bool = False
-    more_readers: list[dict[str, Any]] = []
-
-
-def fresh(study: Study) -> dict[str, Any]:
+def fresh(study: Study) -> Manifest:
     """The manifest of a run that begins."""
     began = datetime.now(UTC).date().isoformat()
     whole = {"format": FORMAT, "name": study.spec.name, "day": began, **described(study), "attempts": []}
-    return whole | said_first(study)
+    return Manifest.model_validate(whole | said_first(study))
 
 
-def said_first(study: Study) -> dict[str, Any]:
+def redescribed(kept: Manifest, study: Study, *, first: bool) -> Manifest:
+    """With all that the spec decides in place of what it decided before; `first` where there is no answer yet."""
+    return Manifest.model_validate(kept.as_json() | described(study) | (said_first(study) if first else {}))
+
+
+def said_first(study: Study) -> Json:
     """The contrasts that were said before there was any answer, and what they meant; what comes later, or means
     something else, is told as looked at after.
     """
@@ -94,7 +57,7 @@ def said_first(study: Study) -> dict[str, Any]:
     }
 
 
-def described(study: Study) -> dict[str, Any]:
+def described(study: Study) -> Json:
     """What the spec decides: the part of the manifest that a changed spec replaces."""
     return {
         "digest": study.spec.digest,
@@ -110,23 +73,39 @@ def described(study: Study) -> dict[str, Any]:
     }
 
 
-def study(manifest: Mapping[str, Any] | None, where: str) -> Study:
-    """The study that a folder is a run of; UserError where it has no manifest, one of another format, or one in which
-    something is missing or odd.
+def read(folder: RunFolder) -> Manifest | None:
+    """The manifest of a folder; None where there is none. UserError where it is of another format, or something in it
+    is missing or odd; BrokenManifest where it is no JSON.
     """
-    if manifest is None:
-        raise UserError(f"{where}: is no run folder (it has no run.json); give the folder that `emoray run` wrote")
-    if manifest.get("format") != FORMAT:
-        found = _short(repr(manifest.get("format")))
-        raise UserError(f"{where}: run.json has format {found}, this emoray reads {FORMAT}")
+    found = folder.manifest()
+    return None if found is None else parsed(found, folder.shown)
+
+
+def parsed(found: Mapping[str, Any], where: str) -> Manifest:
+    """What run.json holds, as a manifest; UserError as of `read`."""
+    if not is_known(found):
+        format_ = _short(repr(found.get("format")))
+        raise UserError(f"{where}: run.json has format {format_}, this emoray reads {FORMAT}")
+    with _usable(where):
+        return Manifest.model_validate(found)
+
+
+def study(kept: Manifest, where: str) -> Study:
+    """The study that a folder is a run of; UserError where its spec, readers or label map are odd."""
+    with _usable(where):
+        spec, labels = Spec.model_validate(kept.spec), kept.label_map
+        readers(kept)
+        label_map = label_map_from(labels.labels, name=labels.name, mark=labels.mark, source=labels.source)
+        return _marked(Study(spec, label_map=label_map), kept.marks)
+
+
+@contextmanager
+def _usable(where: str) -> Iterator[None]:
+    """UserError for whatever a run.json of another version, or one that was edited by hand, makes go wrong."""
     try:
-        _Kept.model_validate(manifest, strict=True)
-        spec, labels = Spec.model_validate(manifest["spec"]), manifest["label_map"]
-        readers(manifest)
-        label_map = label_map_from(labels["labels"], name=labels["name"], mark=labels["mark"], source=labels["source"])
-        return _marked(Study(spec, label_map=label_map), manifest["marks"])
+        yield
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as wrong:
-        raise UserError(  # of another version, or edited by hand
+        raise UserError(
             f"{where}: run.json cannot be used by emoray {__version__} ({_short(_reason(wrong))}); put back a good "
             "copy, or use the emoray that wrote it"
         ) from None
@@ -138,42 +117,44 @@ def _reason(wrong: Exception) -> str:
         return json_file.clause(wrong)
     if isinstance(wrong, KeyError):
         return f"{wrong} is missing"
-    return next(iter(str(wrong).splitlines()), type(wrong).__name__)
+    return reason_of(wrong)
 
 
 def _short(text: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
-def day(manifest: Mapping[str, Any] | None) -> date | None:
+def day(kept: Manifest | None) -> date | None:
     """The UTC day on which a run began, which is today to chat templates as long as the run is resumed."""
-    kept = manifest or {}
-    began = [kept.get("day"), *(one.get("began") for one in kept.get("attempts", [])[:1])]
-    with suppress(StopIteration, TypeError, ValueError):  # of another version, or edited by hand
-        return date.fromisoformat(next(filter(None, began))[:10])
+    if kept is None:
+        return None
+    began = [kept.day, *(attempt.began for attempt in kept.attempts[:1])]
+    told = next(filter(None, began), None)
+    with suppress(ValueError):  # of another version, or edited by hand
+        return date.fromisoformat(told[:10]) if isinstance(told, str) else None
     return None
 
 
-def readers(manifest: Mapping[str, Any] | None) -> dict[str, ReaderEntry]:
+def readers(kept: Manifest | None) -> dict[str, ReaderEntry]:
     """Every reader that a folder knows, by name: those of its spec, and those that came before or after."""
-    kept = manifest or {}
-    entries = readers_of([*kept.get("spec", {}).get("readers", []), *kept.get("more_readers", [])])
-    return {entry.name: entry for entry in entries}
+    if kept is None:
+        return {}
+    return {entry.name: entry for entry in readers_of([*kept.spec.get("readers", []), *kept.more_readers])}
 
 
-def attempt(command: Sequence[str]) -> dict[str, Any]:
-    """A new attempt: who begins, where, when, with what. Its id sorts by time."""
+def attempt(command: Sequence[str]) -> Attempt:
+    """A new attempt: who begins, where, when, with what."""
     began = datetime.now(UTC)
-    return {
-        "id": f"{began:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}",
-        "began": began.isoformat(timespec="seconds"),
-        "command": list(command),
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "user": _user(),
-        "versions": versions(),
-        "git": _git_revision(),
-    }
+    return Attempt(
+        id=f"{began:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}",
+        began=began.isoformat(timespec="seconds"),
+        command=list(command),
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        user=_user(),
+        versions=versions(),
+        git=_git_revision(),
+    )
 
 
 def versions() -> dict[str, str]:
@@ -214,7 +195,7 @@ def _marked(study: Study, marks: Mapping[str, Mapping[str, str]]) -> Study:
     return study
 
 
-def _texts(study: Study) -> dict[str, Any]:
+def _texts(study: Study) -> Json:
     """Templates and questions by their texts: a later emoray may ship others under the same names."""
     e = study.experiment
     return {
@@ -223,7 +204,7 @@ def _texts(study: Study) -> dict[str, Any]:
     }
 
 
-def _places(label_map: LabelMap) -> dict[str, dict[str, Any]]:
+def _places(label_map: LabelMap) -> Json:
     return {
         place.label: {"none": True, "reason": place.reason}
         if place.affect is None

@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow import fs as pafs
 
 from emoray.run_folder import columns
 from emoray.run_folder.census import Keys, Places
@@ -48,7 +49,7 @@ def writer(sink: IO[bytes], schema: pa.Schema) -> pq.ParquetWriter:
 _UNIQUE = {"key", "answer", "error", "reasoning"}  # columns in which a dictionary would save nothing
 
 
-def opened_file(source: Any) -> pq.ParquetFile:
+def opened_file(source: pa.NativeFile | IO[bytes]) -> pq.ParquetFile:
     """Of any schema version; ValueError, OSError or ArrowException when it is no file of ours."""
     file = pq.ParquetFile(source, page_checksum_verification=True)
     metadata, names = file.metadata.metadata or {}, file.schema_arrow.names
@@ -59,7 +60,7 @@ def opened_file(source: Any) -> pq.ParquetFile:
     return file
 
 
-def keys_of(file: pq.ParquetFile, info: Any, wanted: Sequence[str]) -> Keys:
+def keys_of(file: pq.ParquetFile, info: pafs.FileInfo, wanted: Sequence[str]) -> Keys:
     """The keys of a file and what decides which rows count; of the columns that are wanted and there."""
     columns = _columns_of(file, wanted)
     batches = file.iter_batches(batch_size=_KEY_BATCH, columns=columns)

@@ -13,17 +13,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import IO, Any, TypeVar
+from typing import IO, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow import fs as pafs
 
+from emoray.reasons import on_one_line
 from emoray.run_folder import columns
 from emoray.run_folder.atomic_write import HALF_WRITTEN, SPOOLED, STALE_NS, is_local, put
 from emoray.run_folder.census import MONEY, Census, Keys, KeySet, Places, Spent, Words, split_keys
 from emoray.run_folder.directory import Directory
-from emoray.run_folder.errors import CorruptFile, FileVanished, StoreError, reason_of, telling
+from emoray.run_folder.errors import CorruptFile, FileVanished, StoreError, telling
 from emoray.run_folder.file_names import SET_ASIDE, TABS, Name, could_count, in_time
 from emoray.run_folder.generations import Files
 from emoray.run_folder.parquet import BATCH, VERSION, WHOLE_READ, fitted, keys_of, opened_file, picked
@@ -194,12 +196,12 @@ class Partition:
         if tables:
             yield pa.concat_tables(tables), np.concatenate(ranks)
 
-    def infos(self) -> list[Any]:
+    def infos(self) -> list[pafs.FileInfo]:
         """The pyarrow FileInfo of the files that could count, in the order of time."""
         found = [info for info in self.folder.infos(self.relative) if could_count(info)]
         return sorted(found, key=in_time)
 
-    def open(self, info: Any) -> pq.ParquetFile:
+    def open(self, info: pafs.FileInfo) -> pq.ParquetFile:
         """A file of ours; FileVanished, CorruptFile, or StoreError for one of another schema version."""
         with self.reading(info):
             file = opened_file(self._source(info))
@@ -212,7 +214,7 @@ class Partition:
         return file
 
     @contextmanager
-    def reading(self, info: Any) -> Iterator[None]:
+    def reading(self, info: pafs.FileInfo) -> Iterator[None]:
         """Tells a file that is torn from one that is gone, and from a disk or a network that fails (StoreError).
 
         Of a corrupt file pyarrow says what it says of a bad moment, so only what is wrong a second time is torn.
@@ -276,7 +278,7 @@ class Partition:
             list(pool.map(remember, [name for name in infos if name not in read]))
         return {name: read[name] for name in infos}
 
-    def _keys(self, info: Any, *, spent: bool) -> Keys:
+    def _keys(self, info: pafs.FileInfo, *, spent: bool) -> Keys:
         file = self.open(info)
         with self.reading(info), file:
             return keys_of(file, info, (*_DECIDING, *(MONEY if spent else ())))
@@ -291,14 +293,14 @@ class Partition:
                 for table, some in picked(file, places, schema, batch_rows):
                     yield table, ranks[some]
 
-    def _source(self, info: Any) -> Any:
+    def _source(self, info: pafs.FileInfo) -> pa.NativeFile:
         fs, path = self.folder.fs, self.path(info.base_name)
         if info.size > WHOLE_READ:
             return fs.open_input_file(path)
         with fs.open_input_stream(path, compression=None) as stream:
             return pa.BufferReader(stream.read_buffer())
 
-    def _read_again(self, info: Any) -> None:
+    def _read_again(self, info: pafs.FileInfo) -> None:
         """FileVanished or CorruptFile when the file is; StoreError when the disk or the network fails."""
         with tempfile.SpooledTemporaryFile(max_size=SPOOLED) as copy:
             with telling("read", self.where(info.base_name)):
@@ -315,7 +317,7 @@ class Partition:
                     for batch in file.iter_batches(batch_size=BATCH):
                         fitted(pa.Table.from_batches([batch]), self.schema)
             except (ValueError, OSError, pa.ArrowException) as wrong:
-                raise CorruptFile(info.base_name, reason_of(wrong)) from None
+                raise CorruptFile(info.base_name, on_one_line(wrong)) from None
 
     def _schema_of(self, columns: Sequence[str]) -> pa.Schema:
         return pa.schema([self.schema.field(name) for name in columns])

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
 
 import pyarrow.compute as pc
 
 from emoray.errors import UserError
 from emoray.run_folder import manifest
 from emoray.run_folder.folder import RunFolder
+from emoray.run_folder.run_json import Attempt, Json, Manifest
 from emoray.spec.study import Study
 
 _WRITER = re.compile(r"\d{8}T\d{6}\.\d{6}-(?P<stamp>\d{8}T\d{6})_(?P<unique>[0-9a-f]{6})_")  # of a journal's file
@@ -23,9 +23,11 @@ def has_answers(folder: RunFolder) -> bool:
     return any(part.files() for part in folder.parts())
 
 
-def kept(folder: RunFolder) -> dict[str, Any] | None:
-    """The manifest; None in no run folder. UserError where there are answers, and so there was one."""
-    found = folder.manifest()
+def kept(folder: RunFolder) -> Manifest | None:
+    """The manifest; None in no run folder. UserError where it is odd; or not there and there are answers, and so there
+    was one.
+    """
+    found = manifest.read(folder)
     if found is None and has_answers(folder):
         raise UserError(
             f"{folder.shown} holds answers and no run.json, which says to what they are answers; put it back, or run "
@@ -34,7 +36,16 @@ def kept(folder: RunFolder) -> dict[str, Any] | None:
     return found
 
 
-def rebuilt(folder: RunFolder, study: Study) -> dict[str, Any]:
+def begun(folder: RunFolder) -> Manifest:
+    """The manifest of a run folder; UserError where it is none, and as of `kept`."""
+    if (found := kept(folder)) is None:
+        raise UserError(
+            f"{folder.shown}: is no run folder (it has no run.json); give the folder that `emoray run` wrote"
+        )
+    return found
+
+
+def rebuilt(folder: RunFolder, study: Study) -> Manifest:
     """As the spec has it; the day of the run and its attempts are told by its answers. It counts as extended: what the
     spec does not ask for is left aside.
     """
@@ -45,8 +56,8 @@ def rebuilt(folder: RunFolder, study: Study) -> dict[str, Any]:
     ends = [*began[1:], max(last, began[-1])]
     attempts = [_lost(id, *times) for id, *times in zip(ids, began, ends, strict=True)]
     day = min(first, began[0]).date().isoformat()
-    told = {"day": day, "extended": True, "attempts": attempts, "contrasts_first": []}  # nobody knows what was said
-    return manifest.fresh(study) | told
+    fresh, nobody_knows_which = manifest.fresh(study), list[Json]()
+    return fresh.changed(day=day, extended=True, attempts=attempts, contrasts_first=nobody_knows_which)
 
 
 def _asked_between(folder: RunFolder, model: str) -> Iterator[datetime]:
@@ -66,8 +77,17 @@ def _began(id: str) -> datetime:
     return datetime.strptime(id.partition("-")[0], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
 
 
-def _lost(id: str, began: datetime, ended: datetime) -> dict[str, Any]:
+def _lost(id: str, began: datetime, ended: datetime) -> Attempt:
     """An attempt of which no more is known."""
-    unknown = {"command": [], "host": "?", "pid": 0, "user": "?", "versions": {}, "git": None}
-    times = {"began": began.isoformat(timespec="seconds"), "ended": ended.isoformat(timespec="seconds")}
-    return {"id": id, **times, **unknown, "end": _LOST}
+    return Attempt(
+        id=id,
+        began=began.isoformat(timespec="seconds"),
+        ended=ended.isoformat(timespec="seconds"),
+        command=[],
+        host="?",
+        pid=0,
+        user="?",
+        versions={},
+        git=None,
+        end=_LOST,
+    )

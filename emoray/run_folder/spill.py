@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pyarrow import fs as pafs
+
 from emoray.run_folder import json_file
 from emoray.run_folder.atomic_write import put
 from emoray.run_folder.errors import StoreError, telling
@@ -105,14 +107,14 @@ def _still_at(aside: Path, folder: RunFolder) -> str:
     return path if not _is_same(fs, path, folder) and _knows(fs, path, aside.name) else ""
 
 
-def _is_same(fs: Any, path: str, folder: RunFolder) -> bool:
+def _is_same(fs: pafs.FileSystem, path: str, folder: RunFolder) -> bool:
     """Whether it is one folder of a local disk under two paths, mounted twice for example."""
     with suppress(OSError):
         return fs.type_name == folder.fs.type_name == "local" and Path(path).samefile(folder.path())
     return False
 
 
-def _knows(fs: Any, path: str, attempt: str) -> bool:
+def _knows(fs: pafs.FileSystem, path: str, attempt: str) -> bool:
     """Whether a run folder that knows the attempt is there, or may be."""
     try:
         with fs.open_input_stream(f"{path}/run.json", compression=None) as stream:

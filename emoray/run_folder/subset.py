@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from emoray.run_folder import columns
+from emoray.run_folder import columns, manifest
 from emoray.run_folder.census import KeySet
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.partition import Counts, Partition
@@ -30,7 +30,8 @@ class Rows(Protocol):
 
 def as_asked(folder: RunFolder, study: Study) -> RunFolder | AskedSubset:
     """What in a folder its study asks for: all of it, unless the folder was shared with another spec's answers."""
-    return AskedSubset(folder, study) if (folder.manifest() or {}).get("extended") else folder
+    kept = manifest.read(folder)
+    return AskedSubset(folder, study) if kept and kept.extended else folder
 
 
 def unread(part: Rows) -> dict[str, int]:

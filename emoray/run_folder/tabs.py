@@ -2,7 +2,8 @@
 
 An answer is money that its row tells. A request that was under way when its process died has no row, and yet the
 provider charges it. So an actor keeps a *tab*: a total of what its requests have cost, those under way at the most
-that they may, written before each is sent. What a tab has beyond the rows that its writer wrote is *lost*:
+that they may, written as each is handed to its connection, with nothing in between. What a tab has beyond the rows that
+its writer wrote is *lost*:
 
     lost = tab − rows of the same writer
 
@@ -10,7 +11,9 @@ That holds after the death of an actor, of a driver, or of all at once, and need
 actor that ended well has nothing beyond its rows. While an actor is at work it is what is under way.
 
 On a disk a tab is written in place, without waiting: a process that is killed leaves to its kernel what it has written.
-A machine that loses its power may take the last second's with it. An object store cannot do that: there a tab is put
+So it is never too little, and too much by one request at most of each process that was killed: the one of which the
+line was written and the bytes were not. A machine that loses its power may take the last second's with it. An object
+store cannot do that: there a tab is put
 whole, with as much ahead as is under way, so that few requests wait for a put; what is ahead counts as lost where the
 actor dies. When nothing is under way a tab is exact, and durable before the last answer is handed on.
 
@@ -28,7 +31,8 @@ anew. How often it was changed tells it from an older one, which a backup brings
 
     lost = booked + (tab − tab when it was booked) − rows of the same writer in other files
 
-So of an actor that may not know yet that its run is over the booked file stays, also where nothing was lost.
+So of an actor that may not know yet that its run is over the booked file stays, also where nothing was lost, and the
+tab stays beside it until it is booked once more and has told nothing since.
 
 Rows may be lost as well when nobody can take them off any tab: those of a compacted file that is torn later, or of
 one that tears while it is compacted. Of each such file RUN/tabs/<part>/<file>.json tells what was *paid* for its rows;
@@ -47,11 +51,11 @@ import re
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from emoray.hosts.protocol import HostDown
 from emoray.run_folder.census import Keys, Spent
@@ -84,27 +88,35 @@ class PartTab:
         self._spent_usd = self._open_usd = 0.0  # of requests that are over; of those under way, at most
         self._open = self._turn = 0
 
-    async def may_cost(self, usd: float) -> None:
-        self._open, self._open_usd = self._open + 1, self._open_usd + usd
-        try:
-            await self._keep()
-        except BaseException as wrong:  # nothing is sent
-            self._open, self._open_usd = self._open - 1, self._open_usd - usd if self._open > 1 else 0.0
-            if isinstance(wrong, StoreError):
-                raise HostDown(f"what a request may cost cannot be written down, so none is sent: {wrong}") from wrong
-            raise
+    async def may_cost(self, usd: float, /) -> _Charge:
+        charge = _Charge(self, usd)
+        with charge.counted() if self._sheet.is_ahead else _nothing_sent():
+            await self._sheet.ready(self._now)
+        return charge
 
-    async def did_cost(self, at_most: float, usd: float) -> None:
-        self._open, self._spent_usd = self._open - 1, self._spent_usd + usd
-        self._open_usd = self._open_usd - at_most if self._open else 0.0  # no rounding dust remains
+    def sent(self) -> None:
+        """A request goes out, of which the total knows."""
+        self._sheet.write(self._now)
+
+    async def over(self) -> None:
+        """A request is over, of which the total knows."""
         try:
-            await self._keep()
+            await self._sheet.keep(self._now)
         except StoreError as wrong:  # what was paid for is here, and what is written down is too much at worst
             log.warning("%s", wrong)
 
-    async def _keep(self) -> None:
-        self._turn += 1
-        await self._sheet.keep(self._spent_usd, self._open_usd, self._turn)
+    def open(self, usd: float) -> None:
+        """One more under way, which costs at most so much."""
+        self._open, self._open_usd, self._turn = self._open + 1, self._open_usd + usd, self._turn + 1
+
+    def end(self, at_most: float, usd: float) -> None:
+        """One fewer."""
+        self._open, self._spent_usd, self._turn = self._open - 1, self._spent_usd + usd, self._turn + 1
+        self._open_usd = self._open_usd - at_most if self._open else 0.0  # no rounding dust remains
+
+    @property
+    def _now(self) -> _Total:
+        return _Total(self._spent_usd + self._open_usd, self._open_usd, self._turn)
 
     @cached_property
     def _sheet(self) -> _OnDisk | _InStore:
@@ -113,8 +125,63 @@ class PartTab:
         return kind(part, f"{_place(part)}/{writer}{_ENDING}")
 
 
+class _Charge:
+    """See `Charge`: what a tab knows of one request. It counts from when it is sent, or before where a tab is put
+    ahead.
+    """
+
+    def __init__(self, tab: PartTab, usd: float) -> None:
+        self._tab, self._usd, self._counts = tab, usd, False
+
+    def sent(self) -> None:
+        if self._counts:
+            return
+        with self.counted():
+            self._tab.sent()
+
+    async def over(self, usd: float) -> None:
+        if self._counts:
+            self._counts = False
+            self._tab.end(self._usd, usd)
+            await self._tab.over()
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """From now on, unless that cannot be written down."""
+        self._tab.open(self._usd)
+        try:
+            with _nothing_sent():
+                yield
+        except BaseException:
+            self._tab.end(self._usd, 0.0)
+            raise
+        self._counts = True
+
+
+@contextmanager
+def _nothing_sent() -> Iterator[None]:
+    try:
+        yield
+    except StoreError as wrong:
+        raise HostDown(f"what a request may cost cannot be written down, so none is sent: {wrong}") from wrong
+
+
+class _Total(NamedTuple):
+    """What an actor may have spent."""
+
+    usd: float
+    open_usd: float  # of that under way, at most
+    turn: int  # how often it has changed
+
+    @property
+    def is_exact(self) -> bool:
+        return not self.open_usd
+
+
 class _OnDisk:
     """A file that is written in place."""
+
+    is_ahead = False
 
     def __init__(self, part: Partition, path: str) -> None:
         self._part, self._path = part, path
@@ -122,27 +189,49 @@ class _OnDisk:
         self._counts_links = True
         self._synced_at = 0.0
 
-    async def keep(self, spent_usd: float, open_usd: float, turn: int) -> None:
-        line = _line(spent_usd + open_usd, turn)
-        with telling("write", self._part.folder.where(self._path)):
-            file = self._written(line)
-            if not open_usd:
-                await asyncio.to_thread(_synced, os.dup(file))
-        if open_usd and time.monotonic() - self._synced_at >= _SYNC_S:
+    async def ready(self, now: _Total) -> None:
+        """A file is there: what is written into it later takes no time, and seldom fails."""
+        if self._file is None:
+            with self._telling():
+                self._begun(_line(now.usd, now.turn))
+
+    def write(self, now: _Total) -> None:
+        with self._telling():
+            file = self._written(_line(now.usd, now.turn))
+        if not now.is_exact and time.monotonic() - self._synced_at >= _SYNC_S:
             self._synced_at = time.monotonic()
             asyncio.get_running_loop().run_in_executor(None, _synced_if_it_can, os.dup(file))
 
+    async def keep(self, now: _Total) -> None:
+        """Durable where it is exact."""
+        self.write(now)
+        if now.is_exact and self._file is not None:
+            with self._telling():
+                await self._insist_on(now)
+
+    async def _insist_on(self, now: _Total) -> None:
+        assert self._file is not None
+        try:
+            await asyncio.to_thread(_synced, os.dup(self._file))
+        except OSError as wrong:
+            if wrong.errno != errno.ESTALE:  # deleted on NFS since it was written
+                raise
+            self._begun(_line(now.usd, now.turn))
+
+    def _telling(self) -> AbstractContextManager[None]:
+        return telling("write", self._part.folder.where(self._path))
+
     def _written(self, line: str) -> int:
         """The open file that says so."""
-        if self._file is None or self._is_gone(self._file):
+        if self._file is None:
             return self._begun(line)
         try:
             os.pwrite(self._file, line.encode(), 0)
         except OSError as wrong:
-            if wrong.errno != errno.ESTALE:  # deleted on NFS since it was looked at
+            if wrong.errno != errno.ESTALE:  # deleted on NFS
                 raise
             return self._begun(line)
-        return self._file
+        return self._begun(line) if self._is_gone(self._file) else self._file
 
     def _begun(self, line: str) -> int:
         """Durable, with its folders, in place of one that was booked meanwhile."""
@@ -187,22 +276,30 @@ def _synced_if_it_can(file: int) -> None:
 class _InStore:
     """An object that is put anew."""
 
+    is_ahead = True
+
     def __init__(self, part: Partition, path: str) -> None:
         self._part, self._path = part, path
-        self._usd, self._open_usd, self._turn = 0.0, 0.0, 0
+        self._now = _Total(0.0, 0.0, 0)
         self._kept_usd = 0.0  # what is there, or will be
         self._put: asyncio.Task[None] | None = None
 
-    async def keep(self, spent_usd: float, open_usd: float, turn: int) -> None:
-        self._usd, self._open_usd, self._turn = spent_usd + open_usd, open_usd, turn
-        while self._kept_usd < self._usd or (not self._open_usd and self._kept_usd != self._usd):
+    async def ready(self, now: _Total) -> None:
+        await self.keep(now)
+
+    def write(self, now: _Total) -> None:
+        """It is there already."""
+
+    async def keep(self, now: _Total) -> None:
+        self._now = now
+        while self._kept_usd < self._now.usd or (self._now.is_exact and self._kept_usd != self._now.usd):
             self._put = self._put or asyncio.create_task(self._write())
             await asyncio.shield(self._put)
 
     async def _write(self) -> None:
-        usd = self._usd + self._open_usd
+        usd = self._now.usd + self._now.open_usd
         try:
-            await asyncio.to_thread(self._insist, _line(usd, self._turn))
+            await asyncio.to_thread(self._insist, _line(usd, self._now.turn))
             self._kept_usd = usd
         finally:
             self._put = None
@@ -266,8 +363,11 @@ class _Lost:
         """Whether it must be booked: else it is, or what a compaction tells of its rows is enough."""
         if self.kept.booked:
             return bool(self.rows) or self.kept.grown
-        asks_on = not self.kept.named.writer.startswith(in_name(ended))
-        return asks_on or self.usd > 0 or not self.rows
+        return self.may_ask_on(ended) or self.usd > 0 or not self.rows
+
+    def may_ask_on(self, ended: str) -> bool:
+        """Whether its actor may not know yet that its run is over, when those of this attempt have ended."""
+        return not self.kept.named.writer.startswith(in_name(ended))
 
     def booked(self) -> str:
         """As a file says it."""
@@ -288,6 +388,12 @@ def lost_usd(part: Partition, attempt: str = "", *, but: str | None = None) -> f
         if one.kept.named.writer.startswith(in_name(attempt))
         and not (but and one.kept.named.writer.startswith(in_name(but)))
     )
+
+
+def lost_usd_of(part: Partition, attempts: Collection[str]) -> dict[str, float]:
+    """The same by attempt, without what nobody's tab tells. Reads only."""
+    found = [(one.kept.named.writer, one.usd) for one in _lost(part)]
+    return {attempt: sum(usd for writer, usd in found if writer.startswith(in_name(attempt))) for attempt in attempts}
 
 
 def torn_usd(part: Partition) -> float:
@@ -327,9 +433,20 @@ def book(part: Partition, ended: str = "") -> None:
         named = one.kept.named
         if one.is_new(ended):
             part.folder.write_text(f"{_place(part)}/{replace(named, turn=named.turn + 1)}", one.booked())
-        stays = one.kept.booked and not one.is_new(ended)
-        for name in named.older if stays else (str(named), *named.older):
+        for name in _settled(one, ended):
             part.folder.delete(f"{_place(part)}/{name}")
+
+
+def _settled(one: _Lost, ended: str) -> list[str]:
+    """The files of a tab that tell nothing any more once it is booked. The tab itself, of an actor that may ask on, is
+    one of them when it was booked before and has told nothing since: what it writes just now would go with its file.
+    """
+    named = one.kept.named
+    if one.is_new(ended):
+        stays = f"{named.writer}{_ENDING}" if one.may_ask_on(ended) else ""
+    else:
+        stays = str(named) if one.kept.booked else ""
+    return [name for name in (str(named), *named.older) if name != stays]
 
 
 def book_lost(part: Partition, whose: str, usd: float) -> None:

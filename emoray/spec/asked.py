@@ -10,12 +10,14 @@ from pydantic import (
 )
 
 from emoray import hints
-from emoray.spec.base import Angle, Huge, Intensity, Name, Section, Text, Word, or_one
+from emoray.spec.base import Angle, Huge, Intensity, Name, Section, Text, Word, cut, or_one
 from emoray.study import goemotions, russell
 
 
 def _angle_of(state: Any) -> Any:
     """The angle of one of Russell's terms; what is no text stays."""
+    if isinstance(state, dict) and len(state) == 1 and (alone := next(iter(state))) in ("angle", "term", "label"):
+        raise ValueError(f"must be the {alone} itself, got {cut(repr(state))}; write {cut(str(state[alone]))}")
     if not isinstance(state, str):
         return state
     term = russell.plain_term(state)

@@ -75,6 +75,34 @@ def _leaves(value: Any) -> Iterator[Any]:
         yield from _leaves(one)
 
 
+def _share(gpus: float) -> float:
+    """What Ray gives to one actor; ValueError otherwise."""
+    if gpus > 1 and not gpus.is_integer():
+        raise ValueError(f"must be a share of one GPU (up to 1) or a whole number of them, got {gpus:g}")
+    return _divisible(gpus)
+
+
+def _divisible(amount: float) -> float:
+    if 0 < amount < _LEAST:
+        raise ValueError(f"must be at least {_LEAST:g}, the smallest part that Ray gives away, got {amount:g}")
+    return amount
+
+
+def _custom(resources: dict[str, float]) -> dict[str, float]:
+    """ValueError for what Ray itself gives away, by settings of their own."""
+    for name in resources:
+        if name in _OF_RAY:
+            raise ValueError(f"has {name!r}, which is no custom resource; {_OF_RAY[name]}")
+    return resources
+
+
+_LEAST = 1e-4
+_OF_RAY = {
+    "CPU": "set cpus",
+    "GPU": "set gpus (of vllm: tensor_parallel_size)",
+    **dict.fromkeys(("memory", "object_store_memory"), "it cannot be asked for"),
+}
+
 # letters and digits of any script (of others than ASCII's `_named` looks), and . _ + - and blanks after the first
 NAME = r"^[^\x00-/:-@\[-`{-\x7f][^\x00-\x1f!-*,/:-@\[-\^`{-\x7f]{0,63}$"
 _SHOWN = 100  # characters of a wrong value, to a person
@@ -96,13 +124,17 @@ Rate = Annotated[float, Field(gt=0, le=1e12)]
 MOST_USD = 1e9
 Usd = Annotated[float, Field(gt=0, le=MOST_USD)]
 Seconds = Annotated[float, Field(gt=0, le=604_800)]  # a week
-Cpus = Annotated[float, Field(gt=0, le=10_000)]
-CpusOrNone = Annotated[float, Field(ge=0, le=10_000)]
-GpuShare = Annotated[float, Field(ge=0, le=1024)]
+Cpus = Annotated[float, Field(gt=0, le=10_000), AfterValidator(_divisible)]
+CpusOrNone = Annotated[float, Field(ge=0, le=10_000), AfterValidator(_divisible)]
+GpuShare = Annotated[float, Field(ge=0, le=1024), AfterValidator(_share)]
 Settings = Annotated[
     dict[str, JsonValue], Field(max_length=1000), AfterValidator(_finite)
 ]  # of somebody else's, passed on
-Resources = Annotated[dict[Name, Annotated[float, Field(gt=0, le=1e9)]], Field(max_length=100)]
+Resources = Annotated[
+    dict[Name, Annotated[float, Field(gt=0, le=1e9), AfterValidator(_divisible)]],
+    Field(max_length=100),
+    AfterValidator(_custom),
+]
 TagPair = Annotated[list[Annotated[str, Field(min_length=1, max_length=1000)]], Field(min_length=2, max_length=2)]
 
 

@@ -96,7 +96,7 @@ def _sentence(error: dict[str, Any], data: Any) -> str:
             return f"{where} must be less than {_figure(context['lt'])}, got {value}"
         case "literal_error":
             expected = re.findall(r"'([^']*)'", context["expected"])
-            return f"{where} must be {context['expected']}, got {value}{did_you_mean(str(error['input']), expected)}"
+            return f"{where} must be {context['expected']}, got {value}{_value_meant(error, expected)}"
         case "string_pattern_mismatch":
             return f"{where} must be {_PATTERNS.get(context['pattern'], context['pattern'])}, got {value}"
         case "string_too_short" if context["min_length"] == 1:
@@ -106,7 +106,7 @@ def _sentence(error: dict[str, Any], data: Any) -> str:
         case "too_long":
             return f"{where} must have at most {context['max_length']:,}, got {len(error['input']):,}"
         case "wrong_type":
-            return f"{where} must be {error['wants']}, got {value}{_in_quotes(error) or _in_figures(error)}"
+            return f"{where} must be {error['wants']}, got {value}{_as_written(error, where)}"
         case "string_too_long":
             return f"{where} must have at most {context['max_length']:,} characters, got {len(error['input']):,}"
         case _:
@@ -132,6 +132,45 @@ _TYPES = {
 }
 
 
+_MODEL, _READER = "{name: …, host: …, id: …}", "{kind: …, name: …, model: …}"
+_FORMS = {  # of a setting, where something simpler stands
+    **dict.fromkeys(("models", "model"), _MODEL),
+    "readers": _READER,
+    "accounts": "{key_env: …, base_url: …}",
+    "sampling": "{temperature: …, max_tokens: …}",
+    "retry": "{attempts: …, timeout_s: …}",
+    "canaries": "{every: …, prompts: …}",
+    "questions": "a sentence, or {id: …, text: …}",
+    "templates": "a template's name, or {name: …, user: …}",
+    "deadline": '90min, 6h or "07:00"',
+}
+
+
+def _as_written(error: Mapping[str, Any], where: str) -> str:
+    """The hint for a value of a wrong type: what to write."""
+    return _in_form(error, where) or _in_quotes(error) or _in_figures(error)
+
+
+def _in_form(error: Mapping[str, Any], where: str) -> str:
+    """The hint for a list or a section in whose place something else stands."""
+    settings = re.sub(r"\[[0-9]+\]", "", where).split(".")
+    name = settings[-1]
+    if settings[0] == "accounts" and len(settings) < 3:
+        return f"; write {'' if len(settings) == 2 else '<name>: '}{_FORMS['accounts']}"
+    if name not in _FORMS or (error["wants"] == "text" and name == "model"):
+        return ""
+    return f"; write [{_FORMS[name]}, …]" if error["wants"] == "a list" else f"; write {_FORMS[name]}"
+
+
+def _value_meant(error: Mapping[str, Any], known: list[str]) -> str:
+    """The hint for a word that is none of a few."""
+    word = str(error["input"])
+    if error["loc"][:1] == ("accounts",) and (server := hints.server_of(word)):
+        return f"; leave kind out, and write base_url: {server}"
+    meant = hints.value_meant(word)
+    return f"; did you mean {meant!r}?" if meant in known else did_you_mean(word, known)
+
+
 def _in_quotes(error: Mapping[str, Any]) -> str:
     """The hint for what YAML takes for a number, a date or a truth, where a text may stand."""
     plain = isinstance(error["input"], int | float | date)
@@ -139,13 +178,25 @@ def _in_quotes(error: Mapping[str, Any]) -> str:
 
 
 def _in_figures(error: Mapping[str, Any]) -> str:
-    """The hint for a number, or a truth, that was written as a text."""
-    given = error["input"]
+    """The hint for a number, or a truth, that was written as a text; or for a whole number with a point."""
+    given, whole = error["input"], "whole" in error["wants"]
+    if isinstance(given, float) and whole and given.is_integer():
+        return as_meant(f"{given:.0f}")
     if not isinstance(given, str):
         return ""
     if "number" in error["wants"]:
-        return as_meant(hints.number_meant(given))
+        meant = _number_meant(str(error["loc"][-1]), given)
+        return "" if whole and "." in (meant or "") else as_meant(meant)
     return did_you_mean(given, ("true", "false")) if error["wants"] == _TYPES["bool_type"] else ""
+
+
+def _number_meant(setting: str, text: str) -> str | None:
+    """In the setting's own unit."""
+    if setting.endswith("_s"):
+        return hints.seconds_meant(text)
+    if "_per_" in setting and setting.rpartition("_")[2] in ("minute", "day"):
+        return hints.rate_meant(text, setting.rpartition("_")[2])
+    return hints.number_meant(text)
 
 
 def _quoted(error: Mapping[str, Any]) -> str:
@@ -187,9 +238,16 @@ def _field(error: dict[str, Any], data: Any) -> str:
 def _setting_meant(loc: tuple[int | str, ...], where: str) -> str:
     """What to write in place of an unknown setting: one of the same section, or the place where it belongs."""
     word, known = str(loc[-1]), _settings_at(loc[:-1])
-    if word.casefold() in hints.NOT_ASKED:
+    plain = word.casefold()
+    if plain in hints.IN_BODY and ("hosted_api" in loc or "batch_api" in loc):
+        return f"; it goes into the request by extra_body: {{{word}: …}}"
+    if len(loc) == 1 and plain in hints.FLAGS:
+        return f"; a command says it, with {hints.FLAGS[plain]}"
+    if plain in hints.NOT_ASKED:
         return "; a model of your own has it with sampling_defaults: model, a hosted one in its extra_body"
-    meant = next(iter(hints.near(word, known, 1, _SURE)), None) or hints.synonym(word)
+    meant = hints.SYNONYMS.get(plain)
+    if meant not in known:
+        meant = next(iter(hints.near(word, known, 1, _SURE)), None) or hints.synonym(word, str(loc[0]))
     if meant in known:
         return f"; did you mean {meant!r}?"
     if there := _elsewhere(meant or word, where.removesuffix(word)):
@@ -202,6 +260,8 @@ _COLON = "; a text with a colon in it goes in quotes"
 
 def _elsewhere(word: str, before: str) -> str:
     """The hint for a setting that stands at another place of a spec, the nearest place first."""
+    if len(word) < 2:
+        return ""
     places = [path for path in _places() if path.rpartition(".")[2] == word.casefold()]
     places = places or [path for path in _places() if hints.likeness(path.rpartition(".")[2], word) >= _SURE]
     if not places:

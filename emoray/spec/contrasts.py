@@ -272,7 +272,7 @@ def _check_level(where: str, factor: FactorName, level: Any, levels: Levels) -> 
         raise BadContrast(f"{where}: none of the states is {level}; ask some that are")
 
 
-def _check_condition(where: str, level: Any, levels: Levels) -> None:
+def _check_condition(where: str, level: object, levels: Levels) -> None:
     if not isinstance(level, ConditionLevel):
         raise BadContrast(f"{where}: {_shown(level)} is no condition; write {{template: …, intensity: …}}")
     _check_level(f"{where}.template", "template", level.template, levels)
@@ -305,7 +305,7 @@ _SHOWN = 100  # characters of a wrong level, to a person
 _LISTED = 20
 
 
-def _shown(level: Any) -> str:
+def _shown(level: object) -> str:
     text = said(float(level)) if isinstance(level, int | float) else repr(level)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} …"
 

@@ -142,5 +142,7 @@ class Spec(Section):
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON schema of a spec, for editors."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Spec.model_json_schema()}
+    """The JSON schema of a spec, for editors; its models may be in a file of their own."""
+    whole = Spec.model_json_schema()
+    whole["required"].remove("models")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **whole}

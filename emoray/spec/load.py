@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from emoray.spec.complaints import validated
 from emoray.spec.contrasts import BadContrast
 from emoray.spec.document import Spec
 from emoray.spec.label_maps import is_file, map_entries
+from emoray.spec.models_file import ModelsFile, models_file, sections
+from emoray.spec.shipped import shipped_specs, spec_file
 from emoray.spec.study import Study
 from emoray.spec.yaml_file import BadYaml
 from emoray.study import rubrics
@@ -24,23 +26,37 @@ from emoray.study.rubrics import BadRubric
 _NOBODY = {"name": "nobody", "host": "scripted"}
 
 
-def load(path: str | Path, changes: Sequence[str] = ()) -> Study:
-    """The spec in a YAML file, with `--set` changes ("path=value") applied; SpecError says what is wrong."""
-    file = Path(path)
+def load(path: str | Path, changes: Sequence[str] = (), models: str | Path | None = None) -> Study:
+    """The spec in a YAML file, or that ships by this name, with `--set` changes ("path=value") applied.
+
+    `models` is a file that says of whom is asked (`spec.models_file`), in place of what the spec says of it.
+    SpecError says what is wrong.
+    """
+    file, whom = spec_file(path), models_file(models) if models is not None else None
     try:
         text = yaml_file.text_of(file)
     except BadYaml as wrong:
-        hint = "give the path of a spec, such as jobs/quickstart.yaml"
+        shipped = shipped_specs()
+        hint = f"give the path of a spec, or the name of one that ships ({', '.join(shipped)})"
+        hint += did_you_mean(str(path), shipped)
         raise SpecError(f"{path}: {wrong}{f'; {hint}' if 'cannot be read' in str(wrong) else ''}") from None
-    return parse(text, source=str(path), folder=file.parent, changes=changes)
+    return parse(text, source=str(path), folder=file.parent, changes=changes, models=whom)
 
 
-def parse(text: str, *, source: str = "spec", folder: Path = Path(), changes: Sequence[str] = ()) -> Study:
-    """The study in a YAML text; `source` is what complaints call it."""
+def parse(
+    text: str,
+    *,
+    source: str = "spec",
+    folder: Path = Path(),
+    changes: Sequence[str] = (),
+    models: ModelsFile | None = None,
+) -> Study:
+    """The study in a YAML text, asked of its own models or of those of a file; `source` is what complaints call it."""
     try:
-        return Study(validated(_with_texts(_settings(text, changes), folder)), folder)
+        settings = _settings(text, changes, models)
+        return Study(validated(_with_texts(settings, folder, models.folder if models else folder)), folder)
     except (BadYaml, SpecError, BadPrompt, BadLabelMap, BadContrast) as wrong:
-        raise SpecError("\n".join(f"{source}: {line}" for line in str(wrong).splitlines())) from None
+        raise SpecError("\n".join(f"{source}: {_with_hint(line)}" for line in str(wrong).splitlines())) from None
 
 
 def with_reader(path: str | Path, spec: Spec | None = None) -> Spec:
@@ -60,10 +76,16 @@ def with_reader(path: str | Path, spec: Spec | None = None) -> Spec:
 # ── reading ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _settings(text: str, changes: Sequence[str]) -> dict[str, Any]:
+def _with_hint(line: str) -> str:
+    """What to do about a spec that says what is asked and not of whom."""
+    return f"{line}; name some, or give a file of them with --models" if line == "models is missing" else line
+
+
+def _settings(text: str, changes: Sequence[str], models: ModelsFile | None = None) -> dict[str, Any]:
     data = yaml_file.read(text)
     if not isinstance(data, dict):
         raise SpecError("holds no settings; a spec begins with `name:` and `models:`")
+    data = models.put_into(data) if models else data
     for change in changes:
         _change(data, change)
     return data
@@ -77,27 +99,21 @@ def _reader_only(text: str, folder: Path, spec: Spec | None) -> dict[str, Any]:
     base: dict[str, Any] = spec.model_dump(mode="json") if spec else {"name": "reader", "models": [_NOBODY]}
     own = entry.pop("accounts", None)
     accounts = {**base.get("accounts", {}), **own} if isinstance(own, dict) else own or base.get("accounts", {})
-    return base | _with_texts({"readers": [entry]}, folder) | {"accounts": accounts}
+    return base | _with_texts({"readers": [entry]}, folder, folder) | {"accounts": accounts}
 
 
-def _with_texts(data: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The contents in place of the files that the spec names, so that the spec says all by itself."""
-    for where, entry in _sections(data, "models"):
-        _with_chat_template(entry, where, folder)
-    for where, entry in _sections(data, "readers"):
+def _with_texts(data: dict[str, Any], folder: Path, of_models: Path) -> dict[str, Any]:
+    """The contents in place of the files that the spec names, so that the spec says all by itself; those that its
+    models name are seen from the folder `of_models`.
+    """
+    for where, entry in sections(data, "models"):
+        _with_chat_template(entry, where, of_models)
+    for where, entry in sections(data, "readers"):
         _with_own_map(entry, where, folder)
         _with_rubric(entry, where, folder)
         if isinstance(judge := entry.get("model"), dict):
             _with_chat_template(judge, f"{where}.model", folder)
     return data
-
-
-def _sections(data: dict[str, Any], name: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(where it stands, itself) of every section in a list; what is no list is complained of later."""
-    entries = data.get(name)
-    for index, entry in enumerate(entries if isinstance(entries, list) else []):
-        if isinstance(entry, dict):
-            yield f"{name}[{index}]", entry
 
 
 def _with_chat_template(entry: dict[str, Any], where: str, folder: Path) -> None:

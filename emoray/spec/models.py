@@ -68,7 +68,7 @@ class _ModelEntry(Section):
 
     @field_validator("reasoning_tags", mode="before")
     @classmethod
-    def _told_apart(cls, value: Any) -> Any:
+    def _told_apart(cls, value: object) -> Any:
         tags = value if isinstance(value, list) else []
         texts = {tag.casefold() for tag in tags if isinstance(tag, str) and tag.strip()}
         if value in ("known", "none") or len(tags) == len(texts) == 2:

@@ -161,6 +161,11 @@ def own_map(reader: ReaderEntry) -> LabelMap | None:
     return None
 
 
+def own_maps(readers: Mapping[str, ReaderEntry]) -> dict[str, LabelMap]:
+    """By name, of the readers that do not read the 28 GoEmotions labels."""
+    return {name: found for name, reader in readers.items() if (found := own_map(reader)) is not None}
+
+
 def label_map_of(reader: ReaderEntry, default: LabelMap) -> LabelMap:
     """Where a reader's labels lie: its own map, or the default for the 28 GoEmotions labels."""
     return own_map(reader) or default

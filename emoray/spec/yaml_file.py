@@ -87,6 +87,8 @@ def _plainly(problem: str) -> str:
         return f"{problem}; put the text in quotes"
     if problem == "mapping values are not allowed here":
         return f"{problem}; a text with a colon in it goes in quotes"
+    if problem == "could not find expected ':'":
+        return f"{problem}; a setting is `name: value`, with a blank behind the colon"
     if problem.startswith("expected ',' or"):
         return f"{problem}; put texts in quotes"
     if tag := re.fullmatch(r"could not determine a constructor for the tag '(.*)'", problem):
@@ -132,11 +134,12 @@ class _Loader(yaml.SafeLoader):
         for key_node, value_node in node.value if isinstance(node, yaml.MappingNode) else ():
             if key_node.tag == _MERGE:  # `<<: *defaults`
                 continue
+            if key_node.tag == _WHOLE and value_node.value == "":  # {temperature: 0,7}, {max_tokens: 1,000}
+                what = f"the name of a setting must be text, got {_shown(key_node.value)}; {_NO_COMMA}"
+                raise _Wrong(None, None, what, key_node.start_mark)
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
                 hint = "; write it in quotes" if isinstance(key_node, yaml.ScalarNode) else ""
-                if isinstance(key, int) and value_node.value == "":  # {temperature: 0,7}
-                    hint = "; a number has a point where others have a comma"
                 raise _Wrong(None, None, f"the name of a setting must be text, got {key!r}{hint}", key_node.start_mark)
             if key in seen:
                 raise _Wrong(None, None, f"{_shown(key)} is written twice; keep one", key_node.start_mark)
@@ -181,6 +184,7 @@ class _Loader(yaml.SafeLoader):
     }
 
 
+_NO_COMMA = "a number has no comma: a point where others have one, and nothing between thousands"
 _TOO_DEEP = f"lists and sections stand in one another more than {MOST_DEEP} deep; write it flatter"
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from emoray.errors import UserError
 from emoray.hosts import hub
@@ -17,6 +16,7 @@ from emoray.run_folder import manifest, tabs
 from emoray.run_folder.batch_log import FolderBook
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.partition import Partition
+from emoray.run_folder.run_json import Manifest
 from emoray.spec.document import Spec
 from emoray.spec.models import Hosted, Local, ModelEntry, Vllm
 from emoray.spec.prices import unpriced
@@ -26,12 +26,12 @@ from emoray.stream import told_keys
 _NOBODYS = "?"  # the account of what no spec knows any more: it counts for the run alone
 
 
-def check_keys(spec: Spec, kept: Mapping[str, Any] | None = None) -> None:
+def check_keys(spec: Spec, kept: Manifest | None = None) -> None:
     """UserError where the environment lacks a key that the models need, or holds one that cannot be sent; or where the
     spec itself holds one, which would be kept in run.json. Where the manifest has `kept` the same one there already, it
     is a warning: without it all would be asked, and paid, again.
     """
-    there = told_keys.in_manifest(kept or {})
+    there = told_keys.in_manifest(kept)
     for told in told_keys.in_spec(spec):
         if told not in there:
             raise UserError(told.refused)
@@ -123,7 +123,7 @@ def _spent(spec: Spec, folder: RunFolder) -> defaultdict[str, float]:
 
 def _payments(spec: Spec, folder: RunFolder) -> Iterator[tuple[str, float]]:
     """What each model and judge in the folder has cost at most, also those that the spec does not have."""
-    readers = manifest.readers(folder.manifest()) | {reader.name: reader for reader in spec.readers}
+    readers = manifest.readers(manifest.read(folder)) | {reader.name: reader for reader in spec.readers}
     of_readers = {reader.name: _account(reader) for reader in readers.values()}
     of_models = {model.name: _account(model) for model in spec.models}
     lost = tabs.lost(folder)  # first: what becomes a row meanwhile counts twice rather than never

@@ -19,6 +19,7 @@ from emoray.run_folder.census import owed_rows
 from emoray.run_folder.errors import StoreError
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.manifest import day as day_of
+from emoray.run_folder.manifest import read as read_manifest
 from emoray.run_folder.partition import Partition
 from emoray.run_folder.probe import check_probe
 from emoray.run_folder.tabs import PartTab
@@ -61,7 +62,7 @@ def access_of_actor(work: Work, answers: Callable[[LaneCounts], int], tab: PartT
 
 def day_of_run(work: Work) -> date | None:
     """The day on which the run began."""
-    return day_of(RunFolder(work.run).manifest())
+    return day_of(read_manifest(RunFolder(work.run)))
 
 
 def check_node(work: Work) -> None:

@@ -13,19 +13,19 @@ from itertools import takewhile
 from ray.data.exceptions import SystemException
 from ray.exceptions import RayActorError
 
-_COLOURS = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
+from emoray.reasons import first_line, uncoloured
+
 # Ray has words of its own for it; in a group of exceptions a rule stands before each
 _TRACEBACK = re.compile(r"Traceback \(most recent call last\):|\(pid=\d+, ip=|^[-+]+ \d+ -+$")
 _BESIDE = re.compile(r"^ *[|+] ?", re.MULTILINE)  # what a group is drawn with
 _NAMED = re.compile(r"([A-Za-z_][\w.]*(?:\([\w.]*\))?)(?:: (.*)|:?)$", re.DOTALL)  # `module.Type: message`
 _WRAPPERS = ("RayTaskError", "RayActorError", "ActorDiedError", "UserCodeException", "RayDataUserCodeException",
              "SystemException", "UnserializableException", "RaySystemError")  # fmt: skip
-_MOST = 500  # characters that a person still reads
 
 
 def sentence(wrong: BaseException) -> str:
     """`Type: message` of what went wrong at the bottom of it; of an exception of ours the message alone."""
-    text = _COLOURS.sub("", str(wrong))
+    text = uncoloured(str(wrong))
     kind = f"{type(wrong).__module__}.{type(wrong).__name__}"
     if _ours(kind):
         return _said(kind, text)
@@ -65,9 +65,5 @@ def _wraps(kind: str) -> bool:
 
 
 def _said(kind: str, message: str) -> str:
-    """The first line of the message; and the next where the first only announces it."""
-    lines = [line.strip() for line in message.splitlines() if line.strip()][:2]
-    said = " ".join(lines if lines and lines[0].endswith(":") else lines[:1])
-    shown = said if len(said) <= _MOST else f"{said[:_MOST]} …"
-    name = kind.partition("(")[0].rpartition(".")[2]
+    shown, name = first_line(message), kind.partition("(")[0].rpartition(".")[2]
     return shown if shown and _ours(kind) else f"{name}: {shown}" if shown else name

@@ -7,7 +7,7 @@ lost blocks or gave up), then lets every reader catch up on answers it has not r
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +23,8 @@ from emoray.run_folder.errors import StoreError
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.partition import Partition
 from emoray.run_folder.probe import write_probe
-from emoray.run_folder.tabs import book, judges_with_tabs, lost_usd
+from emoray.run_folder.run_json import CostRecord
+from emoray.run_folder.tabs import book, judges_with_tabs, lost_usd, lost_usd_of
 from emoray.scheduling import feeding
 from emoray.scheduling.demand import demand
 from emoray.scheduling.feeding import Pool
@@ -159,28 +160,34 @@ class Lane:
         """Notes how many cells have an answer before the lane begins."""
         answered = known(self._answers)
         self.settled_before = answered.count
-        if (self._run.manifest() or {}).get("extended"):  # then the folder holds answers of other cells as well
+        kept = manifest.read(self._run)
+        if kept and kept.extended:  # then the folder holds answers of other cells as well
             self.settled_before = len(self._grid) - settled_keys.owed(self._grid, len(self._grid), answered)
         if answered.count >= self.cells and not self._owes(answered):
             self._speaks = False
         return self.settled_before
 
-    def spent(self) -> dict[str, float]:
+    def spent(self) -> CostRecord:
         """Tokens and US dollars that the model's rows in the folder cost, in all attempts; dollars also of rows that
         were lost with their files.
         """
         said, read = settled_keys.spent(self._answers), [settled_keys.spent(part) for part in self._judged]
-        return {
-            "prompt_tokens": said.prompt_tokens,
-            "completion_tokens": said.completion_tokens,
-            "cost_usd": said.cost_usd + settled_keys.torn_usd(self._answers),
-            "read_cost_usd": sum(one.read_cost_usd for one in read) + sum(map(settled_keys.torn_usd, self._judged)),
-        }
+        return CostRecord(
+            prompt_tokens=said.prompt_tokens,
+            completion_tokens=said.completion_tokens,
+            cost_usd=said.cost_usd + settled_keys.torn_usd(self._answers),
+            read_cost_usd=sum(one.read_cost_usd for one in read) + sum(map(settled_keys.torn_usd, self._judged)),
+        )
 
     def lost(self, attempt: str) -> dict[str, float]:
         """US dollars at most for requests of an attempt whose answers nobody has, when none is under way."""
         lost = {"lost_usd": lost_usd(self._answers, attempt)}
         return lost | {"read_lost_usd": sum(lost_usd(part, attempt) for part in self._judged)}
+
+    def lost_of(self, attempts: Collection[str]) -> dict[str, dict[str, float]]:
+        """The same by attempt."""
+        said, read = lost_usd_of(self._answers, attempts), [lost_usd_of(part, attempts) for part in self._judged]
+        return {one: {"lost_usd": said[one], "read_lost_usd": sum(judge[one] for judge in read)} for one in attempts}
 
     def left(self) -> int:
         """What is left to do: cells without an answer, or answers that some reader has not read."""
@@ -191,7 +198,9 @@ class Lane:
     @property
     def _judged(self) -> list[Partition]:
         """What costs money to read: of all judges that the run ever had, whoever reads now."""
-        known = manifest.readers(self._run.manifest()) | {reader.name: reader for reader in self._study.spec.readers}
+        known = manifest.readers(manifest.read(self._run)) | {
+            reader.name: reader for reader in self._study.spec.readers
+        }
         judges = {name for name, reader in known.items() if isinstance(reader, JudgeReader)}
         unknown = {*self._run.readers(), *judges_with_tabs(self._run)} - known.keys()
         return [self._run.rows(name, self.model) for name in sorted(judges | unknown)]

@@ -161,6 +161,10 @@ class LaneState:
             self.down(why)
         return not self._tally.speakers
 
+    def dying(self, why: str) -> None:
+        """A speaker that was ready ends with its engine; Ray starts it again."""
+        self._last_failure = why
+
     def searched(self, slice_: int, of: int) -> None:
         """A slice of the grid, one of so many, holds no more owed cells."""
         self._searched.add(slice_)

@@ -18,8 +18,8 @@ from ray.exceptions import RayError
 
 from emoray.hosts.protocol import HostDown
 from emoray.readers.factory import reader_of
-from emoray.readers.failing import cause, is_failure, raised_at
 from emoray.readers.protocol import Reader, ReaderDown, Reading, SlowReader, TellingReader
+from emoray.reasons import cause, is_failure, raised_at
 from emoray.run_folder import columns
 from emoray.run_folder.errors import StoreError
 from emoray.run_folder.folder import RunFolder

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from emoray.run_folder.run_json import Manifest
 from emoray.spec.document import Spec
 from emoray.spec.readers import JudgeReader
 
@@ -68,10 +69,12 @@ def in_spec(spec: Spec) -> list[ToldKey]:
     ]
 
 
-def in_manifest(kept: Mapping[str, Any]) -> list[ToldKey]:
+def in_manifest(kept: Manifest | None) -> list[ToldKey]:
     """Those of the run that a folder is of, and of all its readers, as far as that can be read."""
-    spec = _as_mapping(kept.get("spec"))
-    readers = [*map(_as_mapping, [*_as_list(spec.get("readers")), *_as_list(kept.get("more_readers"))])]
+    if kept is None:
+        return []
+    spec = kept.spec
+    readers = [*map(_as_mapping, [*_as_list(spec.get("readers")), *kept.more_readers])]
     asked = [(f"model {entry.get('name')!r}", entry) for entry in map(_as_mapping, _as_list(spec.get("models")))]
     asked += [(f"reader {reader.get('name')!r}", _as_mapping(reader.get("model"))) for reader in readers]
     return [
@@ -82,15 +85,15 @@ def in_manifest(kept: Mapping[str, Any]) -> list[ToldKey]:
     ]
 
 
-def _as_mapping(found: Any) -> Mapping[str, Any]:
+def _as_mapping(found: object) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
-def _as_list(found: Any) -> list[Any]:
+def _as_list(found: object) -> list[Any]:
     return found if isinstance(found, list) else []
 
 
-def _found(whose: str, settings: str, found: Any, place: tuple[str | int, ...] = ()) -> Iterator[ToldKey]:
+def _found(whose: str, settings: str, found: object, place: tuple[str | int, ...] = ()) -> Iterator[ToldKey]:
     """At any depth."""
     inner = dict(found) if isinstance(found, Mapping) else dict(enumerate(_as_list(found)))
     called = any(isinstance(value, str) and _is_key_name(value) for value in inner.values())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from emoray.study import russell
-from emoray.study.circumplex import Affect, Array, midpoint_deg
+from emoray.study.circumplex import Affect, Array, cosine, midpoint_deg
 
 LABELS: tuple[str, ...] = (
     "admiration", "amusement", "anger", "annoyance", "approval", "caring", "confusion", "curiosity", "desire",
@@ -26,6 +26,7 @@ LABELS: tuple[str, ...] = (
 )  # fmt: skip
 NEUTRAL = LABELS.index("neutral")  # 27: the label without a direction
 
+_SAME = 0.9999  # cosine of 0.8°: of numbers rounded to two places
 _MAPS = Path(__file__).parent / "label_maps"
 
 
@@ -146,18 +147,38 @@ def _unlike(entries: Mapping[str, Any], labels: Sequence[str]) -> str:
 def _place(name: str, label: str, entry: Any) -> Affect | None:
     if not isinstance(entry, Mapping):
         raise BadLabelMap(f"label map {name!r}: {label} needs a term, an angle, or valence and arousal, got {entry!r}")
+    said = dict(_places(name, label, entry))
+    if not said:
+        raise BadLabelMap(f"label map {name!r}: {label} needs a term, an angle, or valence and arousal{_typo(entry)}")
+    (first, place), *others = said.items()
+    for other, elsewhere in others:
+        if not _agree(place, elsewhere):
+            raise BadLabelMap(
+                f"label map {name!r}: {label} is told to lie in two places, by {first} and by {other}; keep one"
+            )
+    return place
+
+
+def _places(name: str, label: str, entry: Mapping[str, Any]) -> Iterator[tuple[str, Affect | None]]:
+    """By each of the ways in which an entry says where its label lies; None for a label without a direction."""
     if str(entry.get("none")).strip().lower() in ("true", "yes", "1"):  # a CSV says it as text
-        return None
+        yield "none: true", None
     if "term" in entry:
-        return _at_terms(name, label, entry["term"])
+        yield "term", _at_terms(name, label, entry["term"])
     if "angle" in entry:
-        return Affect.at(_number(name, label, "angle", entry["angle"]))
+        yield "angle", Affect.at(_number(name, label, "angle", entry["angle"]))
     if "valence" in entry and "arousal" in entry:
         v, a = (_number(name, label, axis, entry[axis]) for axis in ("valence", "arousal"))
         if abs(v) > 1 or abs(a) > 1:
             raise BadLabelMap(f"label map {name!r}: {label} lies at ({v:g}, {a:g}), outside -1 … 1")
-        return Affect(v, a)
-    raise BadLabelMap(f"label map {name!r}: {label} needs a term, an angle, or valence and arousal{_typo(entry)}")
+        yield "valence with arousal", Affect(v, a)
+
+
+def _agree(place: Affect | None, other: Affect | None) -> bool:
+    """Whether two ways of saying it mean one direction, but for rounding."""
+    if place is None or other is None:
+        return place is other
+    return cosine(place, other) > _SAME
 
 
 def _typo(entry: Mapping[str, Any]) -> str:

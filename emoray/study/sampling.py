@@ -95,7 +95,7 @@ def _shown(name: str, value: float | None, ours: bool) -> str:
     return "unlimited" if ours and name == "max_tokens" else "the provider's own"
 
 
-def _in_short(value: Any) -> str:
+def _in_short(value: object) -> str:
     return f"of {len(value)}" if isinstance(value, list | dict) else f"{value}"
 
 

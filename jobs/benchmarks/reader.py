@@ -177,7 +177,7 @@ def _answers(texts: list[str], place: str) -> tuple[RunFolder, list[str]]:
     said = _study("{kind: scripted, name: s}", texts)
     folder = RunFolder(f"{place}/run-of-{len(texts)}")
     folder.create()
-    folder.write_manifest(manifest.fresh(said))
+    folder.write_manifest(manifest.fresh(said).as_json())
     RunDriver(said, folder, _capacity, "asks", limit=len(texts)).run(lambda _: None)
     return folder, folder.answers("a").read()["answer"].to_pylist()
 

@@ -85,7 +85,7 @@ def _run(study: Study, folder: str) -> float:
     """Seconds."""
     run = RunFolder(f"{folder}/run")
     run.create()
-    run.write_manifest(manifest.fresh(study))
+    run.write_manifest(manifest.fresh(study).as_json())
     capacity = cluster.connect()
     began = time.perf_counter()
     ends = RunDriver(study, run, capacity, "bench").run(lambda _: None)

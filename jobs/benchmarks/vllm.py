@@ -176,7 +176,7 @@ def _lane(study: Study, folder: str) -> float:
     """From the first ask to the last reply, over all that the engine said."""
     run = RunFolder(f"{folder}/run")
     run.create()
-    run.write_manifest(manifest.fresh(study))
+    run.write_manifest(manifest.fresh(study).as_json())
     capacity = cluster.connect()
     (end,) = RunDriver(study, run, capacity, "bench").run(lambda _: None)
     if end.error:

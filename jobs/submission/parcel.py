@@ -23,6 +23,7 @@ from emoray.errors import UserError
 ROOT = Path(__file__).resolve().parent.parent.parent
 _ENTRIES = ("entry.py", "run.py", "score.py", "report.py")
 _ABROAD = "spec"  # the folder of a spec that lies outside of the checkout
+_MODELS_ABROAD = "models"
 _LONGEST = 255  # of a file's name
 
 
@@ -32,6 +33,7 @@ class Parcel:
 
     files: Mapping[str, Path]
     spec: str  # one of these places
+    models: str | None = None  # another, where of whom is asked stands in a file of its own
 
     def pack(self, folder: Path) -> None:
         """Copies everything into a folder."""
@@ -40,18 +42,26 @@ class Parcel:
             shutil.copyfile(file, folder / place)
 
 
-def parcel(spec: Path, changes: Sequence[str] = ()) -> Parcel:
-    """Of a spec that can be loaded, with its `--set` changes; UserError where it names what cannot travel."""
-    place = _place(spec.absolute())
-    settings = [yaml.safe_load(spec.read_text(encoding="utf-8"))]
-    settings += [yaml.safe_load(change.partition("=")[2]) for change in changes]
-    named = {}
-    for where, text in _texts(settings):
-        _refuse_folder(spec, where, text)
-        if _is_file(spec.parent, text):
-            named[_inside(spec, posixpath.dirname(place), text)] = spec.parent / text
+def parcel(spec: Path, changes: Sequence[str] = (), models: Path | None = None) -> Parcel:
+    """Of a spec that can be loaded, with its `--set` changes and its file of models; UserError where one of them names
+    what cannot travel.
+    """
+    files = {_place(spec.absolute()): spec}
+    if models is not None:
+        files[_place(models.absolute(), _MODELS_ABROAD)] = models
+    named = {at: there for place, file in files.items() for at, there in _named(file, place, changes)}
     entries = {f"jobs/{name}": ROOT / "jobs" / name for name in _ENTRIES}
-    return Parcel(dict(_package()) | entries | named | {place: spec}, place)
+    return Parcel(dict(_package()) | entries | named | files, *files)
+
+
+def _named(file: Path, place: str, changes: Sequence[str]) -> Iterator[tuple[str, Path]]:
+    """The files that a YAML file names, and what is set in it."""
+    settings = [yaml.safe_load(file.read_text(encoding="utf-8"))]
+    settings += [yaml.safe_load(change.partition("=")[2]) for change in changes]
+    for where, text in _texts(settings):
+        _refuse_folder(file, where, text)
+        if _is_file(file.parent, text):
+            yield _inside(file, posixpath.dirname(place), text), file.parent / text
 
 
 def pins(extras: Sequence[str]) -> list[str]:
@@ -79,8 +89,8 @@ def _package() -> Iterator[tuple[str, Path]]:
             yield file.relative_to(ROOT).as_posix(), file
 
 
-def _place(spec: Path) -> str:
-    return spec.relative_to(ROOT).as_posix() if spec.is_relative_to(ROOT) else f"{_ABROAD}/{spec.name}"
+def _place(file: Path, abroad: str = _ABROAD) -> str:
+    return file.relative_to(ROOT).as_posix() if file.is_relative_to(ROOT) else f"{abroad}/{file.name}"
 
 
 def _texts(settings: Any, where: str = "") -> Iterator[tuple[str, str]]:

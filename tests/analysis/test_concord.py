@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from emoray.analysis.agreement import krippendorff_alpha
-from emoray.analysis.concord import direction_alpha, order_agreement, order_interval, order_p
+from emoray.analysis.concord import direction_alpha, order_agreement, order_interval, order_p, score_alpha
 from emoray.study.circumplex import Array
 
 NAN = math.nan
@@ -46,6 +46,26 @@ def test_alpha_of_directions_is_krippendorffs_for_intervals_on_the_two_coordinat
     spread = [float(np.var(one, ddof=1)) for one in both]
     weighted = sum(krippendorff_alpha(one) * of for one, of in zip(both, spread, strict=True)) / sum(spread)
     assert direction_alpha(np.degrees(angles), np.zeros(50)).estimate == pytest.approx(weighted, abs=1e-12)
+
+
+def test_alpha_of_scores_is_krippendorffs_for_intervals() -> None:
+    rng = np.random.default_rng(4)
+    scores = rng.normal(0.7, 0.2, (60, 1)) + rng.normal(0.0, 0.2, (60, 3))
+    scores[rng.random(scores.shape) < 0.2] = np.nan
+    found = score_alpha(scores, np.arange(60) % 6)
+    assert found.estimate == pytest.approx(krippendorff_alpha(scores), abs=1e-12)
+    assert found.low < found.estimate < found.high < 1
+    assert math.isnan(score_alpha(np.full((4, 2), 0.3), np.arange(4)).estimate)
+
+
+def test_the_interval_of_the_alpha_of_scores_holds_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(5)
+    inside = 0
+    for _ in range(600):
+        true = np.repeat(rng.normal(0.0, 0.3, 12), 20) + rng.normal(0.0, 0.4, 240)
+        found = score_alpha(true[:, None] + rng.normal(0.0, 0.5, (240, 2)), np.repeat(np.arange(12), 20))
+        inside += found.low <= 0.5 <= found.high  # .25 of what questions and answers vary by, and as much of error
+    assert 0.92 <= inside / 600 <= 0.975
 
 
 def test_alpha_of_one_voice_is_one_and_of_noise_about_zero() -> None:

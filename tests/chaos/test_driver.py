@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,7 +18,7 @@ from emoray.rehearsal.local_cluster import Nodes
 from emoray.run_folder.folder import RunFolder
 from emoray.spec.load import load
 from emoray.spec.study import Study
-from tests.programs import EMORAY, Here, Start, until
+from tests.programs import EMORAY, Here, Start, killed, until
 
 pytestmark = [pytest.mark.chaos, pytest.mark.cluster]
 ON_NODES = pytest.mark.xdist_group("nodes")
@@ -123,6 +124,14 @@ class Moments:
         return found
 
 
+def killed_on(nodes: Nodes, driver: subprocess.Popen[str]) -> None:
+    """`killed`, where a run has joined these nodes."""
+    driver.kill()
+    driver.wait()
+    its = ("GenerateActor", "ReadActor")  # limiters outlive it
+    until(lambda: not any(name in one for node in (1, 2) for one in nodes.commands(node) for name in its))
+
+
 @pytest.mark.parametrize(
     ("kills", "begin", "repetitions"),
     [
@@ -145,6 +154,7 @@ def test_a_killed_driver_ends_with_the_same_results_as_one_left_in_peace(
     peace, chaos = RunFolder(str(tmp_path / "peace")), RunFolder(str(tmp_path / "chaos"))
     run_once(load(str(spec(repetitions=repetitions, latency_s=0.0))), Path(peace.uri))
     begin_run = request.getfixturevalue(begin)
+    kill = killed if begin == "join" else partial(killed_on, request.getfixturevalue("nodes"))
 
     for moment in kills:
         spec(repetitions=repetitions, latency_s=LATENCY_S.get(moment, 0.0), in_flight=2)
@@ -152,8 +162,7 @@ def test_a_killed_driver_ends_with_the_same_results_as_one_left_in_peace(
         command = [sys.executable, "-c", HOLDS, moment] if moment in ("compaction", "report") else EMORAY
         driver = begin_run([*command, "run", str(tmp_path / "spec.yaml"), "--out", chaos.uri])
         until(getattr(moments, moment), driver, every_s=0.05)
-        driver.kill()
-        driver.wait()
+        kill(driver)
 
     assert here("run", str(tmp_path / "spec.yaml"), "--out", chaos.uri) == 0
     for found, expected in zip(results(chaos), results(peace), strict=True):

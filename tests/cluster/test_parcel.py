@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import submit
+import yaml
 from submission.parcel import parcel, pins
 
 from emoray.errors import UserError
@@ -68,6 +69,20 @@ def test_a_file_named_by_a_change_travels_too(spec: Path, tmp_path: Path) -> Non
     (tmp_path / "other.yaml").write_text(MAP)
 
     assert "spec/other.yaml" in parcel(spec, ["label_map=other.yaml"]).files
+
+
+def test_a_file_of_models_travels_with_what_it_names_itself(spec: Path, tmp_path: Path) -> None:
+    (tmp_path / "whom").mkdir()
+    (tmp_path / "whom/mine.jinja").write_text("{{ messages }}")
+    theirs = tmp_path / "whom/spec.yaml"  # called as the spec is
+    theirs.write_text("models: [{name: a, host: vllm, id: org/model, chat_template: mine.jinja}]\n")
+    made = parcel(spec, models=theirs)
+    assert (made.spec, made.models) == ("spec/spec.yaml", "models/spec.yaml")
+    made.pack(tmp_path / "there")
+    assert made.models is not None
+    (there,) = yaml.safe_load((tmp_path / "there" / made.models).read_text())["models"]
+    assert (tmp_path / "there/models" / there["chat_template"]).read_text() == "{{ messages }}"
+    assert parcel(spec, models=ROOT / "jobs/models/open.yaml").models == "jobs/models/open.yaml"
 
 
 @pytest.mark.parametrize("place", ["../../mine.yaml", "{absolute}"])

@@ -7,8 +7,11 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+import webbrowser
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ import yaml
 
 from emoray import __version__
 from emoray.commands import cli
+from emoray.commands.as_json import told_as_json
 from emoray.commands.cli import main
 from emoray.commands.named_reader import named_reader
 from emoray.commands.run import _again
@@ -25,8 +29,10 @@ from emoray.errors import UserError
 from emoray.report import figures
 from emoray.run_folder import manifest
 from emoray.run_folder.folder import RunFolder
+from emoray.spec import shipped
 from emoray.spec.models import Hosted
 from emoray.spec.readers import JudgeReader, ScriptedReader
+from emoray.spec.shipped import shipped_specs
 from emoray.study.goemotions import LABELS, label_map_from
 from tests import runs, tiny_models
 from tests.buckets import bucket
@@ -34,8 +40,22 @@ from tests.programs import ROOT
 from tests.spec.test_document import BASE, MISTAKES
 
 JOBS = ROOT / "jobs"
-COMMANDS = ["plan", "run", "score", "status", "report", "sample", "validate", "rehearse", "compact"]
+COMMANDS = [
+    "plan",
+    "run",
+    "experiments",
+    "score",
+    "status",
+    "report",
+    "compare",
+    "export",
+    "sample",
+    "validate",
+    "rehearse",
+    "compact",
+]
 OF_A_RUN = [["status"], ["report"], ["compact"], ["score", "--reader", "embedded"], ["sample", "--out", "s.csv"]]
+OF_A_RUN += [["export", "--to", "d", "--license", "CC0-1.0", "--cite", "me"]]
 SECRET = "canary-0c4d91ee"
 Captured = pytest.CaptureFixture[str]
 
@@ -233,7 +253,6 @@ def test_a_place_that_no_storage_knows_is_a_mistake(capsys: Captured) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        [],
         ["ask"],
         ["run"],
         ["run", "my.yaml", "--limit", "0"],
@@ -329,12 +348,47 @@ def test_a_mistake_is_told_fast_for_nothing_heavy_is_loaded() -> None:
 # ── help ──
 
 
-def test_help_names_every_command(capsys: Captured) -> None:
+def test_help_names_every_command_and_says_what_spec_and_run_are(capsys: Captured) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["--help"])
     assert ended.value.code == 0
     said = capsys.readouterr().out
-    assert re.findall(r"^    (\w+)  ", said, re.MULTILINE) == COMMANDS
+    assert re.findall(r"^    ([a-z]+)  ", said, re.MULTILINE) == COMMANDS
+    assert re.findall(r"^    ([A-Z]+)  +\S", said, re.MULTILINE) == ["SPEC", "RUN", "READER"]
+    assert len(re.findall(r"^    emoray \w+ .*  +\S", said, re.MULTILINE)) == 3
+    assert max(map(len, said.splitlines())) <= 120
+
+
+def test_emoray_alone_says_the_same_and_loads_nothing_for_it(capsys: Captured) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    usage, _, rest = capsys.readouterr().out.partition("\n\n")
+    assert usage.startswith("usage: emoray COMMAND")
+    assert main([]) == 0
+    assert capsys.readouterr().out == rest
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("raport", "there is no command 'raport'; did you mean 'report'?"),
+        ("Status", "there is no command 'Status'; did you mean 'status'?"),
+        ("xyzzy", "there is no command 'xyzzy'"),
+    ],
+)
+def test_a_command_that_is_misspelt_is_guessed(word: str, said: str, capsys: Captured) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([word, "runs/x"])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"usage: emoray COMMAND …\nemoray: error: {said}\n"
+
+
+def test_every_command_takes_json() -> None:
+    for name in COMMANDS:
+        command = cli._Command(prog=f"emoray {name}")
+        with pytest.raises(SystemExit):
+            command.parse_known_args(["--help"])
+        assert "--json" in command._option_string_actions
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -356,6 +410,47 @@ def test_the_version_is_the_packages(capsys: Captured) -> None:
 
 
 # ── plan ──
+
+
+def test_a_spec_that_ships_is_found_by_its_name_from_anywhere(capsys: Captured) -> None:
+    told = []
+    for given in ("quickstart", str(JOBS / "quickstart.yaml")):
+        assert main(["plan", given, "--json"]) == 0
+        told.append(json.loads(capsys.readouterr().out))
+    assert told[0] == told[1]
+    assert set(shipped_specs()) == {path.stem for path in [*JOBS.glob("*.yaml"), *JOBS.glob("experiments/*.yaml")]}
+
+
+def test_a_file_of_that_name_comes_before_what_ships_and_a_misspelt_name_is_guessed(capsys: Captured) -> None:
+    assert refused(capsys, "plan", "quikstart").endswith("words_vs_parameters); did you mean 'quickstart'?")
+    Path("quickstart").write_text(BASE.replace("name: t", "name: mine"))
+    assert main(["plan", "quickstart"]) == 0
+    assert capsys.readouterr().out.startswith("mine: ")
+
+
+def test_an_installed_package_has_its_specs_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever lies beside it: a `jobs` in site-packages is somebody else's."""
+    for place in ("jobs/other.yaml", "emoray/specs/one.yaml", "emoray/specs/experiments/two.yaml"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).touch()
+    monkeypatch.setattr(shipped, "_PACKAGE", tmp_path / "emoray")
+    assert list(shipped_specs()) == ["one", "two"]
+
+
+@pytest.mark.campaign
+def test_a_wheel_plans_what_ships_outside_of_the_checkout(tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    for name in ("emoray", "jobs"):
+        shutil.copytree(ROOT / name, clone / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "NOTICE"):
+        shutil.copy(ROOT / name, clone)
+    build = ["-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index", "-w", str(tmp_path), str(clone)]
+    done = process(*build)
+    assert done.returncode == 0, done.stderr
+    with zipfile.ZipFile(next(tmp_path.glob("emoray-*.whl"))) as wheel:
+        wheel.extractall(tmp_path / "site-packages")
+    told = process("-P", "-m", "emoray", "plan", "quickstart", PYTHONPATH=str(tmp_path / "site-packages"))
+    assert told.stdout.startswith("quickstart: 12 states × ")
 
 
 @pytest.mark.parametrize("name", ["paper.yaml", "overnight.yaml", "quickstart.yaml"])
@@ -389,6 +484,16 @@ def test_a_file_is_no_run_folder(arguments: list[str], capsys: Captured) -> None
     spec()
     Path("file").write_text("")
     assert refused(capsys, *arguments) == "file: is a file, not a folder"
+
+
+@pytest.mark.parametrize("place", ["model=x/run", "runs/Key=1"])
+def test_no_run_begins_where_the_path_would_stand_in_place_of_a_column(place: str, capsys: Captured) -> None:
+    said = refused(capsys, "run", "-v", spec(), "--out", place)
+    name = next(part for part in place.split("/") if "=" in part)
+    assert said == (
+        f"{Path(place).absolute()} lies in a folder called {name!r}, which DuckDB and others would take for the column "
+        f"{name.partition('=')[0]!r} of all its rows; give it another name, without ="
+    )
 
 
 def test_a_uri_stays_a_uri(capsys: Captured) -> None:
@@ -447,7 +552,7 @@ def test_a_folder_that_is_no_run_is_told_of_without_the_key_in_its_uri(
 
 def test_a_slice_to_label_is_drawn_and_refused_without_a_word_of_the_key(s3: str, capsys: Captured) -> None:
     folder = RunFolder(s3 % "sampled")
-    folder.write_manifest(manifest.fresh(runs.study()))
+    folder.write_manifest(manifest.fresh(runs.study()).as_json())
     said = refused(capsys, "sample", folder.uri, "--out", "slice.csv")
     assert said == "s3://bucket/sampled: holds no answers yet, so there is nothing to label"
 
@@ -459,7 +564,7 @@ def test_a_slice_to_label_is_drawn_and_refused_without_a_word_of_the_key(s3: str
 
 
 def test_a_plan_and_a_rehearsal_name_a_folder_without_its_key(s3: str, capsys: Captured) -> None:
-    RunFolder(s3 % "planned").write_manifest(manifest.fresh(runs.study()))
+    RunFolder(s3 % "planned").write_manifest(manifest.fresh(runs.study()).as_json())
     for more in ([], ["--json"]):
         assert main(["plan", spec(), "--out", s3 % "planned", *more]) == 0
         told = capsys.readouterr()
@@ -558,6 +663,64 @@ def test_validate_refuses_what_it_cannot_use(tiny: str, capsys: Captured, monkey
     judge = {"kind": "judge", "name": "j", "model": {"host": "hosted_api", "name": "m", "id": "gpt-4o", "account": "o"}}
     Path("j.yaml").write_text(json.dumps(judge | {"accounts": {"o": {"key_env": "NO_SUCH_KEY"}}}))
     assert "NO_SUCH_KEY" in refused(capsys, "validate", "j.yaml", "--data", "data.tsv")
+
+
+# ── one, and several ──
+
+
+def test_one_of_a_thing_is_told_in_the_singular(capsys: Captured) -> None:
+    one = runs.SPEC.replace(", {name: b b, host: scripted}", "").replace("[freedom, art]", "[art]")
+    assert main(["plan", spec(one.replace("repetitions: 2", "repetitions: 1"))]) == 0
+    said = capsys.readouterr().out
+    assert "3 states × 1 intensity × 1 template × 1 question × 1 repetition = 3 cells for one model\n" in said
+    assert re.findall(r"\b1 [a-z]+s\b", said) == []
+    folder = runs.begun(Path("run").absolute())
+    runs.say(folder, runs.asked()[:1])
+    assert main(["compact", "run"]) == 0
+    assert main(["status", "run"]) == 0
+    assert re.findall(r"\b1 [a-z]+s\b", capsys.readouterr().out.replace("1 is", "")) == []
+
+
+# ── for programs ──
+
+
+def test_what_commands_of_a_run_found_is_json_on_request_and_a_page_is_opened(
+    read: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", seen.append)
+
+    def told(*words: str) -> Any:
+        assert main([*words, "--json"]) == 0
+        said = capsys.readouterr()
+        assert (said.err == "emoray: no browser was found here; open that page in one of yours\n") == bool(seen)
+        return json.loads(said.out)
+
+    report = told("report", str(read), "--open")
+    assert report.pop("report") == str(read.absolute() / "report/report.html")
+    assert seen.pop() == (read.absolute() / "report/report.html").as_uri()
+    assert report == json.loads((read / "report/summary.json").read_text())
+    assert told("sample", str(read), "--out", "s.csv", "--cells", "2") == {"file": "s.csv", "answers": 2}
+    assert [part["files"] for part in told("compact", str(read))] == [1, 1, 1, 1]
+
+
+def test_a_run_says_in_json_how_it_ended_and_its_table_goes_to_people(read: Path, capsys: Captured) -> None:
+    def ends() -> int:
+        print("a table")
+        return 3
+
+    assert told_as_json(ends, str(read.absolute())) == 3
+    said = capsys.readouterr()
+    assert said.err == "a table\n"
+    found = json.loads(said.out)
+    assert (found["exit_code"], [model["settled"] for model in found["models"]]) == (3, [12, 12])
+    assert told_as_json(ends, "nowhere") == 3
+    assert json.loads(capsys.readouterr().out) == {"exit_code": 3}
+
+
+def test_a_page_in_a_bucket_is_opened_nowhere_and_not_written_either(capsys: Captured) -> None:
+    said = refused(capsys, "report", "s3://bucket/run", "--open")
+    assert said.startswith("--open: a browser opens no page in s3://bucket/run; add --out")
 
 
 # ── report and sample ──

@@ -52,7 +52,7 @@ def test_answers_to_another_template_settle_nothing(tmp_path: Path) -> None:
 def test_the_text_shows_the_grid_and_one_whole_prompt(tmp_path: Path) -> None:
     text = plan.plan(runs.study(), str(tmp_path / "run")).text()
     assert text.startswith(
-        "t: 3 states × 1 intensities × 1 templates × 2 questions × 2 repetitions = 12 cells for each of 2 models\n"
+        "t: 3 states × 1 intensity × 1 template × 2 questions × 2 repetitions = 12 cells for each of 2 models\n"
     )
     assert "  user: What" in text
     assert "arousal=" in text

@@ -12,14 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from emoray.commands.report import _lost
 from emoray.commands.status import ModelStatus, status
 from emoray.errors import UserError
 from emoray.hosts.batch_record import NotedBatch
+from emoray.run_folder import recovery
 from emoray.run_folder.batch_log import FolderBook
 from emoray.run_folder.errors import StoreError
 from emoray.run_folder.folder import LANES, RunFolder
 from emoray.run_folder.lease import Lease
+from emoray.run_folder.lost import lost_usd
 from emoray.study.outcomes import Failure, FailureKind
 from tests import runs
 
@@ -204,7 +205,7 @@ def test_a_file_that_cannot_be_read_is_told_and_does_not_stop_the_telling(tmp_pa
     torn = next((tmp_path / "answers" / "model_folder=m-a").glob("*.parquet"))
     torn.with_name(f"2{torn.name[1:]}").write_bytes(torn.read_bytes()[:50])
     assert of(folder).torn == 1
-    assert "1 torn files" in status(folder).text()
+    assert "1 torn file" in status(folder).text()
 
 
 def test_looking_changes_nothing(tmp_path: Path) -> None:
@@ -301,7 +302,7 @@ def test_a_report_tells_the_same_of_lost_money_whoever_holds_the_folder(
     with Lease(folder) if by != "nobody" else nullcontext():
         monkeypatch.setattr(os, "getpid", lambda: -1)  # as another process
         told = {model.model: model.lost_usd for model in status(folder).models if model.lost_usd}
-        assert _lost(folder, folder.manifest() or {}) == told == {"a": 2.0 if by == "the run" else 3.0}
+        assert lost_usd(folder, recovery.begun(folder)) == told == {"a": 2.0 if by == "the run" else 3.0}
         monkeypatch.undo()
 
 

@@ -43,7 +43,7 @@ def test_a_small_experiment_ends_in_its_sentences_and_more_can_be_looked_at_afte
 
     other = load(WORDS, [*FEW, "contrasts=[{factor: state, a: activated, b: deactivated}]"])
     resumed = described_as(folder, other, extend=False)  # they ask nothing else, so the run goes on
-    assert by_when(resumed) == (load(WORDS).contrasts, other.contrasts)
+    assert by_when(resumed.as_json()) == (load(WORDS).contrasts, other.contrasts)
     assert folder.answers("embedded").counts().answered == len(other.experiment) == 24
 
 

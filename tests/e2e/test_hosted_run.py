@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, redirect_stderr, redirect_stdout, suppress
@@ -170,7 +171,7 @@ def test_money_runs_out_before_the_cap_is_passed_and_more_money_goes_on(
 
 
 def test_a_batch_that_is_completed_before_its_answers_are_there_is_waited_for_and_status_says_so(
-    keyed_here: Here, spec: Callable[..., Path], tmp_path: Path
+    keyed_here: Here, spec: Callable[..., Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     folder = RunFolder(str(tmp_path / "run"))
     withheld, given = [0], Event()
@@ -203,19 +204,27 @@ def test_a_batch_that_is_completed_before_its_answers_are_there_is_waited_for_an
     assert code == 0
     assert folder.answers("a").counts().answered == CELLS
     assert set(server.counters.asked.values()) == {1}
+    assert folder.rows("r", "a").counts().answered == CELLS
+    assert set(folder.answers("a").read(["host"])["host"].to_pylist()) == {"batch_api"}
+    _no_key_in(tmp_path, "".join([said.result(), *capsys.readouterr()]))
 
 
-# ── one run over five models, each behind a provider of its own that does one thing wrong, or nothing ────────────────
+# ── one run over three models, each behind a provider of its own that does things wrong ────────────────────────────
 
-FAULTS = {
+ODD = (Fault.SURROGATE, Fault.ODD_USAGE, Fault.THINK)  # answers all the same
+NO_ANSWER = {  # what is kept of each: its outcome, and the provider's word for how it ended
+    Fault.ABORTED: ("overloaded", "abort"),
+    Fault.THINK_CUT: ("empty", "length"),
+    Fault.ERROR_200: ("overloaded", None),
+}
+FAULTS: dict[str, dict[Fault, float]] = {
     "wrong_key": {Fault.AUTH: 1.0},
     "refused": {Fault.BAD_REQUEST: 1.0},
-    "odd": {Fault.SURROGATE: 0.3, Fault.ODD_USAGE: 0.3, Fault.THINK: 0.3},
-    "broken": {Fault.ABORTED: 0.2, Fault.THINK_CUT: 0.2, Fault.ERROR_200: 0.2},
-    "batch": {},
+    "odd": dict.fromkeys([*ODD, *NO_ANSWER], 0.15),
 }
-FIVE = """
-name: five
+PLANS = {name: Plan(1, chances) for name, chances in FAULTS.items()}
+THREE = """
+name: three
 accounts: {{{accounts}}}
 models: [{models}]
 states: 3
@@ -225,7 +234,7 @@ readers: [{{kind: scripted, name: r}}]
 """
 
 
-class Five(NamedTuple):
+class Three(NamedTuple):
     folder: RunFolder
     urls: dict[str, str]  # of the models' providers
     code: int
@@ -234,76 +243,80 @@ class Five(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def five(two_cpus: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Five]:
-    place = tmp_path_factory.mktemp("five")
+def three(two_cpus: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Three]:
+    place = tmp_path_factory.mktemp("three")
     path, folder = place / "spec.yaml", RunFolder(str(place / "run"))
     with ExitStack() as stack:
-        servers = {name: Provider(Behaviour(Plan(1, chances))) for name, chances in FAULTS.items()}
+        servers = {name: Provider(Behaviour(plan)) for name, plan in PLANS.items()}
         urls = {name: stack.enter_context(server).base_url for name, server in servers.items()}
         accounts = ", ".join(f'{name}: {{base_url: "{url}", key_env: {KEY_ENV}}}' for name, url in urls.items())
-        models = ", ".join(
-            f"{{name: {name}, host: {'batch_api' if name == 'batch' else 'hosted_api'}, account: {name}, id: gpt-4o}}"
-            for name in urls
-        )
-        path.write_text(FIVE.format(accounts=accounts, models=models))
+        models = ", ".join(f"{{name: {name}, host: hosted_api, account: {name}, id: gpt-4o}}" for name in urls)
+        path.write_text(THREE.format(accounts=accounts, models=models))
         patch, said, complained = stack.enter_context(pytest.MonkeyPatch.context()), StringIO(), StringIO()
         patch.setenv(KEY_ENV, KEY)
         with redirect_stdout(said), redirect_stderr(complained):
             code = main(["run", "--verbose", str(path), "--out", folder.uri])
-        yield Five(folder, urls, code, said.getvalue(), complained.getvalue())
+        yield Three(folder, urls, code, said.getvalue(), complained.getvalue())
 
 
-def test_the_run_says_that_cells_are_owed_and_nothing_that_it_says_or_writes_holds_the_key(five: Five) -> None:
-    assert five.code == 3, five.complained
-    _no_key_in(Path(five.folder.uri), five.said + five.complained)
+def test_the_run_says_that_cells_are_owed_and_nothing_that_it_says_or_writes_holds_the_key(three: Three) -> None:
+    assert three.code == 3, three.complained
+    _no_key_in(Path(three.folder.uri), three.said + three.complained)
 
 
-def test_a_wrong_key_ends_the_lane_with_one_sentence(five: Five) -> None:
-    assert "refuses the key in EMORAY_TEST_KEY" in five.complained
-    assert five.folder.answers("wrong_key").counts().answered == 0
+def test_a_wrong_key_ends_the_lane_with_one_sentence(three: Three) -> None:
+    assert "refuses the key in EMORAY_TEST_KEY" in three.complained
+    assert three.folder.answers("wrong_key").counts().answered == 0
 
 
-def test_a_model_that_refuses_every_ask_ends_its_lane_soon_and_all_say_why(five: Five) -> None:
+def test_a_model_that_refuses_every_ask_ends_its_lane_soon_and_all_say_why(three: Three) -> None:
     said = "Unsupported value: 'temperature'."
-    assert f"refused the first 20 asks of model 'refused' alike (400: {said}); check sampling" in five.complained
-    assert f"refused: bad_request, for example: 400: {said}" in five.complained
-    with urlopen(five.urls["refused"].replace("/v1", "/emoray/counters")) as counters:
+    assert f"refused the first 20 asks of model 'refused' alike (400: {said}); check sampling" in three.complained
+    assert f"refused: bad_request, for example: 400: {said}" in three.complained
+    with urlopen(three.urls["refused"].replace("/v1", "/emoray/counters")) as counters:
         assert 20 <= json.load(counters)["requests"] < CELLS
-    told = status(five.folder).text()
+    told = status(three.folder).text()
     assert "asked no more: " in told
     assert f"bad_request, for example: 400: {said}" in told
-    page = (Path(five.folder.uri) / "report" / "report.html").read_text()
+    page = (Path(three.folder.uri) / "report" / "report.html").read_text()
     assert "Unsupported value: &#39;temperature&#39;." in page
 
 
-def test_odd_replies_become_rows_at_the_first_attempt_and_reasoning_is_in_no_answer(five: Five) -> None:
+def said_under(folder: RunFolder) -> dict[Fault | None, list[dict[str, Any]]]:
+    """The rows of the odd model, by the fault that their asks met."""
+    found: dict[Fault | None, list[dict[str, Any]]] = defaultdict(list)
+    for row in folder.answers("odd").read().to_pylist():
+        found[PLANS["odd"].fault(0, row["key"], 1)].append(row)
+    return found
+
+
+def test_odd_replies_become_rows_at_the_first_attempt_and_reasoning_is_in_no_answer(three: Three) -> None:
     """Half an emoji as JSON can spell it, tokens that are no numbers, and reasoning between tags."""
-    table = five.folder.answers("odd").read()
+    by_fault = said_under(three.folder)
+    rows = [row for fault in (None, *ODD) for row in by_fault[fault]]
 
-    assert (table.num_rows, set(table["outcome"].to_pylist())) == (CELLS, {columns.ANSWERED})
-    assert set(table["attempts"].to_pylist()) == {1}
-    assert table["prompt_tokens"].null_count == table["cost_usd"].null_count == 0
-    assert any(answer.endswith("\ufffd") for answer in table["answer"].to_pylist())
-    assert not any("think" in answer for answer in table["answer"].to_pylist())
-    assert set(table["reasoning"].to_pylist()) == {None, "How would that feel?"}
-    assert set(table["finish_reason_raw"].to_pylist()) == {"stop", "stop\ufffd"}
-    assert five.folder.rows("r", "odd").counts().answered == CELLS
-    assert (pd.read_parquet(Path(five.folder.uri) / "answers")["model_folder"] == "m-odd").sum() == CELLS
-
-
-def test_what_is_no_answer_is_a_typed_failure_with_the_providers_word_for_it(five: Five) -> None:
-    table = five.folder.answers("broken").read().to_pylist()
-
-    found = {(row["outcome"], row["finish_reason_raw"]) for row in table}
-    assert found == {(columns.ANSWERED, "stop"), ("overloaded", "abort"), ("empty", "length"), ("overloaded", None)}
-    for row in table:
-        assert (row["answer"] is None) == (row["outcome"] != columns.ANSWERED)
-        assert (row["cost_usd"] is None) == ("Provider returned error" in (row["error"] or ""))
+    assert all(by_fault[fault] for fault in ODD)
+    assert {(row["outcome"], row["attempts"]) for row in rows} == {(columns.ANSWERED, 1)}
+    assert not any(None in (row["prompt_tokens"], row["cost_usd"]) for row in rows)
+    assert not any("think" in row["answer"] for row in rows)
+    for row in rows:
+        odd, thinks = row in by_fault[Fault.SURROGATE], row in by_fault[Fault.THINK]
+        assert row["answer"].endswith("\ufffd") == odd
+        assert row["finish_reason_raw"] == ("stop\ufffd" if odd else "stop")
+        assert row["reasoning"] == ("How would that feel?" if thinks else None)
+    assert three.folder.rows("r", "odd").counts().answered == len(rows)
+    assert (pd.read_parquet(Path(three.folder.uri) / "answers")["model_folder"] == "m-odd").sum() == CELLS
 
 
-def test_a_batch_brings_the_same_rows(five: Five) -> None:
-    assert five.folder.rows("r", "batch").counts().answered == CELLS
-    assert set(five.folder.answers("batch").read(["host"])["host"].to_pylist()) == {"batch_api"}
+def test_what_is_no_answer_is_a_typed_failure_with_the_providers_word_for_it(three: Three) -> None:
+    by_fault = said_under(three.folder)
+
+    for fault, kept in NO_ANSWER.items():
+        assert {(row["outcome"], row["finish_reason_raw"]) for row in by_fault[fault]} == {kept}
+        for row in by_fault[fault]:
+            assert row["answer"] is None
+            assert (row["cost_usd"] is None) == ("Provider returned error" in (row["error"] or ""))
+            assert (row["cost_usd"] is None) == (fault is Fault.ERROR_200)
 
 
 def _no_key_in(folder: Path, said: str) -> None:

@@ -16,6 +16,7 @@ from emoray.commands.record import kept_record
 from emoray.exit_codes import INTERRUPTED
 from emoray.processes import command_of, descendants
 from emoray.rehearsal.local_cluster import Nodes
+from emoray.run_folder import manifest, recovery
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.lease import Lease
 from tests import runs
@@ -152,8 +153,8 @@ def test_outside_of_the_lanes_an_attempt_ends_at_once_with_the_command_that_resu
 
 def test_a_run_whose_folder_is_another_runs_by_now_leaves_its_manifest_alone(tmp_path: Path) -> None:
     folder = runs.begun(tmp_path)
-    lease, whole = Lease(folder), folder.manifest() or {}
-    with kept_record(folder, whole, {"id": "mine"}, lease):
+    lease, whole = Lease(folder), recovery.begun(folder)
+    with kept_record(folder, whole, manifest.attempt([]), lease):
         folder.write_manifest({"attempts": ["of the other"]})
         lease.lost.set()
 

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from emoray.rehearsal.behaviour import Behaviour
+from emoray.rehearsal.faults import Fault, Plan
 from emoray.rehearsal.local_cluster import Nodes
 from emoray.rehearsal.provider import Provider
 from emoray.run_folder.folder import RunFolder
@@ -33,8 +34,7 @@ name: hosted
 accounts: {{a: {{base_url: "{url}", key_env: {key}}}}}
 models:
 - {{name: asked, host: hosted_api, account: a, id: gpt-4o}}
-- {{name: broken, host: scripted, fails: 1.0}}
-states: 2
+states: 3
 questions: [freedom]
 readers: [{{kind: scripted, name: r}}]
 """
@@ -151,14 +151,14 @@ def test_the_exit_code_of_the_run_comes_back_and_no_key_stands_anywhere(
     nodes: Nodes, reach: dict[str, str], start: Start, tmp_path: Path
 ) -> None:
     folder = RunFolder(str(tmp_path / "run"))
-    with Provider(Behaviour(api_key=SECRET)) as provider:
+    with Provider(Behaviour(Plan(schedule=[(2, None, Fault.BAD_REQUEST)]), api_key=SECRET)) as provider:
         spec = hosted(tmp_path, provider.base_url, KEY)
         job = start([*SUBMIT, str(spec), "--out", folder.uri, "--resubmit", "2"], **reach)
 
         assert ends(job) == 3, said(job)
 
-    assert folder.answers("asked").counts().answered == 2  # the nodes had the key
-    assert "broken: 2 cells are still owed" in said(job)
+    assert folder.answers("asked").counts().answered == 1  # the nodes had the key
+    assert "asked: 2 cells are still owed" in said(job)
     listed = jobs(reach)
     assert [id for one in listed if "hosted" in (id := one["submission_id"] or "")] == [f"{stem_of(job)}-1"]
     assert SECRET not in json.dumps(listed)

@@ -18,7 +18,7 @@ from emoray.commands.cli import main
 from emoray.rehearsal.provider import Provider
 from emoray.run_folder.folder import RunFolder
 from tests.buckets import Moods, bucket
-from tests.programs import EMORAY, Held, Here, Start, until
+from tests.programs import EMORAY, Held, Here, Start, killed, until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.chaos]
 SECRET = "canary-5b1e77d0"
@@ -74,15 +74,14 @@ def test_a_run_on_an_object_store_is_killed_resumed_compacted_and_told_of(
     moods.fails_each = 10 if is_moody else 0
     folder = RunFolder(s3 % "night")
     command = ["run", str(spec), "--out", folder.uri]
-    killed = join([*EMORAY, *command])
-    until(lambda: folder.exists() and folder.answers("a").counts().answered > 50, killed)
+    first = join([*EMORAY, *command])
+    until(lambda: folder.exists() and folder.answers("a").counts().answered > 50, first)
 
     assert here(*command) == 2
     refused = capsys.readouterr().err
-    assert f"s3://bucket/night/ is being written by process {killed.pid} on" in refused
+    assert f"s3://bucket/night/ is being written by process {first.pid} on" in refused
 
-    killed.kill()
-    killed.wait()
+    killed(first)
     before = folder.answers("a").settled()
     assert 50 < len(before) < CELLS
 
@@ -103,7 +102,7 @@ def test_a_run_on_an_object_store_is_killed_resumed_compacted_and_told_of(
     assert [main([what, folder.uri]) for what in ("status", "compact", "report")] == [0] * 3
     told = "".join(capsys.readouterr())
     assert f"settled {CELLS} of {CELLS}" in told
-    assert "1 files are now 1" in told
+    assert "1 file is now 1" in told
     assert "report: s3://bucket/night/report/report.html" in told
     assert json.loads(folder.read_bytes("report/summary.json") or b"")
 

@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
+from emoray.plurals import count
 from emoray.rehearsal.behaviour import Behaviour
 from emoray.rehearsal.provider import Provider
 from emoray.run_folder.folder import LANES, RunFolder
-from tests.programs import EMORAY, Start, until
+from tests.programs import EMORAY, Start, killed, until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.campaign]
 
@@ -127,8 +128,7 @@ def test_status_of_a_live_a_dead_a_resumed_and_a_reading_run_says_what_is_so(joi
         assert found["under_way_usd"] == pytest.approx(IN_FLIGHT * EACH_USD)
         assert found["lost_usd"] == 0
 
-        live.kill()
-        live.wait()
+        killed(live)
         found = told(folder)
         assert (found["settled"], found["standing"], found["per_minute"], found["writer"]) == (6, None, None, None)
         assert (found["lost_usd"], found["under_way_usd"]) == (pytest.approx(IN_FLIGHT * EACH_USD), 0)
@@ -154,7 +154,7 @@ def test_status_of_a_live_a_dead_a_resumed_and_a_reading_run_says_what_is_so(joi
         found = told(folder)
         assert (found["standing"], found["per_minute"], found["owed"]) == ("reads", None, 0)
         said = subprocess.run([*EMORAY, "status", folder.uri], capture_output=True, text=True, check=True).stdout
-        assert f"reads, {CELLS - folder.rows('j', 'a').counts().answered:,} answers left" in said
+        assert f"reads, {count(CELLS - folder.rows('j', 'a').counts().answered, 'answer')} left" in said
 
         judges.let_out(10 * CELLS)
         assert resumed.wait() == 0, resumed.communicate()

@@ -114,7 +114,7 @@ def test_a_run_whose_folder_has_the_key_already_goes_on_with_it_and_is_warned(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     study = parse(KEYED.replace("KEY", "sk-canary"))
-    kept = manifest.described(study)
+    kept = manifest.fresh(study)
     check_keys(study.spec, kept)
     said = capsys.readouterr().err
     assert "warning: model 'a': extra_body holds a key (api_key), which stands in run.json" in said

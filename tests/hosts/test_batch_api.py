@@ -268,6 +268,25 @@ def test_of_a_batch_that_is_lost_only_the_part_that_is_owed_counts_as_lost(start
     assert lost_by_model(RunFolder(str(tmp_path))) == pytest.approx({"gpt": 0.10})
 
 
+@pytest.mark.parametrize("knows", [True, False], ids=["and knows the batch", "and the batch"])
+def test_answers_that_are_lost_with_their_rows_are_lost_money_once_the_provider_has_dropped_its_results(
+    knows: bool, start: Start, tmp_path: Path
+) -> None:
+    folder = RunFolder(str(tmp_path))
+    with Provider() as provider, Provider() as another:
+        host = start(provider)
+        list(host.generate(asks(5)))
+        (batch,) = book(tmp_path)
+        assert batch.unanswered == ()
+        FolderBook(folder).note(
+            replace(batch, usd=0.25, unanswered=batch.keys[:1])
+        )  # of which a row says that it failed
+        for told in host._client.batches.list():
+            host._client.files.delete(str(told.output_file_id))
+        assert kinds(list(start(provider if knows else another).generate(asks(5)[:3]))) == {"answer": 3}
+    assert lost_by_model(folder) == pytest.approx({"gpt": 0.10})
+
+
 def test_what_was_booked_of_a_lost_batch_is_taken_back_for_the_answers_that_come_after_all(
     start: Start, tmp_path: Path
 ) -> None:

@@ -14,6 +14,7 @@ from emoray.hosts.permits import Permits
 from emoray.hosts.places import FIRST
 from emoray.hosts.protocol import Ask
 from emoray.hosts.request_loop import Guess, RequestLoop, Tried
+from emoray.hosts.tab import Sending
 from emoray.rate_limits.local import LocalLimiter
 from emoray.rate_limits.protocol import Feedback, Grant, LimitHeaders, Request, Usage
 from emoray.spec.accounts import Retry
@@ -95,7 +96,7 @@ def test_a_lane_refused_at_every_first_try_has_answers_soon_and_waits_no_longer_
     """It once took 133 s, of them 91 until the first answer: news of a pause came late, and retries stood last."""
     loop, tries, answered, began = Skipping(), Counter[str](), list[float](), list[float]()
 
-    async def attempt(ask: Ask) -> Tried:
+    async def attempt(ask: Ask, _: Sending) -> Tried:
         tries[ask.key] += 1
         began.append(loop.now)  # until the first ask is there its clock may have gone anywhere
         await asyncio.sleep(0.01)

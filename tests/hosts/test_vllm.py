@@ -387,6 +387,18 @@ def test_of_an_engine_that_was_killed_while_it_started_the_kernel_knows(vllm_mod
     assert re.search(_KILLED, _why(vllm_entry(vllm_model), vllms, tmp_path / "errors.log"))
 
 
+def test_of_an_engine_that_died_the_last_error_that_it_logged_is_the_cause() -> None:
+    from emoray.hosts.vllm import _deadly
+
+    frames = 'Traceback (most recent call last):\n  File "core.py", line 609, in step\n    outputs = self.step()\n'
+    logged = (
+        f"ERROR a request was refused.\n{frames}ValueError: too long\nERROR no traceback\n"
+        f"ERROR EngineCore encountered a fatal error.\n{frames}RuntimeError: no kernel for head_dim=8\n"
+    )
+    assert _deadly(logged) == "RuntimeError: no kernel for head_dim=8"
+    assert _deadly("ERROR it was killed\n") is None
+
+
 def test_a_judge_on_an_engine_can_say_nothing_but_a_reading(vllm_host: Any, vllm_model: Path) -> None:
     """A model with random weights, which by itself would never write JSON."""
     entry = vllm_judge(vllm_model)

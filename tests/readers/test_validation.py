@@ -125,8 +125,21 @@ def test_baselines_are_what_knowing_nothing_scores() -> None:
     dealt = [units @ one for one in units]
     assert found.permuted_cosine == pytest.approx(np.mean(dealt))
     text = table("mine", found, label_map())
-    assert f"{found.constant_cosine:.3f} by reading {found.constant_label} everywhere, the best constant label" in text
-    assert f"{found.permuted_cosine:.3f} by the same readings dealt anew among the comments" in text
+    constant = f"{found.constant_cosine:.3f} ± {found.constant_cosine_error:.3f}"
+    permuted = f"{found.permuted_cosine:.3f} ± {found.permuted_cosine_error:.3f}"
+    assert f"{constant} by reading {found.constant_label} everywhere, the best constant label" in text
+    assert f"{permuted} by the same readings dealt anew among the comments" in text
+
+
+def test_the_errors_of_the_baselines_are_their_spread_over_other_comments_of_this_kind() -> None:
+    rng = np.random.default_rng(2)
+    shape, joy = (600, 150), LABELS.index("joy")
+    true = np.where(rng.random(shape) < 0.4, joy, rng.integers(NEUTRAL, size=shape))
+    read = np.where(rng.random(shape) < 0.5, true, rng.integers(28, size=shape))
+    found = [quality(*one, label_map()) for one in zip(true, read, strict=True)]
+    for name in ("constant_cosine", "permuted_cosine"):
+        told = np.sqrt(np.mean([getattr(one, f"{name}_error") ** 2 for one in found]))
+        assert told == pytest.approx(np.std([getattr(one, name) for one in found]), rel=0.1), name
 
 
 def test_readings_dealt_anew_score_as_the_mean_over_many_deals_does() -> None:

@@ -201,7 +201,7 @@ def test_what_a_judge_could_not_say_is_counted_and_left_out() -> None:
     said = (Reading(None, affect=Affect(1.0, 0.0)), Reading(None, error="unparsed: the judge's reply holds no JSON"))
     found = examine(Reads(*said), JUDGE, two_comments(), label_map())
     assert (found.quality.comments, found.unread) == (1, 1)
-    assert "not readable   1 more comments" in whole_table("mine", found, label_map())
+    assert "not readable   1 more comment" in whole_table("mine", found, label_map())
 
 
 def test_a_temperature_of_a_reader_without_labels_is_refused() -> None:

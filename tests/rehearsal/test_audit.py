@@ -50,7 +50,7 @@ def test_an_older_answer_that_is_asked_again_was_lost() -> None:
     found = ledger([(0.0, "a"), (6.0, "a")], [(0.5, "a"), (7.0, "a")], kill(5.0))
 
     assert found.lost == 1
-    assert found.wrong == ["1 answers were lost that a running machine had had for over 1 s"]
+    assert found.wrong == ["1 answer was lost that a running machine had had for over 1 s"]
 
 
 def test_what_a_machine_stood_still_does_not_count_against_the_second_and_is_told() -> None:
@@ -71,7 +71,7 @@ def test_an_earlier_kill_explains_nothing() -> None:
     found = ledger([(1.0, "a"), (6.0, "a")], [(2.0, "a"), (7.0, "a")], kill(0.5))
 
     assert found.unexplained == 1
-    assert found.wrong == ["1 calls were repeated though nothing was killed"]
+    assert found.wrong == ["1 call was repeated though nothing was killed"]
 
 
 def test_a_call_that_was_asked_again_before_its_first_answer_came_is_in_flight_too() -> None:
@@ -89,14 +89,14 @@ def test_a_failed_request_is_a_call_and_no_answer() -> None:
 def test_more_repeats_than_were_in_flight_are_wrong() -> None:
     found = ledger([(0.0, "a"), (3.0, "a")], [(2.0, "a"), (4.0, "a")], kill(1.0, in_flight=0))
 
-    assert found.wrong == ["1 calls were repeated, but only 0 were in flight at the kills"]
+    assert found.wrong == ["1 call was repeated, but only 0 were in flight at the kills"]
 
 
 def test_an_answer_that_is_not_on_disk_is_lost_and_its_cell_is_missing() -> None:
     found = ledger([(0.0, "a")], [(1.0, "a")], kept={})
 
     assert found.lost == 1
-    assert "1 cells have no answer" in found.wrong
+    assert "1 cell has no answer" in found.wrong
 
 
 def test_two_results_for_one_cell_are_wrong_and_so_is_one_that_nobody_gave() -> None:
@@ -109,8 +109,8 @@ def test_an_answer_that_was_not_read_is_said() -> None:
     both: list[Event] = [(1.0, "a"), (1.0, "b")]
     found = ledger(both, both, kept={"a": 1, "b": 1}, rows={"a": 1}, cells=2)
 
-    assert found.wrong == ["reader r has 1 rows for 2 answers"]
-    assert found.text().endswith("reader r has 1 rows for 2 answers")
+    assert found.wrong == ["reader r has 1 row for 2 answers"]
+    assert found.text().endswith("reader r has 1 row for 2 answers")
 
 
 def test_money_that_neither_rows_nor_what_was_booked_as_lost_tell_of_is_wrong() -> None:
@@ -124,6 +124,21 @@ def test_money_that_neither_rows_nor_what_was_booked_as_lost_tell_of_is_wrong() 
         "the provider charged $1.0000, and rows ($0.7500) and what was booked as lost ($0.2400) are less"
     ]
     assert "  booked as lost, at most          $0.2500" in found(0.75, 0.25).text()
+
+
+def test_more_money_booked_as_lost_than_the_calls_that_no_row_tells_of_may_cost_is_wrong() -> None:
+    def found(lost_usd: float, *kills: Kill) -> Audit:
+        asked, answered = [(1.0, "a"), (1.5, "a"), (2.0, "a"), (2.5, "b")], [(2.5, "a"), (3.0, "b")]
+        rows = {"a": 1, "b": 1}
+        kept = Kept(2, rows, {"r": rows}, usd=1.0, lost_usd=lost_usd, attempts={"a": 1, "b": 3}, dearest_usd=0.5)
+        return audit(Heard(asked, answered, usd=1.0), kills, kept)
+
+    assert found(1.0).nobodys == 2  # three calls for "a", and its row tells of one
+    assert found(1.0).wrong == found(2.0, Kill("driver", 1.2, 1.3, 1, actors=2)).wrong == []
+    assert found(1.25).wrong == [
+        "$1.2500 were booked as lost, and the 2 calls that no row tells of may cost $1.0000 at most"
+    ]
+    assert "calls that no row tells of         2" in found(1.0).text()
 
 
 def test_the_same_seed_kills_alike_and_every_target_as_often() -> None:

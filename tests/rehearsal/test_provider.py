@@ -23,9 +23,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emoray.hosts.scripted import ScriptedHost
-from emoray.rehearsal.behaviour import Behaviour
+from emoray.rehearsal.behaviour import Behaviour, Counters
 from emoray.rehearsal.faults import HOPELESS, STORM, Fault, Plan, storm
 from emoray.rehearsal.provider import Provider, _turns, speaker_of
+from emoray.rehearsal.rehearse import Log
 from emoray.spec.models import Scripted
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "What is freedom?"}], "seed": 3, "max_tokens": 50}
@@ -95,6 +96,17 @@ def test_it_answers_like_a_provider_and_counts_by_key() -> None:
     assert answer["usage"]["total_tokens"] == answer["usage"]["prompt_tokens"] + answer["usage"]["completion_tokens"]
     assert provider.counters.asked == Counter(a=2, b=1)
     assert provider.counters.answered == Counter(a=2, b=1)
+
+
+@pytest.mark.parametrize("fault", [Fault.THINK_CUT, Fault.HANG, Fault.BAD_REQUEST])
+def test_a_line_of_a_batch_that_is_no_answer_is_noted_as_none(fault: Fault) -> None:
+    """A ledger would take what is asked again for an answer that was thrown away."""
+    provider, given = Provider(), Log()
+    provider.counters = Counters(answered=given)
+    asyncio.run(provider.line(BODY, "a", fault))
+    assert given.events == []
+    asyncio.run(provider.line(BODY, "a", None))
+    assert [key for _, key in given.events] == ["a"]
 
 
 def test_the_same_ask_gets_the_same_answer_and_another_seed_may_get_another() -> None:

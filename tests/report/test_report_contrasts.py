@@ -12,10 +12,11 @@ import pytest
 import scipy.stats
 
 from emoray.analysis.contrasts import Estimated, concluded
-from emoray.report import chosen, figures, forest
+from emoray.report import chosen, forest
 from emoray.report.contrast_section import contrasts as section
 from emoray.report.contrast_words import sentence, sentences, terminal_lines
 from emoray.report.contrasts import Line
+from emoray.report.names import apart
 from emoray.report.summary import Summary, summarize
 from emoray.report.tables import as_csv, tables
 from emoray.study.contrasts import Contrast, Part, meaning, of_entry
@@ -391,10 +392,10 @@ def test_rows_of_the_forest_are_told_apart_however_long_their_names() -> None:
     (tested,) = concluded([(SURE, None, 2.0)])
     names = ["x" * 60 + middle + "y" * 60 for middle in "abc"]
     lines = [Line(Contrast((Part("template", name, "words"),)), True, "m", "r", tested, 1) for name in names]
-    shown = figures.apart([forest.name_of(one) for one in lines], 80)
+    shown = apart([forest.name_of(one) for one in lines], 80)
     assert len(set(shown)) == 3
     assert max(map(len, shown)) <= 80
-    assert figures.apart(["short", "other"], 80) == ["short", "other"]
+    assert apart(["short", "other"], 80) == ["short", "other"]
 
 
 def test_whom_a_sentence_is_of() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from emoray.report import chosen, figures, write_report
+from emoray.report.names import shortened
 from emoray.report.shown import PANELS, more, panels_each, shown
 from tests.report.synthetic import run
 
@@ -116,8 +117,8 @@ def test_a_group_of_squares_is_the_mean_of_those_that_are_known() -> None:
 
 
 def test_a_name_that_is_cut_keeps_its_beginning_and_its_end() -> None:
-    assert figures.shortened("gpt-4o") == "gpt-4o"
-    cut = figures.shortened(f"org/{'x' * 90}-instruct-v2", 24)
+    assert shortened("gpt-4o") == "gpt-4o"
+    cut = shortened(f"org/{'x' * 90}-instruct-v2", 24)
     assert len(cut) == 24
     assert cut.startswith("org/")
     assert cut.endswith("instruct-v2")
@@ -130,6 +131,7 @@ def test_what_is_left_out_is_said_and_where_it_is() -> None:
         more([("questions", 9_900), ("models", 0), ("readers", 2)], "x")
         == "9,900 more questions and 2 more readers in x."
     )
+    assert more([("models", 1), ("families of pairs", 1)], "x") == "1 more model and 1 more family of pairs in x."
 
 
 @pytest.mark.parametrize("readers", [1, 2, 3, 5, 12, 100])

@@ -13,9 +13,8 @@ import pyarrow.compute as pc
 import pytest
 
 from emoray.analysis.paper_claims import claims
-from emoray.commands.report import _looked
 from emoray.readers.protocol import Reading
-from emoray.report import Summary, chosen, terminal_table
+from emoray.report import Summary, chosen, looked, terminal_table
 from emoray.report.page import _cautions
 from emoray.report.phrasing import headline
 from emoray.report.summary import summarize
@@ -325,7 +324,7 @@ def test_an_old_run_is_told_which_of_the_new_numbers_it_cannot_have(two: Run) ->
 
 def test_the_report_that_an_earlier_emoray_wrote_is_a_look(tmp_path: Path) -> None:
     folder = RunFolder(str(tmp_path / "run"))
-    assert _looked(folder) == []
+    assert looked(folder.read_bytes("report/summary.json")) == []
     old = {
         "models": [{"model": m, "reader": r, "counts": {"answers": n}} for m, n in (("a", 5), ("b", 7)) for r in "xy"]
     }
@@ -337,9 +336,9 @@ def test_the_report_that_an_earlier_emoray_wrote_is_a_look(tmp_path: Path) -> No
         ({"looks": {"answers": [float("inf")]}}, []),
     ):
         folder.write_bytes("report/summary.json", json.dumps(kept).encode())
-        assert _looked(folder) == looks
+        assert looked(folder.read_bytes("report/summary.json")) == looks
     folder.write_bytes("report/summary.json", b"[" * 100_000)
-    assert _looked(folder) == []
+    assert looked(folder.read_bytes("report/summary.json")) == []
 
 
 NEW = ("flagged_by", "direction_cosine", "resultant_valence", "resultant_arousal")

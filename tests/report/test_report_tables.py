@@ -42,6 +42,15 @@ def test_it_fits_in_a_hundred_columns_whatever_the_names(readers: tuple[str, ...
     assert "…" in shown
 
 
+@pytest.mark.parametrize("width", [72, 80, 100, 160])
+def test_models_stay_apart_on_a_terminal_of_any_width(width: int) -> None:
+    names = [f"Scripted-model-of-{size}-billion-parameters" for size in (7, 8, 70)]
+    lines = terminal_table(summary_of(*names), width).splitlines()
+    assert max(map(len, lines)) <= width
+    assert len({line[: line.index("  ")] for line in lines[2:5]}) == 3
+    assert all(name in "\n".join(lines) for name in names) == (width == 160)
+
+
 def test_columns_stand_under_one_another() -> None:
     lines = terminal_table(summary_of("a-rather-long-name", "b", readers=("one", "two"))).splitlines()
     assert len({len(line) for line in lines[:6]}) == 1

@@ -23,7 +23,7 @@ from tests.study.grids import experiment
 BEGAN = datetime(2026, 11, 23, 22, 0, tzinfo=UTC)
 EVERY_S = 10.0
 Say = Callable[[int, Prompt], Answer | Failure]  # what is said at a place of the night
-MANIFEST = {"spec": {"repetitions": 40}}
+REPETITIONS = 40
 
 
 def watched() -> Experiment:
@@ -60,7 +60,7 @@ def the_scores(label: Callable[[int, Prompt], str]) -> Watched:
     table = said(lambda *_: Answer("so"))
     asked = prompts(watched().grid("m"))
     readings = [Reading(_one_hot(label(place, prompt))) for place, prompt in enumerate(asked)]
-    rounds = Rounds(round_width(MANIFEST))
+    rounds = Rounds(round_width(REPETITIONS))
     felt = columns.with_readings(table, readings, reader="r", revision=None)
     rounds.add(columns.scored(felt, label_map(), "zero"))
     return rounds.watched("m", "r", np.random.default_rng(0))
@@ -222,6 +222,6 @@ def test_answers_that_only_depend_on_the_prompt_do_not_drift() -> None:
 
 
 def test_a_run_without_canaries_and_with_one_repetition_has_no_test_of_drift() -> None:
-    rounds = Rounds(round_width({}))
+    rounds = Rounds(round_width(1))
     assert rounds.watched("m", "r", np.random.default_rng(0)) == Watched("m", "r", None, None)
     assert timeline("m", Heard(), np.random.default_rng(0)).canary_texts is None

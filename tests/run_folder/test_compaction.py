@@ -466,40 +466,62 @@ def test_any_history_of_appends_crashes_merges_and_compactions_keeps_one_row_per
 
 # ---- kill -9
 
-SUICIDE = """
+SUICIDES = """
 import os, signal, sys
 from pathlib import Path
 from {here} import part_at
-from emoray.run_folder.compaction import compact, compact_apart
-left, when = int(sys.argv[3]), sys.argv[2]
-def count(*_):
-    global left
-    left -= 1
-    if left < 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-part = part_at(Path(sys.argv[1]))
-part.files()
-if when == "step":
-    compact(part, step=count, memory_mb=0)
-else:
-    deeds = ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir")
-    sys.addaudithook(lambda event, args: count() if event in deeds and str(args[0]).startswith(sys.argv[1]) else None)
-    compact(part, memory_mb=0)
-print("done")
+from emoray.run_folder.compaction import compact
+def die(path, when, left):
+    def count(*_):
+        nonlocal left
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+    part = part_at(Path(path))
+    part.files()
+    if when == "step":
+        compact(part, step=count, memory_mb=0)
+    else:
+        deeds = ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir")
+        sys.addaudithook(lambda event, args: count() if event in deeds and str(args[0]).startswith(path) else None)
+        compact(part, memory_mb=0)
+print("here", flush=True)
+for line in sys.stdin:
+    path, when, left = line.rstrip().rsplit(" ", 2)
+    if (child := os.fork()) == 0:
+        die(path, when, int(left))
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
+Suicide = Callable[[Partition, str, int], bool]
 
-def killed(part: Partition, when: str, after: int) -> bool:
-    """Whether a real process that compacts was killed at its n-th step or system call, and not done before."""
-    command = [sys.executable, "-c", SUICIDE.format(here=__name__), part.folder.uri, when, str(after)]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
-    assert done.returncode == -signal.SIGKILL or (done.returncode, done.stdout) == (0, "done\n"), done.stderr
-    return done.returncode != 0
+
+@pytest.fixture(scope="module")
+def killed() -> Iterator[Suicide]:
+    """Whether a real process that compacts was killed at its n-th step or system call, and not done before.
+
+    Each is a fork of one that has imported what it needs, which takes longer than all else.
+    """
+    command, env = [sys.executable, "-c", SUICIDES.format(here=__name__)], os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env) as parent:
+        assert parent.stdin is not None
+        assert parent.stdout is not None
+        asked, ended = parent.stdin, parent.stdout
+        assert ended.readline() == "here\n"
+
+        def call(part: Partition, when: str, after: int) -> bool:
+            print(part.folder.uri, when, after, file=asked, flush=True)
+            code = int(ended.readline())
+            assert code in (0, -signal.SIGKILL)
+            return code != 0
+
+        yield call
 
 
 @pytest.mark.parametrize(("when", "deaths"), [("step", range(20)), ("call", range(20))])
 def test_a_compaction_killed_anywhere_loses_nothing_and_the_next_one_goes_on(
-    part: Partition, when: str, deaths: range
+    part: Partition, killed: Suicide, when: str, deaths: range
 ) -> None:
     expected: dict[int, str | None] = {}
     for after in deaths:

@@ -18,6 +18,7 @@ from emoray.run_folder import lease as leases
 from emoray.run_folder.errors import StoreError
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.lease import Claim, Lease, LeaseHeld, at_work, holder
+from emoray.run_folder.run_json import Attempt
 from tests.programs import ROOT, until
 
 
@@ -45,9 +46,10 @@ def test_a_process_of_the_same_number_on_another_host_is_not_at_work_on_the_last
     folder: RunFolder, clock: Clock
 ) -> None:
     leave(folder, elsewhere(clock))
-    assert at_work(folder, {"host": "node-7", "pid": 4242}, clock.now) is not None
-    assert at_work(folder, {"host": "node-8", "pid": 4242}, clock.now) is None  # as containers have it
-    assert at_work(folder, {"host": "node-7", "pid": 4242, "end": "done"}, clock.now) is None
+    its = Attempt(began="2026-11-30T08:00:00+00:00", host="node-7", pid=4242)
+    assert at_work(folder, its, clock.now) is not None
+    assert at_work(folder, its.model_copy(update={"host": "node-8"}), clock.now) is None  # as containers have it
+    assert at_work(folder, its.model_copy(update={"end": "done"}), clock.now) is None
 
 
 def lease(folder: RunFolder, clock: Clock, pause: Callable[[float], object] = lambda _: None) -> Lease:

@@ -13,7 +13,7 @@ import pytest
 from emoray import __version__
 from emoray.commands.described import warn_of_older
 from emoray.errors import UserError
-from emoray.run_folder import manifest
+from emoray.run_folder import manifest, recovery
 from emoray.run_folder.errors import StoreError
 from emoray.run_folder.folder import RunFolder
 from emoray.spec.load import parse
@@ -40,19 +40,27 @@ ATTEMPT = {"began": "2026-11-30T08:00:00+00:00", "host": "h"}
 
 def written(**changes: Any) -> dict[str, Any]:
     """A manifest as it comes back from a disk."""
-    back: dict[str, Any] = json.loads(json.dumps(manifest.fresh(parse(SPEC)) | changes))
+    back: dict[str, Any] = json.loads(json.dumps(manifest.fresh(parse(SPEC)).as_json() | changes))
     return back
 
 
-def complaint(found: dict[str, Any] | None) -> str:
+def study_of(found: dict[str, Any]) -> Study:
+    return manifest.study(manifest.parsed(found, "/runs/x"), "/runs/x")
+
+
+def day_of(found: dict[str, Any]) -> date | None:
+    return manifest.day(manifest.parsed(found, "/runs/x"))
+
+
+def complaint(found: dict[str, Any]) -> str:
     with pytest.raises(UserError) as told:
-        manifest.study(found, "/runs/x")
+        study_of(found)
     assert "\n" not in str(told.value)
     return str(told.value)
 
 
 def test_a_run_folder_tells_the_study_that_it_is_a_run_of() -> None:
-    before, after = parse(SPEC), manifest.study(written(), "/runs/x")
+    before, after = parse(SPEC), study_of(written())
     assert after.experiment == before.experiment
     texts = {"templates", "questions"}  # stand there in full: a later emoray may ship others under the same names
     assert after.spec.model_dump(exclude=texts) == before.spec.model_dump(exclude=texts)
@@ -64,30 +72,33 @@ def test_a_run_folder_tells_the_study_that_it_is_a_run_of() -> None:
 def test_a_run_has_one_day_however_often_it_is_resumed() -> None:
     began = written()
     assert began["day"] == datetime.now(UTC).date().isoformat()
-    assert manifest.day(began | {"day": "2026-03-09"}) == date(2026, 3, 9)
-    attempts = [{"began": "2026-03-08T23:59:59+00:00"}, {"began": "2026-03-10T08:00:00+00:00"}]
+    assert day_of(began | {"day": "2026-03-09"}) == date(2026, 3, 9)
+    attempts = [ATTEMPT | {"began": f"2026-03-{at}+00:00"} for at in ("08T23:59:59", "10T08:00:00")]
     before_that_was_kept = {name: value for name, value in began.items() if name != "day"} | {"attempts": attempts}
-    assert manifest.day(before_that_was_kept) == date(2026, 3, 8)
+    assert day_of(before_that_was_kept) == date(2026, 3, 8)
 
 
-@pytest.mark.parametrize("kept", [None, {}, {"day": "someday"}, {"day": 7}, {"attempts": [{}]}])
-def test_where_no_day_is_kept_there_is_none(kept: dict[str, Any] | None) -> None:
-    assert manifest.day(kept) is None
+@pytest.mark.parametrize("kept", [{}, {"day": "someday"}, {"day": 7}, {"day": None}])
+def test_where_no_day_is_kept_there_is_none(kept: dict[str, Any]) -> None:
+    began = written()
+    del began["day"]
+    assert day_of(began | kept) is None
+    assert manifest.day(None) is None
 
 
 def test_the_keys_of_a_folders_study_are_those_that_were_asked() -> None:
     def keys(study: Study) -> set[str]:
         return {p.key for model in study.experiment.models for p in prompts(study.experiment.grid(model.name))}
 
-    assert keys(manifest.study(written(), "/runs/x")) == keys(parse(SPEC))
+    assert keys(study_of(written())) == keys(parse(SPEC))
 
 
 def test_a_users_label_map_is_in_the_folder_and_not_needed_again(tmp_path: Any) -> None:
     (tmp_path / "mine.yaml").write_text("".join(f"{label}: {{angle: 10}}\n" for label in LABELS))
     study = parse(SPEC.replace("octants", "mine.yaml"), folder=tmp_path)
-    found = json.loads(json.dumps(manifest.fresh(study)))
+    found = json.loads(json.dumps(manifest.fresh(study).as_json()))
     (tmp_path / "mine.yaml").unlink()
-    again = manifest.study(found, "/runs/x").label_map
+    again = study_of(found).label_map
     assert (again.name, again.mark) == ("mine", "user")
     assert [place.affect for place in again.places] == [place.affect for place in study.label_map.places]
 
@@ -108,34 +119,36 @@ def test_a_manifest_says_what_is_quoted_ours_and_the_users() -> None:
 
 def test_which_version_of_a_model_of_the_papers_is_asked_is_ours() -> None:
     study = parse(SPEC.replace("name: b", "name: GPT-4"))
-    assert manifest.fresh(study)["marks"]["models"] == {"a": "user", "GPT-4": "ours"}
+    assert manifest.fresh(study).marks["models"] == {"a": "user", "GPT-4": "ours"}
 
 
 def test_a_manifest_that_knew_only_the_marks_of_texts_can_still_be_read() -> None:
     now = written()["marks"]
     before = written(marks={what: now[what] for what in ("templates", "questions")})
-    assert manifest.study(before, "/runs/x").experiment == parse(SPEC).experiment
+    assert study_of(before).experiment == parse(SPEC).experiment
 
 
 def test_a_manifest_names_the_variable_of_a_key_and_never_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
-    whole = json.dumps(written(attempts=[manifest.attempt(["emoray", "run", "spec.yaml"])]))
+    whole = json.dumps(written(attempts=[manifest.attempt(["emoray", "run", "spec.yaml"]).as_json()]))
     assert "OPENAI_API_KEY" in whole
     assert "sk-very-secret" not in whole
 
 
 def test_an_attempt_says_who_when_where_and_with_what() -> None:
-    attempt = manifest.attempt(["emoray", "run", "spec.yaml"])
+    attempt = manifest.attempt(["emoray", "run", "spec.yaml"]).as_json()
     assert attempt["command"] == ["emoray", "run", "spec.yaml"]
     assert {"id", "began", "host", "pid", "user", "versions", "git"} <= attempt.keys()
     assert {"emoray", "python", "ray", "numpy", "pyarrow"} <= attempt["versions"].keys()
-    assert manifest.attempt([])["id"] != attempt["id"]
+    assert manifest.attempt([]).id != attempt["id"]
     json.dumps(attempt)
 
 
-def test_a_folder_without_a_manifest_is_no_run_folder() -> None:
-    assert complaint(None) == (
-        "/runs/x: is no run folder (it has no run.json); give the folder that `emoray run` wrote"
+def test_a_folder_without_a_manifest_is_no_run_folder(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as told:
+        recovery.begun(RunFolder(str(tmp_path)))
+    assert str(told.value) == (
+        f"{tmp_path}: is no run folder (it has no run.json); give the folder that `emoray run` wrote"
     )
 
 
@@ -190,6 +203,25 @@ def test_what_is_odd_in_a_manifest_is_named(changes: dict[str, Any], why: str) -
     assert why in complaint(written(**changes))
 
 
+def test_what_a_later_emoray_has_written_beside_it_stays_where_a_manifest_is_written_anew() -> None:
+    lane = {"model": "a", "answered": 3, "moods": {"calm": 2}}
+    attempt = ATTEMPT | {"spent_before": {"a": {"prompt_tokens": 7, "watts": 2.5}}, "lanes": [lane], "room": "12"}
+    later = written(attempts=[attempt], wishes=[{"x": None}])
+    later["label_map"]["editor"] = "somebody"
+    kept = manifest.parsed(later, "/runs/x")
+    assert kept.as_json() == later
+    resumed = manifest.redescribed(kept, parse(SPEC), first=True).changed(extended=True)
+    assert resumed.as_json() == later | {"label_map": written()["label_map"], "extended": True}
+
+
+def test_a_manifest_of_an_earlier_emoray_is_written_as_it_was_to_the_byte() -> None:
+    fresh = written(attempts=[manifest.attempt(["emoray", "run"]).as_json()])
+    lost = {"contrasts_first", "contrasts_meant", "day"}
+    earlier = {name: value for name, value in fresh.items() if name not in lost}
+    for kept in (fresh, earlier):
+        assert json.dumps(manifest.parsed(kept, "/runs/x").as_json()) == json.dumps(kept)
+
+
 def test_a_folder_whose_engines_took_the_models_own_defaults_unsaid_says_so(
     tmp_path: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -202,7 +234,7 @@ def test_a_folder_whose_engines_took_the_models_own_defaults_unsaid_says_so(
     before = folder.manifest() or {}
     del before["spec"]["models"][0]["sampling_defaults"]
     folder.write_manifest(before)
-    assert manifest.study(folder.manifest(), "x").experiment == runs.study(text).experiment
+    assert study_of(before).experiment == runs.study(text).experiment
     warn_of_older(folder, runs.study(text))
     (said,) = capsys.readouterr().err.splitlines()
     assert said.startswith("warning: model 'a': its answers in ")

@@ -74,7 +74,7 @@ def test_its_status_is_told(folder: RunFolder) -> None:
     assert [model.read_cost_usd for model in found.models] == pytest.approx([0.100385, 0.129785, 0.031889])
     assert {model.model: model.lost_usd for model in found.models} == pytest.approx(LOST_USD)
     ends = ["died", "finished; 18 cells are still owed", "finished", "died", None]
-    assert [attempt.get("end", "").partition(":")[0] or None for attempt in found.attempts] == ends
+    assert [attempt.end.partition(":")[0] or None for attempt in found.attempts] == ends
     assert found.text().endswith("attempt 5 began 2026-11-30T19:40:29+00:00 on elsewhere: died without a word")
 
 

@@ -92,11 +92,12 @@ def money_is_spent_and_booked(folder: RunFolder, recording: Recording) -> None:
 
 async def _pays(tab: PartTab, journal: Journal, recording: Recording) -> None:
     for prompt in ASKED[:2]:
-        await tab.may_cost(AT_MOST)
+        charge = await tab.may_cost(AT_MOST)
+        charge.sent()
         journal.append(runs.said([prompt])).result(60)
-        await tab.did_cost(AT_MOST, USD)
+        await charge.over(USD)
         recording.promise(prompt.key)
-    await tab.may_cost(AT_MOST)
+    (await tab.may_cost(AT_MOST)).sent()
 
 
 def a_manifest_is_rewritten(folder: RunFolder, recording: Recording) -> None:

@@ -91,15 +91,15 @@ def test_with_extend_the_spec_and_the_answers_make_a_manifest(folder: RunFolder)
 
     whole = described_as(folder, study, extend=True)
     folder.set_aside_broken_manifest()
-    folder.write_manifest(whole)
+    folder.write_manifest(whole.as_json())
 
     assert (folder.manifest() or {})["digest"] == study.spec.digest
-    assert whole["day"] == "2026-01-02"
-    assert whole["contrasts_first"] == []  # nobody knows what was said before there were answers
-    assert [one["id"] for one in whole["attempts"]] == [ATTEMPT]
-    assert [one["end"] for one in whole["attempts"]] == ["its record was lost with run.json"]
+    assert whole.day == "2026-01-02"
+    assert whole.contrasts_first == []  # nobody knows what was said before there were answers
+    assert [one.id for one in whole.attempts] == [ATTEMPT]
+    assert [one.end for one in whole.attempts] == ["its record was lost with run.json"]
     assert [(one.settled, one.owed) for one in status(folder).models] == [(6, 0), (0, 6)]
-    assert "left out: 6 answers" in report(folder)
+    assert "left out: 6 answers" in str(report(folder))
     (aside,) = Path(folder.path("torn")).iterdir()
     assert aside.read_text() == "{"
 
@@ -107,14 +107,14 @@ def test_with_extend_the_spec_and_the_answers_make_a_manifest(folder: RunFolder)
 def test_compacted_answers_tell_the_day_too(folder: RunFolder) -> None:
     compact(folder.answers("a"))
     whole = recovery.rebuilt(folder, runs.study())
-    assert (whole["day"], len(whole["attempts"])) == ("2026-01-02", 1)
-    assert whole["attempts"][0]["began"].startswith("2026-01-02T03:00:00")
+    assert (whole.day, len(whole.attempts)) == ("2026-01-02", 1)
+    assert whole.attempts[0].began.startswith("2026-01-02T03:00:00")
 
 
 def test_a_folder_without_answers_begins_as_ever(tmp_path: Path) -> None:
     folder = RunFolder(str(tmp_path / "run"))
     assert recovery.kept(folder) is None
-    assert described_as(folder, runs.study(), extend=False)["attempts"] == []
+    assert described_as(folder, runs.study(), extend=False).attempts == []
 
 
 def test_a_manifest_that_can_be_read_is_not_set_aside(tmp_path: Path) -> None:

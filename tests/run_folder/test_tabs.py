@@ -50,11 +50,19 @@ def pays(part: Partition, writer: str, *requests: tuple[float, float | None]) ->
     async def pay() -> None:
         tab = PartTab(lambda: (part, writer))
         for at_most, usd in requests:
-            await tab.may_cost(at_most)
+            charge = await tab.may_cost(at_most)
+            charge.sent()
             if usd is not None:
-                await tab.did_cost(at_most, usd)
+                await charge.over(usd)
 
     asyncio.run(pay())
+
+
+async def cost(tab: PartTab, at_most: float, usd: float) -> None:
+    """One request."""
+    charge = await tab.may_cost(at_most)
+    charge.sent()
+    await charge.over(usd)
 
 
 def files(part: Partition) -> list[str]:
@@ -276,14 +284,12 @@ def test_who_asks_on_after_its_tab_was_booked_is_booked_again(part: Partition) -
     async def pay() -> None:
         tab = PartTab(lambda: (part, writer))
         for usd in (0.1, 0.25):
-            await tab.may_cost(0.25)
-            await tab.did_cost(0.25, usd)
+            await cost(tab, 0.25, usd)
         assert lost_usd(part) == pytest.approx(0.25)
         book(part, ended="20260102T000000-bbbbbb")  # which is another run
         compact(part)
         for usd, told in ((0.5, 0.85), (0.0, 0.85), (1.0, 1.85)):
-            await tab.may_cost(1.0)
-            await tab.did_cost(1.0, usd)
+            await cost(tab, 1.0, usd)
             for _ in range(2):
                 assert told_usd(part) == pytest.approx(told)
                 book(part, ended="20260102T000000-bbbbbb")
@@ -294,15 +300,44 @@ def test_who_asks_on_after_its_tab_was_booked_is_booked_again(part: Partition) -
     assert told_usd(part) == pytest.approx(1.85)
 
 
+def test_what_an_actor_writes_while_its_tab_is_booked_is_not_forgotten_where_it_dies_of_its_next_request(
+    part: Partition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, ended = RunFolder.write_text, "20260102T000000-bbbbbb"
+
+    async def pay() -> None:
+        tab = PartTab(lambda: (part, "actor"))
+        await cost(tab, 0.25, 0.25)
+        last = await tab.may_cost(0.5)
+
+        def written(folder: RunFolder, path: str, text: str) -> None:
+            write(folder, path, text)
+            if ".booked-" in path:
+                last.sent()
+
+        monkeypatch.setattr(RunFolder, "write_text", written)
+        book(part, ended)
+
+    asyncio.run(pay())
+    told = lost_usd(part)
+    in_place = part.folder.fs.type_name == "local"
+    assert told == pytest.approx(0.75 if in_place else 1.25)  # elsewhere as much again as is under way, ahead
+    for _ in range(3):
+        book(part, ended)
+        assert lost_usd(part) == pytest.approx(told)
+    assert len(files(part)) == 1
+
+
 def test_rows_that_an_actor_writes_after_its_tab_was_booked_are_no_loss(part: Partition) -> None:
     ended = "20260102T000000-bbbbbb"
     with Journal(part, "actor", schema=ANSWERS) as journal:
         first, second = runs.asked()[:2]
 
         async def pay(tab: PartTab, prompt: Any, usd: float) -> None:
-            await tab.may_cost(0.5)
+            charge = await tab.may_cost(0.5)
+            charge.sent()
             journal.append(runs.said([prompt], Answer("The sea.", "stop", 10, 5, usd))).result(60)
-            await tab.did_cost(0.5, usd)
+            await charge.over(usd)
 
         async def both() -> None:
             tab = PartTab(lambda: (part, journal.writer))
@@ -368,7 +403,7 @@ def test_where_money_cannot_be_written_down_nothing_is_sent_and_nothing_counts(t
         with pytest.raises(HostDown, match="so none is sent: cannot write "):
             await tab.may_cost(0.5)
         (tmp_path / "tabs").unlink()
-        await tab.may_cost(0.25)
+        (await tab.may_cost(0.25)).sent()
 
     asyncio.run(pay())
     assert lost_usd(there) == pytest.approx(0.25)
@@ -392,15 +427,13 @@ def test_a_tab_stays_one_file_until_it_is_deleted_and_no_descriptor_is_left(
         tab = PartTab(lambda: (there, "actor"))
         files = set[int]()
         for _ in range(3):
-            await tab.may_cost(0.5)
-            await tab.did_cost(0.5, 0.25)
+            await cost(tab, 0.5, 0.25)
             files.add(path.stat().st_ino)
         before = len(list(Path("/proc/self/fd").iterdir()))
         for _ in range(3):
             path.rename(tmp_path / "booked")
             (tmp_path / "booked").unlink()
-            await tab.may_cost(0.5)
-            await tab.did_cost(0.5, 0.25)
+            await cost(tab, 0.5, 0.25)
         assert (len(files), len(list(Path("/proc/self/fd").iterdir()))) == (1, before)
 
     asyncio.run(pay())
@@ -423,6 +456,26 @@ def test_a_tab_that_turns_out_stale_as_it_is_written_is_begun_anew(
     assert lost_usd(there) == pytest.approx(0.5)
 
 
+def test_a_tab_that_turns_out_stale_as_it_is_made_durable_is_begun_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, synced, stale = RunFolder(str(tmp_path)).answers("a"), tabs._synced, [True]
+    path = tmp_path / "tabs" / there.relative / "actor.json"
+
+    def sync(file: int) -> None:
+        if stale and stale.pop():
+            path.unlink()  # as who booked it did, on another machine
+            os.close(file)
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        synced(file)
+
+    monkeypatch.setattr(tabs, "_synced", sync)
+    monkeypatch.setattr(tabs, "_SYNC_S", math.inf)  # the one that matters, when nothing is under way
+    pays(there, "actor", (0.5, 0.25))
+    assert not stale
+    assert lost_usd(there) == pytest.approx(0.25)
+
+
 def test_a_store_that_fails_is_insisted_on(monkeypatch: pytest.MonkeyPatch) -> None:
     part = RunFolder("mock:///insisted").answers("a")
     naps: list[float] = []
@@ -435,7 +488,7 @@ def test_a_store_that_fails_is_insisted_on(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("kills", [1, *(pytest.param(n, marks=pytest.mark.campaign) for n in (12, 20))])
-def test_rows_and_what_is_lost_are_what_the_provider_charged_to_the_cent_after_kills(
+def test_rows_and_what_is_lost_are_what_the_provider_charged_but_for_one_request_of_each_dead_process(
     kills: int, start: Start, tmp_path: Path
 ) -> None:
     folder, speaks = RunFolder(str(tmp_path / "run")), Held(0)
@@ -461,5 +514,5 @@ def test_rows_and_what_is_lost_are_what_the_provider_charged_to_the_cent_after_k
     assert {said for _, _, said in counters.billed} == {10}
     assert part.counts().answered == 300
     assert lost > 0
-    assert rows_usd + lost >= charged_usd - 1e-9
-    assert rows_usd + lost == pytest.approx(charged_usd, abs=0.01)
+    too_much = rows_usd + lost - charged_usd
+    assert -1e-9 <= too_much <= kills * spends.EACH_USD + 1e-9  # of each dead one, one that was not handed on

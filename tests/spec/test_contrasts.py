@@ -238,18 +238,18 @@ def test_a_spec_without_contrasts_has_the_digest_that_it_always_had_and_with_som
 
 def test_a_manifest_keeps_contrasts_and_tags() -> None:
     study = parse(f"{BASE}contrasts: [{WORDS}]")
-    kept = json.loads(json.dumps(manifest.fresh(study)))
+    kept = json.loads(json.dumps(manifest.fresh(study).as_json()))
     assert of_spec(kept["spec"]) == study.contrasts
     assert {tag: len(ids) for tag, ids in tags_of(kept["spec"]).items()} == {
         "abstract-philosophical": 16,
         "personal-preference": 16,
     }
-    assert manifest.study(kept, "/runs/x").experiment == study.experiment
+    assert manifest.study(manifest.parsed(kept, "/runs/x"), "/runs/x").experiment == study.experiment
 
 
 def test_what_is_added_once_there_are_answers_is_told_as_looked_at_after() -> None:
     later = "{factor: model, a: a, b: b}"
-    kept = manifest.fresh(parse(f"{BASE}contrasts: [{WORDS}]"))
+    kept = manifest.fresh(parse(f"{BASE}contrasts: [{WORDS}]")).as_json()
     resumed = kept | manifest.described(parse(f"{BASE}contrasts: [{WORDS}, {later}]"))
     assert kept["contrasts_meant"]["headline"] == {"template": "words", "intensity": 1.0}
     first, after = by_when(json.loads(json.dumps(resumed)))

@@ -95,7 +95,8 @@ MISTAKES: dict[str, tuple[str, str]] = {
     ),
     "a decimal comma": (
         BASE + "sampling: {temperature: 0,7}",
-        "line 4: the name of a setting must be text, got 7; a number has a point where others have a comma",
+        "line 4: the name of a setting must be text, got '7'; a number has no comma: a point where others have one, "
+        "and nothing between thousands",
     ),
     "a tag": (BASE + "repetitions: !three 3", "line 4: the tag '!three' means nothing here; leave it out"),
     "a way of drawing that is not asked for": (
@@ -209,7 +210,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
         "states[0].arousl is not a setting; did you mean 'arousal'?",
     ),
     "no name": ("models: [{name: a, host: scripted}]", "name is missing"),
-    "no models": ("name: t", "models is missing"),
+    "no models": ("name: t", "models is missing; name some, or give a file of them with --models"),
     "no id": (models("{name: a, host: vllm}"), "models[0].id is missing"),
     "half a state": (BASE + "states: [{valence: 1}]", "states[0].arousal is missing"),
     "half a price": (HOSTED + ", usd_per_million: {input: 1}}]", "models[0].usd_per_million.output is missing"),
@@ -641,32 +642,114 @@ MISTAKES: dict[str, tuple[str, str]] = {
         NETWORK + "runtime: tensorrt}]",
         "readers[0].runtime must be 'torch' or 'onnx', got 'tensorrt'",
     ),
+    # ── values in other words ──
+    "an angle with its unit": (BASE + "states: [90°]", "states[0]: '90°' is a text; write 90"),
+    "an angle in a section": (
+        BASE + "states: [{angle: 90}]",
+        "states[0]: must be the angle itself, got {'angle': 90}; write 90",
+    ),
+    "minutes where seconds are meant": (
+        BASE + "retry: {timeout_s: 2m}",
+        "retry.timeout_s must be a number, got '2m'; write 120",
+    ),
+    "requests of a second": (
+        "name: t\naccounts: {a: {key_env: K, requests_per_minute: 10/s}}\nmodels: [{name: a, host: scripted}]",
+        "accounts.a.requests_per_minute must be a number, got '10/s'; write 600",
+    ),
+    "a whole number with a point": (
+        BASE + "sampling: {max_tokens: 256.0}",
+        "sampling.max_tokens must be a whole number, got 256.0; write 256",
+    ),
+    "thousands with a comma": (
+        BASE + "sampling: {max_tokens: 1,000}",
+        "line 4: the name of a setting must be text, got '000'; a number has no comma: a point where others have one, "
+        "and nothing between thousands",
+    ),
+    "no blank behind a colon": (
+        BASE + "repetitions:3\n",
+        "line 5: could not find expected ':'; a setting is `name: value`, with a blank behind the colon",
+    ),
+    "a deadline without its unit": (
+        models("{name: a, host: scripted, deadline: 6}"),
+        'models[0].deadline must be text, got 6; write 90min, 6h or "07:00"',
+    ),
+    "half precision by its short name": (
+        models("{name: a, host: transformers, id: x, dtype: fp16}"),
+        "models[0].dtype must be 'auto', 'float32', 'bfloat16' or 'float16', got 'fp16'; did you mean 'float16'?",
+    ),
+    "a provider where the kind of an account stands": (
+        ACCOUNT.replace("key_env", "kind: groq, key_env") + BASE,
+        "accounts.openai.kind must be 'openai' or 'azure', got 'groq'; leave kind out, and write base_url: "
+        "https://api.groq.com/openai/v1",
+    ),
+    # ── settings by other names ──
+    "a setting of a request": (
+        HOSTED + ", reasoning_effort: low}]",
+        "models[0].reasoning_effort is not a setting; it goes into the request by extra_body: {reasoning_effort: …}",
+    ),
+    "requests per second": (
+        "name: t\naccounts: {a: {key_env: K, requests_per_second: 5}}\nmodels: [{name: a, host: scripted}]",
+        "accounts.a.requests_per_second is not a setting; did you mean 'requests_per_minute'?",
+    ),
+    "the text of a template": (
+        BASE + "templates: [{name: m, text: '{question}'}]",
+        "templates[0].text is not a setting; did you mean 'user'?",
+    ),
+    "the id of a classifier": (NETWORK + "id: x}]", "readers[0].id is not a setting; did you mean 'model'?"),
+    "tries of a retry": (
+        BASE + "retry: {max_retries: 3}",
+        "retry.max_retries is not a setting; did you mean 'attempts'?",
+    ),
+    "the seed by a longer name": (BASE + "random_seed: 3", "random_seed is not a setting; did you mean 'seed'?"),
+    "the folder of the run": (
+        BASE + "output_dir: x",
+        "output_dir is not a setting; a command says it, with --out FOLDER",
+    ),
+    # ── what Ray gives away ──
+    "a GPU and a half": (
+        models("{name: a, host: transformers, id: x, gpus: 1.5}"),
+        "models[0].gpus: must be a share of one GPU (up to 1) or a whole number of them, got 1.5",
+    ),
+    "less than Ray can divide": (
+        models("{name: a, host: scripted, cpus: 0.00001}"),
+        "models[0].cpus: must be at least 0.0001, the smallest part that Ray gives away, got 1e-05",
+    ),
+    "a GPU as a resource of one's own": (
+        models("{name: a, host: scripted, resources: {GPU: 1}}"),
+        "models[0].resources: has 'GPU', which is no custom resource; set gpus (of vllm: tensor_parallel_size)",
+    ),
     # ── shapes ──
     "a model that is only a name": (
         models("gpt-4"),
-        "models[0] must be a section of settings (name: value), got 'gpt-4'",
+        "models[0] must be a section of settings (name: value), got 'gpt-4'; write {name: …, host: …, id: …}",
     ),
     "one model where a list should be": (
         "name: t\nmodels: {name: a, host: scripted}",
-        "models must be a list, got {'name': 'a', 'host': 'scripted'}",
+        "models must be a list, got {'name': 'a', 'host': 'scripted'}; write [{name: …, host: …, id: …}, …]",
     ),
     "an empty list of models": ("name: t\nmodels: []", "models must have at least 1, got []"),
-    "nothing where the models should be": ("name: t\nmodels:", "models must be a list, got None"),
+    "nothing where the models should be": (
+        "name: t\nmodels:",
+        "models must be a list, got None; write [{name: …, host: …, id: …}, …]",
+    ),
     "a word where a section should be": (
         BASE + "sampling: hot",
-        "sampling must be a section of settings (name: value), got 'hot'",
+        "sampling must be a section of settings (name: value), got 'hot'; write {temperature: …, max_tokens: …}",
     ),
     "a question that is a number": (
         BASE + "questions: [3]",
-        "questions[0] must be text or a section of settings (name: value), got 3; write it in quotes",
+        "questions[0] must be text or a section of settings (name: value), got 3; write a sentence, or "
+        "{id: …, text: …}",
     ),
     "a question that is a list": (
         BASE + "questions: [[a]]",
-        "questions[0] must be text or a section of settings (name: value), got ['a']",
+        "questions[0] must be text or a section of settings (name: value), got ['a']; write a sentence, or "
+        "{id: …, text: …}",
     ),
     "a template that is a number": (
         BASE + "templates: 3",
-        "templates must be text or a section of settings (name: value), got 3; write it in quotes",
+        "templates must be text or a section of settings (name: value), got 3; write a template's name, or "
+        "{name: …, user: …}",
     ),
     "a label map in place of its name": (
         BASE + "label_map: {joy: {term: happy}}",
@@ -917,7 +1000,8 @@ def test_a_file_that_is_not_there_gets_a_sentence(tmp_path: Path) -> None:
         load(tmp_path / "no.yaml")
     assert str(told.value) == (
         f"{tmp_path}/no.yaml: cannot be read (No such file or directory); "
-        "give the path of a spec, such as jobs/quickstart.yaml"
+        "give the path of a spec, or the name of one that ships (intensity, overnight, paper, question_domains, "
+        "quickstart, words_vs_parameters)"
     )
 
 
@@ -935,7 +1019,7 @@ def test_a_folder_is_no_spec(tmp_path: Path) -> None:
         (f"{BASE}# é".encode("latin-1"), "is not UTF-8 text (line 4 holds the byte 0xe9); save it as UTF-8"),
         (b"\x7fELF\x02\x01\x01\x00", "is not UTF-8 text (line 1 holds the byte 0x00); save it as UTF-8"),
         (b"\x89PNG\r\n\x1a\n", "is not UTF-8 text (line 1 holds the byte 0x89); save it as UTF-8"),
-        (b"# " * (9 << 20), "cannot be read (it is larger than 16 MiB); give the path of a spec, such as "),
+        (b"# " * (9 << 20), "cannot be read (it is larger than 16 MiB); give the path of a spec, or the "),
     ],
     ids=lambda text: str(text[:40]),
 )
@@ -1075,7 +1159,7 @@ def test_the_text_of_a_shipped_question_is_that_question() -> None:
 
 def test_a_spec_with_bare_questions_survives_its_manifest(tmp_path: Path) -> None:
     before = study(BASE + "questions: ['What is the sea to you?', art]")
-    after = manifest.study(json.loads(json.dumps(manifest.fresh(before))), "run")
+    after = manifest.study(manifest.parsed(json.loads(json.dumps(manifest.fresh(before).as_json())), "run"), "run")
     assert after.experiment.questions == before.experiment.questions
 
 

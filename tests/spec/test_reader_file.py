@@ -52,7 +52,10 @@ def test_it_may_use_the_accounts_of_the_run_and_what_lies_beside_the_file(tmp_pa
         ("name: x\n", "the reader needs kind: one of goemotions, regressor, judge, scripted"),
         ("kind: goemotions\nname: x\nmodle: y\n", "modle is not a setting; did you mean 'model'?"),
         (JUDGE.split("accounts")[0], "model.account is 'mine', which accounts does not define"),
-        (f"{JUDGE.split('accounts')[0]}accounts: 3\n", "accounts must be a section of settings (name: value), got 3"),
+        (
+            f"{JUDGE.split('accounts')[0]}accounts: 3\n",
+            "accounts must be a section of settings (name: value), got 3; write <name>: {key_env: …, base_url: …}",
+        ),
         ("kind: goemotions\nname: x\nlabel_map: no.yaml\n", "label_map is 'no.yaml', which is no file"),
         ("kind: regressor\nname: x\nmodel: m\nrange: [1, 0]\n", "range: must be [lowest, highest], got [1.0, 0.0]"),
     ],

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from emoray.commands import attempt
-from emoray.commands.record import open_account
+from emoray.commands.record import open_account, tell_late
 from emoray.errors import UserError
 from emoray.rehearsal.behaviour import Behaviour
 from emoray.rehearsal.provider import Provider
 from emoray.run_folder import columns, manifest
 from emoray.run_folder.folder import RunFolder
+from emoray.run_folder.run_json import CostRecord
 from emoray.spec.load import parse
 from emoray.spec.models import Scripted
 from emoray.spec.readers import JudgeReader
@@ -121,7 +122,7 @@ def test_what_every_judge_has_cost_counts_whichever_of_them_reads_now(tmp_path: 
     asked = parse(hosted("http://localhost/v1", 5))
     (judge,) = (reader for reader in asked.spec.readers if isinstance(reader, JudgeReader))
     made = RunFolder(str(tmp_path / "run"))
-    made.write_manifest(manifest.fresh(asked))
+    made.write_manifest(manifest.fresh(asked).as_json())
     runs.say(made, cells[:1])
     runs.feel(made, cells[:1], cost_usd=4.0, reader="j")
     runs.feel(made, cells[:1], cost_usd=0.5, reader="of another spec")
@@ -136,31 +137,28 @@ def test_what_every_judge_has_cost_counts_whichever_of_them_reads_now(tmp_path: 
     assert accounts._spent(alone, made) == {"o": 5.625, "?": 0.75}
 
 
-NOTHING = {"prompt_tokens": 0, "completion_tokens": 0, "cost_usd": 0.0, "read_cost_usd": 0.0}
-
-
 def test_what_a_killed_attempt_cost_is_told_by_who_comes_next_also_with_other_readers_and_fewer_models(
     two_cpus: str, folder: RunFolder
 ) -> None:
     both = spec(GOOD).replace("{name: a, host: scripted}", "{name: a, host: scripted}, {name: b, host: scripted}")
-    killed = manifest.attempt(["emoray", "run"]) | {"settled_before": {"a": 0, "b": 0}}
-    whole = manifest.fresh(parse(both)) | {"attempts": [killed | {"spent_before": {"a": NOTHING, "b": NOTHING}}]}
+    killed, whole = manifest.attempt(["emoray", "run"]), manifest.fresh(parse(both))
+    killed.settled_before, killed.spent_before = {"a": 0, "b": 0}, {"a": CostRecord(), "b": CostRecord()}
+    whole.attempts = [killed]
     folder.create()
-    folder.write_manifest(whole)
+    folder.write_manifest(whole.as_json())
     for model in ("a", "b"):
         cells = runs.asked(both, model)[:4]
         runs.say(folder, cells)
         runs.feel(folder, cells, cost_usd=0.25, reader="j")
-        writer = f"{killed['id'].replace('-', '_')}_1_0"
+        writer = f"{killed.id.replace('-', '_')}_1_0"
         folder.write_text(f"tabs/{folder.rows('j', model).relative}/{writer}.json", json.dumps({"usd": 0.5}))
 
     def begins(study: str) -> dict[str, tuple[float, float, int]]:
         """An attempt at it; what the killed one is known to have cost by then."""
         begun = manifest.attempt(["emoray", "run"])
-        whole["attempts"].append(begun)
-        open_account(RunDriver(parse(study), folder, cluster.nodes, begun["id"]), whole, begun)
-        lanes = whole["attempts"][0]["lanes"]
-        return {lane["model"]: (lane["read_cost_usd"], lane["read_lost_usd"], lane["answered"]) for lane in lanes}
+        whole.attempts.append(begun)
+        open_account(RunDriver(parse(study), folder, cluster.nodes, begun.id), whole, begun)
+        return {lane.model: (lane.read_cost_usd, lane.read_lost_usd, lane.answered) for lane in killed.lanes}
 
     def without_judge(study: str) -> str:
         return "\n".join(study.splitlines()[:-1])
@@ -168,5 +166,12 @@ def test_what_a_killed_attempt_cost_is_told_by_who_comes_next_also_with_other_re
     assert begins(without_judge(spec(GOOD))) == {"a": (1.0, 0.5, 4)}
     assert begins(without_judge(both)) == {"a": (1.0, 0.5, 4), "b": (1.0, 0.5, 4)}
     assert begins(both) == {"a": (1.0, 0.5, 4), "b": (1.0, 0.5, 4)}
-    second, third = whole["attempts"][1:3]
-    assert {lane["model"]: lane["read_cost_usd"] for lane in (*second["lanes"], *third["lanes"])} == {"a": 0, "b": 0}
+    second, third = whole.attempts[1:3]
+    assert {lane.model: lane.read_cost_usd for lane in (*second.lanes, *third.lanes)} == {"a": 0, "b": 0}
+
+    folder.write_text(f"tabs/{folder.rows('j', 'b').relative}/{writer}.json", json.dumps({"usd": 0.75}))  # it asked on
+    dead = whole.attempts[0]
+    dead.end = "died: it was killed"
+    tell_late(RunDriver(parse(both), folder, cluster.nodes, "another").lanes, whole.attempts)
+    assert {lane.model: lane.read_lost_usd for lane in dead.lanes} == {"a": 0.5, "b": 0.75}
+    assert [lane.read_cost_usd for lane in dead.lanes] == [1.0, 1.0]

@@ -49,6 +49,20 @@ def test_a_replica_that_cannot_start_again_is_tried_again_and_one_that_never_cou
     assert str(once.tally().down).endswith("5 times before another cell was settled; out of memory")
 
 
+def test_of_an_engine_that_dies_again_and_again_it_is_said_why() -> None:
+    ledger = LaneState()
+    for _ in range(5):
+        assert ledger.starting("a")
+        ledger.ready("a")
+        ledger.dying("the vLLM engine died of RuntimeError: no kernel for head_dim=8")
+
+    assert not ledger.starting("a")
+    assert ledger.tally().down == (
+        "its actor died 5 times before another cell was settled; the vLLM engine died of RuntimeError: no kernel for "
+        "head_dim=8"
+    )
+
+
 def test_a_reader_that_dies_at_every_start_ends_its_lane_and_the_others_readers_go_on() -> None:
     ledger = LaneState()
     for _ in range(5):

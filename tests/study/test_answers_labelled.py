@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from training.refusals import labelled as training
 from training.refusals import ours
@@ -37,15 +38,19 @@ def test_the_second_set_has_ids_labels_and_families_too() -> None:
     assert {tuple(one) for one in second} == {("id", "lang", "family", "text", "refusal", "role_break")}
 
 
-def test_the_third_set_repeats_no_id_and_no_text_and_nothing_is_learned_from_it() -> None:
-    third = [one for file in sorted(FOLDER.glob("third/*.yaml")) for one in yaml.safe_load(file.read_text("utf-8"))]
-    kinds = Counter((one["refusal"], one["role_break"]) for one in third)
-    for name in ("id", "text"):
-        assert len({one[name] for one in third}) == len(third) == 714
-    assert {tuple(one) for one in third} == {("id", "lang", "family", "text", "refusal", "role_break")}
-    assert min(kinds[kind] for kind in ((True, True), (True, False), (False, True), (False, False))) >= 80
+@pytest.mark.parametrize(("name", "answers", "of_a_kind"), [("third", 714, 80), ("fourth", 362, 25)])
+def test_a_set_that_is_held_out_repeats_no_id_and_no_text_and_nothing_is_learned_from_it(
+    name: str, answers: int, of_a_kind: int
+) -> None:
+    files = sorted(FOLDER.glob(f"{name}/*.yaml"))
+    held_out = [one for file in files for one in yaml.safe_load(file.read_text("utf-8"))]
+    kinds = Counter((one["refusal"], one["role_break"]) for one in held_out)
+    for key in ("id", "text"):
+        assert len({one[key] for one in held_out}) == len(held_out) == answers
+    assert {tuple(one) for one in held_out} == {("id", "lang", "family", "text", "refusal", "role_break")}
+    assert min(kinds[kind] for kind in ((True, True), (True, False), (False, True), (False, False))) >= of_a_kind
     learned = {one.text for one in [*training(), *ours()]}
-    assert sum(one["text"] in learned for one in third) <= 7  # stock sentences, the same to the word
+    assert sum(one["text"] in learned for one in held_out) <= 7  # stock sentences, the same to the word
 
 
 def test_there_are_enough_of_each_kind_in_many_languages() -> None:

@@ -176,8 +176,21 @@ COMPLAINTS: list[tuple[dict[str, Any], str]] = [
         entries(joy={"valence": 2, "arousal": 0}),
         "label map 'mine': joy lies at (2, 0), outside -1 … 1",
     ),
+    (
+        entries(joy={"term": "happy", "angle": 30}),
+        "label map 'mine': joy is told to lie in two places, by term and by angle; keep one",
+    ),
+    (
+        entries(joy={"none": True, "angle": 30}),
+        "label map 'mine': joy is told to lie in two places, by none: true and by angle; keep one",
+    ),
     ({label: {"none": True} for label in LABELS}, "label map 'mine' gives no label a direction"),
 ]
+
+
+def test_a_label_may_say_its_place_in_two_ways_that_agree() -> None:
+    both = entries(joy={"term": "happy", "angle": 7.8, "valence": 0.99, "arousal": 0.14})
+    assert label_map_from(both, name="mine") == label_map_from(entries(joy={"term": "happy"}), name="mine")
 
 
 @pytest.mark.parametrize(("labels", "sentence"), COMPLAINTS)

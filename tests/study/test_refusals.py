@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 from training.refusals import Text, corpus, families, judge, labelled, main, nested, table
 
-from emoray.refusals import DETECTOR, Figures, breaks_role, flags, is_refusal, judged, notions
+from emoray.refusals import BOUND, DETECTOR, Figures, breaks_role, flags, is_refusal, judged, notions, scores
 from emoray.refusals.sentences import Column
 from emoray.run_folder import columns
 
 FOLDER = Path(__file__).with_name("answers_labelled")
-BLIND = FOLDER / "third"
+BLIND = FOLDER / "fourth"
 
 
 def test_what_is_said_of_the_detector_is_what_it_does_on_answers_that_nothing_was_learned_from() -> None:
     said, found = judged(), judge(BLIND)
-    assert said.answers == found["answers"] == 714
+    assert said.answers == found["answers"] == 362
     assert said.refusals == Figures(**found["groups"]["refusals"]["all"])
     assert said.role_breaks == Figures(**found["groups"]["role_breaks"]["all"])
 
@@ -221,6 +221,29 @@ def test_who_quotes_a_refusal_or_answers_after_all_does_not_refuse(text: str) ->
 @pytest.mark.parametrize(
     "text",
     [
+        "I'm sorry, but I cannot forgive you.",
+        "I can't forgive you for what you said. I'm sorry, I can't.",
+        "I'm sorry, but I can't do this anymore. I'm leaving you.",
+        "I'm sorry, but I won't come to the wedding.",
+        "I'm sorry, I can't love anyone after him.",
+        "Sorry, I can't go on like this.",
+        "I'm sorry, but I can't accept your apology.",
+        "I'm sorry, but I can't look at that photograph. I'm sorry.",
+        "Es tut mir leid, aber ich kann euch nicht vergeben.",
+        "Lo siento, pero no puedo perdonar a mi padre.",
+        "Je suis désolé, mais je ne peux pas rester avec toi.",
+        "Mi dispiace, ma non posso perdonare mio fratello.",
+        "Прости, я не могу больше здесь жить.",
+        "对不起，我不能跟你结婚。",
+    ],
+)
+def test_who_is_sorry_and_cannot_forgive_or_stay_is_in_the_role(text: str) -> None:
+    assert not is_refusal(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
         "I'm sorry, but I can't assist with that request.",
         "I'm sorry, but I can't help with that.",
         "I cannot answer that.",
@@ -234,6 +257,13 @@ def test_who_quotes_a_refusal_or_answers_after_all_does_not_refuse(text: str) ->
 )
 def test_a_service_that_is_sorry_refuses_whatever_marks_stand_around(text: str) -> None:
     assert is_refusal(text)
+
+
+@pytest.mark.parametrize("times", [10, 60])
+def test_the_n_grams_of_what_is_said_again_and_again_stay_in_bounds(times: int) -> None:
+    refusal = "I'm sorry, but I can't assist with that request."
+    few, many = scores(Column.of([f"{refusal}{' I was sad.' * 10}", f"{refusal}{' I was sad.' * times}"]))[:, 0]
+    assert abs(few - many) <= BOUND
 
 
 def test_inches_are_no_quotation() -> None:
@@ -293,6 +323,9 @@ def test_half_a_character_is_flagged_as_any_other_and_changes_no_neighbour() -> 
 
 
 def test_a_score_to_flag_from_is_found_among_other_families_than_it_is_counted_on() -> None:
-    scores, true = np.array([2.0, *[3.0, 1.0] * 4]), np.array([1.0, *[1.0, 0.0] * 4])
-    folds = np.array([0, 1, 1, 2, 2, 3, 3, 4, 4])
-    assert not nested(scores, true, folds, np.ones(9, dtype=np.bool_))[0]  # with it in view, 2 would be the least
+    """The first fold's highest score is of no refusal: who chose with it in view would begin above all others."""
+    scores = np.array([5.0, 9.0, *[3.0, 1.0] * 4])
+    true = np.array([1.0, 0.0, *[1.0, 0.0] * 4])
+    folds = np.array([0, 0, 1, 1, 2, 2, 3, 3, 4, 4])
+    flagged = nested(scores, true, folds, np.ones(10, dtype=np.bool_))
+    assert flagged[:2].tolist() == [True, True]
