@@ -41,7 +41,7 @@ from emoray.stream.actor_context import COMMIT_S
 from emoray.stream.lane_state import LaneState, Verdict
 from emoray.stream.limiter_actor import SharedLimiter, _LimiterActor
 from emoray.study.outcomes import Answer
-from tests.simulation.provider import LONGEST, PRICE, Nature, Provider
+from tests.simulation.provider import DEAREST_USD, LONGEST, PRICE, QUESTION, Nature, Provider
 from tests.simulation.virtual_time import Process, VirtualLoop
 
 ROWS = pa.schema([("key", pa.string()), ("outcome", pa.string()), ("answer", pa.string()), ("cost_usd", pa.float64())])
@@ -99,7 +99,7 @@ class Plan:
 
 
 def _times(chance: Random, most: int, what: Callable[[], tuple[Any, ...]]) -> list[Any]:
-    return [(chance.uniform(0.1, 40.0), *what()) for _ in range(chance.randint(0, most))]
+    return [(chance.uniform(0.1, chance.choice([5.0, 40.0])), *what()) for _ in range(chance.randint(0, most))]
 
 
 @dataclass
@@ -113,6 +113,8 @@ class Ledger:
     charged_usd: float
     capped_usd: float  # charged while a budget held
     budget_usd: float | None
+    left_usd: float  # of it, when nothing more was asked for want of money
+    at_most_usd: float  # of it, which may be left then
     rows_usd: float
     lost_usd: float
     spare: int  # answers of cells that had one
@@ -138,6 +140,7 @@ class Ledger:
                 self.budget_usd is not None and self.capped_usd > self.budget_usd + 1e-9,
                 f"${self.capped_usd:.6f} were charged under a budget of ${self.budget_usd}",
             ),
+            (self.left_usd > self.at_most_usd, f"${self.left_usd:.6f} of the budget were left, and nobody asked"),
             (self.throttled > 0, f"{self.throttled} requests were over the limit"),
             (self.seconds >= HORIZON_S, "the night has no end"),
         ]
@@ -156,7 +159,7 @@ class Night:
         self.provider = Provider(self.world, self.plan.nature, self.chance)
         self.keys = [f"{number:032x}" for number in range(1, self.plan.cells + 1)]
         self.durable: dict[str, float] = {}  # keys, and since when it is said that they are on disk
-        self.capped_usd = 0.0
+        self.capped_usd = self.left_usd = 0.0
         self.limiters: dict[str, LimiterProcess] = {}
         self.drivers: list[Driver] = []
         self._ahead_s = 0.0  # of the clock of the wall
@@ -181,6 +184,8 @@ class Night:
             if budget_usd is not None:
                 self._until_done(budget_usd)
                 self.capped_usd = self.provider.charged_usd
+                if self.drivers[-1].is_out_of_money:
+                    self.left_usd = budget_usd - self._spent_usd()
             self._until_done(None)
             self.world.let_pass(600.0)  # whoever still lives without a driver dies
             tabs.book(self.part, ended=tabs.NOBODY)
@@ -191,7 +196,7 @@ class Night:
         while self.world.time() < HORIZON_S:
             driver = self._started(budget_usd)
             while driver.is_at_work and self.world.time() < HORIZON_S:
-                self.world.let_pass(5.0)
+                self.world.let_pass(0.5 if self._rivals else 5.0)
                 if self._rivals and self.world.time() >= self._rivals[-1]:
                     self._rivals.pop()
                     self._started(budget_usd)
@@ -207,6 +212,11 @@ class Night:
             self.world.wrong.append("two runs write at once")
         return driver
 
+    def _spent_usd(self) -> float:
+        """By what the folder says, as a run that begins sees it."""
+        of_rows = sum(tabs.paid_usd(self.part, spent) for spent in self.part.spent().values())
+        return of_rows + tabs.lost_usd(self.part)
+
     def _ledger(self) -> Ledger:
         table = self.part.read(["key", "outcome"])
         good = [row["key"] for row in table.to_pylist() if row["outcome"] == ANSWERED]
@@ -218,6 +228,8 @@ class Night:
             charged_usd=self.provider.charged_usd,
             capped_usd=self.capped_usd,
             budget_usd=self.plan.budget_usd,
+            left_usd=self.left_usd,
+            at_most_usd=DEAREST_USD * (1 + self.plan.in_flight * 2 * (len(self.plan.kills) + self.plan.actors)),
             rows_usd=sum(tabs.paid_usd(self.part, spent) for spent in self.part.spent().values()),
             lost_usd=tabs.lost_usd(self.part),
             spare=self.part.counts().spare,
@@ -241,9 +253,10 @@ class Night:
 
     def _victims(self, what: str) -> list[Any]:
         if what == "limiter":
-            return [limiter for limiter in self.limiters.values() if limiter.process.alive][:1]
-        driver = self.drivers[-1] if self.drivers else None
-        if driver is None or not driver.is_at_work:
+            limiters = [limiter for limiter in self.limiters.values() if limiter.process.alive]
+            return [self.chance.choice(limiters)] if limiters else []
+        driver = next((one for one in self.drivers if one.is_at_work), None)
+        if driver is None:
             return []
         if what == "driver":
             return [driver]
@@ -391,8 +404,7 @@ class Driver:
         account = self._handle("account", self.night.plan.limits, Snapshot())
         if self.budget_usd is None:
             return account
-        spent_usd = tabs.lost_usd(self.night.part)
-        spent_usd += sum(tabs.paid_usd(self.night.part, spent) for spent in self.night.part.spent().values())
+        spent_usd = self.night._spent_usd()
         budget = self._handle("budget", Limits(budget_usd=self.budget_usd), Snapshot({_RUN: spent_usd}))
         return CombinedLimiter(account, budget)
 
@@ -519,7 +531,7 @@ class Speaker:
         async def told() -> None:
             await asyncio.wrap_future(done)
             if good:
-                self.night.durable[reply.key] = self.night.world.time()
+                self.night.durable.setdefault(reply.key, self.night.world.time())
             await asyncio.sleep(self.night.late())
             self.driver.lane.said(block, {"answered": int(good), "failed": {} if good else {outcome: 1}})
 
@@ -588,7 +600,7 @@ class _OneByOne:
 
 
 def _ask(key: str) -> Ask:
-    return Ask(key, [{"role": "user", "content": "How do you feel?"}], 1, None, None, LONGEST)
+    return Ask(key, [{"role": "user", "content": QUESTION}], 1, None, None, LONGEST)
 
 
 async def _nothing() -> None:

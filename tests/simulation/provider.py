@@ -9,12 +9,17 @@ from random import Random
 
 from emoray.hosts.protocol import Ask
 from emoray.hosts.request_loop import Tried
+from emoray.hosts.tab import Sending
 from emoray.spec.accounts import Price
 from emoray.study.outcomes import Answer, Failure, FailureKind
 from tests.simulation.virtual_time import Process, VirtualLoop
 
 PRICE = Price(input=1000.0, output=1000.0)  # US dollars per million tokens: an answer costs cents
 LONGEST = 20  # tokens of an answer
+QUESTION = "How do you feel?"
+DEAREST_USD = (
+    len(QUESTION) * PRICE.input + LONGEST * PRICE.output
+) / 1e6  # that a request may cost, before it is known
 _WINDOW_S = 60.0
 _WHEN = datetime(2026, 1, 1, tzinfo=UTC)
 _PATIENCE_S = 20.0  # of a client
@@ -45,8 +50,9 @@ class Provider:
         self._process = Process(self.world, "provider")
         self._taken: list[float] = []
 
-    async def attempt(self, ask: Ask) -> Tried:
+    async def attempt(self, ask: Ask, sending: Sending) -> Tried:
         """One request of a client that waits for twenty seconds."""
+        sending.begin()
         self.sent.append((self.world.time(), ask.key))
         reply: asyncio.Future[Tried] = self.world.create_future()
         self._process.later(self.chance.uniform(0.0, 0.05), lambda: self._receive(ask, reply))
