@@ -94,6 +94,10 @@ class RequestLoop:
         self._closed = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopped = asyncio.Event()
+        self._begin()
+
+    def _begin(self) -> None:
+        """In a loop of its own, in a thread of its own; a simulation has one loop for all that happens in it."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="asking", daemon=True)
         self._thread.start()

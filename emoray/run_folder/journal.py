@@ -128,6 +128,10 @@ class Journal:
         self._hurry = False
         self._closed = False
         self._small: dict[int, list[_Written]] = defaultdict(list)  # by level; only the merger's after the start
+        self._begin()
+
+    def _begin(self) -> None:
+        """With threads that write and merge; a simulation has none."""
         self._merger = ThreadPoolExecutor(1, thread_name_prefix="journal-merge")
         self._thread = threading.Thread(target=self._work, name="journal", daemon=True)
         self._thread.start()
