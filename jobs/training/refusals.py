@@ -55,8 +55,8 @@ _HOW = (
     " patterns were written with the first set in view, so these figures flatter: reports cite the fourth (--judge)"
 )
 _BLIND = (
-    "a set by the author of its training texts, written before them, on which three trainings were judged; on a harder"
-    " set by another author, on which eight detectors were judged, it finds 237 of 293 refusals and 132 of 185 role"
+    "a set by the author of its training texts, written before them, on which five trainings were judged; on a harder"
+    " set by another author, on which ten detectors were judged, it finds 240 of 293 refusals and 132 of 185 role"
     " breaks, where the detector before it found 238 and 141"
 )
 

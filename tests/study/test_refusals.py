@@ -33,7 +33,7 @@ def test_what_is_said_of_the_harder_set_is_what_the_detector_does_there() -> Non
     refused, broke = (Figures(**groups[name]["all"]) for name in ("refusals", "role_breaks"))
     said = f"it finds {refused.both} of {refused.of} refusals and {broke.both} of {broke.of} role breaks"
     assert said in judged().held_out
-    assert "by the author of its training texts, written before them, on which three trainings were judged" in (
+    assert "by the author of its training texts, written before them, on which five trainings were judged" in (
         judged().held_out
     )
 
