@@ -24,7 +24,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 # Ray's own is 15: beside another test that computes, an actor would get a thirtieth of a core and take minutes to start
 os.environ.setdefault("RAY_worker_niceness", "5")
-os.environ.setdefault("RAY_raylet_start_wait_time_s", "900")  # Ray's own is 30: a busy machine is no broken one
+os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")  # Ray's own is 30: a busy machine is no broken one
 os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # a process per CPU that most clusters here never use
 os.environ.setdefault("RAY_LOG_MONITOR_MANY_FILES_THRESHOLD", "1")  # else it lists the logs ten times a second
 os.environ.setdefault("RAY_enable_metrics_collection", "false")  # each node gathers them, for nobody

@@ -52,6 +52,7 @@ _ASKS_NOTHING = "/ray.rpc.NodeInfoGcsService/CheckAlive"  # what any head answer
 _PRIVATE = 0o077  # what others may not
 _UNIX_PATH = 107  # bytes that the path of a socket may have (Linux)
 _MANY_FILES = 512  # open at once: fewer, and its processes end before they can say why
+_LATE = "timed out during startup"  # as Ray says it of a node
 _ROOM = 64 << 20  # bytes for its sockets and logs: without, its workers end without a word
 
 
@@ -177,11 +178,24 @@ def _start(options: Mapping[str, Any]) -> None:
     _check_room()
     os.environ.setdefault("PYTHONSAFEPATH", "1")  # for what its workers start: those stand where we do
     try:
-        started = ray.init(address=LOCAL, include_dashboard=False, job_config=_Ours(), **options)
+        started = _came_up(options)
     except Exception as wrong:  # of many types, and some of none
         _log.info("Ray did not start", exc_info=True)
         raise UserError(f"Ray cannot be started on this machine: {_not_started(wrong)}") from None
     _kept_open.append(left_behind.watch(started.address_info["session_dir"]))
+
+
+def _came_up(options: Mapping[str, Any]) -> Any:
+    """Of two tries: its raylet gives its agent fifteen seconds to name a port, and dies on a machine that is busy."""
+    for is_last in (False, True):
+        try:
+            return ray.init(address=LOCAL, include_dashboard=False, job_config=_Ours(), **options)
+        except Exception as wrong:
+            if is_last or _LATE not in str(wrong):
+                raise
+            _log.info("Ray did not come up in time, and is started once more", exc_info=True)
+            ray.shutdown()
+    raise AssertionError  # the last try returns or raises
 
 
 _kept_open: list[Any] = []  # as long as this process lives

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import grpc  # type: ignore[import-untyped]
 import pytest
+import ray
 
 from emoray.errors import UserError
 from emoray.stream import entrance
@@ -243,3 +244,25 @@ def test_the_setting_that_is_to_be_changed_is_the_one_that_counts(
         f"its own files lie in /no/such/ray: {setting} says in which folder"
     )
     assert entrance._not_started(OSError("AF_UNIX path length")).endswith(f"; set {setting}=/tmp")
+
+
+def test_a_ray_that_did_not_come_up_in_time_is_started_once_more_and_no_other_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    late, other = "The current node timed out during startup. This could happen because …", "no disk"
+    for failures, started in (([late], True), ([late, late], False), ([other], False)):
+        waiting = iter(failures)
+
+        def init(waiting: Iterator[str] = waiting, **_: object) -> str:
+            for why in waiting:
+                raise RuntimeError(why)
+            return "started"
+
+        monkeypatch.setattr(ray, "init", init)
+        monkeypatch.setattr(ray, "shutdown", lambda: None)
+        if started:
+            assert entrance._came_up({}) == "started"
+        else:
+            with pytest.raises(RuntimeError, match=failures[-1].split()[0]):
+                entrance._came_up({})
+        assert next(waiting, None) is None
