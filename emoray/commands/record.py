@@ -23,9 +23,6 @@ if TYPE_CHECKING:  # Ray takes seconds to import: what is wrong, and what is wai
     from emoray.stream.lane import Lane, LaneEnd
 
 
-_DIED = "died"
-
-
 class SampledBy:
     """How each model's answers are drawn, written into run.json as soon as its host has told."""
 
@@ -121,7 +118,7 @@ def _died(folder: RunFolder, attempt: Attempt) -> Attempt:
     files = [info for place in places for info in folder.infos(place) if info.is_file]
     times = [info.mtime for info in files if info.mtime is not None]
     last = {"ended": max(times).isoformat(timespec="seconds")} if times else {}
-    return attempt.model_copy(update={"end": f"{_DIED}: it was killed, or could no longer write to the folder", **last})
+    return attempt.model_copy(update={"end": "died: it was killed, or could no longer write to the folder", **last})
 
 
 def end_of(driver: RunDriver, left: int) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emoray.analysis.concordance import Bounded, Concordance, concordance, one_against_the_others
+from emoray.analysis.without_nan import without_nan
 from emoray.errors import UserError
 from emoray.plurals import count
 from emoray.readers.protocol import Reader, Reading
@@ -70,7 +70,7 @@ class Against:
 
     def as_json(self) -> dict[str, Any]:
         """For programs; what is not known is null."""
-        found: dict[str, Any] = _without_nan(asdict(self))
+        found: dict[str, Any] = without_nan(asdict(self))
         return found
 
 
@@ -183,11 +183,3 @@ def _figure(one: Bounded) -> str:
         return "–"
     bounds = "–" if math.isnan(one.low) else f"{one.low:.3f}, {one.high:.3f}"
     return f"{one.estimate:.3f} [{bounds}]"
-
-
-def _without_nan(value: object) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nan(inner) for key, inner in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_without_nan(inner) for inner in value]
-    return None if isinstance(value, float) and math.isnan(value) else value

@@ -25,6 +25,7 @@ from emoray.analysis.classification import (
     quality,
     quality_of_places,
 )
+from emoray.analysis.without_nan import without_nan
 from emoray.errors import UserError
 from emoray.readers.protocol import Reader, Reading
 from emoray.spec.readers import ReaderEntry, label_map_of
@@ -282,11 +283,3 @@ def _calibration(
 def reads_as_json(reads: HumanReads) -> list[dict[str, Any]]:
     columns = zip(LABELS, *(array.tolist() for array in vars(reads).values()), strict=True)
     return [dict(zip(("label", *vars(reads)), line, strict=True)) for line in columns]
-
-
-def without_nan(value: object) -> Any:
-    if isinstance(value, dict):
-        return {key: without_nan(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_nan(inner) for inner in value]
-    return None if isinstance(value, float) and math.isnan(value) else value

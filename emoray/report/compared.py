@@ -28,6 +28,7 @@ from emoray.analysis.intervals import (
     together,
 )
 from emoray.analysis.paired import difference, holm
+from emoray.analysis.without_nan import without_nan
 from emoray.report.read_run import BATCH, Rows, Source
 from emoray.report.timeline import canaries
 from emoray.run_folder import columns
@@ -82,7 +83,7 @@ class Line:
         found = self.difference
         told = {name: value for name, value in asdict(self).items() if name != "difference"}
         told |= {"difference": found.estimate, "low": found.low, "high": found.high, "over": found.over}
-        return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in told.items()}
+        return dict(without_nan(told))
 
 
 @dataclass(frozen=True)

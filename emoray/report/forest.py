@@ -34,17 +34,24 @@ def size_of(lines: Sequence[Line]) -> tuple[float, float]:
 
 def rows(axes: Axes, lines: Sequence[Line]) -> None:
     """Filled dots were said before the run, hollow ones looked at after; the colour is the verdict."""
-    axes.axvline(0, color=FAINT, linewidth=0.9, zorder=0)
+    named_rows(
+        axes, apart([name_of(line) for line in lines], _LONGEST), "difference (a − b), or slope per 1 of intensity"
+    )
     for y, line in enumerate(lines):
         _row(axes, y, line)
-    axes.set_yticks(range(len(lines)), apart([name_of(line) for line in lines], _LONGEST))
-    axes.set_ylim(len(lines) - 0.5, -0.5)
-    axes.set_xlabel("difference (a − b), or slope per 1 of intensity")
+    axes.figure.legend(handles=_key(lines), loc="outside lower center", ncols=5)
+
+
+def named_rows(axes: Axes, names: Sequence[str], label: str) -> None:
+    """The frame of a figure with one row per name, from top to bottom, about a line at 0 of what the label says."""
+    axes.axvline(0, color=FAINT, linewidth=0.9, zorder=0)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_xlabel(label)
     axes.margins(x=0.05)
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    axes.figure.legend(handles=_key(lines), loc="outside lower center", ncols=5)
 
 
 def name_of(line: Line) -> str:

@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from emoray.report.colours import CEILING, FAINT, INK, MUTED, WARM
+from emoray.report.forest import named_rows
 from emoray.report.names import apart
 from emoray.report.summary import ModelSummary
 from emoray.study import paper
@@ -24,16 +25,9 @@ def rows(axes: Axes, models: Sequence[ModelSummary]) -> None:
     """From top to bottom in the order given; the grey band is 0 to what 5 % of shuffles reach."""
     low, high = paper.MODEL_MEANS.value
     axes.axvspan(low, high, color=CEILING, alpha=0.18, linewidth=0, zorder=0)
-    axes.axvline(0, color=FAINT, linewidth=0.9, zorder=0)
+    named_rows(axes, apart([one.model for one in models]), "mean cosine")
     for y, one in enumerate(models):
         _row(axes, y, one)
-    axes.set_yticks(range(len(models)), apart([one.model for one in models]))
-    axes.set_ylim(len(models) - 0.5, -0.5)
-    axes.set_xlabel("mean cosine")
-    axes.margins(x=0.05)
-    axes.tick_params(length=0)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
 
 
 def key() -> list[Line2D | Patch]:

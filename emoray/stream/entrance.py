@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -187,15 +188,15 @@ def _start(options: Mapping[str, Any]) -> None:
 
 def _came_up(options: Mapping[str, Any]) -> Any:
     """Of two tries: its raylet gives its agent fifteen seconds to name a port, and dies on a machine that is busy."""
-    for is_last in (False, True):
-        try:
-            return ray.init(address=LOCAL, include_dashboard=False, job_config=_Ours(), **options)
-        except Exception as wrong:
-            if is_last or _LATE not in str(wrong):
-                raise
-            _log.info("Ray did not come up in time, and is started once more", exc_info=True)
-            ray.shutdown()
-    raise AssertionError  # the last try returns or raises
+    begin = partial(ray.init, address=LOCAL, include_dashboard=False, job_config=_Ours(), **options)
+    try:
+        return begin()
+    except Exception as wrong:
+        if _LATE not in str(wrong):
+            raise
+        _log.info("Ray did not come up in time, and is started once more", exc_info=True)
+    ray.shutdown()
+    return begin()
 
 
 _kept_open: list[Any] = []  # as long as this process lives
