@@ -2,7 +2,7 @@
 
 The same work for both: so many paid calls of the same latency to the same provider, which counts them by key; `kill -9`
 of the driver after so many answers; then the same command again. This is why a run keeps its own books, and leaves Ray
-Data's alone: its checkpoint knows blocks that were written, not calls that were paid (README, *Design notes*).
+Data's alone: its checkpoint knows blocks that were written, not calls that were paid (docs/design.md).
 """
 
 from __future__ import annotations
