@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pkgutil
 from datetime import date
 
 from emoray.hosts.access import ProviderAccess
 from emoray.hosts.protocol import Host, HostDown
+from emoray.spec.entry import AddedModel
 from emoray.spec.models import Embedded, Hosted, Local, ModelEntry, Rehearsed, Scripted, Vllm
 
 
@@ -47,5 +49,8 @@ def host_of(
             from emoray.hosts.batch_api import BatchApi
 
             return BatchApi(entry, access.account, access.retry, access.batches, budget=access.budget, run=access.run)
+        case AddedModel():
+            host: Host = pkgutil.resolve_name(entry.made_by)(entry)
+            return host
         case _:
             raise HostDown(f"model {entry.name!r}: host {entry.host!r} is not there yet")

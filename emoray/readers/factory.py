@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pkgutil
 from datetime import date
 
 from emoray.hosts.access import ProviderAccess
 from emoray.hosts.factory import host_of
 from emoray.readers.protocol import Reader
 from emoray.spec.accounts import Retry
+from emoray.spec.entry import AddedReader
 from emoray.spec.readers import GoEmotionsReader, JudgeReader, ReaderEntry, RegressorReader, ScriptedReader
 
 
@@ -36,3 +38,6 @@ def reader_of(
             from emoray.readers.scripted import ScriptedReading
 
             return ScriptedReading(entry)
+        case AddedReader():
+            reader: Reader = pkgutil.resolve_name(entry.made_by)(entry)
+            return reader

@@ -17,7 +17,8 @@ from typing import Any
 from emoray.hosts.protocol import Ask, Host, HostDown, OwnModel, Reply
 from emoray.readers.protocol import ReaderDown, Reading
 from emoray.spec.accounts import Retry
-from emoray.spec.models import Hosted, ModelEntry, SamplingSpec, Vllm
+from emoray.spec.entry import SamplingSpec
+from emoray.spec.models import Hosted, ModelEntry, Vllm
 from emoray.spec.readers import JudgeReader
 from emoray.study import rubrics
 from emoray.study.circumplex import Affect

@@ -12,6 +12,7 @@ from typing import Any
 
 from emoray.spec.accounts import Account
 from emoray.spec.document import Spec
+from emoray.spec.entry import AddedModel
 from emoray.spec.models import Embedded, Hosted, Local, ModelEntry, Rehearsed, Scripted, Vllm
 from emoray.spec.prices import price_of
 from emoray.spec.readers import GoEmotionsReader, ReaderEntry, RegressorReader, ScriptedReader
@@ -82,7 +83,7 @@ def _in_flight(entry: ModelEntry) -> int:
             return entry.batch_size
         case Vllm():
             return entry.max_num_seqs
-        case Scripted() | Rehearsed() | Hosted():
+        case Scripted() | Rehearsed() | Hosted() | AddedModel():
             return entry.in_flight
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from emoray.hosts.weights import has_weights
 from emoray.scheduling.packing import FreeResources
 from emoray.scheduling.resources import Actor, Allocation, Bundle, Demand, Load, Node, PoolSize
+from emoray.spec.entry import AddedModel
 from emoray.spec.models import Embedded, Local, ModelEntry, Vllm
 from emoray.spec.readers import JudgeReader, ReaderEntry
 
@@ -38,7 +39,7 @@ def speakers(entry: ModelEntry, nodes: Sequence[Node] = ()) -> PoolSize:
     match entry:
         case Vllm():
             return PoolSize(engine(entry, nodes), *replicas(entry))
-        case Embedded() | Local():
+        case Embedded() | Local() | AddedModel():
             one = Bundle(entry.cpus, entry.gpus, others=entry.resources)
         case _ if entry.host in ("hosted_api", "batch_api"):
             one = Bundle(0.1, others=entry.resources)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from emoray.scheduling import demand
 from emoray.scheduling.resources import Node, PoolSize
+from emoray.spec.entry import AddedModel
 from emoray.spec.models import Embedded, Hosted, Local, ModelEntry, Rehearsed, Scripted, Vllm
 from emoray.spec.readers import JudgeReader, ReaderEntry
 
@@ -40,7 +41,7 @@ def speakers(entry: ModelEntry, nodes: Sequence[Node] = ()) -> Pool:
             return Pool(crew, rows, max(_MANY_CALLS, _calls(entry.in_flight, rows)))
         case Hosted(host="batch_api"):
             return Pool(crew, 50_000, 1)  # the more asks come together, the fewer batches
-        case Rehearsed() | Hosted():
+        case Rehearsed() | Hosted() | AddedModel():
             rows = max(1, entry.in_flight // 8)
             return Pool(crew, rows, _calls(entry.in_flight, rows))
 

@@ -21,7 +21,8 @@ from emoray.hints import did_you_mean
 from emoray.spec.accounts import as_meant
 from emoray.spec.base import NAME, NAME_SAYS, SpecError, short
 from emoray.spec.document import Spec
-from emoray.spec.models import DEADLINE, Rehearsed
+from emoray.spec.entry import DEADLINE
+from emoray.spec.models import Rehearsed
 
 _SURE = 0.8  # so much alike, a word is a typo
 

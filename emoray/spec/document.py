@@ -29,7 +29,8 @@ from emoray.spec.asked import (
 )
 from emoray.spec.base import Huge, Intensity, Name, Section, Text, Usd, Word, digest, or_one
 from emoray.spec.contrasts import ContrastEntry
-from emoray.spec.models import Embedded, Hosted, Local, ModelEntry, Rehearsed, SamplingSpec, Scripted, Vllm
+from emoray.spec.entry import SamplingSpec
+from emoray.spec.models import Hosted, ModelEntry, Vllm
 from emoray.spec.readers import GoEmotionsReader, JudgeReader, ReaderEntry
 from emoray.study.scoring import NeutralRule, RefusalRule
 
@@ -116,11 +117,11 @@ class Spec(Section):
                 raise ValueError(f"models[{index}].replicas must be [least, most], got {model.replicas}")
         return self
 
-    def model(self, name: str) -> Embedded | Local | Vllm | Hosted | Scripted | Rehearsed:
+    def model(self, name: str) -> ModelEntry:
         return next(entry for entry in self.models if entry.name == name)
 
     @property
-    def asked(self) -> list[Embedded | Local | Vllm | Hosted | Scripted | Rehearsed]:
+    def asked(self) -> list[ModelEntry]:
         """All entries that are asked something: the models, then the judges."""
         return [*self.models, *(reader.model for reader in self.readers if isinstance(reader, JudgeReader))]
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import (
     AfterValidator,
     Field,
-    field_serializer,
     field_validator,
     model_validator,
 )
@@ -16,6 +15,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from emoray import embedded
 from emoray.spec.accounts import Price
+from emoray.spec.added import added, one_of
 from emoray.spec.base import (
     Actors,
     Cpus,
@@ -24,11 +24,7 @@ from emoray.spec.base import (
     GpuShare,
     Id,
     Many,
-    Name,
-    Resources,
-    Section,
     Settings,
-    TagPair,
     Text,
     Tokens,
     Word,
@@ -36,56 +32,10 @@ from emoray.spec.base import (
     digest,
     stated,
 )
+from emoray.spec.entry import AddedModel, ModelFields
 
 
-class SamplingSpec(Section):
-    """How answers are drawn. `null` leaves a setting to the provider, for models that refuse it; on models of one's own
-    it means temperature 1, top_p 1, as many tokens as fit (see `sampling_defaults` of a model).
-    """
-
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = 1.0
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    max_tokens: Tokens | None = 256
-    """Longest answer in tokens; a longer one is cut and flagged (finish_reason = length)."""
-
-
-DEADLINE = r"^([0-9]{1,9}(\.[0-9]{1,9})?(s|min|h|d)|([01]?[0-9]|2[0-3]):[0-5][0-9])$"
-
-
-class _ModelEntry(Section):
-    name: Name
-    """What the model is called in tables and folders."""
-    sampling: SamplingSpec | None = None
-    """What differs from the run's sampling for this model; the rest stays."""
-    priority: Annotated[int, Field(ge=-1_000_000, le=1_000_000)] = 0
-    """A lane of a higher priority takes its place on the cluster before those of a lower one."""
-    deadline: Annotated[str, Field(pattern=DEADLINE, max_length=32)] | None = None
-    """Asking stops then and all is kept: a time from the start of the command (90min, 6h), or "07:00" on its clock."""
-    resources: Resources = {}
-    """Of the cluster's custom resources, per actor: `{big_disk: 1}` goes where `ray start --resources` has them."""
-    reasoning_tags: Literal["known", "none"] | TagPair = "known"
-    """What marks reasoning in a text, to be kept apart: known families' tags, none, or your own [opening, closing]."""
-
-    @field_validator("reasoning_tags", mode="before")
-    @classmethod
-    def _told_apart(cls, value: object) -> Any:
-        tags = value if isinstance(value, list) else []
-        texts = {tag.casefold() for tag in tags if isinstance(tag, str) and tag.strip()}
-        if value in ("known", "none") or len(tags) == len(texts) == 2:
-            return value
-        raise ValueError(f"must be known, none, or two different tags such as ['<think>', '</think>'], got {value!r}")
-
-    @field_serializer("sampling")
-    def _differing(self, sampling: SamplingSpec | None) -> dict[str, Any] | None:
-        """Written without defaults: read again, they would take the place of the run's sampling."""
-        return sampling.model_dump(include=sampling.model_fields_set) if sampling else None
-
-    def decides(self) -> dict[str, str]:
-        """What of this entry decides the answers, beside id and sampling: part of every key."""
-        return {} if self.reasoning_tags == "known" else {"reasoning_tags": json.dumps(self.reasoning_tags)}
-
-
-class Embedded(_ModelEntry):
+class Embedded(ModelFields):
     """The small generator that ships with emoray: for trying and testing, no evidence about language models."""
 
     host: Literal["embedded"]
@@ -111,7 +61,7 @@ _NOT_THE_SPECS = frozenset(
 )
 
 
-class _OwnModel(_ModelEntry):
+class _OwnModel(ModelFields):
     """A model that a host of ours loads."""
 
     chat_template_kwargs: Settings = {}
@@ -232,7 +182,7 @@ class Vllm(_OwnModel):
         return super().decides() | decides | {name: digest(value) for name, value in digested.items() if value}
 
 
-class Hosted(_ModelEntry):
+class Hosted(ModelFields):
     """A model behind an HTTP API that speaks OpenAI's protocol; batch_api uses its batch endpoint at half price."""
 
     host: Literal["hosted_api", "batch_api"]
@@ -258,7 +208,7 @@ class Hosted(_ModelEntry):
         return decides | ({"extra_body": json.dumps(self.extra_body, sort_keys=True)} if self.extra_body else {})
 
 
-class Scripted(_ModelEntry):
+class Scripted(ModelFields):
     """A speaker with fixed lines: no model at all, for rehearsals, benchmarks and tests."""
 
     host: Literal["scripted"]
@@ -279,7 +229,7 @@ class Scripted(_ModelEntry):
         return super().decides() | ({"lines": digest(self.lines)} if self.lines else {})
 
 
-class Rehearsed(_ModelEntry):
+class Rehearsed(ModelFields):
     """A local model in a rehearsal: an engine that is a process of its own, and can be killed like a real one."""
 
     host: Literal["rehearsed"]
@@ -293,6 +243,9 @@ class Rehearsed(_ModelEntry):
 
 
 # a rehearsal puts its own host into a spec; nobody is offered it
-ModelEntry = Annotated[
-    Embedded | Local | Vllm | Hosted | Scripted | SkipJsonSchema[Rehearsed], Field(discriminator="host")
-]
+_Shipped = Embedded | Local | Vllm | Hosted | Scripted | SkipJsonSchema[Rehearsed]
+
+if TYPE_CHECKING:
+    ModelEntry = _Shipped | AddedModel
+else:
+    ModelEntry = one_of(_Shipped, "host", added("emoray.hosts", AddedModel))

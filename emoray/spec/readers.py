@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     Field,
@@ -12,6 +12,7 @@ from pydantic import (
     field_validator,
 )
 
+from emoray.spec.added import added, one_of
 from emoray.spec.base import (
     KEPT,
     Actors,
@@ -28,6 +29,7 @@ from emoray.spec.base import (
     Word,
     is_kept,
 )
+from emoray.spec.entry import AddedModel, AddedReader
 from emoray.spec.models import Embedded, Local, ModelEntry, Vllm
 from emoray.study import goemotions
 from emoray.study.goemotions import LabelMap
@@ -147,7 +149,7 @@ class JudgeReader(Section):
             engine = self.model.tensor_parallel_size * self.model.pipeline_parallel_size
             whole = float(engine) if engine > 1 else self.model.gpu_memory_utilization
             return whole if self.model.device == "gpu" else 0.0
-        return self.model.gpus if isinstance(self.model, Embedded | Local) else 0.0
+        return self.model.gpus if isinstance(self.model, Embedded | Local | AddedModel) else 0.0
 
 
 class ScriptedReader(Section):
@@ -164,13 +166,20 @@ class ScriptedReader(Section):
         return 0.0
 
 
-ReaderEntry = Annotated[GoEmotionsReader | RegressorReader | JudgeReader | ScriptedReader, Field(discriminator="kind")]
+_Shipped = GoEmotionsReader | RegressorReader | JudgeReader | ScriptedReader
+
+if TYPE_CHECKING:
+    ReaderEntry = _Shipped | AddedReader
+else:
+    ReaderEntry = one_of(_Shipped, "kind", added("emoray.readers", AddedReader))
 
 
 def own_map(reader: ReaderEntry) -> LabelMap | None:
     """Where a reader's own labels lie; DIRECT for one without labels, None for one with the 28 GoEmotions labels."""
     if isinstance(reader, JudgeReader | RegressorReader):
         return goemotions.DIRECT
+    if isinstance(reader, AddedReader):
+        return goemotions.DIRECT if reader.reads == "affect" else None
     if isinstance(reader, GoEmotionsReader) and reader.places:
         return goemotions.label_map_from(reader.places, name=reader.name, labels=None, kept=True)  # or checked before
     return None

@@ -14,8 +14,8 @@ from emoray.spec.asked import HeadlineSpec, QuestionText, StatePair, TemplateTex
 from emoray.spec.base import SpecError, short
 from emoray.spec.contrasts import Levels, checked
 from emoray.spec.document import Spec
+from emoray.spec.entry import SamplingSpec
 from emoray.spec.label_maps import chosen_label_map
-from emoray.spec.models import SamplingSpec
 from emoray.study import prompts
 from emoray.study.circumplex import Affect, around_the_circle
 from emoray.study.conditions import Condition

@@ -29,6 +29,7 @@ from emoray.scheduling import feeding
 from emoray.scheduling.demand import demand
 from emoray.scheduling.feeding import Pool
 from emoray.scheduling.resources import Allocation, Demand, Node
+from emoray.spec.entry import AddedModel, AddedReader
 from emoray.spec.models import Embedded, Local, ModelEntry, Vllm
 from emoray.spec.readers import GoEmotionsReader, JudgeReader, ReaderEntry, RegressorReader, label_map_of
 from emoray.spec.study import Study
@@ -285,7 +286,7 @@ class Lane:
 
 def _has_weights(entry: ModelEntry | ReaderEntry) -> bool:
     asked = entry.model if isinstance(entry, JudgeReader) else entry
-    return isinstance(asked, Embedded | Local | Vllm | GoEmotionsReader | RegressorReader)
+    return isinstance(asked, Embedded | Local | Vllm | GoEmotionsReader | RegressorReader | AddedModel | AddedReader)
 
 
 def _went_through(dataset: Dataset, block_bytes: float, passes_left: int) -> bool:

@@ -31,7 +31,8 @@ from emoray.rehearsal.faults import STORM, Fault, Plan, storm
 from emoray.rehearsal.provider import Provider
 from emoray.rehearsal.responses import completion
 from emoray.spec.accounts import Account, Price, Retry
-from emoray.spec.models import Hosted, SamplingSpec
+from emoray.spec.entry import SamplingSpec
+from emoray.spec.models import Hosted
 from emoray.spec.prices import price_of
 from emoray.study.outcomes import Answer, Failure, FailureKind
 

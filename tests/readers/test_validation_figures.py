@@ -30,7 +30,8 @@ from emoray.readers.protocol import Reading
 from emoray.readers.scorecard import human_text, saved
 from emoray.readers.validation import Labelled, Validation, examine, judged, judged_by_place
 from emoray.readers.validation_table import whole_table
-from emoray.spec.models import SamplingSpec, Scripted
+from emoray.spec.entry import SamplingSpec
+from emoray.spec.models import Scripted
 from emoray.spec.readers import GoEmotionsReader, JudgeReader, ReaderEntry, RegressorReader
 from emoray.study.circumplex import Affect
 from emoray.study.goemotions import DIRECT, LABELS, label_map
