@@ -26,7 +26,7 @@ from emoray.scheduling.resources import Node
 from emoray.spec.base import SpecError
 from emoray.spec.document import Spec, json_schema
 from emoray.spec.load import load, parse
-from emoray.spec.models import Embedded, Hosted, Local, Vllm
+from emoray.spec.models import Embedded, Hosted, Local, Scripted, Vllm
 from emoray.spec.readers import JudgeReader, readers_of, reads_as
 from emoray.spec.study import Study
 from emoray.study import prompts as texts
@@ -1231,7 +1231,7 @@ def test_a_name_is_one_however_it_is_spelled() -> None:
 
 def test_yaml_anchors_and_merges_are_understood() -> None:
     text = "name: t\nmodels:\n  - &one {name: a, host: scripted, actors: 3}\n  - {<<: *one, name: b}\n"
-    assert [(m.name, m.actors) for m in study(text).spec.models if m.host == "scripted"] == [("a", 3), ("b", 3)]
+    assert [(m.name, m.actors) for m in study(text).spec.models if isinstance(m, Scripted)] == [("a", 3), ("b", 3)]
 
 
 LOCAL = models("{name: a, host: transformers, id: org/m%s}")
