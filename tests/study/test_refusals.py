@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from training.refusals import Text, corpus, families, judge, labelled, main, nested, table
 
-from emoray.refusals import BOUND, DETECTOR, Figures, breaks_role, flags, is_refusal, judged, notions, scores
+from emoray.refusals import BOUND, DETECTOR, Figures, breaks_role, flags, is_refusal, judged, load, notions, scores
 from emoray.refusals.sentences import Column
 from emoray.run_folder import columns
 
@@ -339,3 +339,14 @@ def test_a_score_to_flag_from_is_found_among_other_families_than_it_is_counted_o
     folds = np.array([0, 0, 1, 1, 2, 2, 3, 3, 4, 4])
     flagged = nested(scores, true, folds, np.ones(10, dtype=np.bool_))
     assert flagged[:2].tolist() == [True, True]
+
+
+def test_what_is_loaded_once_is_not_read_again_for_each_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    def again(*_: object) -> None:
+        raise AssertionError("a list of words is read once more: twenty milliseconds for each answer")
+
+    load()
+    monkeypatch.setattr("tomllib.loads", again)
+    monkeypatch.setattr("numpy.load", again)
+    assert is_refusal("I'm sorry, but I can't help with that.")
+    assert not is_refusal("Ich bin froh, und die Sonne scheint.")
