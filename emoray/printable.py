@@ -24,6 +24,11 @@ def printable(text: str) -> str:
     return _ODD.sub(lambda odd: odd[0] if odd[0] in _LINES else _escape(odd), text)
 
 
+def cut(text: str, most: int = 100, ellipsis: str = " …") -> str:
+    """The first `most` characters, and an ellipsis behind them where there are more."""
+    return text if len(text) <= most else f"{text[:most]}{ellipsis}"
+
+
 def _escape(odd: re.Match[str]) -> str:
     return odd[0].encode("unicode_escape").decode()
 

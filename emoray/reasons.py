@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from traceback import extract_tb
 
+from emoray.printable import cut
 from emoray.study.outcomes import valid
 
 _COLOURS = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
@@ -28,7 +29,7 @@ def first_line(text: str) -> str:
     """
     lines = [line for line in map(str.strip, uncoloured(valid(text)).splitlines()) if line]
     said = " ".join(lines[: 1 + lines[0].endswith(":")]) if lines else ""
-    return said if len(said) <= _MOST else f"{said[:_MOST]} …"
+    return cut(said, _MOST)
 
 
 def reason_of(wrong: BaseException) -> str:
@@ -45,7 +46,7 @@ def cause(wrong: BaseException) -> str:
 def on_one_line(wrong: BaseException | str, most: int | None = None) -> str:
     """All that it says, on one line; its type where it says nothing. With `most`, so many characters of it."""
     words = " ".join(str(wrong).split()) or ("" if isinstance(wrong, str) else type(wrong).__name__)
-    return words if most is None or len(words) <= most else f"{words[:most]}…"
+    return words if most is None else cut(words, most, "…")
 
 
 def raised_at(wrong: BaseException) -> str:

@@ -30,11 +30,11 @@ ALONE = {
 ROOMS: dict[str, set[str]] = {
     **{name: set[str]() for name in ALONE},
     "study": set(),  # the science knows nobody
-    "reasons": {"study"},  # what a text can bear
+    "reasons": {"study", "printable"},  # what a text can bear
     "embedded": set(),
     "analysis": {"study"},
     "refusals": {"study"},
-    "spec": {"study", "embedded", "hints"},  # the weights that ship are part of a key
+    "spec": {"study", "embedded", "hints", "printable"},  # the weights that ship are part of a key
     "rate_limits": {"spec", "backoff"},  # both read headers
     "hosts": {"study", "spec", "rate_limits", "embedded", "backoff", "child_process", "home", "reasons"},
     "readers": {

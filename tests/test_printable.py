@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emoray.printable import Printable, one_line, printable
+from emoray.printable import Printable, cut, one_line, printable
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,9 @@ def test_a_letter_that_the_terminal_has_not_is_shown_as_its_escape() -> None:
     stream = Printable(io.TextIOWrapper(raw, encoding="ascii", write_through=True))
     stream.write("12 states × 10 … \ud800")
     assert raw.getvalue() == b"12 states \\xd7 10 \\u2026 \\ud800"
+
+
+def test_what_is_cut_ends_with_an_ellipsis_and_what_fits_does_not() -> None:
+    assert cut("a" * 100) == "a" * 100
+    assert cut("a" * 101) == "a" * 100 + " …"
+    assert cut("abcd", 3, "…") == "abc…"

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from emoray.errors import UserError
+from emoray.printable import cut
 from emoray.run_folder.locations import absolute as absolute
 from emoray.spec.document import Spec
 from emoray.spec.models import ModelEntry
@@ -113,7 +114,7 @@ def _number(text: str, least: float, most: float) -> float:
 
 
 def shortened(text: str) -> str:
-    return repr(text if len(text) <= 40 else f"{text[:40]}…")
+    return repr(cut(text, 40, "…"))
 
 
 def folder_of(out: str | None, spec: Spec) -> str:

@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from emoray.printable import cut
+
 _Kind = TypeVar("_Kind")
 _SHOWN = 40  # characters of a value, to a person
 
@@ -45,7 +47,7 @@ def clause(wrong: ValidationError) -> str:
             return f"{where} {first['ctx']['error']}"
         case _:
             wanted = said.removeprefix("Input ").partition(" or instance of ")[0]
-            return f"{where} {wanted}, and is {_short(first['input'])}"
+            return f"{where} {wanted}, and is {cut(repr(first['input']), _SHOWN)}"
 
 
 @cache
@@ -57,8 +59,3 @@ def _place(steps: tuple[int | str, ...]) -> str:
     """attempts[0].began; the whole is `it`."""
     text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
     return text.removeprefix(".") or "it"
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} …"

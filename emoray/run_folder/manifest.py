@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from emoray import __version__
 from emoray.errors import UserError
+from emoray.printable import cut
 from emoray.reasons import reason_of
 from emoray.run_folder import json_file
 from emoray.run_folder.folder import RunFolder
@@ -85,7 +86,7 @@ def read(folder: RunFolder) -> Manifest | None:
 def parsed(found: Mapping[str, Any], where: str) -> Manifest:
     """What run.json holds, as a manifest; UserError as of `read`."""
     if not is_known(found):
-        format_ = _short(repr(found.get("format")))
+        format_ = cut(repr(found.get("format")), _LONGEST, "…")
         raise UserError(f"{where}: run.json has format {format_}, this emoray reads {FORMAT}")
     with _usable(where):
         return Manifest.model_validate(found)
@@ -106,9 +107,10 @@ def _usable(where: str) -> Iterator[None]:
     try:
         yield
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as wrong:
+        why = cut(_reason(wrong), _LONGEST, "…")
         raise UserError(
-            f"{where}: run.json cannot be used by emoray {__version__} ({_short(_reason(wrong))}); put back a good "
-            "copy, or use the emoray that wrote it"
+            f"{where}: run.json cannot be used by emoray {__version__} ({why}); put back a good copy, or use the "
+            "emoray that wrote it"
         ) from None
 
 
@@ -119,10 +121,6 @@ def _reason(wrong: Exception) -> str:
     if isinstance(wrong, KeyError):
         return f"{wrong} is missing"
     return reason_of(wrong)
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 def day(kept: Manifest | None) -> date | None:

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from emoray.printable import cut
+
 _NAMED_BY = ("name", "id")
 _DID = ("answered", "failed", "read", "put_aside", "lost")  # of a lane
 
@@ -87,5 +89,4 @@ def _shown(value: Any) -> str:
         return "nothing"
     if isinstance(value, Mapping):
         return "one" if {*_NAMED_BY} & {*value} else f"{len(value)} settings"
-    text = value if isinstance(value, str) else repr(value)
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"
+    return cut(value if isinstance(value, str) else repr(value), _LONGEST)

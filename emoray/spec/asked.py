@@ -10,7 +10,8 @@ from pydantic import (
 )
 
 from emoray import hints
-from emoray.spec.base import Angle, Huge, Intensity, Name, Section, Text, Word, cut, or_one
+from emoray.printable import cut
+from emoray.spec.base import Angle, Huge, Intensity, Name, Section, Text, Word, or_one
 from emoray.study import goemotions, russell
 
 

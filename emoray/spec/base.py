@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from emoray.errors import UserError
+from emoray.printable import cut
 
 
 class SpecError(UserError):
@@ -114,7 +115,6 @@ _OF_RAY = {
 
 # letters and digits of any script (of others than ASCII's `_named` looks), and . _ + - and blanks after the first
 NAME = r"^[^\x00-/:-@\[-`{-\x7f][^\x00-\x1f!-*,/:-@\[-\^`{-\x7f]{0,63}$"
-_SHOWN = 100  # characters of a wrong value, to a person
 _NAME_BYTES = 80  # as a folder's name each byte may take three
 NAME_SAYS = f"up to 64 letters, digits, spaces and . _ + - ({_NAME_BYTES} bytes of UTF-8), first a letter or digit"
 
@@ -149,10 +149,6 @@ TagPair = Annotated[list[Annotated[str, Field(min_length=1, max_length=1000)]], 
 
 def short(value: Any) -> str:
     return cut(repr(value))
-
-
-def cut(text: str) -> str:
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} …"
 
 
 def stated(entry: BaseModel, *names: str) -> dict[str, str]:

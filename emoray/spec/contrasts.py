@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from emoray import hints
 from emoray.hints import did_you_mean
+from emoray.printable import cut
 from emoray.study.conditions import Condition
 from emoray.study.contrasts import (
     ORDERED,
@@ -301,13 +302,11 @@ def _check_questions_apart(where: str, part: Part, tags: Mapping[str, frozenset[
         )
 
 
-_SHOWN = 100  # characters of a wrong level, to a person
 _LISTED = 20
 
 
 def _shown(level: object) -> str:
-    text = said(float(level)) if isinstance(level, int | float) else repr(level)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} …"
+    return cut(said(float(level)) if isinstance(level, int | float) else repr(level))
 
 
 def _listed(known: Sequence[str | float]) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from emoray.printable import cut
 from emoray.spec import yaml_file
-from emoray.spec.base import SpecError, cut
+from emoray.spec.base import SpecError
 from emoray.spec.complaints import validated
 from emoray.spec.contrasts import BadContrast, Levels, checked, same
 from emoray.spec.readers import ReaderEntry

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from emoray.hints import did_you_mean
+from emoray.printable import cut
 from emoray.spec import yaml_file
-from emoray.spec.base import SpecError, cut, short
+from emoray.spec.base import SpecError, short
 from emoray.spec.complaints import validated
 from emoray.spec.contrasts import BadContrast
 from emoray.spec.document import Spec

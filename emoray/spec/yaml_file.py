@@ -14,6 +14,8 @@ from typing import Any
 
 import yaml
 
+from emoray.printable import cut
+
 MOST_BYTES = 16 << 20
 MOST_DEEP = 64  # levels of lists and sections
 MOST_VALUES = 1_000_000  # with what aliases stand for, each time
@@ -216,5 +218,4 @@ def _children(node: yaml.Node) -> Iterator[yaml.Node]:
 
 
 def _shown(value: Any) -> str:
-    text = value if isinstance(value, str) else "this"
-    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")
+    return repr(cut(value if isinstance(value, str) else "this", _SHOWN, "…"))
