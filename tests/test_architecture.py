@@ -54,7 +54,7 @@ ROOMS: dict[str, set[str]] = {
     "report": {"study", "analysis", "refusals", "run_folder", "printable", "plurals"},
     "notebook": {"study", "analysis", "spec", "run_folder", "report", "hints", "printable"},
     "dataset": {"report", "run_folder", "notebook", "plurals", "printable"},
-    "rehearsal": {"study", "embedded", "spec", "hosts", "run_folder", "stream"}
+    "rehearsal": {"study", "embedded", "spec", "hosts", "run_folder", "scheduling", "stream"}
     | {"hints", "home", "exit_codes", "child_process", "processes", "plurals"},
 }
 ROOMS["commands"] = set(ROOMS)  # on top; nobody below knows them

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from emoray.scheduling import demand
 from emoray.spec.accounts import Account
 from emoray.spec.document import Spec
-from emoray.spec.entry import AddedModel
-from emoray.spec.models import Embedded, Hosted, Local, ModelEntry, Rehearsed, Scripted, Vllm
+from emoray.spec.models import Hosted, ModelEntry, Rehearsed
 from emoray.spec.prices import price_of
 from emoray.spec.readers import GoEmotionsReader, ReaderEntry, RegressorReader, ScriptedReader
 from emoray.study.goemotions import shipped_maps
@@ -64,27 +64,9 @@ def _model(entry: ModelEntry, urls: Mapping[str, str]) -> ModelEntry:
         priority=entry.priority,
         reasoning_tags=entry.reasoning_tags,
         base_url=urls[ENGINES],
-        actors=_actors(entry),
-        in_flight=_in_flight(entry),
+        actors=demand.actors(entry).least,
+        in_flight=demand.in_flight(entry),
     )
-
-
-def _actors(entry: ModelEntry) -> int:
-    match entry:
-        case Vllm():
-            return entry.replicas if isinstance(entry.replicas, int) else entry.replicas[0]
-        case _:
-            return entry.actors
-
-
-def _in_flight(entry: ModelEntry) -> int:
-    match entry:
-        case Embedded() | Local():
-            return entry.batch_size
-        case Vllm():
-            return entry.max_num_seqs
-        case Scripted() | Rehearsed() | Hosted() | AddedModel():
-            return entry.in_flight
 
 
 def _account(account: Account, url: str) -> dict[str, Any]:
@@ -102,4 +84,4 @@ def _reader(entry: ReaderEntry, *, real: bool) -> ReaderEntry:
     """A judge is never real: it would be asked, and paid."""
     if real and isinstance(entry, GoEmotionsReader | RegressorReader):
         return entry.model_copy(update={"resources": {}})
-    return ScriptedReader(kind="scripted", name=entry.name, actors=getattr(entry, "actors", 1))
+    return ScriptedReader(kind="scripted", name=entry.name, actors=demand.listeners(entry).least)

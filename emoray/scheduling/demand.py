@@ -9,7 +9,7 @@ from emoray.hosts.weights import has_weights
 from emoray.scheduling.packing import FreeResources
 from emoray.scheduling.resources import Actor, Allocation, Bundle, Demand, Load, Node, PoolSize
 from emoray.spec.entry import AddedModel
-from emoray.spec.models import Embedded, Local, ModelEntry, Vllm
+from emoray.spec.models import Embedded, Hosted, Local, ModelEntry, Rehearsed, Replicas, Scripted, Vllm
 from emoray.spec.readers import JudgeReader, ReaderEntry
 
 
@@ -27,26 +27,37 @@ def engine(entry: Vllm, nodes: Sequence[Node] = ()) -> tuple[Bundle, ...]:
     return (replace(stage, cpus=entry.cpus, others=entry.resources), *[stage] * (entry.pipeline_parallel_size - 1))
 
 
-def replicas(entry: Vllm) -> tuple[int, int]:
-    """(least, most) engines."""
-    if isinstance(entry.replicas, int):
-        return entry.replicas, entry.replicas
-    return entry.replicas[0], entry.replicas[1]
-
-
 def speakers(entry: ModelEntry, nodes: Sequence[Node] = ()) -> PoolSize:
     """The actors that ask a model."""
     match entry:
         case Vllm():
-            return PoolSize(engine(entry, nodes), *replicas(entry))
+            return PoolSize(engine(entry, nodes), *actors(entry))
         case Embedded() | Local() | AddedModel():
             one = Bundle(entry.cpus, entry.gpus, others=entry.resources)
         case _ if entry.host in ("hosted_api", "batch_api"):
             one = Bundle(0.1, others=entry.resources)
         case _:
             one = Bundle(getattr(entry, "cpus", 0.1), others=entry.resources)
-    actors = 1 if entry.host == "batch_api" else entry.actors
-    return PoolSize((one,), actors, actors)
+    return PoolSize((one,), *actors(entry))
+
+
+def actors(entry: ModelEntry) -> Replicas:
+    """How many actors ask a model: of vLLM the engines, of a batch endpoint the one that holds its batches."""
+    if isinstance(entry, Vllm):
+        return entry.engines
+    one_batch = entry.host == "batch_api"
+    return Replicas(1, 1) if one_batch else Replicas(entry.actors, entry.actors)
+
+
+def in_flight(entry: ModelEntry) -> int:
+    """Asks that one actor of a model works on at once."""
+    match entry:
+        case Embedded() | Local():
+            return entry.batch_size
+        case Vllm():
+            return entry.max_num_seqs
+        case Scripted() | Rehearsed() | Hosted() | AddedModel():
+            return entry.in_flight
 
 
 def listeners(entry: ReaderEntry, nodes: Sequence[Node] = ()) -> PoolSize:

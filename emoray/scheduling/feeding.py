@@ -29,21 +29,21 @@ class Pool:
 
 def speakers(entry: ModelEntry, nodes: Sequence[Node] = ()) -> Pool:
     """The pool of a model's speakers."""
-    crew = demand.speakers(entry, nodes)
+    crew, at_once = demand.speakers(entry, nodes), demand.in_flight(entry)
     match entry:
         case Embedded() | Local():
-            return Pool(crew, entry.batch_size, _LEAST_CALLS)
+            return Pool(crew, at_once, _LEAST_CALLS)
         case Vllm():
-            calls = _calls(entry.max_num_seqs, _ENGINE_ROWS)  # a block waits for its longest answer: most of it is done
+            calls = _calls(at_once, _ENGINE_ROWS)  # a block waits for its longest answer: most of it is done
             return Pool(crew, _ENGINE_ROWS, calls)
         case Scripted():
-            rows = _in_a_while(entry.in_flight, entry.latency_s) if entry.latency_s else 4 * _MANY
-            return Pool(crew, rows, max(_MANY_CALLS, _calls(entry.in_flight, rows)))
+            rows = _in_a_while(at_once, entry.latency_s) if entry.latency_s else 4 * _MANY
+            return Pool(crew, rows, max(_MANY_CALLS, _calls(at_once, rows)))
         case Hosted(host="batch_api"):
             return Pool(crew, 50_000, 1)  # the more asks come together, the fewer batches
         case Rehearsed() | Hosted() | AddedModel():
-            rows = max(1, entry.in_flight // 8)
-            return Pool(crew, rows, _calls(entry.in_flight, rows))
+            rows = max(1, at_once // 8)
+            return Pool(crew, rows, _calls(at_once, rows))
 
 
 def _in_a_while(in_flight: int, latency_s: float) -> int:

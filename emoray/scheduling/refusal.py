@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from emoray.scheduling.demand import demand, engine, replicas
+from emoray.scheduling.demand import demand, engine
 from emoray.scheduling.packing import fits
 from emoray.scheduling.resources import SLACK, Node, in_words
 from emoray.spec.models import ModelEntry, Vllm
@@ -29,7 +29,7 @@ def refusal(entry: ModelEntry | None, readers: Sequence[ReaderEntry], nodes: Seq
     engines = demand(entry, judges, nodes).bundles()
     if any(bundle.gpus for bundle in engines) and fits([*engines, *beside], nodes):
         return f"{who} leaves no room on a GPU for the readers; give them gpus: 0, which reads on CPUs"
-    hint = "lower replicas" if isinstance(entry, Vllm) and replicas(entry)[0] > 1 else _LARGER
+    hint = "lower replicas" if isinstance(entry, Vllm) and entry.engines.least > 1 else _LARGER
     both = f"{who} and its readers need" if entry else "the readers need"
     return f"{both} {in_words(asked)}, but the cluster has {_nodes(nodes)}; {hint}"
 

@@ -113,7 +113,7 @@ class Spec(Section):
             if account.kind == "azure" and "base_url" not in account.model_fields_set:
                 raise ValueError(f"accounts.{name}.base_url is missing; Azure's is https://<resource>.openai.azure.com")
         for index, model in enumerate(self.models):
-            if isinstance(model, Vllm) and isinstance(model.replicas, list) and model.replicas[0] > model.replicas[1]:
+            if isinstance(model, Vllm) and model.engines.least > model.engines.most:
                 raise ValueError(f"models[{index}].replicas must be [least, most], got {model.replicas}")
         return self
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from pydantic import (
     AfterValidator,
@@ -116,6 +116,13 @@ _SAYS_OTHERWISE = (
 _CALLED_OTHERWISE = {"model": "id", "data_parallel_size": "replicas"}  # by vLLM: by us
 
 
+class Replicas(NamedTuple):
+    """So many must be there, and so many are of use."""
+
+    least: int
+    most: int
+
+
 class Vllm(_OwnModel):
     """An open model served by vLLM engines, one per actor."""
 
@@ -152,6 +159,11 @@ class Vllm(_OwnModel):
     """What every answer must look like, in vLLM's words: `{json: <a schema>}`, `{regex: …}` or `{choice: […]}`."""
     engine_kwargs: Settings = {}
     """Passed to vLLM's engine as they are; what changes what a model says (hf_overrides, …) is part of every key."""
+
+    @property
+    def engines(self) -> Replicas:
+        """How many engines: what `replicas` says, in either of its forms."""
+        return Replicas(*(self.replicas if isinstance(self.replicas, list) else (self.replicas, self.replicas)))
 
     @field_validator("engine_kwargs")
     @classmethod

@@ -29,8 +29,8 @@ from emoray.spec.base import (
     Word,
     is_kept,
 )
-from emoray.spec.entry import AddedModel, AddedReader
-from emoray.spec.models import Embedded, Local, ModelEntry, Vllm
+from emoray.spec.entry import AddedReader
+from emoray.spec.models import ModelEntry
 from emoray.study import goemotions
 from emoray.study.goemotions import LabelMap
 
@@ -130,26 +130,6 @@ class JudgeReader(Section):
     """A shipped rubric, or a file of your own (TOML with system and user; {text} stands for the answer)."""
     structured: Literal["json_schema", "json_object", "none"] = "json_schema"
     """How a hosted model (response_format) or a vLLM engine is held to JSON; none where a provider does not know it."""
-
-    @property
-    def actors(self) -> int:
-        if isinstance(self.model, Vllm):
-            return self.model.replicas if isinstance(self.model.replicas, int) else self.model.replicas[0]
-        return self.model.actors
-
-    @property
-    def cpus(self) -> float:
-        """Per actor."""
-        return float(getattr(self.model, "cpus", 0.1))
-
-    @property
-    def gpus(self) -> float:
-        """Per actor."""
-        if isinstance(self.model, Vllm):
-            engine = self.model.tensor_parallel_size * self.model.pipeline_parallel_size
-            whole = float(engine) if engine > 1 else self.model.gpu_memory_utilization
-            return whole if self.model.device == "gpu" else 0.0
-        return self.model.gpus if isinstance(self.model, Embedded | Local | AddedModel) else 0.0
 
 
 class ScriptedReader(Section):

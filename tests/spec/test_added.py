@@ -30,8 +30,7 @@ import json, sys
 from pathlib import Path
 from emoray.hosts.factory import host_of
 from emoray.readers.factory import reader_of
-from emoray.rehearsal.spec import _in_flight
-from emoray.scheduling import feeding
+from emoray.scheduling import demand, feeding
 from emoray.spec.load import load
 from emoray.spec.readers import own_map, readers_of, reads_as
 from emoray.study.prompts import Ask
@@ -48,7 +47,7 @@ print(json.dumps({
     "felt": [[reading.affect.valence, reading.affect.arousal] for reading in readings],
     "speakers": [speakers.crew.each[0].gpus, speakers.crew.most, speakers.block_rows],
     "listeners": [listeners.crew.each[0].cpus, listeners.crew.most],
-    "rehearsed": _in_flight(model),
+    "rehearsed": demand.in_flight(model),
     "map": own_map(reader).name,
     "reads_as": reads_as(reader),
     "kept": kept == reader,
