@@ -45,6 +45,9 @@ def clause(wrong: ValidationError) -> str:
             return f"{where} is missing"
         case "value_error":
             return f"{where} {first['ctx']['error']}"
+        case "union_tag_invalid":
+            by, tag = first["ctx"]["discriminator"].strip("'"), cut(repr(first["ctx"]["tag"]), _SHOWN)
+            return f"{where} has the {by} {tag}, which no package here brings: install the one that does"
         case _:
             wanted = said.removeprefix("Input ").partition(" or instance of ")[0]
             return f"{where} {wanted}, and is {cut(repr(first['input']), _SHOWN)}"

@@ -199,7 +199,14 @@ def test_a_manifest_that_lost_a_part_is_refused_in_a_sentence_that_names_it(part
         ({"cells_per_model": -1}, "cells_per_model should be greater than or equal to 0, and is -1"),
         ({"extended": "no"}, "extended should be a valid boolean"),
         ({"more_readers": None}, "more_readers should be a valid list"),
-        ({"more_readers": [{"kind": "tea leaves"}]}, "found using 'kind' does not match"),
+        (
+            {"more_readers": [{"kind": "tea leaves"}]},
+            "(it has the kind 'tea leaves', which no package here brings: install the one that does)",
+        ),
+        (
+            {"spec": {"name": "t", "models": [{"name": "m", "host": "mirror", "id": "x"}]}},
+            "(models[0] has the host 'mirror', which no package here brings: install the one that does)",
+        ),
         ({"marks": {"templates": []}}, "marks.templates should be a valid dictionary"),
     ],
 )
