@@ -1,7 +1,7 @@
 # Two commands on a fresh machine, with Python 3.11+, pip and make:
 #   make run     the quickstart: a real experiment on the embedded models, then its report
 #   make test    ruff, mypy, and every test but the campaigns; BUSY=2 runs two busy loops beside them
-# and, for who changes it, `make test-all` (the campaigns too) and `make coverage`; CONTRIBUTING.md says more
+# and, for who changes it, `make hooks`, `make test-all` (the campaigns too) and `make coverage`; CONTRIBUTING.md says more
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,7 +13,7 @@ GOEMOTIONS ?= ../shared/goemotions
 SIDE_BY_SIDE ?= -n 2 --dist loadgroup --no-loadscope-reorder
 BUSY ?= 0
 
-.PHONY: run test test-all lint types pytest coverage mutants schema columns refusals train clean
+.PHONY: run test test-all lint types pytest coverage mutants schema columns refusals train hooks audit clean
 
 run: $(VENV)/.installed
 	$(BIN)/emoray run $(SPEC)
@@ -68,6 +68,14 @@ refusals: $(VENV)/.installed
 train: $(VENV)/.installed-train
 	$(BIN)/python jobs/train_embedded.py all --data $(GOEMOTIONS) --out runs/embedded
 
+# ruff and mypy before each commit of this clone (.pre-commit-config.yaml)
+hooks: $(VENV)/.installed-hooks
+	$(BIN)/pre-commit install
+
+# known vulnerabilities of all that is installed here; it asks the network, so no test does
+audit: $(VENV)/.installed-audit
+	$(BIN)/pip-audit --skip-editable
+
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "emoray needs Python 3.11 or newer; say make PYTHON=…")'
 	$(PYTHON) -m venv $(VENV)
@@ -86,6 +94,14 @@ $(VENV)/.installed-no-deps: tests/no-deps.txt $(VENV)/.installed-dev
 
 $(VENV)/.installed-mutation: $(VENV)/.installed-dev
 	$(PIP) -e '.[mutation]'
+	touch $@
+
+$(VENV)/.installed-hooks: $(VENV)/.installed-dev
+	$(PIP) -e '.[hooks]'
+	touch $@
+
+$(VENV)/.installed-audit: $(VENV)/.installed-dev
+	$(PIP) -e '.[audit]'
 	touch $@
 
 # the base of the reader, by hash; without what it depends on, which training does not use

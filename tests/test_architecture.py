@@ -78,6 +78,7 @@ LIBRARIES: dict[str, set[str]] = {  # of a room, in all its files
 }
 OF_ONE_FILE: dict[str, set[str]] = {  # heavy ones: each in the one file that is about it
     "commands/sample.py": ARROW,
+    "analysis/student.py": {"scipy"},
     "spec/yaml_file.py": {"yaml"},
     "run_folder/json_file.py": {"pydantic"},
     "run_folder/manifest.py": {"pydantic"},
@@ -188,6 +189,7 @@ def test_a_heavy_library_has_one_owner() -> None:
     assert {room(name) for name in owners["ray"]} == {"stream", "rehearsal"}
     assert owners["openai"] <= {"hosts/hosted_api.py", "hosts/batch_api.py"}
     assert owners.get("vllm", set()) <= {"hosts/vllm.py"}
+    assert owners["scipy"] == {"analysis/student.py"}
     assert owners["onnxruntime"] == {"readers/onnx.py"}
     here = {"hosts/transformers.py", "hosts/checkpoint.py"}
     assert owners["torch"] <= {*here, "hosts/company.py", "readers/encoder.py", "readers/onnx.py"}
@@ -230,6 +232,12 @@ def test_reading_a_spec_and_a_folder_needs_no_ray_no_torch_and_no_vendor() -> No
     )
     assert loaded >= {"emoray", "pydantic"}
     assert not loaded & {"ray", "torch", "transformers", "openai", "vllm", "matplotlib", "pandas"}
+
+
+def test_a_command_that_estimates_nothing_loads_no_scipy() -> None:
+    loaded = loaded_by("import emoray.commands.plan, emoray.commands.status, emoray.commands.validate")
+    assert loaded >= {"emoray", "pydantic"}
+    assert not loaded & {"ray", "scipy"}
 
 
 def test_the_package_itself_needs_nothing_and_a_notebook_no_ray_and_no_models() -> None:

@@ -251,6 +251,38 @@ def test_students_t_is_scipys(df: float) -> None:
         assert student.tail(t, df) == pytest.approx(scipy.stats.t.sf(t, df), rel=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("df", "quantiles", "tails"),
+    [
+        (
+            1,
+            (-12.706204736174685, 6.31375151467503, 636.6192487687821),
+            (0.4072264209222578, 0.14758361765043318, 0.012725611347991814),
+        ),
+        (
+            2.7,
+            (-3.3921483831737507, 2.463888936270849, 15.63577286317451),
+            (0.3928832663472241, 0.074711719035251, 0.00014181936992471475),
+        ),
+        (
+            9,
+            (-2.262157162798205, 1.833112932656236, 4.780912585931217),
+            (0.38549535187076267, 0.03827641188535042, 6.294725189495152e-10),
+        ),
+        (
+            99.5,
+            (-1.984093610990628, 1.6603123433072997, 3.3910073945529158),
+            (0.3824015026298834, 0.02411293331348923, 5.458789190561683e-45),
+        ),
+    ],
+)
+def test_students_t_is_what_it_was_before_scipy_said_it(
+    df: float, quantiles: tuple[float, ...], tails: tuple[float, ...]
+) -> None:
+    assert [student.quantile(p, df) for p in (0.025, 0.95, 0.9995)] == pytest.approx(quantiles, rel=1e-12, abs=0)
+    assert [student.tail(t, df) for t in (0.3, 2.0, 25.0)] == pytest.approx(tails, rel=1e-12, abs=0)
+
+
 def test_students_t_ends_where_it_must() -> None:
     assert student.tail(math.inf, 3) == student.tail(1e200, 3) == 0.0
     assert student.tail(-math.inf, 3) == 1.0
