@@ -317,7 +317,7 @@ def test_who_writes_is_told_and_whose_attempt_died(tmp_path: Path) -> None:
 
 def test_who_waits_for_what_is_told_while_the_run_lives(tmp_path: Path) -> None:
     folder = runs.begun(tmp_path)
-    waits = "waits for 1 CPUs and 4 GPUs, held by b b"
+    waits = "waits for 1 CPU and 4 GPUs, held by b b"
     folder.write_text(LANES, json.dumps({"a": waits, "b b": "asks"}))
     with Lease(folder):
         found = status(folder)
