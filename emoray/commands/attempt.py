@@ -195,7 +195,7 @@ def _conduct(
     def watch(lanes: Sequence[Lane]) -> None:
         if interruption.asked and not driver.stopping:
             driver.stop("interrupted")
-            print("\nstopping: what is in flight is still received; once more to stop at once", file=sys.stderr)
+            progress.say("stopping: what is in flight is still received; once more to stop at once")
         hear(lanes)
         progress.show({lane.model: _standing(lane) for lane in lanes})
         if lease.lost.is_set() and not driver.stopping:
@@ -217,9 +217,10 @@ def _standing(lane: Lane) -> Standing:
         before=before,
         settled=before + tally.answered,
         failed=sum(tally.failed.values()),
-        read=min(tally.read.values(), default=0),
+        read=lane.read_by_all(tally),
         note=note,
         waits=waits,
+        kinds=dict(tally.failed),
     )
 
 
