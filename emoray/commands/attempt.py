@@ -201,7 +201,7 @@ def _conduct(
         if lease.lost.is_set() and not driver.stopping:
             driver.stop("the folder was deleted" if is_gone(folder) else "the lease of the folder was lost")
 
-    with interruption.left_to_watch():
+    with interruption.left_to_watch(), progress.says_what_is_logged():
         ends = driver.run(watch)
     hear(driver.lanes)
     progress.show({lane.model: _standing(lane) for lane in driver.lanes}, last=True)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import os
 import sys
+import threading
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TextIO
+from typing import TextIO, TypeGuard
 
 from emoray.commands.pace import Pace
 from emoray.printable import one_line
@@ -41,6 +45,7 @@ class Progress:
         self._lines = 0
         self._last = self._began
         self._told: set[str] = set()  # what has been waited for
+        self._draws = threading.RLock()  # lanes log from threads of their own
         self._paces: defaultdict[str, Pace] = defaultdict(Pace)  # by lane
 
     def wait(self, what: str) -> None:
@@ -76,6 +81,10 @@ class Progress:
             self._stream.flush()
 
     def _draw(self, lines: list[str]) -> None:
+        with self._draws:
+            self._redraw(lines)
+
+    def _redraw(self, lines: list[str]) -> None:
         if self._live and self._lines:
             self._back()
         if self._live:  # a line that wraps would be two, and the way back too short
@@ -90,11 +99,23 @@ class Progress:
 
     def say(self, sentence: str) -> None:
         """A line that stays, above the lanes."""
-        if self._live and self._lines:
-            self._back()
-            self._lines = 0
-        self._stream.write(f"{sentence}\n")
-        self._stream.flush()
+        with self._draws:
+            if self._live and self._lines:
+                self._back()
+                self._lines = 0
+            self._stream.write(f"{sentence}\n")
+            self._stream.flush()
+
+    @contextmanager
+    def says_what_is_logged(self) -> Iterator[None]:
+        """What is logged on a terminal meanwhile stays above the lanes too; the next lines would be drawn over it."""
+        handlers = [one for one in logging.getLogger().handlers if self._live and _is_on_a_terminal(one)]
+        before = [handler.setStream(_Above(self)) for handler in handlers]
+        try:
+            yield
+        finally:
+            for handler, stream in zip(handlers, before, strict=True):
+                handler.setStream(stream)
 
     def line(self, name: str, standing: Standing, now: float, width: int = 0, *, over: bool = False) -> str:
         """`llama-8b  settled 84,210 of 120,000  failed 31 (overloaded)  read 83,990  412/min  1 h 27 min left`.
@@ -122,6 +143,21 @@ class Progress:
         left = pace.seconds_left(now, standing.total, standing.settled, standing.failed)
         words = [f"{rate:,.0f}/min"] if rate and rate >= 1 else []
         return [*words, f"{duration(left)} left"] if left else words
+
+
+class _Above(io.TextIOBase):
+    """Where a handler of logging writes, one record at a time."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def write(self, text: str) -> int:
+        self._progress.say(text.removesuffix("\n"))
+        return len(text)
+
+
+def _is_on_a_terminal(handler: logging.Handler) -> TypeGuard[logging.StreamHandler[TextIO]]:
+    return isinstance(handler, logging.StreamHandler) and handler.stream.isatty()
 
 
 def _failed(standing: Standing) -> str:

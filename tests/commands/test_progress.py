@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import time
 from dataclasses import replace
 
@@ -211,6 +212,19 @@ def test_a_told_time_is_right_to_its_smaller_unit(seconds: float) -> None:
     told = sum(int(n) * units[unit] for n, unit in zip(words[::2], words[1::2], strict=True))
     smallest = units[words[-1]] if len(words) > 2 else 1
     assert abs(told - seconds) <= smallest / 2
+
+
+def test_what_is_logged_meanwhile_stays_above_the_lanes_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    handler = logging.StreamHandler(terminal)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
+    progress = Progress(terminal, clock=0.0)
+    with progress.says_what_is_logged():
+        progress.show({"a": standing()}, now=0.0)
+        logging.getLogger("emoray").warning("a disk is slow")
+        progress.show({"a": standing()}, now=1.0)
+    assert handler.stream is terminal
+    assert terminal.getvalue().endswith("\x1b[1F\x1b[Ja disk is slow\na  settled 0 of 100  failed 0\n")
 
 
 def test_what_is_said_once_stays_above_the_lanes() -> None:
