@@ -118,17 +118,19 @@ class Progress:
                 handler.setStream(stream)
 
     def line(self, name: str, standing: Standing, now: float, width: int = 0, *, over: bool = False) -> str:
-        """`llama-8b  settled 84,210 of 120,000  failed 31 (overloaded)  read 83,990  412/min  1 h 27 min left`.
+        """`llama-8b  settled 84,210 of 120,000  failed 31  412/min  1 h 27 min left  read 83,990  31 overloaded`.
 
-        The rate is that of the last minute, and once it is `over` that of the whole; the time left is that of the cells
-        that have neither answer nor failure. What is read is told where it lags behind what was answered.
+        What a narrow terminal cuts comes last. The rate is that of the last minute, and once it is `over` that of the
+        whole; the time left is that of the cells that have neither answer nor failure. What is read is told where it
+        lags behind what was answered.
         """
         words = [
             f"{name:<{width}}",
             f"settled {standing.settled:,} of {standing.total:,}",
-            _failed(standing),
-            _lagging(standing),
+            f"failed {standing.failed:,}",
             *(self._whole(standing, now) if over else self._pace(name, standing, now)),
+            _lagging(standing),
+            by_kind(standing.kinds),
             standing.note,
         ]
         return "  ".join(word for word in words if word)
@@ -158,13 +160,6 @@ class _Above(io.TextIOBase):
 
 def _is_on_a_terminal(handler: logging.Handler) -> TypeGuard[logging.StreamHandler[TextIO]]:
     return isinstance(handler, logging.StreamHandler) and handler.stream.isatty()
-
-
-def _failed(standing: Standing) -> str:
-    """`failed 31 (29 overloaded, 2 timeout)`"""
-    return f"failed {standing.failed:,}" + (
-        f" ({by_kind(standing.kinds)})" if standing.failed and standing.kinds else ""
-    )
 
 
 def _lagging(standing: Standing) -> str:

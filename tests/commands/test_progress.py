@@ -145,7 +145,7 @@ def test_a_cell_that_failed_is_not_left_to_be_asked() -> None:
 def test_failures_are_told_by_kind_and_what_is_read_where_it_lags() -> None:
     late = replace(standing(settled=90, before=10, failed=3), kinds={"overloaded": 2, "timeout": 1}, read=5)
     line = Progress(io.StringIO(), clock=0.0).line("m", late, 0.0)
-    assert line == "m  settled 90 of 100  failed 3 (2 overloaded, 1 timeout)  read 5 now"
+    assert line == "m  settled 90 of 100  failed 3  read 5 now  2 overloaded, 1 timeout"
 
 
 @pytest.mark.parametrize("start_s", [0, 40, 400])
