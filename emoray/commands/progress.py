@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TextIO, TypeGuard
+from typing import Any, TextIO, TypeGuard
 
 from emoray.commands.pace import Pace
 from emoray.printable import one_line
@@ -158,7 +158,7 @@ class _Above(io.TextIOBase):
         return len(text)
 
 
-def _is_on_a_terminal(handler: logging.Handler) -> TypeGuard[logging.StreamHandler[TextIO]]:
+def _is_on_a_terminal(handler: logging.Handler) -> TypeGuard[logging.StreamHandler[Any]]:
     return isinstance(handler, logging.StreamHandler) and handler.stream.isatty()
 
 
