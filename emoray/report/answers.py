@@ -27,7 +27,7 @@ MOST = 4_000  # answers of a run
 _MOST_BYTES = 3_000_000  # of a run, as the page holds them
 _SAID = (
     "key", "state_deg", "question_id", "template", "intensity", "repetition", "answer", "refused", "role_break",
-    "finish_reason",
+    "finish_reason", "prompt_sha", "question",
 )  # fmt: skip
 _FELT = ("key", "label", "cosine", "felt_valence", "felt_arousal")
 FLAGS = ("refused", "left the role", "cut at max_tokens")

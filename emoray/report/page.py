@@ -18,7 +18,7 @@ import emoray
 from emoray.analysis.summaries import Group, GroupAxis
 from emoray.printable import printable
 from emoray.refusals import judged
-from emoray.report import answers, colours, contrast_section, figures, first_screen, sections
+from emoray.report import answers, colours, contrast_section, figures, first_screen, sections, to_copy
 from emoray.report.about_run import Drawn
 from emoray.report.phrasing import (
     UNKNOWN,
@@ -101,6 +101,12 @@ def page(summary: Summary) -> str:
         "browser": _browser(summary),
         "script": Markup(answers.SCRIPT),
         "script_hash": answers.script_hash(),
+        "to_copy": {
+            "methods": to_copy.methods(summary),
+            "limitations": to_copy.limitations(summary),
+            "bibtex": to_copy.bibtex(summary),
+        },
+        "sent": to_copy.sent(summary),
         "paper": _paper(summary),
         "provenance": _provenance(summary),
         "citation": paper.CITATION,

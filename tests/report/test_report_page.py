@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -14,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from emoray.report import Settings, figures, sections
+from emoray.report import Settings, figures, sections, to_copy
 from emoray.report.page import page
 from emoray.report.phrasing import UNKNOWN, time_sentence
 from emoray.report.summary import Summary, summarize
@@ -230,6 +231,29 @@ def test_what_a_filter_took_stands_below_the_means_by_state_the_worst_first(smal
 
 def _asked_of(source: Run, model: str, question: str) -> Any:
     return pc.equal(source.felt["embedded", model]["question_id"], question)
+
+
+def test_a_prompt_is_shown_where_its_hash_says_that_it_was_sent_so(small: Run, shown: str) -> None:
+    summary = summarize(small, _SETTINGS)
+    (sent,) = to_copy.sent(summary)
+    assert sent.messages
+    chat = [{"role": role, "content": text} for role, text in sent.messages]
+    told = {row["prompt"] for table in small.said.values() for row in table.to_pylist()}
+    assert chat in [json.loads(prompt) for prompt in told]
+    steady = small.said["steady"]
+    at = steady.schema.get_field_index("prompt_sha")
+    otherwise = {
+        name: table.set_column(at, "prompt_sha", pa.array(["0"] * len(table))) for name, table in small.said.items()
+    }
+    assert to_copy.sent(summarize(Run(otherwise, small.felt), _SETTINGS))[0].messages == ()
+
+
+def test_a_template_of_the_run_s_own_is_not_repeated_on_the_page(small: Run) -> None:
+    marks = {"marks": {"templates": {"parameters": "user"}}}
+    own = Run(small.said, small.felt, {"spec": {"name": "small"}, **marks})
+    (sent,) = to_copy.sent(summarize(own, _SETTINGS))
+    assert sent.messages == ()
+    assert "is not repeated here" in sent.why_not
 
 
 def test_the_disputed_angles_are_named(shown: str) -> None:
