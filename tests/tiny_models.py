@@ -150,6 +150,12 @@ def change(folder: Path | str, file: str, **settings: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | settings))
 
 
+def lose_vocabulary(folder: Path | str, kind: str) -> None:
+    """As where somebody copied a model without the files of its tokenizer; `kind` is the class that it had."""
+    Path(folder, "tokenizer.json").unlink(missing_ok=True)
+    change(folder, "tokenizer_config.json", tokenizer_class=kind)
+
+
 def break_bias(folder: Path, output: int) -> None:
     """Such an output of a Bert is no number any more."""
     weights = load_file(folder / "model.safetensors")

@@ -195,13 +195,13 @@ def _conduct(
     def watch(lanes: Sequence[Lane]) -> None:
         if interruption.asked and not driver.stopping:
             driver.stop("interrupted")
-            print("\nstopping: what is in flight is still received; once more to stop at once", file=sys.stderr)
+            progress.say("stopping: what is in flight is still received; once more to stop at once")
         hear(lanes)
         progress.show({lane.model: _standing(lane) for lane in lanes})
         if lease.lost.is_set() and not driver.stopping:
             driver.stop("the folder was deleted" if is_gone(folder) else "the lease of the folder was lost")
 
-    with interruption.left_to_watch():
+    with interruption.left_to_watch(), progress.says_what_is_logged():
         ends = driver.run(watch)
     hear(driver.lanes)
     progress.show({lane.model: _standing(lane) for lane in driver.lanes}, last=True)
@@ -217,9 +217,10 @@ def _standing(lane: Lane) -> Standing:
         before=before,
         settled=before + tally.answered,
         failed=sum(tally.failed.values()),
-        read=min(tally.read.values(), default=0),
+        read=lane.read_by_all(tally),
         note=note,
         waits=waits,
+        kinds=dict(tally.failed),
     )
 
 

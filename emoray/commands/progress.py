@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import os
 import sys
+import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TextIO
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TextIO, TypeGuard
 
+from emoray.commands.pace import Pace
 from emoray.printable import one_line
 
 QUIET_EVERY_S = 30.0
@@ -23,9 +29,10 @@ class Standing:
     before: int  # settled by earlier attempts
     settled: int  # those included
     failed: int
-    read: int
+    read: int  # by every reader, of this attempt
     note: str = ""
     waits: str = ""  # what it waits for, where nothing has come yet
+    kinds: Mapping[str, int] = field(default_factory=dict)  # of the failures
 
 
 class Progress:
@@ -38,6 +45,8 @@ class Progress:
         self._lines = 0
         self._last = self._began
         self._told: set[str] = set()  # what has been waited for
+        self._draws = threading.RLock()  # lanes log from threads of their own
+        self._paces: defaultdict[str, Pace] = defaultdict(Pace)  # by lane
 
     def wait(self, what: str) -> None:
         """Says what is being waited for before there are lanes; the time of lanes begins after it."""
@@ -53,6 +62,8 @@ class Progress:
     def show(self, standings: Mapping[str, Standing], *, now: float | None = None, last: bool = False) -> None:
         """Shows the lanes, if it is time to."""
         now = time.monotonic() if now is None else now
+        for name, standing in standings.items():
+            self._paces[name].see(now, standing.settled, standing.failed)
         if not (self._live or last):
             for standing in standings.values():
                 self._tell(standing.waits)
@@ -70,6 +81,10 @@ class Progress:
             self._stream.flush()
 
     def _draw(self, lines: list[str]) -> None:
+        with self._draws:
+            self._redraw(lines)
+
+    def _redraw(self, lines: list[str]) -> None:
         if self._live and self._lines:
             self._back()
         if self._live:  # a line that wraps would be two, and the way back too short
@@ -84,27 +99,74 @@ class Progress:
 
     def say(self, sentence: str) -> None:
         """A line that stays, above the lanes."""
-        if self._live and self._lines:
-            self._back()
-            self._lines = 0
-        self._stream.write(f"{sentence}\n")
-        self._stream.flush()
+        with self._draws:
+            if self._live and self._lines:
+                self._back()
+                self._lines = 0
+            self._stream.write(f"{sentence}\n")
+            self._stream.flush()
+
+    @contextmanager
+    def says_what_is_logged(self) -> Iterator[None]:
+        """What is logged on a terminal meanwhile stays above the lanes too; the next lines would be drawn over it."""
+        handlers = [one for one in logging.getLogger().handlers if self._live and _is_on_a_terminal(one)]
+        before = [handler.setStream(_Above(self)) for handler in handlers]
+        try:
+            yield
+        finally:
+            for handler, stream in zip(handlers, before, strict=True):
+                handler.setStream(stream)
 
     def line(self, name: str, standing: Standing, now: float, width: int = 0, *, over: bool = False) -> str:
-        """`llama-8b  settled 84,210 of 120,000  failed 31  412/min  1 h 27 min left`; nothing is left to wait for once
-        it is `over`.
+        """`llama-8b  settled 84,210 of 120,000  failed 31  412/min  1 h 27 min left  read 83,990  31 overloaded`.
+
+        What a narrow terminal cuts comes last. The rate is that of the last minute, and once it is `over` that of the
+        whole; the time left is that of the cells that have neither answer nor failure. What is read is told where it
+        lags behind what was answered.
         """
-        per_minute = 60.0 * (standing.settled - standing.before) / max(now - self._began, 1e-9)
         words = [
             f"{name:<{width}}",
             f"settled {standing.settled:,} of {standing.total:,}",
             f"failed {standing.failed:,}",
+            *(self._whole(standing, now) if over else self._pace(name, standing, now)),
+            _lagging(standing),
+            by_kind(standing.kinds),
+            standing.note,
         ]
-        if per_minute >= 1:
-            words.append(f"{per_minute:,.0f}/min")
-            if standing.settled < standing.total and not over:
-                words.append(f"{duration(60.0 * (standing.total - standing.settled) / per_minute)} left")
-        return "  ".join([*words, standing.note] if standing.note else words)
+        return "  ".join(word for word in words if word)
+
+    def _whole(self, standing: Standing, now: float) -> list[str]:
+        per_minute = 60.0 * (standing.settled - standing.before) / max(now - self._began, 1e-9)
+        return [f"{per_minute:,.0f}/min"] if per_minute >= 1 else []
+
+    def _pace(self, name: str, standing: Standing, now: float) -> list[str]:
+        pace = self._paces[name]
+        rate = pace.per_minute(now, standing.settled)
+        left = pace.seconds_left(now, standing.total, standing.settled, standing.failed)
+        words = [f"{rate:,.0f}/min"] if rate and rate >= 1 else []
+        return [*words, f"{duration(left)} left"] if left else words
+
+
+class _Above(io.TextIOBase):
+    """Where a handler of logging writes, one record at a time."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def write(self, text: str) -> int:
+        self._progress.say(text.removesuffix("\n"))
+        return len(text)
+
+
+def _is_on_a_terminal(handler: logging.Handler) -> TypeGuard[logging.StreamHandler[Any]]:
+    return isinstance(handler, logging.StreamHandler) and handler.stream.isatty()
+
+
+def _lagging(standing: Standing) -> str:
+    """`read 83,990`, of an attempt that resumes `read 240 now`; nothing where all that was answered is read."""
+    if standing.read >= standing.settled - standing.before:
+        return ""
+    return f"read {standing.read:,}{' now' if standing.before else ''}"
 
 
 def _columns(terminal: TextIO) -> int:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import sys
+import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from emoray.commands.options import RUN, absolute
-from emoray.commands.progress import by_kind, duration
+from emoray.commands.progress import QUIET_EVERY_S, by_kind, duration
 from emoray.exit_codes import OK
 from emoray.plurals import count
 from emoray.run_folder import json_file, manifest, tabs
@@ -22,6 +25,7 @@ from emoray.run_folder.run_json import Attempt
 from emoray.run_folder.subset import AskedSubset, as_asked, failure_texts, unread, unread_texts
 
 _log = logging.getLogger(__name__)
+_LIVE_EVERY_S = 5.0  # a look reads the folder, which may be a bucket
 _ASKS = frozenset({None, "asks"})  # how a lane stands that asks; where nobody has said so, it may
 
 
@@ -224,10 +228,27 @@ def add(own: argparse.ArgumentParser) -> None:
     """Its flags."""
     own.set_defaults(command=_call)
     own.add_argument("run", metavar="RUN", help=RUN)
-    own.add_argument("--json", action="store_true", help="for programs")
+    own.add_argument("--json", action="store_true", help="for programs; with --watch a line per look")
+    own.add_argument("--watch", action="store_true", help="look again and again, until nobody writes to it any more")
 
 
 def _call(arguments: argparse.Namespace) -> int:
-    found = status(RunFolder(absolute(arguments.run)))
+    folder = RunFolder(absolute(arguments.run))
+    if arguments.watch:
+        return watch(folder, as_json=arguments.json)
+    found = status(folder)
     print(json.dumps(found.as_json(), indent=2) if arguments.json else found.text())
     return OK
+
+
+def watch(folder: RunFolder, *, as_json: bool = False, pause: Callable[[float], None] = time.sleep) -> int:
+    """Prints the status again and again, on a terminal in one place, until nobody writes to the folder."""
+    live = sys.stdout.isatty() and not as_json
+    while True:
+        found = status(folder)
+        if live:
+            getattr(sys.stdout, "steer", sys.stdout.write)("\x1b[H\x1b[J")
+        print(json.dumps(found.as_json()) if as_json else found.text(), flush=True)
+        if found.writer is None:
+            return OK
+        pause(_LIVE_EVERY_S if live else QUIET_EVERY_S)

@@ -12,7 +12,7 @@ from emoray.plurals import be, count
 from emoray.run_folder.errors import Deleted, StoreError
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.subset import failure_texts, unread, unread_texts
-from emoray.spec.models import Hosted, ModelEntry
+from emoray.spec.models import Hosted, ModelEntry, Vllm
 from emoray.spec.study import Study
 from emoray.study.outcomes import FailureKind
 from emoray.study.scoring import UNREADABLE
@@ -71,7 +71,8 @@ def _not_read(folder: RunFolder, study: Study, model: str) -> Iterator[str]:
             yield from (f"{kind}, for example: {text}" for kind, text in unread_texts(part).items())
 
 
-_FITS = "shorten the template or lower max_tokens, or give the engine more room (max_model_len)"
+_FITS = "shorten the template or lower max_tokens"
+_MORE_ROOM = ", or give the engine more room (max_model_len)"
 _SPEAKS = "raise temperature or max_tokens, or change the template"
 _READS_ALIKE = {
     "unparsed": "; a judge that says the same each time will fail alike: change its rubric, structured or sampling",
@@ -83,7 +84,8 @@ def _alike(entry: ModelEntry, failed: Mapping[str, int]) -> list[str]:
     """What no further run will mend: on a model of one's own the cell's seed decides, so it would fail alike."""
     if isinstance(entry, Hosted):
         return []
-    hints = {FailureKind.CONTEXT_LENGTH: _FITS, FailureKind.EMPTY: _SPEAKS}
+    fits = f"{_FITS}{_MORE_ROOM}" if isinstance(entry, Vllm) else _FITS  # no other host has such a setting
+    hints = {FailureKind.CONTEXT_LENGTH: fits, FailureKind.EMPTY: _SPEAKS}
     return [
         f"{failed[kind]:,} {kind} will fail alike on every run: {hint}"
         for kind, hint in hints.items()

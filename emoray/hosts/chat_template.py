@@ -16,6 +16,7 @@ from itertools import dropwhile, takewhile
 from typing import Any
 
 from emoray.hosts.protocol import HostDown
+from emoray.hosts.vocabulary import NO_WORDS, knows_words
 from emoray.hosts.weights import processor_template
 from emoray.reasons import is_failure, on_one_line
 
@@ -52,8 +53,9 @@ class ChatTemplate:
     ) -> None:
         """`text` stands in for the model's own template, `kwargs` are for the template to read.
 
-        HostDown where no question can be written, or a keyword would change nothing. `day` is today to templates that
-        tell the date, so that a run asks on each of its days what it asked on its first; None for the day of the call.
+        HostDown where no question can be written, the tokenizer knows no words, or a keyword would change nothing.
+        `day` is today to templates that tell the date, so that a run asks on each of its days what it asked on its
+        first; None for the day of the call.
         """
         self._tokenizer = tokenizer
         self._kwargs = dict(kwargs or {})
@@ -63,6 +65,7 @@ class ChatTemplate:
         if self._by_code and text:
             raise HostDown(f"{_class(tokenizer)} writes chats by code of its own; leave chat_template out")
         self._bare = not self._template and not self._by_code
+        self._check_words()
         self._check_kwargs()
         self._by_example = False  # whether prompts end as an assistant's turn begins, where the template does not say
         self.notes: list[str] = []  # sentences that whoever runs it should read
@@ -220,6 +223,10 @@ class ChatTemplate:
     def text(self) -> str:
         """The template itself; "" where there is none, or code in its place."""
         return "" if self._by_code else self._template or ""
+
+    def _check_words(self) -> None:
+        if not self._by_code and not knows_words(self._ids(_PROBE)):
+            raise HostDown(NO_WORDS)
 
     def _check_kwargs(self) -> None:
         """A keyword with a typo would be passed over without a word."""

@@ -34,6 +34,7 @@ from emoray import embedded
 from emoray.hosts import hub
 from emoray.hosts.checkpoint import misfit
 from emoray.hosts.context import turned
+from emoray.hosts.vocabulary import NO_WORDS, knows_words
 from emoray.hosts.weights import adapter_of, commit_of, unmerged, unusual
 from emoray.readers import onnx
 from emoray.readers.outputs import Unclear, output_labels
@@ -53,7 +54,7 @@ _OVERLAP = 8  # a window begins this part of its length before the last one ende
 _CLOSE = 1e-5  # what is promised of readings in float32, whatever runs the network
 _HALF_UNITS = 8  # of half precision, instead: measured 1 to 2 where padding is right, and 12 to 56 where it is wrong
 _NEEDS = "a reader needs a fast tokenizer, and a network that reads token ids and their mask"
-_TRIAL = ("No.", "What a day!", "It was the best of times, it was the worst of times, and nobody asked me which.")
+TRIAL = ("No.", "What a day!", "It was the best of times, it was the worst of times, and nobody asked me which.")
 _WORDS = "What a day it was, and what a night! "
 _GPU_TRIAL = 512  # tokens of each text with which a GPU is tried
 _MOST_TRIED, _AFFORDED = 2048, 5e11  # tokens and multiplications of the longest text that is tried: seconds of one core
@@ -94,6 +95,7 @@ class Encoder:
         with _telling(entry, "be used", _NEEDS):
             self._known = known_ids(model)  # before the row for padding, which is no text's
             self._tokenizer = _backend(entry, tokenizer, self._known)
+            self._check_words()
             self._pad, self._typed = padding_id(model), _reads_types(model, tokenizer, self._tokenizer)
             self._cut_side = tokenizer.truncation_side
             self._affordable = _affordable(model)
@@ -138,7 +140,7 @@ class Encoder:
             return [*self.narrowed(read, texts[:half]), *self.narrowed(read, texts[half:])]
         _log.info("%s cannot read a text", _named(self._entry), exc_info=wrong)
         with _telling(self._entry, "read any more", "resume, and it is started anew"):
-            read(_TRIAL[:1])
+            read(TRIAL[:1])
         return [Reading(None, error=f"{UNREADABLE}: {_named(self._entry)}: {cause(wrong)}")]
 
     def pieces(self, texts: Sequence[str]) -> tuple[list[Piece], list[bool]]:
@@ -204,6 +206,10 @@ class Encoder:
             raise ValueError(f"the text has token {highest}, and the network knows {self._known}")
         return tokens
 
+    def _check_words(self) -> None:
+        if not knows_words(self._tokenizer.encode(_WORDS, add_special_tokens=False).ids):
+            raise ReaderDown(f"{_named(self._entry)} cannot be used: {NO_WORDS}")
+
     # ── how long a text may be ──
 
     def _cut_at(self, most: int) -> None:
@@ -262,6 +268,11 @@ class Encoder:
                 f"{_named(self._entry)} says the same of every text: its weights are not those of a classifier"
             )
         alone = [as_read(outputs) for outputs in said]
+        if not np.ptp(np.concatenate(alone), axis=0).any():
+            raise ReaderDown(
+                f"{_named(self._entry)} makes the same reading of every text, and what its network says differs; "
+                "correct activation, temperature or range in the spec"
+            )
         off: dict[Way, float] = {}
         for ways in (SIDES, UNPADDED):
             for way in ways:
@@ -313,7 +324,7 @@ class Encoder:
         """Groups of pieces that are read together: short ones of several lengths, two of each; one that is cut beside
         a short one, which costs more.
         """
-        short = self.pieces(_TRIAL)[0]
+        short = self.pieces(TRIAL)[0]
         long = self._long(min(self._most, self._affordable))
         ends = [long[0]] if len(long) == 1 else [long[0], long[-1]]
         return [[*short, *map(_mirrored, short)], [short[0], *(_shortened(piece, self._affordable) for piece in ends)]]
@@ -510,7 +521,7 @@ def _with_words(backend: Any, words: set[int]) -> Any:
 def _reads_types(model: Any, tokenizer: Any, backend: Any) -> bool:
     """Whether the network is to be told the types of tokens: without them it takes all for the first."""
     takes = "token_type_ids" in inspect.signature(model.forward).parameters
-    return takes and "token_type_ids" in tokenizer.model_input_names and any(backend.encode(_TRIAL[0]).type_ids)
+    return takes and "token_type_ids" in tokenizer.model_input_names and any(backend.encode(TRIAL[0]).type_ids)
 
 
 def _affordable(model: Any) -> int:

@@ -47,19 +47,25 @@ class GoEmotions:
         del self._encoder
 
     def _is_sigmoid(self, entry: GoEmotionsReader) -> bool:
-        if entry.activation != "auto":
-            return entry.activation == "sigmoid"
-        try:
-            several = several_at_once(self._encoder.config)
-        except Unclear as wrong:
-            hint = "set activation: softmax or sigmoid if they are, or take kind: regressor"
-            raise ReaderDown(f"reader {entry.name!r} ({entry.model}) has a config.json that {wrong}; {hint}") from None
+        several = entry.activation == "sigmoid" if entry.activation != "auto" else self._told_several(entry)
+        if not several and len(self._order) == 1:
+            raise ReaderDown(
+                f"reader {entry.name!r} ({entry.model}) has one output, of which softmax always makes 1; set "
+                "activation: sigmoid if it is the chance of its label"
+            )
         if several is None:
             self._encoder.note(
                 "does not say in its config.json whether a text can have several labels, so one is taken to rule out "
                 "the others; activation: sigmoid or softmax settles it"
             )
         return bool(several)
+
+    def _told_several(self, entry: GoEmotionsReader) -> bool | None:
+        try:
+            return several_at_once(self._encoder.config)
+        except Unclear as wrong:
+            hint = "set activation: softmax or sigmoid if they are, or take kind: regressor"
+            raise ReaderDown(f"reader {entry.name!r} ({entry.model}) has a config.json that {wrong}; {hint}") from None
 
     def _reading(self, row: npt.NDArray[np.float32], truncated: bool) -> Reading:
         if np.isnan(row).any():

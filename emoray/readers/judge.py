@@ -10,11 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from emoray.hosts.protocol import Ask, Host, HostDown, OwnModel, Reply
+from emoray.hosts.protocol import Ask, Host, HostDown, Mortal, OwnModel, Reply
 from emoray.readers.protocol import ReaderDown, Reading
 from emoray.spec.accounts import Retry
 from emoray.spec.entry import SamplingSpec
@@ -93,6 +93,11 @@ class Judge:
         missing = Reading(None, error=f"not judged: {self._down or 'the host gave no reply'}")
         if owed:
             yield [pair for text, last in owed.items() for pair in _shared(places[text], last or missing)]
+
+    def tell_of_death(self, tell: Callable[[str], None]) -> None:
+        """As `Mortal`, where its host is one."""
+        if isinstance(self._host, Mortal):
+            self._host.tell_of_death(tell)
 
     def close(self) -> None:
         self._host.close()

@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from emoray.readers.encoder import Encoder, Outputs, averaged, numbers
+from emoray.readers.encoder import TRIAL, Encoder, Outputs, averaged, numbers
 from emoray.readers.protocol import ReaderDown, Reading
 from emoray.spec.readers import RegressorReader
 from emoray.study.circumplex import Affect
 from emoray.study.goemotions import plain_label
+
+_FAR = 0.25  # of the range: some overshoot is usual
 
 
 class Regressor:
@@ -26,6 +28,7 @@ class Regressor:
         self._low, self._high = entry.range
         self._sigmoid = entry.activation == "sigmoid"
         self._encoder.settle(self._affects)
+        self._note_range(entry)
         self.notes = self._encoder.notes
 
     def read(self, texts: Sequence[str]) -> list[Reading]:
@@ -43,11 +46,27 @@ class Regressor:
 
     def _affects(self, outputs: Outputs) -> npt.NDArray[np.float64]:
         """(rows, 2) of valence and arousal, moved from the model's range to -1 … 1."""
+        return np.asarray(np.clip(2.0 * self._shares(outputs) - 1.0, -1.0, 1.0), dtype=np.float64)
+
+    def _shares(self, outputs: Outputs) -> npt.NDArray[np.float64]:
+        """(rows, 2) of the way from the lowest to the highest that the model says; less than 0 or more than 1 where the
+        spec tells another range than it has.
+        """
         said = numbers(outputs[:, self._columns])
         if self._sigmoid:
             said = 0.5 * (1.0 + np.tanh(0.5 * said))
-        share = (said - self._low) / (self._high - self._low)
-        return np.asarray(np.clip(2.0 * share - 1.0, -1.0, 1.0), dtype=np.float64)
+        return np.asarray((said - self._low) / (self._high - self._low), dtype=np.float64)
+
+    def _note_range(self, entry: RegressorReader) -> None:
+        """A range that is not the model's makes the same end of it of many texts, whatever they say."""
+        shares = self._shares(self._encoder.outputs(self._encoder.pieces(TRIAL)[0]))
+        for name, share in zip((entry.valence, entry.arousal), shares.T, strict=True):
+            if (np.abs(share - 0.5) > 0.5 + _FAR).any():
+                said = self._low + (self._high - self._low) * share
+                self._encoder.note(
+                    f"says {said.min():.3g} to {said.max():.3g} as {name} of a few plain texts, and its range in the "
+                    f"spec is {self._low:g} to {self._high:g}: what lies outside is cut to its ends"
+                )
 
 
 def _reading(row: npt.NDArray[np.float64], truncated: bool) -> Reading:

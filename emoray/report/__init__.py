@@ -10,7 +10,7 @@ from typing import Any
 
 from emoray.analysis.calibration import HumanReads
 from emoray.printable import printable
-from emoray.report import contrast_words, dose, figures, forest, page, phrasing, tables
+from emoray.report import contrast_words, dose, figures, forest, models_forest, page, phrasing, tables
 from emoray.report.about_run import AboutRun
 from emoray.report.contrast_words import terminal_lines
 from emoray.report.contrasts import Wanted
@@ -133,6 +133,7 @@ def into(folder: str | Path) -> Writer:
 def _write_figures(summary: Summary, models: Sequence[ModelSummary], suffix: str, write: Writer) -> None:
     """`circumplex.png` is the first reader's, `circumplex-2.png` the second's, `circumplex-2-page-2.png` goes on."""
     drawn = {
+        "models": models_forest.pages(models),
         "circumplex": figures.circumplex(models, summary.design, summary.settings.map_of(models[0].reader)),
         "states": figures.states(models, summary.design),
         "states_by_question": figures.heat(models, summary.design),

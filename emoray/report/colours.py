@@ -9,14 +9,44 @@ MUTED = "#697079"
 FAINT = "#d5d9de"
 PAPER = "#fefdfb"
 CEILING = "#b5832a"
-THEMED = {INK: "ink", MUTED: "muted", FAINT: "faint", PAPER: "paper", CEILING: "ceiling"}  # CSS variables on the page
 
 COLD, NOTHING, WARM = "#8f3a5e", "#f3f1ec", "#1b6b70"  # cosine -1, 0, 1
+DIVERGING, DIVERGING_DARK = (COLD, NOTHING, WARM), ("#d9749c", "#24272b", "#5fb6ba")
+THEMED = {
+    INK: "ink", MUTED: "muted", FAINT: "faint", PAPER: "paper", CEILING: "ceiling", COLD: "warn", WARM: "accent",
+}  # fmt: skip  # CSS variables on the page
 
 
 def of_angle(angle_deg: float) -> str:
     """Gold for pleasure, red for arousal, violet for displeasure, teal for sleepiness: one turn of even lightness."""
     return _oklch(0.66, 0.125, 98.0 - angle_deg)
+
+
+def between(first: str, second: str, share: float) -> str:
+    """The colour so far (0 to 1) on the way from one to another, as hex."""
+    ways = zip(_channels(first), _channels(second), strict=True)
+    return "#" + "".join(f"{round(255 * (a + share * (b - a))):02x}" for a, b in ways)
+
+
+def letters_on(colour: str) -> str:
+    """Black or white, whichever has the higher contrast (WCAG 2) on a colour: at least 4.58."""
+    luminance = _luminance(colour)
+    return "#000000" if (luminance + 0.05) / 0.05 > 1.05 / (luminance + 0.05) else "#ffffff"
+
+
+def contrast(first: str, second: str) -> float:
+    """WCAG 2's ratio of two colours, 1 to 21."""
+    darker, lighter = sorted((_luminance(first), _luminance(second)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def _luminance(colour: str) -> float:
+    red, green, blue = (x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in _channels(colour))
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def _channels(colour: str) -> tuple[float, ...]:
+    return tuple(int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5))
 
 
 def _oklch(lightness: float, chroma: float, hue_deg: float) -> str:

@@ -27,7 +27,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.collections import LineCollection
-from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgba
+from matplotlib.colors import LinearSegmentedColormap, Normalize, to_hex, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Patch
@@ -323,13 +323,12 @@ class Grid:
 
 def squares(axes: Axes, one: ModelSummary, grid: Grid) -> None:
     """One model's mean cosine by state and question, with the number in every square."""
-    cells, names = grid.means(one.scores.state_by_question), grid.columns
+    cells, names, scale = grid.means(one.scores.state_by_question), grid.columns, Normalize(-1, 1)
     if cells.size:
-        scale = Normalize(-1, 1)
         axes.pcolormesh(np.ma.masked_invalid(cells), cmap=_COSINES, norm=scale, edgecolors=PAPER, linewidth=1.2)
     for (row, column), value in np.ndenumerate(cells):
         if math.isfinite(value) and len(names) <= _MOST_NUMBERS:
-            ink = "#ffffff" if abs(value) > 0.55 else "#33363a"
+            ink = colours.letters_on(to_hex(_COSINES(scale(value))))
             text = number(value).replace("0.", ".", 1)
             axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", size=6.5, color=ink)
     axes.set_xticks(np.arange(len(names)) + 0.5, names, rotation=40, ha="right")

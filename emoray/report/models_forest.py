@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from emoray.report import figures
 from emoray.report.colours import CEILING, FAINT, INK, MUTED, WARM
 from emoray.report.forest import named_rows
 from emoray.report.names import apart
 from emoray.report.summary import ModelSummary
 from emoray.study import paper
+
+MOST = 40  # models of one page
+
+
+def pages(models: Sequence[ModelSummary]) -> Iterator[figures.Page]:
+    """A page of every so many models, in the order given."""
+    for start in range(0, len(models), MOST)[: figures.MOST_PAGES]:
+        some = models[start : start + MOST]
+        note = f"Models {start + 1:,} to {start + len(some):,} of {len(models):,}." if len(some) < len(models) else ""
+        drawn = figures.single(lambda axes, some=some: rows(axes, some), size_of(some))  # type: ignore[misc]
+        with figures.style():
+            drawn.legend(handles=key(), loc="outside lower center", ncols=3, labelcolor=MUTED, fontsize=7.5)
+        yield figures.Page(drawn, note)
 
 
 def size_of(models: Sequence[ModelSummary]) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""The page: one self-contained file. What a model wrote is text in it, never markup; nothing in it runs or loads."""
+"""The page: one self-contained file. What a model wrote is text in it, never markup; only its own script runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import emoray
 from emoray.analysis.summaries import Group, GroupAxis
 from emoray.printable import printable
 from emoray.refusals import judged
-from emoray.report import colours, contrast_section, figures, sections
+from emoray.report import answers, colours, contrast_section, figures, first_screen, sections, to_copy
 from emoray.report.about_run import Drawn
 from emoray.report.phrasing import (
     UNKNOWN,
@@ -58,7 +58,9 @@ def page(summary: Summary) -> str:
     design = summary.design
     content: dict[str, Any] = {
         "summary": summary,
-        "css": Markup((_HERE / "page.css").read_text(encoding="utf-8")),
+        "css": Markup((_HERE / "page.css").read_text(encoding="utf-8"))
+        + Markup(first_screen.shades() + first_screen.tabs(len(summary.readers))),
+        "figure_readers": READERS if design.states else 0,
         "headline": _unbroken(headline(summary)),
         "settings": settings_line(summary.settings),
         "neutral": neutral(summary.settings),
@@ -96,6 +98,15 @@ def page(summary: Summary) -> str:
         "endings": _endings(summary),
         "flags": _flags(summary),
         "examples": _examples(summary),
+        "browser": _browser(summary),
+        "script": Markup(answers.SCRIPT),
+        "script_hash": answers.script_hash(),
+        "to_copy": {
+            "methods": to_copy.methods(summary),
+            "limitations": to_copy.limitations(summary),
+            "bibtex": to_copy.bibtex(summary),
+        },
+        "sent": to_copy.sent(summary),
         "paper": _paper(summary),
         "provenance": _provenance(summary),
         "citation": paper.CITATION,
@@ -114,6 +125,9 @@ def _reader(summary: Summary, name: str) -> dict[str, Any]:
     models = summary.of_reader(name)
     return {
         "name": name,
+        "forest": first_screen.forest(name, models) if models else None,
+        "by_state": first_screen.by_state(models, summary.design),
+        "by_question": first_screen.by_question(models, summary.design),
         "variants": _variants(name, models),
         "panels": _panels(summary, models, summary.readers.index(name)),
         "states": _pivot(summary, models, "state"),
@@ -194,15 +208,13 @@ def _panel(summary: Summary, one: ModelSummary, name: str, least: float, grid: f
     circle = figures.single(lambda axes: figures.circle(axes, one, design, label_map), (3.4, 3.4))
     tall = min(figures.MOST_STATES, len(design.states))
     states = figures.single(lambda axes: figures.state_lines(axes, one, design, least), (3.6, 0.6 + 0.23 * tall))
-    size = (1.1 + 0.27 * len(grid.columns), 0.8 + 0.22 * len(grid.rows))
-    heat = figures.single(lambda axes: figures.squares(axes, one, grid), size)
     said = f"Mean cosine {cosine}. By state: {_in_words(one.scores.states)}."
     return {
         "model": one.model,
         "cosine": cosine,
         "circle": Markup(figures.inline_svg(circle, f"c{name}", f"Circumplex of {who}. {said}")),
         "states": Markup(figures.inline_svg(states, f"s{name}", f"Mean cosine by state of {who}. {said}")),
-        "heat": Markup(figures.inline_svg(heat, f"h{name}", f"Mean cosine by state and question of {who}.")),
+        "heat": first_screen.heat(one.model, grid.rows, grid.columns, grid.means(one.scores.state_by_question)),
     }
 
 
@@ -482,6 +494,12 @@ def _flags(summary: Summary) -> dict[str, Any]:
     return {"names": names, "lines": lines, "more": more([("", len(summary.models) - ROWS)], "tables/models.csv")}
 
 
+def _browser(summary: Summary) -> dict[str, Any] | None:
+    """Single answers, as the page's script shows them; None where there are none."""
+    told = answers.data(summary)
+    return {"said": answers.said(told), "data": Markup(answers.inert(told))} if told else None
+
+
 def _examples(summary: Summary) -> Shown:
     terms = {state.angle_deg: state.term for state in summary.design.states}
     first = summary.readers[0] if summary.readers else ""
@@ -708,8 +726,8 @@ def _sections(content: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _unbroken(text: str) -> str:
-    """The same text, in which no line ends inside brackets or before a unit."""
-    inside = re.sub(r"\[[^\]]*\]|\([^)]*\)", lambda found: found[0].replace(" ", "\u00a0"), text)
+    """The same text, in which no line ends inside short brackets or before a unit."""
+    inside = re.sub(r"\[[^\]]{,24}\]|\([^)]{,24}\)", lambda found: found[0].replace(" ", "\u00a0"), text)
     return inside.replace(" [", "\u00a0[").replace(" %", "\u00a0%")
 
 

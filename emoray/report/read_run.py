@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from emoray.analysis.summaries import AXES, score_values
 from emoray.analysis.tally import Factor, Tally
 from emoray.analysis.variance import identical_share
+from emoray.report.answers import Kept, Readings
 from emoray.report.maps import map_values
 from emoray.report.timeline import FELT_COLUMNS, SAID_COLUMNS, Heard, Rounds, canaries
 from emoray.run_folder import columns
@@ -131,6 +132,7 @@ class Closely:
     sample: bool = False  # for comparing readers
     human: Mapping[str, Label] = field(default_factory=dict)  # what people read, by key
     round_width: int = BLOCK_REPETITIONS  # repetitions that make a round of cells
+    browsed: int = 0  # answers that the page holds
     projections: bool = False  # also the lengths of readings along what was asked for
 
 
@@ -151,6 +153,7 @@ class Said:
     samplings: set[Sampling] = field(default_factory=set)
     endings: Counter[str] = field(default_factory=Counter)  # answers by the provider's own word for why they ended
     sample: Sampled = field(default_factory=Sampled)  # words
+    kept: Kept = field(default_factory=Kept)  # answers that the page holds
     labelled: dict[str, str] = field(default_factory=dict)  # key -> question id of answers that people have labelled
     failure_texts: dict[str, str] = field(default_factory=dict)  # what was said of one failure of each kind
     earlier: int = 0  # answers written before anybody noted which detector flags them, and what the provider declared
@@ -179,11 +182,13 @@ class Felt:
     revisions: set[str] = field(default_factory=set)
     sample: Sampled = field(default_factory=Sampled)  # cosine, angle_deg, prompt and question (hashes)
     human: list[HumanRead] = field(default_factory=list)
+    readings: Readings | None = None  # of the answers that the page holds
 
 
 def said(model: str, source: Rows, closely: Closely = Closely()) -> Said:
     """One pass over a model's answers and failures."""
     found = Said(_count_outcomes(columns.ANSWERS.empty_table()), _count_failed(columns.ANSWERS.empty_table()))
+    found.kept.most = closely.browsed
     for kept in _batches(source, _SAID):
         found.earlier += _earlier(kept)
         whole = columns.flagged_anew(kept)
@@ -204,6 +209,7 @@ def said(model: str, source: Rows, closely: Closely = Closely()) -> Said:
         found.endings.update(_counted(answers, "finish_reason_raw"))
         for condition in _conditions(answers):
             found.hashes.setdefault(condition, []).append(_hashes(_of_condition(answers, condition)))
+        found.kept.add(answers)
         found.examples = _few([*found.examples, *_candidates(model, answers)])
         found.labelled |= _pairs(_with_keys(answers, closely.human), "key", "question_id") if closely.human else {}
         if closely.sample:
@@ -221,13 +227,15 @@ def felt(
     examples: Sequence[Example] = (),
     closely: Closely = Closely(),
     refusals: RefusalRule = "zero",
+    kept: Kept | None = None,
 ) -> Felt:
     """One pass over a reader's rows, scored anew from the stored probabilities under a label map and rules.
 
     The tally holds scores as they were read, by `refused`, so that `under` finds any rule in it; everything else is by
     the rule given. rows.OtherLabels where the map is not of the labels that were read.
     """
-    arguments = (reader, source, label_map, neutral, {example.key: example for example in examples}, closely, refusals)
+    wanted = {example.key: example for example in examples}
+    arguments = (reader, source, label_map, neutral, wanted, closely, refusals, kept)
     try:
         return _felt(*arguments, _FELT)
     except _FlaggedBefore:
@@ -242,10 +250,12 @@ def _felt(
     wanted: dict[str, Example],
     closely: Closely,
     refusals: RefusalRule,
+    kept: Kept | None,
     names: Sequence[str],
 ) -> Felt:
     lengths = label_map if closely.projections else None
     found = Felt(_score_tally(columns.SCORED.empty_table(), neutral, lengths), Rounds(closely.round_width))
+    found.readings = Readings((kept or Kept()).keys(), label_map.labels)
     for batch in _flagged(source, names):
         whole = columns.scored(
             batch.filter(pc.equal(batch["outcome"], columns.ANSWERED)), label_map, neutral, "as_read"
@@ -256,6 +266,7 @@ def _felt(
         told = {closely.headline.template} if closely.headline else set()
         found.rounds.add(_without(by_rule, closely.controls - told))
         scored = _measured(by_rule)
+        found.readings.add(scored)
         found.examples += _read_examples(reader, scored, wanted)
         if closely.human or closely.sample:
             single = _of_condition(scored, closely.headline)

@@ -30,6 +30,7 @@ from emoray.analysis.summaries import (
 from emoray.analysis.tally import Axis, Tally
 from emoray.report.about_run import AboutAttempt, AboutRun, Drawn
 from emoray.report.agreement import Agreement, Who, agreement, paper_claims
+from emoray.report.answers import MOST, Browsed, Readings
 from emoray.report.conditions import (
     REFUSAL_RULES,
     OneCondition,
@@ -258,6 +259,7 @@ class Summary:
     """Finish reason that nobody here knows -> model -> answers that ended so."""
     earlier: Mapping[str, int] = field(default_factory=dict)
     """Model -> answers of an emoray from before rows of format 2, whose readings were scored anew."""
+    browsed: tuple[Browsed, ...] = ()  # single answers for the page, which stand in no other file of a report
     lost_usd: Mapping[str, float] = field(default_factory=dict)
     """Model -> US dollars at most for what was asked, of it or of a judge, and whose answers nobody has."""
 
@@ -323,6 +325,7 @@ def summarize(source: Source, settings: Settings) -> Summary:
         human=settings.human_labels,
         round_width=round_width(about.repetitions),
         projections=settings.contrasts.projections,
+        browsed=MOST // max(1, len(source.models())),
     )
     heard = {model: said(model, source.answers(model), closely) for model in source.models()}
     _check_labels(settings.human_labels, heard)
@@ -389,8 +392,17 @@ def summarize(source: Source, settings: Settings) -> Summary:
         failure_texts={model: one.failure_texts for model, one in sorted(heard.items()) if one.failure_texts},
         drawn=_drawn(about.attempts),
         odd_endings=_odd_endings(heard),
+        browsed=_browsed(heard, read),
         earlier={model: one.earlier for model, one in sorted(heard.items()) if one.earlier},
     )
+
+
+def _browsed(heard: Mapping[str, Said], read: Mapping[Who, Felt]) -> tuple[Browsed, ...]:
+    by_model: dict[str, dict[str, Readings]] = {model: {} for model in heard}
+    for (reader, model), one in read.items():
+        if one.readings:
+            by_model[model][reader] = one.readings
+    return tuple(Browsed(model, one.kept, by_model[model]) for model, one in sorted(heard.items()))
 
 
 def _of_reader(
@@ -399,7 +411,14 @@ def _of_reader(
     label_map = settings.map_of(reader)
     return {
         (reader, model): felt(
-            reader, source.rows(reader, model), label_map, settings.neutral, one.examples, closely, settings.refusals
+            reader,
+            source.rows(reader, model),
+            label_map,
+            settings.neutral,
+            one.examples,
+            closely,
+            settings.refusals,
+            one.kept,
         )
         for model, one in heard.items()
     }

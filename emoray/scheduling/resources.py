@@ -102,7 +102,13 @@ def in_words(parts: Sequence[Bundle] | Sequence[Node]) -> str:
     others: Counter[str] = Counter()
     for part in parts:
         others.update(dict(part.others))
-    words = [f"{cpus:g} CPUs"]
-    words += [f"{gpus:g} {' or '.join(kinds)} GPUs".replace("  ", " ")] if gpus else []
+    words = [_amount(cpus, "CPU")]
+    words += [_amount(gpus, f"{' or '.join(kinds)} GPU".lstrip())] if gpus else []
     words += [f"{amount:g} {name}" for name, amount in sorted(others.items())]
     return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else words[0]
+
+
+def _amount(n: float, noun: str) -> str:
+    """0.5 CPUs, 1 CPU: an amount of one is one."""
+    shown = f"{n:g}"
+    return f"{shown} {noun if shown == '1' else f'{noun}s'}"

@@ -45,7 +45,7 @@ from emoray.stream.refuge import LaneRefuge
 log = logging.getLogger(__name__)
 _GATHER_S = 0.05  # replies that come within this time become one table
 _RELEASE_S = 2.0  # what is durable of a block goes on together so often: each table costs Ray milliseconds
-_LAST_WORDS_S = 10.0  # a process that ends waits no longer until it is known why
+LAST_WORDS_S = 10.0  # a process that ends waits no longer until it is known why
 
 
 class GenerateActor:
@@ -86,7 +86,7 @@ class GenerateActor:
                 os._exit(1)  # Ray starts it again, where it may do better
             return None
         if isinstance(host, Mortal):
-            host.tell_of_death(lambda why: ray.get(ledger.dying.remote(why), timeout=_LAST_WORDS_S))
+            host.tell_of_death(lambda why: ray.get(ledger.dying.remote(why), timeout=LAST_WORDS_S))
         ledger.ready.remote(actor_id(), "", *((host.defaults, host.notes) if isinstance(host, OwnModel) else ()))
         return host
 

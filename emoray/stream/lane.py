@@ -130,6 +130,10 @@ class Lane:
         names = [f"reader {name}" if name else self.model for name in heavy]
         return f"loading weights of {', '.join(names)}" if names else ""
 
+    def read_by_all(self, tally: LaneCounts) -> int:
+        """Answers that the slowest reader has read in this attempt."""
+        return min(tally.read.get(reader.name, 0) for reader in self._study.spec.readers)
+
     def tally(self) -> LaneCounts:
         tally: LaneCounts = ray.get(self.ledger.tally.remote())
         return tally

@@ -92,7 +92,7 @@ class LaneState:
         self._searched: set[int] = set()
         self._starts: defaultdict[str, Counter[str]] = defaultdict(Counter)  # by reader; "": the speakers
         self._loading: defaultdict[str, set[str]] = defaultdict(set)  # actors, by reader; "": the speakers
-        self._last_failure = ""  # of a speaker, since a cell was settled
+        self._last_failure: dict[str, str] = {}  # by reader, since it read; "": of a speaker, since a cell was settled
         self._tally = LaneCounts()
 
     def another_pass(self) -> None:
@@ -148,7 +148,7 @@ class LaneState:
         self._starts[reader][actor] += 1
         if self._starts[reader][actor] > self._most_starts:
             who, cell = (f"the actor of {reader}", "read") if reader else ("its actor", "settled")
-            why = (not reader and self._last_failure) or "-v shows what Ray saw of it"
+            why = self._last_failure.get(reader) or "-v shows what Ray saw of it"
             self.down(f"{who} died {self._most_starts} times before another cell was {cell}; {why}")
             return False
         self._loading[reader].add(actor)
@@ -156,14 +156,14 @@ class LaneState:
 
     def cannot_start(self, why: str) -> bool:
         """Whether that ends the lane; where a speaker was ready before, it may be this node, or this moment."""
-        self._last_failure = why
+        self._last_failure[""] = why
         if not self._tally.speakers:
             self.down(why)
         return not self._tally.speakers
 
-    def dying(self, why: str) -> None:
-        """A speaker that was ready ends with its engine; Ray starts it again."""
-        self._last_failure = why
+    def dying(self, why: str, reader: str = "") -> None:
+        """A speaker, or an actor of a reader, that was ready ends with its engine; Ray starts it again."""
+        self._last_failure[reader] = why
 
     def searched(self, slice_: int, of: int) -> None:
         """A slice of the grid, one of so many, holds no more owed cells."""
@@ -188,11 +188,12 @@ class LaneState:
     def said(self, block: str, counts: Mapping[str, Any]) -> None:
         """Replies to a block that are durable: `answered`, and `failed` by kind."""
         self._starts[""].clear()
-        self._last_failure = ""
+        self._last_failure.pop("", None)
         self._count(block, counts["answered"], counts["failed"])
 
     def read(self, reader: str, rows: int) -> None:
         self._starts[reader].clear()
+        self._last_failure.pop(reader, None)
         self._tally.read[reader] = self._tally.read.get(reader, 0) + rows
 
     def stop(self, why: str) -> None:

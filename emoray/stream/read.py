@@ -16,7 +16,7 @@ import pyarrow as pa
 import ray
 from ray.exceptions import RayError
 
-from emoray.hosts.protocol import HostDown
+from emoray.hosts.protocol import HostDown, Mortal
 from emoray.readers.factory import reader_of
 from emoray.readers.protocol import Reader, ReaderDown, Reading, SlowReader, TellingReader
 from emoray.reasons import cause, is_failure, raised_at
@@ -39,7 +39,7 @@ from emoray.stream.actor_context import (
     wait_for,
     writer_name,
 )
-from emoray.stream.generate import log
+from emoray.stream.generate import LAST_WORDS_S, log
 from emoray.stream.refuge import LaneRefuge
 from emoray.study.goemotions import LabelMap
 from emoray.study.scoring import Rules
@@ -94,6 +94,8 @@ class ReadActor:
         except BaseException as wrong:  # which nobody foresaw
             ray.get(ledger.down.remote(_unforeseen(entry.name, wrong)))
             return None
+        if isinstance(reader, Mortal):
+            reader.tell_of_death(lambda why: ray.get(ledger.dying.remote(why, entry.name), timeout=LAST_WORDS_S))
         ledger.ready.remote(actor_id(), entry.name, None, reader.notes if isinstance(reader, TellingReader) else ())
         return reader
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import logging
 import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from emoray.commands.pace import Pace
 from emoray.commands.progress import Progress, Standing, duration
 from emoray.stream.address import waits_for_ray
 
@@ -26,12 +29,15 @@ def standing(
 
 def test_a_line_says_what_a_person_at_three_in_the_morning_wants_to_know() -> None:
     progress = Progress(io.StringIO(), clock=0.0)
-    line = progress.line("llama-8b", standing(settled=84_210, total=120_000, before=83_798, failed=31), 60.0)
-    assert line == "llama-8b  settled 84,210 of 120,000  failed 31  412/min  1 h 27 min left"
+    progress.show({"llama-8b": standing(settled=83_798, total=120_000, before=83_798)}, now=0.0)
+    line = progress.line("llama-8b", standing(settled=84_210, total=120_000, before=83_798), 60.0)
+    assert line == "llama-8b  settled 84,210 of 120,000  failed 0  412/min  1 h 27 min left"
 
 
 def test_the_rate_counts_only_what_this_run_settled() -> None:
-    line = Progress(io.StringIO(), clock=0.0).line("m", standing(settled=60, before=50), 60.0)
+    progress = Progress(io.StringIO(), clock=0.0)
+    progress.show({"m": standing(settled=50, before=50)}, now=0.0)
+    line = progress.line("m", standing(settled=60, before=50), 60.0)
     assert "10/min" in line
     assert "4 min left" in line
 
@@ -112,7 +118,50 @@ def test_on_a_terminal_the_lanes_take_the_place_of_what_was_waited_for() -> None
 def test_the_time_before_the_lanes_is_none_of_theirs() -> None:
     progress = Progress(io.StringIO(), clock=-1e9)
     progress.begin()
-    assert "/min" in progress.line("m", standing(settled=90), time.monotonic() + 60.0)
+    assert "/min" in progress.line("m", standing(settled=90), time.monotonic() + 60.0, over=True)
+
+
+def test_neither_rate_nor_time_left_know_of_the_minutes_in_which_an_engine_started() -> None:
+    progress = Progress(io.StringIO(), clock=0.0)
+    for now in range(0, 301):
+        progress.show({"m": standing(note="starting")}, now=float(now))
+    assert "  20/min  4 min left" in progress.line("m", standing(settled=20), 360.0)
+
+
+def test_the_rate_is_that_of_the_last_minute() -> None:
+    progress = Progress(io.StringIO(), clock=0.0)
+    for now in range(0, 301):
+        progress.show({"m": standing(settled=now, total=10_000)}, now=float(now))
+    assert "  30/min" in progress.line("m", standing(settled=330, total=10_000), 360.0)
+
+
+def test_a_cell_that_failed_is_not_left_to_be_asked() -> None:
+    progress = Progress(io.StringIO(), clock=0.0)
+    progress.show({"m": standing()}, now=0.0)
+    assert progress.line("m", standing(settled=10, failed=40), 60.0).endswith("failed 40  10/min  1 min left")
+    assert "left" not in progress.line("m", standing(settled=10, failed=90), 60.0)
+
+
+def test_failures_are_told_by_kind_and_what_is_read_where_it_lags() -> None:
+    late = replace(standing(settled=90, before=10, failed=3), kinds={"overloaded": 2, "timeout": 1}, read=5)
+    line = Progress(io.StringIO(), clock=0.0).line("m", late, 0.0)
+    assert line == "m  settled 90 of 100  failed 3  read 5 now  2 overloaded, 1 timeout"
+
+
+@pytest.mark.parametrize("start_s", [0, 40, 400])
+@pytest.mark.parametrize("block", [1, 50, 200])
+def test_of_a_steady_lane_the_time_left_is_within_20_percent_from_the_second_minute_on(
+    start_s: int, block: int
+) -> None:
+    total, a_second, pace = 12_000, 10, Pace()
+    end = start_s + total // a_second
+    for now in range(end - 60):
+        through = max(0, now - start_s) * a_second // block * block
+        failed = through // 10
+        pace.see(float(now), through - failed, failed)
+        if now >= start_s + 120:
+            left = pace.seconds_left(float(now), total, through - failed, failed)
+            assert left == pytest.approx(end - now, rel=0.2, abs=block / a_second)
 
 
 @pytest.mark.parametrize(
@@ -163,6 +212,19 @@ def test_a_told_time_is_right_to_its_smaller_unit(seconds: float) -> None:
     told = sum(int(n) * units[unit] for n, unit in zip(words[::2], words[1::2], strict=True))
     smallest = units[words[-1]] if len(words) > 2 else 1
     assert abs(told - seconds) <= smallest / 2
+
+
+def test_what_is_logged_meanwhile_stays_above_the_lanes_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    handler = logging.StreamHandler(terminal)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
+    progress = Progress(terminal, clock=0.0)
+    with progress.says_what_is_logged():
+        progress.show({"a": standing()}, now=0.0)
+        logging.getLogger("emoray").warning("a disk is slow")
+        progress.show({"a": standing()}, now=1.0)
+    assert handler.stream is terminal
+    assert terminal.getvalue().endswith("\x1b[1F\x1b[Ja disk is slow\na  settled 0 of 100  failed 0\n")
 
 
 def test_what_is_said_once_stays_above_the_lanes() -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 import socket
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from emoray.commands.status import ModelStatus, status
+from emoray.commands.status import ModelStatus, status, watch
 from emoray.errors import UserError
 from emoray.hosts.batch_record import NotedBatch
 from emoray.run_folder import recovery
@@ -317,7 +317,7 @@ def test_who_writes_is_told_and_whose_attempt_died(tmp_path: Path) -> None:
 
 def test_who_waits_for_what_is_told_while_the_run_lives(tmp_path: Path) -> None:
     folder = runs.begun(tmp_path)
-    waits = "waits for 1 CPUs and 4 GPUs, held by b b"
+    waits = "waits for 1 CPU and 4 GPUs, held by b b"
     folder.write_text(LANES, json.dumps({"a": waits, "b b": "asks"}))
     with Lease(folder):
         found = status(folder)
@@ -332,6 +332,34 @@ def test_for_programs_it_is_json(tmp_path: Path) -> None:
     data = json.loads(json.dumps(status(folder).as_json()))
     assert data["name"] == "t"
     assert {(m["model"], m["settled"], m["owed"]) for m in data["models"]} == {("a", 4, 8), ("b b", 0, 12)}
+
+
+def test_who_watches_is_told_again_until_nobody_writes_any_more(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = runs.begun(tmp_path)
+    held = ExitStack()
+    held.enter_context(Lease(folder, settle_s=0))
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 1:
+            runs.say(folder, runs.asked()[:4])
+        else:
+            held.close()
+
+    assert watch(folder, as_json=True, pause=pause) == 0
+    looks = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [look["models"][0]["settled"] for look in looks] == [0, 4, 4]
+    assert [bool(look["writer"]) for look in looks] == [True, True, False]
+    assert pauses == [30.0, 30.0]
+
+
+def test_of_a_dead_run_the_watcher_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert watch(runs.begun(tmp_path)) == 0
+    assert "died without a word" in (said := capsys.readouterr().out)
+    assert "left" not in said
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:

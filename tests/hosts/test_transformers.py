@@ -438,6 +438,16 @@ def test_a_folder_without_weights_or_with_cut_ones_is_said_in_one_sentence(tmp_p
     complaint(folder)
 
 
+def test_a_tokenizer_that_lost_its_vocabulary_is_refused(tmp_path: Path) -> None:
+    """transformers makes one of special tokens, to which every question is the same."""
+    for template in (tiny_models.WITH_SYSTEM, None):
+        folder = tiny_models.generator(tmp_path / str(bool(template)), chat_template=template)
+        for kind in ("LlamaTokenizer", "GPT2Tokenizer", "Qwen2Tokenizer", "GemmaTokenizer", "T5Tokenizer"):
+            tiny_models.lose_vocabulary(folder, kind)
+            with pytest.raises(HostDown, match=r"its tokenizer knows no words, .* tokenizer\.model"):
+                host(folder)
+
+
 def test_a_broken_config_is_said_in_one_sentence(tmp_path: Path) -> None:
     folder = tiny_models.generator(tmp_path)
     Path(folder, "config.json").write_text("{")

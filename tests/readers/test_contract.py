@@ -43,6 +43,7 @@ TEXTS = [
 ]
 LONG = "freedom " * 400
 CLOSE = 1e-5  # what is promised in float32: a CPU may add up a row in another order where the batch has another shape
+ONE = {"joy": {"term": "happy"}}
 NUMBERED = [f"LABEL_{i}" for i in range(28)]
 SHUFFLED = [LABELS[i] for i in np.random.default_rng(4).permutation(28)]
 
@@ -293,6 +294,29 @@ def test_a_network_that_cannot_read_at_all_is_said_before_it_reads_one(tmp_path:
 def test_a_classifier_with_other_labels_is_refused(tmp_path: Path, labels: list[str], found: str) -> None:
     folder = tiny_models.classifier(tmp_path, labels)
     assert complaint(folder) == f"reader 'r' ({folder}) {found}; it must have the 28 GoEmotions labels"
+
+
+def test_a_tokenizer_that_lost_its_vocabulary_is_refused(tmp_path: Path) -> None:
+    """transformers makes one of special tokens, to which every text is the same."""
+    folder = tiny_models.classifier(tmp_path, LABELS)
+    for kind in ("BertTokenizer", "RobertaTokenizer", "XLMRobertaTokenizer", "DebertaV2Tokenizer", "AlbertTokenizer"):
+        tiny_models.lose_vocabulary(folder, kind)
+        with pytest.raises(ReaderDown, match=r"cannot be used: its tokenizer knows no words, .* tokenizer\.model"):
+            reader(folder)
+
+
+def test_a_head_with_one_output_is_no_softmax(tmp_path: Path) -> None:
+    """Of one output it is 1, whatever is read."""
+    folder = tiny_models.classifier(tmp_path, ["joy"], problem_type=None)
+    for activation in ("auto", "softmax"):
+        with pytest.raises(ReaderDown, match="has one output, of which softmax always makes 1; set activation: sigmo"):
+            reader(folder, label_map=ONE, activation=activation)
+    texts = ["joy", "no"]
+    words, model = AutoTokenizer.from_pretrained(folder), AutoModelForSequenceClassification.from_pretrained(folder)
+    with torch.inference_mode():
+        plain = [torch.sigmoid(model(**words(text, return_tensors="pt")).logits[0]).numpy() for text in texts]
+    found = [one.probabilities for one in reader(folder, label_map=ONE, activation="sigmoid").read(texts)]
+    np.testing.assert_allclose(np.array(found), plain, rtol=0, atol=CLOSE)
 
 
 def test_a_closed_reader_has_given_its_model_back(folders: dict[str, str]) -> None:

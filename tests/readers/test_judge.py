@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -79,6 +79,18 @@ def test_a_judge_tells_what_is_to_be_known_of_its_model() -> None:
     told, silent = Judge(entry(), Loaded()), Judge(entry(), Fake())
     assert isinstance(told, TellingReader)
     assert (told.notes, silent.notes) == (["its chat template speaks of thinking"], [])
+
+
+def test_a_judge_whose_engine_dies_tells_of_its_death() -> None:
+    class Dying(Fake):
+        def tell_of_death(self, tell: Callable[[str], None]) -> None:
+            tell("the vLLM engine died of RuntimeError: no kernel")
+
+    told: list[str] = []
+    for host in (Dying(), Fake()):
+        Judge(entry(), host).tell_of_death(told.append)
+
+    assert told == ["the vLLM engine died of RuntimeError: no kernel"]
 
 
 def test_a_judge_says_valence_arousal_and_how_sure_it_is() -> None:

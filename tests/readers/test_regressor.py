@@ -52,6 +52,19 @@ def test_nothing_lies_outside_the_plane(vad: str) -> None:
         assert reading.affect in [Affect(v, a) for v in (-1.0, 1.0) for a in (-1.0, 1.0)]
 
 
+def test_a_range_that_is_not_the_models_is_told_at_the_start(vad: str) -> None:
+    told = reader(vad, range=[0.0, 0.001]).notes
+    assert [note.partition(" of a few plain texts, ")[2] for note in told] == [
+        "and its range in the spec is 0 to 0.001: what lies outside is cut to its ends"
+    ] * 2
+    assert reader(vad, range=[-20, 30]).notes == []
+
+
+def test_a_range_that_makes_the_same_of_every_text_is_refused(vad: str) -> None:
+    with pytest.raises(ReaderDown, match=r"makes the same reading of every text, .* range in the spec"):
+        reader(vad, range=[1e6, 2e6])
+
+
 def test_a_long_text_is_cut_or_read_in_windows(vad: str) -> None:
     assert reader(vad).read(TEXTS)[4].truncated
     assert not reader(vad, long_texts="window").read(TEXTS)[4].truncated

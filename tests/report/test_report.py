@@ -63,7 +63,7 @@ _TABLES = (
     "models", "states", "questions", "templates", "intensities", "differences", "refusals", "maps", "directions",
     "profiles", "claims",
 )  # fmt: skip
-_FIGURES = ("circumplex", "states", "states_by_question")
+_FIGURES = ("models", "circumplex", "states", "states_by_question")
 
 
 def test_equal_runs_give_equal_bytes(small: Run, written: dict[str, bytes]) -> None:

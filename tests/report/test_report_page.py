@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -12,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from emoray.report import Settings, figures, sections
+from emoray.report import Settings, figures, sections, to_copy
 from emoray.report.page import page
 from emoray.report.phrasing import UNKNOWN, time_sentence
 from emoray.report.summary import Summary, summarize
@@ -58,7 +61,7 @@ class Structure(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if "style" not in self.open:
+        if not {"style", "script"} & set(self.open):
             self.text += f" {data}"
 
 
@@ -69,20 +72,27 @@ def test_it_has_the_sections_in_their_order(shown: str) -> None:
         "models", "circumplex", "states", "questions", "differences", "claims",
         "spread", "failures", "examples", "paper", "method",
     ]  # fmt: skip
-    linked = [attributes["href"] for tag, attributes in found.tags if tag == "a"]
+    linked = [attributes["href"] for tag, attributes in found.tags if tag == "a" and "download" not in attributes]
     assert linked == [f"#{name}" for name in sections]
     assert found.text.count("steady") > 5
 
 
-def test_nothing_is_loaded_and_nothing_runs(shown: str) -> None:
+def test_nothing_is_loaded_and_nothing_runs_but_its_own_script(shown: str) -> None:
     found = Structure(shown)
-    assert {tag for tag, _ in found.tags}.isdisjoint({"script", "link", "iframe", "object", "embed", "base", "form"})
+    assert {tag for tag, _ in found.tags}.isdisjoint({"link", "iframe", "object", "embed", "base", "form"})
     for _, attributes in found.tags:
         assert not [name for name in attributes if name.startswith("on")]
         targets = [attributes.get(name) or "#" for name in ("src", "href", "xlink:href", "action")]
-        assert all(target.startswith(("#", "data:")) for target in targets)
+        beside = ("tables/", "figures/") if "download" in attributes else ()
+        assert all(target.startswith(("#", "data:", *beside)) for target in targets)
     assert not re.search(r"@import|url\((?!#|['\"]?data:)", shown)
     assert "default-src 'none'" in shown
+    data, script = re.findall(r"<script([^>]*)>(.*?)</script>", shown, re.DOTALL)
+    assert data[0] == ' type="application/json" id="answers-data"'
+    assert not set(data[1]) & set("<>&")
+    assert script[0] == ""
+    digest = base64.b64encode(hashlib.sha256(script[1].encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}';" in shown
 
 
 def test_no_two_elements_share_an_id(shown: str) -> None:
@@ -113,7 +123,7 @@ def test_what_a_model_wrote_is_text_whatever_it_wrote(small: Run) -> None:
     shown = page(
         summarize(Run({"steady": said}, {("embedded", "steady"): small.felt["embedded", "steady"]}), _SETTINGS)
     )
-    assert "script" not in {tag for tag, _ in Structure(shown).tags}
+    assert [tag for tag, _ in Structure(shown).tags].count("script") == 2  # data, and ours
     assert "<img" not in shown
     assert "{{ 7 * 7 }}" in shown
     assert not any(odd in shown for odd in "\x00\x1b\u202e")
@@ -124,7 +134,8 @@ def test_names_are_text_too(name: str) -> None:
     source = run({name: 0.5}, readers=(name,), states=3, questions=2, repetitions=1)
     found = Structure(page(summarize(source, _SETTINGS)))
     assert name in found.text
-    assert {"u", "script"}.isdisjoint(tag for tag, _ in found.tags)
+    assert "u" not in {tag for tag, _ in found.tags}
+    assert [tag for tag, _ in found.tags].count("script") == 2  # data, and ours
 
 
 def test_what_is_ours_is_said_and_what_is_quoted_has_its_mark(shown: str) -> None:
@@ -220,6 +231,29 @@ def test_what_a_filter_took_stands_below_the_means_by_state_the_worst_first(smal
 
 def _asked_of(source: Run, model: str, question: str) -> Any:
     return pc.equal(source.felt["embedded", model]["question_id"], question)
+
+
+def test_a_prompt_is_shown_where_its_hash_says_that_it_was_sent_so(small: Run, shown: str) -> None:
+    summary = summarize(small, _SETTINGS)
+    (sent,) = to_copy.sent(summary)
+    assert sent.messages
+    chat = [{"role": role, "content": text} for role, text in sent.messages]
+    told = {row["prompt"] for table in small.said.values() for row in table.to_pylist()}
+    assert chat in [json.loads(prompt) for prompt in told]
+    steady = small.said["steady"]
+    at = steady.schema.get_field_index("prompt_sha")
+    otherwise = {
+        name: table.set_column(at, "prompt_sha", pa.array(["0"] * len(table))) for name, table in small.said.items()
+    }
+    assert to_copy.sent(summarize(Run(otherwise, small.felt), _SETTINGS))[0].messages == ()
+
+
+def test_a_template_of_the_run_s_own_is_not_repeated_on_the_page(small: Run) -> None:
+    marks = {"marks": {"templates": {"parameters": "user"}}}
+    own = Run(small.said, small.felt, {"spec": {"name": "small"}, **marks})
+    (sent,) = to_copy.sent(summarize(own, _SETTINGS))
+    assert sent.messages == ()
+    assert "is not repeated here" in sent.why_not
 
 
 def test_the_disputed_angles_are_named(shown: str) -> None:

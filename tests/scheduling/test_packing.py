@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from emoray.scheduling.demand import demand, engine, loads
 from emoray.scheduling.packing import FreeResources, fits, seated
 from emoray.scheduling.refusal import refusal
-from emoray.scheduling.resources import Assignment, Bundle, Load, Node, PoolSize
+from emoray.scheduling.resources import Assignment, Bundle, Load, Node, PoolSize, in_words
 from emoray.spec.models import Hosted, Vllm
 from emoray.spec.readers import GoEmotionsReader, JudgeReader
 
@@ -61,7 +61,7 @@ def test_one_gpu_serves_an_engine_and_a_classifier_beside_it() -> None:
         (
             {},
             [Node(8)],
-            "needs 1 CPUs and 0.9 GPUs, but the cluster has 8 CPUs; a small model can be tried with device: cpu",
+            "needs 1 CPU and 0.9 GPUs, but the cluster has 8 CPUs; a small model can be tried with device: cpu",
         ),
         ({"accelerator": "H200"}, [H100], "asks for H200, but the cluster has H100"),
         (
@@ -157,6 +157,19 @@ def test_an_api_needs_no_gpu_and_a_settled_model_nothing_but_its_readers() -> No
     assert refusal(None, [reader(cpus=9)], [Node(8)]) == (
         "the readers need 9 CPUs, but the cluster has 8 CPUs; submit to a larger cluster, or ask for less in the spec"
     )
+
+
+@pytest.mark.parametrize(
+    ("node", "said"),
+    [
+        (Node(1, 1), "1 CPU and 1 GPU"),
+        (Node(1, 1, accelerator="H200"), "1 CPU and 1 H200 GPU"),
+        (Node(0.5, 0.1), "0.5 CPUs and 0.1 GPUs"),
+        (Node(16, 2, accelerator="H200"), "16 CPUs and 2 H200 GPUs"),
+    ],
+)
+def test_an_amount_of_one_is_one(node: Node, said: str) -> None:
+    assert in_words([node]) == said
 
 
 @given(st.lists(st.tuples(st.integers(1, 8), st.integers(0, 8)), min_size=1, max_size=6))

@@ -34,7 +34,7 @@ def test_the_nodes_are_known_by_what_they_have(two_cpus: str) -> None:
 
 
 def test_only_a_cluster_that_grows_may_have_tomorrow_what_it_has_not_today(two_cpus: str) -> None:
-    with pytest.raises(UserError, match="model 'huge' needs 1 CPUs and 8 GPUs, but the cluster has 2 CPUs"):
+    with pytest.raises(UserError, match="model 'huge' needs 1 CPU and 8 GPUs, but the cluster has 2 CPUs"):
         cluster.check(HUGE, HUGE.models[0], cluster.nodes())
 
     assert any(_grows_with("small-gpu") for _ in range(3))  # Ray's monitor writes the truth there every few seconds

@@ -77,6 +77,25 @@ def test_a_death_is_blamed_on_what_was_last_wrong_with_the_same_kind_of_actor_si
         assert str(ledger.tally().down).endswith("; -v shows what Ray saw of it")
 
 
+def test_of_a_judge_whose_engine_dies_again_and_again_it_is_said_why_as_long_as_it_has_read_nothing_since() -> None:
+    """And what another reader, or the speaker, last died of is not said of it."""
+    ledger, read_since = LaneState(), LaneState()
+    for one in (ledger, read_since):
+        for _ in range(5):
+            assert one.starting("a", "judge")
+            one.ready("a", "judge")
+            one.dying("the vLLM engine died of RuntimeError: no kernel for head_dim=8", "judge")
+    ledger.read("other", 3)
+    read_since.read("judge", 3)
+
+    assert not ledger.starting("a", "judge")
+    assert str(ledger.tally().down).endswith(
+        "another cell was read; the vLLM engine died of RuntimeError: no kernel for head_dim=8"
+    )
+    assert [read_since.starting("a", "judge") for _ in range(6)] == [True] * 5 + [False]
+    assert str(read_since.tally().down).endswith("; -v shows what Ray saw of it")
+
+
 def test_a_reader_that_dies_at_every_start_ends_its_lane_and_the_others_readers_go_on() -> None:
     ledger = LaneState()
     for _ in range(5):

@@ -1,0 +1,147 @@
+"""What a paper about a run needs: methods and limitations in words, a reference, and the prompts as they were sent."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import emoray
+from emoray.plurals import count
+from emoray.report.phrasing import listed, neutral, percent, refusals
+from emoray.report.summary import ModelSummary, Summary
+from emoray.study import prompts
+from emoray.study.circumplex import Affect
+from emoray.study.experiment import Cell, Model, Question, State
+
+_ELSEWHERE = "worded otherwise in the run, or with questions of its own; see the column prompt of its answers"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One prompt as it was sent; no messages where that is not known here, or not public."""
+
+    template: str
+    asked: str
+    messages: tuple[tuple[str, str], ...]  # (role, text)
+    why_not: str = ""
+
+
+def methods(summary: Summary) -> str:
+    """A paragraph for the section that a journal wants."""
+    design, chosen = summary.design, summary.settings
+    models = listed(sorted({one.model for one in summary.models})) or "No model"
+    states, questions = count(len(design.states), "emotional state"), count(len(design.questions), "question")
+    templates = listed([one.name for one in design.templates])
+    intensities = ", ".join(f"{one:g}" for one in design.intensities)
+    readers = listed([_reader(summary, name) for name in summary.readers]) or "nobody yet"
+    asked = (
+        f"{models} answered {questions} in the role of somebody in each of {states} on Russell's circumplex "
+        f"(templates: {templates}; intensities: {intensities})."
+    )
+    read = f"The emotion in each answer was read by {readers}."
+    score = (
+        "An answer's score is the cosine between the state asked for and the place of its most probable label under "
+        f"the label map {chosen.label_map.name} ({chosen.label_map.mark}); a neutral reading {neutral(chosen)}, a "
+        f"refusal {refusals(chosen.refusals)}. Means weigh questions and prompts equally; intervals "
+        f"({percent(chosen.level)}) are Student's t over questions. As a control, the asked states were dealt anew "
+        f"among the answers of each question {chosen.shuffles:,} times (seed {chosen.seed})."
+    )
+    digest = f", spec {summary.run['digest']}" if summary.run.get("digest") else ""
+    return " ".join([asked, read, score, f"All numbers: emoray {emoray.__version__}{digest}."])
+
+
+def limitations(summary: Summary) -> str:
+    """What every such run leaves open, and what this one does."""
+    questions = len(summary.design.questions)
+    whose = "ours" if summary.settings.label_map.mark == "ours" else "the user’s"
+    said = [
+        f"{count(questions, 'question')} stand for all questions of their kind, so intervals are wide and say nothing "
+        "about other kinds.",
+        "The reader is a model itself: what it misreads is scored as if it had been said, and its labels leave some "
+        "directions of the circumplex out of reach (the ceiling).",
+        f"The label map is {whose}; under another, means and ranks may differ.",
+    ]
+    failed = sum(one.counts.failures for one in _once(summary))
+    asked = sum(one.counts.asked for one in _once(summary))
+    if failed:
+        said.append(f"{failed:,} of {asked:,} asks failed and are in no mean.")
+    if len(summary.readers) == 1:
+        said.append("One reader alone was asked; another may see other emotions in the same answers.")
+    return " ".join(said)
+
+
+def bibtex(summary: Summary) -> str:
+    """The paper whose method this is, and this program at the version that made the numbers."""
+    digest = f", spec {summary.run['digest']}" if summary.run.get("digest") else ""
+    return f"""@inproceedings{{ishikawa2025emotions,
+  author    = {{Ishikawa, S. and Yoshino, A.}},
+  title     = {{{{AI}} with Emotions: Exploring Emotional Expressions in Large Language Models}},
+  booktitle = {{{{NLP4DH}} 2025}},
+  pages     = {{614--627}},
+  year      = {{2025}},
+  doi       = {{10.18653/v1/2025.nlp4dh-1.51}}
+}}
+@software{{emoray,
+  title   = {{emoray}},
+  version = {{{emoray.__version__}}},
+  note    = {{Run {_plain(str(summary.run["name"]))}{digest}}}
+}}"""
+
+
+def sent(summary: Summary) -> list[Shown]:
+    """Of every template one prompt, where what is rendered here is what was sent, by its hash; shipped texts only."""
+    return [_sent(summary, one.name, one.mark) for one in summary.design.templates]
+
+
+def _sent(summary: Summary, template: str, mark: str) -> Shown:
+    if mark == "user":
+        return Shown(template, "", (), "the run's own template; it stands in run.json and is not repeated here")
+    public = {one.id for one in summary.design.questions if one.mark != "user"}
+    for row in _of_template(summary, template):
+        rendered = _rendered(row, template) if row["question_id"] in public else None
+        if rendered:
+            return rendered
+    return Shown(
+        template,
+        "",
+        (),
+        _ELSEWHERE,
+    )
+
+
+def _of_template(summary: Summary, template: str) -> Iterator[Mapping[str, Any]]:
+    """At most a few: one shows the wording as well as all."""
+    found = (row for one in summary.browsed for row in one.kept.rows() if row["template"] == template)
+    return (row for row, _ in zip(found, range(50), strict=False))
+
+
+def _rendered(row: Mapping[str, Any], template: str) -> Shown | None:
+    if template not in prompts.shipped_templates():
+        return None
+    state = State(Affect.at(row["state_deg"]), row["state_deg"])
+    question = Question(row["question_id"], row["question"])
+    cell = Cell(Model("any", "any"), prompts.template(template), state, row["intensity"], question, 0)
+    found = prompts.render(cell)
+    if found.sha != row["prompt_sha"]:
+        return None
+    return Shown(
+        template,
+        f"{row['state_deg']:g}°, {row['question_id']}, intensity {row['intensity']:g}",
+        tuple((one["role"], one["content"]) for one in found.chat),
+    )
+
+
+def _reader(summary: Summary, name: str) -> str:
+    revisions = summary.of_reader(name)[0].reader_revisions
+    return f"{name} (revision {', '.join(revisions)})" if revisions else name
+
+
+def _once(summary: Summary) -> list[ModelSummary]:
+    return list({one.model: one for one in summary.models}.values())
+
+
+def _plain(text: str) -> str:
+    """Without what BibTeX would take for its own."""
+    return re.sub(r"[{}\\%#$&~^]", " ", text)
