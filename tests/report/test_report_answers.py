@@ -194,3 +194,26 @@ def test_the_sample_of_a_large_run_is_the_same_whatever_order_answers_come_in() 
             kept.add(order.slice(start, 37))
         assert kept.keys().to_pylist() == smallest
         assert kept.of == 360
+
+
+def many_times(table: pa.Table, times: int) -> pa.Table:
+    """The same rows again and again, with repetitions and keys of their own."""
+    return pa.concat_tables([_moved(table, place) for place in range(times)])
+
+
+def _moved(table: pa.Table, place: int) -> pa.Table:
+    keys = pc.binary_join_element_wise(table["key"], f"{place:04d}", "")
+    repetitions = pc.add(table["repetition"], 10 * place).cast(table["repetition"].type)
+    moved = table.set_column(table.schema.get_field_index("key"), "key", keys)
+    return moved.set_column(table.schema.get_field_index("repetition"), "repetition", repetitions)
+
+
+@pytest.mark.campaign  # 20 CPU-seconds
+def test_a_page_of_a_million_rows_stays_below_ten_megabytes_and_holds_a_sample_that_it_tells_of() -> None:
+    small = run(dict.fromkeys("abcd", 0.6), states=12, questions=20, repetitions=10, failures=0.0)
+    said = {name: many_times(table, 105) for name, table in small.said.items()}
+    large = Run(said, {who: many_times(table, 105) for who, table in small.felt.items()})
+    text = page(summed(large))
+    assert len(text.encode()) < 10_000_000
+    assert "4,000 of 1,008,000 answers, those with the smallest hashes of their prompts" in text
+    assert len(data(text)["answers"]) == 4_000
