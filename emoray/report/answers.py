@@ -99,14 +99,14 @@ def data(summary: Summary) -> dict[str, Any] | None:
     states = {state.angle_deg: state.term for state in design.states}
     questions, templates = [one.id for one in design.questions], [one.name for one in design.templates]
     share = _MOST_BYTES // max(1, len(summary.browsed))
-    kept = [_affordable(one.kept.rows(), share, len(summary.readers)) for one in summary.browsed]
+    kept = [one.kept.rows() for one in summary.browsed]
     told = [row for rows in kept for row in rows]
     states |= {row["state_deg"]: "" for row in told if row["state_deg"] not in states}  # answered, and not yet read
     levels = (list(states), _with(questions, told, "question_id"), _with(templates, told, "template"))
     lines = [
-        [number, *_levels(row, levels), *_rest(one, row, summary)]
+        line
         for number, (one, rows) in enumerate(zip(summary.browsed, kept, strict=True))
-        for row in rows
+        for line in _affordable([[number, *_levels(row, levels), *_rest(one, row, summary)] for row in rows], share)
     ]
     if not lines:
         return None
@@ -132,7 +132,7 @@ def said(told: Mapping[str, Any]) -> str:
     )
 
 
-def inert(told: Mapping[str, Any]) -> str:
+def inert(told: Mapping[str, Any] | Sequence[Any]) -> str:
     """JSON without any character that HTML knows, so that nothing in it can end the element it stands in."""
     text = json.dumps(told, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
@@ -160,10 +160,10 @@ def _rest(one: Browsed, row: Mapping[str, Any], summary: Summary) -> list[Any]:
     return [row["intensity"], row["repetition"], bits, row["answer"], readings]
 
 
-def _affordable(rows: Sequence[dict[str, Any]], most_bytes: int, readers: int) -> list[dict[str, Any]]:
-    """The first so many rows whose texts and readings have room."""
-    sizes = np.cumsum([len(json.dumps(row["answer"])) + 150 * readers + 40 for row in rows])
-    return list(rows[: int(np.searchsorted(sizes, most_bytes, side="right"))])
+def _affordable(lines: list[list[Any]], most_bytes: int) -> list[list[Any]]:
+    """The first so many as have room, as the page spells them: there `<` is six characters, and an emoji twelve."""
+    sizes = np.cumsum([len(inert(line)) + 1 for line in lines])
+    return lines[: int(np.searchsorted(sizes, most_bytes, side="right"))]
 
 
 def _reader(name: str, label_map: LabelMap) -> dict[str, Any]:

@@ -37,7 +37,12 @@
     }));
     if (kept && [...at(id).options].some((one) => one.value === kept)) at(id).value = kept;
   };
-  const labels = () => options("label", told.readers.length ? told.readers[reader()].labels.map((one) => one[0]) : [], "any");
+  const labels = () => {
+    const shown = at("label").selectedOptions[0], kept = shown && shown.value !== "" ? shown.textContent : null;
+    const names = told.readers.length ? told.readers[reader()].labels.map((one) => one[0]) : [];
+    options("label", names, "any");
+    at("label").value = names.includes(kept) ? String(names.indexOf(kept)) : ""; // readers number their labels each in their own way
+  };
 
   const SORTS = [
     ["as asked for", (a, b) => a[MODEL] - b[MODEL] || a[STATE] - b[STATE] || a[QUESTION] - b[QUESTION] || a[REPETITION] - b[REPETITION]],
@@ -71,7 +76,7 @@
     dot.style.background = told.states[one[STATE]][2];
     const head = element("span", undefined, "head");
     head.append(dot, `${state(one)} · ${told.models[one[MODEL]]}`);
-    const said = element("span", visible(one[TEXT].slice(0, 160)), "excerpt");
+    const said = element("span", visible([...one[TEXT].slice(0, 320)].slice(0, 160).join("")), "excerpt");
     said.dir = "auto";
     made.append(head, element("span", `${label(one)} ${number(cosine(one))}`, "score"), said);
     made.addEventListener("click", () => { choose(place); at("list").focus(); });
@@ -179,10 +184,15 @@
   options("reader", told.readers.length ? told.readers.map((one) => one.name) : ["nobody yet"]);
   options("flag", [...told.flags, "none"], "any");
   options("sort", SORTS.map(([name]) => name));
-  labels();
   for (const id of ["search", "from", "to"]) at(id).addEventListener("input", anew);
   for (const id of ["model", "state", "question", "template", "label", "flag", "sort"]) at(id).addEventListener("change", anew);
   at("reader").addEventListener("change", () => { labels(); anew(); });
+  for (const [place, tab] of document.querySelectorAll(".tabs input").entries()) {
+    const same = () => { at("reader").value = String(place); labels(); anew(); }; // as the tables above
+    tab.addEventListener("change", same);
+    if (tab.checked) at("reader").value = String(place);
+  }
+  labels();
   at("clear").addEventListener("click", clear);
   document.getElementById("browser").hidden = false;
   document.getElementById("examples").classList.add("browsing");

@@ -325,12 +325,12 @@ def _strip(scores: Scores, least: float) -> Markup:
 
 def _scale(least: float) -> Markup:
     x = _Ruler(least)
-    style = 'font-size="10" fill="var(--muted)" font-family="var(--sans)"'
+    style = 'font-size="13" fill="var(--muted)" font-family="var(--sans)"'
     marks = [least, 0.0, 0.5, 1.0] if least < -0.3 else [0.0, 0.5, 1.0]
     texts = [
-        f'<text x="{x(at)}" y="10" text-anchor="{_anchor(at, least)}" {style}>{number(at, 1)}</text>' for at in marks
+        f'<text x="{x(at)}" y="12" text-anchor="{_anchor(at, least)}" {style}>{number(at, 1)}</text>' for at in marks
     ]
-    return Markup(f'<svg viewBox="0 0 160 12" role="img" aria-label="scale of the bars">{"".join(texts)}</svg>')
+    return Markup(f'<svg viewBox="0 0 160 15" role="img" aria-label="scale of the bars">{"".join(texts)}</svg>')
 
 
 def _anchor(at: float, least: float) -> str:
@@ -445,7 +445,11 @@ def _spread(summary: Summary, one: ModelSummary) -> dict[str, Any]:
     shares = sections.shares(whole.parts)
     worth = with_bounds(whole.effective_n, whole.effective_n_low, whole.effective_n_high, 0)
     rows = [f"{whole.group.scored:,}", worth, percent(one.identical, 1)]
-    return {"model": named(summary, one.model, one.reader), "cells": [*shares, *rows]}
+    return {
+        "model": named(summary, one.model, one.reader),
+        "by": summary.readers.index(one.reader),
+        "cells": [*shares, *rows],
+    }
 
 
 def _failures(summary: Summary) -> dict[str, Any]:

@@ -41,7 +41,7 @@ from emoray.report.phrasing import (
 from emoray.report.phrasing import agreement as agreement_sentence
 from emoray.report.phrasing import refusals as refusal
 from emoray.report.shown import PANELS_EACH, READERS, ROWS, Shown, more, shown
-from emoray.report.summary import Settings, Summary
+from emoray.report.summary import ModelSummary, Settings, Summary
 from emoray.report.tables import (
     level_name,
     said_conditions,
@@ -195,10 +195,19 @@ def beside(summary: Summary) -> dict[str, Any] | None:
     }
 
 
+def by(summary: Summary, one: ModelSummary) -> int:
+    """The place of the reader, behind whose tab a line stands."""
+    return summary.readers.index(one.reader)
+
+
 def refusals(summary: Summary) -> Shown:
     """The means under every rule for refusals, and the worst that failures could be; where there is either."""
     lines = [
-        {"name": named(summary, one.model, one.reader), "cells": said_refusals(one.weighed)}
+        {
+            "name": named(summary, one.model, one.reader),
+            "by": by(summary, one),
+            "cells": said_refusals(one.weighed),
+        }
         for one in summary.models
         if any(some.counts.refused or some.counts.failures for some in summary.models)
     ]
@@ -210,6 +219,7 @@ def conditions(summary: Summary) -> Shown:
     lines = [
         {
             "name": named(summary, one.model, one.reader),
+            "by": by(summary, one),
             "condition": ", ".join(filter(None, [template, f"{intensity:g}" if intensity else "", control])),
             "cells": (f"{group.scored:,}", with_interval(group.cosine), with_interval(group.expected)),
         }
@@ -241,7 +251,7 @@ def planning(summary: Summary) -> Shown:
         widths = [half_width(parts, states, *ask, level) for ask in asks]
         enough = enough_repetitions(parts, states)
         cells = [*(number(width, 3) for width in widths), UNKNOWN if enough is None else f"{enough:,}"]
-        lines.append({"model": named(summary, one.model, one.reader), "cells": cells})
+        lines.append({"model": named(summary, one.model, one.reader), "by": by(summary, one), "cells": cells})
     left_out = more([("models", len(summary.models) - ROWS)], "the shares of tables/models.csv")
     return Shown(lines, left_out)
 

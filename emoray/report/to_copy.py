@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,11 +31,11 @@ class Shown:
 def methods(summary: Summary) -> str:
     """A paragraph for the section that a journal wants."""
     design, chosen = summary.design, summary.settings
-    models = listed(sorted({one.model for one in summary.models})) or "No model"
+    models = _listed(sorted({one.model for one in summary.browsed}), "No model")
     states, questions = count(len(design.states), "emotional state"), count(len(design.questions), "question")
-    templates = listed([one.name for one in design.templates])
-    intensities = ", ".join(f"{one:g}" for one in design.intensities)
-    readers = listed([_reader(summary, name) for name in summary.readers]) or "nobody yet"
+    templates = _listed([one.name for one in design.templates], "none")
+    intensities = ", ".join(f"{one:g}" for one in design.intensities) or "none"
+    readers = _listed([_reader(summary, name) for name in summary.readers], "nobody yet")
     asked = (
         f"{models} answered {questions} in the role of somebody in each of {states} on Russell's circumplex "
         f"(templates: {templates}; intensities: {intensities})."
@@ -131,6 +131,10 @@ def _rendered(row: Mapping[str, Any], template: str) -> Shown | None:
         f"{row['state_deg']:g}°, {row['question_id']}, intensity {row['intensity']:g}",
         tuple((one["role"], one["content"]) for one in found.chat),
     )
+
+
+def _listed(names: Sequence[str], otherwise: str) -> str:
+    return listed(names) if names else otherwise
 
 
 def _reader(summary: Summary, name: str) -> str:

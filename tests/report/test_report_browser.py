@@ -139,6 +139,21 @@ def test_filters_leave_those_answers_that_are_so(shown: Browser) -> None:
     assert _count(shown) == 1
 
 
+def test_the_tab_of_a_reader_turns_its_rows_and_its_readings_and_a_label_stays_the_label_that_it_was(
+    shown: Browser,
+) -> None:
+    shown.ask(_chosen("label", "2"))
+    name = "document.getElementById('b-label').selectedOptions[0].textContent"
+    chosen = shown.ask(name)
+    shown.ask("document.getElementById('reader-1').click()")
+    assert shown.ask("document.getElementById('b-reader').value") == "1"
+    assert shown.ask(name) == chosen
+    scores = "[...document.querySelectorAll('#b-list .score')].map(e => e.textContent)"
+    assert all(score.startswith(chosen) for score in shown.ask(scores))
+    names = "[...document.querySelectorAll('#spread tbody th')].filter(e => e.offsetParent).map(e => e.textContent)"
+    assert all(name.endswith("read by two") for name in shown.ask(names))
+
+
 def test_sorted_by_cosine_they_rise(shown: Browser) -> None:
     shown.ask(_chosen("sort", "1"))
     scores = "[...document.querySelectorAll('#b-list .score')].map(e => e.textContent.split(' ').pop())"
