@@ -54,6 +54,7 @@ class ModelStatus:
     ended: str | None  # why its lane could not go on, the last time
     standing: str | None  # what its lane does or waits for; None where nobody is writing
     per_minute: float | None  # settled by this attempt since it began to ask; None where nobody asks
+    seconds_left: float | None  # until each cell has its answer or its failure; None where that is not known
     last_write: str | None
 
     @property
@@ -105,7 +106,8 @@ def status(folder: RunFolder, *, now: datetime | None = None) -> Status:
     mine = (last.id or tabs.NOBODY) if held and last else None
     under_way = tabs.lost_by_model(folder, mine) if mine else {}
     lost = tabs.lost_by_model(folder, but=mine)
-    look = _Look(as_asked(folder, study), whole.cells_per_model, last, now, held is not None, lost, under_way)
+    first = len(whole.attempts) == 1
+    look = _Look(as_asked(folder, study), whole.cells_per_model, last, first, now, held is not None, lost, under_way)
     models = tuple(
         _model(look, entry.name, batches.get(entry.name, Standing()), standing.get(entry.name))
         for entry in study.spec.models
@@ -131,6 +133,7 @@ class _Look:
     folder: RunFolder | AskedSubset  # as the spec asks
     cells: int  # of each model
     last: Attempt | None
+    first: bool  # that attempt is the only one: each failure is its own, and asked no more
     now: datetime
     at_work: bool  # somebody works on that attempt
     lost_usd: dict[str, float]  # by model: at most for answers that nobody has,
@@ -138,13 +141,29 @@ class _Look:
 
     def per_minute(self, model: str, answered: int, standing: str | None) -> float | None:
         """By what this attempt answered, since it began to ask; None where that is yet to come by this clock."""
+        seconds = self._asking_s(model, standing)
+        return None if seconds is None else 60.0 * self._came(model, answered) / max(1.0, seconds)
+
+    def seconds_left(self, model: str, answered: int, failed: int, standing: str | None) -> float | None:
+        """Until each cell has its answer or its failure. An attempt that resumes asks again what failed before it, and
+        nobody knows from outside how many failures are its own: all count as left.
+        """
+        seconds, through = self._asking_s(model, standing), answered + (failed if self.first else 0)
+        if seconds is None or not (came := self._came(model, through)):
+            return None
+        return max(0, self.cells - through) * max(1.0, seconds) / came
+
+    def _came(self, model: str, cells: int) -> int:
+        assert self.last is not None
+        return max(0, cells - self.last.settled_before[model])
+
+    def _asking_s(self, model: str, standing: str | None) -> float | None:
         last = self.last
         if last is None or model not in last.settled_before or not self.at_work or standing not in _ASKS:
             return None
-        before = last.settled_before[model]
         since = datetime.fromisoformat(last.asks_since.get(model, last.began))
         seconds = (self.now - since).total_seconds()
-        return 60.0 * max(0, answered - before) / max(1.0, seconds) if seconds >= 0 else None
+        return seconds if seconds >= 0 else None
 
 
 def _model(look: _Look, name: str, batches: Standing, standing: str | None) -> ModelStatus:
@@ -177,6 +196,7 @@ def _model(look: _Look, name: str, batches: Standing, standing: str | None) -> M
         ended=next((lane.error for lane in last.lanes if lane.model == name), None) if last else None,
         standing=standing,
         per_minute=look.per_minute(name, said.answered, standing),
+        seconds_left=look.seconds_left(name, said.answered, sum(said.failed.values()), standing),
         last_write=said.last_write.isoformat(timespec="seconds") if said.last_write else None,
     )
 
@@ -213,7 +233,9 @@ def _line(model: ModelStatus, width: int) -> str:
     elif model.standing not in {*_ASKS, "ended"}:
         words.append(str(model.standing))
     if model.per_minute:
-        words += [f"{model.per_minute:,.0f}/min", f"{duration(60 * model.owed / model.per_minute)} left"]
+        words.append(f"{model.per_minute:,.0f}/min")
+    if model.seconds_left:
+        words.append(f"{duration(model.seconds_left)} left")
     return "  ".join(word for word in words if word)
 
 

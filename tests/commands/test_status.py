@@ -226,6 +226,31 @@ def test_while_it_runs_a_rate_and_a_time_are_told(tmp_path: Path) -> None:
     assert "3/min  2 min left" in found.text()
 
 
+def test_what_failed_is_asked_no_more_and_no_time_is_left_for_it(tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    folder = runs.begun(tmp_path, began=(now - timedelta(minutes=2)).isoformat(), settled_before={"a": 0, "b b": 0})
+    runs.say(folder, runs.asked()[:6])
+    runs.say(folder, runs.asked()[6:9], runs.FAILURE)
+    with Lease(folder):
+        found = status(folder, now=now)
+    assert found.models[0].seconds_left == pytest.approx(120 * 3 / 9, rel=0.05)
+    assert found.models[0].per_minute == pytest.approx(3.0, rel=0.05)
+
+
+def test_what_failed_before_a_run_was_resumed_is_asked_again_and_takes_its_time(tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    began = (now - timedelta(minutes=2)).isoformat()
+    folder = runs.begun(tmp_path, began=began, settled_before={"a": 0, "b b": 0})
+    whole = folder.manifest() or {}
+    (attempt,) = whole["attempts"]
+    folder.write_manifest(whole | {"attempts": [attempt, attempt | {"settled_before": {"a": 2, "b b": 0}}]})
+    runs.say(folder, runs.asked()[:6])
+    runs.say(folder, runs.asked()[6:9], runs.FAILURE)
+    with Lease(folder):
+        found = status(folder, now=now)
+    assert found.models[0].seconds_left == pytest.approx(120 * 6 / 4, rel=0.05)
+
+
 def test_of_a_resumed_run_the_rate_counts_the_answers_of_this_attempt_since_it_asks(tmp_path: Path) -> None:
     now = datetime.now(UTC)
     began, asks = ((now - timedelta(minutes=minutes)).isoformat() for minutes in (30, 2))
