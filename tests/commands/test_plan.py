@@ -119,7 +119,7 @@ readers: [{kind: goemotions, name: r, model: ./nowhere}]
         f"host: hosted_api asks; else {WANTED}",
         "accounts.o.key_env names the environment variable NO_SUCH_KEY, which is not set; export the key under that "
         "name (on a cluster: where its nodes are started)",
-        "model 'here' and its readers need 1.5 CPUs and 1 GPUs, but this machine has 8 CPUs; submit to a larger "
+        "model 'here' and its readers need 1.5 CPUs and 1 GPU, but this machine has 8 CPUs; submit to a larger "
         "cluster, or ask for less in the spec",
     )
     assert all(f"  warning: {sentence}\n" in found.text() for sentence in found.warnings)
