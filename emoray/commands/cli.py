@@ -1,4 +1,5 @@
-"""plan | run | experiments | score | status | report | compare | export | sample | validate | rehearse | compact.
+"""init | plan | run | experiments | score | status | report | compare | export | sample | validate | rehearse
+| compact | completion.
 
 Exit codes: 0 all cells settled; 2 the user's input is wrong, or Ray is not to be had, and nothing was written; 3
 finished, but cells are still owed; 4 two runs lie farther apart than was allowed; 130 interrupted. Progress goes to
@@ -27,6 +28,7 @@ from emoray.run_folder.errors import StoreError
 
 _ROOMS = {  # each command is a file beside this one
     "an experiment": {
+        "init": "ask a few questions and write a spec",
         "plan": "what a spec would ask, and what it takes; asks nothing, writes nothing",
         "run": "ask what is owed, read it, score it; the same command resumes",
         "experiments": "what ships to be asked, and what it takes with given models",
@@ -43,6 +45,7 @@ _ROOMS = {  # each command is a file beside this one
         "validate": "a reader's accuracy on labelled text",
         "rehearse": "the same run with fake models and real kills, and its ledger",
         "compact": "turn the many small files of a run into few",
+        "completion": "what bash, zsh or fish needs to complete commands and flags",
     },
 }
 _COMMANDS = {name: text for room in _ROOMS.values() for name, text in room.items()}
@@ -104,15 +107,35 @@ class _Command(argparse.ArgumentParser):
     """
 
     def parse_known_args(self, *what: Any, **more: Any) -> tuple[Any, list[str]]:
-        if self.get_default("command") is None:
-            self.add_argument("-v", "--verbose", action="store_true", help="also what Ray and the libraries say")
-            import_module(f"emoray.commands.{self.prog.split()[-1]}").add(self)
+        self.learn()
         known, unknown = super().parse_known_args(*what, **more)
         if unknown:
             flags = (word.partition("=")[0] for word in unknown if word.startswith("-"))
             hint = next((did_you_mean(flag, list(self._option_string_actions)) for flag in flags), "")
             self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
         return known, unknown
+
+    def learn(self) -> None:
+        """Its flags, once."""
+        if self.get_default("command") is None:
+            self.add_argument("-v", "--verbose", action="store_true", help="also what Ray and the libraries say")
+            import_module(f"emoray.commands.{self.prog.split()[-1]}").add(self)
+
+    def flags(self) -> dict[str, str]:
+        """Each flag, and what it does."""
+        return {flag: action.help or "" for action in self._actions for flag in action.option_strings}
+
+
+def commands() -> dict[str, str]:
+    """Every command, and what it does."""
+    return dict(_COMMANDS)
+
+
+def flags(command: str) -> dict[str, str]:
+    """Every flag of a command, and what it does."""
+    parser = _Command(prog=f"emoray {command}")
+    parser.learn()
+    return parser.flags()
 
 
 def _check_words(words: Sequence[str]) -> None:

@@ -41,6 +41,7 @@ from tests.spec.test_document import BASE, MISTAKES
 
 JOBS = ROOT / "jobs"
 COMMANDS = [
+    "init",
     "plan",
     "run",
     "experiments",
@@ -53,6 +54,7 @@ COMMANDS = [
     "validate",
     "rehearse",
     "compact",
+    "completion",
 ]
 OF_A_RUN = [["status"], ["report"], ["compact"], ["score", "--reader", "embedded"], ["sample", "--out", "s.csv"]]
 OF_A_RUN += [["export", "--to", "d", "--license", "CC0-1.0", "--cite", "me"]]

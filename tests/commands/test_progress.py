@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import logging
+import os
+import pty
+import termios
 import time
 from dataclasses import replace
 
@@ -87,6 +90,18 @@ def test_on_a_terminal_no_line_wraps_for_the_way_back_would_be_too_short() -> No
     Progress(terminal, clock=0.0).show({"a": standing(note="why " * 100)}, now=0.0)
     assert "why " in terminal.getvalue()
     assert all(len(line) < 120 for line in terminal.getvalue().splitlines())
+
+
+def test_on_a_terminal_that_is_made_narrower_or_wider_the_next_lines_fit_it() -> None:
+    person, terminal = pty.openpty()
+    with os.fdopen(person, "rb", buffering=0) as shown, os.fdopen(terminal, "w") as stream:
+        progress, drawn = Progress(stream, clock=0.0), []
+        for columns in (80, 20, 80):
+            termios.tcsetwinsize(terminal, (24, columns))
+            progress.show({"llama": standing(settled=1)}, now=1.0)
+            drawn.append(shown.read(4096).decode().rpartition("\x1b[J")[2].rstrip("\r\n"))
+    assert drawn[0] == drawn[2]
+    assert drawn[1] == drawn[0][:19] != drawn[0]
 
 
 def test_what_is_waited_for_goes_into_a_file_once_and_at_once() -> None:
