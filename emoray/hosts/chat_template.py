@@ -71,6 +71,12 @@ class ChatTemplate:
         self.notes: list[str] = []  # sentences that whoever runs it should read
         if not self._bare:
             self._learn()
+        elif ends := turn_ends(tokenizer):
+            end = tokenizer.convert_ids_to_tokens(ends[0])
+            self.notes.append(
+                f"its vocabulary has {end}, which ends a turn of a chat, and it has no chat template, so it is given "
+                "bare texts as a base model is; if it is a chat model, give its template"
+            )
         self.sha = None if self._bare else hashlib.sha256(self._identity().encode()).hexdigest()[:16]
 
     def tokens(self, chat: list[dict[str, str]]) -> list[int]:

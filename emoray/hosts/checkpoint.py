@@ -28,6 +28,7 @@ from transformers import (
 from emoray.hosts import hub
 from emoray.hosts.chat_template import borrow_template
 from emoray.hosts.protocol import HostDown
+from emoray.hosts.vocabulary import misread
 from emoray.hosts.weights import adapter_of, broken_settings, commit_of, unusual
 from emoray.reasons import reason_of
 from emoray.spec.models import Local
@@ -113,6 +114,8 @@ def _loaded(entry: Local) -> Loaded:
 def _tokenizer(entry: Local, source: _Source) -> Any:
     code = {"revision": source.revision, "trust_remote_code": entry.trust_remote_code}
     tokenizer = AutoTokenizer.from_pretrained(source.id, **code)
+    if why := misread(tokenizer, *source):
+        raise _Unfit(why)
     borrow_template(tokenizer, source.id, source.revision)
     return tokenizer
 

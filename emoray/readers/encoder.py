@@ -34,7 +34,7 @@ from emoray import embedded
 from emoray.hosts import hub
 from emoray.hosts.checkpoint import misfit
 from emoray.hosts.context import turned
-from emoray.hosts.vocabulary import NO_WORDS, knows_words
+from emoray.hosts.vocabulary import NO_WORDS, knows_words, misread
 from emoray.hosts.weights import adapter_of, commit_of, unmerged, unusual
 from emoray.readers import onnx
 from emoray.readers.outputs import Unclear, output_labels
@@ -444,6 +444,8 @@ def _loaded(entry: _Entry) -> tuple[Any, Any, dict[str, Any]]:
         raise ReaderDown(f"{_named(entry)} cannot be loaded: {unmerged(adapter)}")
     # False and not unset: unset, transformers would ask whoever sits at the terminal
     tokenizer = AutoTokenizer.from_pretrained(path, revision=entry.revision, trust_remote_code=False)
+    if why := misread(tokenizer, path, entry.revision):
+        raise ReaderDown(f"{_named(entry)} cannot be loaded: {why}")
     model, info = AutoModelForSequenceClassification.from_pretrained(
         path,
         revision=entry.revision,

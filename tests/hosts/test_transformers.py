@@ -448,6 +448,26 @@ def test_a_tokenizer_that_lost_its_vocabulary_is_refused(tmp_path: Path) -> None
                 host(folder)
 
 
+REMEDY = "name the tokenizer_class that belongs to it, or PreTrainedTokenizerFast, in a copy"
+
+
+def test_a_tokenizer_whose_class_is_another_familys_is_refused(tmp_path: Path) -> None:
+    """As Qwen's files with the class of Llama's: transformers makes it anew, without spaces between words."""
+    folder = tiny_models.generator(tmp_path)
+    tiny_models.change(folder, "tokenizer_config.json", tokenizer_class="LlamaTokenizer")
+    assert "makes a LlamaTokenizer of it" in complaint(folder, REMEDY)
+
+
+def test_a_chat_model_that_lost_its_template_says_that_it_is_given_bare_texts(tmp_path: Path) -> None:
+    folder = tiny_models.generator(tmp_path, chat_template=None)
+    assert host(folder).notes == []
+    words = tiny_models.tokenizer()
+    words.add_tokens(["<|im_end|>"], special_tokens=True)
+    words.save_pretrained(folder)
+    (note,) = host(folder).notes
+    assert note.startswith("its vocabulary has <|im_end|>, which ends a turn of a chat, and it has no chat template")
+
+
 def test_a_broken_config_is_said_in_one_sentence(tmp_path: Path) -> None:
     folder = tiny_models.generator(tmp_path)
     Path(folder, "config.json").write_text("{")

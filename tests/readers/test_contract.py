@@ -305,6 +305,18 @@ def test_a_tokenizer_that_lost_its_vocabulary_is_refused(tmp_path: Path) -> None
             reader(folder)
 
 
+def test_a_tokenizer_whose_class_is_another_familys_is_refused(tmp_path: Path) -> None:
+    """transformers makes it anew by that class, and it loses the spaces between words, or the words."""
+    folder = tiny_models.classifier(tmp_path, LABELS)
+    expected = read(reader(folder), TEXTS)
+    for kind in ("LlamaTokenizer", "BertTokenizer"):
+        tiny_models.change(folder, "tokenizer_config.json", tokenizer_class=kind)
+        with pytest.raises(ReaderDown, match=f"makes a {kind} of it, which reads plain words"):
+            reader(folder)
+    tiny_models.change(folder, "tokenizer_config.json", tokenizer_class="GPT2Tokenizer")
+    np.testing.assert_allclose(read(reader(folder), TEXTS), expected, rtol=0, atol=CLOSE)
+
+
 def test_a_head_with_one_output_is_no_softmax(tmp_path: Path) -> None:
     """Of one output it is 1, whatever is read."""
     folder = tiny_models.classifier(tmp_path, ["joy"], problem_type=None)
