@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from emoray.analysis.summaries import AXES, score_values
 from emoray.analysis.tally import Factor, Tally
 from emoray.analysis.variance import identical_share
-from emoray.report.answers import Kept, Readings
+from emoray.report.kept_answers import Kept, Readings
 from emoray.report.maps import map_values
 from emoray.report.timeline import FELT_COLUMNS, SAID_COLUMNS, Heard, Rounds, canaries
 from emoray.run_folder import columns

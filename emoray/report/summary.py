@@ -30,7 +30,6 @@ from emoray.analysis.summaries import (
 from emoray.analysis.tally import Axis, Tally
 from emoray.report.about_run import AboutAttempt, AboutRun, Drawn
 from emoray.report.agreement import Agreement, Who, agreement, paper_claims
-from emoray.report.answers import MOST, Browsed, Readings
 from emoray.report.conditions import (
     REFUSAL_RULES,
     OneCondition,
@@ -46,6 +45,7 @@ from emoray.report.conditions import (
 )
 from emoray.report.contrasts import Line, Wanted, contrasts
 from emoray.report.directions import Directions, directions
+from emoray.report.kept_answers import MOST, Browsed, Readings
 from emoray.report.looks import Looks, looks_of
 from emoray.report.maps import ByMap, by_maps
 from emoray.report.order import Ranked, ranked

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pytest
 
 from emoray.report import Settings, answers
+from emoray.report.kept_answers import Kept
 from emoray.report.page import page
 from emoray.report.summary import Summary, summarize
 from emoray.run_folder import columns
@@ -189,7 +190,7 @@ def test_the_sample_of_a_large_run_is_the_same_whatever_order_answers_come_in() 
     table = run({"a": 0.5}, states=12, questions=10, failures=0.0).said["a"]
     smallest = sorted(table["key"].to_pylist())[:50]
     for order in (table, table.sort_by([("key", "descending")])):
-        kept = answers.Kept(most=50)
+        kept = Kept(most=50)
         for start in range(0, len(order), 37):
             kept.add(order.slice(start, 37))
         assert kept.keys().to_pylist() == smallest
