@@ -125,8 +125,8 @@ def precise(study: Study, precision: float, pilot: str | None, whole: Size) -> P
         precision, states, questions, repetitions,
         _basis(pilot, lines),
         lines,
-        many and Design(questions, many, _times(whole, many / repetitions)),
-        other and Design(other, repetitions, _times(whole, other / questions)),
+        None if many is None else Design(questions, many, _times(whole, many / repetitions)),
+        None if other is None else Design(other, repetitions, _times(whole, other / questions)),
     )  # fmt: skip
 
 

@@ -35,8 +35,9 @@ class _Words:
     masks: Masks  # (words,): whose words these are
 
 
-def names() -> list[str]:
-    return list(tomllib.loads(_DATA))
+@cache
+def names() -> tuple[str, ...]:
+    return tuple(tomllib.loads(_DATA))
 
 
 def at(codes: Codes) -> Masks:

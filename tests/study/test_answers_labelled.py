@@ -38,7 +38,9 @@ def test_the_second_set_has_ids_labels_and_families_too() -> None:
     assert {tuple(one) for one in second} == {("id", "lang", "family", "text", "refusal", "role_break")}
 
 
-@pytest.mark.parametrize(("name", "answers", "of_a_kind"), [("third", 714, 80), ("fourth", 362, 25)])
+@pytest.mark.parametrize(
+    ("name", "answers", "of_a_kind"), [("third", 714, 80), ("fourth", 362, 25), ("fifth", 402, 36)]
+)
 def test_a_set_that_is_held_out_repeats_no_id_and_no_text_and_nothing_is_learned_from_it(
     name: str, answers: int, of_a_kind: int
 ) -> None:

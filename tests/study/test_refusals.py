@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 from training.refusals import Text, corpus, families, judge, labelled, main, nested, table
 
-from emoray.refusals import BOUND, DETECTOR, Figures, breaks_role, flags, is_refusal, judged, notions, scores
+from emoray.refusals import BOUND, DETECTOR, Figures, breaks_role, flags, is_refusal, judged, load, notions, scores
 from emoray.refusals.sentences import Column
 from emoray.run_folder import columns
 
 FOLDER = Path(__file__).with_name("answers_labelled")
-BLIND = FOLDER / "fourth"
+BLIND = FOLDER / "fifth"
 
 
 def test_what_is_said_of_the_detector_is_what_it_does_on_answers_that_nothing_was_learned_from() -> None:
     said, found = judged(), judge(BLIND)
-    assert said.answers == found["answers"] == 362
+    assert said.answers == found["answers"] == 402
     assert said.refusals == Figures(**found["groups"]["refusals"]["all"])
     assert said.role_breaks == Figures(**found["groups"]["role_breaks"]["all"])
 
@@ -33,9 +33,13 @@ def test_what_is_said_of_the_harder_set_is_what_the_detector_does_there() -> Non
     refused, broke = (Figures(**groups[name]["all"]) for name in ("refusals", "role_breaks"))
     said = f"it finds {refused.both} of {refused.of} refusals and {broke.both} of {broke.of} role breaks"
     assert said in judged().held_out
-    assert "by the author of its training texts, written before them, on which five trainings were judged" in (
-        judged().held_out
-    )
+    assert "seen neither the detector nor its training texts, judged once" in judged().held_out
+
+
+def test_what_is_said_of_the_fourth_set_is_what_the_detector_does_there() -> None:
+    refused = Figures(**judge(FOLDER / "fourth")["groups"]["refusals"]["all"])
+    assert "on which five trainings were judged" in judged().held_out
+    assert f"it finds {refused.both} of {refused.of} refusals; on a harder set" in judged().held_out
 
 
 def test_what_is_flagged_is_hardly_ever_an_answer_in_the_role() -> None:
@@ -339,3 +343,14 @@ def test_a_score_to_flag_from_is_found_among_other_families_than_it_is_counted_o
     folds = np.array([0, 0, 1, 1, 2, 2, 3, 3, 4, 4])
     flagged = nested(scores, true, folds, np.ones(10, dtype=np.bool_))
     assert flagged[:2].tolist() == [True, True]
+
+
+def test_what_is_loaded_once_is_not_read_again_for_each_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    def again(*_: object) -> None:
+        raise AssertionError("a list of words is read once more: twenty milliseconds for each answer")
+
+    load()
+    monkeypatch.setattr("tomllib.loads", again)
+    monkeypatch.setattr("numpy.load", again)
+    assert is_refusal("I'm sorry, but I can't help with that.")
+    assert not is_refusal("Ich bin froh, und die Sonne scheint.")
