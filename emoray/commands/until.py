@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from emoray.analysis.planning import needed_repetitions
+from emoray.commands.report import report
 from emoray.exit_codes import OK
 from emoray.notebook.run import load
 from emoray.plurals import count
@@ -37,15 +38,18 @@ def run_until(study: Study, uri: str, half_width: float, wave: Callable[..., int
 
     A folder that was left in a wave goes on in it; one that holds whole waves is looked at before more is asked.
     """
-    e = study.experiment
+    e, asked = study.experiment, False
     while True:
         repetitions, between = _standing(study, uri)
         widest = _widest(study, uri, half_width) if between else None
         if widest and (widest.is_enough or repetitions == e.repetitions):
+            if not asked:  # a wave that was killed at its end has no report
+                print(report(RunFolder(uri)))
             _say(widest, repetitions, e)
             return OK
         target = min(repetitions + BLOCK_REPETITIONS, e.repetitions)
         code = wave(limit=e.places_of(target), until=_record(half_width, target, e, widest))
+        asked = True
         if code != OK:
             return code
 

@@ -63,8 +63,12 @@ def test_a_run_stops_where_every_interval_is_narrow_enough_and_the_same_command_
     attempt.run(asked, str(out), command="again", limit=4 * PROMPTS)
     wide = 1.0 + float(widest_of(out))
 
+    (out / "report" / "report.html").unlink()  # as of a wave that was killed at its end
+
     assert until(wide, 8, out) == 0
     assert until(wide, 8, out) == 0
+
+    assert (out / "report" / "report.html").exists()
 
     assert len(attempts(out)) == 1
     assert RunFolder(str(out)).answers("a").counts().answered == 4 * PROMPTS
