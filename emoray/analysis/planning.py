@@ -8,6 +8,7 @@ The states stay what they are, and their spread is no error.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from emoray.analysis import student
 from emoray.analysis.variance import Parts
@@ -54,3 +55,39 @@ def enough_repetitions(parts: Parts, states: int, slack: float = 0.05) -> int | 
     if not floor > 0 or math.isnan(parts.repetition):
         return None
     return max(1, math.ceil(parts.repetition / states / (((1 + slack) ** 2 - 1) * floor)))
+
+
+def needed_repetitions(parts: Parts, states: int, questions: int, half: float, level: float = 0.95) -> int | None:
+    """The fewest repetitions by which these questions bring the half-width to `half` (above 0) or below.
+
+    None where no number does: the questions alone leave it wider; or where it is not known, because nothing tells
+    repetition from interaction. One suffices is told also of parts that one repetition does not tell apart.
+    """
+    if half_width(parts, states, questions, 1, level) <= half:
+        return 1
+    if questions < 2 or not half_width(parts, states, questions, math.inf, level) < half:
+        return None
+    return _fewest(1, lambda many: half_width(parts, states, questions, many, level) <= half)
+
+
+def needed_questions(parts: Parts, states: int, repetitions: float, half: float, level: float = 0.95) -> int | None:
+    """The fewest questions (2 or more), each asked so often, that bring the half-width to `half` (above 0) or below.
+
+    None where a part is not known.
+    """
+    if math.isnan(half_width(parts, states, 2, repetitions, level)):
+        return None
+    if half_width(parts, states, 2, repetitions, level) <= half:
+        return 2
+    return _fewest(2, lambda many: half_width(parts, states, many, repetitions, level) <= half)
+
+
+def _fewest(too_few: int, enough: Callable[[int], bool]) -> int:
+    """The first number above `too_few` that is enough, as all above it are."""
+    many = 2 * too_few
+    while not enough(many):
+        too_few, many = many, 2 * many
+    while many - too_few > 1:
+        middle = (too_few + many) // 2
+        too_few, many = (too_few, middle) if enough(middle) else (middle, many)
+    return many

@@ -16,7 +16,7 @@ from emoray.run_folder import manifest, recovery
 from emoray.run_folder.errors import StoreError
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.lease import Lease
-from emoray.run_folder.run_json import Manifest
+from emoray.run_folder.run_json import Manifest, UntilRecord
 from emoray.spec.accounts import Account
 from emoray.spec.readers import ReaderEntry
 from emoray.spec.study import Study
@@ -45,8 +45,10 @@ def run(
     extend: bool = False,
     address: str | None = None,
     verbose: bool = False,
+    until: UntilRecord | None = None,
 ) -> int:
-    """Asks what is owed, reads, scores and reports; returns the exit code. `command` resumes the run.
+    """Asks what is owed, reads, scores and reports; returns the exit code. `command` resumes the run, `until` is the
+    stopping rule that this is a wave of.
 
     UserError or StoreError before anything is written, where the folder or the cluster cannot hold the run.
     """
@@ -65,7 +67,7 @@ def run(
     if extend:
         folder.set_aside_broken_manifest()
     driver = partial(RunDriver, study, folder, capacity, limit=limit)
-    return _attempt(folder, study, described, command, driver, progress)
+    return _attempt(folder, study, described, command, driver, progress, until)
 
 
 def score(
@@ -120,11 +122,14 @@ def _attempt(
     command: str,
     conductor_of: Callable[..., RunDriver],
     progress: Progress | None = None,
+    until: UntilRecord | None = None,
 ) -> int:
     """One attempt, under the folder's lease; `described` reads the manifest that it is written into."""
     from emoray.stream.vigil import vigil
 
     attempt = manifest.attempt(shlex.split(command))
+    if until is not None:
+        attempt.until = until
     ends: list[LaneEnd] = []
     with Interruption(command) as interruption:
         driver = conductor_of(attempt.id)

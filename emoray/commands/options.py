@@ -106,6 +106,10 @@ def cosines_apart(text: str) -> float:
     return _number(text, 0.0, 2.0)
 
 
+def precision(text: str) -> float:
+    return _number(text, 0.001, 1.0)
+
+
 def _number(text: str, least: float, most: float) -> float:
     with suppress(ValueError):
         if least <= float(text) <= most:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from emoray.commands.estimate import MOST_UNASKED, Estimate, Size, estimate, estimate_judge, likely_tokens, size, whole
-from emoray.commands.options import SPEC, folder_of, warn_of_code, with_grid
+from emoray.commands.options import SPEC, folder_of, precision, warn_of_code, with_grid
 from emoray.commands.progress import Progress, duration
 from emoray.commands.terminal import hush
 from emoray.errors import UserError
@@ -463,6 +463,13 @@ def add(own: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="write the plan down, with its digest, to be held against the run (<name of the spec>.plan.md)",
     )
+    own.add_argument(
+        "--precision",
+        type=precision,
+        metavar="COSINE",
+        help="how many repetitions, or questions, make the interval of every mean ± that",
+    )
+    own.add_argument("--pilot", metavar="RUN", help="a run whose spread is foreseen (shipped priors), for --precision")
     with_grid(own)
 
 
@@ -472,8 +479,14 @@ def _call(arguments: argparse.Namespace) -> int:
         return OK
     if not arguments.spec:
         raise UserError("plan needs a spec, such as jobs/quickstart.yaml (or --schema)")
+    if arguments.pilot is not None and arguments.precision is None:
+        raise UserError("--pilot tells --precision how far answers spread; give both, such as --precision 0.02")
+    if arguments.freeze is not None and arguments.precision is not None:
+        raise UserError("--precision looks for a design and --freeze keeps one; ask for one of them at a time")
     study = load(arguments.spec, arguments.set, arguments.models)
     warn_of_code(study.spec.asked)
+    if arguments.precision is not None:
+        return _precise(study, arguments)
     if arguments.freeze is not None:
         return _freeze(study, arguments)
     if arguments.address or os.environ.get("RAY_ADDRESS"):
@@ -483,6 +496,14 @@ def _call(arguments: argparse.Namespace) -> int:
     folder = folder_of(arguments.out, study.spec)
     planned = plan(study, folder, address=arguments.address)
     print(json.dumps(planned.as_json(), indent=2) if arguments.json else planned.text())
+    return OK
+
+
+def _precise(study: Study, arguments: argparse.Namespace) -> int:
+    from emoray.commands.precise import precise
+
+    found = precise(study, arguments.precision, arguments.pilot, whole_size(study))
+    print(json.dumps(found.as_json(), indent=2) if arguments.json else found.text())
     return OK
 
 

@@ -8,8 +8,9 @@ import sys
 from functools import partial
 
 from emoray.commands.as_json import told_as_json
-from emoray.commands.options import SPEC, at_least_one, folder_of, warn_of_code, with_grid
+from emoray.commands.options import SPEC, at_least_one, folder_of, precision, warn_of_code, with_grid
 from emoray.commands.terminal import hush
+from emoray.commands.until import check_until, run_until
 from emoray.errors import UserError
 from emoray.run_folder.locations import without_secrets
 from emoray.spec.accounts import budget
@@ -22,6 +23,12 @@ def add(own: argparse.ArgumentParser) -> None:
     own.set_defaults(command=_call)
     own.add_argument("spec", metavar="SPEC", help=SPEC)
     own.add_argument("--limit", type=at_least_one, metavar="N", help="only the first N cells of each model")
+    own.add_argument(
+        "--until",
+        type=precision,
+        metavar="HALF",
+        help="ask in waves, and no more once every mean is known to ± that (such as 0.02)",
+    )
     own.add_argument("--max-cost", metavar="USD", help="stop asking before the run has cost more; all is kept")
     own.add_argument("--yes", action="store_true", help="ask also what is very large (more than 1,000,000 cells)")
     own.add_argument("--extend", action="store_true", help="let a changed spec share the folder with older answers")
@@ -34,6 +41,8 @@ def add(own: argparse.ArgumentParser) -> None:
 def _call(arguments: argparse.Namespace) -> int:
     study = load(arguments.spec, [*arguments.set, *budget(arguments.max_cost)], arguments.models)
     warn_of_code(study.spec.asked)
+    if arguments.until is not None:
+        check_until(study, arguments.limit)
     if not arguments.yes and arguments.limit is None:
         _ask_about_size(study, folder_of(arguments.out, study.spec))
     from emoray.commands import attempt  # Ray takes seconds to import: not before the spec is known to be right
@@ -41,16 +50,19 @@ def _call(arguments: argparse.Namespace) -> int:
     if not arguments.verbose:
         hush()
     folder = folder_of(arguments.out, study.spec)
-    asking = partial(
+    wave = partial(
         attempt.run,
         study,
         folder,
         command=_again(arguments),
-        limit=arguments.limit,
         extend=arguments.extend,
         address=arguments.address,
         verbose=arguments.verbose,
     )
+    if arguments.until is None:
+        asking = partial(wave, limit=arguments.limit)
+    else:
+        asking = partial(run_until, study, folder, arguments.until, wave)
     return told_as_json(asking, folder) if arguments.json else asking()
 
 
@@ -79,7 +91,7 @@ def _again(arguments: argparse.Namespace) -> str:
     """The command that resumes this run; it is kept in run.json, so a secret in a URI is left out."""
     words = ["emoray", "run", arguments.spec]
     words += [word for change in arguments.set for word in ("--set", change)]
-    for flag in ("models", "out", "limit", "max_cost", "address"):
+    for flag in ("models", "out", "limit", "until", "max_cost", "address"):
         if getattr(arguments, flag):
             words += [f"--{flag.replace('_', '-')}", without_secrets(str(getattr(arguments, flag)))]
     return shlex.join([*words, *(f"--{flag}" for flag in ("extend", "yes") if getattr(arguments, flag))])

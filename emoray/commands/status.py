@@ -21,7 +21,7 @@ from emoray.run_folder.batch_log import Standing, standings
 from emoray.run_folder.folder import LANES, RunFolder
 from emoray.run_folder.lease import at_work
 from emoray.run_folder.recovery import begun
-from emoray.run_folder.run_json import Attempt
+from emoray.run_folder.run_json import Attempt, UntilRecord
 from emoray.run_folder.subset import AskedSubset, as_asked, failure_texts, unread, unread_texts
 
 _log = logging.getLogger(__name__)
@@ -92,7 +92,18 @@ class Status:
             return "no attempt yet"
         last = self.attempts[-1]
         how = last.end or (f"running, {self.writer}" if self.writer else "died without a word")
-        return f"attempt {len(self.attempts)} began {last.began} on {last.host}: {how}"
+        told = f"attempt {len(self.attempts)} began {last.began} on {last.host}: {how}"
+        return f"{told}\n{_way(last.until)}" if last.until else told
+
+
+def _way(until: UntilRecord) -> str:
+    """`until ±0.02: a wave up to 8 of 40 repetitions; before it the widest interval was ±0.031 (a, read by r), …`"""
+    told = f"until ±{until.half_width:g}: a wave up to {until.repetitions:,} of {count(until.of, 'repetition')}"
+    if not until.whose:
+        return told
+    before = "no interval" if until.widest is None else f"±{until.widest:.3f}"
+    way = "nobody can tell how many do" if until.foreseen is None else f"about {until.foreseen:,} are foreseen to do"
+    return f"{told}; before it the widest interval was {before} ({until.whose}), {way}"
 
 
 def status(folder: RunFolder, *, now: datetime | None = None) -> Status:

@@ -19,6 +19,7 @@ class AboutAttempt:
     settled_before: int  # answers of all models, before it began to ask
     added: bool  # some lane said at its end that it answered
     sampling: Mapping[str, Drawn]  # by model
+    until: float | None = None  # half-width at which asking was to end, where it was a wave
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ def _attempt(told: Mapping[str, Any]) -> AboutAttempt:
         settled_before=sum((told.get("settled_before") or {}).values()),
         added=any(lane.get("answered") for lane in told.get("lanes") or ()),
         sampling=told.get("sampling") or {},
+        until=(told.get("until") or {}).get("half_width"),
     )
 
 

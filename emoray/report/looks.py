@@ -31,6 +31,7 @@ class Looks:
     answers: tuple[int, ...]  # how many there were at each report that is known of, this one last
     alpha: float  # a p below it holds under looking
     means: tuple[Valid, ...]
+    until: float | None = None  # half-width at which the last waves of asking were to end
 
 
 def looked(last: bytes | None) -> list[int]:
@@ -60,7 +61,8 @@ def looks_of(
         Valid(reader, model, moments(tally.without("refused"), "cosine").interval(held))
         for (reader, model), tally in tallies.items()
     )
-    return Looks(look, adding, counts, alpha_at(look, level), means)
+    rules = [attempt.until for attempt in attempts if attempt.until is not None]
+    return Looks(look, adding, counts, alpha_at(look, level), means, rules[-1] if rules else None)
 
 
 def _adding(attempts: Sequence[AboutAttempt]) -> int:

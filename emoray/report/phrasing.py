@@ -218,12 +218,24 @@ def said_profile(found: Profile | None) -> str:
 def looks_sentence(found: Looks, level: float) -> str:
     """What looking again does to p-values and intervals."""
     attempts, states = count(found.attempts, "attempt"), count(len(found.answers), "state")
-    return (
+    return until_sentence(found.until) + (
         f"{attempts} added answers, and reports are known of {states} of the run. Every other interval and p on this "
         "page takes this look as the only one: who goes on until one of them shows what was hoped for is wrong more "
         f"often. At this look, a p below {p_value(found.alpha)} holds however often the run is looked at, and so do "
         "the intervals of the last column (α · 6 / (π² k²) for the k-th look). Who took the plain interval at the "
         f"first look is wrong at some look {percent(spent(level))} of the time at most."
+    )
+
+
+def until_sentence(half_width: float | None) -> str:
+    """The stopping rule under which intervals were made; "" where there was none."""
+    if half_width is None:
+        return ""
+    return (
+        f"Stopping rule: answers were asked in waves until the interval of every mean was ±{half_width:g} or narrower, "
+        "or no repetitions or money were left (--until); all intervals here were made under it. It looks at widths "
+        "alone: simulated, the plain 95 % interval of a mean leaves out the truth about as often as without it "
+        "(docs/validity.md). "
     )
 
 

@@ -125,9 +125,9 @@ def maps(summary: Summary) -> dict[str, Any] | None:
 
 
 def looks(summary: Summary) -> dict[str, Any] | None:
-    """What the means are worth at this look; None where it is the first."""
+    """What the means are worth at this look; None where it is the first and no rule stopped it."""
     found = summary.looks
-    if found is None or found.look < 2:
+    if found is None or (found.look < 2 and found.until is None):
         return None
     once = {(one.reader, one.model): one.scores.whole.group.cosine for one in summary.models}
     lines = [

@@ -80,6 +80,17 @@ class LaneRecord(_Record):
     read_lost_usd: FiniteFloat = 0.0
 
 
+class UntilRecord(_Record):
+    """The stopping rule of `emoray run --until`, and where it stood as a wave of it began."""
+
+    half_width: FiniteFloat  # that every headline interval is to have
+    repetitions: Whole  # of each prompt, when this wave has been asked
+    of: Whole  # repetitions that the spec allows
+    widest: FiniteFloat | None = None  # half-width before this wave; None where there was no interval
+    whose: str = ""  # widest interval that is
+    foreseen: Whole | None = None  # repetitions that may do; None where none would, or it is not known
+
+
 class Attempt(_Record):
     """One command at a folder: who, where, when, with what, and what came of it."""
 
@@ -96,6 +107,7 @@ class Attempt(_Record):
     sampling: dict[str, Json] = {}  # how each model's answers are drawn
     asks_since: dict[str, Moment] = {}  # by model
     lanes: list[LaneRecord] = []
+    until: UntilRecord | None = None  # of a wave
     end: str = ""  # how; not said while it is under way
     ended: str = ""  # when
 

@@ -141,6 +141,14 @@ class Experiment:
     def cells_per_model(self) -> int:
         return self.measured_per_model + self.canaries_per_model
 
+    def places_of(self, repetitions: int) -> int:
+        """How many places from the first hold every prompt so often, and the canaries among them: whole blocks."""
+        if repetitions >= self.repetitions:
+            return self.cells_per_model
+        measured = self.prompts_per_model * repetitions
+        rounds = -(-measured // self.canaries.every) if self.canaries else 0
+        return measured + rounds * self.canary_prompts
+
     @property
     def canary_prompts(self) -> int:
         return min(self.canaries.prompts, self.prompts_per_model) if self.canaries else 0

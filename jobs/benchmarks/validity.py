@@ -11,7 +11,7 @@ as many. What is held against the truth is the report's own code. Every share st
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -577,11 +577,46 @@ def _ever_out(tables: list[Array], levels: list[float], truth: float) -> Array:
     return out
 
 
-def _by_answers(model: Model, neutral: str, cosines: Array, n: int, rng: np.random.Generator) -> list[Array]:
+def stopping(experiments: int, rng: np.random.Generator) -> dict[str, Shares]:
+    """What -> how often the interval leaves out the truth at the wave that `emoray run --until` makes the last one."""
+    model, cosines = models(WORLDS[1], rng)[0], cosines_of_labels()
+    found: dict[str, Shares] = {}
+    for start in range(0, experiments, _CHUNK):
+        n = min(_CHUNK, experiments - start)
+        for neutral, truth in model.truth.items():
+            tables = _by_answers(model, neutral, cosines, n, rng, _WAVES)
+            reach, wrong = _at_each(tables, float(truth.mean()))
+            for share in (0.5, 0.2, 0.05):
+                ends = reach <= np.quantile(reach[1], share)
+                ends[-1] = True
+                last = ends.argmax(axis=0)
+                told = f"{neutral}, as narrow as {share:.0%} are after the second wave"
+                found.setdefault(told, Shares()).add(wrong[last, np.arange(n)])
+    return found
+
+
+_WAVES = tuple(range(4, 41, 4))  # answers per prompt at the end of each
+
+
+def _at_each(tables: list[Array], truth: float) -> tuple[Array, Array]:
+    """(waves, experiments) of half-widths, and whether the truth is left out."""
+    reaches, wrong = [], []
+    for means in tables:
+        line = Additive(means).lines(one_line(STATES))
+        variance, freedom = (one[:, 0] for one in line.variance(moderated=False))
+        reach = scipy.special.stdtrit(freedom, (1 + LEVEL) / 2) * np.sqrt(variance)
+        reaches.append(reach)
+        wrong.append(np.abs(line.means[:, 0] - truth) > reach)
+    return np.stack(reaches), np.stack(wrong)
+
+
+def _by_answers(
+    model: Model, neutral: str, cosines: Array, n: int, rng: np.random.Generator, looks: Sequence[int] = _LOOKS
+) -> list[Array]:
     """(experiments, questions, states) of means at each look."""
     drawn = rng.integers(_POPULATION, size=(n, QUESTIONS))
     labels, before, found = np.zeros((n, QUESTIONS, STATES, model.chances.shape[2])), 0, []
-    for answers in _LOOKS:
+    for answers in looks:
         labels += rng.multinomial(_asked(rng, n, answers - before, "random"), model.chances[drawn])
         before = answers
         found.append(_cells(labels, cosines, neutral).means)
@@ -608,6 +643,7 @@ class Found:
     steady: Mapping[str, Shares]
     alarms: Mapping[str, Shares]
     looks: Mapping[str, Shares]
+    stops: Mapping[str, Shares]
 
     @property
     def whats(self) -> list[str]:
@@ -657,7 +693,10 @@ def simulated(experiments: int, seed: int) -> Found:
     looks = looking(experiments, np.random.default_rng([seed, len(_LOOKS)]))
     print(f"\nTruths left out at some of {len(_LOOKS)} looks")
     print("\n".join(f"  {what:<66}{_said(one)}" for what, one in looks.items()))
-    return Found(found, sure, alarms, looks)
+    stops = stopping(experiments, np.random.default_rng([seed, len(_WAVES)]))
+    print("\nTruths left out where --until ended a run")
+    print("\n".join(f"  {what:<66}{_said(one)}" for what, one in stops.items()))
+    return Found(found, sure, alarms, looks, stops)
 
 
 def _figures(found: Found) -> dict[str, float]:
@@ -665,7 +704,12 @@ def _figures(found: Found) -> dict[str, float]:
     for what in found.whats:
         some = [shares[what].share for shares in found.designs.values() if what in shares]
         figures |= {f"{what}, lowest": round(min(some), 4), f"{what}, highest": round(max(some), 4)}
-    for kind, of in (("false alarms: ", found.alarms), ("steady, ", found.steady), ("looks: ", found.looks)):
+    for kind, of in (
+        ("false alarms: ", found.alarms),
+        ("steady, ", found.steady),
+        ("looks: ", found.looks),
+        ("until: ", found.stops),
+    ):
         figures |= {f"{kind}{what}": round(one.share, 4) for what, one in of.items()}
     return figures
 
@@ -688,9 +732,9 @@ def _page(found: Found, experiments: int, seed: int) -> str:
         for rule in ("zero", "drop")
     ]
     lines = [f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows]]
-    tests, always, often = (
+    tests, always, often, until = (
         "\n".join(f"| {what} | {_said(one).strip()} |" for what, one in some.items())
-        for some in (found.alarms, found.steady, found.looks)
+        for some in (found.alarms, found.steady, found.looks, found.stops)
     )
     return _TEXT.format(
         experiments=experiments,
@@ -699,6 +743,7 @@ def _page(found: Found, experiments: int, seed: int) -> str:
         tests=tests,
         always=always,
         often=often,
+        until=until,
         spent=100 * spent(LEVEL),
     )
 
@@ -762,4 +807,12 @@ that no attempt and no report of the run tells of is not counted.
 | looks | wrong at some look |
 | --- | --- |
 {often}
+
+Where `emoray run --until` ended a run: how often the plain 95 % interval leaves out the truth there. The same questions
+are asked in waves of four answers to each prompt, up to 40, and no more once the half-width is what is wished: what
+half, a fifth or a twentieth of all runs have after the second wave.
+
+| rule | wrong where it ended |
+| --- | --- |
+{until}
 """

@@ -9,7 +9,13 @@ import pytest
 
 from emoray.analysis.correction import corrected_mean
 from emoray.analysis.intervals import t_bounds
-from emoray.analysis.planning import enough_repetitions, half_width, labels_half_width
+from emoray.analysis.planning import (
+    enough_repetitions,
+    half_width,
+    labels_half_width,
+    needed_questions,
+    needed_repetitions,
+)
 from emoray.analysis.variance import Parts, variance_parts
 from emoray.study.circumplex import Array
 
@@ -87,3 +93,41 @@ def test_more_labels_narrow_what_the_reader_leaves_open_and_nothing_else() -> No
     assert whole == pytest.approx(half_width(PARTS, STATES, 10, 3), rel=1e-3)
     assert labels_half_width(PARTS, STATES, 10, 3, 25, 1.0) == pytest.approx(whole)
     assert math.isnan(labels_half_width(PARTS, STATES, 1, 3, 25, 0.5))
+
+
+@pytest.mark.parametrize("half", [0.3, 0.1, 0.09, 0.0885, 0.05])
+def test_needed_repetitions_are_the_fewest_that_suffice_and_none_where_the_questions_alone_are_too_few(
+    half: float,
+) -> None:
+    found = needed_repetitions(PARTS, STATES, 10, half)
+    if half < half_width(PARTS, STATES, 10, math.inf):
+        assert found is None
+        return
+    assert found is not None
+    assert half_width(PARTS, STATES, 10, found) <= half
+    assert found == 1 or half_width(PARTS, STATES, 10, found - 1) > half
+
+
+@pytest.mark.parametrize("half", [1.5, 0.5, 0.05, 0.001])
+def test_needed_questions_are_the_fewest_that_suffice(half: float) -> None:
+    found = needed_questions(PARTS, STATES, 3, half)
+    assert found is not None
+    assert half_width(PARTS, STATES, found, 3) <= half
+    assert found == 2 or half_width(PARTS, STATES, found - 1, 3) > half
+
+
+def test_a_pilot_that_asked_once_foretells_questions_asked_once_and_no_repetitions() -> None:
+    once = Parts(question=0.01, state=0.05, interaction=0.32, repetition=math.nan)
+    assert needed_questions(once, STATES, 1, 0.05) == needed_questions(PARTS, STATES, 1, 0.05)
+    assert needed_questions(once, STATES, 2, 0.05) is None
+    assert needed_repetitions(once, STATES, 10, 0.05) is None
+    assert needed_repetitions(once, STATES, 10, 0.2) == 1
+
+
+@pytest.mark.parametrize("design", [(10, needed_repetitions(PARTS, STATES, 10, 0.1)), (31, 3)])
+def test_runs_that_are_as_large_as_was_told_have_intervals_of_that_width(design: tuple[int, int]) -> None:
+    means = runs(np.random.default_rng(3), 1000, *design).mean(axis=(2, 3))
+    _, low, high = t_bounds(means)
+    assert math.sqrt(float((((high - low) / 2) ** 2).mean())) == pytest.approx(
+        half_width(PARTS, STATES, *design), rel=0.05
+    )

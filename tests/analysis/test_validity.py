@@ -58,6 +58,9 @@ def test_in_every_world_intervals_and_tests_hold_what_they_promise() -> None:
         chance = 3.5 * by_chance(one.experiments, 0.05)
         assert 0.035 - chance <= one.share <= 0.06 + chance, what
     offered(found.looks, 3.5)
+    for what, one in found.stops.items():
+        chance = 2 * by_chance(one.experiments, 0.05)
+        assert 0.035 - chance <= one.share <= 0.06 + chance, what
 
 
 def asked_again(steady: Mapping[str, Any]) -> None:

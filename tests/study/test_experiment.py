@@ -150,6 +150,15 @@ watched = st.builds(
 
 @settings(max_examples=60)
 @given(watched)
+def test_the_places_of_so_many_repetitions_hold_every_prompt_so_often_and_no_other(e: Experiment) -> None:
+    for repetitions in {min(4, e.repetitions), e.repetitions}:
+        places = [e.grid("m0").place(index) for index in range(e.places_of(repetitions))]
+        measured = [place for place in places if not place.canary]
+        assert sorted(measured) == [(p, r, False) for p in range(e.prompts_per_model) for r in range(repetitions)]
+
+
+@settings(max_examples=60)
+@given(watched)
 def test_canaries_come_before_every_stretch_and_after_the_last_and_change_no_other_cell(e: Experiment) -> None:
     assert e.canaries
     cells = list(e.grid("m0").cells())

@@ -1,0 +1,108 @@
+"""`emoray run --until`: waves of repetitions until every mean is known closely enough, on a real Ray cluster."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emoray.commands import attempt
+from emoray.commands.cli import main
+from emoray.commands.status import status
+from emoray.commands.until import run_until
+from emoray.run_folder.folder import RunFolder
+from tests.stream.conftest import study
+
+ONE = "- {name: a, host: scripted}"
+PROMPTS = 6  # of `study`
+
+Captured = pytest.CaptureFixture[str]
+
+
+def until(half_width: float, repetitions: int, out: Path) -> int:
+    asked = study(ONE, repetitions=repetitions)
+    return run_until(asked, str(out), half_width, partial(attempt.run, asked, str(out), command="again"))
+
+
+def attempts(out: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = (RunFolder(str(out)).manifest() or {})["attempts"]
+    return found
+
+
+@pytest.mark.cluster
+def test_waves_end_at_the_repetitions_where_no_interval_is_narrow_enough(
+    two_cpus: str, tmp_path: Path, capsys: Captured
+) -> None:
+    out = tmp_path / "run"
+    asked = study(ONE, repetitions=9)
+    attempt.run(asked, str(out), command="again", limit=5 * PROMPTS)  # as a run leaves it that ends in its second wave
+
+    assert until(0.001, 9, out) == 0
+
+    assert RunFolder(str(out)).answers("a").counts().answered == 9 * PROMPTS
+    waves = [one["until"] for one in attempts(out)[1:]]
+    assert [(one["half_width"], one["repetitions"], one["of"]) for one in waves] == [(0.001, 8, 9), (0.001, 9, 9)]
+    assert "widest" not in waves[0]  # it went on in a wave: nothing was decided there
+    assert waves[1]["whose"] == "a, read by r"
+    assert waves[1]["widest"] > 0.001
+    assert "asked 9 of 9 repetitions: ±0.001 was not reached; the widest interval is ±" in capsys.readouterr().err
+    told = status(RunFolder(str(out))).text().splitlines()[-1]
+    assert told.startswith("until ±0.001: a wave up to 9 of 9 repetitions; before it the widest interval was ±")
+    page = (out / "report" / "report.html").read_text()
+    assert "until the interval of every mean was ±0.001 or narrower" in page
+
+
+@pytest.mark.cluster
+def test_a_run_stops_where_every_interval_is_narrow_enough_and_the_same_command_asks_no_more(
+    two_cpus: str, tmp_path: Path, capsys: Captured
+) -> None:
+    out = tmp_path / "run"
+    asked = study(ONE, repetitions=8)
+    attempt.run(asked, str(out), command="again", limit=4 * PROMPTS)
+    wide = 1.0 + float(widest_of(out))
+
+    (out / "report" / "report.html").unlink()  # as of a wave that was killed at its end
+
+    assert until(wide, 8, out) == 0
+    assert until(wide, 8, out) == 0
+
+    assert (out / "report" / "report.html").exists()
+
+    assert len(attempts(out)) == 1
+    assert RunFolder(str(out)).answers("a").counts().answered == 4 * PROMPTS
+    assert f"asked 4 of 8 repetitions: every mean is known to ±{wide:g}" in capsys.readouterr().err
+
+
+def widest_of(out: Path) -> float:
+    from emoray.notebook.run import load
+
+    return load(out).found.models[0].scores.whole.group.cosine.half_width
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["--until", "0.02", "--limit", "3"], "--until and --limit both say how far to ask; give one of them"),
+        (["--until", "0.02", "--set", "questions=[art]"], "one question has none; ask two or more questions"),
+    ],
+)
+def test_a_rule_that_could_never_be_met_is_one_sentence_and_writes_nothing(
+    words: list[str], what: str, tmp_path: Path, capsys: Captured
+) -> None:
+    out = tmp_path / "run"
+    assert main(["run", "jobs/quickstart.yaml", "--out", str(out), *words]) == 2
+    told = capsys.readouterr().err
+    assert what in told
+    assert len(told.strip().splitlines()) == 1
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "nan", "2", "x"])
+def test_a_width_that_no_interval_has_is_refused(given: str, tmp_path: Path, capsys: Captured) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "jobs/quickstart.yaml", "--out", str(tmp_path / "run"), f"--until={given}"])
+    assert ended.value.code == 2
+    assert "must be a number from 0.001 to 1" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
