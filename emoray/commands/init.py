@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
+import unicodedata
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from emoray.commands.options import at_least_one, check_writable, writing
 from emoray.errors import UserError
@@ -49,7 +53,7 @@ def _call(arguments: argparse.Namespace) -> int:
     check_writable(file)
     if file.exists():
         raise UserError(f"{file}: is there already, and is not written over; give another name")
-    silent = arguments.yes or arguments.json or not sys.stdin.isatty()
+    silent = arguments.yes or arguments.json or not (sys.stdin and sys.stdin.isatty())
     text = written(_answers(vars(arguments), _default if silent else _ask))
     study = parse(text, source=str(file), folder=file.parent)
     with writing(file), file.open("x", encoding="utf-8") as out:
@@ -87,7 +91,10 @@ def _default(flag: str) -> str:
 def _ask(flag: str) -> str:
     question, default = _ASKED[flag]
     print(f"{question} {f'[{default}] ' if default else ''}", end="", file=sys.stderr, flush=True)
-    line = sys.stdin.readline()
+    try:
+        line = sys.stdin.readline()
+    except UnicodeDecodeError:
+        raise UserError("what was typed is not UTF-8 text, and nothing was written") from None
     if not line:
         raise UserError("the questions were not answered to the end, and nothing was written")
     return line.strip() or _default(flag)
@@ -95,7 +102,7 @@ def _ask(flag: str) -> str:
 
 def written(answers: Mapping[str, str]) -> str:
     """The text of a spec; what was answered is quoted, and stays text whatever it holds."""
-    said = {flag: json.dumps(answer, ensure_ascii=False) for flag, answer in answers.items()}
+    said = {flag: _quoted(answer) for flag, answer in answers.items()}
     account = f"accounts:\n  provider:\n    key_env: {said['key_env']}\n\n" if "key_env" in said else ""
     return f"""\
 name: {said["name"]}
@@ -125,7 +132,13 @@ def _model_lines(said: Mapping[str, str]) -> list[str]:
     return [*account, *([f"    id: {said['model']}\n"] if "model" in said else [])]
 
 
+def _quoted(text: str) -> str:
+    """In YAML's double quotes; JSON's let through what YAML takes for the end of a line."""
+    return yaml.safe_dump(text, default_style='"', allow_unicode=True, width=float("inf")).rstrip("\n")
+
+
 def _model_name(answers: Mapping[str, str]) -> str:
-    """The last part of its id, as a folder is called too."""
+    """The last part of its id, as a folder is called too, of what may stand in a name."""
     last = answers.get("model", _LOCAL).rstrip("/").rpartition("/")[2]
-    return json.dumps(last.replace(":", "-")[:64], ensure_ascii=False)
+    letters = re.sub(r"[^\w. +-]", "-", unicodedata.normalize("NFC", last)).lstrip("._ +-")
+    return _quoted(letters.encode()[:64].decode(errors="ignore") or "model")

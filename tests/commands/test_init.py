@@ -12,6 +12,7 @@ import pytest
 
 from emoray.commands.cli import main
 from emoray.spec.load import load
+from emoray.spec.readers import GoEmotionsReader
 
 Captured = pytest.CaptureFixture[str]
 
@@ -84,6 +85,49 @@ def test_who_ends_the_input_before_the_last_question_gets_no_spec(
     answering("night\n", monkeypatch)
     assert main(["init"]) == 2
     assert "were not answered to the end, and nothing was written" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("identity", "name"),
+    [
+        ("claude-3-opus@20240229", "claude-3-opus-20240229"),
+        ("llama3:8b", "llama3-8b"),
+        ("../.merged (copy)", "merged -copy-"),
+        (".", "model"),
+        ("日" * 40, "日" * 21),
+        ("no", "no"),
+    ],
+)
+def test_a_model_is_named_by_what_of_its_id_may_stand_in_a_name(identity: str, name: str) -> None:
+    assert main(["init", "--host", "hosted_api", "--model", identity]) == 0
+    (model,) = load("spec.yaml").spec.models
+    assert (model.id, model.name) == (identity, name)
+
+
+@pytest.mark.parametrize(
+    "reader", ["no", "1e3", "#x", "'", '"\\', "\x85x", "a\u2028b", "\ufeffx", "\x7f", "😀", "é 日本 " * 40]
+)
+def test_what_was_answered_stays_what_it_was_in_yaml(reader: str) -> None:
+    assert main(["init", "--reader", reader]) == 0
+    (entry,) = load("spec.yaml").spec.readers
+    assert isinstance(entry, GoEmotionsReader)
+    assert entry.model == reader
+
+
+def test_without_any_input_nothing_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    assert main(["init"]) == 0
+
+
+def test_bytes_that_are_no_text_are_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Captured
+) -> None:
+    typist, terminal = pty.openpty()
+    os.write(typist, b"caf\xe9\n\x04")
+    monkeypatch.setattr("sys.stdin", os.fdopen(terminal, encoding="utf-8"))
+    assert main(["init"]) == 2
+    assert "not UTF-8 text" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
