@@ -67,7 +67,7 @@ def run(
     if extend:
         folder.set_aside_broken_manifest()
     driver = partial(RunDriver, study, folder, capacity, limit=limit)
-    return _attempt(folder, study, described, command, driver, progress, until)
+    return _attempt(folder, study, described, command, driver, progress, limit, until)
 
 
 def score(
@@ -122,12 +122,15 @@ def _attempt(
     command: str,
     conductor_of: Callable[..., RunDriver],
     progress: Progress | None = None,
+    limit: int | None = None,
     until: UntilRecord | None = None,
 ) -> int:
     """One attempt, under the folder's lease; `described` reads the manifest that it is written into."""
     from emoray.stream.vigil import vigil
 
     attempt = manifest.attempt(shlex.split(command))
+    if limit is not None:
+        attempt.limit = limit
     if until is not None:
         attempt.until = until
     ends: list[LaneEnd] = []

@@ -54,7 +54,9 @@ class ModelStatus:
     ended: str | None  # why its lane could not go on, the last time
     standing: str | None  # what its lane does or waits for; None where nobody is writing
     per_minute: float | None  # settled by this attempt since it began to ask; None where nobody asks
-    seconds_left: float | None  # until each cell has its answer or its failure; None where that is not known
+    seconds_left: (
+        float | None
+    )  # until each cell that this attempt asks has its answer or its failure; None where that is not known
     last_write: str | None
 
     @property
@@ -156,13 +158,18 @@ class _Look:
         return None if seconds is None else 60.0 * self._came(model, answered) / max(1.0, seconds)
 
     def seconds_left(self, model: str, answered: int, failed: int, standing: str | None) -> float | None:
-        """Until each cell has its answer or its failure. An attempt that resumes asks again what failed before it, and
-        nobody knows from outside how many failures are its own: all count as left.
+        """Until each cell that it asks has its answer or its failure. An attempt that resumes asks again what failed
+        before it, and nobody knows from outside how many failures are its own: all count as left.
         """
         seconds, through = self._asking_s(model, standing), answered + (failed if self.first else 0)
         if seconds is None or not (came := self._came(model, through)):
             return None
-        return max(0, self.cells - through) * max(1.0, seconds) / came
+        return max(0, self._asked_for() - through) * max(1.0, seconds) / came
+
+    def _asked_for(self) -> int:
+        """Cells of each model that this attempt asks at most, settled ones included."""
+        limit = self.last.limit if self.last else None
+        return self.cells if limit is None else min(limit, self.cells)
 
     def _came(self, model: str, cells: int) -> int:
         assert self.last is not None

@@ -107,6 +107,7 @@ class Attempt(_Record):
     sampling: dict[str, Json] = {}  # how each model's answers are drawn
     asks_since: dict[str, Moment] = {}  # by model
     lanes: list[LaneRecord] = []
+    limit: Whole | None = None  # it asks no more than the first so many cells of each model
     until: UntilRecord | None = None  # of a wave
     end: str = ""  # how; not said while it is under way
     ended: str = ""  # when

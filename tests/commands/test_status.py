@@ -237,6 +237,17 @@ def test_what_failed_is_asked_no_more_and_no_time_is_left_for_it(tmp_path: Path)
     assert found.models[0].per_minute == pytest.approx(3.0, rel=0.05)
 
 
+def test_the_time_left_of_a_run_with_a_limit_is_that_of_what_it_asks(tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    began = (now - timedelta(minutes=2)).isoformat()
+    folder = runs.begun(tmp_path, began=began, settled_before={"a": 0, "b b": 0}, limit=8)
+    runs.say(folder, runs.asked()[:6])
+    with Lease(folder):
+        found = status(folder, now=now)
+    assert (found.models[0].cells, found.models[0].owed) == (12, 6)
+    assert found.models[0].seconds_left == pytest.approx(120 * 2 / 6, rel=0.05)
+
+
 def test_what_failed_before_a_run_was_resumed_is_asked_again_and_takes_its_time(tmp_path: Path) -> None:
     now = datetime.now(UTC)
     began = (now - timedelta(minutes=2)).isoformat()

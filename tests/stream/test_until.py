@@ -44,6 +44,7 @@ def test_waves_end_at_the_repetitions_where_no_interval_is_narrow_enough(
     assert RunFolder(str(out)).answers("a").counts().answered == 9 * PROMPTS
     waves = [one["until"] for one in attempts(out)[1:]]
     assert [(one["half_width"], one["repetitions"], one["of"]) for one in waves] == [(0.001, 8, 9), (0.001, 9, 9)]
+    assert [one["limit"] for one in attempts(out)] == [5 * PROMPTS, 8 * PROMPTS, 9 * PROMPTS]
     assert "widest" not in waves[0]  # it went on in a wave: nothing was decided there
     assert waves[1]["whose"] == "a, read by r"
     assert waves[1]["widest"] > 0.001
