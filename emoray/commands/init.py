@@ -11,12 +11,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from emoray.commands.options import at_least_one, check_writable, writing
 from emoray.errors import UserError
 from emoray.exit_codes import OK
 from emoray.spec.load import parse
+from emoray.spec.yaml_file import quoted
 
 _ASKED = {  # by flag: what is asked, and what an empty answer means
     "name": ("What is the run called?", "mine"),
@@ -102,7 +101,7 @@ def _ask(flag: str) -> str:
 
 def written(answers: Mapping[str, str]) -> str:
     """The text of a spec; what was answered is quoted, and stays text whatever it holds."""
-    said = {flag: _quoted(answer) for flag, answer in answers.items()}
+    said = {flag: quoted(answer) for flag, answer in answers.items()}
     account = f"accounts:\n  provider:\n    key_env: {said['key_env']}\n\n" if "key_env" in said else ""
     return f"""\
 name: {said["name"]}
@@ -132,13 +131,8 @@ def _model_lines(said: Mapping[str, str]) -> list[str]:
     return [*account, *([f"    id: {said['model']}\n"] if "model" in said else [])]
 
 
-def _quoted(text: str) -> str:
-    """In YAML's double quotes; JSON's let through what YAML takes for the end of a line."""
-    return yaml.safe_dump(text, default_style='"', allow_unicode=True, width=float("inf")).rstrip("\n")
-
-
 def _model_name(answers: Mapping[str, str]) -> str:
     """The last part of its id, as a folder is called too, of what may stand in a name."""
     last = answers.get("model", _LOCAL).rstrip("/").rpartition("/")[2]
     letters = re.sub(r"[^\w. +-]", "-", unicodedata.normalize("NFC", last)).lstrip("._ +-")
-    return _quoted(letters.encode()[:64].decode(errors="ignore") or "model")
+    return quoted(letters.encode()[:64].decode(errors="ignore") or "model")

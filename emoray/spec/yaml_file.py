@@ -64,6 +64,11 @@ def read(text: str) -> Any:
         raise BadYaml(_plainly(str(wrong.problem)), mark.line + 1 if mark else None, syntax=not told) from None
 
 
+def quoted(text: str) -> str:
+    """In YAML's double quotes; JSON's let through what YAML takes for the end of a line."""
+    return str(yaml.safe_dump(text, default_style='"', allow_unicode=True, width=10**9)).rstrip("\n")
+
+
 def _decoded(data: bytes) -> str:
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise BadYaml("is not UTF-8 text (it begins as UTF-16 does); save it as UTF-8")
