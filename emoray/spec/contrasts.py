@@ -149,19 +149,28 @@ def checked(entries: Sequence[ContrastEntry], levels: Levels) -> tuple[Contrast,
 
 def same(contrast: Contrast, levels: Levels) -> tuple[Any, ...]:
     """Equal for contrasts that tell the same, but for their sign and unit: two templates, or two intensities, are two
-    conditions of the headline, and a trend over two intensities is their difference.
+    conditions of the headline, a trend over two intensities is their difference, and groups are what they hold here.
     """
     both = {"template", "intensity"} <= set(contrast.factors)
     return frozenset(_ends(part, levels, alone=not both) for part in contrast.parts), contrast.of
 
 
-def _ends(part: Part, levels: Levels, *, alone: bool) -> tuple[str, frozenset[Level | None]]:
+def _ends(part: Part, levels: Levels, *, alone: bool) -> tuple[str, frozenset[Any]]:
+    if part.factor in ("state", "tag"):
+        return part.factor, frozenset(_held(part.factor, str(group), levels) for group in (part.a, part.b))
     ends = {part.a, part.b}
     if part.is_trend and len(levels.intensities) == 2:
         ends = set(levels.intensities)
     if alone and levels.headline and part.factor in ("template", "intensity") and None not in ends:
         return "condition", frozenset(_at(levels.headline, part.factor, level) for level in ends)
     return part.factor, frozenset(ends)
+
+
+def _held(factor: FactorName, group: str, levels: Levels) -> frozenset[Any]:
+    """The questions of a tag, or the states of a half or a quadrant."""
+    if factor == "tag":
+        return levels.tags.get(group, frozenset())
+    return frozenset(angle for angle in levels.angles_deg if in_group(group, angle))
 
 
 def _at(headline: Condition, factor: FactorName, level: Level | None) -> Condition:
@@ -306,11 +315,16 @@ _LISTED = 20
 
 
 def _shown(level: object) -> str:
-    return cut(said(float(level)) if isinstance(level, int | float) else repr(level))
+    return cut(_exact(float(level)) if isinstance(level, int | float) else repr(level))
+
+
+def _exact(level: str | float) -> str:
+    """A number with all its digits, so that two that differ look different."""
+    return repr(level) if isinstance(level, float) and float(said(level)) != level else said(level)
 
 
 def _listed(known: Sequence[str | float]) -> str:
-    names = ", ".join(said(level) for level in known[:_LISTED])
+    names = ", ".join(_exact(level) for level in known[:_LISTED])
     return f"{names}, …" if len(known) > _LISTED else names
 
 

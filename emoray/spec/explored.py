@@ -28,20 +28,26 @@ def explored(study: Study, entries: Sequence[str], readers: Sequence[ReaderEntry
     found: list[Contrast] = []
     for text in entries:
         try:
-            found += _explored(study, text, readers)
+            found += _explored(study, text, readers, found)
         except (BadYaml, SpecError, BadContrast) as wrong:
             lines = str(wrong).replace("contrasts[0].", "").replace("contrasts[0]", "it").splitlines()
             raise SpecError("\n".join(f"--contrast {cut(text)}: {line}" for line in lines)) from None
     return tuple(dict.fromkeys(found))
 
 
-def _explored(study: Study, text: str, readers: Sequence[ReaderEntry]) -> tuple[Contrast, ...]:
+def _explored(
+    study: Study, text: str, readers: Sequence[ReaderEntry], before: Sequence[Contrast]
+) -> tuple[Contrast, ...]:
     entry = yaml_file.read(text if text.lstrip().startswith("{") else f"{{{_GIVEN.sub(_as_yaml, text)}}}")
     data = study.spec.model_dump(mode="json") | {"contrasts": [entry]}
     levels = Levels.of(study.experiment, [reader.name for reader in readers], study.headline)
     found = checked(validated(data).contrasts, levels)
     if {same(one, levels) for one in found} & {same(one, levels) for one in study.contrasts}:
         raise BadContrast("is said in the spec, and told in the report already; leave it out")
+    if twins := [
+        one for one in before if one not in found and same(one, levels) in {same(new, levels) for new in found}
+    ]:
+        raise BadContrast(f"is the same as another --contrast ({twins[0]}); keep one")
     return found
 
 

@@ -357,3 +357,29 @@ def test_exploratory_contrasts_are_read_as_the_specs_are() -> None:
         Contrast((Part("model", "a", "b b"),), margin=0.05),
         Contrast((Part("state", "pleasant", "unpleasant"),)),
     )
+
+
+def test_the_same_exploratory_contrast_in_other_words_is_one_too_many() -> None:
+    study = runs.study()
+    given = ["factor=model,a=a,b=b b", "factor=model,a=b b,b=a,margin=0.1"]
+    with pytest.raises(SpecError, match=r"is the same as another --contrast \(model: a − b b\); keep one"):
+        explored(study, given, study.spec.readers)
+    assert len(explored(study, [given[0], given[0]], study.spec.readers)) == 1
+
+
+def test_groups_that_hold_the_same_here_are_the_same_contrast_in_other_words() -> None:
+    halves = "{factor: state, a: pleasant, b: unpleasant}"
+    quadrants = "{factor: state, a: pleasant-activated, b: unpleasant-activated}"
+    assert len(read(halves, quadrants)) == 2
+    assert "are the same (state: pleasant" in complaint(halves, quadrants, changes=["states=[45, 135]"])
+    questions = ", ".join(
+        f"{{id: {one}, text: {one}, tags: {tags}}}"
+        for one, tags in zip("abcd", ["[x, u]"] * 2 + ["[y]"] * 2, strict=True)
+    )
+    said = complaint("{factor: tag, a: x, b: y}", "{factor: tag, a: y, b: u}", changes=[f"questions=[{questions}]"])
+    assert "contrasts[0] and contrasts[1] are the same (tag: x − y); keep one" in said
+
+
+def test_an_unknown_number_has_the_digits_by_which_it_differs() -> None:
+    said = complaint("{factor: intensity, a: 0.3, b: 1}", changes=["intensities=[0.30000000000000004, 1]"])
+    assert said == "s.yaml: contrasts[0].a: 0.3 is none of 0.30000000000000004, 1"
