@@ -14,7 +14,7 @@ import numpy as np
 from emoray.report import colours
 from emoray.report.kept_answers import Browsed, short
 from emoray.report.summary import Summary
-from emoray.study.goemotions import LabelMap
+from emoray.study.goemotions import DIRECT, LabelMap
 
 _MOST_BYTES = 3_000_000  # of a run, as the page holds them
 FLAGS = ("refused", "left the role", "cut at max_tokens")
@@ -95,6 +95,8 @@ def _affordable(lines: list[list[Any]], most_bytes: int) -> list[list[Any]]:
 
 
 def _reader(name: str, label_map: LabelMap) -> dict[str, Any]:
+    if label_map is DIRECT:  # its 360 places are no labels that any answer has
+        return {"name": name, "labels": []}
     places = [
         [x.label, *([short(x.affect.valence), short(x.affect.arousal)] if x.affect else [])] for x in label_map.places
     ]

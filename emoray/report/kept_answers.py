@@ -19,6 +19,7 @@ _SAID = (
     "key", "state_deg", "question_id", "template", "intensity", "repetition", "answer", "refused", "role_break",
     "finish_reason", "prompt_sha", "question",
 )  # fmt: skip
+_COSINE = 6  # decimals: the page rounds it once more, to two, and filters by it
 _FELT = ("key", "label", "cosine", "felt_valence", "felt_arousal")
 
 
@@ -69,7 +70,7 @@ class Readings:
         label = self.labels.index(row["label"]) if row["label"] in self.labels else -1
         place = [row["felt_valence"], row["felt_arousal"]]
         thousandths = [] if np.isnan(of_labels).any() else np.rint(of_labels * 1000).astype(int).tolist()
-        return [label, short(row["cosine"]), None if None in place else [short(x) for x in place], thousandths]
+        return [label, short(row["cosine"], _COSINE), None if None in place else [short(x) for x in place], thousandths]
 
 
 @dataclass(frozen=True)
@@ -81,5 +82,5 @@ class Browsed:
     readings: Mapping[str, Readings]  # by reader
 
 
-def short(value: float | None) -> float | None:
-    return None if value is None or math.isnan(value) else round(value, 3)
+def short(value: float | None, places: int = 3) -> float | None:
+    return None if value is None or math.isnan(value) else round(value, places)

@@ -9,11 +9,12 @@ from typing import Any
 
 import emoray
 from emoray.plurals import count
-from emoray.report.phrasing import listed, neutral, percent, refusals
+from emoray.report.phrasing import condition, listed, neutral, percent, refusals, until_sentence
 from emoray.report.summary import ModelSummary, Summary
 from emoray.study import prompts
 from emoray.study.circumplex import Affect
 from emoray.study.experiment import Cell, Model, Question, State
+from emoray.study.goemotions import DIRECT
 
 _ELSEWHERE = "worded otherwise in the run, or with questions of its own; see the column prompt of its answers"
 
@@ -31,9 +32,9 @@ class Shown:
 def methods(summary: Summary) -> str:
     """A paragraph for the section that a journal wants."""
     design, chosen = summary.design, summary.settings
-    models = _listed(sorted({one.model for one in summary.browsed}), "No model")
+    models = _listed(sorted({one.model for one in summary.browsed if one.kept.of}), "No model")
     states, questions = count(len(design.states), "emotional state"), count(len(design.questions), "question")
-    templates = _listed([one.name for one in design.templates], "none")
+    templates = _listed([f"{one.name}{' (a control)' if one.control else ''}" for one in design.templates], "none")
     intensities = ", ".join(f"{one:g}" for one in design.intensities) or "none"
     readers = _listed([_reader(summary, name) for name in summary.readers], "nobody yet")
     asked = (
@@ -42,26 +43,25 @@ def methods(summary: Summary) -> str:
     )
     read = f"The emotion in each answer was read by {readers}."
     score = (
-        "An answer's score is the cosine between the state asked for and the place of its most probable label under "
-        f"the label map {chosen.label_map.name} ({chosen.label_map.mark}); a neutral reading {neutral(chosen)}, a "
-        f"refusal {refusals(chosen.refusals)}. Means weigh questions and prompts equally; intervals "
+        f"An answer's score is the cosine between the state asked for and {_places(summary)}; a neutral reading "
+        f"{neutral(chosen)}, a refusal {refusals(chosen.refusals)}. Means {_of(summary)}weigh questions and prompts "
+        "equally; intervals "
         f"({percent(chosen.level)}) are Student's t over questions. As a control, the asked states were dealt anew "
         f"among the answers of each question {chosen.shuffles:,} times (seed {chosen.seed})."
     )
+    rule = until_sentence(summary.looks.until if summary.looks else None).strip()
     digest = f", spec {summary.run['digest']}" if summary.run.get("digest") else ""
-    return " ".join([asked, read, score, f"All numbers: emoray {emoray.__version__}{digest}."])
+    return " ".join(filter(None, [asked, read, score, rule, f"All numbers: emoray {emoray.__version__}{digest}."]))
 
 
 def limitations(summary: Summary) -> str:
     """What every such run leaves open, and what this one does."""
     questions = len(summary.design.questions)
-    whose = "ours" if summary.settings.label_map.mark == "ours" else "the user’s"
     said = [
         f"{count(questions, 'question')} stand for all questions of their kind, so intervals are wide and say nothing "
         "about other kinds.",
-        "The reader is a model itself: what it misreads is scored as if it had been said, and its labels leave some "
-        "directions of the circumplex out of reach (the ceiling).",
-        f"The label map is {whose}; under another, means and ranks may differ.",
+        f"The reader is a model itself: what it misreads is scored as if it had been said{_out_of_reach(summary)}.",
+        *_whose_maps(summary),
     ]
     failed = sum(one.counts.failures for one in _once(summary))
     asked = sum(one.counts.asked for one in _once(summary))
@@ -70,6 +70,53 @@ def limitations(summary: Summary) -> str:
     if len(summary.readers) == 1:
         said.append("One reader alone was asked; another may see other emotions in the same answers.")
     return " ".join(said)
+
+
+def _of(summary: Summary) -> str:
+    """The one condition that the means are of, where there are several."""
+    of = condition(summary, "are of one condition,")
+    return f"{of}, and " if of else ""
+
+
+def _places(summary: Summary) -> str:
+    """Where a reading lies, by those readers that are asked otherwise than by the run's label map too."""
+    chosen = summary.settings
+    shared = (
+        f"the place of its most probable label under the label map {chosen.label_map.name} ({chosen.label_map.mark})"
+    )
+    own = [name for name in summary.readers if name in chosen.own_maps]
+    others = [name for name in summary.readers if name not in own]
+    if not own:
+        return shared
+    said = [f"{shared} (read by {listed(others)})"] if others else []
+    return listed([*said, *(f"{_own_places(summary, name)} (read by {name})" for name in own)])
+
+
+def _own_places(summary: Summary, reader: str) -> str:
+    own = summary.settings.own_maps[reader]
+    if own is DIRECT:
+        return "the valence and arousal read"
+    moved = ", moved" if reader in summary.settings.moved else ""
+    return f"the place of its most probable label under the reader's own map ({own.mark}{moved})"
+
+
+def _out_of_reach(summary: Summary) -> str:
+    maps = [summary.settings.map_of(name) for name in summary.readers]
+    if maps and all(one is DIRECT for one in maps):
+        return ""
+    return ", and its labels leave some directions of the circumplex out of reach (the ceiling)"
+
+
+def _whose_maps(summary: Summary) -> list[str]:
+    """A sentence for every label map that readings were placed by."""
+    chosen = summary.settings
+    shared = [("The label map", chosen.label_map)] if set(summary.readers) - set(chosen.own_maps) else []
+    own = [(f"The label map of {name}", chosen.own_maps[name]) for name in summary.readers if name in chosen.own_maps]
+    return [
+        f"{what} is {'ours' if one.mark == 'ours' else 'the user’s'}; under another, means and ranks may differ."
+        for what, one in [*shared, *own]
+        if one is not DIRECT
+    ]
 
 
 def bibtex(summary: Summary) -> str:
@@ -103,11 +150,9 @@ def _sent(summary: Summary, template: str, mark: str) -> Shown:
         rendered = _rendered(row, template) if row["question_id"] in public else None
         if rendered:
             return rendered
+    answered = next(_of_template(summary, template), None)
     return Shown(
-        template,
-        "",
-        (),
-        _ELSEWHERE,
+        template, "", (), _ELSEWHERE if answered else "no answer to it is kept here, by whose hash it is known"
     )
 
 
@@ -147,5 +192,5 @@ def _once(summary: Summary) -> list[ModelSummary]:
 
 
 def _plain(text: str) -> str:
-    """Without what BibTeX would take for its own."""
-    return re.sub(r"[{}\\%#$&~^]", " ", text)
+    """Without what BibTeX and LaTeX would take for their own."""
+    return re.sub(r"[{}\\%#$&~^]", " ", text).replace("_", r"\_")

@@ -14,10 +14,11 @@ import pyarrow.compute as pc
 import pytest
 
 from emoray.report import Settings, answers
-from emoray.report.kept_answers import Kept
+from emoray.report.kept_answers import Kept, Readings
 from emoray.report.page import page
 from emoray.report.summary import Summary, summarize
 from emoray.run_folder import columns
+from emoray.study.goemotions import DIRECT
 from tests.report.synthetic import RUSSELL, Run, run
 
 HOSTILE = (
@@ -146,6 +147,24 @@ def test_every_answer_in_the_page_is_its_row_under_every_reader(source: Run, wri
         for reader, one, (label, cosine) in zip(told["readers"], read, of_readers, strict=True):
             shown = (reader["labels"][one[0]][0] if one and one[0] >= 0 else None, one[1] if one else None)
             assert shown == (label, pytest.approx(cosine, abs=0.00051))
+
+
+def test_a_cosine_is_close_enough_to_be_rounded_once_more_and_to_be_filtered_by() -> None:
+    felt = [0.7547095802227719, 0.6996, -0.6252426563357049]
+    rows = pa.table({"key": ["a", "b", "c"], "label": ["joy"] * 3, "cosine": felt, "felt_valence": pa.nulls(3)})
+    rows = rows.append_column("felt_arousal", pa.nulls(3))
+    rows = rows.append_column("probabilities", pa.nulls(3, pa.list_(pa.float32())))
+    readings = Readings(rows["key"].combine_chunks(), RUSSELL.labels)
+    readings.add(rows)
+    assert [readings.found[key][1] for key in "abc"] == [0.75471, 0.6996, -0.625243]
+
+
+def test_a_reader_that_knows_no_labels_has_none_to_filter_by(source: Run) -> None:
+    summary = summed(source)
+    direct = dataclasses.replace(summary.settings, own_maps={"one": DIRECT})
+    told = answers.data(dataclasses.replace(summary, settings=direct))
+    assert told is not None
+    assert [len(one["labels"]) for one in told["readers"]] == [0, 28]
 
 
 def test_the_data_name_questions_and_hold_no_prompt(written: str) -> None:

@@ -16,11 +16,13 @@ import pyarrow.compute as pc
 import pytest
 
 from emoray.report import Settings, figures, sections, to_copy
+from emoray.report.looks import Looks
 from emoray.report.page import page
 from emoray.report.phrasing import UNKNOWN, time_sentence
 from emoray.report.summary import Summary, summarize
 from emoray.report.timeline import Timeline, Voice
 from emoray.study import paper
+from emoray.study.goemotions import DIRECT, LABELS, label_map_from
 from tests.report.synthetic import RUSSELL, Run, run
 
 _SETTINGS = Settings(RUSSELL, "zero", shuffles=50)
@@ -254,6 +256,59 @@ def test_a_template_of_the_run_s_own_is_not_repeated_on_the_page(small: Run) -> 
     (sent,) = to_copy.sent(summarize(own, _SETTINGS))
     assert sent.messages == ()
     assert "is not repeated here" in sent.why_not
+
+
+def test_methods_name_those_models_alone_that_answered(small: Run) -> None:
+    failed = _all_failed(small, "blank")
+    assert to_copy.methods(summarize(failed, _SETTINGS)).startswith("steady answered 3 questions")
+    (sent,) = to_copy.sent(summarize(_all_failed(failed, "steady"), _SETTINGS))
+    assert sent.why_not.startswith("no answer to it is kept")
+
+
+def _all_failed(source: Run, model: str) -> Run:
+    table = source.said[model]
+    at = table.schema.get_field_index("outcome")
+    failed = table.set_column(at, "outcome", pa.array(["timeout"] * len(table), pa.string()))
+    felt = {(reader, name): rows for (reader, name), rows in source.felt.items()}
+    return replace(
+        source, said=source.said | {model: failed}, felt=felt | {("embedded", model): felt["embedded", model][:0]}
+    )
+
+
+def test_methods_say_of_which_condition_the_means_are_and_which_template_is_a_control() -> None:
+    source = run({"a": 0.8}, states=2, questions=2, templates=("parameters", "words"), intensities=(0.5, 1.0))
+    summary = summarize(source, _SETTINGS)
+    assert "Means are of one condition, with template parameters, at intensity 1, and weigh" in to_copy.methods(summary)
+    first, second = summary.design.templates
+    design = replace(summary.design, templates=(first, replace(second, control=True)))
+    assert "templates: parameters and words (a control)" in to_copy.methods(replace(summary, design=design))
+
+
+def test_methods_and_limitations_place_every_reader_where_its_readings_lie() -> None:
+    own = label_map_from({label: {"angle": 5 * at} for at, label in enumerate(LABELS)}, name="own", labels=None)
+    source = run({"a": 0.8}, readers=("one", "two", "judge"), states=2, questions=2)
+    summary = summarize(source, replace(_SETTINGS, own_maps={"two": own}))
+    three = replace(summary, settings=replace(summary.settings, own_maps={"two": own, "judge": DIRECT}))
+    said = to_copy.methods(three)
+    assert "under the label map russell (ours) (read by one)" in said
+    assert "under the reader's own map (user) (read by two)" in said
+    assert "the valence and arousal read (read by judge)" in said
+    assert "The label map of two is the user’s" in to_copy.limitations(three)
+    alone = replace(
+        summary, models=summary.of_reader("judge"), settings=replace(summary.settings, own_maps={"judge": DIRECT})
+    )
+    assert "most probable label" not in to_copy.methods(alone)
+    assert "label" not in to_copy.limitations(alone)
+
+
+def test_methods_say_the_rule_that_ended_the_asking(small: Run) -> None:
+    summary = replace(summarize(small, _SETTINGS), looks=Looks(1, 1, (40,), 0.03, (), until=0.05))
+    assert "until the interval of every mean was ±0.05 or narrower" in to_copy.methods(summary)
+
+
+def test_a_reference_is_latex_whatever_the_run_is_called(small: Run) -> None:
+    summary = replace(summarize(small, _SETTINGS), run={"name": "my_run_{2}", "digest": None})
+    assert r"Run my\_run\_ 2 }" in to_copy.bibtex(summary)
 
 
 def test_the_disputed_angles_are_named(shown: str) -> None:
