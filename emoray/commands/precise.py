@@ -130,15 +130,13 @@ def precise(study: Study, precision: float, pilot: str | None, whole: Size) -> P
     )  # fmt: skip
 
 
-def _of_pilot(place: str) -> Mapping[tuple[str, str], Parts]:
+def _of_pilot(place: str) -> Mapping[tuple[str, str], Parts | None]:
+    """Whom it has scored, and how far; None where one question, or one state, does not tell."""
     from emoray.notebook.run import load
 
     found = load(place).found
-    return {
-        (one.model, one.reader): parts
-        for one in found.models
-        if not math.isnan((parts := one.scores.whole.parts).question)
-    }
+    scored = {(one.model, one.reader): one.scores.whole.parts for one in found.models}
+    return {who: None if math.isnan(parts.question) else parts for who, parts in scored.items()}
 
 
 def _line(who: tuple[str, str], seen: Parts | None, design: tuple[int, int, int], precision: float) -> Line:

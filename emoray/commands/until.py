@@ -9,20 +9,23 @@ import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from emoray.analysis.planning import needed_repetitions
-from emoray.commands.report import report
+from emoray.commands.described import readable
 from emoray.exit_codes import OK
-from emoray.notebook.run import load
 from emoray.plurals import count
-from emoray.report.summary import ModelSummary
-from emoray.run_folder import recovery
+from emoray.run_folder.census import KeySet, owed
 from emoray.run_folder.folder import RunFolder
 from emoray.run_folder.run_json import UntilRecord
 from emoray.run_folder.subset import as_asked
 from emoray.spec.base import SpecError
 from emoray.spec.study import Study
 from emoray.study.experiment import BLOCK_REPETITIONS, Experiment
+from emoray.study.prompts import prompts
+
+if TYPE_CHECKING:  # pandas and matplotlib take a second to import, which no run without --until needs
+    from emoray.report.summary import ModelSummary
 
 
 def check_until(study: Study, limit: int | None) -> None:
@@ -44,6 +47,8 @@ def run_until(study: Study, uri: str, half_width: float, wave: Callable[..., int
         widest = _widest(study, uri, half_width) if between else None
         if widest and (widest.is_enough or repetitions == e.repetitions):
             if not asked:  # a wave that was killed at its end has no report
+                from emoray.commands.report import report
+
                 print(report(RunFolder(uri)))
             _say(widest, repetitions, e)
             return OK
@@ -59,20 +64,36 @@ def _standing(study: Study, uri: str) -> tuple[int, bool]:
     the wave after them. Of a folder of another spec nothing is settled: the attempt says what is wrong with it.
     """
     folder, e = RunFolder(uri, begun=True), study.experiment
-    kept = recovery.begun(folder) if folder.read_bytes("run.json") else None
+    kept = readable(folder)
     if kept is None or kept.digest != study.spec.digest:
         return 0, False
+    repetitions = min(_whole_blocks(study, folder, model.name) for model in study.spec.models)
     asked = as_asked(folder, study)
     answered = [asked.answers(model.name).counts().answered for model in study.spec.models]
-    read = [
-        asked.rows(reader.name, model.name).counts().answered
-        for model in study.spec.models
-        for reader in study.spec.readers
-    ]
-    settled = [*answered, *read]
-    ends = [min(n, e.repetitions) for n in range(0, e.repetitions + BLOCK_REPETITIONS, BLOCK_REPETITIONS)]
-    repetitions = max(n for n in ends if n == 0 or min(settled) >= e.places_of(n))
     return repetitions, repetitions > 0 and max(answered) == e.places_of(repetitions)
+
+
+def _whole_blocks(study: Study, folder: RunFolder, model: str) -> int:
+    """Repetitions of the first blocks that lack no cell. A number of answers does not tell: they may be other cells, of
+    a spec that had fewer questions, or of a later block.
+    """
+    e, whole, through = study.experiment, 0, _through(study, folder, model)
+    while whole < e.repetitions:
+        end = min(whole + BLOCK_REPETITIONS, e.repetitions)
+        block = prompts(e.grid(model), e.places_of(whole), e.places_of(end))
+        if next(owed(block, through), None) is not None:
+            break
+        whole = end
+    return whole
+
+
+def _through(study: Study, folder: RunFolder, model: str) -> KeySet:
+    """The keys of the answers that every reader has read."""
+    keys = folder.answers(model).settled()
+    for reader in study.spec.readers:
+        read = folder.rows(reader.name, model).settled().has_words(keys.high, keys.low)
+        keys = KeySet(keys.high[read], keys.low[read])
+    return keys
 
 
 @dataclass(frozen=True)
@@ -94,6 +115,8 @@ class Widest:
 
 
 def _widest(study: Study, uri: str, wished: float) -> Widest:
+    from emoray.notebook.run import load
+
     found = {(one.model, one.reader): one for one in load(uri).found.models}
     asked = [(model.name, reader.name) for model in study.spec.models for reader in study.spec.readers]
     widths = [(_half_width(found.get(who)), who) for who in asked]
@@ -105,7 +128,11 @@ def _widest(study: Study, uri: str, wished: float) -> Widest:
 
 
 def _half_width(one: ModelSummary | None) -> float:
-    return math.nan if one is None else one.scores.whole.group.cosine.half_width
+    """Of the longer side: an interval is cut where no mean can lie, and what is cut off makes no mean better known."""
+    if one is None:
+        return math.nan
+    mean = one.scores.whole.group.cosine
+    return max(mean.estimate - mean.low, mean.high - mean.estimate)
 
 
 def _needed(e: Experiment, one: ModelSummary | None, wished: float) -> int | None:

@@ -118,3 +118,14 @@ def test_a_pilot_of_other_models_is_refused(tmp_path: Path, spec: str, capsys: C
     Path(spec).write_text(SPEC.replace("name: a,", "name: c,"))
     assert main(["plan", spec, "--precision", "0.1", "--pilot", place]) == 2
     assert "has scored none of c by r, b by r" in capsys.readouterr().err
+
+
+def test_a_pilot_of_one_question_is_one_of_these_models_and_they_go_by_the_priors(
+    tmp_path: Path, spec: str, capsys: Captured
+) -> None:
+    one = SPEC.replace("questions: all", "questions: [art]")
+    folder = runs.begun(tmp_path / "pilot", one)
+    runs.say(folder, runs.asked(one))
+    runs.feel(folder, runs.asked(one))
+    found = told(capsys, spec, "--precision", "0.1", "--pilot", folder.uri)
+    assert [line["basis"] for line in found["lines"]] == ["priors", "priors"]

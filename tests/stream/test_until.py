@@ -12,7 +12,11 @@ from emoray.commands import attempt
 from emoray.commands.cli import main
 from emoray.commands.status import status
 from emoray.commands.until import run_until
+from emoray.exit_codes import OWED
+from emoray.notebook.run import load
+from emoray.run_folder import manifest
 from emoray.run_folder.folder import RunFolder
+from tests import runs
 from tests.stream.conftest import study
 
 ONE = "- {name: a, host: scripted}"
@@ -77,8 +81,6 @@ def test_a_run_stops_where_every_interval_is_narrow_enough_and_the_same_command_
 
 
 def widest_of(out: Path) -> float:
-    from emoray.notebook.run import load
-
     return load(out).found.models[0].scores.whole.group.cosine.half_width
 
 
@@ -107,3 +109,63 @@ def test_a_width_that_no_interval_has_is_refused(given: str, tmp_path: Path, cap
     assert ended.value.code == 2
     assert "must be a number from 0.001 to 1" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+SPEC = """name: t
+models: [{name: a, host: scripted}]
+states: 3
+questions: [freedom, art]
+repetitions: 8
+readers: [{kind: scripted, name: r}]
+"""
+MORE = SPEC.replace("freedom, art", "freedom, art, nature, work")
+
+
+def waves_of(spec: str, half_width: float, out: Path) -> list[int]:
+    """How many cells the first wave was to go up to, which comes to nothing; none where none was begun."""
+    limits = list[int]()
+
+    def wave(limit: int, **_: object) -> int:
+        limits.append(limit)
+        return OWED
+
+    run_until(runs.study(spec), str(out), half_width, wave)
+    return limits
+
+
+def filled(out: Path, spec: str = SPEC, repetitions: int = 8) -> RunFolder:
+    """All read as joy."""
+    folder = runs.begun(out, spec)
+    some = [one for one in runs.asked(spec) if one.cell.repetition < repetitions]
+    runs.say(folder, some)
+    runs.feel(folder, some)
+    return folder
+
+
+def test_as_many_answers_as_a_wave_has_are_no_wave_where_they_are_to_other_cells(tmp_path: Path) -> None:
+    folder = filled(tmp_path / "run")  # 48: the first wave of four questions has as many
+    kept = manifest.read(folder)
+    assert kept is not None
+    folder.write_manifest(manifest.redescribed(kept, runs.study(MORE), first=False).as_json())  # and then it was killed
+    assert waves_of(MORE, 1.0, tmp_path / "run") == [48]
+
+
+def test_a_broken_manifest_is_left_to_the_attempt_which_may_make_a_new_one(tmp_path: Path) -> None:
+    folder = filled(tmp_path / "run", repetitions=4)
+    folder.write_bytes("run.json", b'{"form')
+    assert waves_of(SPEC, 1.0, tmp_path / "run") == [24]
+
+
+def test_a_mean_whose_interval_is_cut_at_1_is_known_no_better_than_its_longer_side_says(tmp_path: Path) -> None:
+    one = SPEC.replace("states: 3", "states: 1")
+    folder = runs.begun(tmp_path / "run", one)
+    some = [cell for cell in runs.asked(one) if cell.cell.repetition < 4]
+    runs.say(folder, some)
+    for question, label in (("art", "love"), ("freedom", "joy")):
+        runs.feel(folder, [each for each in some if each.cell.question.id == question], label)
+    mean = load(folder.uri).found.models[0].scores.whole.group.cosine
+    assert mean.high == 1.0
+    assert mean.half_width < 0.9 * (mean.estimate - mean.low)
+
+    assert waves_of(one, mean.half_width, tmp_path / "run") == [16]
+    assert waves_of(one, mean.estimate - mean.low, tmp_path / "run") == []
