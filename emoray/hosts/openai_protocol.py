@@ -38,6 +38,14 @@ _WORD = 200  # characters of a finish reason
 _COUNT = re.compile(r"\+?[0-9]{1,10}(?:\.0*)?", re.ASCII)
 _THOUGHTS = ("reasoning_content", "reasoning", "reasoning_details", "thinking", "thinking_blocks")
 _TEXTS = ("text", "refusal", "thinking", "reasoning", "summary", "content")
+_A_THOUGHT = re.compile(r"think|thought|reasoning|summary|analysis", re.IGNORECASE)  # types of parts
+_MATERIAL = re.compile(r"tool|function|document|search|citation|reference|file|image|code_execution", re.IGNORECASE)
+_ONLY_ENDS = re.compile(  # tokens with which a turn ends, and nothing before them
+    r"\s*(?:(?:<\|(?:im_end|eot_id|end|eot|endoftext|end_of_text|end_of_turn|end_of_turn_token|return|eom_id|user"
+    r"|END_OF_TURN_TOKEN|endofprompt)\|>|</s>|<eos>|<end_of_turn>|<turn\|>|<\uff5cend\u2581of\u2581sentence\uff5c>"
+    r"|\[EOS\]|<\|role_end\|>)\s*)+"
+)
+_NOTHING = frozenset({"", "none", "null", "false"})
 _REASONS = ("finish_reason", "finishReason", "finish_details", "stop_reason")
 _GUARDRAIL = "amazon-bedrock-guardrailAction"  # where it intervened, its own words stand in the answer's place
 
@@ -118,7 +126,7 @@ def parsed_outcome(said: object, price: Price | None, *, tags: Tags = KNOWN, key
     if failure is not None:
         return replace(failure, cost_usd=cost, finish_reason_raw=word)
     text, thought = _said(message or {}, tags)
-    if is_blank(text):
+    if is_blank(text) or _ONLY_ENDS.fullmatch(text):
         if _is_filtered(choice):
             return Failure(FailureKind.CONTENT_FILTERED, "the provider's filter took the answer", cost, word)
         told = no_answer(thought, cut=ending is Ending.LENGTH, word=word, cost_usd=cost)
@@ -215,12 +223,27 @@ def _written(value: object) -> str:
 
 
 def _first_choice(said: dict[str, Any]) -> dict[str, Any]:
-    """The one with number 0, wherever it stands, else the first; empty where there is none."""
+    """The one with number 0, wherever it stands, else the first; empty where there is none.
+
+    Of several that may be it the one with a text: a gateway may tell what was thought in a choice of its own (Copilot).
+    """
     choices = said.get("choices")
     if not isinstance(choices, list) or not choices:
         return {}
-    first = choices[0] if len(choices) == 1 else next(filter(_is_number_0, choices), choices[0])
-    return first if isinstance(first, dict) else {}
+    first = [choices[0]] if len(choices) == 1 else _may_be_first(choices)
+    one = next(filter(_has_text, first), first[0]) if len(first) > 1 else first[0]
+    return one if isinstance(one, dict) else {}
+
+
+def _may_be_first(choices: list[Any]) -> list[Any]:
+    zero = [choice for choice in choices if _is_number_0(choice)]
+    unnumbered = [choice for choice in choices if isinstance(choice, dict) and choice.get("index") is None]
+    return zero or unnumbered or choices[:1]
+
+
+def _has_text(choice: dict[str, Any]) -> bool:
+    message = choice.get("message")
+    return isinstance(message, dict) and not is_blank(_parts(message.get("content"))[0])
 
 
 def _is_number_0(choice: object) -> bool:
@@ -272,6 +295,8 @@ def _usage(usage: object) -> tuple[int | None, int | None]:
     prompt = _first_count(usage, "prompt_tokens", "input_tokens")
     completion = _first_count(usage, "completion_tokens", "output_tokens")
     total = count_of(usage.get("total_tokens"))
+    if total is None and completion is not None and (thought := _reasoning_tokens(usage) or 0) > completion:
+        completion += thought  # more than all: so it is not counted with the answer
     if prompt is None or total is None or total == prompt + (completion or 0):
         return prompt, 0 if completion is None and total == prompt else completion
     unsaid = _unsaid(usage, prompt, total - prompt - (completion or 0))
@@ -348,7 +373,7 @@ def count_of(value: object) -> int | None:
 def _said(message: dict[str, Any], tags: Tags) -> tuple[str, str | None]:
     """(the text, the reasoning) of a message: reasoning comes in fields, in parts, or between tags."""
     text, thought = _parts(message.get("content"))
-    text = valid(text if text.strip() else _text(message.get("refusal")) or _transcript(message))
+    text = valid(text if text.strip() else _refusal(message) or _transcript(message))
     fields = [_text(message[name]) for name in _THOUGHTS if name in message]
     beside = [one for one in (thought, next(filter(None, fields), "")) if one]
     marked, text = tags.split(text, apart=bool(beside))
@@ -365,7 +390,14 @@ def _declines(message: dict[str, Any]) -> bool:
     """Whether the provider marks the text as a refusal: in a field, or by the type of a part."""
     content = message.get("content")
     parts = content if isinstance(content, list) else []
-    return bool(_text(message.get("refusal")).strip()) or any(_is_refusal(part) for part in parts)
+    marked = message.get("refusal") is True or bool(_refusal(message))
+    return marked or any(_is_refusal(part) for part in parts)
+
+
+def _refusal(message: dict[str, Any]) -> str:
+    """The text of its field; none where a null was written as a word."""
+    text = _text(message.get("refusal"))
+    return "" if text.strip().casefold() in _NOTHING else text
 
 
 def _is_refusal(part: object) -> bool:
@@ -378,7 +410,8 @@ def _parts(content: object) -> tuple[str, str]:
         return _text(content), ""
     kinds: tuple[list[str], list[str]] = ([], [])
     for part in content:
-        kinds[_thinks(part)].append(_text(part))
+        if not _is_material(part):
+            kinds[_thinks(part)].append(_text(part))
     return "".join(kinds[False]), "".join(kinds[True])
 
 
@@ -387,7 +420,15 @@ def _thinks(part: object) -> bool:
     if not isinstance(part, dict):
         return False
     kind = part.get("type")
-    return part.get("thought") is True or (isinstance(kind, str) and ("think" in kind or "reasoning" in kind))
+    if part.get("thought") in (True, "true", "True") or (isinstance(kind, str) and _A_THOUGHT.search(kind)):
+        return True
+    return kind is None and "text" not in part and any(name in part for name in ("thinking", "reasoning"))
+
+
+def _is_material(part: object) -> bool:
+    """Whether a part is what the model was handed, or called for: a tool's result, a document."""
+    kind = part.get("type") if isinstance(part, dict) else None
+    return isinstance(kind, str) and _MATERIAL.search(kind) is not None
 
 
 def _text(content: object, depth: int = 4) -> str:

@@ -31,6 +31,8 @@ from emoray.study.outcomes import Failure, FailureKind
 _NAMES = (
     *("think", "thinking", "thought", "thoughts", "reasoning", "reason", "reflection", "scratchpad"),
     *("seed:think", "mm:think", "longcat_think", "antThinking", "ant_thinking", "inner_thoughts"),
+    *("think_fast", "think_faster", "thought_process", "thinking_process", "chain_of_thought", "internal_monologue"),
+    *("scratch_pad", "reasoning_scratchpad", "reasoning_content"),
 )
 _KNOWN = (
     *((f"<{name}>", f"</{name}>") for name in _NAMES),  # DeepSeek, Qwen, GLM, MiniMax, EXAONE, Seed, Hunyuan, …
@@ -42,10 +44,11 @@ _KNOWN = (
     ("<unused94>thought", "<unused95>"),  # MedGemma
     ("[unused16]", "[unused17]"),  # openPangu
     ("◁think▷", "◁/think▷"),  # Kimi
+    *((f"&lt;{name}&gt;", f"&lt;/{name}&gt;") for name in ("think", "thinking")),  # behind what escapes for a page
 )
-_TAG = re.compile(r"<(/?)([\w:]+)(?:\s[^<>]*)?>")
+_TAG = re.compile(r"<[ \t]*(/?)[ \t]*([\w:]+)(?:\s[^<>]*)?>")
 _ATTRIBUTES = r"""(?:\s+[\w:-]{1,40}\s*=\s*(?:"[^"\n]{0,200}"|'[^'\n]{0,200}'|[^\s<>"']{1,200})){0,8}"""
-_AS_IN_PROSE = ("</", "[/")  # how tags begin that people write, too
+_AS_IN_PROSE = ("</", "< ", "[/", "&lt;/")  # how tags begin that people write, too
 _WORDS = frozenset(
     f"<{name}>"
     for name in ("thinking", "thought", "thoughts", "reasoning", "reason", "reflection", "scratchpad", "inner_thoughts")
@@ -80,6 +83,8 @@ _AROUND = 16  # tokens of a prompt's end around the tag that it opens: line feed
 _FLAGS = re.IGNORECASE | re.ASCII  # beyond ASCII, letters are alike that str.casefold tells apart
 _THINKING = re.compile(r"\b(?:\w*thinking\w*|reasoning_\w+|\w+_reasoning|think_\w+|\w+_think)\b")  # in templates
 _UNSEEN = frozenset(("Cc", "Cf", "Zs", "Zl", "Zp"))  # categories of Unicode
+_FILLERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")  # letters by their category, and empty
+_VARIES = re.compile(r"[\u180b-\u180d\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef]")  # how the letter before looks
 _QUOTES = frozenset("`'\"‘’“”()")
 
 
@@ -337,7 +342,13 @@ def no_answer(
 
 def is_blank(text: str) -> bool:
     """Whether nothing of a text can be seen: spaces, control characters, and what only directs other letters."""
-    return not text[:1].isalnum() and all(unicodedata.category(letter) in _UNSEEN for letter in text)
+    if text[:1].isalnum() and text[:1] not in _FILLERS:  # as nearly always
+        return False
+    return all(map(_is_unseen, text))
+
+
+def _is_unseen(letter: str) -> bool:
+    return unicodedata.category(letter) in _UNSEEN or letter in _FILLERS or _VARIES.match(letter) is not None
 
 
 class Wording:
@@ -439,7 +450,7 @@ def _written(tag: str) -> str:
     if parts is None:
         return re.escape(tag)
     slash, name = parts.groups()
-    return rf"<{slash}{re.escape(name)}{'' if slash else _ATTRIBUTES}\s*>"
+    return rf"<[ \t]{{0,4}}{slash}[ \t]{{0,4}}{re.escape(name)}{'' if slash else _ATTRIBUTES}\s*>"
 
 
 def _bare(tag: str) -> str:

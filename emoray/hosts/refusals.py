@@ -28,7 +28,11 @@ _BY_STATUS = {
     412: FailureKind.QUOTA_EXHAUSTED,  # Portkey: a budget is spent
     413: FailureKind.CONTEXT_LENGTH,
     424: FailureKind.OVERLOADED,  # what stands behind a gateway has failed (Azure, Hugging Face)
+    421: FailureKind.OVERLOADED,  # another server of theirs would have known
+    423: FailureKind.OVERLOADED,  # a model that is being loaded
     425: FailureKind.OVERLOADED,
+    444: FailureKind.OVERLOADED,  # nginx: closed without a word
+    460: FailureKind.OVERLOADED,  # AWS: the client was gone
     429: FailureKind.RATE_LIMITED,
     446: FailureKind.CONTENT_FILTERED,  # Portkey, WSO2: a guardrail
     451: FailureKind.CONTENT_FILTERED,  # StepFun
@@ -114,7 +118,7 @@ _STATUS_WORDS = (  # of a status in words, where a reply has none in numbers
     (400, r"invalidrequest|badrequest|invalidargument|invalidparam|unsupported|validation"),
 )
 _SAYS_NOTHING = re.compile(  # a code that leaves it to the words
-    r"|none|null|[45]\d\d|invalidrequest(?:error)?|badrequest(?:error)?|forbidden|permission(?:denied|error)"
+    r"|none|null|\d+|invalidrequest(?:error)?|badrequest(?:error)?|forbidden|permission(?:denied|error)"
     r"|(?:api|unknown|upstream|provider|newapi|oneapi|shellapi)?error|badresponsestatuscode"
     r"|validation(?:exception|error)|throttlingexception"
 )
@@ -153,7 +157,7 @@ _FAILED = frozenset({"error", "errored", "fail", "failed", "failure"})
 _STATUSES = ("code", "status", "status_code", "statusCode", "http_status", "error_code")
 _A_CODE = re.compile(r"[\w.:-]{1,80}", re.ASCII)
 _MOST_WORDS = 6  # of a code: what is longer is said to people
-_FORBIDDEN, _IN_TROUBLE = 403, 500
+_WRONG, _FORBIDDEN, _IN_TROUBLE = 400, 403, 500
 _DENIED = 498
 """Cohere's status for a text that is not allowed; its errors have no more than a message (Groq's have a code)."""
 _CODED = frozenset(
@@ -446,7 +450,9 @@ def _by_code(error: dict[str, Any], status: int) -> FailureKind | None:
         return FailureKind.CONTEXT_LENGTH
     if any(_BY_CODE.get(code) is FailureKind.AUTH for code in codes):
         return FailureKind.AUTH
-    return next((kind for kind, words in _OF_A_403 if status == _FORBIDDEN and any(map(words.search, codes))), None)
+    said = (kind for kind, words in _OF_A_403 if any(map(words.search, codes)))
+    kind = next(said, None) if status in (_FORBIDDEN, _WRONG) else None
+    return kind if status == _FORBIDDEN or kind is FailureKind.RATE_LIMITED else None
 
 
 def _named(message: str) -> Iterator[str]:

@@ -20,6 +20,8 @@ from emoray.study.outcomes import Answer, Failure, FailureKind, Outcome
 PRICE = Price(input=1.0, output=2.0)
 HALF = "\ud83d"
 SECRET = "sk-canary-90cd2f7a"
+FILLERS = ("\u2800", "\u3164", "\u115f\u1160", "\uffa0 ", "\ufe0f", "\u034f", "\U000e0100")  # letters that show nothing
+ENDS = ("<|im_end|>", "<|eot_id|>", "</s>", " <|endoftext|>\n</s>", "<end_of_turn>", "<｜end▁of▁sentence｜>")
 
 
 def body(content: Any = "Yes.", finish: Any = "stop", *, choice: Any = None, message: Any = None, **more: Any) -> bytes:
@@ -166,6 +168,13 @@ def test_reasoning_is_paid_for_whether_or_not_it_is_counted_with_the_answer(
 ) -> None:
     usage = {"prompt_tokens": 20, "completion_tokens": said, "total_tokens": total, **thought}
     assert answer(body(usage=usage)).completion_tokens == paid
+
+
+def test_where_no_total_is_told_reasoning_beyond_the_answer_is_paid_for_beside_it() -> None:
+    thought = {"completion_tokens_details": {"reasoning_tokens": 100}}
+    for said in (10, 110):
+        usage = {"prompt_tokens": 20, "completion_tokens": said, **thought}
+        assert answer(body(usage=usage)).completion_tokens == 110
 
 
 @pytest.mark.parametrize(
@@ -335,6 +344,13 @@ def test_what_the_provider_marks_as_a_refusal_is_one_whatever_its_words(message:
     assert (found.text, found.declined) == ("Nein.", True)
     assert not answer(body(message={"refusal": None})).declined
     assert not answer(body([{"type": "text", "text": "Nein."}], message={"refusal": ""})).declined
+    assert answer(body("Nein.", message={"refusal": True})).declined
+
+
+@pytest.mark.parametrize("nothing", ["None", "null", "NULL", "false", " "])
+def test_a_null_that_was_written_as_a_word_is_no_refusal_and_no_answer(nothing: str) -> None:
+    assert not answer(body("Yes.", message={"refusal": nothing})).declined
+    assert failure(body(None, message={"refusal": nothing})).kind is FailureKind.EMPTY
 
 
 def test_a_gateway_that_hands_on_the_vendors_word_for_the_same_keeps_its_own() -> None:
@@ -368,10 +384,15 @@ def test_what_was_aborted_is_no_answer_also_where_the_reason_is_an_object() -> N
     assert (found.kind, found.finish_reason_raw) == (FailureKind.OVERLOADED, "abort")
 
 
-@pytest.mark.parametrize("content", ["\u200b", "\ufeff", "\x00", " \n\t", "\u2060 \x07\r\n\u200d\u00ad", ["\u200b"]])
+@pytest.mark.parametrize(
+    "content", ["\u200b", "\ufeff", "\x00", " \n\t", "\u2060 \x07\r\n\u200d\u00ad", ["\u200b"], *FILLERS, *ENDS]
+)
 def test_an_answer_of_which_nothing_can_be_seen_is_none(content: Any) -> None:
     assert failure(body(content)).kind is FailureKind.EMPTY
     assert answer(body("\u200b.")).text == "\u200b."
+    assert answer(body("\u2764\ufe0f")).text == "\u2764\ufe0f"
+    assert answer(body("\u3164기쁨")).text == "\u3164기쁨"
+    assert answer(body("Yes.</s>")).text == "Yes.</s>"
 
 
 @pytest.mark.parametrize("content", [{"valence": 1}, 42, 0, 0.5, True, False])
@@ -386,6 +407,22 @@ def test_the_choice_with_number_0_is_the_answer_wherever_it_stands() -> None:
     assert answer(json.dumps({"choices": choices}).encode()).text == "No. 0"
     assert answer(json.dumps({"choices": [None, choices[1]]}).encode()).text == "No. 0"
     assert answer(json.dumps({"choices": choices[::2]}).encode()).text == "No. 2"
+
+
+def test_of_choices_without_a_number_the_one_with_a_text_is_the_answer() -> None:
+    thought, said = {"message": {"content": None, "reasoning_text": "Hm."}}, {"message": {"content": "Yes."}}
+    both = [{"finish_reason": "stop", **choice} for choice in (thought, said)]
+    assert answer(json.dumps({"choices": both}).encode()).text == "Yes."
+    assert answer(json.dumps({"choices": [{"index": 0, **choice} for choice in both]}).encode()).text == "Yes."
+    assert answer(json.dumps({"choices": [None, said]}).encode()).text == "Yes."
+    apart = [{"index": number, **choice} for number, choice in enumerate(both)]
+    assert failure(json.dumps({"choices": apart}).encode()).kind is FailureKind.EMPTY
+
+
+@pytest.mark.parametrize("kind", ["tool_result", "document", "search_result", "function_call", "image_url"])
+def test_what_a_model_was_handed_is_none_of_its_words(kind: str) -> None:
+    assert answer(body([{"type": kind, "text": "Rain."}, {"type": "text", "text": "Yes."}])).text == "Yes."
+    assert failure(body([{"type": kind, "content": "Rain."}])).kind is FailureKind.EMPTY
 
 
 @pytest.mark.parametrize("code", [200, 0, "0", "200", "success", "SUCCESS"])
@@ -492,6 +529,11 @@ def test_a_success_that_carries_an_error_is_that_error_and_costs_nothing(said: A
         [{"type": "thinking", "thinking": "Hm.", "signature": "x"}, {"type": "text", "text": "Yes."}],
         [{"type": "reasoning", "summary": [{"text": "Hm."}]}, {"type": "output_text", "text": "Yes."}],
         [{"text": "Hm.", "thought": True}, {"text": "Yes."}],
+        [{"text": "Hm.", "thought": "true"}, {"text": "Yes."}],
+        [{"thinking": "Hm."}, {"text": "Yes."}],
+        [{"type": "thought", "text": "Hm."}, {"type": "text", "text": "Yes."}],
+        [{"type": "summary_text", "text": "Hm."}, {"type": "text", "text": "Yes."}],
+        [{"type": "Analysis", "text": "Hm."}, {"type": "text", "text": "Yes."}],
     ],
 )  # fmt: skip
 def test_reasoning_in_the_content_is_kept_apart(content: Any) -> None:

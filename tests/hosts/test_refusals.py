@@ -226,6 +226,12 @@ OTHERS: list[tuple[int, Any, str]] = [
         "context_length"),
     (400, openai_error("The maximum context length of a tool is 9", code="invalid_value"), "bad_request"),
     (422, {"detail": [{"loc": ["body", "seed"], "msg": "not permitted"}]}, "bad_request"),
+    (400, {"object": "error", "message": "Prompt has 9 tokens, too large for 8 maximum context length", "code": "3051",
+        "type": "invalid_request_error"}, "context_length"),  # Mistral
+    *((status, "", "overloaded") for status in (421, 423, 444, 460)),
+    (400, {"__type": "com.amazon.coral.service#ThrottlingException", "message": "no"}, "rate_limited"),  # Bedrock
+    (400, openai_error(code="rate_limit_exceeded"), "rate_limited"),
+    (400, openai_error(code="quota_exceeded_for_field"), "bad_request"),
     # a part of the provider is in trouble, and the code says which
     (503, openai_error(code="billing_service_unavailable"), "overloaded"),
     (500, openai_error(type="billing_error"), "overloaded"),
