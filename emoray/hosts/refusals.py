@@ -451,8 +451,8 @@ def _by_code(error: dict[str, Any], status: int) -> FailureKind | None:
     if any(_BY_CODE.get(code) is FailureKind.AUTH for code in codes):
         return FailureKind.AUTH
     said = (kind for kind, words in _OF_A_403 if any(map(words.search, codes)))
-    kind = next(said, None) if status in (_FORBIDDEN, _WRONG) else None
-    return kind if status == _FORBIDDEN or kind is FailureKind.RATE_LIMITED else None
+    meant = next(said, None) if status in (_FORBIDDEN, _WRONG) else None
+    return meant if status == _FORBIDDEN or meant is FailureKind.RATE_LIMITED else None
 
 
 def _named(message: str) -> Iterator[str]:

@@ -129,7 +129,7 @@ def test_a_limit_asks_only_the_first_cells(run: Run, folder: RunFolder) -> None:
     [
         (
             "- {name: big, host: vllm, id: some/model, tensor_parallel_size: 4}",
-            r"model 'big' needs [\d.]+ CPUs and 4 GPUs, but the cluster has 2 CPUs",
+            r"model 'big' needs [\d.]+ CPUs? and 4 GPUs, but the cluster has 2 CPUs",
         ),
         (
             "- {name: a, host: scripted, resources: {plots: 1}}",
