@@ -231,7 +231,7 @@ class ChatTemplate:
         return "" if self._by_code else self._template or ""
 
     def _check_words(self) -> None:
-        if not self._by_code and not knows_words(self._ids(_PROBE)):
+        if not self._by_code and not knows_words(self._ids):
             raise HostDown(NO_WORDS)
 
     def _check_kwargs(self) -> None:

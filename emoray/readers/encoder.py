@@ -207,7 +207,7 @@ class Encoder:
         return tokens
 
     def _check_words(self) -> None:
-        if not knows_words(self._tokenizer.encode(_WORDS, add_special_tokens=False).ids):
+        if not knows_words(lambda text: self._tokenizer.encode(text, add_special_tokens=False).ids):
             raise ReaderDown(f"{_named(self._entry)} cannot be used: {NO_WORDS}")
 
     # ── how long a text may be ──
