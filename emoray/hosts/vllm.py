@@ -38,6 +38,7 @@ from emoray.hosts.chat_template import BadChat, ChatTemplate, borrow_template
 from emoray.hosts.protocol import Ask, HostDown, Reply
 from emoray.hosts.reasoning import Wording, no_answer, tags_of, unsettled
 from emoray.hosts.tied import untied
+from emoray.hosts.vocabulary import misread
 from emoray.hosts.weights import adapter_of, broken_settings, commit_of, unmerged
 from emoray.reasons import on_one_line
 from emoray.spec.models import Vllm
@@ -94,8 +95,10 @@ class VllmHost:
         self._longest = int(config.max_model_len)
         self.defaults = _defaults(config.get_diff_sampling_param())
         # a family's end of turn may stand in generation_config.json alone, which not every copy of a model has
-        self._tokenizer = tokenizer
-        borrow_template(tokenizer, str(config.tokenizer), config.tokenizer_revision)
+        self._tokenizer, source = tokenizer, (str(config.tokenizer), config.tokenizer_revision)
+        if why := misread(tokenizer, *source):
+            raise HostDown(why)
+        borrow_template(tokenizer, *source)
         self._template = ChatTemplate(tokenizer, entry.chat_template, entry.chat_template_kwargs, day=day)
         more = config.try_get_generation_config() if entry.sampling_defaults == "model" else {}
         self.notes = [*unsettled(entry, self._template.text), *self._template.notes, *left_out(more)]

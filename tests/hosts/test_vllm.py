@@ -380,6 +380,13 @@ def test_a_template_that_cannot_write_a_question_is_said_to_be_corrected(vllm_mo
         learned(vllm_entry(vllm_model, chat_template="{% for"))
 
 
+def test_a_tokenizer_whose_class_is_another_familys_is_refused(tmp_path: Path) -> None:
+    change(tiny_llama(tmp_path), "tokenizer_config.json", tokenizer_class="LlamaTokenizer")
+
+    with pytest.raises(HostDown, match=r"makes a LlamaTokenizer of it.* in a copy$"):
+        learned(vllm_entry(tmp_path))
+
+
 def test_of_an_engine_that_was_killed_while_it_started_the_kernel_knows(vllm_model: Path, tmp_path: Path) -> None:
     from emoray.hosts.vllm import _why
 
