@@ -54,9 +54,7 @@ class ModelStatus:
     ended: str | None  # why its lane could not go on, the last time
     standing: str | None  # what its lane does or waits for; None where nobody is writing
     per_minute: float | None  # settled by this attempt since it began to ask; None where nobody asks
-    seconds_left: (
-        float | None
-    )  # until each cell that this attempt asks has its answer or its failure; None where that is not known
+    seconds_left: float | None  # until all that this attempt asks is answered or has failed; None where nobody knows
     last_write: str | None
 
     @property

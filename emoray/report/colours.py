@@ -30,8 +30,7 @@ def between(first: str, second: str, share: float) -> str:
 
 def letters_on(colour: str) -> str:
     """Black or white, whichever has the higher contrast (WCAG 2) on a colour: at least 4.58."""
-    luminance = _luminance(colour)
-    return "#000000" if (luminance + 0.05) / 0.05 > 1.05 / (luminance + 0.05) else "#ffffff"
+    return max("#ffffff", "#000000", key=lambda letters: contrast(letters, colour))
 
 
 def contrast(first: str, second: str) -> float:

@@ -447,7 +447,7 @@ def _spread(summary: Summary, one: ModelSummary) -> dict[str, Any]:
     rows = [f"{whole.group.scored:,}", worth, percent(one.identical, 1)]
     return {
         "model": named(summary, one.model, one.reader),
-        "by": summary.readers.index(one.reader),
+        "by": sections.by(summary, one),
         "cells": [*shares, *rows],
     }
 

@@ -50,8 +50,9 @@ def methods(summary: Summary) -> str:
         f"among the answers of each question {chosen.shuffles:,} times (seed {chosen.seed})."
     )
     rule = until_sentence(summary.looks.until if summary.looks else None).strip()
-    digest = f", spec {summary.run['digest']}" if summary.run.get("digest") else ""
-    return " ".join(filter(None, [asked, read, score, rule, f"All numbers: emoray {emoray.__version__}{digest}."]))
+    return " ".join(
+        filter(None, [asked, read, score, rule, f"All numbers: emoray {emoray.__version__}{_spec(summary)}."])
+    )
 
 
 def limitations(summary: Summary) -> str:
@@ -121,7 +122,6 @@ def _whose_maps(summary: Summary) -> list[str]:
 
 def bibtex(summary: Summary) -> str:
     """The paper whose method this is, and this program at the version that made the numbers."""
-    digest = f", spec {summary.run['digest']}" if summary.run.get("digest") else ""
     return f"""@inproceedings{{ishikawa2025emotions,
   author    = {{Ishikawa, S. and Yoshino, A.}},
   title     = {{{{AI}} with Emotions: Exploring Emotional Expressions in Large Language Models}},
@@ -133,8 +133,13 @@ def bibtex(summary: Summary) -> str:
 @software{{emoray,
   title   = {{emoray}},
   version = {{{emoray.__version__}}},
-  note    = {{Run {_plain(str(summary.run["name"]))}{digest}}}
+  note    = {{Run {_plain(str(summary.run["name"]))}{_spec(summary)}}}
 }}"""
+
+
+def _spec(summary: Summary) -> str:
+    """`, spec 1a2b…`; "" of a run that does not say which."""
+    return f", spec {summary.run['digest']}" if summary.run.get("digest") else ""
 
 
 def sent(summary: Summary) -> list[Shown]:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from emoray.report import Settings, figures, sections, to_copy
+from emoray.report import Settings, colours, figures, first_screen, sections, to_copy
 from emoray.report.looks import Looks
 from emoray.report.page import page
 from emoray.report.phrasing import UNKNOWN, time_sentence
@@ -406,3 +406,9 @@ def test_of_each_kind_of_failure_one_text_is_shown(small: Run, shown: str) -> No
     assert {name: set(texts) for name, texts in told.items()} == {name: some for name, some in kinds.items() if some}
     assert {text for texts in told.values() for text in texts.values()} == {"the provider said no"}
     assert Structure(shown).text.count("the provider said no") == sum(map(len, told.values()))
+
+
+def test_the_numbers_of_a_map_stand_out_on_every_shade_in_the_light_and_in_the_dark() -> None:
+    shades = re.findall(r"background:(#\w{6});color:(#\w{6})", first_screen.shades())
+    assert len(shades) == 2 * 41
+    assert min(colours.contrast(letters, shade) for shade, letters in shades) >= 4.5

@@ -30,6 +30,11 @@ def until(half_width: float, repetitions: int, out: Path) -> int:
     return run_until(asked, str(out), half_width, partial(attempt.run, asked, str(out), command="again"))
 
 
+def begun(out: Path, repetitions: int, asked: int) -> None:
+    """As a run leaves it that ends after so many repetitions of every prompt."""
+    attempt.run(study(ONE, repetitions=repetitions), str(out), command="again", limit=asked * PROMPTS)
+
+
 def attempts(out: Path) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = (RunFolder(str(out)).manifest() or {})["attempts"]
     return found
@@ -40,8 +45,7 @@ def test_waves_end_at_the_repetitions_where_no_interval_is_narrow_enough(
     two_cpus: str, tmp_path: Path, capsys: Captured
 ) -> None:
     out = tmp_path / "run"
-    asked = study(ONE, repetitions=9)
-    attempt.run(asked, str(out), command="again", limit=5 * PROMPTS)  # as a run leaves it that ends in its second wave
+    begun(out, 9, asked=5)  # in its second wave
 
     assert until(0.001, 9, out) == 0
 
@@ -64,8 +68,7 @@ def test_a_run_stops_where_every_interval_is_narrow_enough_and_the_same_command_
     two_cpus: str, tmp_path: Path, capsys: Captured
 ) -> None:
     out = tmp_path / "run"
-    asked = study(ONE, repetitions=8)
-    attempt.run(asked, str(out), command="again", limit=4 * PROMPTS)
+    begun(out, 8, asked=4)
     wide = 1.0 + float(widest_of(out))
 
     (out / "report" / "report.html").unlink()  # as of a wave that was killed at its end
